@@ -1,0 +1,123 @@
+"""Python overhead: products of tiny operators over the bare kernels, and the time to build and compose operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import linops as lo
+from linops.lab.measure import side_by_side
+
+Pair = tuple[Callable[[], Any], Callable[[], Any]]
+
+
+def products(backend: str) -> dict[str, tuple[int, Pair]]:
+    """Products of tiny operators with the bare kernels that they run: name → (kernels, (linops, bare)).
+
+    Args:
+        backend: ``"numpy"`` or ``"torch"``.
+
+    Returns:
+        The pairs.
+    """
+    bmm: Callable[..., Any] = np.matmul if backend == "numpy" else torch.bmm
+
+    def array(*shape: int) -> Any:
+        return lo.Dense(lo.spec(*shape)).init(seed=0, backend=backend).matrix
+
+    def swap(x: Any) -> Any:
+        return x.transpose(1, 0, 2) if backend == "numpy" else x.transpose(0, 1)
+
+    vectors = array(64, 4)
+    vector = vectors[:, 0] + 0
+    dense = lo.dense(64, 64).init(0, backend)
+    low_rank = lo.low_rank(64, 64).init(0, backend)
+    blocks = lo.block_diag(64, 64, blocks=8).init(0, backend)
+    btt = lo.btt(64, 64).init(0, backend)
+    monarch = lo.monarch(64, 64, blocks=8).init(0, backend)
+    first, second = btt.cores
+    left, right = (factor.blocks for factor in monarch.factors[1::2])
+    return {
+        "Dense @ matrix": (1, (lambda: dense @ vectors, lambda: dense.matrix @ vectors)),
+        "Dense @ vector": (1, (lambda: dense @ vector, lambda: dense.matrix @ vector)),
+        "BlockDiag @ matrix": (1, (lambda: blocks @ vectors, lambda: bmm(blocks.blocks, vectors.reshape(8, 8, 4)).reshape(64, 4))),
+        "LowRank @ matrix": (2, (lambda: low_rank @ vectors, lambda: low_rank.U @ (low_rank.V @ vectors))),
+        "BlockTensorTrain @ matrix": (
+            2,
+            (
+                lambda: btt @ vectors,
+                lambda: bmm(second, swap(bmm(first, vectors.reshape(8, 8, 4)))).reshape(64, 4),
+            ),
+        ),
+        "Permute @ BlockDiag @ Permute @ BlockDiag": (
+            2,
+            (
+                lambda: monarch @ vectors,
+                lambda: swap(bmm(left, swap(bmm(right, vectors.reshape(8, 8, 4)).reshape(8, 8, 4)))).reshape(64, 4),
+            ),
+        ),
+    }
+
+
+def constructions(backend: str) -> dict[str, Callable[[], Any]]:
+    """Building and composing operators.
+
+    Args:
+        backend: ``"numpy"`` or ``"torch"``.
+
+    Returns:
+        Functions by name.
+    """
+    dense = lo.dense(64, 64).init(0, backend)
+    low_rank = lo.low_rank(64, 64).init(0, backend)
+    btt = lo.btt(64, 64).init(0, backend)
+    blocks = lo.block_diag(64, 64, blocks=8).init(0, backend)
+    permute = lo.Permute.axes((8, 8), (1, 0))
+    return {
+        "Dense(a)": lambda: lo.Dense(dense.matrix),
+        "LowRank(U, V)": lambda: lo.LowRank(low_rank.U, low_rank.V),
+        "BlockDiag(blocks)": lambda: lo.BlockDiag(blocks.blocks),
+        "BlockTensorTrain(cores)": lambda: lo.BlockTensorTrain(btt.cores),
+        "Kronecker(A, B)": lambda: lo.Kronecker(dense, low_rank),
+        "Permute.axes(dims, order)": lambda: lo.Permute.axes((8, 8), (1, 0)),
+        "A @ B": lambda: dense @ low_rank,
+        "Permute @ BlockDiag": lambda: permute @ blocks,
+        "A + B": lambda: dense + low_rank,
+        "2 * A": lambda: 2 * dense,
+        "A.T": lambda: dense.T,
+    }
+
+
+def measure(seconds: float) -> list[dict[str, Any]]:
+    """All rows.
+
+    Args:
+        seconds: About how long to measure each.
+
+    Returns:
+        Rows with medians in microseconds.
+    """
+    rows = []
+    for backend in ("numpy", "torch"):
+        for name, (kernels, (ours, bare)) in products(backend).items():
+            times = side_by_side({"linops": ours, "bare": bare}, seconds=seconds)
+            added = sorted(a - b for a, b in zip(times["linops"].seconds, times["bare"].seconds))
+            rows.append(
+                {
+                    "backend": backend,
+                    "what": name,
+                    "kernels": kernels,
+                    "microseconds": 1e6 * times["linops"].median,
+                    "bare": 1e6 * times["bare"].median,
+                    "overhead": 1e6 * added[len(added) // 2],
+                    "ratio": times["linops"].ratio(times["bare"]),
+                    "goal": 2 if kernels == 1 else 3,
+                }
+            )
+        for name, build in constructions(backend).items():
+            took = side_by_side({"linops": build}, seconds=seconds / 2)["linops"].median
+            rows.append({"backend": backend, "what": name, "kernels": 0, "microseconds": 1e6 * took, "overhead": 1e6 * took, "goal": 10})
+    return rows

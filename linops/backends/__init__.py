@@ -1,0 +1,239 @@
+"""The array frameworks: which one an array belongs to, and the few primitives that the array API lacks.
+
+An array's type decides its backend, by one dict look-up. A type seen for the first time is resolved among the frameworks that the
+program has already imported, so linops never imports torch or jax by itself. The primitives are plum functions, one method a
+backend: `numpy.py`, `torch.py`, `jax.py`, `spec.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from linops.backends.primitives import (
+    block_matmul,
+    check_permutation,
+    concatenate,
+    conj,
+    copy,
+    device_of,
+    dispatch,
+    eye,
+    gather,
+    inverse_permutation,
+    pad_rows,
+    permute,
+    same_array,
+    shared_matmul,
+    to_numpy,
+    zeros,
+)
+from linops.spec import Spec, dtype_name, numpy_dtype
+
+__all__ = [
+    "asarray",
+    "backend_of",
+    "block_matmul",
+    "canonical_dtype",
+    "check_permutation",
+    "concatenate",
+    "conj",
+    "copy",
+    "device_of",
+    "dispatch",
+    "eye",
+    "gather",
+    "inverse_permutation",
+    "is_array",
+    "is_complex",
+    "is_inexact",
+    "is_placeholder",
+    "itemsize",
+    "load",
+    "namespace",
+    "on_new_framework",
+    "pad_rows",
+    "permute",
+    "register_type",
+    "same_array",
+    "shared_matmul",
+    "to_numpy",
+    "zeros",
+]
+
+FRAMEWORKS = ("torch", "jax")
+
+_BACKENDS: dict[type, str | None] = {Spec: "spec"}
+_MODULES: dict[str, ModuleType] = {}
+
+
+def register_type(array_type: type, backend: str) -> None:
+    """Say that arrays of a type belong to a backend.
+
+    Args:
+        array_type: The class of the arrays.
+        backend: The name of the backend.
+    """
+    _BACKENDS[array_type] = backend
+
+
+def load(backend: str) -> None:
+    """Register a backend's primitives; imports its framework.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+
+    Raises:
+        ImportError: If the framework is not installed.
+        ValueError: If there is no such backend.
+    """
+    if backend in _MODULES:
+        return
+    if backend not in ("numpy", *FRAMEWORKS):
+        raise ValueError(f"backend {backend!r}: expected 'numpy', 'torch' or 'jax'")
+    try:
+        _MODULES[backend] = import_module(f"linops.backends.{backend}")
+    except ModuleNotFoundError as error:
+        if error.name != backend:
+            raise
+        raise ImportError(f"backend {backend!r} needs {backend}: pip install 'linops[{backend}]'") from error
+
+
+def on_new_framework() -> None:
+    """Register the frameworks that the program imported since the last call (a few dict look-ups otherwise)."""
+    for framework in FRAMEWORKS:
+        if framework not in _MODULES and framework in sys.modules:
+            module = sys.modules[framework]
+            if not getattr(getattr(module, "__spec__", None), "_initializing", False):
+                load(framework)
+
+
+def backend_of(value: Any) -> str | None:
+    """The backend that an array belongs to.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        ``"numpy"``, ``"torch"``, ``"jax"`` or ``"spec"``, or None if the value is no array.
+    """
+    found = _BACKENDS.get(type(value))
+    return _resolve(type(value)) if found is None else found
+
+
+def _resolve(kind: type) -> str | None:
+    on_new_framework()
+    found = next((_BACKENDS[base] for base in kind.__mro__ if _BACKENDS.get(base)), None)
+    _BACKENDS[kind] = found
+    return found
+
+
+def is_placeholder(value: Any) -> bool:
+    """Whether a value stands for an array in a graph that torch.compile is building."""
+    fx = sys.modules.get("torch.fx")
+    return fx is not None and isinstance(value, fx.Proxy)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is an array of some backend, or a spec."""
+    return backend_of(value) is not None
+
+
+def namespace(backend: str | None) -> ModuleType:
+    """The array-API namespace of a backend (NumPy's for specs and for no backend).
+
+    Args:
+        backend: The name of the backend, or None.
+
+    Returns:
+        A module.
+    """
+    if backend is None or backend == "spec":
+        return np
+    load(backend)
+    return _MODULES[backend].namespace
+
+
+def canonical_dtype(dtype: Any, backend: str | None) -> Any:
+    """A dtype as a backend spells it.
+
+    Args:
+        dtype: A dtype of any framework, or its name.
+        backend: The backend, or None for NumPy.
+
+    Returns:
+        A torch dtype for torch, else a NumPy dtype.
+
+    Raises:
+        TypeError: If the backend has no such dtype.
+
+    Example:
+        >>> canonical_dtype("float32", "numpy")
+        dtype('float32')
+    """
+    if backend == "torch":
+        load("torch")
+        return _MODULES["torch"].torch_dtype(dtype)
+    return numpy_dtype(dtype)
+
+
+def asarray(x: Any, backend: str, dtype: Any = None, device: Any = None) -> Any:
+    """An array on another backend, dtype or device, copied only if it has to be.
+
+    Args:
+        x: An array of any backend.
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+        dtype: A dtype of any framework, or None to keep it.
+        device: A device of the framework, or None for its own rule.
+
+    Returns:
+        The array.
+
+    Raises:
+        TypeError: If the backend cannot hold the dtype as it stands.
+    """
+    load(backend)
+    return _MODULES[backend].convert(x, None if dtype is None else canonical_dtype(dtype, backend), device)
+
+
+def is_complex(dtype: Any) -> bool:
+    """Whether a dtype of any framework is complex.
+
+    Args:
+        dtype: A NumPy or torch dtype.
+
+    Returns:
+        True or False.
+    """
+    return dtype_name(dtype).startswith("complex")
+
+
+def is_inexact(dtype: Any) -> bool:
+    """Whether a dtype of any framework is floating or complex.
+
+    Args:
+        dtype: A dtype of any framework, or its name.
+
+    Returns:
+        True or False.
+    """
+    return dtype_name(dtype).startswith(("float", "bfloat", "complex"))
+
+
+def itemsize(dtype: Any) -> int:
+    """Bytes of one number of a dtype; 4 (float32) where the dtype is open.
+
+    Args:
+        dtype: A NumPy or torch dtype, or None.
+
+    Returns:
+        The number of bytes.
+    """
+    return 4 if dtype is None else dtype.itemsize
+
+
+load("numpy")

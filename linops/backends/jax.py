@@ -1,0 +1,117 @@
+"""JAX: arrays by their concrete class and tracers by theirs, for `jax.Array` is an abstract class that dispatch cannot cache."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import jax
+import jax.numpy as namespace
+import numpy as np
+from jax._src.array import ArrayImpl
+from jax.core import Tracer
+
+import linops.backends as backends
+from linops.backends import primitives as p
+from linops.backends.tree import register_jax
+
+__all__ = ["convert", "namespace"]
+
+Array = Union[ArrayImpl, Tracer]
+backends.register_type(ArrayImpl, "jax")
+backends.register_type(Tracer, "jax")
+
+
+@p.block_matmul.dispatch
+def _block_matmul(a: Array, x: Array):
+    return namespace.matmul(a, x)
+
+
+@p.shared_matmul.dispatch
+def _shared_matmul(a: Array, x: Array):
+    return namespace.matmul(a, x)
+
+
+@p.permute.dispatch
+def _permute(x: Array, order: tuple):
+    return x.transpose(order)
+
+
+@p.copy.dispatch
+def _copy(x: Array):
+    return x
+
+
+@p.conj.dispatch
+def _conj(x: Array):
+    return x.conj() if namespace.iscomplexobj(x) else x
+
+
+@p.gather.dispatch
+def _gather(x: Array, indices: Any):
+    return namespace.take(x, p.to_numpy(indices), axis=0)
+
+
+@p.pad_rows.dispatch
+def _pad_rows(x: Array, rows: int):
+    if rows <= x.shape[0]:
+        return x[:rows]
+    return namespace.pad(x, [(0, rows - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
+
+
+@p.concatenate.dispatch
+def _concatenate(first: Array, others: list):
+    return namespace.concatenate([first, *others])
+
+
+@p.eye.dispatch
+def _eye(like: Array, n: int, dtype: Any):
+    return namespace.eye(n, dtype=dtype)
+
+
+@p.zeros.dispatch
+def _zeros(like: Array, shape: tuple, dtype: Any):
+    return namespace.zeros(shape, dtype)
+
+
+@p.same_array.dispatch
+def _same_array(a: Array, b: Array):
+    if a is b:
+        return True
+    if isinstance(a, Tracer) or isinstance(b, Tracer) or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    # transposes and conjugates are copies, so arrays are compared by their numbers, where these are at hand
+    if any(device.platform != "cpu" for device in (*a.devices(), *b.devices())):
+        return False
+    return np.array_equal(np.asarray(a), np.asarray(b))
+
+
+@p.device_of.dispatch
+def _device_of(x: ArrayImpl):
+    return x.sharding if len(x.devices()) > 1 else next(iter(x.devices()))
+
+
+@p.device_of.dispatch
+def _device_of_2(x: Tracer):
+    return None
+
+
+@p.to_numpy.dispatch
+def _to_numpy(x: Array):
+    return np.asarray(x)
+
+
+def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
+    """An array of any backend as one of this backend; see `linops.backends.asarray`."""
+    array = x if isinstance(x, jax.Array) else p.to_numpy(x)
+    wanted = array.dtype if dtype is None else dtype
+    held = jax.dtypes.canonicalize_dtype(wanted)
+    if held != wanted:
+        raise TypeError(
+            f"JAX would turn {wanted} into {held}: call jax.config.update('jax_enable_x64', True) first, or ask for dtype={held.name!r}"
+        )
+    # a copy of others' memory: JAX would share it, and torch and NumPy write in place
+    converted = namespace.array(array, dtype=dtype, copy=not isinstance(x, jax.Array))
+    return converted if device is None else jax.device_put(converted, device)
+
+
+register_jax()

@@ -1,0 +1,158 @@
+"""The primitives that products need and the array API lacks, declared here and implemented once a backend.
+
+Shapes: blocks `a` (b, p, q); features-first operands `x` (…, k), whose last axis counts vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, get_type_hints
+
+from plum import Dispatcher
+
+#: linops' own dispatcher: primitives and the functions of the algebra live here
+dispatch = Dispatcher()
+
+
+def generic(function: Callable[..., Any]) -> Any:
+    """Declare a function that plum dispatches on its first argument; methods register with ``@name.dispatch``.
+
+    A call is a look-up of the argument's type in a dict, so it costs what a dict costs and torch.compile can trace it; plum resolves a
+    type that is seen for the first time. The types of registered methods, and their direct subclasses (as torch's Parameter), are there
+    from the start, for torch.compile cannot trace plum.
+
+    Args:
+        function: Its name, arguments and docstring.
+
+    Returns:
+        The function.
+    """
+    resolver = dispatch.abstract(function)
+    methods: dict[type, Callable[..., Any]] = {}
+
+    @wraps(function)
+    def call(first: Any, *rest: Any) -> Any:
+        method = methods.get(type(first))
+        if method is None:
+            method = methods.setdefault(type(first), _resolve(resolver, first, *rest))
+        return method(first, *rest)
+
+    registered: dict[type, Callable[..., Any]] = {}
+
+    def register(method: Callable[..., Any]) -> Any:
+        kind = next(iter(get_type_hints(method).values()), None)
+        if isinstance(kind, type) and kind not in (object, Any):
+            registered[kind] = method
+        methods.clear()
+        methods.update({subclass: method for kind, method in registered.items() for subclass in kind.__subclasses__()} | registered)
+        return resolver.dispatch(method)
+
+    call.dispatch, call.resolver = register, resolver  # type: ignore[attr-defined]
+    return call
+
+
+def generic_pair(function: Callable[..., Any]) -> Any:
+    """Declare a function that plum dispatches on its two arguments; see `generic`.
+
+    Args:
+        function: Its name, arguments and docstring.
+
+    Returns:
+        The function.
+    """
+    resolver = dispatch.abstract(function)
+    methods: dict[tuple[type, type], Callable[..., Any]] = {}
+
+    @wraps(function)
+    def call(first: Any, second: Any) -> Any:
+        kinds = (type(first), type(second))
+        if kinds in methods:
+            return methods[kinds](first, second)
+        return methods.setdefault(kinds, _resolve(resolver, first, second))(first, second)
+
+    def register(method: Callable[..., Any]) -> Any:
+        methods.clear()
+        return resolver.dispatch(method)
+
+    call.dispatch, call.resolver = register, resolver  # type: ignore[attr-defined]
+    return call
+
+
+def _resolve(resolver: Any, *arguments: Any) -> Callable[..., Any]:
+    return resolver.resolve_method(arguments)[0]
+
+
+@generic
+def block_matmul(a, x):
+    """A product per block: (b, p, q) and (b, q, k) give (b, p, k), contiguous."""
+
+
+@generic
+def shared_matmul(a, x):
+    """One matrix times each of a stack: (p, q) and (l, q, k) give (l, p, k), without copying the matrix."""
+
+
+@generic
+def permute(x, order):
+    """The axes in another order: a view."""
+
+
+@generic
+def conj(x):
+    """The complex conjugate; a real array itself."""
+
+
+@generic
+def copy(x):
+    """A fresh array in row-major order."""
+
+
+@generic
+def gather(x, indices):
+    """Rows ``x[indices]`` along the first axis."""
+
+
+@generic
+def pad_rows(x, rows: int):
+    """The first axis padded with zeros, or cropped, to `rows`."""
+
+
+@generic
+def concatenate(first, others):
+    """Arrays joined along the first axis."""
+
+
+@generic
+def eye(like, n: int, dtype):
+    """The (n, n) identity matrix on the backend and device of `like`."""
+
+
+@generic
+def zeros(like, shape: tuple, dtype):
+    """Zeros on the backend and device of `like`."""
+
+
+@generic
+def same_array(a, b):
+    """Whether two arrays certainly are the same numbers: the same memory seen the same way, or (where that is cheap) equal."""
+
+
+@generic
+def device_of(x):
+    """The device of an array, as its framework names it."""
+
+
+@generic
+def to_numpy(x):
+    """The array as a NumPy array, copied only if it has to be."""
+
+
+@generic
+def check_permutation(indices):
+    """Raise ValueError unless the indices are a permutation of 0 … n - 1; no check where values are not at hand (tracing)."""
+
+
+@generic
+def inverse_permutation(indices):
+    """The indices of the inverse permutation."""

@@ -1,0 +1,154 @@
+"""PyTorch: plain ops only, so that compile, export, vmap and double backward work as they do for the user's own code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.torch as namespace
+import numpy as np
+import torch
+
+import linops.backends as backends
+from linops.backends import primitives as p
+from linops.backends.tree import register_torch
+from linops.spec import dtype_name
+
+__all__ = ["convert", "namespace", "torch_dtype"]
+
+backends.register_type(torch.Tensor, "torch")
+backends.register_type(torch.nn.Parameter, "torch")
+
+
+def torch_dtype(dtype: Any) -> torch.dtype:
+    """The torch dtype of the same name.
+
+    Args:
+        dtype: A dtype of any framework, or its name.
+
+    Returns:
+        A torch dtype.
+
+    Raises:
+        TypeError: If torch has no dtype of that name.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    found = getattr(torch, dtype_name(dtype), None)
+    if not isinstance(found, torch.dtype):
+        raise TypeError(f"dtype {dtype!r}: torch has no dtype of that name")
+    return found
+
+
+@p.block_matmul.dispatch
+def _block_matmul(a: torch.Tensor, x: torch.Tensor):
+    if x.shape[2] == 1:  # one vector: rows first is several times faster
+        return torch.bmm(x.mT, a.mT).mT
+    return torch.bmm(a, x)
+
+
+@p.shared_matmul.dispatch
+def _shared_matmul(a: torch.Tensor, x: torch.Tensor):
+    return torch.bmm(a.expand(x.shape[0], *a.shape), x)
+
+
+@p.permute.dispatch
+def _permute(x: torch.Tensor, order: tuple):
+    return x.permute(order)
+
+
+@p.copy.dispatch
+def _copy(x: torch.Tensor):
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+@p.conj.dispatch
+def _conj(x: torch.Tensor):
+    return x.conj() if x.is_complex() else x
+
+
+@p.gather.dispatch
+def _gather(x: torch.Tensor, indices: Any):
+    if isinstance(indices, np.ndarray):
+        indices = torch.from_numpy(indices).to(x.device)
+    return x.index_select(0, indices)
+
+
+@p.pad_rows.dispatch
+def _pad_rows(x: torch.Tensor, rows: int):
+    if rows <= x.shape[0]:
+        return x[:rows]
+    return torch.cat([x, x.new_zeros((rows - x.shape[0], *x.shape[1:]))])
+
+
+@p.concatenate.dispatch
+def _concatenate(first: torch.Tensor, others: list):
+    return torch.cat([first, *others])
+
+
+@p.eye.dispatch
+def _eye(like: torch.Tensor, n: int, dtype: Any):
+    return torch.eye(n, dtype=dtype, device=like.device)
+
+
+@p.zeros.dispatch
+def _zeros(like: torch.Tensor, shape: tuple, dtype: Any):
+    return torch.zeros(shape, dtype=dtype, device=like.device)
+
+
+def _plain(x: torch.Tensor) -> bool:
+    """Whether the tensor holds values: not a meta, fake or functional tensor."""
+    return type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
+
+
+@p.same_array.dispatch
+def _same_array(a: torch.Tensor, b: torch.Tensor):
+    if a is b:
+        return True
+    if not (_plain(a) and _plain(b)) or torch.compiler.is_compiling():
+        return False
+    try:
+        return all(
+            one == other
+            for one, other in zip(
+                (a.data_ptr(), a.shape, a.stride(), a.dtype, a.is_conj(), a.is_neg()),
+                (b.data_ptr(), b.shape, b.stride(), b.dtype, b.is_conj(), b.is_neg()),
+            )
+        )
+    except RuntimeError:  # inside torch.func's transformations tensors have no memory to compare
+        return False
+
+
+@p.device_of.dispatch
+def _device_of(x: torch.Tensor):
+    return x.device
+
+
+@p.to_numpy.dispatch
+def _to_numpy(x: torch.Tensor):
+    return x.detach().cpu().resolve_conj().numpy()
+
+
+@p.check_permutation.dispatch
+def _check_permutation(indices: torch.Tensor):
+    if _plain(indices) and not torch.compiler.is_compiling():
+        p.check_permutation(p.to_numpy(indices))
+
+
+@p.inverse_permutation.dispatch
+def _inverse_permutation(indices: torch.Tensor):
+    return torch.argsort(indices)
+
+
+def convert(x: Any, dtype: Any, device: Any) -> torch.Tensor:
+    """An array of any backend as one of this backend; see `linops.backends.asarray`."""
+    if isinstance(x, torch.Tensor):
+        return x.to(device=device, dtype=dtype)
+    array = p.to_numpy(x)
+    if array.dtype.name == "bfloat16":  # torch does not read ml_dtypes
+        tensor = torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(np.array(array))  # a copy: tensors are written in place, operators are not
+    return tensor.to(device=device, dtype=dtype)
+
+
+register_torch()

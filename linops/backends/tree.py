@@ -1,0 +1,116 @@
+"""Operators as pytrees: arrays are the children, everything else is the (hashable) context.
+
+Index arrays of permutations and sparse structures belong to the context, so gradients with respect to an operator see its
+parameters alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import numpy as np
+
+
+class Frozen:
+    """An index array as a hashable value: equal if the numbers are."""
+
+    __slots__ = ("_hash", "array")
+
+    def __init__(self, array: Any):
+        self.array = array
+        self._hash: int | None = None
+
+    def _numbers(self) -> np.ndarray:
+        return np.asarray(self.array)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self._numbers().tobytes())
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and (self.array is other.array or np.array_equal(self._numbers(), other._numbers()))
+
+
+_CLASSES: list[Any] = []
+_REGISTRARS: list[Callable[[Any], None]] = []
+
+
+def flatten(operator: Any) -> tuple[tuple, Hashable]:
+    """The children (field values that hold arrays and operators) and the context."""
+    kinds = type(operator)._fields
+    children = tuple(getattr(operator, name) for name, kind in kinds if kind == "tree")
+    context = tuple(
+        Frozen(getattr(operator, name)) if kind == "index" else getattr(operator, name) for name, kind in kinds if kind != "tree"
+    )
+    return children, context
+
+
+def unflatten(cls: Any, context: Any, children: Iterable[Any]) -> Any:
+    """An operator of a class from context and children, unchecked: a tree may carry anything in the place of an array."""
+    trees, others = iter(children), iter(context)
+    operator = object.__new__(cls)
+    for name, kind in cls._fields:
+        value = next(trees if kind == "tree" else others)
+        operator.__dict__[name] = value.array if kind == "index" else value
+    return operator
+
+
+def _flatten_present(operator: Any) -> tuple[list, Hashable]:
+    """As `flatten`, without the fields that are None: to torch None is a leaf."""
+    children, context = flatten(operator)
+    present = tuple(child is not None for child in children)
+    return [child for child in children if child is not None], (present, context)
+
+
+def _unflatten_present(cls: Any, context: Any, children: Iterable[Any]) -> Any:
+    present, others = context
+    supply = iter(children)
+    return unflatten(cls, others, [next(supply) if there else None for there in present])
+
+
+def register_class(cls: Any) -> None:
+    """Make a class of operators a pytree in every framework that is loaded, and in those loaded later."""
+    _CLASSES.append(cls)
+    for register in _REGISTRARS:
+        register(cls)
+
+
+def _add(register: Callable[[Any], None]) -> None:
+    _REGISTRARS.append(register)
+    for cls in _CLASSES:
+        register(cls)
+
+
+def register_jax() -> None:
+    """Register operators with JAX."""
+    tree_util = sys.modules["jax"].tree_util
+
+    def register(cls: Any) -> None:
+        def with_keys(operator: Any) -> tuple[list, Hashable]:
+            children, context = flatten(operator)
+            names = [name for name, kind in cls._fields if kind == "tree"]
+            return [(tree_util.GetAttrKey(name), child) for name, child in zip(names, children)], context
+
+        tree_util.register_pytree_with_keys(
+            cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=flatten
+        )
+
+    _add(register)
+
+
+def register_torch() -> None:
+    """Register operators with torch."""
+    from torch.utils import _pytree
+
+    def register(cls: Any) -> None:
+        _pytree.register_pytree_node(
+            cls,
+            _flatten_present,
+            lambda children, context: _unflatten_present(cls, context, children),
+            serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+        )
+
+    _add(register)

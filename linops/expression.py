@@ -1,0 +1,319 @@
+"""`Expression`: an immutable tree whose leaves are arrays or specs; what operators are before they multiply.
+
+Everything here follows from the fields that an operator declares: leaves and their names, backend and dtype, copies, moves, repr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from linops import backends
+from linops.declare import remembered
+from linops.spec import Spec, dtype_name, numpy_dtype
+from linops.tags import Tag
+
+
+def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The arrays and operators of a field, with names."""
+    if isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield f"{name}_{number}", item
+    elif value is not None:
+        yield name, value
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Expression:
+    """An immutable tree of operators over arrays and specs.
+
+    Attributes:
+        assumed: Tags declared by `assume`.
+    """
+
+    assumed: Tag = field(default=Tag.NONE, kw_only=True)
+
+    _fields = (("assumed", "static"),)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): maps n-vectors to m-vectors."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its shape")
+
+    def _detail(self) -> str:
+        """The constructor's arguments, briefly, for repr."""
+        return ""
+
+    # ------------------------------------------------------------ leaves
+
+    def _children(self) -> Iterator[tuple[str, Any]]:
+        """The arrays and operators in the operator's own fields, with names."""
+        for name, kind in self._fields:
+            if kind == "tree":
+                yield from _items(name, getattr(self, name))
+
+    def _nodes(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """The operator and all below it, with the prefix of their leaves' names."""
+        yield prefix, self
+        for name, child in self._children():
+            if isinstance(child, Expression):
+                yield from child._nodes(f"{prefix}{name}_")
+
+    def named_leaves(self) -> Iterator[tuple[str, Any]]:
+        """The parameters (arrays or specs) with their names, in the order of the expression.
+
+        Names are valid Python identifiers: the path of fields and positions, joined by underscores.
+
+        Yields:
+            Pairs of name and leaf.
+
+        Example:
+            >>> import linops as lo
+            >>> dict(lo.LowRank(lo.spec(4, 2), lo.spec(2, 3)).named_leaves())
+            {'U': spec(4, 2), 'V': spec(2, 3)}
+        """
+        return self._named_leaves("")
+
+    def _named_leaves(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, child in self._children():
+            if isinstance(child, Expression):
+                yield from child._named_leaves(f"{prefix}{name}_")
+            else:
+                yield prefix + name, child
+
+    def _map(self, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None = None) -> Any:
+        """The same expression with a function applied to every leaf (and to every index array); the result is not checked again."""
+        operator = object.__new__(type(self))
+        values = operator.__dict__
+        for name, kind in self._fields:
+            value = getattr(self, name)
+            if kind == "tree":
+                value = _mapped(value, function, index_function)
+            elif kind == "index" and value is not None and index_function is not None:
+                value = index_function(value)
+            values[name] = value
+        return operator
+
+    def with_leaves(self, leaves: Any) -> Any:
+        """The same expression with other leaves.
+
+        Args:
+            leaves: The new leaves, in the order of `named_leaves`.
+
+        Returns:
+            The operator.
+
+        Raises:
+            ValueError: If there are too few or too many leaves.
+
+        Example:
+            >>> import linops as lo
+            >>> lo.Dense(lo.spec(2, 3)).with_leaves([lo.spec(4, 5)]).shape
+            (4, 5)
+        """
+        leaves = list(leaves)
+        expected = sum(1 for _ in self.named_leaves())
+        if len(leaves) != expected:
+            raise ValueError(f"{self._short()} has {expected} leaves, got {len(leaves)}")
+        return self._with_leaves(iter(leaves))._checked()
+
+    def _with_leaves(self, leaves: Iterator[Any]) -> Any:
+        return self._map(lambda _: next(leaves))
+
+    def _checked(self) -> Any:
+        """The operator as its constructors make it, which raise where leaves do not fit."""
+        values = {}
+        for name, kind in self._fields:
+            value = getattr(self, name)
+            if kind == "tree" and isinstance(value, tuple):
+                value = tuple(item._checked() if isinstance(item, Expression) else item for item in value)
+            elif isinstance(value, Expression):
+                value = value._checked()
+            values[name] = value
+        return type(self)(**values)
+
+    # ------------------------------------------------------------ what it is
+
+    @remembered
+    def backend(self) -> str | None:
+        """``"numpy"``, ``"torch"``, ``"jax"``, ``"spec"`` (symbolic), or None: without arrays, it runs on any backend."""
+        names = {backends.backend_of(leaf) for _, leaf in self.named_leaves()}
+        return "spec" if "spec" in names else next(iter(names), None)
+
+    @remembered
+    def dtype(self) -> Any:
+        """The dtype of the entries as the backend spells it, or None: without arrays, that of what it meets."""
+        dtypes = [child.dtype for _, child in self._children() if child.dtype is not None]
+        if not dtypes:
+            return None
+        if self._is_complex and not any(backends.is_complex(dtype) for dtype in dtypes):
+            dtypes.append(1j)  # a complex number times an operator without arrays
+        if self.backend == "spec":  # whose leaves may be specs and arrays of any framework
+            dtypes = [dtype if isinstance(dtype, complex) else numpy_dtype(dtype) for dtype in dtypes]
+        return backends.namespace(self.backend).result_type(*dtypes)
+
+    @remembered
+    def _is_complex(self) -> bool:
+        """Whether a leaf or a number in the expression is complex."""
+        for _, child in self._children():
+            if child._is_complex if isinstance(child, Expression) else backends.is_complex(child.dtype):
+                return True
+        return False
+
+    @remembered
+    def _first_leaf(self) -> Any:
+        """The first leaf, or None if there is none."""
+        return next((leaf for _, leaf in self.named_leaves()), None)
+
+    @property
+    def device(self) -> Any:
+        """The device of the first leaf, or None if there is none."""
+        leaf = self._first_leaf
+        return None if leaf is None else backends.device_of(leaf)
+
+    @property
+    def is_symbolic(self) -> bool:
+        """Whether a leaf is a spec."""
+        return self.backend == "spec"
+
+    @property
+    def num_params(self) -> int:
+        """The number of parameters: the sizes of all leaves."""
+        return sum(prod(leaf.shape) for _, leaf in self.named_leaves())
+
+    def to(self, backend: str | None = None, dtype: Any = None, device: Any = None) -> Any:
+        """The operator with its arrays on another backend, dtype or device. Specs change their dtype alone.
+
+        Args:
+            backend: ``"numpy"``, ``"torch"`` or ``"jax"``; None keeps it.
+            dtype: A dtype of any framework, or its name; None keeps it.
+            device: A device as the framework names it; None keeps it.
+
+        Returns:
+            The operator.
+
+        Raises:
+            TypeError: If the backend cannot hold the dtype, as JAX without x64 cannot hold float64.
+        """
+        target: Any = backend or self.backend
+
+        def move(leaf: Any) -> Any:
+            if isinstance(leaf, Spec):
+                return leaf if dtype is None else Spec(leaf.shape, dtype)
+            return backends.asarray(leaf, backend or str(backends.backend_of(leaf)), dtype, device)
+
+        def move_index(indices: Any) -> Any:
+            if target == "torch":
+                return backends.asarray(indices, "torch", None, device)
+            return backends.to_numpy(indices) if target in ("numpy", "jax") else indices
+
+        return self._map(move, move_index)
+
+    # ------------------------------------------------------------ text
+
+    def _short(self) -> str:
+        """The operator in a few words, for errors."""
+        m, n = self.shape
+        what = [dtype_name(self.dtype)] if self.dtype is not None else []
+        what += [self.backend] if self.backend not in (None, "spec") else ["symbolic"] if self.is_symbolic else []
+        return f"{type(self).__name__}({', '.join([f'{m}×{n}', *what])})"
+
+    def _line(self) -> str:
+        m, n = self.shape
+        words = [f"{type(self).__name__}({self._detail()})", f"{m}×{n}"]
+        if self.dtype is not None:
+            words.append(dtype_name(self.dtype))
+        count_ = self.num_params
+        words.append(f"{count_:,} parameters" if count_ else "no parameters")
+        if self.backend not in (None, "spec"):
+            words.append(str(self.backend))
+        elif self.is_symbolic:
+            words.append("symbolic")
+        return "  ".join(words)
+
+    def _tree_lines(self) -> Iterator[str]:
+        yield self._line()
+        children = [child for _, child in self._children() if isinstance(child, Expression)]
+        for number, child in enumerate(children, 1):
+            first, rest = ("├─ ", "│  ") if number < len(children) else ("└─ ", "   ")
+            for position, line in enumerate(child._tree_lines()):
+                yield (rest if position else first) + line
+
+    def __repr__(self) -> str:
+        return "\n".join(self._tree_lines())
+
+    # ------------------------------------------------------------ copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name, _ in self._fields}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _mapped(value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None) -> Any:
+    """What `Expression._map` makes of a field's value."""
+    if isinstance(value, Expression):
+        return value._map(function, index_function)
+    if isinstance(value, tuple):
+        return tuple([_mapped(item, function, index_function) for item in value])
+    return None if value is None else function(value)
+
+
+def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
+    """Raise unless operators can stand in one expression: one backend, and in torch one dtype and device.
+
+    Args:
+        where: The name of the expression.
+        operators: The operators to be joined.
+
+    Raises:
+        TypeError: If they cannot; the message names two that differ.
+    """
+    first = None
+    for operator in operators:
+        backend = operator.backend
+        if backend is None or backend == "spec":
+            continue
+        if first is None:
+            first = operator
+        elif backend != first.backend:
+            raise TypeError(
+                f"{where}: mixed backends of {first._short()} and {operator._short()}; convert one, as in A.to(backend={first.backend!r})"
+            )
+        elif backend == "torch":
+            _require_same_kind(where, first, operator, first._short, operator._short)
+
+
+def require_leaves(operator: Expression) -> None:
+    """Raise unless an operator's own arrays are of one backend, and in torch of one dtype and device.
+
+    Args:
+        operator: The operator, with its arrays in place.
+
+    Raises:
+        TypeError: If they are not; the message names two that differ.
+    """
+    first: Any = None
+    for name, leaf in operator._children():
+        backend = backends.backend_of(leaf)
+        if first is None:
+            first, first_backend, first_name = leaf, backend, name
+        elif backend != first_backend:
+            raise TypeError(
+                f"{type(operator).__name__}: mixed backends of {first_name}, a {first_backend} array of shape {tuple(first.shape)}, "
+                f"and {name}, a {backend} array of shape {tuple(leaf.shape)}"
+            )
+        elif backend == "torch":
+            _require_same_kind(type(operator).__name__, first, leaf, lambda name=first_name: name, lambda name=name: name)
+
+
+def _require_same_kind(where: str, first: Any, other: Any, first_name: Callable[[], str], other_name: Callable[[], str]) -> None:
+    """Raise unless two torch operands have one dtype and device: torch mixes neither in a product."""
+    if first.dtype is not other.dtype or first.device != other.device:
+        raise TypeError(
+            f"{where}: {first_name()} is {first.dtype} on {first.device}, {other_name()} is {other.dtype} on {other.device}; torch does "
+            f"not mix dtypes or devices in a product; convert one, as in A.to(dtype=…, device=…)"
+        )

@@ -1,0 +1,1 @@
+"""The lab: models, data, a training loop and measurements for the paper's experiments. Needs ``pip install 'linops[lab]'``."""

@@ -1,0 +1,130 @@
+"""Data sets of vectors for classification: generated, packaged with scikit-learn, or the user's own. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linops.lab import cifar, mnist1d
+
+#: share of the samples that is trained on, where a source does not split them itself
+TRAIN_SHARE = 0.8
+FIELDS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs and labels for training and for testing.
+
+    Attributes:
+        name: What it is.
+        x_train: (samples, features) float32.
+        y_train: (samples,) int64, from 0.
+        x_test: (samples, features) float32.
+        y_test: (samples,) int64.
+        image: (channels, height, width) if an input is an image, flattened.
+
+    Raises:
+        ValueError: If shapes do not fit together; the message names them.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    image: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if x.ndim != 2 or y.shape != x.shape[:1] or not len(x):
+                raise ValueError(
+                    f"{self.name}: x_{part} of shape {x.shape} and y_{part} of shape {y.shape}; expected (samples, features) and (samples,)"
+                )
+        if self.x_train.shape[1] != self.x_test.shape[1]:
+            raise ValueError(f"{self.name}: {self.x_train.shape[1]} features in x_train, {self.x_test.shape[1]} in x_test")
+        if self.image is not None and prod(self.image) != self.x_train.shape[1]:
+            raise ValueError(f"{self.name}: {self.x_train.shape[1]} features are no images of {self.image}")
+        if min(self.y_train.min(), self.y_test.min()) < 0:
+            raise ValueError(f"{self.name}: labels count from 0, got {min(self.y_train.min(), self.y_test.min())}")
+
+    @property
+    def num_features(self) -> int:
+        """Numbers in an input."""
+        return self.x_train.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label."""
+        return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+
+def load(source: str, seed: int = 0) -> Dataset:
+    """A data set by name or file.
+
+    Args:
+        source: ``"mnist1d"`` (generated: 32,000 samples to train on, 8,000 to test), ``"digits"`` (scikit-learn's scanned 8×8 digits),
+            the path of a ``.npz`` file with arrays `x_train, y_train, x_test, y_test` (inputs of shape (samples, channels, height,
+            width) are images), or that of a CIFAR-10 or CIFAR-100 python archive (``.tar.gz``).
+        seed: Of the generator, or of the split.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: If there is no such source, or arrays are missing or do not fit.
+
+    Example:
+        >>> data = load("digits")
+        >>> data.num_features, data.num_classes
+        (64, 10)
+    """
+    if source == "mnist1d":
+        return _split(source, *mnist1d.generate(seed=seed))
+    if source == "digits":
+        return _digits(seed)
+    path = Path(source)
+    if path.suffix == ".npz":
+        return _from_npz(path)
+    if path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        if not path.is_file():
+            raise ValueError(f"data {source!r}: no such file")
+        return Dataset(path.name, *cifar.read(path), image=cifar.SHAPE)
+    raise ValueError(
+        f"data {source!r}: expected 'mnist1d', 'digits', the path of a .npz file with arrays {', '.join(FIELDS)}, or of a CIFAR archive"
+    )
+
+
+def _split(name: str, x: np.ndarray, y: np.ndarray, image: tuple[int, int, int] | None = None) -> Dataset:
+    cut = int(TRAIN_SHARE * len(x))
+    return Dataset(name, x[:cut], y[:cut], x[cut:], y[cut:], image)
+
+
+def _digits(seed: int) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    images: Any = load_digits()
+    order = np.random.default_rng(seed).permutation(len(images["target"]))
+    x = (images["data"][order] / 8 - 1).astype(np.float32)  # grey levels 0 … 16 → -1 … 1
+    return _split("digits", x, images["target"][order].astype(np.int64), (1, 8, 8))
+
+
+def _from_npz(path: Path) -> Dataset:
+    if not path.is_file():
+        raise ValueError(f"data {str(path)!r}: no such file")
+    with np.load(path) as arrays:
+        missing = [name for name in FIELDS if name not in arrays]
+        if missing:
+            raise ValueError(f"data {str(path)!r}: no array {', '.join(missing)}; it holds {', '.join(arrays.files) or 'none'}")
+        x_train, y_train, x_test, y_test = (arrays[name] for name in FIELDS)
+    for name, labels in (("y_train", y_train), ("y_test", y_test)):
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"data {str(path)!r}: {name} is {labels.dtype}; expected integers")
+    image: Any = tuple(map(int, x_train.shape[1:])) if x_train.ndim == 4 else None
+    flat = [x.reshape(len(x), -1).astype(np.float32) for x in (x_train, x_test)]
+    return Dataset(path.name, flat[0], y_train.astype(np.int64), flat[1], y_test.astype(np.int64), image)

@@ -1,0 +1,220 @@
+"""``linops coord-check``, ``lr-sweep`` and ``scaling``: the paper's experiments, each one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from linops.lab import coord_check, distributed, experiment_plots, lr_sweep, scaling
+from linops.lab import tables as t
+from linops.lab.problems import Problem, make
+from linops.lab.runs import Run, with_factor
+from linops.lab.structures import Structure, parse
+from linops.lab.sweep import Job, Row, sweep, write_json
+from linops.lab.train import Settings
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large an experiment is.
+
+    Attributes:
+        widths: Widths; for scaling, of the dense models whose MACs are the budgets.
+        settings: How to train.
+        factors: For lr-sweep: factors on the rates of structured weights.
+    """
+
+    widths: tuple[int, ...]
+    settings: Settings
+    factors: tuple[float, ...] = ()
+
+
+COORD_CHECK = Sizes((16, 64, 256, 1024), Settings(60, 256, cosine=False))
+COORD_CHECK_QUICK = Sizes((16, 64, 256), Settings(30, 256, cosine=False))
+LR_SWEEP = Sizes((64, 256, 1024), Settings(300, 128), (1, 2, 4, 8, 16, 32, 64, 128))
+LR_SWEEP_QUICK = Sizes((64, 256), Settings(100, 128), (2, 8, 32))
+SCALING = Sizes((32, 48, 64, 96, 128, 192, 256), Settings(1000, 128))
+SCALING_QUICK = Sizes((32, 64, 128), Settings(200, 128))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all experiments are told.
+
+    Attributes:
+        model: ``"mlp"``, ``"vit"`` or ``"gpt"``.
+        data: As for `linops.lab.data.load`.
+        text: As for `linops.lab.text.load_text`.
+        structures: Of the layers that are structured; to coord-check and scaling, dense is added.
+        seeds: Seeds of weights, batches and generated data.
+        out: The folder for results.json, summary.json and the plot.
+        resume: Whether to keep finished runs of results.json.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+
+    model: str
+    data: str | None
+    text: str | None
+    structures: Sequence[Structure]
+    seeds: Sequence[int]
+    out: Path
+    resume: bool = False
+    device: str = "auto"
+
+
+def _problem(options: Options, seed: int, device: Any) -> Problem:
+    return make(options.model, options.data, options.text, seed, device)
+
+
+def _both(structures: Iterable[Structure]) -> list[tuple[Structure, bool]]:
+    """Every structure with structure-aware and with naive rates, which for dense are the same."""
+    return [(structure, aware) for structure in structures for aware in ((True,) if structure.family == "dense" else (True, False))]
+
+
+def _with_dense(structures: Sequence[Structure]) -> list[Structure]:
+    """Dense, and all others."""
+    return [parse("dense"), *(structure for structure in structures if structure.family != "dense")]
+
+
+def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
+    """The coordinate check: Δh against width.
+
+    Args:
+        console: Where to print.
+        options: What all experiments are told.
+        sizes: How large it is.
+
+    Returns:
+        What summary.json holds: slopes with standard errors and levels against dense.
+    """
+    with distributed.session(options.device) as device:
+        jobs: list[Job] = []
+        for seed in options.seeds:
+            runs = [
+                Run(structure, width, seed=seed, aware=aware)
+                for structure, aware in _both(_with_dense(options.structures))
+                for width in sizes.widths
+            ]
+            jobs += coord_check.jobs(_problem(options, seed, device), runs, sizes.settings, device)
+        rows = sweep(console, options.out, jobs, options.resume)
+    fits, heads, levels = coord_check.slopes(rows), coord_check.slopes(rows, "feature_change"), coord_check.levels(rows)
+    summary = {
+        label: {
+            "slope": law.exponent,
+            "standard_error": law.standard_error,
+            "feature_slope": heads[label].exponent,
+            "least_of_dense": levels[label][0],
+            "greatest_of_dense": levels[label][1],
+        }
+        for label, law in fits.items()
+    }
+    cells = [
+        (label, str(law), str(heads[label]), f"{t.times(levels[label][0])} … {t.times(levels[label][1])}") for label, law in fits.items()
+    ]
+    caption = f"Widths {_list(sizes.widths)}, {sizes.settings.steps} steps, seeds {_list(options.seeds)}. Near zero is right."
+    title = "Coordinate check: slope of log Δh in log width"
+    console.print(t.table(title, ["structure", "layers' Δh", "features' Δh", "Δh of dense's"], cells, caption))
+    _finish(console, options, summary, rows, experiment_plots.coord_check, "coord_check.png")
+    return summary
+
+
+def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
+    """Rate transfer: the best factor at each width.
+
+    Args:
+        console: Where to print.
+        options: What all experiments are told.
+        sizes: How large it is.
+
+    Returns:
+        What summary.json holds: best factors by width and how far they move.
+    """
+    with distributed.session(options.device) as device:
+        jobs: list[Job] = []
+        for seed in options.seeds:
+            runs = [
+                Run(structure, width, seed=seed, factor=factor, aware=aware)
+                for structure, aware in _both(options.structures)
+                for width in sizes.widths
+                for factor in sizes.factors
+            ]
+            jobs += lr_sweep.jobs(_problem(options, seed, device), runs, sizes.settings, device)
+        rows = sweep(console, options.out, jobs, options.resume)
+    best = lr_sweep.best_factors(rows)
+    summary = {label: {"best_factors": factors, "drift": lr_sweep.drift(factors)} for label, factors in best.items()}
+    cells = [
+        (label, *(f"{factors[width]:g}" if width in factors else t.NONE for width in sizes.widths), t.times(lr_sweep.drift(factors)))
+        for label, factors in best.items()
+    ]
+    caption = f"{sizes.settings.steps} steps, factors {_list(sizes.factors)}, seeds {_list(options.seeds)}; by train loss, mean over seeds."
+    columns = ["structure", *(f"width {width}" for width in sizes.widths), "moves by"]
+    console.print(t.table("Best factor on the rates of structured weights", columns, cells, caption))
+    _finish(console, options, summary, rows, experiment_plots.lr_sweep, "lr_sweep.png")
+    return summary
+
+
+def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
+    """Scaling: train loss against MACs.
+
+    Args:
+        console: Where to print.
+        options: What all experiments are told.
+        sizes: How large it is.
+
+    Returns:
+        What summary.json holds: exponents with standard errors, compute multipliers, and the curves.
+    """
+    named = [(structure, True) for structure in _with_dense(options.structures)]
+    named += [(structure, False) for structure, _ in named if structure.family == "btt"]
+    with distributed.session(options.device) as device:
+        first = _problem(options, options.seeds[0], device)
+        runs = [with_factor(first, Run(structure, first.base_width, aware=aware)) for structure, aware in named]
+        fitted = scaling.matched_runs(first, runs, sizes.widths)
+        jobs: list[Job] = []
+        for seed in options.seeds:
+            seeded = [(replace(run, seed=seed), budget) for run, budget in fitted]
+            jobs += scaling.jobs(_problem(options, seed, device), seeded, sizes.settings, device)
+        rows = sweep(console, options.out, jobs, options.resume)
+    fits, gains, curves = scaling.laws(rows), scaling.multipliers(rows), scaling.curves(rows)
+    summary = {
+        label: {
+            "exponent": -fits[label].exponent if label in fits else None,
+            "standard_error": fits[label].standard_error if label in fits else None,
+            "compute_multiplier": gains[label],
+            "curve": curve,
+        }
+        for label, curve in curves.items()
+    }
+    budgets = sorted({row["budget"] for row in rows})
+
+    def loss_at(label: str, budget: int) -> str:
+        losses = [row["train_loss"] for row in rows if row["structure"] == label and row["budget"] == budget]
+        return f"{sum(losses) / len(losses):.3f}" if losses else t.NONE
+
+    cells = [
+        (label, *(loss_at(label, budget) for budget in budgets), str(fits[label]) if label in fits else t.NONE, t.times(gains[label]))
+        for label in curves
+    ]
+    columns = ["MACs at most", *map(t.short, budgets), "exponent", "saves"]
+    caption = (
+        f"{sizes.settings.steps} steps, seeds {_list(options.seeds)}. Train loss, mean over seeds; exponent of its power law in MACs;\n"
+        "saves: MACs of the largest dense model over those for the same loss."
+    )
+    console.print(t.table("Scaling: train loss by MACs of an example", columns, cells, caption))
+    _finish(console, options, summary, rows, experiment_plots.scaling, "scaling.png")
+    return summary
+
+
+def _finish(console: Console, options: Options, summary: Row, rows: Sequence[Row], plot: Any, name: str) -> None:
+    if distributed.is_first():
+        write_json(options.out / "summary.json", summary)
+        plot(rows, options.out / name)
+        console.print(f"{options.out / 'results.json'}, {options.out / 'summary.json'}, {options.out / name}", highlight=False)
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,242 @@
+"""Timing on a shared machine: candidates take turns, medians and ratios within a round are what counts; and the machine's roofline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.spec import numpy_dtype
+
+Function = Callable[[], Any]
+
+#: a sample shorter than this would measure the clock
+LEAST_SAMPLE = 2e-4
+MATMUL_SIZES = (256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one candidate took.
+
+    Attributes:
+        seconds: Seconds a call, one number a round, in the order of the rounds.
+    """
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds, in seconds."""
+        return median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The lower and the upper quartile of the rounds, in seconds."""
+        if len(self.seconds) == 1:
+            return self.seconds[0], self.seconds[0]
+        low, _, high = quantiles(self.seconds, n=4, method="inclusive")
+        return low, high
+
+    def ratio(self, other: Timing) -> float:
+        """How many times as long as another candidate: the median over the rounds, in each of which both ran.
+
+        Args:
+            other: A candidate timed by the same call of `side_by_side`.
+
+        Returns:
+            The ratio.
+
+        Raises:
+            ValueError: If the numbers of rounds differ.
+
+        Example:
+            >>> Timing((2.0, 4.0, 9.0)).ratio(Timing((1.0, 2.0, 3.0)))
+            2.0
+        """
+        if len(self.seconds) != len(other.seconds):
+            raise ValueError(f"ratio of timings: {len(self.seconds)} and {len(other.seconds)} rounds; expected those of one measurement")
+        return median(a / b for a, b in zip(self.seconds, other.seconds))
+
+
+def nothing(result: Any) -> None:
+    """Waits for nothing: the result of a call that has finished when it returns."""
+
+
+def side_by_side(
+    functions: Mapping[str, Function],
+    *,
+    seconds: float = 3.0,
+    rounds: int = 15,
+    wait: Callable[[Any], Any] = nothing,
+) -> dict[str, Timing]:
+    """Times candidates in turns, so that what else runs on the machine hits all of them alike.
+
+    Each is first called until warm, which also says how many calls make a sample. Then, in every round, each candidate gives one sample;
+    the order changes from round to round.
+
+    Args:
+        functions: Candidates by name: functions of no arguments.
+        seconds: About how long to measure in all; rounds share it.
+        rounds: How many rounds, at least 1.
+        wait: Called on the last result of a sample before the clock stops, as `jax.block_until_ready`.
+
+    Returns:
+        A `Timing` for each candidate.
+
+    Raises:
+        ValueError: If there is no candidate or no round.
+
+    Example:
+        >>> times = side_by_side({"short": lambda: sum(range(10)), "long": lambda: sum(range(10_000))}, seconds=0.1)
+        >>> times["long"].ratio(times["short"]) > 10
+        True
+    """
+    if not functions or rounds < 1:
+        raise ValueError(f"side_by_side: {len(functions)} candidates and {rounds} rounds; expected at least one of each")
+    share = seconds / rounds / len(functions)
+    calls = {name: _calls(function, share, wait) for name, function in functions.items()}
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    names = list(functions)
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            samples[name].append(_sample(functions[name], calls[name], wait))
+    return {name: Timing(tuple(values)) for name, values in samples.items()}
+
+
+def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float:
+    """Seconds a call, over so many calls."""
+    result = None
+    start = perf_counter()
+    for _ in range(calls):
+        result = function()
+    wait(result)
+    return (perf_counter() - start) / calls
+
+
+def _calls(function: Function, seconds: float, wait: Callable[[Any], Any]) -> int:
+    """How many calls fill the time, after a warm-up."""
+    wait(function())
+    calls = 1
+    while (took := _sample(function, calls, wait) * calls) < min(seconds, LEAST_SAMPLE):
+        calls *= 2
+    return max(1, round(calls * max(seconds, LEAST_SAMPLE) / max(took, 1e-9)))
+
+
+# ---------------------------------------------------------------- the roofline
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """What the machine can do at best, as measured now.
+
+    Attributes:
+        flops_per_second: FLOPs a second of the best large matrix product.
+        bytes_per_second: Bytes a second, read and written, of adding to an array of the size in question.
+    """
+
+    flops_per_second: float
+    bytes_per_second: float
+
+    def seconds(self, flops: float, moved: float) -> float:
+        """The least time for so many FLOPs and bytes: arithmetic and memory at their best, in parallel.
+
+        Args:
+            flops: FLOPs.
+            moved: Bytes that must be read or written at least once.
+
+        Returns:
+            Seconds.
+
+        Example:
+            >>> Roofline(100.0, 10.0).seconds(flops=200, moved=50)
+            5.0
+        """
+        return max(flops / self.flops_per_second, moved / self.bytes_per_second)
+
+
+def roofline(backend: str, dtype: str = "float32", moved: int = 1 << 24, seconds: float = 1.0) -> Roofline:
+    """Measures the roofline of a backend on its default device.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+        dtype: Of the numbers.
+        moved: Bytes that the products in question read and write, as for `bandwidth`.
+        seconds: About how long to measure.
+
+    Returns:
+        The roofline.
+    """
+    return Roofline(peak(backend, dtype, seconds / 2), bandwidth(backend, dtype, moved, seconds / 2))
+
+
+def peak(backend: str, dtype: str = "float32", seconds: float = 0.5) -> float:
+    """FLOPs a second of the best large square matrix product.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+        dtype: Of the numbers.
+        seconds: About how long to measure.
+
+    Returns:
+        FLOPs a second, where a FLOP is an addition or a multiplication of numbers of the dtype.
+    """
+    random = np.random.default_rng(0)
+    compiled, wait = compiler(backend)
+    multiply = compiled(lambda a, b: a @ b)
+    squares = {size: backends.asarray(random.standard_normal((size, size)), backend, dtype) for size in MATMUL_SIZES}
+    functions = {str(size): lambda square=square: multiply(square, square) for size, square in squares.items()}
+    times = side_by_side(functions, seconds=seconds, rounds=5, wait=wait)
+    return max(2 * size**3 / min(times[str(size)].seconds) for size in MATMUL_SIZES)
+
+
+def bandwidth(backend: str, dtype: str = "float32", moved: int = 1 << 24, seconds: float = 0.5) -> float:
+    """Bytes a second, read and written, of adding one to an array.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+        dtype: Of the numbers.
+        moved: Bytes read and written in all: the bandwidth is that of whichever cache holds so much.
+        seconds: About how long to measure.
+
+    Returns:
+        Bytes a second.
+    """
+    compiled, wait = compiler(backend)
+    increase = compiled(lambda a: a + 1)
+    itemsize = numpy_dtype(dtype).itemsize
+    numbers = max(moved // 2 // itemsize, 1)
+    array = backends.asarray(np.zeros(numbers), backend, dtype)
+    times = side_by_side({"add": lambda: increase(array)}, seconds=seconds, rounds=5, wait=wait)
+    return 2 * numbers * itemsize / min(times["add"].seconds)
+
+
+def compiler(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """How a backend wants to be timed: what to wrap a function in, and how to wait for its result.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+
+    Returns:
+        `jax.jit` and `jax.block_until_ready` for JAX; for the others a function that returns its argument, and one that waits (for CUDA).
+    """
+    if backend == "jax":
+        import jax
+
+        return jax.jit, jax.block_until_ready
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return _as_it_is, lambda _: torch.cuda.synchronize()
+    return _as_it_is, nothing
+
+
+def _as_it_is(function: Any) -> Any:
+    return function

@@ -1,0 +1,171 @@
+"""Plots made to be read: log axes, one colour a structure everywhere, legends. Written to a file; no window, no global state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from linops.lab.tables import short
+
+#: Okabe and Ito's colours, which the colour-blind tell apart
+COLORS = {
+    "dense": "#000000",
+    "btt": "#D55E00",
+    "monarch": "#0072B2",
+    "low_rank": "#009E73",
+    "kronecker": "#CC79A7",
+    "tensor_train": "#E69F00",
+    "block_diag": "#56B4E9",
+}
+OTHERS = ("#7F7F7F", "#8C564B", "#17BECF", "#BCBD22", "#9467BD")
+MARKERS = "osD^vP*X"
+
+
+def figure(panels: int = 1, width: float = 6.4, height: float = 4.4) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side.
+
+    Args:
+        panels: How many.
+        width: Of a panel, in inches.
+        height: Of the figure, in inches.
+
+    Returns:
+        The figure and its axes.
+    """
+    made = Figure(figsize=(width * panels, height), layout="constrained")
+    FigureCanvasAgg(made)
+    axes = [made.add_subplot(1, panels, number + 1) for number in range(panels)]
+    for axis in axes:
+        axis.grid(True, which="major", alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    return made, axes
+
+
+def write(made: Figure, path: Path) -> None:
+    """Writes a figure; the file's suffix says the format.
+
+    Args:
+        made: The figure.
+        path: The file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.savefig(path, dpi=150)
+
+
+def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each label; naive variants and variants with options share the family's colour where they can.
+
+    Args:
+        labels: Structures as written, perhaps with `` (naive)``.
+
+    Returns:
+        Keyword arguments for `Axes.plot` by label.
+    """
+    styled: dict[str, dict[str, Any]] = {}
+    spare = iter(OTHERS * 8)
+    for number, label in enumerate(dict.fromkeys(labels)):
+        plain = label.removesuffix(" (naive)")
+        naive = plain != label
+        color = COLORS.get(plain) or next((style["color"] for name, style in styled.items() if name == plain), None) or next(spare)
+        marker = MARKERS[list(COLORS).index(plain) % len(MARKERS) if plain in COLORS else number % len(MARKERS)]
+        styled[label] = {"color": color, "marker": marker, "linestyle": "--" if naive else "-", "mfc": "white" if naive else color}
+    return styled
+
+
+def compare(comparison: Mapping[str, Any], path: Path) -> None:
+    """Time against MACs, both as a share of dense: on the diagonal, a structure is as fast as its MACs promise.
+
+    Args:
+        comparison: From `linops.lab.compare.Comparison.to_dict`.
+        path: The file.
+    """
+    rows = comparison["rows"]
+    both = [("forward_ratio", "forward"), ("forward_backward_ratio", "forward + backward")]
+    kinds = [(key, title) for key, title in both if rows[0][key] is not None]
+    made, axes = figure(len(kinds))
+    looks = styles(row["structure"] for row in rows)
+    for axis, (key, title) in zip(axes, kinds):
+        shares = np.array([row["share"] for row in rows])
+        ratios = np.array([row[key] for row in rows])
+        low = min(shares.min(), ratios.min()) / 1.5
+        axis.plot([low, 1.5], [low, 1.5], color="#999999", lw=1, label="time falls as MACs do")
+        axis.axhline(1, color="#999999", lw=1, ls=":", label="time of dense")
+        for row, share, ratio in zip(rows, shares, ratios):
+            style = {**looks[row["structure"]], "linestyle": "none"}
+            axis.plot([share], [ratio], markersize=8, label=row["structure"], **style)
+        axis.set(xscale="log", yscale="log", xlabel="MACs, share of dense", ylabel="time, share of dense", title=title)
+    axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    shape = f"{comparison['out_features']}×{comparison['in_features']}"
+    made.suptitle(f"{shape}, {comparison['batch']} vectors, {comparison['backend']} {comparison['dtype']}")
+    write(made, path)
+
+
+def training(rows: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]], path: Path) -> None:
+    """Loss against MACs: the final train loss against MACs an example, and the loss along the way against the MACs spent.
+
+    Args:
+        rows: Rows of results.json.
+        losses: The loss at every step, one list a row.
+        path: The file.
+    """
+    made, (final, course) = figure(2)
+    looks = styles(row["structure"] for row in rows)
+    labelled: set[str] = set()
+    for row, curve in zip(rows, losses):
+        style = looks[row["structure"]]
+        label = None if row["structure"] in labelled else row["structure"]
+        labelled.add(row["structure"])
+        final.plot([row["macs"]], [row["train_loss"]], markersize=8, label=label, **{**style, "linestyle": "none"})
+        window = max(len(curve) // 20, 1)
+        smooth = np.convolve(curve, np.ones(window) / window, "valid")
+        steps = np.arange(len(smooth)) + window
+        course.plot(3 * row["macs"] * row["batch"] * steps, smooth, color=style["color"], ls=style["linestyle"], label=label, lw=1.5)
+    final.set(xscale="log", yscale="log", xlabel="MACs of an example, forward", ylabel="train loss (nats), all training data")
+    final.set_title("after training")
+    low, high = final.get_xlim()
+    if high < 10 * low:
+        final.set_xlim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
+    course.set(
+        xscale="log", yscale="log", xlabel="MACs spent (forward and backward: 3× forward)", ylabel="train loss (nats), moving average"
+    )
+    course.set_title("on the way")
+    for axis in (final, course):
+        plain_ticks(axis)
+        compute_ticks(axis)
+    final.legend(fontsize=8, frameon=False)
+    course.legend(fontsize=8, frameon=False)
+    write(made, path)
+
+
+def compute_ticks(axis: Axes) -> None:
+    """Marks a log axis of MACs as 20k, 50k, 100k …, more sparsely the more decades are shown.
+
+    Args:
+        axis: The axes; their limits are final.
+    """
+    low, high = axis.get_xlim()
+    mantissas = (1, 2, 5) if high < 100 * low else (1,)
+    shown = [mantissa * 10**power for power in range(18) for mantissa in mantissas if low <= mantissa * 10**power <= high]
+    axis.set_xticks(shown, labels=[short(value) for value in shown])
+    axis.set_xticks([], minor=True)
+
+
+def plain_ticks(axis: Axes) -> None:
+    """Marks a log axis of losses with plain decimals, and a few of them even where less than a decade is shown.
+
+    Args:
+        axis: The axes; their limits are final.
+    """
+    low, high = axis.get_ylim()
+    candidates = [mantissa * 10.0**power for power in range(-6, 3) for mantissa in (1, 1.5, 2, 3, 5, 7)]
+    shown = [value for value in candidates if low <= value <= high]
+    if len(shown) < 3:
+        shown = list(np.geomspace(low, high, 5))
+    axis.set_yticks(shown, labels=[f"{value:.2g}" for value in shown])
+    axis.set_yticks([], minor=True)

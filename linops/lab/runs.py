@@ -1,0 +1,209 @@
+"""One run: a problem's model with a structure, trained and scored; and the widths at which structures cost the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from linops.lab import rates
+from linops.lab.macs import macs
+from linops.lab.problems import Problem
+from linops.lab.structures import Structure
+from linops.lab.train import Progress, Settings, train
+from linops.nn.replace import replace_linear_
+
+LR = 3e-3
+WIDEST = 8192
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained.
+
+    Attributes:
+        structure: Of the layers that are to be structured.
+        width: Of the model.
+        depth: Of the model.
+        seed: Of its initial weights.
+        lr: The rate at the base width.
+        factor: On the rates of structured weights.
+        aware: Whether their rates follow the structure; otherwise naive.
+    """
+
+    structure: Structure
+    width: int
+    depth: int = 2
+    seed: int = 0
+    lr: float = LR
+    factor: float = 1.0
+    aware: bool = True
+
+    @property
+    def label(self) -> str:
+        """The structure, and whether its rates are naive."""
+        return self.structure.text if self.aware else f"{self.structure.text} (naive)"
+
+    @property
+    def slug(self) -> str:
+        """A name for files."""
+        rates = "" if self.aware else "-naive"
+        name = self.structure.text.replace(":", "-").replace("=", "")
+        return f"{name}{rates}-w{self.width}-d{self.depth}-c{self.factor:g}-s{self.seed}"
+
+    def row(self, problem: Problem) -> dict[str, Any]:
+        """What tells this run from others, under the names of results.json."""
+        fields = {"data": problem.name, "structure": self.label, "width": self.width, "depth": self.depth}
+        return fields | {"seed": self.seed, "lr": self.lr, "lr_factor": self.factor}
+
+
+def with_factor(problem: Problem, run: Run) -> Run:
+    """The run with the factor that was tuned for its structure on this problem.
+
+    Args:
+        problem: The problem.
+        run: The run.
+
+    Returns:
+        The run.
+    """
+    family = run.structure.family if run.aware else f"{run.structure.family} (naive)"
+    return replace(run, factor=problem.factors.get(family, problem.factor))
+
+
+def build(problem: Problem, run: Run, device: Any = "cpu") -> nn.Module:
+    """The model of a run, newly initialised by its seed.
+
+    Args:
+        problem: The problem.
+        run: The run.
+        device: Where the model goes; it is drawn on the CPU, so that every device gets the same numbers.
+
+    Returns:
+        The model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        model = problem.model(run.width, run.depth)
+        if run.structure.family != "dense":
+            replace_linear_(model, run.structure, where=lambda name, _: problem.structured(name))
+    return model.to(device)
+
+
+def parameter_groups(problem: Problem, run: Run, model: nn.Module) -> list[dict[str, Any]]:
+    """The parameter groups of a run's model.
+
+    Args:
+        problem: The problem.
+        run: The run.
+        model: The model, from `build`.
+
+    Returns:
+        Groups for `linops.lab.train.train`.
+    """
+    with torch.device("meta"):
+        base = problem.model(problem.base_width, run.depth)
+    return rates.groups(model, base, run.lr, problem.structured, factor=run.factor, aware=run.aware)
+
+
+def execute(
+    problem: Problem,
+    run: Run,
+    settings: Settings,
+    *,
+    device: Any = "cpu",
+    folder: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[float]]:
+    """Trains and scores one run.
+
+    Args:
+        problem: The problem.
+        run: The run.
+        settings: How to train.
+        device: Where.
+        folder: For its log and checkpoint; None writes nothing.
+        resume: Whether to go on from the checkpoint.
+        progress: As for `train`.
+
+    Returns:
+        A row for results.json, and the loss at every step. MACs and FLOPs are those of one example's forward pass, in products.
+    """
+    model = build(problem, run, device)
+    trained = train(
+        model,
+        problem,
+        parameter_groups(problem, run, model),
+        settings,
+        folder=folder,
+        identity=run.row(problem),
+        resume=resume,
+        progress=progress,
+    )
+    scores = problem.evaluate(model)
+    cost = macs(model, problem.example())
+    row = run.row(problem) | {
+        "num_params": sum(parameter.numel() for parameter in model.parameters()),
+        "macs": cost,
+        "flops": 2 * cost,
+        **scores,
+        "seconds": trained.seconds,
+        "steps": settings.steps,
+        "batch": settings.batch,
+    }
+    return row, trained.losses
+
+
+def count(problem: Problem, run: Run) -> int | None:
+    """MACs of a run's model for one example, without building it in memory; None if the structure refuses the width.
+
+    Args:
+        problem: The problem.
+        run: The run.
+
+    Returns:
+        The number of MACs, or None.
+    """
+    with torch.device("meta"):
+        model = problem.model(run.width, run.depth)
+        if run.structure.family != "dense":
+            try:
+                replace_linear_(model, run.structure, where=lambda name, _: problem.structured(name))
+            except ValueError:
+                return None
+    return macs(model, problem.example())
+
+
+def matched(problem: Problem, run: Run, budget: int) -> Run:
+    """The run at the largest width that costs at most so many MACs an example.
+
+    Args:
+        problem: The problem; widths are multiples of its `width_step`.
+        run: The run at any width.
+        budget: MACs.
+
+    Returns:
+        The run at that width.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    step = problem.width_step
+
+    @cache
+    def cost(width: int) -> float:
+        found = count(problem, replace(run, width=width))
+        return float("inf") if found is None else found
+
+    top = step
+    while top < WIDEST and not budget < cost(top) < float("inf"):
+        top *= 2
+    for width in range(top, 0, -step):  # padding makes the cost uneven: a width above one too dear may fit
+        if cost(width) <= budget:
+            return replace(run, width=width)
+    raise ValueError(f"{run.structure.text}: no width of {problem.name}'s model costs at most {budget:,} MACs an example")

@@ -1,0 +1,108 @@
+"""Scaling: train loss against MACs for each structure, fitted exponents, and the compute multiplier against dense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from linops.lab.fits import PowerLaw, compute_multiplier, power_law
+from linops.lab.problems import Problem
+from linops.lab.runs import Run, count, execute, matched
+from linops.lab.structures import parse
+from linops.lab.sweep import Job, Row
+from linops.lab.train import Settings
+
+
+def matched_runs(problem: Problem, runs: Sequence[Run], widths: Sequence[int]) -> list[tuple[Run, int]]:
+    """Each run at the MACs of dense at each width.
+
+    Args:
+        problem: The problem.
+        runs: The runs, at any width.
+        widths: Of the dense models whose MACs are the budgets.
+
+    Returns:
+        Runs and their budgets; a structure that cannot meet a budget is left out there.
+    """
+    chosen = []
+    for width in widths:
+        dense = Run(parse("dense"), width, runs[0].depth)
+        budget = count(problem, dense) or 0
+        for run in runs:
+            try:
+                fitted = replace(run, width=width) if run.structure.family == "dense" else matched(problem, run, budget)
+            except ValueError:
+                continue
+            chosen.append((fitted, budget))
+    return chosen
+
+
+def jobs(problem: Problem, runs: Sequence[tuple[Run, int]], settings: Settings, device: Any = "cpu") -> list[Job]:
+    """A job a run.
+
+    Args:
+        problem: The problem.
+        runs: Runs and their budgets.
+        settings: How to train.
+        device: Where.
+
+    Returns:
+        The jobs, for `linops.lab.sweep.sweep`.
+    """
+
+    def job(run: Run, budget: int) -> Job:
+        identity = {"experiment": "scaling", **run.row(problem), "steps": settings.steps, "batch": settings.batch, "budget": budget}
+        return Job(identity, settings.steps, lambda progress: execute(problem, run, settings, device=device, progress=progress)[0])
+
+    return [job(run, budget) for run, budget in runs]
+
+
+def curves(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
+    """(MACs, train loss) of each structure in order of MACs, mean over seeds.
+
+    Args:
+        rows: Rows of the experiment.
+
+    Returns:
+        Points by structure.
+    """
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        found.setdefault(row["structure"], {}).setdefault(row["macs"], []).append(row["train_loss"])
+    return {label: [(macs, sum(losses) / len(losses)) for macs, losses in sorted(points.items())] for label, points in found.items()}
+
+
+def laws(rows: Sequence[Row]) -> dict[str, PowerLaw]:
+    """Train loss as a power of MACs, over all budgets and seeds.
+
+    Args:
+        rows: Rows of the experiment.
+
+    Returns:
+        Power laws by structure; none for a structure of a single cost.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["structure"], []).append(row)
+    return {
+        label: power_law([row["macs"] for row in group], [row["train_loss"] for row in group])
+        for label, group in groups.items()
+        if len({row["macs"] for row in group}) > 1
+    }
+
+
+def multipliers(rows: Sequence[Row]) -> dict[str, float | None]:
+    """How many times the MACs of each structure dense needs for the loss of the largest dense model.
+
+    Args:
+        rows: Rows of the experiment, dense among them.
+
+    Returns:
+        Ratios by structure; None where a structure does not reach that loss, or starts below it.
+    """
+    points = curves(rows)
+    dense = points.get("dense", [])
+    if not dense:
+        return dict.fromkeys(points)
+    return {label: compute_multiplier(dense, curve, dense[-1][1]) for label, curve in points.items()}

@@ -1,0 +1,40 @@
+"""Operators as trainable layers: one module per framework, imported when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from linops.operator import LinearOperator, make_layer
+
+FRAMEWORKS = ("torch", "flax", "equinox")
+
+#: functions for PyTorch models, and the modules they are in
+_FUNCTIONS = {"replace_linear_": "replace", "param_groups": "optim"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in (*FRAMEWORKS, "optax"):
+        return _load(name, "flax" if name == "optax" else name)
+    if name in _FUNCTIONS:
+        return getattr(_load(_FUNCTIONS[name], "torch"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _load(module: str, extra: str) -> Any:
+    """A module of this package; what its framework comes with is named if it is not installed."""
+    try:
+        return import_module(f"linops.nn.{module}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("linops"):
+            raise
+        raise ImportError(f"linops.nn.{module} needs {error.name}: pip install 'linops[{extra}]'") from error
+
+
+@make_layer.dispatch
+def _make_layer(a: LinearOperator, bias: bool, framework: Any):
+    if framework is None:
+        framework = "torch" if a.backend in (None, "spec") else a.backend
+    if framework not in FRAMEWORKS:
+        raise ValueError(f"to_layer of {a._short()}: no layers for framework {framework!r}; pass framework= one of {', '.join(FRAMEWORKS)}")
+    return _load(framework, framework).Linear(a, bias=bias)

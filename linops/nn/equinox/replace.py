@@ -1,0 +1,104 @@
+"""Structured layers in the place of the dense layers of an Equinox model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+
+from linops.nn.equinox.layer import Linear
+from linops.nn.jax import is_zero
+from linops.nn.report import Report
+from linops.nn.swap import Found, Swap, plan, report
+
+Model = TypeVar("Model")
+
+
+def replace_linear(
+    model: Model,
+    family: Any,
+    where: Any = None,
+    exclude: Any = None,
+    weights: str = "init",
+    *,
+    key: Any,
+    zero: Any = None,
+    weight_norm: bool = False,
+    **options: Any,
+) -> tuple[Model, Report]:
+    """A model with a structured layer in the place of every `equinox.nn.Linear` that `where` selects.
+
+    The rules are those of `lo.nn.replace_linear_` for PyTorch. Models from `equinox.filter_eval_shape` stay abstract. Biases are kept.
+
+    Args:
+        model: The model: any pytree.
+        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if `where` is a dict.
+        where: Which layers: a predicate ``(name, layer) -> bool``; a glob or ``"re:"`` pattern over the whole dotted name
+            (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins, None leaves the layer,
+            and `family` is for those that match no pattern. None takes all.
+        exclude: Which of these to leave: a pattern, predicate or list.
+        weights: ``"init"`` draws new weights with structure-aware scale.
+        key: A key of `jax.random`.
+        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an abstract model.
+        weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
+        **options: The family's options, as ``rank=2``.
+
+    Returns:
+        The new model, and what was replaced with parameters, MACs and fans, which prints as a table.
+
+    Raises:
+        ValueError: If a family refuses a layer's sizes, or a layer that `where` names cannot be replaced.
+        TypeError: If an argument is none of the above.
+
+    Warns:
+        UserWarning: If no layer was replaced, or one was left alone for a reason.
+
+    Example:
+        >>> import equinox as eqx, jax, linops as lo
+        >>> model = eqx.nn.MLP(64, 10, 64, 1, key=jax.random.key(0))
+        >>> model, report = lo.nn.equinox.replace_linear(model, lo.btt, where="layers.0", key=jax.random.key(1))
+        >>> report.old_params, report.new_params
+        (4160, 1088)
+    """
+    swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
+    keys = jax.random.split(key, max(len(swaps), 1))
+    new = {swap.found.name: _layer(swap, weight_norm, keys[number]) for number, swap in enumerate(swaps)}
+    changed = jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(_name(path), leaf), model, is_leaf=_is_linear)
+    return changed, report(swaps, skipped)
+
+
+def _is_linear(node: Any) -> bool:
+    return isinstance(node, eqx.nn.Linear)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _find(model: Any) -> Iterator[Found]:
+    for path, layer in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_linear):
+        if _is_linear(layer):
+            obstacle = _obstacle(layer)
+            shape = (0, 0) if obstacle else layer.weight.shape
+            yield Found(_name(path), layer, shape, layer.bias is not None, partial(is_zero, layer.weight), obstacle)
+
+
+def _obstacle(layer: eqx.nn.Linear) -> str | None:
+    """Why a layer cannot be replaced."""
+    if type(layer) is not eqx.nn.Linear:
+        return f"is a {type(layer).__name__}, a subclass of equinox.nn.Linear whose own behaviour would be lost"
+    if not (eqx.is_array(layer.weight) or isinstance(layer.weight, jax.ShapeDtypeStruct)):
+        return f"has no array as its weight but {type(layer.weight).__name__}: shared with another layer, or filtered out"
+    if layer.weight.ndim != 2:
+        return f"has a weight of shape {layer.weight.shape}, a stack of layers; replace it before stacking"
+    return "maps from or to scalars" if "scalar" in (layer.in_features, layer.out_features) else None
+
+
+def _layer(swap: Swap, weight_norm: bool, key: Any) -> Linear:
+    old = swap.found.layer
+    make = partial(Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm)
+    layer = eqx.filter_eval_shape(make, key=key) if isinstance(old.weight, jax.ShapeDtypeStruct) else make(key=key)
+    return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer

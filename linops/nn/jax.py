@@ -1,0 +1,164 @@
+"""What the layers of JAX's frameworks share: parameters from an operator, and its structure as a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from linops.nn.zero import output_leaves
+from linops.operator import LinearOperator
+from linops.scaling import initial_stds
+from linops.spec import Spec, dtype_name, numpy_dtype
+
+
+class Structure:
+    """An operator with specs in the place of its leaves, as a value: equal if expressions, shapes and dtypes are.
+
+    JAX compares the static parts of its arguments to decide whether to compile anew; operators themselves compare by identity.
+
+    Attributes:
+        operator: The symbolic operator.
+
+    Args:
+        operator: Any operator whose leaves have a shape and a dtype.
+
+    Example:
+        >>> import linops as lo
+        >>> Structure(lo.btt(16, 16)) == Structure(lo.btt(16, 16).init(backend="jax"))
+        True
+    """
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator: Any = operator._map(lambda leaf: Spec(tuple(leaf.shape), dtype_name(leaf.dtype)))
+        self.names = tuple(name for name, _ in operator.named_leaves())
+        specs, self._tree = jax.tree.flatten(self.operator)
+        self._specs = tuple(specs)
+        self._hash = hash((self._tree, self._specs))
+
+    def fill(self, leaves: list[Any]) -> Any:
+        """The operator over other leaves, in the order of `names`; unchecked, for JAX may carry anything in the place of an array."""
+        return self._tree.unflatten(leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and (self._tree, self._specs) == (other._tree, other._specs)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple:
+        return Structure, (self.operator,)
+
+    def __repr__(self) -> str:
+        return repr(self.operator)
+
+
+def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, how: str) -> Any:
+    """The operator with JAX arrays as its leaves.
+
+    Arrays of any backend are converted; specs are drawn with structure-aware scale (`linops.initial_stds`), scalars become one.
+
+    Args:
+        operator: Any operator.
+        dtype: The dtype of the leaves; None keeps theirs.
+        key: A key of `jax.random` for specs; may be traced. None if the operator has arrays.
+        zero_init: Whether specs are to make the operator zero, by the factor nearest the output alone.
+        how: How the caller's layer takes a key, for errors: ``"key=jax.random.key(0)"``.
+
+    Returns:
+        The operator.
+
+    Raises:
+        TypeError: If some leaves are specs and some are arrays, if specs come without a key, or if JAX cannot hold the dtype.
+        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
+    """
+    leaves = list(operator.named_leaves())
+    symbolic = [isinstance(leaf, Spec) for _, leaf in leaves]
+    if zero_init and not any(symbolic):
+        raise ValueError(f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; give a symbolic operator")
+    if not any(symbolic):
+        return operator.to(backend="jax", dtype=dtype)
+    if not all(symbolic):
+        raise TypeError(f"Linear({operator._short()}): some leaves are specs and some are arrays; call init first")
+    if key is None:
+        raise TypeError(f"Linear({operator._short()}): a symbolic operator needs {how}, or A.init(seed=0, backend='jax') first")
+    zeros = output_leaves(operator) if zero_init else ()
+    if zero_init and not zeros:
+        raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
+    stds = initial_stds(operator) | dict.fromkeys(zeros, 0.0)
+    keys = jax.random.split(key, len(leaves))
+    return operator.with_leaves([_draw(keys[i], leaf.shape, stds[name], dtype or leaf.dtype) for i, (name, leaf) in enumerate(leaves)])
+
+
+def _draw(key: Any, shape: tuple[int, ...], std: float | None, dtype: Any) -> jax.Array:
+    dtype = held(dtype)
+    return jax.numpy.ones(shape, dtype) if std is None else jax.random.normal(key, shape, dtype) * jax.numpy.asarray(std, dtype)
+
+
+def gains(operator: LinearOperator) -> dict[str, jax.Array]:
+    """The learned scalars γ of weight normalisation, initially one: one for each leaf that multiplies activations.
+
+    Args:
+        operator: An operator with arrays.
+
+    Returns:
+        A dict from the names of leaves to arrays of shape (1,), as in PyTorch.
+    """
+    stds = initial_stds(operator)
+    return {name: jax.numpy.ones(1, leaf.dtype) for name, leaf in operator.named_leaves() if stds[name]}
+
+
+def normalized(operator: LinearOperator, factors: dict[str, Any]) -> Any:
+    """The operator with every factor G normalised: γ · G / max(1, rms(G) / s), with s its structure-aware initial std.
+
+    Source: Qiu et al., "Compute Better Spent" (ICML 2024), for transformers.
+
+    Args:
+        operator: An operator with arrays.
+        factors: γ by the names of leaves.
+
+    Returns:
+        The operator.
+    """
+    stds = initial_stds(operator)
+    leaves = [_capped(leaf, factors[name], stds[name]) if name in factors else leaf for name, leaf in operator.named_leaves()]
+    return jax.tree.structure(operator).unflatten(leaves)
+
+
+def _capped(leaf: Any, gain: Any, std: Any) -> Any:
+    # max(1, rms / s) as the root of a maximum, for the root has no gradient at zero
+    excess = jax.numpy.mean(jax.numpy.square(jax.numpy.abs(leaf))) / std**2
+    return leaf * (gain / jax.numpy.sqrt(jax.numpy.where(excess >= 1, excess, 1)))
+
+
+def is_zero(array: Any) -> bool:
+    """Whether an array is all zero, which cannot be seen of an abstract one.
+
+    Args:
+        array: An array, or a `jax.ShapeDtypeStruct`.
+
+    Returns:
+        True or False.
+    """
+    return not isinstance(array, jax.ShapeDtypeStruct) and not bool(jax.numpy.any(array))
+
+
+def held(dtype: Any) -> Any:
+    """A dtype as JAX spells it.
+
+    Args:
+        dtype: A dtype of any framework, or its name.
+
+    Returns:
+        A NumPy dtype.
+
+    Raises:
+        TypeError: If JAX cannot hold it as it stands: 64 bits without x64.
+    """
+    wanted = numpy_dtype(dtype)
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise TypeError(f"JAX cannot hold {wanted}: call jax.config.update('jax_enable_x64', True) first, or ask for another dtype=")
+    return wanted
+
+
+__all__ = ["Structure", "gains", "held", "is_zero", "normalized", "parameters"]

@@ -1,0 +1,93 @@
+"""Structure-aware learning rates for optax: trees of multipliers applied to updates, or as labels of groups.
+
+    multipliers = lo.nn.equinox.lr_multipliers(model, "adamw", base=64)          # or lo.nn.flax.lr_multipliers
+    tx = optax.chain(optax.adamw(3e-3, weight_decay=0.1, mask=decay_mask), scale_by_tree(multipliers))
+
+The rates are those of `lo.nn.param_groups`. In this chain multipliers of the rate multiply the decay too, as with ``decay="coupled"``
+there. Decay that does not scale with them, as with ``decay="independent"``, is added after them:
+
+    tx = optax.chain(
+        optax.scale_by_adam(),
+        scale_by_tree(multipliers),
+        optax.add_decayed_weights(0.1, mask=decay_mask),
+        optax.scale_by_learning_rate(3e-3),
+    )
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+
+def scale_by_tree(multipliers: Any) -> optax.GradientTransformation:
+    """A transformation that multiplies each update by a number of its own.
+
+    Args:
+        multipliers: A tree of numbers with the leaves of the parameters, in their order.
+
+    Returns:
+        The transformation; it has no state.
+
+    Raises:
+        ValueError: If updates have another number of leaves.
+
+    Example:
+        >>> import jax, optax
+        >>> tx = optax.chain(optax.sgd(1.0), scale_by_tree({"a": 2.0, "b": 0.5}))
+        >>> params = {"a": jax.numpy.ones(()), "b": jax.numpy.ones(())}
+        >>> updates, _ = tx.update(params, tx.init(params))
+        >>> float(updates["a"]), float(updates["b"])
+        (-2.0, -0.5)
+    """
+
+    def update(updates: Any, params: Any = None) -> Any:
+        return jax.tree.map(lambda number, leaf: leaf * number, _like(multipliers, updates), updates)
+
+    return optax.stateless(update)
+
+
+def labels(multipliers: Any) -> Callable[[Any], Any]:
+    """The multipliers as labels, for `optax.partition`.
+
+    Args:
+        multipliers: A tree of numbers with the leaves of the parameters, in their order.
+
+    Returns:
+        A function from parameters to a tree of labels: the multipliers themselves.
+
+    Example:
+        >>> import jax, optax
+        >>> multipliers = {"a": 2.0, "b": 0.5}
+        >>> rates = {number: optax.adam(1e-3 * number) for number in set(jax.tree.leaves(multipliers))}
+        >>> tx = optax.partition(rates, labels(multipliers))
+    """
+    return lambda params: _like(multipliers, params)
+
+
+def decay_mask(params: Any) -> Any:
+    """Which parameters to decay: not vectors and scalars (biases, norms, gains).
+
+    Args:
+        params: A tree of arrays.
+
+    Returns:
+        A tree of booleans.
+
+    Example:
+        >>> import jax
+        >>> decay_mask({"weight": jax.numpy.ones((2, 2)), "bias": jax.numpy.ones(2)})
+        {'bias': False, 'weight': True}
+    """
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
+def _like(multipliers: Any, tree: Any) -> Any:
+    """The multipliers in the tree of the parameters, which Flax wraps in variables at times and at times does not."""
+    numbers, structure = jax.tree.leaves(multipliers), jax.tree.structure(tree)
+    if len(numbers) != structure.num_leaves:
+        raise ValueError(f"{len(numbers)} multipliers for {structure.num_leaves} parameters: take both from the same model and filter")
+    return structure.unflatten(numbers)

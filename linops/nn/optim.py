@@ -1,0 +1,121 @@
+"""`param_groups`: the learning rate and weight decay of every parameter of a PyTorch model, by the rules of `linops.nn.rates`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from torch import nn
+
+from linops.nn import rates
+from linops.nn.parts import Parts
+from linops.nn.patterns import matches
+from linops.nn.rates import Entry, multipliers
+from linops.nn.torch import Linear
+
+OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
+
+
+def param_groups(
+    model: nn.Module,
+    lr: float,
+    weight_decay: float = 0.0,
+    optimizer: str = "adamw",
+    base: Any = None,
+    decay: str = "coupled",
+    *,
+    adamw_lr: float | None = None,
+    adamw: Any = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; the rules are in `linops.nn.rates`.
+
+    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters are left out. Vectors
+    and scalars (biases, norms, gains) are not decayed. A tied parameter is an embedding if one of its layers is.
+
+    Args:
+        model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
+        lr: The rate of a dense layer of the base shape.
+        weight_decay: As in `torch.optim`.
+        optimizer: ``"adamw"``, ``"adam"``, ``"lion"``, ``"sgd"``, or ``"muon"`` for `linops.nn.muon.Muon`.
+        base: The model's base shapes: a narrow model of the same layer names (best on the meta device; structured or not); an integer, the
+            base_in and base_out of every layer; or a dict of patterns over layer names to such integers, other layers being of base shape.
+            None: every layer is.
+        decay: ``"coupled"``: multipliers of the rate multiply the decay, as it is lr · weight_decay in an optimiser. ``"independent"``: the
+            group's weight_decay is divided by the multiplier, so that all weights decay by lr · weight_decay.
+        adamw_lr: For Muon, the rate of the parameters that fall back to AdamW; None takes `lr`.
+        adamw: For Muon, which layers to leave to AdamW too, such as the head: a pattern, predicate or list of
+            those, as in `replace_linear_`.
+
+    Returns:
+        Groups with ``params``, ``names``, ``lr``, ``weight_decay`` and ``lr_multiplier``; for Muon also ``algorithm``.
+
+    Raises:
+        ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be independent for Adam,
+            which decays through the gradient.
+
+    Example:
+        >>> import linops as lo
+        >>> layer = lo.low_rank(64, 16, rank=4).to_layer()
+        >>> [(group["names"], group["lr"]) for group in lo.nn.param_groups(layer, lr=0.5)]
+        [(['U'], 1.0), (['V'], 0.25), (['bias'], 0.5)]
+    """
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"param_groups(optimizer={optimizer!r}): expected one of {', '.join(OPTIMIZERS)}")
+    if decay not in ("coupled", "independent"):
+        raise ValueError(f"param_groups(decay={decay!r}): expected 'coupled' or 'independent'")
+    if decay == "independent" and weight_decay and optimizer == "adam":
+        raise ValueError("param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'")
+    embedded = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))}
+    trained: dict[int, tuple[Entry, nn.Parameter]] = {}
+    for entry, parameter in _entries(model, embedded):
+        if parameter is not None and parameter.requires_grad:
+            trained.setdefault(id(parameter), (entry, parameter))
+    rules = [_rule(entry, optimizer, adamw) for entry, _ in trained.values()]
+    base = [entry for entry, _ in _entries(base)] if isinstance(base, nn.Module) else base
+    factors = multipliers([entry for entry, _ in trained.values()], rules, base)
+    groups: dict[tuple, dict[str, Any]] = {}
+    for (entry, parameter), rule, factor in zip(trained.values(), rules, factors):
+        peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
+        decayed = 0.0 if parameter.ndim < 2 else weight_decay / (factor if decay == "independent" else 1)
+        fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": factor}
+        group = groups.setdefault((rule, factor, decayed), fresh | ({"algorithm": rule} if optimizer == "muon" else {}))
+        group["params"].append(parameter)
+        group["names"].append(f"{entry.path}.{entry.key}" if entry.path else entry.key)
+    return list(groups.values())
+
+
+def _rule(entry: Entry, optimizer: str, adamw: Any) -> str:
+    """The optimiser of a parameter: what Muon cannot orthogonalise, or is not to, falls back to AdamW."""
+    if optimizer != "muon" or (entry.is_matrix and (adamw is None or not matches(adamw, entry.path, entry.layer))):
+        return optimizer
+    return "adamw"
+
+
+def _entries(model: nn.Module, embedded: Any = ()) -> Iterator[tuple[Entry, nn.Parameter | None]]:
+    """Every parameter with its layer, tied ones more than once; matrices of `embedded` ids multiply nothing.
+
+    A layer in parts also stands as a whole, which has no parameter of its own: it may be the base of one that is in no parts.
+    """
+    wholes = [module for module in model.modules() if isinstance(module, Parts)]
+    shares = {id(part): part.out_features / whole.out_features for whole in wholes for part in whole.layers}
+    for path, module in model.named_modules():
+        if isinstance(module, Parts):
+            shape = module.out_features, module.in_features
+            yield Entry(path, "weight", module, shape, shape), None
+        for key, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            size = tuple(parameter.shape)
+            if isinstance(module, Linear) and key in module._names:
+                structure = module.structure
+                yield Entry(path, key, module, size, structure.shape, structure, shares.get(id(module), 1.0)), parameter
+            else:
+                shape = _matrix_shape(module, size) if len(size) >= 2 and id(parameter) not in embedded else None
+                yield Entry(path, key, module, size, shape), parameter
+
+
+def _matrix_shape(module: nn.Module, size: tuple[int, ...]) -> tuple[int, int]:
+    """(out, in) of a dense parameter; a convolution sums over its kernel too."""
+    out, into = size[0], prod(size[1:])
+    return (into, out) if type(module).__name__ == "Conv1D" else (out, into)

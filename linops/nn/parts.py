@@ -1,0 +1,75 @@
+"""Linear maps of one input side by side, such as a fused query-key-value projection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from linops.nn.torch import Linear
+
+
+class Parts(nn.ModuleList):
+    """``y = concat(part(x) for each part) + bias``: one dense layer's outputs in parts, each with its own structure and rates.
+
+    Cost: that of the parts, and an addition an output for the bias.
+
+    Attributes:
+        in_features: n.
+        out_features: m, the sum of the parts'.
+        bias: (m,) parameter, or None.
+
+    Args:
+        layers: Layers of the same in_features.
+        bias: Whether to add a bias to the joined outputs, initially zero.
+
+    Shape:
+        Input (…, n), output (…, m).
+
+    Raises:
+        ValueError: If there is no layer, or their in_features differ.
+
+    Example:
+        >>> import linops as lo, torch
+        >>> qkv = Parts([lo.nn.torch.Linear(lo.btt(16, 16), bias=False) for _ in range(3)])
+        >>> qkv(torch.zeros(2, 16)).shape
+        torch.Size([2, 48])
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(self, layers: Iterable[Linear], bias: bool = False) -> None:
+        super().__init__(layers)
+        sizes = {layer.in_features for layer in self.layers}
+        if len(sizes) != 1:
+            raise ValueError(f"Parts: expected layers of the same in_features, got {sorted(sizes)}")
+        self.in_features = sizes.pop()
+        self.out_features = sum(layer.out_features for layer in self.layers)
+        like = next(self.parameters(), None)
+        kind: Any = {} if like is None else {"device": like.device, "dtype": like.dtype}
+        self.register_parameter("bias", nn.Parameter(torch.zeros(self.out_features, **kind)) if bias else None)
+
+    @property
+    def layers(self) -> list[Any]:
+        """The parts."""
+        return list(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The parts' outputs, joined along the last axis."""
+        y = torch.cat([layer(x) for layer in self], dim=-1)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def to_dense(self) -> nn.Linear:
+        """A `torch.nn.Linear` with the same weights, multiplied out.
+
+        Returns:
+            The dense layer; its weight is (m, n).
+        """
+        layers = [layer.to_dense() for layer in self.layers]
+        dense = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
+        dense.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]))
+        if self.bias is not None:
+            dense.bias = nn.Parameter(self.bias.detach().clone())
+        return dense

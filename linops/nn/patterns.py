@@ -1,0 +1,101 @@
+"""Which layers of a model to change: patterns over dotted names, the same in every framework. Needs no framework.
+
+A name is the path of a layer in its model, joined by dots: ``"blocks.0.mlp.up"``. A pattern is
+
+* a glob over the whole name, in which ``*`` also matches dots: ``"blocks.*.mlp.*"``;
+* ``"re:"`` and a regular expression that must match the whole name: ``r"re:blocks\\.\\d+\\.mlp\\..*"``;
+* a predicate ``(name, layer) -> bool``;
+* several of these in a list or tuple: any may match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Union, cast
+
+from linops.operator import LinearOperator
+
+#: a function (out_features, in_features) → symbolic operator
+Family = Callable[[int, int], LinearOperator]
+Predicate = Callable[[str, Any], bool]
+Pattern = Union[str, Predicate, Iterable[Union[str, Predicate]]]
+
+
+def matches(pattern: Pattern, name: str, layer: Any = None) -> bool:
+    """Whether a layer is meant by a pattern.
+
+    Args:
+        pattern: A glob, a ``"re:…"``, a predicate, or several in a list or tuple.
+        name: The dotted name of the layer.
+        layer: The layer, for predicates.
+
+    Returns:
+        True or False.
+
+    Raises:
+        TypeError: If the pattern is none of these.
+        ValueError: If a regular expression is malformed.
+
+    Example:
+        >>> matches("blocks.*.up", "blocks.0.mlp.up"), matches(r"re:blocks\\.\\d\\.up", "blocks.0.mlp.up")
+        (True, False)
+    """
+    if isinstance(pattern, str):
+        if not pattern.startswith("re:"):
+            return fnmatchcase(name, pattern)
+        try:
+            return re.fullmatch(pattern[3:], name) is not None
+        except re.error as error:
+            raise ValueError(f"pattern {pattern!r}: not a regular expression: {error}") from error
+    if callable(pattern):
+        return bool(pattern(name, layer))
+    if isinstance(pattern, (list, tuple, set, frozenset)):
+        return any(matches(item, name, layer) for item in pattern)
+    raise TypeError(f"pattern {pattern!r}: expected a glob, 're:…', a predicate (name, layer) -> bool, or a list of these")
+
+
+def choose(
+    name: str,
+    layer: Any,
+    family: Family | None,
+    where: Pattern | Mapping[Any, Family | None] | None = None,
+    exclude: Pattern | None = None,
+) -> Family | None:
+    """The family that a layer is to get, or None to leave it as it is.
+
+    Args:
+        name: The dotted name of the layer.
+        layer: The layer, for predicates.
+        family: The family of the layers that `where` selects; with a dict, of those that no key matches (None leaves them).
+        where: A pattern, or a dict from patterns to families of which the first match wins and None leaves the layer; None selects all.
+        exclude: A pattern of layers to leave, whatever `where` says.
+
+    Returns:
+        A family or None.
+
+    Raises:
+        TypeError: If a pattern or family is of no such kind, or there is no family to give.
+
+    Example:
+        >>> import linops as lo
+        >>> where = {"*.head": None, "*.mlp.*": lo.monarch, "*": lo.btt}
+        >>> choose("0.mlp.up", None, None, where).__name__, choose("0.head", None, None, where)
+        ('monarch', None)
+    """
+    if family is None and not isinstance(where, Mapping):
+        raise TypeError("no family given: pass one, such as lo.btt, or where={pattern: family}")
+    if exclude is not None and matches(exclude, name, layer):
+        return None
+    chosen = family
+    if isinstance(where, Mapping):
+        chosen = next((value for pattern, value in where.items() if matches(pattern, name, layer)), family)
+    elif where is not None and not matches(where, name, layer):
+        chosen = None
+    if chosen is not None and not callable(chosen):
+        raise TypeError(f"{name}: family {chosen!r} is no function (out_features, in_features) -> operator; pass one, such as lo.btt")
+    return cast("Family | None", chosen)
+
+
+__all__ = ["Family", "Pattern", "choose", "matches"]

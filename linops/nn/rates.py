@@ -1,0 +1,129 @@
+"""The learning rate of every parameter of a model. Needs no framework: each finds its parameters, and the rules are here.
+
+The rate of a parameter is lr · d · s: d scales its layer, as if dense, from the base shape (base_out, base_in) to (out, in), and s is the
+share of a leaf with (fan_in, fan_out) in a structure of k leaves.
+
+* adam, adamw: d = base_in / in and s = in / fan_in / k. Vectors, scalars and embeddings (their vocabulary is no width): 1.
+  Yang et al., "Tensor Programs V" (2022), table 3; Qiu et al., "Compute Better Spent" (ICML 2024).
+* lion: as adam, for its step is a sign, whatever the gradient's size. Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023).
+* sgd: d = (out / in) / (base_out / base_in) and s = (fan_out / fan_in) / (out / in) / k. Vectors and embeddings of width out: out /
+  base_out. Yang, Simon and Bernstein, "A Spectral Condition for Feature Learning" (2023); "Tensor Programs V", table 3.
+* muon: d = sqrt((out / in) / (base_out / base_in)) and s = sqrt((fan_out / fan_in) / (out / in)) / k, for an orthogonalised step has
+  spectral norm 1 and should have sqrt(fan_out / fan_in). Jordan et al., "Muon" (2024); Bernstein, "Deriving Muon" (2025). Batched matrices
+  are orthogonalised block by block, as the norm of a block-diagonal matrix is that of its largest block. All else (vectors, embeddings,
+  convolutions, leaves that are no matrices from fan_in to fan_out, such as a tensor train's cores) falls back to AdamW and its rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from math import prod, sqrt
+from typing import Any
+
+from linops.nn.patterns import matches
+from linops.operator import LinearOperator
+from linops.scaling import SIGN_BASED, fans, lr_multipliers
+
+OPTIMIZERS = (*SIGN_BASED, "sgd")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A parameter, and what its rate follows from.
+
+    Attributes:
+        path: The dotted path of its layer.
+        key: Its name in the layer.
+        layer: The layer.
+        size: Its shape; that of a bias is flat.
+        shape: (out, in) of its layer, if a matrix of it multiplies activations.
+        structure: The operator of its layer, if it is a leaf of one.
+        share: Of its layer in the outputs of the layer above, which may be one layer in the base model.
+    """
+
+    path: str
+    key: str
+    layer: Any
+    size: tuple[int, ...]
+    shape: tuple[int, int] | None = None
+    structure: LinearOperator | None = None
+    share: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """The width of a vector or embedding; 1 for a scalar."""
+        return self.size[-1] if self.size else 1
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a (batch of) matrix from fan_in to fan_out, which Muon can orthogonalise."""
+        if self.structure is None:
+            return self.shape is not None and len(self.size) == 2
+        return len(self.size) in (2, 3) and fans(self.structure).get(self.key) == self.size[:-3:-1]
+
+
+def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: Any) -> list[float]:
+    """The factor d · s on the learning rate of each parameter.
+
+    Args:
+        entries: The parameters.
+        optimizer: ``"adamw"``, ``"adam"``, ``"lion"`` or ``"sgd"``; or one for each, among them ``"muon"`` for matrices.
+        base: The parameters of the base model; a number, the base_in and base_out of every layer; a dict of patterns over layer names to
+            such numbers, other layers being of base shape; or None: every layer is.
+
+    Returns:
+        A factor for each, of 12 digits: another order of operations makes no other group.
+
+    Raises:
+        ValueError: If there is no such optimiser, or the base model lacks a layer.
+    """
+    if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+        raise ValueError(f"lr_multipliers(optimizer={optimizer!r}): expected one of {', '.join(OPTIMIZERS)}")
+    rules = repeat(optimizer) if isinstance(optimizer, str) else optimizer
+    if isinstance(base, Iterable) and not isinstance(base, Mapping):
+        base = _Layers(base)
+    return [float(f"{_multiplier(entry, rule, _base_shape(entry, base)):.12g}") for entry, rule in zip(entries, rules)]
+
+
+def _multiplier(entry: Entry, optimizer: str, base: tuple[float, float] | None) -> float:
+    if entry.shape is None:
+        return entry.width / base[0] if optimizer == "sgd" and base else 1.0
+    if optimizer == "muon":  # the root of sgd's, but for 1 / k
+        return sqrt(_multiplier(entry, "sgd", base) / (len(fans(entry.structure)) if entry.structure else 1))
+    (out, into), (base_out, base_in) = entry.shape, base or entry.shape
+    dense = (out / into) / (base_out / base_in) if optimizer == "sgd" else base_in / into
+    return dense * (lr_multipliers(entry.structure, optimizer)[entry.key] if entry.structure else 1)
+
+
+def _base_shape(entry: Entry, base: Any) -> tuple[float, float] | None:
+    """The base shape (out, in) of a parameter; that of a vector is (width, 1); None is its own."""
+    if entry.shape is None and prod(entry.size) == 1:  # a scalar, such as a gain that the base model need not have
+        return None
+    if isinstance(base, _Layers):
+        return base.counterpart(entry)
+    if isinstance(base, Mapping):
+        base = next((width for pattern, width in base.items() if matches(pattern, entry.path, entry.layer)), None)
+    return None if base is None else (base, base)
+
+
+class _Layers:
+    """The parameters of a base model, by layer."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.at: dict[str, list[Entry]] = {}
+        for entry in entries:
+            self.at.setdefault(entry.path, []).append(entry)
+
+    def counterpart(self, entry: Entry) -> tuple[float, float]:
+        """The shape of a parameter here; that of a leaf is its layer's, which may be dense, or its share of the layer above."""
+        places = [(entry.path, 1.0), (entry.path.rpartition(".")[0], entry.share)]
+        for path, share in places if entry.structure else places[:1]:
+            for other in self.at.get(path, ()):
+                if entry.shape is None and other.key == entry.key:
+                    return other.width, 1
+                same = other.key == entry.key or (entry.structure and (other.structure or other.key in ("weight", "kernel")))
+                if same and entry.shape and other.shape:
+                    return other.shape[0] * share, other.shape[1]
+        raise ValueError(f"the base model has no counterpart of {entry.key!r} of layer {entry.path!r}")

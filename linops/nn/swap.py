@@ -1,0 +1,171 @@
+"""What `replace_linear` does in every framework: choose layers, build their operators, report. Needs no framework."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from linops.nn.members import build, named
+from linops.nn.patterns import choose, matches
+from linops.nn.report import Report, Row
+from linops.operator import LinearOperator
+from linops.scaling import fans
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dense layer in a model.
+
+    Attributes:
+        name: Its dotted path.
+        layer: The layer.
+        shape: (out_features, in_features); unused if there is an obstacle.
+        bias: Whether it has one.
+        is_zero: Says whether its weight is all zero.
+        obstacle: Why it cannot be replaced, as "has its own precision, which would be lost", or None.
+        tied: The names of the other layers that hold its weight, where they can share the new parameters.
+    """
+
+    name: str
+    layer: Any
+    shape: tuple[int, int]
+    bias: bool
+    is_zero: Callable[[], bool]
+    obstacle: str | None = None
+    tied: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A layer to be replaced, and the symbolic operators that it gets.
+
+    Attributes:
+        found: The layer.
+        operators: The operators, one for each part of the output.
+        zero_init: Whether the new layer starts at zero.
+        tied_to: The first layer replaced that holds the same weight, if this is not the first.
+    """
+
+    found: Found
+    operators: tuple[LinearOperator, ...]
+    zero_init: bool
+    tied_to: str | None = None
+
+
+def plan(
+    layers: Iterable[Found],
+    family: Any,
+    where: Any,
+    exclude: Any,
+    weights: str,
+    zero: Any,
+    options: Mapping[str, Any],
+    parts: Mapping[Any, Any] | None = None,
+) -> tuple[list[Swap], dict[str, str]]:
+    """What `replace_linear` is to do with the dense layers of a model.
+
+    Args:
+        layers: The dense layers.
+        family: A family, its name, or None if `where` is a dict.
+        where: Which layers; see `linops.nn.patterns`.
+        exclude: Which of these to leave.
+        weights: ``"init"``.
+        zero: Which layers start at zero; None takes those that are zero.
+        options: The family's options.
+        parts: Patterns to the number of equal parts of a layer's output, or their sizes.
+
+    Returns:
+        The swaps, and why layers were left alone by name.
+
+    Raises:
+        ValueError: If a family refuses a layer's sizes, a layer that `where` names cannot be replaced, or parts do not fit.
+        TypeError: If a pattern or family is of no such kind.
+    """
+    if weights != "init":
+        raise ValueError(f"replace_linear(weights={weights!r}): expected 'init'")
+    family, where = named(family), named(where) if isinstance(where, Mapping) else where
+    found = {layer.name: layer for layer in layers}
+    wanted = {name: choice for name, one in found.items() if (choice := choose(name, one.layer, family, where, exclude))}
+    skipped = {name: reason for name in wanted if (reason := _obstacle(found[name], found, wanted))}
+    if skipped and where is not None:
+        name, reason = next(iter(skipped.items()))
+        raise ValueError(f"layer {name!r} {reason}; exclude it")
+    swaps: list[Swap] = []
+    for name in (name for name in wanted if name not in skipped):
+        layer, (out, into) = found[name].layer, found[name].shape
+        operators = tuple(build(wanted[name], size, into, options, name) for size in _sizes(parts or {}, name, layer, out))
+        zero_init = found[name].is_zero() if zero is None else matches(zero, name, layer)
+        tied_to = next((swap.found.name for swap in swaps if swap.found.name in found[name].tied), None)
+        swaps.append(Swap(found[name], operators, zero_init, tied_to))
+    return swaps, skipped
+
+
+def _obstacle(one: Found, found: Mapping[str, Found], wanted: Mapping[str, Any]) -> str | None:
+    """Why a layer that is wanted cannot be replaced."""
+    if one.obstacle:
+        return one.obstacle
+
+    def differs(other: str) -> bool:
+        return wanted.get(other) is not wanted[one.name] or bool(found[other].obstacle) or found[other].shape != one.shape
+
+    if any(map(differs, one.tied)):
+        return f"shares its weight with {', '.join(map(repr, sorted(one.tied)))}, which would not be replaced in the same way"
+    return None
+
+
+def _sizes(parts: Mapping[Any, Any], name: str, layer: Any, out: int) -> list[int]:
+    """The sizes of a layer's parts along its output."""
+    given = next((value for pattern, value in parts.items() if matches(pattern, name, layer)), 1)
+    if isinstance(given, int):
+        if given < 1 or out % given:
+            raise ValueError(f"layer {name!r}: {out} outputs do not divide into {given} equal parts; give their sizes")
+        return [out // given] * given
+    if sum(given) != out:
+        raise ValueError(f"layer {name!r}: parts of sizes {tuple(given)} do not add up to {out} outputs")
+    return list(given)
+
+
+def report(swaps: Iterable[Swap], skipped: dict[str, str]) -> Report:
+    """The report of what was done.
+
+    Args:
+        swaps: The layers replaced.
+        skipped: Why others were left alone, by name.
+
+    Returns:
+        The report.
+
+    Warns:
+        UserWarning: If no layer was replaced, or one was left alone for a reason.
+    """
+    rows = tuple(row for swap in swaps for row in _rows(swap))
+    for name, reason in skipped.items():
+        if name.rpartition(".")[0] not in skipped:  # an attention speaks for its projections
+            warnings.warn(f"replace_linear left layer {name!r} alone, which {reason}", stacklevel=3)
+    if not rows:
+        warnings.warn(
+            "replace_linear replaced no layer: none is selected that can be; patterns are globs over the whole path, as 'blocks.*'",
+            stacklevel=3,
+        )
+    return Report(rows, skipped)
+
+
+def _rows(swap: Swap) -> Iterator[Row]:
+    for number, operator in enumerate(swap.operators):
+        m, n = operator.shape
+        biases = m if swap.found.bias else 0
+        old, new = (0, 0) if swap.tied_to else (m * n, operator.num_params)
+        yield Row(
+            name=swap.found.name if len(swap.operators) == 1 else f"{swap.found.name}.{number}",
+            structure=f"{type(operator).__name__}({operator._detail()})",
+            shape=(m, n),
+            old_params=old + biases,
+            new_params=new + biases,
+            old_macs=m * n,
+            new_macs=operator.cost().macs,
+            fans=fans(operator),
+            zero_init=swap.zero_init,
+            tied_to=swap.tied_to,
+        )

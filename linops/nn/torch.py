@@ -1,0 +1,212 @@
+"""Operators as layers of PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from linops import backends
+from linops.nn.zero import output_leaves
+from linops.operator import LinearOperator
+from linops.scaling import initial_stds
+from linops.spec import Spec, dtype_name
+
+backends.load("torch")  # a layer made from specs has seen no tensor yet
+
+
+class Linear(nn.Module):
+    """``y = x @ A.T + bias`` with the leaves of an operator A as parameters: `torch.nn.Linear` for any structure.
+
+    Each forward computes from the registered parameters, which have the flat names of `LinearOperator.named_leaves`; the structure
+    itself holds no tensor. So `functional_call`, `load_state_dict(assign=True)`, `deepcopy`, `to_empty`, `torch.export`,
+    `torch.compile` and sharding work as they do for `torch.nn.Linear`. Index arrays of permutations are buffers: they move with the
+    module, and stay out of its state dict, as they are structure.
+
+    Cost: that of the operator, and m additions a vector for the bias.
+
+    Attributes:
+        structure: The operator with specs in the place of its leaves.
+        in_features: n.
+        out_features: m.
+        bias: (m,) parameter, or None.
+        weight_norm: Whether factors are normalised.
+
+    Args:
+        operator: Any operator. Arrays become the parameters' initial values (copied); specs are initialised by `reset_parameters`.
+        bias: Whether to add a bias, initially zero.
+        device: The device of the parameters; None keeps that of the arrays, or takes torch's default.
+        dtype: The dtype of the parameters; None keeps that of the operator.
+        zero_init: Whether a symbolic operator starts at zero, by the factor nearest the output alone.
+        weight_norm: Whether each factor G acts as γ · G / max(1, rms(G) / s), with s its structure-aware initial std and γ a learned
+            scalar, initially one: the (1,) parameter ``<leaf>_gain`` (Qiu et al., "Compute Better Spent", ICML 2024, for transformers).
+            It caps, and never raises; `fold_` multiplies it out.
+
+    Shape:
+        Input (…, n), output (…, m).
+
+    Raises:
+        TypeError: If the operator mixes arrays and specs.
+        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
+
+    Example:
+        >>> import linops as lo, torch
+        >>> layer = lo.nn.torch.Linear(lo.btt(64, 16))
+        >>> layer(torch.zeros(2, 3, 16)).shape
+        torch.Size([2, 3, 64])
+        >>> sorted(layer.state_dict())
+        ['bias', 'cores_0', 'cores_1']
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        zero_init: bool = False,
+        weight_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        leaves = list(operator.named_leaves())
+        symbolic = [isinstance(leaf, Spec) for _, leaf in leaves]
+        if any(symbolic) and not all(symbolic):
+            raise TypeError(f"Linear({operator._short()}): some leaves are specs and some are arrays; call init first")
+        if zero_init and not any(symbolic):
+            raise ValueError(f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; give a symbolic operator")
+        if not any(symbolic):
+            operator = operator.to(backend="torch", dtype=dtype, device=device)
+            leaves = list(operator.named_leaves())
+        self.out_features, self.in_features = operator.shape
+        self.structure = operator._map(lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy)
+        self.weight_norm = weight_norm
+        self._names = [name for name, _ in leaves]
+        self._zero = output_leaves(operator) if zero_init else ()
+        if zero_init and not self._zero:
+            raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
+        kind = {"device": device, "dtype": dtype or _dtype(operator)}
+        for name, leaf in leaves:
+            value = torch.empty(leaf.shape, **kind) if any(symbolic) else leaf.detach().clone()
+            self.register_parameter(name, nn.Parameter(value))
+        if leaves and not any(symbolic):
+            kind["device"] = leaves[0][1].device
+        self.register_parameter("bias", nn.Parameter(torch.zeros(self.out_features, **kind)) if bias else None)
+        stds = initial_stds(self.structure)
+        self._scales = {name: std for name, std in stds.items() if std} if weight_norm else {}
+        for name in self._scales:
+            self.register_parameter(f"{name}_gain", nn.Parameter(torch.ones(1, **kind)))
+        self._indices = _index_names(self.structure)
+        for name in self._indices:
+            self.register_buffer(name, None, persistent=False)
+        self._place_indices(next((parameter.device for parameter in self.parameters()), device))
+        if any(symbolic):
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew with structure-aware scale (`linops.initial_stds`); scalars become one, the bias zero."""
+        with torch.no_grad():
+            for name, std in initial_stds(self.structure).items():
+                parameter = self.get_parameter(name)
+                if name in self._zero:
+                    parameter.zero_()
+                else:
+                    parameter.fill_(1) if std is None else parameter.normal_(std=std)
+            for name in self._scales:
+                self.get_parameter(f"{name}_gain").fill_(1)
+            if self.bias is not None:
+                self.bias.zero_()
+
+    @property
+    def operator(self) -> Any:
+        """The operator over the layer's parameters as they are now."""
+        leaves = iter([self._leaf(name) for name in self._names])
+        indices = iter([getattr(self, name) for name in self._indices])
+        return self.structure._map(lambda _: next(leaves), lambda _: next(indices))
+
+    def _leaf(self, name: str) -> torch.Tensor:
+        leaf = getattr(self, name)
+        if name not in self._scales:
+            return leaf
+        # max(1, rms / s) as the root of a maximum, for the root has no gradient at zero
+        excess = (leaf.abs().square().mean() / self._scales[name] ** 2).clamp(min=1).sqrt()
+        return leaf * (getattr(self, f"{name}_gain") / excess)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """X @ A.T + bias over the last axis of x."""
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"layer of {self.structure._short()}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}")
+        y = self.operator._linear(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
+
+    def fold_(self) -> Linear:
+        """Multiply the weight normalisation into the parameters, in place.
+
+        Returns:
+            The layer, without weight normalisation.
+        """
+        with torch.no_grad():
+            for name in self._scales:
+                self.get_parameter(name).copy_(self._leaf(name))
+        for name in self._scales:
+            delattr(self, f"{name}_gain")
+        self._scales, self.weight_norm = {}, False
+        return self
+
+    def to_dense(self) -> nn.Linear:
+        """A `torch.nn.Linear` with the same weights, multiplied out.
+
+        Returns:
+            The dense layer; its weight is (m, n).
+        """
+        weight = self.operator.to_dense().detach()
+        layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
+        layer.weight = nn.Parameter(weight.clone())
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone())
+        return layer
+
+    def extra_repr(self) -> str:
+        """Sizes and structure, for repr."""
+        structure = repr(self.structure).replace("\n", "\n  ")
+        inner = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        inner += ", weight_norm=True" if self.weight_norm else ""
+        return f"{inner}\n{structure}" if "\n" in structure else f"{inner}, {structure}"
+
+    def _place_indices(self, device: Any) -> None:
+        """Put the index buffers on a device, with the numbers of the structure: `to_empty` and the meta device lose theirs."""
+        arrays: list[Any] = []
+        self.structure._map(lambda leaf: leaf, lambda indices: arrays.append(indices))
+        for name, array in zip(self._indices, arrays):
+            setattr(self, name, torch.from_numpy(array).to(device=device, dtype=torch.int64))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        for name in self._indices[:1]:
+            self._place_indices(getattr(self, name).device)
+        return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        if self._indices:  # with assign=True the parameters may have come to another device
+            self._place_indices(next((parameter.device for parameter in self.parameters()), None))
+
+
+def _index_names(structure: LinearOperator) -> list[str]:
+    """A name for each index array, in the order of `LinearOperator._map`."""
+    paths = {
+        id(array): prefix + name
+        for prefix, node in structure._nodes()
+        for name, kind in node._fields
+        if kind == "index" and (array := getattr(node, name)) is not None
+    }
+    names: list[str] = []
+    structure._map(lambda leaf: leaf, lambda array: names.append(paths[id(array)]))
+    return names
+
+
+def _dtype(operator: LinearOperator) -> Any:
+    return None if operator.dtype is None else getattr(torch, dtype_name(operator.dtype))

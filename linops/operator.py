@@ -1,0 +1,426 @@
+"""`LinearOperator`: the algebra's face. No mathematics of any one structure lives here.
+
+Two operand layouts run through the library. *Features first*: an array (…, k) whose last axis counts vectors and whose leading axes,
+flattened in row-major order, are the features; they may stay factored between two operators, so that a permutation of axes is a view.
+*Rows*: an array (k, n) with a vector in each row, as in `torch.nn.Linear`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from numbers import Number
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.backends.primitives import generic, generic_pair
+from linops.cost import Cost, count
+from linops.expression import Expression
+from linops.plan import Step, explain
+from linops.tags import Knowledge, Properties, Tag, transposed
+
+# ---------------------------------------------------------------- the dispatched functions of the algebra (methods: rules/)
+
+
+@generic_pair
+def compose(a, b):
+    """The operator A B."""
+
+
+@generic_pair
+def add(a, b):
+    """The operator A + B."""
+
+
+@generic_pair
+def scale(scalar, a):
+    """The operator c A of a number or 0-d array c, and an operator or matrix A."""
+
+
+@generic
+def power(a, exponent: int):
+    """The operator A ** k, k ≥ 0."""
+
+
+@generic
+def initialize(a, seed, backend, dtype, device, scheme):
+    """The operator with its specs replaced by arrays (scaling.py)."""
+
+
+@generic
+def make_layer(a, bias, framework):
+    """A layer of a framework that computes the operator (nn/)."""
+
+
+# ---------------------------------------------------------------- the base class
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearOperator(Expression, Properties):
+    """A linear map from n-vectors to m-vectors, of shape (m, n): an immutable expression whose leaves are arrays or specs.
+
+    Products follow `numpy.matmul`: ``A @ x`` for x of shape (n,) or (…, n, k), ``x @ A`` for (m,) or (…, k, m), ``A @ B`` composes. The
+    arrays decide the backend; mixing backends is an error. Symbolic operators (with a spec leaf) have everything but products.
+
+    Authors of operators implement `shape`, `_columns`, `_transpose` and `_lower`, and `_leaf_fans` where leaves multiply activations.
+    """
+
+    __array_ufunc__ = None
+    __array_priority__ = 1e6
+
+    # ------------------------------------------------------------ what an operator declares
+
+    def _columns(self, x: Any) -> Any:
+        """A x of a features-first x: (…, k) with n features → (…, k) with m features."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its product")
+
+    def _rows(self, x: Any) -> Any:
+        """X Aᵀ of rows: (k, n) → (k, m)."""
+        return flat(self._columns(x.T)).T
+
+    def _stacked(self, x: Any) -> Any:
+        """A x[l] of every l: (l, n, k) → (l, m, k)."""
+        count_, n, k = x.shape
+        if count_ == 1:
+            return flat(self._columns(x.reshape(n, k))).reshape(1, self.shape[0], k)
+        columns = backends.permute(x, (1, 0, 2)).reshape(n, count_ * k)
+        return backends.permute(self._columns(columns).reshape(self.shape[0], count_, k), (1, 0, 2))
+
+    def _vector(self, x: Any) -> Any:
+        """A x: (n,) → (m,)."""
+        return self._columns(x.reshape(x.shape[0], 1)).reshape(self.shape[0])
+
+    def _transpose(self) -> LinearOperator:
+        """Aᵀ in closed form."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its transpose")
+
+    def _conj(self) -> LinearOperator:
+        """The complex conjugate in closed form: that of every leaf, unless an operator says otherwise."""
+        return self._map(backends.conj)
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        """The steps of a features-first product with `batch` vectors."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its cost")
+
+    def _leaf_fans(self) -> dict[str, tuple[int, int]]:
+        """(fan_in, fan_out) of the operator's own leaves, by name; leaves it does not name are scalars or vectors."""
+        return {}
+
+    def _knowledge(self) -> Knowledge:
+        """What is known of the operator, before `assumed` and the closure."""
+        return Knowledge()
+
+    @property
+    def _aliases(self) -> bool:
+        """Whether a product may be a view of its operand."""
+        return False
+
+    @property
+    def _prefers_rows(self) -> bool:
+        """Whether rows in, rows out is the natural layout: plain matrix products only."""
+        return False
+
+    # ------------------------------------------------------------ what it costs
+
+    def cost(self, batch: int = 1) -> Cost:
+        """Parameters, MACs, FLOPs and bytes of a product, forward and backward.
+
+        Args:
+            batch: Number of vectors.
+
+        Returns:
+            The cost.
+
+        Example:
+            >>> import linops as lo
+            >>> lo.Dense(lo.spec(4, 3)).cost(batch=10).macs
+            120
+        """
+        return count(self._lower(_vectors(batch)), self.num_params, batch, backends.itemsize(self.dtype))
+
+    def flops(self, batch: int = 1) -> int:
+        """FLOPs (additions and multiplications) of a product with `batch` vectors.
+
+        Args:
+            batch: Number of vectors.
+
+        Returns:
+            The number of FLOPs: 2 per multiply-accumulate.
+
+        Example:
+            >>> import linops as lo
+            >>> lo.Dense(lo.spec(4, 3)).flops()
+            24
+        """
+        return self.cost(batch).flops
+
+    def explain(self, batch: int = 1) -> str:
+        """What a product runs, step by step, and what it costs.
+
+        Args:
+            batch: Number of vectors.
+
+        Returns:
+            A table as text.
+        """
+        vectors = f"{batch} vector{'' if batch == 1 else 's'}"
+        header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
+        return explain(header, self._lower(_vectors(batch)), backends.itemsize(self.dtype))
+
+    # ------------------------------------------------------------ products
+
+    def __matmul__(self, other: Any) -> Any:
+        if isinstance(other, LinearOperator):
+            return compose(self, other)
+        return self._matmul(other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self._rmatmul(other)
+
+    def _accepts(self, x: Any, left: bool) -> bool:
+        """Whether x is an array that the operator can multiply; mixed backends and symbolic operators are errors."""
+        theirs, ours = backends.backend_of(x), self.backend
+        if theirs is None:
+            if isinstance(x, Number):
+                raise ValueError(f"{self._short()} @ {x!r}: a matrix product needs an array of at least one axis; c * A scales")
+            return False
+        if ours == "spec" or theirs == "spec":
+            raise TypeError(
+                f"{self._short()} is symbolic: it has no numbers to multiply by. Make it concrete first: A.init(seed=0, backend={theirs!r})"
+                if ours == "spec"
+                else f"{self._short()} times {x!r}: a spec has no numbers"
+            )
+        if ours is not None and ours != theirs:
+            operands = (f"{ours} operator {self._short()}", f"{theirs} array of shape {tuple(x.shape)}")
+            one, other = operands if left else operands[::-1]
+            raise TypeError(f"{one} @ {other}: mixed backends; convert one, as in A.to(backend={theirs!r})")
+        return True
+
+    def _matmul(self, x: Any) -> Any:
+        ours = self.backend
+        if (ours is None or backends.backend_of(x) != ours or ours == "spec") and not self._accepts(x, left=True):
+            return NotImplemented
+        shape = x.shape
+        ndim = len(shape)
+        m, n = self.shape
+        if (shape[-2] if ndim > 1 else shape[0] if ndim else -1) != n:
+            raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
+        if self._aliases:
+            x = backends.copy(x)
+        if ndim == 2:
+            y = self._columns(x)
+            return y if y.ndim == 2 else y.reshape(m, shape[1])
+        if ndim == 1:
+            return self._vector(x)
+        y = self._stacked(x.reshape(prod(shape[:-2]), n, shape[-1]))
+        return y.reshape(*shape[:-2], m, shape[-1])
+
+    def _rmatmul(self, x: Any) -> Any:
+        if not self._accepts(x, left=False):
+            return NotImplemented
+        shape = x.shape
+        m, n = self.shape
+        if not shape or shape[-1] != m:
+            raise ValueError(f"array of shape {tuple(shape)} @ {self._short()}: expected ({m},) or (…, k, {m})")
+        transpose = self.T
+        if transpose._aliases:
+            x = backends.copy(x)
+        if len(shape) == 1:
+            return transpose._vector(x)
+        return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
+
+    def _linear(self, x: Any) -> Any:
+        """X Aᵀ over the last axis: (…, n) → (…, m), as layers compute it."""
+        shape = x.shape
+        m, n = self.shape
+        if not shape or shape[-1] != n:
+            raise ValueError(f"layer of {self._short()}: input of shape {tuple(shape)}; expected (…, {n})")
+        if len(shape) == 1:
+            return self._vector(x)
+        if len(shape) == 2:
+            return self._rows(x)
+        return self._rows(x.reshape(prod(shape[:-1]), n)).reshape(*shape[:-1], m)
+
+    # ------------------------------------------------------------ algebra
+
+    @property
+    def T(self) -> Any:
+        """The transpose, without conjugation."""
+        return _assuming(self._transpose(), transposed(self.assumed))
+
+    @property
+    def H(self) -> Any:
+        """The adjoint: the conjugate transpose."""
+        return self.T.conj()
+
+    def conj(self) -> Any:
+        """The complex conjugate."""
+        return _assuming(self._conj(), self.assumed)
+
+    def __add__(self, other: Any) -> Any:
+        return add(self, other) if _operand(other) else NotImplemented
+
+    def __radd__(self, other: Any) -> Any:
+        if type(other) is int and other == 0:  # where the built-in sum starts
+            return self
+        return add(other, self) if _operand(other) else NotImplemented
+
+    def __sub__(self, other: Any) -> Any:
+        return add(self, scale(-1, other)) if _operand(other) else NotImplemented
+
+    def __rsub__(self, other: Any) -> Any:
+        return add(other, -self) if _operand(other) else NotImplemented
+
+    def __mul__(self, scalar: Any) -> Any:
+        return scale(scalar, self) if _scalar(scalar) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, scalar: Any) -> Any:
+        return scale(1 / scalar, self) if _scalar(scalar) else NotImplemented
+
+    def __neg__(self) -> Any:
+        return scale(-1, self)
+
+    def __pos__(self) -> LinearOperator:
+        return self
+
+    def __pow__(self, exponent: Any) -> Any:
+        return power(self, int(exponent)) if isinstance(exponent, (int, np.integer)) else NotImplemented
+
+    # ------------------------------------------------------------ conversion
+
+    def to_dense(self) -> Any:
+        """The (m, n) array of the operator on its backend; it may share memory with a leaf.
+
+        Returns:
+            An array; of NumPy float64 if the operator has no arrays.
+
+        Raises:
+            TypeError: If the operator is symbolic.
+
+        Example:
+            >>> import linops as lo
+            >>> lo.Permute([1, 0]).to_dense()
+            array([[0., 1.],
+                   [1., 0.]])
+        """
+        like = _NO_ARRAY if self._first_leaf is None else self._first_leaf
+        if self.is_symbolic:
+            raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
+        return flat(self._columns(backends.eye(like, self.shape[1], like.dtype)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """The entries as a NumPy array, for `numpy.asarray`; TypeError if the operator's arrays are of another framework."""
+        if self.backend not in (None, "numpy"):
+            raise TypeError(f"numpy.asarray({self._short()}): convert it first, as in A.to(backend='numpy').to_dense()")
+        return np.array(self.to_dense(), dtype=dtype, copy=copy)
+
+    def init(self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup") -> Any:
+        """The operator with its specs replaced by random arrays of structure-aware scale (`scaling.py`).
+
+        The same seed gives the same numbers on every backend.
+
+        Args:
+            seed: An integer or a `numpy.random.Generator`.
+            backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+            dtype: A dtype, or None for that of the specs.
+            device: A device of the framework, or None for its default.
+            scheme: ``"mup"``: std sqrt(1/fan_in) · min(1, sqrt(fan_out/fan_in)) a leaf.
+
+        Returns:
+            The concrete operator.
+
+        Raises:
+            ValueError: If there is no such scheme or backend.
+
+        Example:
+            >>> import linops as lo
+            >>> lo.Dense(lo.spec(2, 3)).init(seed=0).to_dense().shape
+            (2, 3)
+        """
+        return initialize(self, seed, backend, dtype, device, scheme)
+
+    def to_layer(self, bias: bool = True, framework: str | None = None) -> Any:
+        """A layer of a framework that computes ``x @ A.T + bias`` from its own parameters.
+
+        Args:
+            bias: Whether to add a bias, initially zero.
+            framework: ``"torch"``, or for operators with arrays ``"flax"`` or ``"equinox"``; None takes torch for symbolic operators and
+                those of torch.
+
+        Returns:
+            The ``Linear`` of `linops.nn.torch`, `linops.nn.flax` or `linops.nn.equinox`.
+        """
+        return make_layer(self, bias, framework)
+
+    # ------------------------------------------------------------ knowledge
+
+    @property
+    def tags(self) -> Knowledge:
+        """All that is known of the operator, closed under implication."""
+        known = self._knowledge()
+        m, n = self.shape
+        return Knowledge(known.yes | self.assumed, known.no).closure(square=m == n, real=not self._is_complex)
+
+
+_NO_ARRAY = np.empty(0)
+
+
+def _vectors(batch: Any) -> Any:
+    """A number of vectors, or an error."""
+    if not isinstance(batch, (int, np.integer)):
+        raise TypeError(f"batch must be an integer (the number of vectors), got {batch!r}")
+    if batch < 0:
+        raise ValueError(f"batch must not be negative, got {batch}")
+    return int(batch)
+
+
+def flat(x: Any) -> Any:
+    """A features-first array with its features in one axis: (…, k) → (n, k)."""
+    if x.ndim == 2:
+        return x
+    shape = x.shape
+    return x.reshape(prod(shape[:-1]), shape[-1])
+
+
+def assume(operator: LinearOperator, tags: Tag) -> Any:
+    """The operator, declared to have properties; nothing is checked.
+
+    Args:
+        operator: An operator.
+        tags: What is known of it, as in ``lo.Tag.POSITIVE_DEFINITE | lo.Tag.LOWER_TRIANGULAR``.
+
+    Returns:
+        The operator with the declaration.
+
+    Raises:
+        TypeError: If `tags` is no `lo.Tag`.
+        ValueError: If the operator cannot have the properties.
+
+    Example:
+        >>> import linops as lo
+        >>> A = lo.assume(lo.Dense(lo.spec(3, 3)), lo.Tag.POSITIVE_DEFINITE)
+        >>> A.is_symmetric, (-A).is_positive_definite, A.is_diagonal
+        (True, False, None)
+    """
+    if not isinstance(tags, Tag):
+        raise TypeError(f"assume({operator._short()}, {tags!r}): expected lo.Tag, as in lo.Tag.POSITIVE_DEFINITE")
+    false = tags & operator.tags.no
+    if false:
+        raise ValueError(f"assume({operator._short()}, {tags!r}): it is known not to be {false!r}")
+    return _assuming(operator, tags)
+
+
+def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
+    return replace(operator, assumed=operator.assumed | tags) if tags else operator
+
+
+def _operand(value: Any) -> bool:
+    return isinstance(value, LinearOperator) or backends.is_array(value)
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, Number) or (backends.is_array(value) and len(value.shape) == 0)

@@ -1,0 +1,37 @@
+"""One file per operator: its leaves, product, transpose, cost, fans."""
+
+from linops.operators.block_diag import BlockDiag
+from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.dense import Dense, aslinearoperator
+from linops.operators.diagonal import Diagonal
+from linops.operators.identity import Identity
+from linops.operators.kronecker import Kronecker, kron
+from linops.operators.low_rank import LowRank
+from linops.operators.pad import Pad
+from linops.operators.permute import Permute
+from linops.operators.power import Power
+from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
+from linops.operators.tensor_train import TensorTrain
+from linops.operators.zero import Zero
+
+__all__ = [
+    "BlockDiag",
+    "BlockTensorTrain",
+    "Dense",
+    "Diagonal",
+    "Identity",
+    "Kronecker",
+    "LowRank",
+    "Pad",
+    "Permute",
+    "Power",
+    "Product",
+    "Scaled",
+    "Sum",
+    "TensorTrain",
+    "Zero",
+    "aslinearoperator",
+    "kron",
+]

@@ -1,0 +1,133 @@
+"""BlockTensorTrain (BTT): a tensor train whose cores also carry the axes that pass by them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, tree
+from linops.expression import require_leaves
+from linops.operator import LinearOperator
+from linops.operators.dense import require_array
+from linops.plan.step import Step, matmul_step
+
+
+@declare
+class BlockTensorTrain(LinearOperator):
+    """A block tensor train (Qiu et al., "Compute Better Spent", ICML 2024), the generalised Monarch matrix.
+
+    With row index (i_1 … i_c) over `out_dims` = (m_1 … m_c) and column index (j_c … j_1) over `in_dims` = (n_c … n_1),
+
+        A[(i_1 … i_c), (j_c … j_1)] = Σ_ρ Π_k G_k[ρ_{k-1}, ρ_k; i_1 … i_k; j_k … j_c].
+
+    Core k is stored as the blocks of one batched product: (B_k, r_k m_k, n_k r_{k-1}) with B_k = (m_1 … m_{k-1}) · (n_c … n_{k+1}); in its
+    rows the rank is slower, in its columns the input axis is. With two cores no copy lies between the two products:
+
+        A = BlockDiag(cores[1]) @ Permute.axes((n_2·r, m_1), (1, 0)) @ BlockDiag(cores[0]).
+
+    Cost: Σ_k B_k r_k m_k n_k r_{k-1} MACs a vector, as many as parameters.
+
+    Attributes:
+        cores: Arrays or specs (B_k, r_k m_k, n_k r_{k-1}), the one that acts first first.
+        out_dims: (m_1 … m_c), slowest first; may be left out with two cores.
+        in_dims: (n_c … n_1), slowest first; may be left out with two cores.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If a core is no array, or backends are mixed.
+
+    Example:
+        >>> import linops as lo
+        >>> A = lo.BlockTensorTrain([lo.spec(4, 2 * 6, 5), lo.spec(6, 7, 4 * 2)])  # rank 2
+        >>> A.shape, A.out_dims, A.in_dims, A.ranks
+        ((42, 20), (6, 7), (4, 5), (2,))
+    """
+
+    cores: Any = tree()
+    out_dims: tuple[int, ...] = ()
+    in_dims: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cores, (list, tuple)) or not self.cores:
+            raise ValueError("BlockTensorTrain: cores must be a list of at least one array (B_k, r_k m_k, n_k r_{k-1})")
+        cores: tuple[Any, ...] = tuple(self.cores)
+        object.__setattr__(self, "cores", cores)
+        for number, core in enumerate(cores):
+            require_array("BlockTensorTrain", f"cores[{number}]", core, 3)
+        out_dims, in_dims = tuple(self.out_dims), tuple(self.in_dims)
+        if not out_dims and not in_dims and len(cores) <= 2:
+            first, last = cores[0], cores[-1]  # type: ignore[misc]
+            out_dims = (last.shape[0], last.shape[1])[-len(cores) :]
+            in_dims = (first.shape[0], first.shape[2])[-len(cores) :]
+        if not len(cores) == len(out_dims) == len(in_dims):
+            raise ValueError(f"BlockTensorTrain: {len(cores)} cores need as many out_dims and in_dims, got {out_dims} and {in_dims}")
+        object.__setattr__(self, "out_dims", out_dims)
+        object.__setattr__(self, "in_dims", in_dims)
+        shapes = [tuple(core.shape) for core in cores]
+        expected, rank = [], 1
+        for k, (_, rows, _) in enumerate(shapes):
+            m, n = out_dims[k], in_dims[-1 - k]
+            after = rows // m if m and k < len(cores) - 1 else 1
+            expected.append((prod(out_dims[:k]) * prod(in_dims[: len(cores) - 1 - k]), after * m, n * rank))
+            rank = after
+        if shapes != expected:
+            raise ValueError(
+                f"BlockTensorTrain: cores of shapes {shapes} do not fit out_dims {out_dims} and in_dims {in_dims}; expected {expected}"
+            )
+        require_leaves(self)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return prod(self.out_dims), prod(self.in_dims)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks r_1 … r_{c-1} between the cores."""
+        return tuple(core.shape[1] // m for core, m in zip(self.cores[:-1], self.out_dims))
+
+    def _columns(self, x: Any) -> Any:
+        cores, out_dims, batch = self.cores, self.out_dims, x.shape[-1]
+        blocks, _, columns = cores[0].shape
+        x = backends.block_matmul(cores[0], x.reshape(blocks, columns, batch))
+        if len(cores) == 2:  # (n_2·ρ, m_1, batch) → (m_1, n_2·ρ, batch), a view
+            x = backends.permute(x.reshape(cores[1].shape[2], out_dims[0], batch), (1, 0, 2))
+            return backends.block_matmul(cores[1], x)
+        for k in range(1, len(cores)):
+            # (M, N, n_k·ρ, m_{k-1}, batch) → (M·m_{k-1}·N, n_k·ρ, batch), a copy
+            blocks, _, columns = cores[k].shape
+            done, passing = prod(out_dims[: k - 1]), prod(self.in_dims[: len(cores) - 1 - k])
+            x = backends.permute(x.reshape(done, passing, columns, out_dims[k - 1], batch), (0, 3, 1, 2, 4))
+            x = backends.block_matmul(cores[k], x.reshape(blocks, columns, batch))
+        return x
+
+    def _transpose(self) -> BlockTensorTrain:
+        # (i, j) swap, and the core that acted last acts first: blocks (M, N, r m, n r') → (N, M, r' n, m r)
+        cores, count = [], len(self.cores)
+        for k in reversed(range(count)):
+            core, m, n = self.cores[k], self.out_dims[k], self.in_dims[-1 - k]
+            done, passing = prod(self.out_dims[:k]), prod(self.in_dims[: count - 1 - k])
+            after, before = core.shape[1] // m, core.shape[2] // n
+            split = core.reshape((done, passing, after, m, n, before))
+            swapped = backends.permute(split, (1, 0, 5, 4, 3, 2))
+            cores.append(swapped.reshape((passing * done, before * n, m * after)))
+        return BlockTensorTrain(tuple(cores), self.in_dims, self.out_dims)
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        steps = []
+        for k, core in enumerate(self.cores):
+            done, passing = prod(self.out_dims[: max(k - 1, 0)]), prod(self.in_dims[: len(self.cores) - 1 - k])
+            size = core.shape[0] * core.shape[2] * batch
+            if k:
+                view = done == 1 and passing == 1
+                steps.append(Step("view" if view else "copy", "middle axes", inputs=0 if view else size, outputs=0 if view else size))
+            blocks, rows, columns = core.shape
+            steps.append(matmul_step(blocks, rows, columns, batch))
+        return tuple(steps)
+
+    def _leaf_fans(self) -> dict[str, tuple[int, int]]:
+        return {f"cores_{number}": (core.shape[2], core.shape[1]) for number, core in enumerate(self.cores)}
+
+    def _detail(self) -> str:
+        return f"{self.out_dims} × {self.in_dims}, ranks {self.ranks}"

@@ -1,0 +1,81 @@
+"""LowRank: a product of a tall and a wide matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, tree
+from linops.expression import require_leaves
+from linops.operator import LinearOperator, flat
+from linops.operators.dense import require_array
+from linops.plan.step import Step, matmul_step
+
+
+@declare
+class LowRank(LinearOperator):
+    """The operator U V of rank at most r.
+
+    Cost: r (m + n) MACs a vector.
+
+    Attributes:
+        U: (m, r) array or spec.
+        V: (r, n) array or spec.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If one is no array, or they are of two backends.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> lo.LowRank(np.ones((2, 1)), np.ones((1, 3))) @ np.ones(3)
+        array([3., 3.])
+    """
+
+    U: Any = tree()
+    V: Any = tree()
+
+    def __post_init__(self) -> None:
+        require_array("LowRank", "U", self.U, 2)
+        require_array("LowRank", "V", self.V, 2)
+        if self.U.shape[1] != self.V.shape[0]:
+            raise ValueError(
+                f"LowRank: U of shape {tuple(self.U.shape)} and V of shape {tuple(self.V.shape)} do not multiply; "
+                f"expected (m, r) and (r, n)"
+            )
+        require_leaves(self)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return self.U.shape[0], self.V.shape[1]
+
+    _prefers_rows = True  # type: ignore[assignment]
+
+    def _columns(self, x: Any) -> Any:
+        return self.U @ (self.V @ flat(x))
+
+    def _rows(self, x: Any) -> Any:
+        return (x @ self.V.T) @ self.U.T
+
+    def _stacked(self, x: Any) -> Any:
+        return backends.shared_matmul(self.U, backends.shared_matmul(self.V, x))
+
+    def _vector(self, x: Any) -> Any:
+        return self.U @ (self.V @ x)
+
+    def _transpose(self) -> LowRank:
+        return LowRank(backends.permute(self.V, (1, 0)), backends.permute(self.U, (1, 0)))
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        m, n = self.shape
+        rank = self.U.shape[1]
+        return matmul_step(1, rank, n, batch), matmul_step(1, m, rank, batch)
+
+    def _leaf_fans(self) -> dict[str, tuple[int, int]]:
+        m, n = self.shape
+        rank = self.U.shape[1]
+        return {"U": (rank, m), "V": (n, rank)}
+
+    def _detail(self) -> str:
+        return f"rank {self.U.shape[1]}"

@@ -1,0 +1,120 @@
+"""Scaled: a number times an operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, remembered, tree
+from linops.operator import LinearOperator
+from linops.plan.step import Step
+from linops.tags import Knowledge, Tag
+
+
+@declare
+class Scaled(LinearOperator):
+    """The operator c A, made by ``*``, with c = number · gain.
+
+    Cost: that of A, and a multiplication per number of the smaller side of A.
+
+    Attributes:
+        base: A.
+        number: A Python number: structure, not a parameter.
+        gain: A 0-d array, which is a parameter, or None.
+
+    Raises:
+        TypeError: If backends are mixed.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> (2 * lo.Identity(2)) @ np.ones(2)
+        array([2., 2.])
+    """
+
+    base: LinearOperator = tree()
+    number: Any = 1
+    gain: Any = tree(default=None)
+
+    def __post_init__(self) -> None:
+        gain, base = backends.backend_of(self.gain), self.base.backend
+        if not {gain, base} & {None, "spec"} and gain != base:
+            raise TypeError(f"Scaled: a {gain} scalar times {self.base._short()}: mixed backends")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return self.base.shape
+
+    @remembered
+    def dtype(self) -> Any:
+        """The dtype of A, or what it and the scalar promote to."""
+        dtype = LinearOperator.dtype.function(self)
+        return dtype if dtype is None else backends.namespace(self.backend).result_type(dtype, self.number)
+
+    @remembered
+    def _is_complex(self) -> bool:
+        return isinstance(self.number, complex) or LinearOperator._is_complex.function(self)
+
+    @property
+    def _prefers_rows(self) -> bool:
+        return self.base._prefers_rows
+
+    @property
+    def _first(self) -> bool:
+        """Whether to scale the operand rather than the result: where it is cheaper, and does not make a real operand complex."""
+        return self.shape[1] < self.shape[0] and not isinstance(self.number, complex)
+
+    def _scales_operand(self, x: Any) -> bool:
+        """Whether to scale this operand: one of another dtype, as of images (uint8), might overflow where the result does not."""
+        return self._first and x.dtype == self.dtype
+
+    def _scale(self, x: Any) -> Any:
+        if self.gain is not None:
+            x = self.gain * x
+        return x if self.number == 1 and type(self.number) is int else self.number * x
+
+    def _columns(self, x: Any) -> Any:
+        return self.base._columns(self._scale(x)) if self._scales_operand(x) else self._scale(self.base._columns(x))
+
+    def _rows(self, x: Any) -> Any:
+        return self.base._rows(self._scale(x)) if self._scales_operand(x) else self._scale(self.base._rows(x))
+
+    def _transpose(self) -> Scaled:
+        return Scaled(self.base.T, self.number, self.gain)
+
+    def _conj(self) -> Scaled:
+        number = self.number.conjugate()
+        return Scaled(self.base.conj(), number, None if self.gain is None else backends.conj(self.gain))
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        side = self.shape[1] if self._first else self.shape[0]
+        size = side * batch
+        scalars = 0 if self.gain is None else 1
+        scaling = Step("scale", f"({side}, {batch})", other_flops=size, inputs=size, weights=scalars, outputs=size)
+        steps = self.base._lower(batch)
+        return (scaling, *steps) if self._first else (*steps, scaling)
+
+    def _knowledge(self) -> Knowledge:
+        known, number = self.base.tags, self.number
+        kept = Tag.SYMMETRIC | Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR | Tag.DIAGONAL
+        if self.gain is not None:
+            return Knowledge(known.yes & kept)
+        if isinstance(number, complex) and number.imag != 0:
+            yes, no = known.yes & (kept | Tag.INVERTIBLE), known.no & (Tag.SYMMETRIC | Tag.INVERTIBLE)
+            return Knowledge(yes | (known.yes & Tag.ORTHOGONAL if abs(number) == 1 else Tag.NONE), no)
+        number = number.real
+        kept |= Tag.HERMITIAN
+        if not number:
+            return Knowledge(known.yes & kept)
+        kept |= Tag.INVERTIBLE
+        if number > 0:
+            kept |= Tag.POSITIVE_SEMIDEFINITE | Tag.POSITIVE_DEFINITE
+        no = known.no & kept
+        if number < 0 and Tag.POSITIVE_DEFINITE in known.yes and self.shape[0]:
+            no |= Tag.POSITIVE_SEMIDEFINITE
+        if abs(number) == 1:
+            kept |= Tag.ORTHOGONAL
+        return Knowledge(known.yes & kept, no)
+
+    def _detail(self) -> str:
+        return f"{self.number:g}" if self.gain is None and not isinstance(self.number, complex) else f"{self.number}"

@@ -1,0 +1,87 @@
+"""Sum of operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops.declare import declare, tree
+from linops.expression import require_same_backend
+from linops.operator import LinearOperator, flat
+from linops.plan.step import Step
+from linops.tags import ADDITIVE, Knowledge, Tag, common
+
+
+@declare
+class Sum(LinearOperator):
+    """The sum A_1 + … + A_c, made by ``+``.
+
+    Cost: that of the terms, and an addition per term after the first and number.
+
+    Attributes:
+        terms: At least two operators of one shape.
+
+    Raises:
+        ValueError: If the shapes differ.
+        TypeError: If backends are mixed.
+
+    Example:
+        >>> import linops as lo
+        >>> (lo.Identity(3) + lo.Dense(lo.spec(3, 3))).num_params
+        9
+    """
+
+    terms: tuple[LinearOperator, ...] = tree()
+
+    def __post_init__(self) -> None:
+        first, *rest = self.terms
+        for term in rest:
+            if term.shape != first.shape:
+                raise ValueError(f"Sum: {first._short()} + {term._short()}: the shapes differ")
+        require_same_backend("Sum", self.terms)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return self.terms[0].shape
+
+    @property
+    def _prefers_rows(self) -> bool:
+        return all(term._prefers_rows for term in self.terms)
+
+    def _columns(self, x: Any) -> Any:
+        first, *rest = self.terms
+        y = flat(first._columns(x))
+        for term in rest:
+            y = y + flat(term._columns(x))
+        return y
+
+    def _rows(self, x: Any) -> Any:
+        first, *rest = self.terms
+        y = first._rows(x)
+        for term in rest:
+            y = y + term._rows(x)
+        return y
+
+    def _transpose(self) -> Sum:
+        return Sum(tuple(term.T for term in self.terms))
+
+    def _conj(self) -> Sum:
+        return Sum(tuple(term.conj() for term in self.terms))
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        size = self.shape[0] * batch
+        steps = []
+        for number, term in enumerate(self.terms):
+            steps += term._lower(batch)
+            if number:
+                steps.append(Step("add", f"({self.shape[0]}, {batch})", other_flops=size, inputs=2 * size, outputs=size))
+        return tuple(steps)
+
+    def _knowledge(self) -> Knowledge:
+        yes = common(term.tags.yes for term in self.terms) & ADDITIVE
+        if yes & Tag.POSITIVE_SEMIDEFINITE and any(Tag.POSITIVE_DEFINITE in term.tags.yes for term in self.terms):
+            yes |= Tag.POSITIVE_DEFINITE
+        return Knowledge(yes)
+
+    def _detail(self) -> str:
+        return f"{len(self.terms)} terms"

@@ -1,0 +1,79 @@
+"""Zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.declare import declare
+from linops.operator import LinearOperator, flat
+from linops.plan.step import Step
+from linops.tags import Knowledge, Tag
+
+
+@declare
+class Zero(LinearOperator):
+    """The (m, n) operator whose product is zero, on any backend and dtype. Cost: writing the zeros.
+
+    Attributes:
+        rows: m.
+        columns: n.
+
+    Raises:
+        ValueError: If a size is negative.
+        TypeError: If a size is no integer.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> lo.Zero(2, 3) @ np.ones(3)
+        array([0., 0.])
+    """
+
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        require_size("Zero", "rows", self.rows)
+        require_size("Zero", "columns", self.columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return self.rows, self.columns
+
+    def _columns(self, x: Any) -> Any:
+        return backends.pad_rows(flat(x)[:0], self.rows)  # of x, so that gradients of zero flow back
+
+    def _transpose(self) -> Zero:
+        return Zero(self.columns, self.rows)
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        return (Step("zeros", f"({self.rows}, {batch})", outputs=self.rows * batch),)
+
+    def _knowledge(self) -> Knowledge:
+        if not self.rows or self.rows != self.columns:
+            return Knowledge(Tag.DIAGONAL)
+        return Knowledge(Tag.DIAGONAL | Tag.POSITIVE_SEMIDEFINITE, Tag.INVERTIBLE)
+
+    def _detail(self) -> str:
+        return f"{self.rows}, {self.columns}"
+
+
+def require_size(operator: str, name: str, value: Any) -> None:
+    """Raise unless a value is a size: an integer that is not negative.
+
+    Args:
+        operator: Whose argument it is.
+        name: The argument's name.
+        value: The argument.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is negative.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{operator}: {name} must be an integer, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{operator}: {name} must not be negative, got {value}")

@@ -1,0 +1,36 @@
+"""A + B: zeros vanish, nested sums are one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops.operator import LinearOperator, add
+from linops.operators.dense import aslinearoperator
+from linops.operators.sum import Sum
+from linops.operators.zero import Zero
+from linops.tags import Tag
+
+
+@add.dispatch
+def _add_operators(a: LinearOperator, b: LinearOperator):
+    if a.shape != b.shape:
+        raise ValueError(f"{a._short()} + {b._short()}: the shapes differ")
+    if isinstance(b, Zero):
+        return a
+    if isinstance(a, Zero):
+        return b
+    return Sum((*_terms(a), *_terms(b)))
+
+
+@add.dispatch
+def _add_to_operator(a: LinearOperator, b: Any):
+    return add(a, aslinearoperator(b))
+
+
+@add.dispatch
+def _add_operator_to(a: Any, b: LinearOperator):
+    return add(aslinearoperator(a), b)
+
+
+def _terms(a: LinearOperator) -> tuple[LinearOperator, ...]:
+    return a.terms if isinstance(a, Sum) and a.assumed == Tag.NONE else (a,)

@@ -1,0 +1,141 @@
+"""Fans, initial scale and learning-rate multipliers of any expression: structure-aware μP.
+
+Every leaf that multiplies activations is a (batch of) matrix with a fan_in and a fan_out in its own contraction. From those follow, per
+leaf (Qiu et al., "Compute Better Spent", ICML 2024, after Yang et al., "A Spectral Condition for Feature Learning", 2023):
+
+* initial std  sqrt(1/fan_in) · min(1, sqrt(fan_out/fan_in)),  so that each factor's spectral norm is about sqrt(fan_out/fan_in);
+* Adam's learning-rate multiplier  in_features / fan_in / k,  with k such leaves in the operator;
+* SGD's  (fan_out/fan_in) / (out_features/in_features) / k.
+
+The multipliers multiply the rate that a dense layer of the same shape would get. A scalar leaf has multiplier 1.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.operator import LinearOperator, initialize
+from linops.spec import Spec, dtype_name
+
+#: optimisers whose step does not depend on the gradient's size; they share Adam's rule
+SIGN_BASED = ("adam", "adamw", "lion")
+
+
+def fans(operator: LinearOperator) -> dict[str, tuple[int, int]]:
+    """(fan_in, fan_out) of each leaf: how many numbers each output sums over, and how many outputs each input reaches.
+
+    Args:
+        operator: Any operator, symbolic or not.
+
+    Returns:
+        A dict with the names and order of `named_leaves`; leaves that multiply no activations (scalars) are left out.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.fans(lo.low_rank(6, 4, rank=2))
+        {'U': (2, 6), 'V': (4, 2)}
+    """
+    found = {prefix + name: pair for prefix, node in operator._nodes() for name, pair in node._leaf_fans().items()}
+    return {name: found[name] for name, _ in operator.named_leaves() if name in found}
+
+
+def lr_multipliers(operator: LinearOperator, optimizer: str = "adam") -> dict[str, float]:
+    """The factor on a dense layer's learning rate for each leaf.
+
+    Args:
+        operator: Any operator, symbolic or not.
+        optimizer: ``"adam"``, ``"adamw"``, ``"lion"`` or ``"sgd"``.
+
+    Returns:
+        A dict with the names and order of `named_leaves`.
+
+    Raises:
+        ValueError: If there is no rule for the optimiser.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.lr_multipliers(lo.low_rank(8, 4, rank=2))
+        {'U': 1.0, 'V': 0.5}
+    """
+    if optimizer not in (*SIGN_BASED, "sgd"):
+        rules = ", ".join((*SIGN_BASED, "sgd"))
+        raise ValueError(f"optimizer {optimizer!r}: expected one of {rules}; for Muon's groups see lo.nn.param_groups")
+    out_features, in_features = operator.shape
+    leaves = fans(operator)
+    count = len(leaves)
+
+    def multiplier(fan_in: int, fan_out: int) -> float:
+        if not (fan_in and fan_out and in_features and out_features):
+            return 1.0  # as for scalars: nothing to learn
+        if optimizer == "sgd":
+            return (fan_out / fan_in) / (out_features / in_features) / count
+        return in_features / fan_in / count
+
+    return {name: multiplier(*leaves[name]) if name in leaves else 1.0 for name, _ in operator.named_leaves()}
+
+
+def initial_std(fan_in: int, fan_out: int) -> float:
+    """The initial standard deviation of a leaf: sqrt(1/fan_in) · min(1, sqrt(fan_out/fan_in)).
+
+    Args:
+        fan_in: How many numbers each output sums over.
+        fan_out: How many outputs each input reaches.
+
+    Returns:
+        The standard deviation.
+
+    Example:
+        >>> initial_std(16, 4)
+        0.125
+    """
+    return sqrt(1 / fan_in) * min(1.0, sqrt(fan_out / fan_in)) if fan_in and fan_out else 0.0
+
+
+def initial_stds(operator: LinearOperator) -> dict[str, float | None]:
+    """The initial standard deviation of each leaf; None for a scalar, which starts at one.
+
+    Args:
+        operator: Any operator, symbolic or not.
+
+    Returns:
+        A dict with the names and order of `named_leaves`.
+    """
+    leaves = fans(operator)
+    return {name: initial_std(*leaves[name]) if name in leaves else None for name, _ in operator.named_leaves()}
+
+
+@initialize.dispatch
+def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: Any, scheme: str):
+    if scheme != "mup":
+        raise ValueError(f"init(scheme={scheme!r}): expected 'mup'")
+    backends.load(backend)
+    random = np.random.default_rng(seed)
+    stds = list(initial_stds(a).values())
+    leaves = []
+    for (_, leaf), std in zip(a.named_leaves(), stds):
+        if isinstance(leaf, Spec):
+            wanted = dtype or leaf.dtype
+            if not backends.is_inexact(wanted):
+                raise TypeError(f"init of {a._short()}: random parameters need a floating or complex dtype, got {dtype_name(wanted)}")
+            leaf = backends.asarray(_draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device)
+        elif backends.backend_of(leaf) != backend:
+            raise TypeError(
+                f"init(backend={backend!r}) of {a._short()}: it has a {backends.backend_of(leaf)} leaf of shape {tuple(leaf.shape)}"
+            )
+        leaves.append(leaf)
+    return a.with_leaves(leaves)
+
+
+def _draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None, is_complex: bool) -> np.ndarray:
+    if std is None:
+        return np.ones(shape)
+    if is_complex:  # real and imaginary parts share the variance
+        return std * (random.standard_normal(shape) + 1j * random.standard_normal(shape)) / sqrt(2)
+    return std * random.standard_normal(shape)
+
+
+__all__ = ["fans", "initial_std", "initial_stds", "lr_multipliers"]

@@ -1,0 +1,50 @@
+"""Whether two expressions are the same: the same structure over the same arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops import backends
+from linops.backends.tree import Frozen
+from linops.operator import LinearOperator
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two operators certainly are the same: equal structure, and leaves that share memory.
+
+    Args:
+        a: An operator.
+        b: Another.
+
+    Returns:
+        True if they are; False if they are not, or it cannot be told without reading numbers.
+    """
+    if a is b:
+        return True
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, LinearOperator):
+        if type(a) is not type(b):
+            return False
+        return all(_same_field(kind, getattr(a, name), getattr(b, name)) for name, kind in a._fields if name != "assumed")
+    kind = backends.backend_of(a)
+    return kind is not None and kind == backends.backend_of(b) and backends.same_array(a, b)
+
+
+def _same_field(kind: str, a: Any, b: Any) -> bool:
+    if kind == "index":
+        return (a is None) == (b is None) and (a is None or Frozen(a) == Frozen(b))
+    return same(a, b) if kind == "tree" else a == b
+
+
+def adjoint_of(a: LinearOperator, b: LinearOperator) -> bool:
+    """Whether A certainly is Bᴴ.
+
+    Args:
+        a: An operator.
+        b: Another.
+
+    Returns:
+        True if it is; False if it is not, or it cannot be told without reading numbers.
+    """
+    return a.shape == b.shape[::-1] and a.backend == b.backend and same(a, b.H)

@@ -1,0 +1,57 @@
+"""Symbolic operators for the tests of layers: every family, with and without padding, and expressions that no family has."""
+
+import pytest
+import torch
+
+import linops as lo
+
+
+def _permuted():
+    """Index arrays on both sides of a structure, one in a Kronecker factor."""
+    inner = lo.Kronecker(lo.Permute.random(4, seed=1), lo.Dense(lo.spec(3, 2)))
+    return lo.Permute.random(12, seed=2) @ inner @ lo.Permute.random(8, seed=3)
+
+
+OPERATORS = {
+    "dense": lambda: lo.dense(12, 8),
+    "low_rank": lambda: lo.low_rank(12, 8, rank=2),
+    "block_diag": lambda: lo.block_diag(12, 8, blocks=4),
+    "block_diag_padded": lambda: lo.block_diag(11, 9, blocks=4),
+    "kronecker": lambda: lo.kronecker(12, 8),
+    "kronecker_three": lambda: lo.kronecker(24, 8, factors=3),
+    "monarch": lambda: lo.monarch(12, 8, blocks=2),
+    "monarch_padded": lambda: lo.monarch(13, 7, blocks=3),
+    "tensor_train": lambda: lo.tensor_train(12, 8, rank=2),
+    "tensor_train_three": lambda: lo.tensor_train(24, 27, rank=2, cores=3),
+    "btt": lambda: lo.btt(12, 8),
+    "btt_rank": lambda: lo.btt(16, 16, rank=2),
+    "btt_three": lambda: lo.btt(27, 27, rank=2, cores=3),
+    "btt_padded": lambda: lo.btt(13, 11),
+    "permuted": _permuted,
+    "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
+    "scaled": lambda: 2 * lo.btt(12, 8),
+}
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+
+
+def layer_of(name, dtype="float64", **options):
+    """A layer with random numbers everywhere, the bias too."""
+    layer = lo.nn.torch.Linear(OPERATORS[name](), dtype=getattr(torch, dtype), **options)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return layer
+
+
+def inputs(layer, *leading, dtype="float64", seed=1):
+    """A random input of a layer."""
+    shape = (*leading, layer.in_features)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(getattr(torch, dtype))
+
+
+def expected(layer, x):
+    """The layer by dense arithmetic."""
+    y = x @ layer.operator.to_dense().T
+    return y if layer.bias is None else y + layer.bias

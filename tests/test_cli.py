@@ -1,0 +1,104 @@
+"""The command line: what it prints and writes, and what it says when something is wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from linops import cli
+from linops.lab.app import app
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def npz(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((200, 16)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    path = tmp_path / "own.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    return path
+
+
+def test_help_names_the_commands():
+    result = invoke("--help")
+    assert result.exit_code == 0
+    for command in ("compare", "train", "coord-check", "lr-sweep", "scaling"):
+        assert command in result.output
+        assert invoke(command, "--help").exit_code == 0
+
+
+def test_help_imports_no_framework():
+    script = "import sys; sys.argv = ['linops', '--help']; import linops.cli, atexit\n"
+    script += "atexit.register(lambda: print(sorted({'torch', 'jax', 'matplotlib', 'sklearn'} & set(sys.modules))))\nlinops.cli.main()"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("[]\n")
+
+
+def test_compare_prints_json_and_writes_a_plot(tmp_path):
+    plot = tmp_path / "plot.png"
+    result = invoke("compare", 32, 48, "--batch", 4, "--seconds", 0.1, "--backend", "numpy", "--json", "--plot", plot)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["rows"][0]["structure"] == "dense"
+    assert {"num_params", "macs", "flops", "share", "forward", "roofline_share"} <= found["rows"][1].keys()
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_prints_a_table():
+    result = invoke("compare", 32, 48, "--batch", 4, "--seconds", 0.1, "--structures", "btt,low_rank:rank=40")
+    assert result.exit_code == 0, result.output
+    assert "btt" in result.output
+    assert "left out low_rank:rank=40" in result.output
+
+
+def test_train_writes_results(npz, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["train", "--data", npz, "--structures", "dense,btt", "--width", 32, "--depth", 1, "--steps", 20, "--batch", 16]
+    result = invoke(*arguments, "--out", out, "--seeds", 2)
+    assert result.exit_code == 0, result.output
+    rows = json.loads((out / "results.json").read_text())
+    assert [(row["structure"], row["seed"]) for row in rows] == [("dense", 0), ("btt", 0), ("dense", 1), ("btt", 1)]
+    wanted = {"structure", "width", "depth", "num_params", "macs", "flops", "train_loss", "test_accuracy", "seconds", "seed"}
+    for row in rows:
+        assert wanted <= row.keys()
+        assert row["flops"] == 2 * row["macs"]
+        assert row["macs"] <= rows[0]["macs"]
+    assert rows[1]["width"] > rows[0]["width"] == 32
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    again = invoke(*arguments, "--out", out, "--seeds", 2, "--resume")
+    assert again.exit_code == 0, again.output
+    assert [row["train_loss"] for row in json.loads((out / "results.json").read_text())] == [row["train_loss"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", 8, 8, "--structures", "nonsense"], "no family"),
+        (["compare", 8, 8, "--dtype", "float23"], "float23"),
+        (["train", "--data", "nonsense"], "expected 'mnist1d'"),
+        (["train", "--data", "digits", "--structures", "monarch", "--width", 3, "--same-width"], "monarch"),
+    ],
+)
+def test_errors_are_one_line(arguments, message):
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.delitem(sys.modules, "linops.lab.app")
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    assert "pip install 'linops[lab]'" in str(error.value)
+    assert "linops[flax]" in cli.missing_message(ModuleNotFoundError("no", name="optax"))
+    with pytest.raises(ModuleNotFoundError):
+        cli.missing_message(ModuleNotFoundError("no", name="linops.nonsense"))

@@ -1,0 +1,67 @@
+"""plum: every signature is faithful, so that dispatch is decided by classes alone and can be cached."""
+
+import jax  # noqa: F401  (loads the methods of every backend)
+import pytest
+import torch  # noqa: F401
+from plum import Function
+
+import linops as lo
+from linops import backends, operator
+from linops.backends import primitives
+from linops.rules import compose
+
+backends.load("torch")
+backends.load("jax")
+
+MODULES = (primitives, operator, compose)
+FUNCTIONS = {
+    f"{module.__name__}.{name}": value.resolver
+    for module in MODULES
+    for name, value in vars(module).items()
+    if isinstance(getattr(value, "resolver", None), Function)
+}
+
+
+def test_the_functions_are_found():
+    for name in ("primitives.block_matmul", "primitives.gather", "operator.compose", "operator.add", "operator.initialize", "compose.meet"):
+        assert any(found.endswith(name) for found in FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signatures_are_faithful(name):
+    methods = FUNCTIONS[name].methods
+    assert methods
+    for method in methods:
+        assert method.signature.is_faithful, method
+        assert method.return_type in (object, None) or "Any" in str(method.return_type), f"{method}: a return annotation"
+
+
+def test_the_dispatcher_is_our_own():
+    import plum
+
+    assert primitives.dispatch is not plum.dispatch
+    assert primitives.block_matmul.resolver in primitives.dispatch.functions.values()
+
+
+def test_every_backend_has_every_primitive_of_products():
+    for name in ("block_matmul", "shared_matmul", "permute", "copy", "conj", "gather", "pad_rows", "concatenate", "eye", "zeros"):
+        firsts = [str(method.signature.types[0]) for method in getattr(primitives, name).resolver.methods]
+        for kind in ("numpy.ndarray", "torch.Tensor", "Tracer"):
+            assert any(kind in first for first in firsts), f"{name} has no method for {kind}"
+
+
+def test_a_method_added_later_is_used():
+    class Marked(lo.Identity):
+        pass
+
+    assert isinstance(lo.Dense(lo.spec(3, 3)) @ Marked(3), lo.Dense)  # resolved once, as an identity
+
+    @operator.compose.dispatch
+    def _compose_marked(a: lo.Dense, b: Marked):
+        return "met"
+
+    try:
+        assert lo.Dense(lo.spec(3, 3)) @ Marked(3) == "met"
+    finally:
+        methods = operator.compose.resolver._resolver.methods
+        methods[:] = [method for method in methods if method.implementation is not _compose_marked]

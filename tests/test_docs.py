@@ -1,0 +1,56 @@
+"""The documentation's Python runs, and prints what the page says it prints.
+
+The ```python blocks of a page run in order in one namespace; a ```text block right after one is its output. The examples run as scripts.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    """(line number, code, expected output or None) of each Python block."""
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        yield text[: match.start("code")].count("\n"), match["code"], match["output"]
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+WITH_CODE = [page for page in PAGES if any(blocks(page))]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+def test_page_runs_and_prints_what_it_says(page, capsys):
+    namespace = {"__name__": "__main__"}
+    for line, code, expected in blocks(page):
+        exec(compile("\n" * line + code, name(page), "exec"), namespace)
+        printed = capsys.readouterr().out
+        if expected is not None:
+            assert printed.rstrip() == expected.rstrip(), f"{name(page)}:{line + 1}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_example_runs(example):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests run side by side
+    command = [sys.executable, "-W", "error", str(example)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_pages_that_show_code_are_found():
+    assert {"README.md", "CONTRIBUTING.md", "docs/getting-started.md"} <= {name(page) for page in WITH_CODE}
+    assert EXAMPLES

@@ -1,0 +1,233 @@
+"""Wrong input: the class of error that NumPy raises, and a message that names operands, shapes and what was expected."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import linops as lo
+
+A = lo.Dense(np.ones((3, 4)))
+S = lo.Dense(np.ones((3, 3)))
+B = lo.BlockDiag(np.ones((2, 3, 2)))  # 6×4
+SYMBOLIC = lo.Dense(lo.spec(3, 4))
+TORCH = lo.Dense(torch.ones(3, 4, dtype=torch.float64))
+JAX = lo.Dense(jnp.ones((3, 4)))
+ones = np.ones
+
+#: name: (what fails, class, fragments of the message)
+BAD = {
+    # products: shapes, as numpy.matmul
+    "matvec": (lambda: A @ ones(3), ValueError, ["Dense(3×4", "(3,)", "expected (4,)"]),
+    "matmat": (lambda: A @ ones((3, 2)), ValueError, ["Dense(3×4", "(3, 2)", "(…, 4, k)"]),
+    "batched": (lambda: A @ ones((5, 3, 2)), ValueError, ["Dense(3×4", "(5, 3, 2)"]),
+    "rows for columns": (lambda: A @ ones((2, 4)), ValueError, ["(2, 4)", "(…, 4, k)"]),
+    "zero axes": (lambda: A @ np.array(1.0), ValueError, ["Dense(3×4", "()"]),
+    "number": (lambda: A @ 3.0, ValueError, ["Dense(3×4", "3.0"]),
+    "left vecmat": (lambda: ones(4) @ A, ValueError, ["(4,)", "Dense(3×4", "expected (3,)"]),
+    "left matmat": (lambda: ones((2, 4)) @ A, ValueError, ["(2, 4)", "Dense(3×4", "(…, k, 3)"]),
+    "left zero axes": (lambda: np.array(1.0) @ A, ValueError, ["()", "Dense(3×4"]),
+    "left number": (lambda: 2 @ A, ValueError, ["Dense(3×4"]),
+    "torch matvec": (lambda: TORCH @ torch.ones(3, dtype=torch.float64), ValueError, ["Dense(3×4, float64, torch)", "(3,)"]),
+    "torch left": (lambda: torch.ones(4, dtype=torch.float64) @ TORCH, ValueError, ["(4,)", "Dense(3×4, float64, torch)"]),
+    "jax matvec": (lambda: JAX @ jnp.ones(3), ValueError, ["Dense(3×4", "jax", "(3,)"]),
+    "jax left": (lambda: jnp.ones(4) @ JAX, ValueError, ["(4,)", "Dense(3×4"]),
+    "without arrays": (lambda: lo.Permute([1, 0]) @ ones(3), ValueError, ["Permute(2×2)", "(3,)"]),
+    "list": (lambda: A @ [1.0, 2.0, 3.0, 4.0], TypeError, ["Dense", "list"]),
+    "list without arrays": (lambda: lo.Identity(3) @ [1.0, 2.0, 3.0], TypeError, ["Identity", "list"]),
+    # compositions
+    "compose": (lambda: A @ A, ValueError, ["Dense(3×4, float64, numpy) @ Dense(3×4", "4 and 3 differ"]),
+    "compose in a chain": (lambda: A @ B.T @ B.T, ValueError, ["BlockDiag(4×6", "6 and 4 differ"]),
+    "add": (lambda: A + S, ValueError, ["Dense(3×4", "Dense(3×3", "shapes differ"]),
+    "add plain array": (lambda: A + ones((4, 3)), ValueError, ["Dense(3×4", "Dense(4×3"]),
+    "add does not broadcast": (lambda: A + ones(4), ValueError, ["(4,)", "2 axes"]),
+    "subtract": (lambda: ones((2, 2)) - A, ValueError, ["Dense(2×2", "3×4", "shapes differ"]),
+    "add a number": (lambda: A + 1, TypeError, ["Dense", "int"]),
+    "multiply elementwise": (lambda: A * A, TypeError, ["Dense"]),
+    "multiply by a vector": (lambda: A * ones(4), TypeError, ["Dense"]),
+    "divide by zero": (lambda: A / 0, ZeroDivisionError, ["zero"]),
+    "power of rectangular": (lambda: A**2, ValueError, ["Dense(3×4", "** 2", "square"]),
+    "negative power": (lambda: S**-1, ValueError, ["Dense(3×3", "** -1", "at least 0"]),
+    "fractional power": (lambda: S**0.5, TypeError, ["Dense", "float"]),
+    "product of no factors": (lambda: lo.Product(()), ValueError, ["two factors", "got 0"]),
+    "product by hand": (lambda: lo.Product((A, A)), ValueError, ["Dense(3×4", "4 and 3 differ"]),
+    "sum by hand": (lambda: lo.Sum((A, S)), ValueError, ["Dense(3×4", "Dense(3×3", "shapes differ"]),
+    # backends
+    "mixed product": (
+        lambda: A @ torch.ones(4),
+        TypeError,
+        ["numpy operator Dense(3×4", "torch array of shape (4,)", "A.to(backend='torch')"],
+    ),
+    "mixed left product": (lambda: torch.ones(3) @ A, TypeError, ["torch array of shape (3,) @ numpy operator Dense(3×4"]),
+    "jax on torch": (lambda: TORCH @ jnp.ones(4), TypeError, ["torch operator", "jax array"]),
+    "numpy on jax": (lambda: JAX @ ones(4), TypeError, ["jax operator", "numpy array"]),
+    "mixed composition": (lambda: A @ TORCH.T, TypeError, ["Product", "Dense(3×4, float64, numpy)", "Dense(4×3, float64, torch)"]),
+    "mixed sum": (lambda: A + TORCH, TypeError, ["Sum", "numpy", "torch"]),
+    "mixed Kronecker": (lambda: lo.kron(A, JAX), TypeError, ["Kronecker", "numpy", "jax"]),
+    "mixed blocks": (lambda: lo.BlockDiag([A, TORCH]), TypeError, ["BlockDiag", "numpy", "torch"]),
+    "mixed leaves": (lambda: lo.LowRank(ones((3, 2)), torch.ones(2, 3)), TypeError, ["LowRank", "numpy", "torch", "(2, 3)"]),
+    "mixed gain": (lambda: torch.tensor(2.0) * A, TypeError, ["Scaled", "torch", "Dense(3×4, float64, numpy)"]),
+    "torch dtypes in a product": (lambda: TORCH @ lo.Dense(torch.ones(4, 2)), TypeError, ["float64", "float32", "A.to(dtype="]),
+    "torch dtypes in leaves": (
+        lambda: lo.LowRank(torch.ones(3, 2), torch.ones(2, 3).double()),
+        TypeError,
+        ["U", "V", "float32", "float64"],
+    ),
+    "torch complex number in a sum": (lambda: TORCH @ (TORCH.T @ TORCH + 1j * lo.Identity(4)), TypeError, ["float64", "complex128"]),
+    "unknown backend": (lambda: A.to(backend="tensorflow"), ValueError, ["tensorflow", "'numpy', 'torch' or 'jax'"]),
+    "unknown dtype": (lambda: A.to(dtype="float17"), TypeError, ["float17"]),
+    "torch without the dtype": (lambda: A.to(backend="torch", dtype="float17"), TypeError, ["float17", "torch"]),
+    "NumPy device": (lambda: A.to(device="cuda"), ValueError, ["'cpu'", "cuda"]),
+    # symbolic
+    "symbolic product": (lambda: SYMBOLIC @ ones(4), TypeError, ["Dense(3×4, float32, symbolic)", "init(seed=0, backend='numpy')"]),
+    "symbolic left product": (lambda: ones(3) @ SYMBOLIC, TypeError, ["symbolic", "init"]),
+    "symbolic dense": (lambda: SYMBOLIC.to_dense(), TypeError, ["symbolic", "init"]),
+    "product with a spec": (lambda: A @ lo.spec(4), TypeError, ["Dense(3×4", "spec(4)", "no numbers"]),
+    # constructors
+    "Dense of a list": (lambda: lo.Dense([[1.0]]), TypeError, ["Dense", "matrix", "list"]),
+    "Dense of a vector": (lambda: lo.Dense(ones(3)), ValueError, ["Dense", "2 axes", "(3,)"]),
+    "Dense of text": (lambda: lo.Dense(np.array([["a"]])), TypeError, ["Dense", "numbers", "<U1"]),
+    "Diagonal of a matrix": (lambda: lo.Diagonal(ones((2, 2))), ValueError, ["Diagonal", "1 axis", "(2, 2)"]),
+    "Identity of a float": (lambda: lo.Identity(2.0), TypeError, ["Identity", "size", "2.0"]),
+    "Identity of a negative": (lambda: lo.Identity(-1), ValueError, ["Identity", "-1"]),
+    "Zero of text": (lambda: lo.Zero(2, "3"), TypeError, ["Zero", "columns", "'3'"]),
+    "Pad of a negative": (lambda: lo.Pad(-2, 3), ValueError, ["Pad", "rows", "-2"]),
+    "Permute twice the same": (lambda: lo.Permute([0, 1, 1]), ValueError, ["Permute", "permutation of 0 … 2", "1, 1"]),
+    "Permute of negatives": (lambda: lo.Permute([-1, 0]), ValueError, ["permutation of 0 … 1"]),
+    "Permute of floats": (lambda: lo.Permute(ones(2)), TypeError, ["Permute", "integers", "float64"]),
+    "Permute of booleans": (lambda: lo.Permute(np.array([True, False])), TypeError, ["integers", "bool"]),
+    "Permute of a matrix": (lambda: lo.Permute(np.eye(2, dtype=int)), ValueError, ["1 axis", "(2, 2)"]),
+    "Permute of a number": (lambda: lo.Permute(3), TypeError, ["Permute", "int"]),
+    "Permute torch indices": (lambda: lo.Permute(torch.tensor([0, 0])), ValueError, ["permutation of 0 … 1"]),
+    "Permute.random": (lambda: lo.Permute.random(-1), ValueError, ["Permute.random", "-1"]),
+    "axes twice the same": (lambda: lo.Permute.axes((2, 3), (0, 0)), ValueError, ["Permute.axes((2, 3), (0, 0))", "2 axes"]),
+    "axes of another number": (lambda: lo.Permute.axes((2, 3), (0, 1, 2)), ValueError, ["(2, 3)", "(0, 1, 2)"]),
+    "axes of floats": (lambda: lo.Permute.axes((2.5, 2), (1, 0)), TypeError, ["float", "integer"]),
+    "BlockDiag of a matrix": (lambda: lo.BlockDiag(ones((2, 2))), ValueError, ["BlockDiag", "3 axes", "(2, 2)"]),
+    "BlockDiag of nothing": (lambda: lo.BlockDiag([]), ValueError, ["BlockDiag", "at least one"]),
+    "BlockDiag of text": (lambda: lo.BlockDiag(["a"]), TypeError, ["array or an operator", "str"]),
+    "LowRank ranks": (
+        lambda: lo.LowRank(ones((3, 2)), ones((3, 2))),
+        ValueError,
+        ["U of shape (3, 2)", "V of shape (3, 2)", "(m, r) and (r, n)"],
+    ),
+    "Kronecker of nothing": (lambda: lo.Kronecker(), ValueError, ["Kronecker", "at least one"]),
+    "Kronecker of a number": (lambda: lo.Kronecker(A, 3), TypeError, ["array or an operator", "int"]),
+    "TensorTrain of nothing": (lambda: lo.TensorTrain([]), ValueError, ["TensorTrain", "at least one"]),
+    "TensorTrain of a matrix": (lambda: lo.TensorTrain([ones((2, 2))]), ValueError, ["cores[0]", "4 axes", "(2, 2)"]),
+    "TensorTrain ranks": (
+        lambda: lo.TensorTrain([ones((1, 2, 2, 3)), ones((2, 2, 2, 1))]),
+        ValueError,
+        ["(1, 2, 2, 3), (2, 2, 2, 1)", "do not chain"],
+    ),
+    "TensorTrain ends": (lambda: lo.TensorTrain([ones((1, 2, 2, 3))]), ValueError, ["do not chain", "r_0 = r_c = 1"]),
+    "BlockTensorTrain blocks": (
+        lambda: lo.BlockTensorTrain([ones((4, 12, 5)), ones((5, 7, 8))]),
+        ValueError,
+        ["(4, 12, 5)", "(5, 7, 8)", "expected"],
+    ),
+    "BlockTensorTrain dims": (lambda: lo.BlockTensorTrain([ones((4, 6, 5))] * 3), ValueError, ["3 cores", "out_dims"]),
+    "BlockTensorTrain of nothing": (lambda: lo.BlockTensorTrain([]), ValueError, ["at least one"]),
+    "spec of a float": (lambda: lo.spec(2.5), TypeError, ["spec(2.5", "integers"]),
+    "spec of a negative": (lambda: lo.spec(2, -1), ValueError, ["spec(2, -1)", "negative"]),
+    "spec of no dtype": (lambda: lo.spec(2, dtype="float17"), TypeError, ["float17"]),
+    "wrap a number": (lambda: lo.aslinearoperator(3), TypeError, ["array or an operator", "int"]),
+    # families, init, rates
+    "family size": (lambda: lo.dense(0, 3), ValueError, ["dense", "out_features", "0"]),
+    "family float": (lambda: lo.btt(8.0, 8), TypeError, ["btt", "out_features", "8.0"]),
+    "family rank": (lambda: lo.low_rank(8, 8, rank=0), ValueError, ["low_rank", "rank", "0"]),
+    "family blocks": (lambda: lo.monarch(8, 3, blocks=4), ValueError, ["monarch(8, 3)", "4 blocks", "3"]),
+    "family dearer": (lambda: lo.btt(8, 8, rank=9), ValueError, ["btt(8, 8)", "MACs", "dense's 64", "allow_dearer=True"]),
+    "family dims too few": (lambda: lo.btt(8, 8, out_dims=(8,)), ValueError, ["btt", "out_dims", "2 positive integers", "(8,)"]),
+    "family dims too small": (lambda: lo.kronecker(8, 8, in_dims=(2, 3)), ValueError, ["in_dims (2, 3)", "product 6", "8 features"]),
+    "init backend": (lambda: SYMBOLIC.init(backend="cupy"), ValueError, ["cupy", "'numpy', 'torch' or 'jax'"]),
+    "init scheme": (lambda: SYMBOLIC.init(scheme="xavier"), ValueError, ["xavier", "'mup'"]),
+    "optimizer": (lambda: lo.lr_multipliers(SYMBOLIC, "adagrad"), ValueError, ["adagrad", "sgd"]),
+    "leaves": (lambda: A.with_leaves([]), ValueError, ["Dense(3×4", "1 leaves", "got 0"]),
+    "leaves that do not fit": (
+        lambda: lo.LowRank(lo.spec(3, 2), lo.spec(2, 3)).with_leaves([ones((3, 2))] * 2),
+        ValueError,
+        ["do not multiply"],
+    ),
+    "batch": (lambda: A.flops(batch=-1), ValueError, ["batch", "-1"]),
+    "batch of a float": (lambda: A.cost(batch=1.5), TypeError, ["batch", "1.5"]),
+    "batch to explain": (lambda: A.explain(batch="3"), TypeError, ["batch", "'3'"]),
+    "assume": (lambda: lo.assume(A, lo.Tag.SYMMETRIC), ValueError, ["Dense(3×4", "SYMMETRIC", "known not"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_error(name):
+    action, kind, fragments = BAD[name]
+    with pytest.raises(kind) as caught:
+        action()
+    assert type(caught.value) is kind
+    message = str(caught.value)
+    for fragment in fragments:
+        assert fragment in message, message
+
+
+#: shapes that numpy.matmul refuses, against those that operators refuse
+@pytest.mark.parametrize("shape", [(), (3,), (4,), (5,), (3, 4), (4, 3), (4, 0), (2, 4, 3), (2, 3, 4), (2, 2, 4, 3), (0,), (0, 4, 1)])
+@pytest.mark.parametrize(
+    "operator", [A, B.T @ B @ lo.Diagonal(ones(4)), lo.Permute.axes((2, 2), (1, 0)), lo.kron(ones((2, 2)), ones((3, 2)))]
+)
+def test_same_shapes_and_errors_as_numpy(operator, shape):
+    matrix, x = operator.to_dense(), ones(shape)
+    for numpy_product, product in ((lambda: matrix @ x, lambda: operator @ x), (lambda: x @ matrix, lambda: x @ operator)):
+        try:
+            expected = numpy_product()
+        except ValueError:
+            with pytest.raises(ValueError, match="expected"):
+                product()
+        else:
+            assert product().shape == expected.shape
+
+
+def test_numpy_float64_does_not_enter_jax_unasked():
+    import jax
+
+    with jax.enable_x64(False):
+        with pytest.raises(TypeError, match=r"float64.*float32.*jax_enable_x64"):
+            A.to(backend="jax")
+        assert A.to(backend="jax", dtype="float32").dtype == "float32"
+
+
+def test_operators_are_immutable():
+    for name, value in (("matrix", ones((3, 4))), ("assumed", lo.Tag.DIAGONAL)):
+        with pytest.raises(AttributeError):
+            setattr(A, name, value)
+
+
+def test_scalars_of_every_kind():
+    from fractions import Fraction
+
+    x = ones(4, np.float32)
+    narrow = lo.Dense(ones((3, 4), np.float32))
+    for scalar in (2, 2.0, np.float64(2), np.int32(2), Fraction(2), True + 1):
+        y = (scalar * narrow) @ x
+        assert y.dtype == np.float32  # a number is weak
+        assert np.array_equal(y, np.full(3, 8.0))
+    assert ((np.array(2.0) * narrow) @ x).dtype == np.float64  # an array is not, as in NumPy
+    assert (S ** np.int64(2)).shape == (3, 3)
+
+
+def test_random_parameters_of_an_integer_dtype_are_refused():
+    with pytest.raises(TypeError, match=r"Dense\(3×3, int32, symbolic\).*floating or complex"):
+        lo.dense(3, 3, dtype="int32").init(seed=0)
+
+
+def test_assume_takes_tags():
+    with pytest.raises(TypeError, match=r"lo\.Tag"):
+        lo.assume(lo.Identity(2), "symmetric")  # type: ignore[arg-type]
+
+
+def test_layers_take_tensors():
+    with pytest.raises(TypeError, match=r"BlockTensorTrain.*torch tensor"):
+        lo.btt(16, 16).to_layer()(np.ones((2, 16)))
+
+
+def test_asarray_of_another_framework_says_how_to_convert():
+    operator = lo.dense(2, 2).init(seed=0, backend="torch")
+    with pytest.raises(TypeError, match=r"Dense\(2×2, float32, torch\).*to\(backend='numpy'\)"):
+        np.asarray(operator)

@@ -1,0 +1,75 @@
+"""`import linops` is light: no framework, few modules, and no setting changed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(code):
+    """What a fresh interpreter prints, as JSON."""
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_import_loads_no_framework():
+    loaded = run("import sys, json, linops; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))")
+    heavy = {"torch", "jax", "jaxlib", "flax", "equinox", "optax", "matplotlib", "typer", "sklearn", "pandas", "tensorflow", "safetensors"}
+    assert heavy & set(loaded) == set()
+
+
+def test_symbolic_and_numpy_work_load_no_framework():
+    code = """
+import sys, json, linops as lo, numpy as np
+A = lo.btt(12, 8).init(seed=0)
+A @ np.ones(8), A.T @ np.ones((12, 2)), A.explain(), repr(A), lo.fans(A), lo.monarch(64, 64).cost(batch=3), A.to(dtype="float64")
+print(json.dumps([name for name in ("torch", "jax") if name in sys.modules]))
+"""
+    assert run(code) == []
+
+
+def test_import_adds_few_modules_and_little_time():
+    code = """
+import sys, json, time, numpy
+before, start = set(sys.modules), time.process_time()
+import linops
+print(json.dumps([time.process_time() - start, len(set(sys.modules) - before)]))
+"""
+    seconds, modules = min(run(code) for _ in range(3))
+    assert modules < 600  # plum brings rich and beartype: some 450
+    assert seconds < 1.0  # the goal is 0.25 s; this bound is loose, for loaded machines
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_frameworks_imported_later_are_found(framework):
+    array = {"torch": "torch.ones(3)", "jax": "jax.numpy.ones(3)"}[framework]
+    code = f"""
+import json, linops as lo
+A = lo.Identity(3) + lo.Permute([1, 0, 2])
+import {framework}
+y = A @ {array}
+print(json.dumps([type(y).__module__.split('.')[0], [float(item) for item in y]]))
+"""
+    module, numbers = run(code)
+    assert module.startswith(framework)
+    assert numbers == [2.0, 2.0, 2.0]
+
+
+def test_no_global_state_is_touched():
+    code = """
+import json, torch, jax, numpy as np
+def state():
+    return [str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled(), torch.get_float32_matmul_precision(),
+            bool(jax.config.jax_enable_x64), str(jax.config.jax_platforms), str(np.geterr()), str(np.get_printoptions()),
+            str(torch.initial_seed()), str(np.random.get_state()[1][:4])]
+torch.manual_seed(3); np.random.seed(3)
+before = state()
+import linops as lo
+for backend, x in (("numpy", np.ones(8, "float32")), ("torch", torch.ones(8)), ("jax", jax.numpy.ones(8))):
+    lo.btt(12, 8).init(seed=1, backend=backend) @ x
+    lo.monarch(12, 8).init(seed=1, backend=backend).T @ (lo.Zero(12, 8) @ x)
+print(json.dumps(before == state()))
+"""
+    assert run(code) is True

@@ -1,0 +1,139 @@
+"""The experiments: fits, the coordinate check's measure, sweeps that resume, and summaries of known rows."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from linops.lab import coord_check, experiments, fits, lr_sweep, runs, scaling, sweep
+from linops.lab.data import Dataset
+from linops.lab.problems import Classification
+from linops.lab.runs import Run
+from linops.lab.structures import parse
+from linops.lab.train import Settings
+
+
+def quiet():
+    return Console(file=io.StringIO(), width=100)
+
+
+@pytest.fixture
+def problem():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((256, 8)).astype(np.float32)
+    y = (x @ random.standard_normal((8, 3))).argmax(1)
+    return Classification(Dataset("small", x, y, x, y))
+
+
+def test_power_law_and_its_standard_error():
+    x = np.array([1.0, 2.0, 4.0, 8.0])
+    noise = np.array([0.1, -0.1, -0.1, 0.1])
+    law = fits.power_law(x, 3 * x**-0.5 * np.exp(noise))
+    logs = np.log(x) - np.log(x).mean()
+    assert law.exponent == pytest.approx(-0.5)
+    assert law.standard_error == pytest.approx(np.sqrt((noise**2).sum() / 2 / (logs**2).sum()))
+    assert law(4.0) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("x", "y"), [([1], [1]), ([1, 1], [1, 2]), ([1, 2], [1, 0])])
+def test_power_laws_need_points(x, y):
+    with pytest.raises(ValueError, match="power law"):
+        fits.power_law(x, y)
+
+
+def test_compute_multiplier():
+    dense = [(10, 1.0), (1000, 0.1)]
+    assert fits.compute_multiplier(dense, [(5, 1.0), (500, 0.1)], 0.5) == pytest.approx(2)
+    assert fits.compute_multiplier(dense, [(5, 1.0), (500, 0.2)], 0.1) is None
+
+
+@pytest.mark.parametrize("text", ["dense", "btt", "low_rank"])
+def test_layer_change_is_that_of_the_weights(problem, text):
+    """A rate of zero changes nothing; a bias that moves is left out; doubled weights change the output by the output."""
+    run = Run(parse(text), 32, depth=1)
+    before, model = runs.build(problem, run), runs.build(problem, run)
+    probe = problem.batch(0, 64)
+    with torch.no_grad():
+        model.blocks[0].up.bias.add_(1)
+        assert set(coord_check.layer_changes(problem, model, before, probe).values()) == {0.0}
+        weight = next(parameter for parameter in model.blocks[0].up.parameters() if parameter.ndim > 1)
+        weight.mul_(2)
+        found = coord_check.layer_changes(problem, model, before, probe)
+        hidden = model.blocks[0].norm(torch.nn.functional.gelu(model.embed(probe[0])))
+        product = before.blocks[0].up(hidden)
+    assert found["blocks.0.up"] == pytest.approx(product.pow(2).mean().sqrt().item(), rel=1e-5)
+    assert found["blocks.0.down"] == 0
+
+
+def test_a_sweep_resumes(tmp_path):
+    ran = []
+
+    def job(number):
+        def execute(progress):
+            ran.append(number)
+            progress(1, 0.5)
+            return {"value": number**2}
+
+        return sweep.Job({"structure": "btt", "seed": number}, 1, execute)
+
+    rows = sweep.sweep(quiet(), tmp_path, [job(0), job(1)])
+    again = sweep.sweep(quiet(), tmp_path, [job(1), job(2)], resume=True)
+    assert ran == [0, 1, 2]
+    assert rows[1] == again[0] == {"structure": "btt", "seed": 1, "value": 1}
+    sweep.sweep(quiet(), tmp_path, [job(1)])
+    assert ran == [0, 1, 2, 1]
+
+
+def test_best_factors_and_their_drift():
+    rows = [
+        {"structure": "btt", "width": width, "lr_factor": factor, "train_loss": abs(np.log2(factor) - best) + 1}
+        for width, best in ((64, 2), (256, 3))
+        for factor in (2, 4, 8, 16)
+    ]
+    rows.append({"structure": "btt", "width": 64, "lr_factor": 32, "train_loss": None})
+    best = lr_sweep.best_factors(rows)
+    assert best == {"btt": {64: 4, 256: 8}}
+    assert lr_sweep.drift(best["btt"]) == 2
+
+
+def test_levels_are_ratios_to_dense():
+    rows = [
+        {"structure": name, "width": width, "layer_change": change}
+        for name, changes in (("dense", (1, 2)), ("btt", (2, 1)))
+        for width, change in zip((16, 64), changes)
+    ]
+    assert coord_check.levels(rows)["btt"] == (0.5, 2)
+
+
+def test_scaling_reads_curves(problem):
+    rows = [{"structure": "dense", "macs": 4**k, "train_loss": 2.0**-k, "budget": 4**k} for k in range(1, 4)]
+    rows += [{"structure": "btt", "macs": 4**k // 2, "train_loss": 2.0**-k, "budget": 4**k} for k in range(1, 4)]
+    assert scaling.laws(rows)["dense"].exponent == pytest.approx(-0.5)
+    assert scaling.multipliers(rows)["btt"] == pytest.approx(2)
+    fitted = scaling.matched_runs(problem, [Run(parse("dense"), 64), Run(parse("btt"), 64)], [64])
+    assert [(run.structure.text, runs.count(problem, run) <= budget) for run, budget in fitted] == [("dense", True), ("btt", True)]
+
+
+SMALL = experiments.Sizes((16, 64), Settings(4, 16), (1, 4))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "plot"),
+    [
+        (experiments.run_coord_check, "coord_check.png"),
+        (experiments.run_lr_sweep, "lr_sweep.png"),
+        (experiments.run_scaling, "scaling.png"),
+    ],
+)
+def test_experiments_write_their_files(tmp_path, experiment, plot):
+    options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path)
+    summary = experiment(quiet(), options, SMALL)
+    assert set(summary) - {"dense"} == {"btt", "btt (naive)"}
+    assert (tmp_path / "summary.json").is_file()
+    assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
+    before = (tmp_path / "results.json").read_text()
+    experiment(quiet(), replace(options, resume=True), SMALL)
+    assert (tmp_path / "results.json").read_text() == before

@@ -1,0 +1,47 @@
+"""Zero initialisation: exactly one factor of each chain is zero, the one nearest the output."""
+
+import pytest
+import torch
+from layer_cases import OPERATORS, every_operator
+
+import linops as lo
+from linops.nn.zero import output_leaves
+
+LAST = {
+    "dense": ("matrix",),
+    "low_rank": ("U",),
+    "block_diag": ("blocks",),
+    "monarch": ("factors_1_blocks",),
+    "btt": ("cores_1",),
+    "btt_three": ("cores_2",),
+    "btt_padded": ("factors_1_cores_1",),
+    "sum": ("terms_0_U", "terms_1_diagonal"),
+    "scaled": ("base_cores_1",),
+}
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_leaf_nearest_the_output(name):
+    assert output_leaves(OPERATORS[name]()) == LAST[name]
+
+
+@every_operator
+def test_zero_layer_learns(name):
+    torch.manual_seed(0)
+    layer = lo.nn.torch.Linear(OPERATORS[name](), zero_init=True)
+    zero = {key for key, parameter in layer.named_parameters() if not parameter.any()}
+    assert zero == {*output_leaves(layer.structure), "bias"}
+    x = torch.randn(4, layer.in_features)
+    assert not layer(x).any()
+    layer(x).backward(torch.randn(4, layer.out_features))
+    for key, parameter in layer.named_parameters():
+        assert bool(parameter.grad.any()) == (key in zero), key
+    layer.reset_parameters()
+    assert zero == {key for key, parameter in layer.named_parameters() if not parameter.any()}
+
+
+def test_what_cannot_be_zero_says_so():
+    with pytest.raises(ValueError, match="no factor of it can be zero"):
+        lo.nn.torch.Linear(lo.dense(4, 4) + lo.Identity(4), zero_init=True)
+    with pytest.raises(ValueError, match="give a symbolic operator"):
+        lo.nn.torch.Linear(lo.dense(4, 4).init(), zero_init=True)

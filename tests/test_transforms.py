@@ -1,0 +1,211 @@
+"""Pytrees, vmap, torch.compile: operators pass through the frameworks' transformations."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from cases import CASES
+from helpers import as_numpy, assert_close, assert_is, assert_left_product, assert_product, build, every_case, leaves, on
+from torch.utils import _pytree as torch_tree
+
+import linops as lo
+
+TREES = {"jax": jax.tree_util, "torch": torch_tree}
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@every_case
+def test_pytree_round_trip(case, backend):
+    operator, matrix, _ = build(case, "complex128", backend)
+    tree = TREES[backend]
+    flat, structure = tree.tree_flatten(operator)
+    assert [id(leaf) for leaf in flat] == [id(leaf) for leaf in leaves(operator)]
+    twin = tree.tree_unflatten(flat, structure) if backend == "torch" else tree.tree_unflatten(structure, flat)
+    assert type(twin) is type(operator)
+    assert repr(twin) == repr(operator)
+    assert_is(twin.to(backend="numpy"), matrix, "complex128")
+    assert tree.tree_flatten(twin)[1] == structure
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@every_case
+def test_trees_may_carry_anything(case, backend):
+    operator, _, _ = build(case, "float64", backend)
+    tree = TREES[backend]
+    for item in (None, 1.0, "name", object()):
+        mapped = tree.tree_map(lambda leaf, item=item: item, operator)
+        assert type(mapped) is type(operator)
+        assert all(leaf is item for _, leaf in mapped.named_leaves() if item is not None)
+    doubled = tree.tree_map(lambda leaf: 2 * leaf, operator)
+    for one, two in zip(leaves(operator), leaves(doubled), strict=True):
+        assert np.array_equal(2 * as_numpy(one), as_numpy(two))
+
+
+def test_jax_paths_name_the_leaves():
+    operator, _, _ = build("nested_sum_of_products", "float64", "jax")
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(operator)[0]]
+    names = [path.replace("[", "_").replace("]", "").replace(".", "_").lstrip("_").replace("__", "_") for path in paths]
+    assert names == [name for name, _ in operator.named_leaves()]
+
+
+def test_jit_does_not_compile_again_for_other_numbers():
+    compiled = 0
+
+    @jax.jit
+    def product(operator, x):
+        nonlocal compiled
+        compiled += 1
+        return operator @ x
+
+    for case in ("permute_indices", "nested_blocks_of_trains"):
+        compiled = 0
+        operator, matrix, array = build(case, "float64", "jax")
+        other = jax.tree_util.tree_map(lambda leaf: leaf + 1, operator)
+        x = on("jax", array(matrix.shape[1]))
+        product(operator, x), product(other, x), product(CASES[case](array)[0].to(backend="jax"), x)
+        assert compiled == 1
+
+
+def test_operators_pass_through_jit():
+    operator, matrix, _ = build("kronecker_tall", "float64", "jax")
+    assert_is(jax.jit(lambda operator: 2 * operator.T)(operator).to(backend="numpy"), 2 * matrix.T)
+
+
+def test_scan_over_a_stack_of_operators():
+    drawn = [lo.btt(6, 6).init(seed=seed, backend="jax", dtype="float64") for seed in range(3)]
+    stack = jax.tree_util.tree_map(lambda *leaves: jax.numpy.stack(leaves), *drawn)
+    x = np.arange(6.0)
+    last, _ = jax.lax.scan(lambda carry, operator: (operator @ carry, None), jax.numpy.asarray(x), stack)
+    expected = x
+    for operator in drawn:
+        expected = as_numpy(operator.to_dense()) @ expected
+    assert_close(last, expected)
+
+
+def stacked(case, backend):
+    """(operator with stacked leaves, the dense matrix of each, whether it has leaves, maker of arrays)."""
+    one, first, array = build(case, "float64")
+    other, second = CASES[case](array)
+    if not leaves(one):
+        return one, [first, first], False, array
+    pairs = iter([np.stack(pair) for pair in zip(leaves(one), leaves(other))])
+    operator = one._map(lambda leaf: on(backend, next(pairs)))
+    return operator, [first, second], True, array
+
+
+VMAP = {"torch": torch.func.vmap, "jax": jax.vmap}
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@every_case
+def test_vmap_over_leaves_and_operands(case, backend):
+    operator, matrices, has_leaves, array = stacked(case, backend)
+    m, n = matrices[0].shape
+    xs, ys, X = array(2, n), array(2, 3, m), array(2, n, 2)
+    vmap = VMAP[backend]
+    axes = (0 if has_leaves else None, 0, 0, 0)
+
+    def products(operator, x, y, X):
+        return operator @ x, y @ operator, operator.T @ y.mT, operator @ X
+
+    mapped = vmap(products, in_dims=axes) if backend == "torch" else jax.jit(vmap(products, in_axes=axes))
+    found = mapped(operator, on(backend, xs), on(backend, ys), on(backend, X))
+    for each, matrix in enumerate(matrices):
+        assert_product(found[0][each], matrix, xs[each], "float64")
+        assert_left_product(found[1][each], ys[each], matrix, "float64")
+        assert_product(found[2][each], matrix.T, ys[each].T, "float64")
+        assert_product(found[3][each], matrix, X[each], "float64")
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_vmap_over_operands_alone(backend):
+    for case in ("kronecker_wide", "block_tensor_train_three_cores", "product_monarch", "permute_two_axes"):
+        operator, matrix, array = build(case, "float64", backend)
+        x = array(3, matrix.shape[1])
+        assert_left_product(VMAP[backend](lambda x, A=operator: A @ x)(on(backend, x)), x, matrix.T, "float64")
+
+
+def test_per_sample_gradients():
+    operator, matrix, array = build("block_diag_tall", "float64", "torch")
+    x = on("torch", array(4, matrix.shape[1]))
+    gradients = torch.func.vmap(torch.func.grad(lambda A, x: ((A @ x) ** 2).sum()), in_dims=(None, 0))(operator, x)
+    assert isinstance(gradients, lo.BlockDiag)
+    for each in range(4):
+        leaf = operator.blocks.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(((lo.BlockDiag(leaf) @ x[each]) ** 2).sum(), leaf)
+        assert_close(gradients.blocks[each], expected.numpy())
+
+
+def test_tags_inside_transformations():
+    def product(A, x):
+        B = A @ A.H
+        assert B.is_hermitian is not False
+        return B @ x
+
+    operator, matrix, array = build("dense_square", "float64", "torch")
+    x = array(3, 4)
+    found = torch.func.vmap(product, in_dims=(None, 0))(operator, on("torch", x))
+    assert_close(found, x @ (matrix @ matrix.T))
+    stack = torch_tree.tree_map(lambda leaf: torch.stack([leaf] * 3), operator)
+    assert_close(torch.func.vmap(product)(stack, on("torch", x)), x @ (matrix @ matrix.T))
+
+
+#: one case per operator: compiling is slow
+COMPILED = (
+    "dense_tall",
+    "diagonal",
+    "identity",
+    "zero_tall",
+    "pad_pads",
+    "pad_crops",
+    "permute_indices",
+    "permute_three_axes",
+    "block_diag_tall",
+    "block_diag_of_operators",
+    "low_rank_tall",
+    "kronecker_three_factors",
+    "kronecker_of_operators",
+    "tensor_train_three_cores",
+    "block_tensor_train_tall_rank_two",
+    "block_tensor_train_three_cores_wide",
+    "product_monarch",
+    "sum_with_identity",
+    "scaled_gain",
+    "scaled_tall",
+    "power_of_product",
+    "nested_kronecker_of_sums",
+)
+
+
+@pytest.mark.parametrize("case", COMPILED)
+def test_torch_compiles_the_full_graph(case):
+    torch._dynamo.reset()
+    operator, matrix, array = build(case, "float64", "torch")
+    x, y = array(matrix.shape[1], 3), array(2, matrix.shape[0])
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def products(operator, x, y):
+        return operator @ x, y @ operator, operator @ x[:, 0]
+
+    one, two, three = products(operator, on("torch", x), on("torch", y))
+    assert_product(one, matrix, x, "float64")
+    assert_left_product(two, y, matrix, "float64")
+    assert_product(three, matrix, x[:, 0], "float64")
+
+
+def test_torch_compiles_construction_and_gradients():
+    torch._dynamo.reset()
+    P = lo.Permute.axes((2, 3), (1, 0))
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def product(left, right, x):
+        y = P.T @ (lo.BlockDiag(left) @ (P @ (lo.BlockDiag(right) @ x)))  # operator times operator Dynamo does not trace
+        return y.square().sum()
+
+    left, right = torch.randn(3, 2, 2, dtype=torch.float64), torch.randn(2, 3, 3, dtype=torch.float64)
+    x = torch.randn(6, 4, dtype=torch.float64)
+    left.requires_grad_(), right.requires_grad_()
+    found = torch.autograd.grad(product(left, right, x), (left, right))
+    expected = torch.autograd.grad(((P.T @ lo.BlockDiag(left) @ P @ lo.BlockDiag(right)) @ x).square().sum(), (left, right))
+    for one, other in zip(found, expected):
+        assert_close(one, other.numpy())

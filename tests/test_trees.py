@@ -1,0 +1,192 @@
+"""Random expression trees against dense arithmetic."""
+
+import numpy as np
+import pytest
+from cases import block_matrix
+from helpers import as_numpy, assert_close, on
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_tags import assert_sound
+
+import linops as lo
+from linops.tags import Tag
+
+SIZES = st.integers(1, 6)
+SCALARS = st.sampled_from([2, -1, 0.5, 0, -3.0, 1j, 1 - 2j, -1 + 0j])
+
+
+class Trees:
+    """Draws (operator, matrix) of a shape; every matrix is computed from matrices alone."""
+
+    def __init__(self, draw, dtype):
+        self.draw = draw
+        self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.dtype = dtype
+
+    def array(self, *shape):
+        real = self.random.standard_normal(shape)
+        return real + 1j * self.random.standard_normal(shape) if self.dtype == "complex128" else real
+
+    def tree(self, m, n, depth):
+        kinds = [self.leaf] * (depth == 0) or [self.leaf, self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker]
+        if depth and m == n:
+            kinds += [self.power, self.gram, self.congruence]
+        return self.draw(st.sampled_from(kinds))(m, n, depth - 1)
+
+    def leaf(self, m, n, _depth):
+        kinds = [self.dense, self.low_rank, self.zero, self.pad]
+        if m == n:
+            kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary]
+        return self.draw(st.sampled_from(kinds))(m, n)
+
+    def dense(self, m, n):
+        a = self.array(m, n)
+        return lo.Dense(a), a
+
+    def low_rank(self, m, n):
+        u, v = self.array(m, 2), self.array(2, n)
+        return lo.LowRank(u, v), u @ v
+
+    def zero(self, m, n):
+        return lo.Zero(m, n), np.zeros((m, n))
+
+    def pad(self, m, n):
+        return lo.Pad(m, n), np.eye(m, n)
+
+    def identity(self, m, n):
+        return lo.Identity(n), np.eye(n)
+
+    def diagonal(self, m, n):
+        d = self.array(n)
+        return lo.Diagonal(d), np.diag(d)
+
+    def permute(self, m, n):
+        indices = self.random.permutation(n)
+        return lo.Permute(indices), np.eye(n)[indices]
+
+    def axes(self, m, n):
+        first = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
+        dims = (first, n // first)
+        return lo.Permute.axes(dims, (1, 0)), np.eye(n)[np.arange(n).reshape(dims).T.ravel()]
+
+    def definite(self, m, n):
+        root = self.array(n, n)
+        a = root @ root.conj().T + np.eye(n)
+        return lo.assume(lo.Dense(a), Tag.POSITIVE_DEFINITE), a
+
+    def triangular(self, m, n):
+        a = np.tril(self.array(n, n))
+        return lo.assume(lo.Dense(a), Tag.LOWER_TRIANGULAR), a
+
+    def unitary(self, m, n):
+        q, _ = np.linalg.qr(self.array(n, n))
+        return lo.assume(lo.Dense(q), Tag.ORTHOGONAL), q
+
+    def product(self, m, n, depth):
+        inner = self.draw(SIZES)
+        (a, x), (b, y) = self.tree(m, inner, depth), self.tree(inner, n, depth)
+        return a @ b, x @ y
+
+    def sum(self, m, n, depth):
+        (a, x), (b, y) = self.tree(m, n, depth), self.tree(m, n, depth)
+        return (a + b, x + y) if self.draw(st.booleans()) else (a - b, x - y)
+
+    def scaled(self, m, n, depth):
+        a, x = self.tree(m, n, depth)
+        if self.draw(st.booleans()):
+            gain = self.array()[()]
+            return np.asarray(gain) * a, gain * x
+        scalar = self.draw(SCALARS)
+        return scalar * a, scalar * x
+
+    def adjoint(self, m, n, depth):
+        kind = self.draw(st.sampled_from(["T", "H", "conj"]))
+        if kind == "conj":
+            a, x = self.tree(m, n, depth)
+            return a.conj(), x.conj()
+        a, x = self.tree(n, m, depth)
+        return (a.T, x.T) if kind == "T" else (a.H, x.conj().T)
+
+    def blocks(self, m, n, depth):
+        if m == 1 or n == 1:
+            return self.leaf(m, n, depth)
+        i, j = self.draw(st.integers(1, m - 1)), self.draw(st.integers(1, n - 1))
+        (a, x), (b, y) = self.tree(i, j, depth), self.tree(m - i, n - j, depth)
+        return lo.BlockDiag([a, b]), block_matrix([x, y])
+
+    def kronecker(self, m, n, depth):
+        p = self.draw(st.sampled_from([size for size in range(1, m + 1) if m % size == 0]))
+        q = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
+        (a, x), (b, y) = self.tree(p, q, depth), self.tree(m // p, n // q, depth)
+        return lo.kron(a, b), np.kron(x, y)
+
+    def power(self, m, n, depth):
+        a, x = self.tree(n, n, depth)
+        exponent = self.draw(st.integers(0, 3))
+        return a**exponent, np.linalg.matrix_power(x, exponent)
+
+    def gram(self, m, n, depth):
+        a, x = self.tree(n, self.draw(SIZES), depth)
+        return a @ a.H, x @ x.conj().T
+
+    def congruence(self, m, n, depth):
+        inner = self.draw(SIZES)
+        (a, x), (b, y) = self.tree(n, inner, depth), self.tree(inner, inner, depth)
+        return a @ b @ a.H, x @ y @ x.conj().T
+
+
+@st.composite
+def trees(draw, dtype):
+    return Trees(draw, dtype).tree(draw(SIZES), draw(SIZES), draw(st.integers(1, 4)))
+
+
+def bound(matrix):
+    """What errors are measured against: cancellation in a deep tree makes entries smaller than what they were summed from."""
+    return 1e4 * max(1.0, float(np.abs(matrix).max(initial=0)))
+
+
+common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
+every_field = pytest.mark.parametrize("dtype", ["float64", "complex128"])
+
+
+@every_field
+@settings(common, max_examples=150)
+@given(data=st.data())
+def test_trees_are_their_matrices(data, dtype):
+    operator, matrix = data.draw(trees(dtype))
+    m, n = matrix.shape
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((2, n, 3)), random.standard_normal((2, 3, m))
+    scale = bound(matrix)
+    assert operator.shape == (m, n)
+    for ours, theirs in ((operator, matrix), (operator.T, matrix.T), (operator.H, matrix.conj().T)):
+        assert_close(ours.to_dense(), theirs, scale)
+    assert_close(operator @ x, matrix @ x, scale)
+    assert_close(operator @ x[0, :, 0], matrix @ x[0, :, 0], scale)
+    assert_close(y @ operator, y @ matrix, scale)
+    assert_close(operator.T @ y[0].T, matrix.T @ y[0].T, scale)
+    assert operator.cost(batch=2).macs == 2 * operator.cost().macs
+    assert operator.num_params == sum(leaf.size for _, leaf in operator.named_leaves())
+    assert repr(operator)
+    if operator.dtype is not None:
+        assert (operator @ x).dtype == np.result_type(operator.dtype, x.dtype)
+
+
+@every_field
+@settings(common, max_examples=150)
+@given(data=st.data())
+def test_claims_of_trees_are_true(data, dtype):
+    operator, matrix = data.draw(trees(dtype))
+    assert_sound(operator, matrix)
+    assert_sound(operator.H, matrix.conj().T)
+
+
+@settings(common, max_examples=60)
+@given(data=st.data())
+def test_trees_on_torch(data):
+    operator, matrix = data.draw(trees("complex128"))  # torch promotes nothing: all leaves are complex
+    x = np.random.default_rng(0).standard_normal((2, matrix.shape[1], 3)) + 0j
+    moved = operator.to(backend="torch")
+    assert_close(moved @ on("torch", x), matrix @ x, bound(matrix))
+    assert_close(on("torch", x.swapaxes(1, 2)) @ moved.H, x.swapaxes(1, 2) @ matrix.conj().T, bound(matrix))
+    assert_close(as_numpy(moved.to_dense()), matrix, bound(matrix))
