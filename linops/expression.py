@@ -152,7 +152,7 @@ class Expression:
             dtypes.append(1j)  # a complex number times an operator without arrays
         if self.backend == "spec":  # whose leaves may be specs and arrays of any framework
             dtypes = [dtype if isinstance(dtype, complex) else numpy_dtype(dtype) for dtype in dtypes]
-        return backends.namespace(self.backend).result_type(*dtypes)
+        return backends.result_type(self.backend, *dtypes)
 
     @remembered
     def _is_complex(self) -> bool:

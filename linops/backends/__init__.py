@@ -59,6 +59,7 @@ __all__ = [
     "pad_rows",
     "permute",
     "register_type",
+    "result_type",
     "same_array",
     "shared_matmul",
     "to_numpy",
@@ -156,6 +157,25 @@ def namespace(backend: str | None) -> ModuleType:
         return np
     load(backend)
     return _MODULES[backend].namespace
+
+
+def result_type(backend: str | None, *dtypes: Any) -> Any:
+    """The dtype that dtypes and Python numbers promote to, by a backend's own rules.
+
+    Args:
+        backend: The name of the backend, or None for NumPy.
+        *dtypes: Dtypes as the backend spells them, and Python numbers, which are weak.
+
+    Returns:
+        A dtype as the backend spells it.
+
+    Example:
+        >>> result_type("numpy", np.dtype("float32"), 1j)
+        dtype('complex64')
+    """
+    if backend == "torch":
+        return _MODULES["torch"].result_type(*dtypes)
+    return namespace(backend).result_type(*dtypes)
 
 
 def canonical_dtype(dtype: Any, backend: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import array_api_compat.torch as namespace
@@ -13,7 +14,7 @@ from linops.backends import primitives as p
 from linops.backends.tree import register_torch
 from linops.spec import dtype_name
 
-__all__ = ["convert", "namespace", "torch_dtype"]
+__all__ = ["convert", "namespace", "result_type", "torch_dtype"]
 
 backends.register_type(torch.Tensor, "torch")
 backends.register_type(torch.nn.Parameter, "torch")
@@ -37,6 +38,20 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     if not isinstance(found, torch.dtype):
         raise TypeError(f"dtype {dtype!r}: torch has no dtype of that name")
     return found
+
+
+def result_type(*dtypes: Any) -> torch.dtype:
+    """The dtype that torch dtypes and Python numbers promote to, as `torch.result_type` of tensors has it, which graphs cannot hold."""
+    promoted = reduce(torch.promote_types, [dtype for dtype in dtypes if isinstance(dtype, torch.dtype)])
+    for number in dtypes:
+        if isinstance(number, complex):
+            inexact = promoted if promoted.is_floating_point or promoted.is_complex else torch.get_default_dtype()
+            promoted = inexact.to_complex()
+        elif isinstance(number, float) and not (promoted.is_floating_point or promoted.is_complex):
+            promoted = torch.get_default_dtype()
+        elif type(number) is int and promoted is torch.bool:
+            promoted = torch.int64
+    return promoted
 
 
 @p.block_matmul.dispatch

@@ -49,7 +49,7 @@ class Scaled(LinearOperator):
     def dtype(self) -> Any:
         """The dtype of A, or what it and the scalar promote to."""
         dtype = LinearOperator.dtype.function(self)
-        return dtype if dtype is None else backends.namespace(self.backend).result_type(dtype, self.number)
+        return dtype if dtype is None else backends.result_type(self.backend, dtype, self.number)
 
     @remembered
     def _is_complex(self) -> bool:

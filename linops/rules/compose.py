@@ -144,7 +144,7 @@ def _dtype_survives(result: LinearOperator, *operands: LinearOperator) -> bool:
     if any(operand.backend not in (None, result.backend) for operand in operands):
         return False
     dtypes = [operand.dtype for operand in operands if operand.dtype is not None]
-    return not dtypes or result.dtype == backends.namespace(result.backend).result_type(*dtypes)
+    return not dtypes or result.dtype == backends.result_type(result.backend, *dtypes)
 
 
 @compose.dispatch
