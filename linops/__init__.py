@@ -15,12 +15,15 @@ from linops.families import (
 )
 from linops.operator import LinearOperator, assume
 from linops.operators import (
+    Block,
     BlockDiag,
     BlockTensorTrain,
     Dense,
     Diagonal,
+    Householder,
     Identity,
     Kronecker,
+    KroneckerSum,
     LowRank,
     Pad,
     Permute,
@@ -29,9 +32,13 @@ from linops.operators import (
     Scaled,
     Sum,
     TensorTrain,
+    Triangular,
+    Tridiagonal,
     Zero,
     aslinearoperator,
+    hstack,
     kron,
+    vstack,
 )
 from linops.scaling import fans, initial_stds, lr_multipliers
 from linops.spec import Spec, spec

@@ -110,8 +110,8 @@ def backward_work(step: Step, itemsize: int) -> Work:
     passes = 2 if step.weights else 1
     read = step.outputs + step.weights + (step.outputs + step.inputs if step.weights else 0)
     return Work(
-        passes * step.macs,
-        passes * (2 * step.macs + step.other_flops),
+        passes * step.macs + step.gradient_macs,
+        passes * (2 * step.macs + step.other_flops) + 2 * step.gradient_macs,
         itemsize * read,
         itemsize * (step.inputs + step.weights),
     )

@@ -17,10 +17,10 @@ from linops.tags import Tag
 
 
 def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The arrays and operators of a field, with names."""
+    """The arrays and operators of a field, with names: those of tuples carry the positions."""
     if isinstance(value, tuple):
         for number, item in enumerate(value):
-            yield f"{name}_{number}", item
+            yield from _items(f"{name}_{number}", item)
     elif value is not None:
         yield name, value
 
@@ -124,15 +124,7 @@ class Expression:
 
     def _checked(self) -> Any:
         """The operator as its constructors make it, which raise where leaves do not fit."""
-        values = {}
-        for name, kind in self._fields:
-            value = getattr(self, name)
-            if kind == "tree" and isinstance(value, tuple):
-                value = tuple(item._checked() if isinstance(item, Expression) else item for item in value)
-            elif isinstance(value, Expression):
-                value = value._checked()
-            values[name] = value
-        return type(self)(**values)
+        return type(self)(**{name: _check(getattr(self, name)) if kind == "tree" else getattr(self, name) for name, kind in self._fields})
 
     # ------------------------------------------------------------ what it is
 
@@ -251,6 +243,13 @@ class Expression:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _check(value: Any) -> Any:
+    """A field's value with its operators as their constructors make them."""
+    if isinstance(value, tuple):
+        return tuple([_check(item) for item in value])
+    return value._checked() if isinstance(value, Expression) else value
 
 
 def _mapped(value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None) -> Any:

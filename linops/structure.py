@@ -7,6 +7,7 @@ from typing import Any
 from linops import backends
 from linops.backends.tree import Frozen
 from linops.operator import LinearOperator
+from linops.spec import Spec
 
 
 def same(a: Any, b: Any) -> bool:
@@ -17,9 +18,9 @@ def same(a: Any, b: Any) -> bool:
         b: Another.
 
     Returns:
-        True if they are; False if they are not, or it cannot be told without reading numbers.
+        True if they are; False if they are not, or it cannot be told without reading numbers, as of specs: two equal specs are two parameters.
     """
-    if a is b:
+    if a is b and not (isinstance(a, Spec) or (isinstance(a, LinearOperator) and a.is_symbolic)):
         return True
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(same, a, b))
@@ -35,6 +36,19 @@ def _same_field(kind: str, a: Any, b: Any) -> bool:
     if kind == "index":
         return (a is None) == (b is None) and (a is None or Frozen(a) == Frozen(b))
     return same(a, b) if kind == "tree" else a == b
+
+
+def transpose_of(a: LinearOperator, b: LinearOperator) -> bool:
+    """Whether A certainly is Bᵀ.
+
+    Args:
+        a: An operator.
+        b: Another.
+
+    Returns:
+        True if it is; False if it is not, or it cannot be told without reading numbers.
+    """
+    return a.shape == b.shape[::-1] and a.backend == b.backend and same(a, b.T)
 
 
 def adjoint_of(a: LinearOperator, b: LinearOperator) -> bool:

@@ -29,6 +29,7 @@ from linops.backends.primitives import (
     permute,
     same_array,
     shared_matmul,
+    solve_triangular,
     to_numpy,
     zeros,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "result_type",
     "same_array",
     "shared_matmul",
+    "solve_triangular",
     "to_numpy",
     "zeros",
 ]

@@ -85,6 +85,11 @@ def _same_array(a: Array, b: Array):
     return np.array_equal(np.asarray(a), np.asarray(b))
 
 
+@p.solve_triangular.dispatch
+def _solve_triangular(a: Array, b: Array, lower: bool, unit: bool):
+    return jax.scipy.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=unit)
+
+
 @p.device_of.dispatch
 def _device_of(x: ArrayImpl):
     return x.sharding if len(x.devices()) > 1 else next(iter(x.devices()))

@@ -78,6 +78,13 @@ def _same_array(a: np.ndarray, b: np.ndarray):
     return a.dtype.kind == "c" and a.dtype == b.dtype and np.array_equal(a, b)
 
 
+@p.solve_triangular.dispatch
+def _solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool):
+    from scipy.linalg import solve_triangular  # not at import: scipy.linalg takes longer to import than linops
+
+    return solve_triangular(a, b, lower=lower, unit_diagonal=unit, check_finite=False)
+
+
 @p.device_of.dispatch
 def _device_of(x: np.ndarray):
     return "cpu"

@@ -139,6 +139,11 @@ def same_array(a, b):
 
 
 @generic
+def solve_triangular(a, b, lower: bool, unit: bool):
+    """The x of a x = b, a (n, n) and b (n, k); of a one triangle is read, lower or upper, and where `unit` its diagonal is ones."""
+
+
+@generic
 def device_of(x):
     """The device of an array, as its framework names it."""
 

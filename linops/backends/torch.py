@@ -110,6 +110,11 @@ def _zeros(like: torch.Tensor, shape: tuple, dtype: Any):
     return torch.zeros(shape, dtype=dtype, device=like.device)
 
 
+@p.solve_triangular.dispatch
+def _solve_triangular(a: torch.Tensor, b: torch.Tensor, lower: bool, unit: bool):
+    return torch.linalg.solve_triangular(a, b, upper=not lower, unitriangular=unit)
+
+
 def _plain(x: torch.Tensor) -> bool:
     """Whether the tensor holds values: not a meta, fake or functional tensor."""
     return type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"

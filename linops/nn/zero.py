@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from linops.backends.primitives import generic
 from linops.operator import LinearOperator
-from linops.operators import BlockDiag, BlockTensorTrain, Kronecker, LowRank, Power, Product, Scaled, Sum, TensorTrain
+from linops.operators import (
+    Block,
+    BlockDiag,
+    BlockTensorTrain,
+    Householder,
+    Kronecker,
+    KroneckerSum,
+    LowRank,
+    Power,
+    Product,
+    Scaled,
+    Sum,
+    TensorTrain,
+    Tridiagonal,
+    Zero,
+)
 
 
 @generic
@@ -98,3 +113,24 @@ def _tensor_train(a: TensorTrain):
 @output_leaves.dispatch
 def _block_tensor_train(a: BlockTensorTrain):
     return (f"cores_{len(a.cores) - 1}",)
+
+
+@output_leaves.dispatch
+def _block(a: Block):
+    rows = [(f"blocks_{i}_{j}", block) for i, row in enumerate(a.blocks) for j, block in enumerate(row)]
+    return _every([(name, block) for name, block in rows if not isinstance(block, Zero)])
+
+
+@output_leaves.dispatch
+def _kronecker_sum(a: KroneckerSum):
+    return _every(_named(a.factors, "factors"))
+
+
+@output_leaves.dispatch
+def _tridiagonal(a: Tridiagonal):
+    return ("lower", "diag", "upper")
+
+
+@output_leaves.dispatch
+def _householder(a: Householder):
+    return ()  # it is never zero

@@ -1,11 +1,14 @@
 """One file per operator: its leaves, product, transpose, cost, fans."""
 
+from linops.operators.block import Block, hstack, vstack
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.dense import Dense, aslinearoperator
 from linops.operators.diagonal import Diagonal
+from linops.operators.householder import Householder
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker, kron
+from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.low_rank import LowRank
 from linops.operators.pad import Pad
 from linops.operators.permute import Permute
@@ -14,15 +17,20 @@ from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.operators.tensor_train import TensorTrain
+from linops.operators.triangular import Triangular
+from linops.operators.tridiagonal import Tridiagonal
 from linops.operators.zero import Zero
 
 __all__ = [
+    "Block",
     "BlockDiag",
     "BlockTensorTrain",
     "Dense",
     "Diagonal",
+    "Householder",
     "Identity",
     "Kronecker",
+    "KroneckerSum",
     "LowRank",
     "Pad",
     "Permute",
@@ -31,7 +39,11 @@ __all__ = [
     "Scaled",
     "Sum",
     "TensorTrain",
+    "Triangular",
+    "Tridiagonal",
     "Zero",
     "aslinearoperator",
+    "hstack",
     "kron",
+    "vstack",
 ]

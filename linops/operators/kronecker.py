@@ -38,13 +38,8 @@ class Kronecker(LinearOperator):
     factors: Any = tree()
 
     def __init__(self, *operators: Any, factors: Any = None, assumed: Tag = Tag.NONE) -> None:
-        given = factors or (operators[0] if len(operators) == 1 and isinstance(operators[0], (list, tuple)) else operators)
-        items = tuple(aslinearoperator(factor) for factor in given)
-        if not items:
-            raise ValueError("Kronecker: expected at least one factor")
-        object.__setattr__(self, "factors", items)
+        object.__setattr__(self, "factors", as_operators("Kronecker", factors or operators))
         object.__setattr__(self, "assumed", assumed)
-        require_same_backend("Kronecker", items)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -97,6 +92,28 @@ class Kronecker(LinearOperator):
 
     def _detail(self) -> str:
         return f"{len(self.factors)} factors"
+
+
+def as_operators(where: str, given: Any) -> tuple[LinearOperator, ...]:
+    """Operators of one expression, given one by one or in one list.
+
+    Args:
+        where: The name of the expression.
+        given: Operators and matrices, or one list of them.
+
+    Returns:
+        The operators.
+
+    Raises:
+        ValueError: If there is none.
+        TypeError: If one is neither array nor operator, or backends are mixed.
+    """
+    listed = given[0] if len(given) == 1 and isinstance(given[0], (list, tuple)) else given
+    operators = tuple(aslinearoperator(operator) for operator in listed)
+    if not operators:
+        raise ValueError(f"{where}: expected at least one operator")
+    require_same_backend(where, operators)
+    return operators
 
 
 def kron(*operators: Any) -> LinearOperator:

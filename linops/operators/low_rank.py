@@ -10,11 +10,13 @@ from linops.expression import require_leaves
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import require_array
 from linops.plan.step import Step, matmul_step
+from linops.structure import same
+from linops.tags import Knowledge, Tag
 
 
 @declare
 class LowRank(LinearOperator):
-    """The operator U V of rank at most r.
+    """The operator U V of rank at most r; U Uᴴ is known to be positive semidefinite.
 
     Cost: r (m + n) MACs a vector.
 
@@ -76,6 +78,13 @@ class LowRank(LinearOperator):
         m, n = self.shape
         rank = self.U.shape[1]
         return {"U": (rank, m), "V": (n, rank)}
+
+    def _knowledge(self) -> Knowledge:
+        if self.shape[0] != self.shape[1]:
+            return Knowledge()
+        transpose = backends.permute(self.U, (1, 0))
+        semidefinite = Tag.POSITIVE_SEMIDEFINITE if same(self.V, backends.conj(transpose)) else Tag.NONE
+        return Knowledge(semidefinite | (Tag.SYMMETRIC if same(self.V, transpose) else Tag.NONE))
 
     def _detail(self) -> str:
         return f"rank {self.U.shape[1]}"

@@ -21,6 +21,8 @@ class Step:
         inputs: Numbers read of what flows through the program.
         weights: Numbers read of parameters.
         outputs: Numbers written.
+        gradient_macs: Multiply-accumulates of its gradients that have no counterpart in the step, as the outer product that the gradient of
+            a solve ends with.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Step:
     inputs: int = 0
     weights: int = 0
     outputs: int = 0
+    gradient_macs: int = 0
 
 
 def matmul_step(blocks: int, rows: int, columns: int, batch: int, *, weights: int | None = None) -> Step:

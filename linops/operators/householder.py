@@ -1,0 +1,124 @@
+"""Householder: a reflection, or a product of several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, tree
+from linops.operator import LinearOperator, flat
+from linops.operators.dense import require_array
+from linops.plan.step import Step, matmul_step
+from linops.tags import Knowledge, Tag
+
+
+@declare
+class Householder(LinearOperator):
+    """The reflection H = I - 2 v vᴴ / (vᴴ v), Hermitian and unitary; or a product H_1 H_2 … H_k of such, unitary.
+
+    With the vectors scaled to length √2, u_i, as the rows of U and G = Ū Uᵀ, the inner products G[i, j] = u_iᴴ u_j,
+
+        H_1 H_2 … H_k = I - Uᵀ S⁻¹ Ū,   S = the upper triangle of G with ones on its diagonal,
+
+    the compact WY form with its triangle inverted (Joffrain, Low, Quintana-Ortí, van de Geijn and Van Zee, "Accumulating Householder
+    transformations, revisited", 2006): two products and a triangular solve instead of k passes over the operand. The lower triangle gives
+    the opposite order, so that T and H are views. A vector of zeros gives NaN, as the formula does.
+
+    Cost: 2 k n MACs a vector, and for k > 1 a triangular solve (k² - k FLOPs a vector) and k² n MACs once a product.
+
+    Attributes:
+        v: (n,) array or spec, or (k, n), a vector in each row; of any length but zero.
+        reverse: Whether the product is H_k … H_2 H_1.
+
+    Raises:
+        ValueError: If the array has neither one nor two axes, or holds no vector.
+        TypeError: If it is no array, or `reverse` is neither True nor False.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> lo.Householder(np.array([1., 1.])) @ np.array([1., 2.])
+        array([-2., -1.])
+        >>> lo.Householder(lo.spec(3, 8)).is_orthogonal
+        True
+    """
+
+    v: Any = tree()
+    reverse: bool = False
+
+    def __post_init__(self) -> None:
+        shape = tuple(getattr(self.v, "shape", (1,)))  # what is no array, the next but one line refuses
+        if len(shape) not in (1, 2) or 0 in shape:
+            raise ValueError(f"Householder: v must be a vector (n,) or vectors (k, n), and not empty, got shape {shape}")
+        require_array("Householder", "v", self.v, len(shape))
+        if not isinstance(self.reverse, bool):
+            raise TypeError(f"Householder: reverse must be True or False, got {self.reverse!r}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        n = self.v.shape[-1]
+        return n, n
+
+    @property
+    def _count(self) -> int:
+        """The number of reflections, k."""
+        return self.v.shape[0] if len(self.v.shape) == 2 else 1
+
+    _prefers_rows = True  # type: ignore[assignment]
+
+    def _vectors(self) -> Any:
+        """U: the vectors at length √2, as rows."""
+        v = self.v if self.v.ndim == 2 else self.v[None]
+        return v * (2 / (v * backends.conj(v)).real.sum(-1))[:, None] ** 0.5
+
+    def _coefficients(self, u: Any, x: Any) -> Any:
+        """S⁻¹ Ū x."""
+        conjugate = backends.conj(u)
+        if self._count == 1:
+            return conjugate @ x
+        return backends.solve_triangular(conjugate @ u.T, conjugate @ x, self.reverse, True)
+
+    def _columns(self, x: Any) -> Any:
+        x, u = flat(x), self._vectors()
+        return x - u.T @ self._coefficients(u, x)
+
+    def _rows(self, x: Any) -> Any:
+        u = self._vectors()
+        return x - self._coefficients(u, x.T).T @ u
+
+    def _transpose(self) -> Householder:
+        return Householder(backends.conj(self.v), reverse=self._count > 1 and not self.reverse)
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        n, k = self.shape[0], self._count
+        steps = [Step("normalise", f"({k}, {n})", other_flops=3 * k * n, weights=k * n, outputs=k * n)]
+        if k > 1:
+            steps.append(matmul_step(1, k, n, k))
+        steps.append(matmul_step(1, k, n, batch))
+        if k > 1:
+            # its gradients are one such solve, and an outer product
+            numbers = k * batch
+            solve = Step(
+                "solve",
+                f"({k}, {k}) \\ ({k}, {batch})",
+                other_flops=(k - 1) * numbers,
+                inputs=k * k + numbers,
+                outputs=numbers,
+                gradient_macs=k * numbers,
+            )
+            steps.append(solve)
+        steps.append(matmul_step(1, n, k, batch))
+        steps.append(Step("subtract", f"({n}, {batch})", other_flops=n * batch, inputs=2 * n * batch, outputs=n * batch))
+        return tuple(steps)
+
+    def _leaf_fans(self) -> dict[str, tuple[int, int]]:
+        # lengths do not count, only directions: entries of size one, that learn as those of a vector do, turn at any width alike
+        return {"v": (1, 1)}
+
+    def _knowledge(self) -> Knowledge:
+        if self._count > 1:
+            return Knowledge(Tag.ORTHOGONAL)
+        return Knowledge(Tag.ORTHOGONAL | Tag.HERMITIAN, Tag.POSITIVE_SEMIDEFINITE)  # an eigenvalue is -1
+
+    def _detail(self) -> str:
+        return "" if len(self.v.shape) == 1 else f"{self._count} reflections{', reversed' if self.reverse else ''}"

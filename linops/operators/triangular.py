@@ -1,0 +1,94 @@
+"""Triangular: one triangle of an array."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, tree
+from linops.operator import LinearOperator, flat
+from linops.operators.dense import require_array
+from linops.plan.step import Step, matmul_step
+from linops.tags import Knowledge, Tag
+
+
+@declare
+class Triangular(LinearOperator):
+    """The lower or upper triangle of a square array, diagonal included; what the array holds on the other side counts for nothing.
+
+    Products mask the array and multiply, so no number and no gradient of the other triangle has an effect, not even NaN. `num_params` is
+    the size of the leaf, n², as that is what an optimiser, a checkpoint and a device hold; n (n + 1) / 2 of them matter.
+
+    Cost: n² MACs a vector, as the masked product runs, and the mask once a product.
+
+    Attributes:
+        matrix: (n, n) array or spec.
+        lower: Whether the lower triangle counts, or the upper.
+
+    Raises:
+        ValueError: If the array is not square.
+        TypeError: If it is no array, or `lower` is neither True nor False.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> lo.Triangular(np.array([[1., 2.], [3., 4.]]), lower=True) @ np.ones(2)
+        array([1., 7.])
+    """
+
+    matrix: Any = tree()
+    lower: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        require_array("Triangular", "matrix", self.matrix, 2)
+        if self.matrix.shape[0] != self.matrix.shape[1]:
+            raise ValueError(f"Triangular: matrix must be square, got shape {tuple(self.matrix.shape)}")
+        if not isinstance(self.lower, bool):
+            raise TypeError(f"Triangular: lower must be True or False, got {self.lower!r}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        m, n = self.matrix.shape
+        return m, n
+
+    _prefers_rows = True  # type: ignore[assignment]
+
+    def _masked(self) -> Any:
+        namespace: Any = backends.namespace(backends.backend_of(self.matrix))
+        return namespace.tril(self.matrix) if self.lower else namespace.triu(self.matrix)
+
+    def _columns(self, x: Any) -> Any:
+        return self._masked() @ flat(x)
+
+    def _rows(self, x: Any) -> Any:
+        return x @ self._masked().T
+
+    def _stacked(self, x: Any) -> Any:
+        return backends.shared_matmul(self._masked(), x)
+
+    def _vector(self, x: Any) -> Any:
+        return self._masked() @ x
+
+    def to_dense(self) -> Any:
+        """The (n, n) array with zeros in the other triangle."""
+        return super().to_dense() if self.is_symbolic else self._masked()
+
+    def _transpose(self) -> Triangular:
+        return Triangular(backends.permute(self.matrix, (1, 0)), lower=not self.lower)
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        n = self.shape[0]
+        return Step("mask", f"({n}, {n})", weights=n * n, outputs=n * n), matmul_step(1, n, n, batch)
+
+    def _leaf_fans(self) -> dict[str, tuple[int, int]]:
+        mean = self.shape[0] // 2 + 1  # of 1 … n, rounded up: an output sums over as many inputs, and an input reaches as many outputs
+        return {"matrix": (mean, mean)}
+
+    def _knowledge(self) -> Knowledge:
+        if self.shape[0] <= 1:
+            return Knowledge(Tag.DIAGONAL)
+        return Knowledge(Tag.LOWER_TRIANGULAR if self.lower else Tag.UPPER_TRIANGULAR)
+
+    def _detail(self) -> str:
+        return "lower" if self.lower else "upper"
