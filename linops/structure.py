@@ -18,7 +18,7 @@ def same(a: Any, b: Any) -> bool:
         b: Another.
 
     Returns:
-        True if they are; False if they are not, or it cannot be told without reading numbers, as of specs: two equal specs are two parameters.
+        True if they are; False if they are not, or it cannot be told without reading numbers. Two equal specs are two parameters.
     """
     if a is b and not (isinstance(a, Spec) or (isinstance(a, LinearOperator) and a.is_symbolic)):
         return True

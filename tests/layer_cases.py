@@ -30,6 +30,10 @@ OPERATORS = {
     "permuted": _permuted,
     "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
     "scaled": lambda: 2 * lo.btt(12, 8),
+    "reflected_triangular": lambda: lo.Householder(lo.spec(2, 6)) @ lo.Triangular(lo.spec(6, 6), lower=False),
+    "tridiagonal": lambda: lo.Tridiagonal(lo.spec(5), lo.spec(6), lo.spec(5)),
+    "kronecker_sum": lambda: lo.KroneckerSum(lo.spec(2, 2), lo.spec(3, 3)),
+    "block": lambda: lo.Block([[lo.low_rank(4, 3, rank=1), lo.spec(4, 2)], [lo.spec(3, 3), None]]),
 }
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)

@@ -174,6 +174,12 @@ COMPILED = (
     "scaled_tall",
     "power_of_product",
     "nested_kronecker_of_sums",
+    "triangular_lower",
+    "tridiagonal",
+    "householder_product",
+    "kronecker_sum_of_operators",
+    "block_with_zeros",
+    "low_rank_plus_diagonal",
 )
 
 

@@ -82,7 +82,8 @@ def _same_array(a: np.ndarray, b: np.ndarray):
 def _solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool):
     from scipy.linalg import solve_triangular  # not at import: scipy.linalg takes longer to import than linops
 
-    return solve_triangular(a, b, lower=lower, unit_diagonal=unit, check_finite=False)
+    x = solve_triangular(a, b, lower=lower, unit_diagonal=unit, check_finite=False)
+    return x.astype(np.result_type(a, b), copy=False)  # of float16, float32 as yet
 
 
 @p.device_of.dispatch

@@ -112,6 +112,8 @@ def _zeros(like: torch.Tensor, shape: tuple, dtype: Any):
 
 @p.solve_triangular.dispatch
 def _solve_triangular(a: torch.Tensor, b: torch.Tensor, lower: bool, unit: bool):
+    if b.dtype in (torch.bfloat16, torch.float16):  # which torch does not solve in; its products accumulate in float32, too
+        return _solve_triangular(a.float(), b.float(), lower, unit).to(b.dtype)
     return torch.linalg.solve_triangular(a, b, upper=not lower, unitriangular=unit)
 
 

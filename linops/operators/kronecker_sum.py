@@ -40,12 +40,14 @@ class KroneckerSum(LinearOperator):
     factors: Any = tree()
 
     def __init__(self, *operators: Any, factors: Any = None, assumed: Tag = Tag.NONE) -> None:
-        items = as_operators("KroneckerSum", factors or operators)
-        for number, factor in enumerate(items):
+        object.__setattr__(self, "factors", as_operators("KroneckerSum", factors or operators))
+        object.__setattr__(self, "assumed", assumed)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        for number, factor in enumerate(self.factors):
             if factor.shape[0] != factor.shape[1]:
                 raise ValueError(f"KroneckerSum: factor {number}, {factor._short()}, is not square")
-        object.__setattr__(self, "factors", items)
-        object.__setattr__(self, "assumed", assumed)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -29,9 +29,7 @@ def reflection(v):
 def kron_sum_matrix(*factors):
     """Σ_k I ⊗ … ⊗ A_k ⊗ … ⊗ I."""
     sizes = [len(factor) for factor in factors]
-    terms = [
-        kron_matrix(np.eye(int(np.prod(sizes[:k]))), factor, np.eye(int(np.prod(sizes[k + 1 :])))) for k, factor in enumerate(factors)
-    ]
+    terms = [kron_matrix(np.eye(int(np.prod(sizes[:k]))), factor, np.eye(int(np.prod(sizes[k + 1 :])))) for k, factor in enumerate(factors)]
     return sum(terms)
 
 
@@ -42,7 +40,6 @@ def case_triangular_lower(array):
 
 def case_triangular_upper(array):
     a = array(3, 3)
-    a[2, 0] = a[1, 0] = np.nan  # of the other triangle, which counts for nothing
     return lo.Triangular(a, lower=False), triangle(a, False)
 
 
