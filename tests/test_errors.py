@@ -153,6 +153,32 @@ BAD = {
     "batch of a float": (lambda: A.cost(batch=1.5), TypeError, ["batch", "1.5"]),
     "batch to explain": (lambda: A.explain(batch="3"), TypeError, ["batch", "'3'"]),
     "assume": (lambda: lo.assume(A, lo.Tag.SYMMETRIC), ValueError, ["Dense(3×4", "SYMMETRIC", "known not"]),
+    # tri: triangular, tridiagonal, reflections, Kronecker sums, blocks
+    "Triangular of a rectangle": (lambda: lo.Triangular(ones((2, 3))), ValueError, ["Triangular", "square", "(2, 3)"]),
+    "Triangular neither lower nor upper": (
+        lambda: lo.Triangular(ones((2, 2)), lower="upper"),
+        TypeError,
+        ["lower", "True or False", "'upper'"],
+    ),
+    "Tridiagonal sizes": (
+        lambda: lo.Tridiagonal(ones(3), ones(3), ones(2)),
+        ValueError,
+        ["lower, diag and upper of shapes (3,), (3,) and (2,)", "(n-1,), (n,) and (n-1,)"],
+    ),
+    "Tridiagonal of a matrix": (lambda: lo.Tridiagonal(ones(1), ones((2, 2)), ones(1)), ValueError, ["diag", "1 axis", "(2, 2)"]),
+    "Tridiagonal mixed": (lambda: lo.Tridiagonal(ones(1), torch.ones(2), ones(1)), TypeError, ["lower", "numpy", "diag", "torch", "(2,)"]),
+    "Householder of a stack": (lambda: lo.Householder(ones((2, 2, 2))), ValueError, ["Householder", "(n,)", "(k, n)", "(2, 2, 2)"]),
+    "Householder of nothing": (lambda: lo.Householder(ones((0, 3))), ValueError, ["Householder", "not empty", "(0, 3)"]),
+    "Householder of a list": (lambda: lo.Householder([1.0, 2.0]), TypeError, ["Householder", "v", "list"]),
+    "KroneckerSum of a rectangle": (lambda: lo.KroneckerSum(S, A), ValueError, ["KroneckerSum", "factor 1", "Dense(3×4", "not square"]),
+    "KroneckerSum of nothing": (lambda: lo.KroneckerSum(), ValueError, ["KroneckerSum", "at least one"]),
+    "Block column": (lambda: lo.Block([[S, S], [A, S.T @ A]]), ValueError, ["column 0", "Dense(3×3", "Dense(3×4", "one width"]),
+    "Block row": (lambda: lo.Block([[S, None], [S, ones((2, 2))]]), ValueError, ["row 1", "Dense(3×3", "Dense(2×2", "one height"]),
+    "Block of ragged rows": (lambda: lo.Block([[S, S], [S]]), ValueError, ["2, 1 blocks", "as many in each"]),
+    "Block of no rows": (lambda: lo.Block([S, S]), ValueError, ["rows of blocks", "[[A, B], [C, D]]", "hstack"]),
+    "Block of unknown size": (lambda: lo.Block([[S, None], [S, None]]), ValueError, ["column 1", "None", "lo.Zero"]),
+    "hstack heights": (lambda: lo.hstack(A, B), ValueError, ["row 0", "Dense(3×4", "BlockDiag(6×4", "one height"]),
+    "vstack mixed": (lambda: lo.vstack([A, TORCH]), TypeError, ["vstack", "numpy", "torch"]),
 }
 
 

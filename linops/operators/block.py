@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from linops import backends
@@ -48,10 +48,10 @@ class Block(LinearOperator):
         if len({len(row) for row in rows}) > 1:
             raise ValueError(f"Block: the rows have {', '.join(str(len(row)) for row in rows)} blocks; expected as many in each")
         grid = [[None if block is None else aslinearoperator(block) for block in row] for row in rows]
-        heights = [_common_size("row", number, row, 0) for number, row in enumerate(grid)]
-        widths = [_common_size("column", number, column, 1) for number, column in enumerate(zip(*grid))]
+        heights = [_size("row", i, row, 0) for i, row in enumerate(grid)]
+        widths = [_size("column", j, column, 1) for j, column in enumerate(zip(*grid))]
         filled = tuple(
-            tuple(Zero(height, width) if block is None else block for block, width in zip(row, widths))
+            tuple([Zero(height, width) if block is None else block for block, width in zip(row, widths)])
             for row, height in zip(grid, heights)
         )
         object.__setattr__(self, "blocks", filled)
@@ -154,20 +154,17 @@ class Block(LinearOperator):
         return f"{len(self.blocks)}×{len(self.blocks[0])} blocks"
 
 
-def _common_size(line: str, number: int, blocks: Any, axis: int) -> int:
-    """The height of a row of blocks (axis 0), or the width of a column (axis 1)."""
-    known = [(place, block) for place, block in enumerate(blocks) if block is not None]
+def _size(line: str, number: int, blocks: Iterable[LinearOperator | None], axis: int) -> int:
+    """The height of the blocks of a row (axis 0), or the width of those of a column (axis 1), which must agree."""
+    known = [block for block in blocks if block is not None]
     if not known:
-        raise ValueError(f"Block: {line} {number} is None alone; give its size by lo.Zero(m, n)")
-    (first, given), *rest = known
-    for place, block in rest:
-        if block.shape[axis] != given.shape[axis]:
-            where = [f"blocks[{number}][{at}]" if axis == 0 else f"blocks[{at}][{number}]" for at in (first, place)]
-            raise ValueError(
-                f"Block: {line} {number} has blocks of {'heights' if axis == 0 else 'widths'} {given.shape[axis]} and {block.shape[axis]}: "
-                f"{where[0]} is {given._short()}, {where[1]} is {block._short()}"
-            )
-    return given.shape[axis]
+        raise ValueError(f"Block: {line} {number} has no block but None, which has no size; use lo.Zero(m, n)")
+    size = known[0].shape[axis]
+    for block in known:
+        if block.shape[axis] != size:
+            what = "height" if axis == 0 else "width"
+            raise ValueError(f"Block: {line} {number} has {known[0]._short()} and {block._short()}; expected blocks of one {what}")
+    return size
 
 
 def hstack(*operators: Any) -> Block:

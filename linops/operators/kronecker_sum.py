@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator
 from linops.operators.kronecker import as_operators
 from linops.plan.step import Step
@@ -59,30 +59,33 @@ class KroneckerSum(LinearOperator):
     def _aliases(self) -> bool:
         return len(self.factors) == 1 and self.factors[0]._aliases
 
+    @remembered
+    def _places(self) -> list[tuple[Any, int, int, int]]:
+        """Of each factor: itself, its size, and the sizes left and right of its axis."""
+        sizes = [factor.shape[0] for factor in self.factors]
+        return [(factor, sizes[k], prod(sizes[:k]), prod(sizes[k + 1 :])) for k, factor in enumerate(self.factors)]
+
     def _columns(self, x: Any) -> Any:
-        n, batch = self.shape[0], x.shape[-1]
-        return self._along_axes(x, 1, batch).reshape(n, batch)
+        batch = x.shape[-1]
+        return self._along_axes(x, 1, batch, (self.shape[0], batch))
 
     def _rows(self, x: Any) -> Any:
-        return self._along_axes(x, x.shape[0], 1).reshape(x.shape)
+        return self._along_axes(x, x.shape[0], 1, x.shape)
 
     def _stacked(self, x: Any) -> Any:
-        return self._along_axes(x, x.shape[0], x.shape[2]).reshape(x.shape)
+        return self._along_axes(x, x.shape[0], x.shape[2], x.shape)
 
     def _vector(self, x: Any) -> Any:
-        return self._along_axes(x, 1, 1)
+        return self._along_axes(x, 1, 1, x.shape)
 
-    def _along_axes(self, x: Any, before: int, after: int) -> Any:
-        """The product, flat, with an x that has axes of sizes `before` and `after` around the features."""
-        sizes = [factor.shape[0] for factor in self.factors]
-        total = before * self.shape[0] * after
-        x, y = x.reshape(total), None  # at most one copy, where every factor's reshape might make one
-        for position, factor in enumerate(self.factors):
-            size, left, right = sizes[position], before * prod(sizes[:position]), prod(sizes[position + 1 :]) * after
+    def _along_axes(self, x: Any, before: int, after: int, shape: tuple[int, ...]) -> Any:
+        """The product, in a shape, with an x that has axes of sizes `before` and `after` around the features."""
+        x, y = x.reshape(before * self.shape[0] * after), None  # at most one copy, where every factor's reshape might make one
+        for factor, size, left, right in self._places:
+            left, right = before * left, right * after
             # without an axis after the factor's, x has rows, which matrix products take as they are
             term = factor._rows(x.reshape(left, size)) if right == 1 else factor._stacked(x.reshape(left, size, right))
-            term = term.reshape(total)
-            y = term if y is None else y + term
+            y = term.reshape(shape) if y is None else y + term.reshape(shape)
         return y
 
     def _transpose(self) -> KroneckerSum:
@@ -94,8 +97,8 @@ class KroneckerSum(LinearOperator):
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n = self.shape[0]
         steps: list[Step] = []
-        for number, factor in enumerate(self.factors):
-            steps += factor._lower(n // max(factor.shape[0], 1) * batch)
+        for number, (factor, _, left, right) in enumerate(self._places):
+            steps += factor._lower(left * right * batch)
             if number:
                 steps.append(Step("add", f"({n}, {batch})", other_flops=n * batch, inputs=2 * n * batch, outputs=n * batch))
         return tuple(steps)
