@@ -28,15 +28,17 @@ class Trees:
         return real + 1j * self.random.standard_normal(shape) if self.dtype == "complex128" else real
 
     def tree(self, m, n, depth):
-        kinds = [self.leaf] * (depth == 0) or [self.leaf, self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker]
+        composites = [self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker, self.grid]
+        kinds = [self.leaf, *(composites if depth else [])]
         if depth and m == n:
-            kinds += [self.power, self.gram, self.congruence]
+            kinds += [self.power, self.gram, self.congruence, self.kronecker_sum, self.bordered]
         return self.draw(st.sampled_from(kinds))(m, n, depth - 1)
 
     def leaf(self, m, n, _depth):
         kinds = [self.dense, self.low_rank, self.zero, self.pad]
         if m == n:
             kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary]
+            kinds += [self.masked, self.tridiagonal, self.reflections]
         return self.draw(st.sampled_from(kinds))(m, n)
 
     def dense(self, m, n):
@@ -82,6 +84,22 @@ class Trees:
         q, _ = np.linalg.qr(self.array(n, n))
         return lo.assume(lo.Dense(q), Tag.ORTHOGONAL), q
 
+    def masked(self, m, n):
+        a, lower = self.array(n, n), self.draw(st.booleans())
+        return lo.Triangular(a, lower=lower), np.tril(a) if lower else np.triu(a)
+
+    def tridiagonal(self, m, n):
+        lower, diag, upper = self.array(n - 1), self.array(n), self.array(n - 1)
+        upper = lower if self.draw(st.booleans()) else upper
+        return lo.Tridiagonal(lower, diag, upper), np.diag(lower, -1) + np.diag(diag) + np.diag(upper, 1)
+
+    def reflections(self, m, n):
+        v = self.array(self.draw(st.integers(1, 3)), n)
+        matrix = np.eye(n)
+        for row in v:
+            matrix = matrix @ (np.eye(n) - 2 * np.outer(row, row.conj()) / np.vdot(row, row))
+        return lo.Householder(v), matrix
+
     def product(self, m, n, depth):
         inner = self.draw(SIZES)
         (a, x), (b, y) = self.tree(m, inner, depth), self.tree(inner, n, depth)
@@ -119,6 +137,27 @@ class Trees:
         q = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
         (a, x), (b, y) = self.tree(p, q, depth), self.tree(m // p, n // q, depth)
         return lo.kron(a, b), np.kron(x, y)
+
+    def grid(self, m, n, depth):
+        if m == 1 or n == 1:
+            return self.leaf(m, n, depth)
+        i, j = self.draw(st.integers(1, m - 1)), self.draw(st.integers(1, n - 1))
+        (a, w), (b, x) = self.tree(i, j, depth), self.tree(i, n - j, depth)
+        (c, y), (d, z) = self.tree(m - i, j, depth), self.tree(m - i, n - j, depth)
+        return lo.Block([[a, b], [c, d]]), np.block([[w, x], [y, z]])
+
+    def bordered(self, m, n, depth):
+        if n == 1:
+            return self.leaf(n, n, depth)
+        i = self.draw(st.integers(1, n - 1))
+        (a, x), (b, y), (c, z) = self.tree(i, i, depth), self.tree(i, n - i, depth), self.tree(n - i, n - i, depth)
+        below, beneath = self.draw(st.sampled_from([(b.H, y.conj().T), (b.T, y.T), (None, np.zeros((n - i, i)))]))
+        return lo.Block([[a, b], [below, c]]), np.block([[x, y], [beneath, z]])
+
+    def kronecker_sum(self, m, n, depth):
+        p = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
+        (a, x), (b, y) = self.tree(p, p, depth), self.tree(n // p, n // p, depth)
+        return lo.KroneckerSum(a, b), np.kron(x, np.eye(n // p)) + np.kron(np.eye(p), y)
 
     def power(self, m, n, depth):
         a, x = self.tree(n, n, depth)
@@ -165,7 +204,8 @@ def test_trees_are_their_matrices(data, dtype):
     assert_close(operator @ x[0, :, 0], matrix @ x[0, :, 0], scale)
     assert_close(y @ operator, y @ matrix, scale)
     assert_close(operator.T @ y[0].T, matrix.T @ y[0].T, scale)
-    assert operator.cost(batch=2).macs == 2 * operator.cost().macs
+    once = operator.cost(batch=0).macs  # of reflections, the inner products
+    assert operator.cost(batch=2).macs - once == 2 * (operator.cost().macs - once)
     assert operator.num_params == sum(leaf.size for _, leaf in operator.named_leaves())
     assert repr(operator)
     if operator.dtype is not None:

@@ -46,7 +46,7 @@ class Householder(LinearOperator):
     reverse: bool = False
 
     def __post_init__(self) -> None:
-        shape = tuple(getattr(self.v, "shape", (1,)))  # what is no array, the next but one line refuses
+        shape = tuple(getattr(self.v, "shape", (1,)))  # what is no array, `require_array` refuses
         if len(shape) not in (1, 2) or 0 in shape:
             raise ValueError(f"Householder: v must be a vector (n,) or vectors (k, n), and not empty, got shape {shape}")
         require_array("Householder", "v", self.v, len(shape))

@@ -99,9 +99,7 @@ class Tridiagonal(LinearOperator):
         return (step,)
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
-        neighbours = min(
-            3, self.shape[0]
-        )  # an output sums over three inputs, itself and its neighbours, and an input reaches three outputs
+        neighbours = min(3, self.shape[0])  # an output sums over its own input and the two beside it
         return dict.fromkeys(("lower", "diag", "upper"), (neighbours, neighbours))
 
     def _knowledge(self) -> Knowledge:
