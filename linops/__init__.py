@@ -15,10 +15,13 @@ from linops.families import (
 )
 from linops.operator import LinearOperator, assume
 from linops.operators import (
+    DFT,
     BlockDiag,
     BlockTensorTrain,
+    Circulant,
     Dense,
     Diagonal,
+    Hadamard,
     Identity,
     Kronecker,
     LowRank,
@@ -29,6 +32,7 @@ from linops.operators import (
     Scaled,
     Sum,
     TensorTrain,
+    Toeplitz,
     Zero,
     aslinearoperator,
     kron,

@@ -23,7 +23,7 @@ def test_forward_and_backward_against_torch(case):
     with FlopCounterMode(display=False) as backward:
         y.real.sum().backward()
     contractions = cost.backward.macs
-    assert contractions == 2 * cost.macs
+    assert cost.macs <= contractions <= 2 * cost.macs  # twice, but for constants (Hadamard), which have no gradient
     assert backward.get_total_flops() == 2 * contractions
 
 
@@ -70,12 +70,16 @@ def test_parameters_bytes_and_batch(case):
     assert (cost.macs, cost.flops) == (cost.forward.macs, cost.forward.flops)
     assert cost.macs == BATCH * operator.cost().macs
     assert operator.flops(batch=BATCH) == cost.flops >= 2 * cost.macs
-    assert operator.cost(batch=0).flops == 0
+    assert operator.cost(batch=0).macs == 0
+    # what a product does once, whatever the number of vectors (the spectrum of a circulant's column), and what it does for each
+    fixed, one = operator.cost(batch=0).flops, operator.flops()
+    assert cost.flops == fixed + BATCH * (one - fixed)
+    assert fixed == 0 or any(step.kind in ("fft", "rfft") for step in operator._lower(0))
     if cost.macs:
         assert cost.bytes_read >= 8 * n * BATCH / 2  # a crop may come first
         assert cost.bytes_written >= 8 * BATCH
         narrow = operator.to(dtype="float32").cost(batch=BATCH)
-        assert 2 * narrow.bytes_read == cost.bytes_read or "complex" in case
+        assert 2 * narrow.bytes_read == cost.bytes_read or "complex" in case or operator.dtype is None
 
 
 def test_bytes_of_a_dense_product():

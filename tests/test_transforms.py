@@ -174,6 +174,12 @@ COMPILED = (
     "scaled_tall",
     "power_of_product",
     "nested_kronecker_of_sums",
+    "circulant_block_prime",
+    "circulant_in_a_product",
+    "toeplitz_tall",
+    "toeplitz_wide_transposed",
+    "hadamard_of_two_blocks",
+    "dft_diagonalizes",
 )
 
 

@@ -100,6 +100,16 @@ def _to_numpy(x: Array):
     return np.asarray(x)
 
 
+@p.fourier.dispatch
+def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
+    return getattr(namespace.fft, transform)(x, length, axis, norm)
+
+
+@p.to_integers.dispatch
+def _to_integers(x: Array, dtype: Any):
+    return namespace.round(x).astype(dtype)
+
+
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
     array = x if isinstance(x, jax.Array) else p.to_numpy(x)

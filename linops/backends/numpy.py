@@ -88,6 +88,18 @@ def _to_numpy(x: np.ndarray):
     return x
 
 
+@p.fourier.dispatch
+def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
+    import scipy.fft  # slow to import; several times faster than numpy.fft on many vectors
+
+    return getattr(scipy.fft, transform)(x, length, axis, norm)
+
+
+@p.to_integers.dispatch
+def _to_integers(x: np.ndarray, dtype: Any):
+    return np.rint(x).astype(np.int64).astype(dtype)
+
+
 @p.check_permutation.dispatch
 def _check_permutation(indices: np.ndarray):
     if not np.array_equal(np.sort(indices), np.arange(indices.size)):

@@ -156,3 +156,13 @@ def check_permutation(indices):
 @generic
 def inverse_permutation(indices):
     """The indices of the inverse permutation."""
+
+
+@generic
+def fourier(x, transform: str, length: int, axis: int, norm):
+    """The transform of that name in `numpy.fft` along an axis padded or cropped to `length`; float32 stays float32."""
+
+
+@generic
+def to_integers(x, dtype):
+    """Floats rounded to the nearest integers of a dtype, too large ones wrapped around as products of integers are."""

@@ -143,6 +143,19 @@ def _to_numpy(x: torch.Tensor):
     return x.detach().cpu().resolve_conj().numpy()
 
 
+@p.fourier.dispatch
+def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any):
+    if 0 in x.shape:  # MKL refuses to transform no vectors: transform one of zeros, which is still a function of x
+        y = getattr(torch.fft, transform)(x.sum().expand(x.shape[axis]), length, -1, norm)
+        return y.expand(*x.shape[:-1], -1) if axis == -1 else y[:, None].expand(*x.shape[:-2], -1, x.shape[-1])
+    return getattr(torch.fft, transform)(x, length, axis, norm)
+
+
+@p.to_integers.dispatch
+def _to_integers(x: torch.Tensor, dtype: Any):
+    return x.round().to(torch.int64).to(dtype)
+
+
 @p.check_permutation.dispatch
 def _check_permutation(indices: torch.Tensor):
     if _plain(indices) and not torch.compiler.is_compiling():

@@ -2,8 +2,11 @@
 
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense, aslinearoperator
+from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
+from linops.operators.hadamard import Hadamard
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker, kron
 from linops.operators.low_rank import LowRank
@@ -14,13 +17,17 @@ from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.operators.tensor_train import TensorTrain
+from linops.operators.toeplitz import Toeplitz
 from linops.operators.zero import Zero
 
 __all__ = [
+    "DFT",
     "BlockDiag",
     "BlockTensorTrain",
+    "Circulant",
     "Dense",
     "Diagonal",
+    "Hadamard",
     "Identity",
     "Kronecker",
     "LowRank",
@@ -31,6 +38,7 @@ __all__ = [
     "Scaled",
     "Sum",
     "TensorTrain",
+    "Toeplitz",
     "Zero",
     "aslinearoperator",
     "kron",
