@@ -7,11 +7,13 @@ from linops.declare import declare, index, tree
 from linops.families import (
     block_diag,
     btt,
+    circulant,
     dense,
     kronecker,
     low_rank,
     monarch,
     tensor_train,
+    toeplitz,
 )
 from linops.operator import LinearOperator, assume
 from linops.operators import (

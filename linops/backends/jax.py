@@ -73,6 +73,11 @@ def _zeros(like: Array, shape: tuple, dtype: Any):
     return namespace.zeros(shape, dtype)
 
 
+@p.constant.dispatch
+def _constant(like: Array, array: np.ndarray, dtype: Any):
+    return namespace.asarray(array, dtype)
+
+
 @p.same_array.dispatch
 def _same_array(a: Array, b: Array):
     if a is b:

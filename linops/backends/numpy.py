@@ -69,6 +69,11 @@ def _zeros(like: np.ndarray, shape: tuple, dtype: Any):
     return np.zeros(shape, dtype)
 
 
+@p.constant.dispatch
+def _constant(like: np.ndarray, array: np.ndarray, dtype: Any):
+    return array.astype(dtype)
+
+
 @p.same_array.dispatch
 def _same_array(a: np.ndarray, b: np.ndarray):
     one, other = a.__array_interface__, b.__array_interface__

@@ -134,6 +134,11 @@ def zeros(like, shape: tuple, dtype):
 
 
 @generic
+def constant(like, array, dtype):
+    """A NumPy array of constants, of a dtype, on the backend and device of `like`."""
+
+
+@generic
 def same_array(a, b):
     """Whether two arrays certainly are the same numbers: the same memory seen the same way, or (where that is cheap) equal."""
 

@@ -110,6 +110,11 @@ def _zeros(like: torch.Tensor, shape: tuple, dtype: Any):
     return torch.zeros(shape, dtype=dtype, device=like.device)
 
 
+@p.constant.dispatch
+def _constant(like: torch.Tensor, array: np.ndarray, dtype: Any):
+    return torch.from_numpy(array).to(like.device, dtype)
+
+
 def _plain(x: torch.Tensor) -> bool:
     """Whether the tensor holds values: not a meta, fake or functional tensor."""
     return type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from linops.backends.primitives import generic
 from linops.operator import LinearOperator
-from linops.operators import BlockDiag, BlockTensorTrain, Kronecker, LowRank, Power, Product, Scaled, Sum, TensorTrain
+from linops.operators import BlockDiag, BlockTensorTrain, Kronecker, LowRank, Power, Product, Scaled, Sum, TensorTrain, Toeplitz
 
 
 @generic
@@ -98,3 +98,8 @@ def _tensor_train(a: TensorTrain):
 @output_leaves.dispatch
 def _block_tensor_train(a: BlockTensorTrain):
     return (f"cores_{len(a.cores) - 1}",)
+
+
+@output_leaves.dispatch
+def _toeplitz(a: Toeplitz):
+    return "c", "r"

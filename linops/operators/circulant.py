@@ -19,8 +19,8 @@ class Circulant(Convolution):
     A = F⁻¹ diag(F c) F. Real transforms for real numbers. Where N has a prime factor above 13, the convolution runs without wrapping around
     in a fast length of at least rows + columns - 1.
 
-    Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, 2.5 L log2 L FLOPs each (real) or
-    5 L log2 L (complex); no MACs.
+    Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, 2.5 L log2 L FLOPs each (of complex
+    numbers 1.5 L log2 L); no MACs.
 
     As in every product by transforms, one NaN or infinity in a vector makes its whole product NaN. Products of integers are computed in
     float64 and rounded: they are exact, and wrap around as NumPy's do, while |c| |x| (Euclidean norms) stays below about 2⁴⁵.

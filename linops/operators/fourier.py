@@ -89,7 +89,7 @@ class Convolution(AlongAxis):
         length, is_complex = self._length, self._is_complex
         kind, flops = ("fft" if is_complex else "rfft"), transform_flops(length, is_complex)
         size, leaves = length * batch, self.num_params
-        products = 6 * (length if is_complex else length // 2 + 1) * batch
+        products = (length if is_complex else 6 * (length // 2 + 1)) * batch  # a product of complex numbers is 6 FLOPs of real ones
         return (
             # once a product; counted as an operand, for the gradient of a transform is one transform
             Step(kind, f"spectrum of ({length},)", other_flops=flops, inputs=leaves, outputs=length),
@@ -135,7 +135,10 @@ def as_dtype(x: Any, dtype: Any) -> Any:
 
 
 def transform_flops(length: int, is_complex: bool) -> int:
-    """FLOPs of a fast Fourier transform, real additions and multiplications: 5 n log2 n of a complex one, half that of a real one.
+    """FLOPs of a fast Fourier transform: operations on real numbers for a real one, on complex numbers for a complex one.
+
+    A complex one is n/2 log2 n butterflies of a multiplication and two additions: 1.5 n log2 n FLOPs, which on real numbers are the well-known
+    5 n log2 n. A real one is half of that: 2.5 n log2 n.
 
     Args:
         length: n.
@@ -145,17 +148,17 @@ def transform_flops(length: int, is_complex: bool) -> int:
         The number of FLOPs.
 
     Example:
-        >>> transform_flops(1024, False)
-        25600
+        >>> transform_flops(1024, False), transform_flops(1024, True)
+        (25600, 15360)
     """
-    return round((5 if is_complex else 2.5) * length * log2(length)) if length else 0
+    return round((1.5 if is_complex else 2.5) * length * log2(length)) if length else 0
 
 
 def fast_length(least: int) -> int:
     """The least length 2^k · {1, 3, 5, 9, 15} from a size up.
 
-    At most a quarter longer than asked for. Lengths with more threes and fives (`scipy.fft.next_fast_len`) are shorter by up to a fifth, but
-    MKL and cuFFT take up to twice as long a number for them, and torch.compile cannot trace scipy.
+    At most a quarter longer than asked for. Lengths with more threes and fives, as `scipy.fft.next_fast_len` has them, are shorter by up to a
+    fifth, but MKL takes up to twice as long a number for them; and torch.compile cannot trace scipy.
 
     Args:
         least: The size.

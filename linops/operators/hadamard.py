@@ -67,10 +67,8 @@ class Hadamard(LinearOperator):
 
     def _stacked(self, x: Any) -> Any:
         count, n, batch = x.shape
-        backend = backends.backend_of(x)
-        dtype = backends.result_type(backend, x.dtype, 1)  # of booleans integers
-        matrix = backends.asarray(_SYLVESTER, str(backend), dtype, backends.device_of(x))
-        x = as_dtype(x, dtype)
+        dtype = backends.result_type(backends.backend_of(x), x.dtype, 1)  # of booleans integers
+        matrix, x = backends.constant(x, _SYLVESTER, dtype), as_dtype(x, dtype)
         left, right = count, n * batch
         for size in self._blocks:
             right //= size

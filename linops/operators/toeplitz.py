@@ -15,14 +15,14 @@ from linops.operators.fourier import Convolution, fast_length
 class Toeplitz(Convolution):
     """The operator that is constant along diagonals: A[i, j] = c[i - j] for i ≥ j, r[j - i] for i < j.
 
-    As in `scipy.linalg.toeplitz`, the corner is c[0] and r[0] is not read: whatever it holds, its gradient is zero. (Comparing the two would
-    need their values, which do not exist while a program is traced.)
+    As in `scipy.linalg.toeplitz`, the corner is c[0], and r[0] is not read: whatever it holds, its gradient is zero. (Comparing the two
+    would need their values, which do not exist while a program is traced.)
 
     A x is the first part of a circular convolution of length L ≥ m + n - 1, a product of spectra (Golub & Van Loan, Matrix Computations,
     §4.8). Real transforms for real numbers.
 
-    Cost: a transform of the entries a product, and two transforms of length L a vector, 2.5 L log2 L FLOPs each (real) or 5 L log2 L
-    (complex); no MACs.
+    Cost: a transform of the entries a product, and two transforms of length L a vector, 2.5 L log2 L FLOPs each (of complex numbers
+    1.5 L log2 L); no MACs.
 
     As in every product by transforms, one NaN or infinity in a vector makes its whole product NaN. Products of integers are computed in
     float64 and rounded, exact under the condition that `Circulant` names.
