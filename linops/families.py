@@ -43,7 +43,8 @@ def _checked(operator: LinearOperator, family: str, m: int, n: int, allow_dearer
     if flops > 2 * m * n and not allow_dearer:
         ours, dense, unit = (one.macs, m * n, "MACs") if flops == 2 * one.macs else (flops, 2 * m * n, "FLOPs")
         raise ValueError(
-            f"{family}({m}, {n}): {ours:,} {unit} a vector are more than dense's {dense:,}; {advice}, use lo.dense, or pass allow_dearer=True"
+            f"{family}({m}, {n}): {ours:,} {unit} a vector are more than dense's {dense:,}; {advice}, use lo.dense, "
+            "or pass allow_dearer=True"
         )
     return operator
 
@@ -329,7 +330,8 @@ def btt(
 def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Circulant:
     """A circulant matrix, or the leading block of one: max(m, n) parameters, products by fast Fourier transforms.
 
-    Every output sums all inputs. Small members are dearer than dense: square ones below 12.
+    Every output sums all inputs. Small members are dearer than dense: square ones up to 10, and up to 41
+    where they have a prime factor above 13.
 
     Args:
         out_features: m.
@@ -357,7 +359,7 @@ def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", al
 def toeplitz(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Toeplitz:
     """A Toeplitz matrix, constant along diagonals: m + n parameters, of which r[0] is not read; products by fast Fourier transforms.
 
-    Every output sums all inputs. Small members are dearer than dense: square ones below 34.
+    Every output sums all inputs. Small members are dearer than dense: square ones up to about 40.
 
     Args:
         out_features: m.

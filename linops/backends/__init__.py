@@ -235,7 +235,11 @@ def is_complex(dtype: Any) -> bool:
     Returns:
         True or False.
     """
-    return dtype_name(dtype).startswith("complex")
+    kind = getattr(dtype, "kind", None)  # NumPy's
+    if kind is not None:
+        return kind == "c"
+    found = getattr(dtype, "is_complex", None)  # torch's
+    return dtype_name(dtype).startswith("complex") if found is None else found
 
 
 def is_inexact(dtype: Any) -> bool:
@@ -247,7 +251,8 @@ def is_inexact(dtype: Any) -> bool:
     Returns:
         True or False.
     """
-    return dtype_name(dtype).startswith(("float", "bfloat", "complex"))
+    kind = getattr(dtype, "kind", "V")  # NumPy's; "V" of bfloat16
+    return kind in "fc" if kind != "V" else dtype_name(dtype).startswith(("float", "bfloat", "complex"))
 
 
 def itemsize(dtype: Any) -> int:

@@ -112,7 +112,7 @@ def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
 
 @p.to_integers.dispatch
 def _to_integers(x: Array, dtype: Any):
-    return namespace.round(x).astype(dtype)
+    return namespace.round(x).astype(f"int{8 * x.dtype.itemsize}").astype(dtype)  # XLA clamps floats, and wraps integers
 
 
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:

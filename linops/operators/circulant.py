@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.operators.dense import require_array
-from linops.operators.fourier import Convolution, fast_length, is_fast
+from linops.operators.fourier import Convolution, is_fast, lag_length
 from linops.operators.zero import require_size
 
 
@@ -15,15 +15,16 @@ from linops.operators.zero import require_size
 class Circulant(Convolution):
     """The circulant operator of a first column, or its leading block: A[i, j] = c[(i - j) mod N].
 
-    A x is the circular convolution of c and x, a product of spectra (Golub & Van Loan, Matrix Computations, §4.8):
-    A = F⁻¹ diag(F c) F. Real transforms for real numbers. Where N has a prime factor above 13, the convolution runs without wrapping around
-    in a fast length of at least rows + columns - 1.
+    A x is the circular convolution of c and x, a product of spectra: A = F⁻¹ diag(F c) F with F the discrete Fourier transform (Golub &
+    Van Loan, Matrix Computations, §4.8). Real numbers have real transforms. Where N has a prime factor above 13, the convolution runs in a
+    fast length of at least m + n - 1, without wrapping around.
 
-    Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, 2.5 L log2 L FLOPs each (of complex
-    numbers 1.5 L log2 L); no MACs.
+    Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each
+    (complex: 1.5 L log2 L); no MACs.
 
-    As in every product by transforms, one NaN or infinity in a vector makes its whole product NaN. Products of integers are computed in
-    float64 and rounded: they are exact, and wrap around as NumPy's do, while |c| |x| (Euclidean norms) stays below about 2⁴⁵.
+    A NaN or infinity in a vector leaves no finite number in its product, and mostly NaN. Products of integers are computed in float64 and
+    rounded: they are exact, and wrap around as NumPy's, while |c| |x| (Euclidean norms) stays below about 2⁴⁵; JAX without x64 computes in
+    float32, exact below 2¹⁶.
 
     Attributes:
         c: (N,) array or spec, the first column.
@@ -71,14 +72,15 @@ class Circulant(Convolution):
     @remembered
     def _length(self) -> int:
         length = self.c.shape[0]
-        return length if is_fast(length) else fast_length(sum(self._block) - 1)
+        return length if is_fast(length) else lag_length(*self._block)
 
     def _kernel(self) -> Any:
-        c, length = self.c, self._length
-        (rows, columns), size = self._block, self.c.shape[0]
+        c, length, size = self.c, self._length, self.c.shape[0]
         if length == size:
             return c
-        return backends.concatenate(c[:rows], [backends.zeros(c, (length - rows - columns + 1,), c.dtype), c[size - columns + 1 :]])
+        rows, columns = self._block
+        above = c[size - columns + 1 :]
+        return backends.concatenate(c[:rows], [backends.zeros(c, (length - rows - above.shape[0],), c.dtype), above])
 
     def _transpose(self) -> Circulant:
         return Circulant(self.c, self.rows, self.columns, not self.transposed)

@@ -11,7 +11,6 @@ from linops import backends
 from linops.declare import remembered
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
-from linops.spec import dtype_name
 
 
 class AlongAxis(LinearOperator):
@@ -62,7 +61,7 @@ class Convolution(AlongAxis):
         return backends.fourier(kernel, "ifft" if self.transposed else "fft", length, -1, "forward" if self.transposed else None)
 
     def _along(self, x: Any, axis: int) -> Any:
-        backend, kernel, length, rows = self.backend, self._kernel(), self._length, self.shape[0]
+        kernel, length, rows, backend = self._kernel(), self._length, self.shape[0], backends.backend_of(x)
         result = x.dtype if x.dtype == kernel.dtype else backends.result_type(backend, kernel.dtype, x.dtype)
         dtype = transform_dtype(result, backend)
         kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
@@ -109,16 +108,16 @@ def transform_dtype(dtype: Any, backend: str | None) -> Any:
     Returns:
         A dtype as the backend spells it; of integers on JAX without x64, float32.
     """
-    name = dtype_name(dtype)
-    if not backends.is_inexact(name):
+    if not backends.is_inexact(dtype):
         return backends.result_type("jax", dtype, 1.0) if backend == "jax" else backends.canonical_dtype("float64", backend)
-    if name in ("float16", "bfloat16", "complex32"):
-        return backends.canonical_dtype("complex64" if name == "complex32" else "float32", backend)
+    is_complex = backends.is_complex(dtype)
+    if dtype.itemsize < (8 if is_complex else 4):
+        return backends.canonical_dtype("complex64" if is_complex else "float32", backend)
     return dtype
 
 
 def as_dtype(x: Any, dtype: Any) -> Any:
-    """An array of a dtype: itself if it has it, and integers from floats by rounding.
+    """An array of a dtype: itself if it has it; integers from floats by rounding.
 
     Args:
         x: The array.
@@ -137,8 +136,8 @@ def as_dtype(x: Any, dtype: Any) -> Any:
 def transform_flops(length: int, is_complex: bool) -> int:
     """FLOPs of a fast Fourier transform: operations on real numbers for a real one, on complex numbers for a complex one.
 
-    A complex one is n/2 log2 n butterflies of a multiplication and two additions: 1.5 n log2 n FLOPs, which on real numbers are the well-known
-    5 n log2 n. A real one is half of that: 2.5 n log2 n.
+    A complex one is n/2 log2 n butterflies of a multiplication and two additions: 1.5 n log2 n FLOPs, which on real numbers are the
+    well-known 5 n log2 n. A real one is half of that: 2.5 n log2 n.
 
     Args:
         length: n.
@@ -157,8 +156,8 @@ def transform_flops(length: int, is_complex: bool) -> int:
 def fast_length(least: int) -> int:
     """The least length 2^k · {1, 3, 5, 9, 15} from a size up.
 
-    At most a quarter longer than asked for. Lengths with more threes and fives, as `scipy.fft.next_fast_len` has them, are shorter by up to a
-    fifth, but MKL takes up to twice as long a number for them; and torch.compile cannot trace scipy.
+    At most a quarter longer than asked for. Lengths with more threes and fives, as `scipy.fft.next_fast_len` has them, are shorter by up
+    to a fifth, but MKL takes up to twice as long a number for them; and torch.compile cannot trace scipy.
 
     Args:
         least: The size.
@@ -171,6 +170,23 @@ def fast_length(least: int) -> int:
         (512, 1152, 1)
     """
     return min([odd << max(-(-least // odd) - 1, 0).bit_length() for odd in (1, 3, 5, 9, 15)])
+
+
+def lag_length(rows: int, columns: int) -> int:
+    """A fast length in which the lags i - j of an (m, n) matrix do not wrap around.
+
+    Args:
+        rows: m.
+        columns: n.
+
+    Returns:
+        The length, at least m + n - 1.
+
+    Example:
+        >>> lag_length(256, 257)
+        512
+    """
+    return fast_length(max(rows, 1) + max(columns, 1) - 1)
 
 
 def is_fast(length: int) -> bool:

@@ -67,7 +67,9 @@ class Hadamard(LinearOperator):
 
     def _stacked(self, x: Any) -> Any:
         count, n, batch = x.shape
-        dtype = backends.result_type(backends.backend_of(x), x.dtype, 1)  # of booleans integers
+        dtype = x.dtype
+        if not backends.is_inexact(dtype):
+            dtype = backends.result_type(backends.backend_of(x), dtype, 1)  # of booleans integers
         matrix, x = backends.constant(x, _SYLVESTER, dtype), as_dtype(x, dtype)
         left, right = count, n * batch
         for size in self._blocks:

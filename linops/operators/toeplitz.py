@@ -8,7 +8,7 @@ from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operators.dense import require_array
-from linops.operators.fourier import Convolution, fast_length
+from linops.operators.fourier import Convolution, lag_length
 
 
 @declare
@@ -18,14 +18,13 @@ class Toeplitz(Convolution):
     As in `scipy.linalg.toeplitz`, the corner is c[0], and r[0] is not read: whatever it holds, its gradient is zero. (Comparing the two
     would need their values, which do not exist while a program is traced.)
 
-    A x is the first part of a circular convolution of length L ≥ m + n - 1, a product of spectra (Golub & Van Loan, Matrix Computations,
-    §4.8). Real transforms for real numbers.
+    A x is a part of a circular convolution of length L ≥ m + n - 1, a product of spectra (Golub & Van Loan, Matrix Computations, §4.8).
+    Real numbers have real transforms.
 
-    Cost: a transform of the entries a product, and two transforms of length L a vector, 2.5 L log2 L FLOPs each (of complex numbers
+    Cost: a transform of the entries a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each (complex:
     1.5 L log2 L); no MACs.
 
-    As in every product by transforms, one NaN or infinity in a vector makes its whole product NaN. Products of integers are computed in
-    float64 and rounded, exact under the condition that `Circulant` names.
+    A NaN or infinity in a vector leaves no finite number in its product, and mostly NaN. Integers are multiplied as by `Circulant`.
 
     Attributes:
         c: (m,) array or spec, the first column.
@@ -61,7 +60,7 @@ class Toeplitz(Convolution):
 
     @remembered
     def _length(self) -> int:
-        return fast_length(self.c.shape[0] + self.r.shape[0] - 1)
+        return lag_length(self.c.shape[0], self.r.shape[0])
 
     def _kernel(self) -> Any:
         c, above = self.c, backends.namespace(self.backend).flip(self.r[1:])
