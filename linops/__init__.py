@@ -7,19 +7,24 @@ from linops.declare import declare, index, tree
 from linops.families import (
     block_diag,
     btt,
+    circulant,
     dense,
     kronecker,
     low_rank,
     monarch,
     tensor_train,
+    toeplitz,
 )
 from linops.operator import LinearOperator, assume
 from linops.operators import (
+    DFT,
     Block,
     BlockDiag,
     BlockTensorTrain,
+    Circulant,
     Dense,
     Diagonal,
+    Hadamard,
     Householder,
     Identity,
     Kronecker,
@@ -32,6 +37,7 @@ from linops.operators import (
     Scaled,
     Sum,
     TensorTrain,
+    Toeplitz,
     Triangular,
     Tridiagonal,
     Zero,

@@ -1,7 +1,7 @@
 """Families: functions (out_features, in_features, **options) → symbolic operator.
 
 Each takes any sizes. Where dims do not divide, the operator pads its input with zeros and crops its output, in such a way that every input
-counts and no output is frozen. A member that costs more MACs than dense is refused unless asked for.
+counts and no output is frozen. A member that costs more than dense is refused unless asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from linops.operator import LinearOperator
 from linops.operators import (
     BlockDiag,
     BlockTensorTrain,
+    Circulant,
     Dense,
     Identity,
     Kronecker,
@@ -22,6 +23,7 @@ from linops.operators import (
     Pad,
     Permute,
     TensorTrain,
+    Toeplitz,
 )
 from linops.operators.zero import require_size
 from linops.spec import spec
@@ -35,11 +37,14 @@ def _check_sizes(family: str, m: int, n: int, **options: int) -> None:
 
 
 def _checked(operator: LinearOperator, family: str, m: int, n: int, allow_dearer: bool, advice: str) -> Any:
-    """The operator, unless it costs more MACs than dense."""
-    macs = operator.cost().macs
-    if macs > m * n and not allow_dearer:
+    """The operator, unless one vector more costs more FLOPs than dense's; the error counts in MACs where there is nothing else."""
+    one, two = operator.cost(), operator.cost(2)
+    flops = two.flops - one.flops  # what is done once a product, such as the transform of a parameter, is no vector's
+    if flops > 2 * m * n and not allow_dearer:
+        ours, dense, unit = (one.macs, m * n, "MACs") if flops == 2 * one.macs else (flops, 2 * m * n, "FLOPs")
         raise ValueError(
-            f"{family}({m}, {n}): {macs:,} MACs a vector are more than dense's {m * n:,}; {advice}, use lo.dense, or pass allow_dearer=True"
+            f"{family}({m}, {n}): {ours:,} {unit} a vector are more than dense's {dense:,}; {advice}, use lo.dense, "
+            "or pass allow_dearer=True"
         )
     return operator
 
@@ -322,6 +327,63 @@ def btt(
     return _checked(operator, "btt", m, n, allow_dearer, "lower the rank")
 
 
+def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Circulant:
+    """A circulant matrix, or the leading block of one: max(m, n) parameters, products by fast Fourier transforms.
+
+    Every output sums all inputs. Small members are dearer than dense: square ones up to 10, and up to 41
+    where they have a prime factor above 13.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        dtype: The dtype of the spec.
+        allow_dearer: Whether more FLOPs than dense are fine.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1, or the member costs more than dense.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.circulant(768, 3072).num_params
+        3072
+    """
+    m, n = out_features, in_features
+    _check_sizes("circulant", m, n)
+    operator = Circulant(spec(max(m, n), dtype=dtype), m, n)
+    return _checked(operator, "circulant", m, n, allow_dearer, "use other sizes")
+
+
+def toeplitz(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Toeplitz:
+    """A Toeplitz matrix, constant along diagonals: m + n parameters, of which r[0] is not read; products by fast Fourier transforms.
+
+    Every output sums all inputs. Small members are dearer than dense: square ones up to about 40.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        dtype: The dtype of the specs.
+        allow_dearer: Whether more FLOPs than dense are fine.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1, or the member costs more than dense.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.toeplitz(768, 3072).num_params
+        3840
+    """
+    m, n = out_features, in_features
+    _check_sizes("toeplitz", m, n)
+    operator = Toeplitz(spec(m, dtype=dtype), spec(n, dtype=dtype))
+    return _checked(operator, "toeplitz", m, n, allow_dearer, "use other sizes")
+
+
 #: the families by name, for command lines and tables
 FAMILIES: dict[str, Callable[..., LinearOperator]] = {
     "dense": dense,
@@ -331,4 +393,6 @@ FAMILIES: dict[str, Callable[..., LinearOperator]] = {
     "monarch": monarch,
     "tensor_train": tensor_train,
     "btt": btt,
+    "circulant": circulant,
+    "toeplitz": toeplitz,
 }

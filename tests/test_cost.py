@@ -22,8 +22,8 @@ def test_forward_and_backward_against_torch(case):
     assert forward.get_total_flops() == 2 * cost.macs  # it counts contractions alone
     with FlopCounterMode(display=False) as backward:
         y.real.sum().backward()
-    outer_products = sum(step.gradient_macs for step in operator._lower(BATCH))  # in the gradients of solves, which are no contractions
-    assert cost.backward.macs == 2 * cost.macs + outer_products
+    # each step's operand and parameters have a gradient; constants (Hadamard's) have none, solves end with an outer product
+    assert cost.backward.macs == sum((2 if step.weights else 1) * step.macs + step.gradient_macs for step in operator._lower(BATCH))
     assert backward.get_total_flops() == 2 * cost.backward.macs
 
 
@@ -60,7 +60,7 @@ def test_flops_outside_contractions(case, flops):
     assert operator.flops(batch=BATCH) == BATCH * flops
 
 
-#: cases with work that is done once a product, whatever the batch
+#: cases with work that is done once a product, whatever the batch, beside those with a spectrum
 WITH_WORK_DONE_ONCE = ("householder",)
 
 
@@ -73,7 +73,7 @@ def test_parameters_bytes_and_batch(case):
     assert cost.batch == BATCH
     assert (cost.macs, cost.flops) == (cost.forward.macs, cost.forward.flops)
     once = operator.cost(batch=0)
-    assert once.flops == 0 or case.startswith(WITH_WORK_DONE_ONCE)
+    assert once.flops == 0 or case.startswith(WITH_WORK_DONE_ONCE) or any(step.kind in ("fft", "rfft") for step in operator._lower(0))
     assert cost.macs - once.macs == BATCH * (operator.cost().macs - once.macs)
     assert cost.flops - once.flops == BATCH * (operator.flops() - once.flops)
     assert operator.flops(batch=BATCH) == cost.flops >= 2 * cost.macs
@@ -81,7 +81,7 @@ def test_parameters_bytes_and_batch(case):
         assert cost.bytes_read >= 8 * n * BATCH / 2  # a crop may come first
         assert cost.bytes_written >= 8 * BATCH
         narrow = operator.to(dtype="float32").cost(batch=BATCH)
-        assert 2 * narrow.bytes_read == cost.bytes_read or "complex" in case
+        assert 2 * narrow.bytes_read == cost.bytes_read or "complex" in case or operator.dtype is None
 
 
 def test_bytes_of_a_dense_product():

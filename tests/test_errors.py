@@ -179,6 +179,25 @@ BAD = {
     "Block of unknown size": (lambda: lo.Block([[S, None], [S, None]]), ValueError, ["column 1", "None", "lo.Zero"]),
     "hstack heights": (lambda: lo.hstack(A, B), ValueError, ["row 0", "Dense(3×4", "BlockDiag(6×4", "one height"]),
     "vstack mixed": (lambda: lo.vstack([A, TORCH]), TypeError, ["vstack", "numpy", "torch"]),
+    # transforms
+    "Circulant of a matrix": (lambda: lo.Circulant(ones((2, 2))), ValueError, ["Circulant", "c must have 1 axis", "(2, 2)"]),
+    "Circulant of a list": (lambda: lo.Circulant([1.0]), TypeError, ["Circulant", "c", "list"]),
+    "Circulant rows": (lambda: lo.Circulant(ones(3), rows=4), ValueError, ["Circulant", "rows", "at most 3", "got 4"]),
+    "Circulant columns": (lambda: lo.Circulant(ones(3), columns=2.0), TypeError, ["Circulant", "columns", "2.0"]),
+    "Circulant product": (lambda: lo.Circulant(ones(3), columns=2) @ ones(3), ValueError, ["Circulant(3×2", "(3,)", "expected (2,)"]),
+    "Toeplitz of a matrix": (lambda: lo.Toeplitz(ones(2), ones((1, 2))), ValueError, ["Toeplitz", "r must have 1 axis", "(1, 2)"]),
+    "Toeplitz of a number": (lambda: lo.Toeplitz(1.0, ones(2)), TypeError, ["Toeplitz", "c", "float"]),
+    "Toeplitz mixed": (lambda: lo.Toeplitz(ones(2), torch.ones(3)), TypeError, ["Toeplitz", "numpy array of shape (2,)", "torch"]),
+    "Hadamard size": (lambda: lo.Hadamard(12), ValueError, ["Hadamard", "power of two", "12"]),
+    "Hadamard of nothing": (lambda: lo.Hadamard(0), ValueError, ["Hadamard", "power of two", "0"]),
+    "Hadamard of a float": (lambda: lo.Hadamard(4.0), TypeError, ["Hadamard", "size", "4.0"]),
+    "DFT of a negative": (lambda: lo.DFT(-1), ValueError, ["DFT", "size", "-1"]),
+    "DFT norm": (lambda: lo.DFT(4, norm="forward"), ValueError, ["DFT", "'backward' or 'ortho'", "'forward'"]),
+    "family dearer in FLOPs": (
+        lambda: lo.circulant(8, 8),
+        ValueError,
+        ["circulant(8, 8)", "150 FLOPs", "dense's 128", "allow_dearer=True"],
+    ),
 }
 
 

@@ -180,6 +180,12 @@ COMPILED = (
     "kronecker_sum_of_operators",
     "block_with_zeros",
     "low_rank_plus_diagonal",
+    "circulant_block_prime",
+    "circulant_in_a_product",
+    "toeplitz_tall",
+    "toeplitz_wide_transposed",
+    "hadamard_of_two_blocks",
+    "dft_diagonalizes",
 )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from cases import block_matrix
 from helpers import as_numpy, assert_close, on
 from hypothesis import HealthCheck, given, settings
@@ -35,10 +36,11 @@ class Trees:
         return self.draw(st.sampled_from(kinds))(m, n, depth - 1)
 
     def leaf(self, m, n, _depth):
-        kinds = [self.dense, self.low_rank, self.zero, self.pad]
+        kinds = [self.dense, self.low_rank, self.zero, self.pad, self.circulant, self.toeplitz]
         if m == n:
             kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary]
             kinds += [self.masked, self.tridiagonal, self.reflections]
+            kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary, self.dft]
         return self.draw(st.sampled_from(kinds))(m, n)
 
     def dense(self, m, n):
@@ -70,6 +72,19 @@ class Trees:
         first = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
         dims = (first, n // first)
         return lo.Permute.axes(dims, (1, 0)), np.eye(n)[np.arange(n).reshape(dims).T.ravel()]
+
+    def circulant(self, m, n):
+        c = self.array(max(m, n))
+        return lo.Circulant(c, m, n), scipy.linalg.circulant(c)[:m, :n]
+
+    def toeplitz(self, m, n):
+        c, r = self.array(m), self.array(n)
+        return lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)
+
+    def dft(self, m, n):
+        if n in (1, 2, 4):
+            return lo.Hadamard(n), scipy.linalg.hadamard(n)
+        return lo.DFT(n, norm="ortho"), scipy.linalg.dft(n, scale="sqrtn")
 
     def definite(self, m, n):
         root = self.array(n, n)

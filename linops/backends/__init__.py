@@ -19,10 +19,12 @@ from linops.backends.primitives import (
     check_permutation,
     concatenate,
     conj,
+    constant,
     copy,
     device_of,
     dispatch,
     eye,
+    fourier,
     gather,
     inverse_permutation,
     pad_rows,
@@ -30,6 +32,7 @@ from linops.backends.primitives import (
     same_array,
     shared_matmul,
     solve_triangular,
+    to_integers,
     to_numpy,
     zeros,
 )
@@ -43,10 +46,12 @@ __all__ = [
     "check_permutation",
     "concatenate",
     "conj",
+    "constant",
     "copy",
     "device_of",
     "dispatch",
     "eye",
+    "fourier",
     "gather",
     "inverse_permutation",
     "is_array",
@@ -64,6 +69,7 @@ __all__ = [
     "same_array",
     "shared_matmul",
     "solve_triangular",
+    "to_integers",
     "to_numpy",
     "zeros",
 ]
@@ -231,7 +237,11 @@ def is_complex(dtype: Any) -> bool:
     Returns:
         True or False.
     """
-    return dtype_name(dtype).startswith("complex")
+    kind = getattr(dtype, "kind", None)  # NumPy's
+    if kind is not None:
+        return kind == "c"
+    found = getattr(dtype, "is_complex", None)  # torch's
+    return dtype_name(dtype).startswith("complex") if found is None else found
 
 
 def is_inexact(dtype: Any) -> bool:
@@ -243,7 +253,8 @@ def is_inexact(dtype: Any) -> bool:
     Returns:
         True or False.
     """
-    return dtype_name(dtype).startswith(("float", "bfloat", "complex"))
+    kind = getattr(dtype, "kind", "V")  # NumPy's; "V" of bfloat16
+    return kind in "fc" if kind != "V" else dtype_name(dtype).startswith(("float", "bfloat", "complex"))
 
 
 def itemsize(dtype: Any) -> int:

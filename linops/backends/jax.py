@@ -73,6 +73,11 @@ def _zeros(like: Array, shape: tuple, dtype: Any):
     return namespace.zeros(shape, dtype)
 
 
+@p.constant.dispatch
+def _constant(like: Array, array: np.ndarray, dtype: Any):
+    return namespace.asarray(array, dtype)
+
+
 @p.same_array.dispatch
 def _same_array(a: Array, b: Array):
     if a is b:
@@ -103,6 +108,16 @@ def _device_of_2(x: Tracer):
 @p.to_numpy.dispatch
 def _to_numpy(x: Array):
     return np.asarray(x)
+
+
+@p.fourier.dispatch
+def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
+    return getattr(namespace.fft, transform)(x, length, axis, norm)
+
+
+@p.to_integers.dispatch
+def _to_integers(x: Array, dtype: Any):
+    return namespace.round(x).astype(f"int{8 * x.dtype.itemsize}").astype(dtype)  # XLA clamps floats, and wraps integers
 
 
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:

@@ -69,6 +69,11 @@ def _zeros(like: np.ndarray, shape: tuple, dtype: Any):
     return np.zeros(shape, dtype)
 
 
+@p.constant.dispatch
+def _constant(like: np.ndarray, array: np.ndarray, dtype: Any):
+    return array.astype(dtype)
+
+
 @p.same_array.dispatch
 def _same_array(a: np.ndarray, b: np.ndarray):
     one, other = a.__array_interface__, b.__array_interface__
@@ -94,6 +99,18 @@ def _device_of(x: np.ndarray):
 @p.to_numpy.dispatch
 def _to_numpy(x: np.ndarray):
     return x
+
+
+@p.fourier.dispatch
+def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
+    import scipy.fft  # slow to import; several times faster than numpy.fft on many vectors
+
+    return getattr(scipy.fft, transform)(x, length, axis, norm)
+
+
+@p.to_integers.dispatch
+def _to_integers(x: np.ndarray, dtype: Any):
+    return np.rint(x).astype(np.int64).astype(dtype)
 
 
 @p.check_permutation.dispatch

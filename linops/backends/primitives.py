@@ -134,6 +134,11 @@ def zeros(like, shape: tuple, dtype):
 
 
 @generic
+def constant(like, array, dtype):
+    """A NumPy array of constants, of a dtype, on the backend and device of `like`."""
+
+
+@generic
 def same_array(a, b):
     """Whether two arrays certainly are the same numbers: the same memory seen the same way, or (where that is cheap) equal."""
 
@@ -161,3 +166,13 @@ def check_permutation(indices):
 @generic
 def inverse_permutation(indices):
     """The indices of the inverse permutation."""
+
+
+@generic
+def fourier(x, transform: str, length: int, axis: int, norm):
+    """The transform of that name in `numpy.fft` along an axis padded or cropped to `length`; float32 stays float32."""
+
+
+@generic
+def to_integers(x, dtype):
+    """Floats rounded to the nearest integers of a dtype, too large ones wrapped around as products of integers are."""

@@ -117,6 +117,11 @@ def _solve_triangular(a: torch.Tensor, b: torch.Tensor, lower: bool, unit: bool)
     return torch.linalg.solve_triangular(a, b, upper=not lower, unitriangular=unit)
 
 
+@p.constant.dispatch
+def _constant(like: torch.Tensor, array: np.ndarray, dtype: Any):
+    return torch.from_numpy(array).to(like.device, dtype)
+
+
 def _plain(x: torch.Tensor) -> bool:
     """Whether the tensor holds values: not a meta, fake or functional tensor."""
     return type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
@@ -148,6 +153,19 @@ def _device_of(x: torch.Tensor):
 @p.to_numpy.dispatch
 def _to_numpy(x: torch.Tensor):
     return x.detach().cpu().resolve_conj().numpy()
+
+
+@p.fourier.dispatch
+def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any):
+    if 0 in x.shape:  # MKL refuses to transform no vectors: transform one of zeros, which is still a function of x
+        y = getattr(torch.fft, transform)(x.sum().expand(x.shape[axis]), length, -1, norm)
+        return y.expand(*x.shape[:-1], -1) if axis == -1 else y[:, None].expand(*x.shape[:-2], -1, x.shape[-1])
+    return getattr(torch.fft, transform)(x, length, axis, norm)
+
+
+@p.to_integers.dispatch
+def _to_integers(x: torch.Tensor, dtype: Any):
+    return x.round().to(torch.int64).to(dtype)
 
 
 @p.check_permutation.dispatch

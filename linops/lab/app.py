@@ -128,7 +128,7 @@ def _comparison_table(found, threads, cpus):
     title = f"{found.out_features}×{found.in_features}, {vectors}, {found.backend}, {found.dtype}, {cpus} CPUs, threads: {threads}"
     roof = f"{t.rate(found.roofline.flops_per_second, 'FLOP')}, {t.rate(found.roofline.bytes_per_second, 'B')}"
     caption = (
-        "MACs and FLOPs of one vector, share of dense; median times of the batch, ratio to dense.\n"
+        "MACs and FLOPs of one vector, share of dense's FLOPs; median times of the batch, ratio to dense.\n"
         f"Roofline: share of what this machine allows, measured at {roof}."
     )
     return t.table(title, columns, rows, caption)

@@ -24,7 +24,7 @@ class Row:
         num_params: Parameters.
         macs: Multiply-accumulates a vector.
         flops: FLOPs a vector.
-        share: MACs as a share of dense.
+        share: FLOPs as a share of dense.
         forward: Median time of A @ X.
         forward_ratio: That over dense's, in the same rounds.
         forward_backward: Median time of A @ X and the gradients of X and of all parameters; None where the backend has no gradients.
@@ -125,7 +125,7 @@ def compare(
     for size in sorted({_rounded(moved) for moved in moves.values()}):
         limits[size] = Roofline(best, bandwidth(backend, dtype, size, seconds / 40))
     rows = []
-    dense_macs = operators["dense"].cost().macs
+    dense_flops = operators["dense"].flops()
     for name, operator in operators.items():
         limit = limits[_rounded(moves[name])]
         cost = operator.cost()
@@ -136,7 +136,7 @@ def compare(
                 num_params=operator.num_params,
                 macs=cost.macs,
                 flops=cost.flops,
-                share=cost.macs / dense_macs,
+                share=cost.flops / dense_flops,
                 forward=timing.median,
                 forward_ratio=timing.ratio(forward["dense"]),
                 forward_backward=both.median if both else None,

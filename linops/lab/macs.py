@@ -16,7 +16,8 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
     """Multiply-accumulates of one forward pass of one example.
 
     Counted are linear layers, dense or structured, and what modules count themselves by a method ``own_macs(*inputs)``, as attention does.
-    Sums, norms, activations and embeddings by look-up have no MACs.
+    Sums, norms, activations and embeddings by look-up have no MACs. Structures whose products are no contractions (fast Fourier transforms)
+    count by their FLOPs, half a MAC each.
 
     Args:
         model: The model.
@@ -36,7 +37,7 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
         nonlocal total
         vectors = prod(inputs[0].shape[:-1])
         if isinstance(module, Linear):
-            total += vectors * module.structure.cost().macs
+            total += module.structure.flops(vectors) // 2
         elif isinstance(module, nn.Linear):
             total += vectors * module.weight.numel()
         else:

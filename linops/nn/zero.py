@@ -17,6 +17,7 @@ from linops.operators import (
     Scaled,
     Sum,
     TensorTrain,
+    Toeplitz,
     Tridiagonal,
     Zero,
 )
@@ -134,3 +135,8 @@ def _tridiagonal(a: Tridiagonal):
 @output_leaves.dispatch
 def _householder(a: Householder):
     return ()  # it is never zero
+
+
+@output_leaves.dispatch
+def _toeplitz(a: Toeplitz):
+    return "c", "r"

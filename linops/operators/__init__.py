@@ -3,9 +3,12 @@
 from linops.operators.block import Block, hstack, vstack
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense, aslinearoperator
+from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
 from linops.operators.householder import Householder
+from linops.operators.hadamard import Hadamard
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker, kron
 from linops.operators.kronecker_sum import KroneckerSum
@@ -23,11 +26,18 @@ from linops.operators.zero import Zero
 
 __all__ = [
     "Block",
+from linops.operators.toeplitz import Toeplitz
+from linops.operators.zero import Zero
+
+__all__ = [
+    "DFT",
     "BlockDiag",
     "BlockTensorTrain",
+    "Circulant",
     "Dense",
     "Diagonal",
     "Householder",
+    "Hadamard",
     "Identity",
     "Kronecker",
     "KroneckerSum",
@@ -41,6 +51,7 @@ __all__ = [
     "TensorTrain",
     "Triangular",
     "Tridiagonal",
+    "Toeplitz",
     "Zero",
     "aslinearoperator",
     "hstack",

@@ -3,12 +3,13 @@
 The matrix is built from the definition, by other means than the operator's own: loops, np.kron, einsum over the formula.
 """
 
-from cases import blocks, composites, constants, trains, tri
+from cases import blocks, composites, constants, trains, transforms, tri
 from cases.matrices import axes_matrix, block_matrix, index_matrix, kron_matrix, pad_matrix
 
 __all__ = ["CASES", "axes_matrix", "block_matrix", "index_matrix", "kron_matrix", "pad_matrix"]
 
 MODULES = (constants, blocks, trains, composites, tri)
+MODULES = (constants, blocks, trains, composites, transforms)
 CASES = {
     name.removeprefix("case_"): case
     for module in MODULES

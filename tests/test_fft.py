@@ -1,0 +1,187 @@
+"""Circulant, Toeplitz, Hadamard and DFT beyond the table of cases: lengths, dtypes, integers, what is not finite, sizes zero, tags."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.linalg
+import torch
+from helpers import as_numpy, assert_close, every_backend, on, randoms
+
+import linops as lo
+from linops.operators.fourier import fast_length, is_fast
+
+array = randoms("fft", "float64")
+
+
+class TestLengths:
+    def test_fast_lengths_are_near_and_fast(self):
+        for least in range(1, 5000):
+            length = fast_length(least)
+            assert least <= length <= 1.25 * least
+            assert scipy.fft.next_fast_len(length, real=True) == length
+
+    def test_fast(self):
+        assert [n for n in range(1, 40) if not is_fast(n)] == [17, 19, 23, 29, 31, 34, 37, 38]
+
+    @pytest.mark.parametrize("n", [1, 2, 16, 17, 30, 31, 97, 128])
+    def test_circulants_of_every_length(self, n):
+        c, x = array(n), array(n, 3)
+        for rows, columns in ((n, n), (n, 1), (1, n), (n - n // 3, n // 2 + 1)):
+            A, matrix = lo.Circulant(c, rows, columns), scipy.linalg.circulant(c)[:rows, :columns]
+            np.testing.assert_array_equal(A.to_dense(), matrix)  # exactly: the entries are read, not computed
+            assert_close(A @ x[:columns], matrix @ x[:columns], np.abs(c).sum() * 4)
+            assert_close(A.T @ x[:rows], matrix.T @ x[:rows], np.abs(c).sum() * 4)
+
+    def test_large(self):
+        c, r = np.random.default_rng(0).standard_normal((2, 20_011)).astype(np.float32)
+        x = np.random.default_rng(1).standard_normal(20_011).astype(np.float32)
+        expected = scipy.linalg.matmul_toeplitz((c.astype(float), r.astype(float)), x.astype(float))
+        y = lo.Toeplitz(c, r) @ x
+        assert y.dtype == np.float32
+        assert np.linalg.norm(y - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+class TestDtypes:
+    @every_backend
+    @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "bool"])
+    def test_integers_are_exact_and_wrap_as_in_numpy(self, backend, dtype):
+        random = np.random.default_rng(0)
+        c, r, x = ((random.integers(0, 100, size) - (dtype[0] == "i") * 50).astype(dtype) for size in (9, 4, (9, 2)))
+        for operator, matrix, operand in (
+            (lo.Circulant(on(backend, c)), scipy.linalg.circulant(c), x),
+            (lo.Toeplitz(on(backend, c), on(backend, r)), scipy.linalg.toeplitz(c, r), x[:4]),
+        ):
+            y = operator @ on(backend, operand)
+            assert as_numpy(y).dtype == np.dtype(dtype)
+            np.testing.assert_array_equal(as_numpy(y), matrix @ operand)
+
+    def test_integer_by_float_promotes_as_numpy(self):
+        for c, x in (
+            (np.int8, np.float32),
+            (np.int64, np.float32),
+            (np.float32, np.int16),
+            (np.float16, np.float16),
+            (np.float32, np.complex64),
+        ):
+            y = lo.Circulant(np.arange(1, 5).astype(c)) @ np.arange(4).astype(x)
+            assert y.dtype == np.result_type(c, x)
+            np.testing.assert_allclose(y, scipy.linalg.circulant(np.arange(1, 5)) @ np.arange(4))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_transformed_in_single(self, dtype):
+        c, x = torch.arange(1, 9).to(dtype), torch.ones(8, 2).to(dtype)
+        y = lo.Circulant(c) @ x
+        assert y.dtype == dtype
+        assert y.tolist() == [[36.0, 36.0]] * 8
+
+    @every_backend
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int8", "int64", "bool"])
+    def test_hadamard_of_every_dtype(self, backend, dtype):
+        x = (np.arange(12).reshape(4, 3) % 3).astype(dtype)
+        y = as_numpy(lo.Hadamard(4) @ on(backend, x))
+        assert y.dtype == (np.dtype(dtype) if dtype != "bool" else np.int64)
+        np.testing.assert_array_equal(y, scipy.linalg.hadamard(4) @ x)
+
+    @every_backend
+    @pytest.mark.parametrize(("dtype", "expected"), [("float32", "complex64"), ("float64", "complex128"), ("complex64", "complex64")])
+    def test_transforms_are_complex(self, backend, dtype, expected):
+        x = array(6).astype(dtype)
+        y = lo.DFT(6) @ on(backend, x)
+        assert as_numpy(y).dtype == expected
+        np.testing.assert_allclose(as_numpy(y), np.fft.fft(x), rtol=1e-5)
+
+    def test_complex_circulants_of_real_vectors_and_back(self):
+        c, x = array(5) + 1j * array(5), array(5)
+        matrix = scipy.linalg.circulant(c)
+        assert_close(lo.Circulant(c).H @ x, matrix.conj().T @ x)
+        assert_close(lo.Circulant(x) @ c, scipy.linalg.circulant(x) @ c)
+
+    def test_jax_without_x64(self):
+        import jax
+
+        with jax.enable_x64(False):
+            y = lo.Circulant(jnp.arange(1, 6)) @ jnp.arange(5)
+            assert y.dtype == jnp.int32
+            assert y.tolist() == (scipy.linalg.circulant(np.arange(1, 6)) @ np.arange(5)).tolist()
+
+
+def test_the_corner_is_that_of_the_column_as_in_scipy():
+    c, r = torch.tensor([1.0, 2.0]), torch.tensor([7.0, 3.0, 4.0], requires_grad=True)
+    A = lo.Toeplitz(c, r)
+    assert A.to_dense().tolist() == [[1, 3, 4], [2, 1, 3]]
+    (A @ torch.ones(3)).sum().backward()
+    torch.testing.assert_close(r.grad, torch.tensor([0.0, 2.0, 1.0]))
+
+
+def test_what_is_not_finite_spreads_over_its_vector_alone():
+    x = np.ones((4, 3))
+    x[1, 0], x[2, 2] = np.nan, np.inf
+    for A in (lo.Circulant(np.ones(4)), lo.Toeplitz(np.ones(5), np.ones(4)), lo.DFT(4)):
+        with np.errstate(invalid="ignore"):
+            y = A @ x
+        assert not np.isfinite(y[:, [0, 2]]).any()
+        assert np.isfinite(y[:, 1]).all()
+
+
+@every_backend
+def test_empty(backend):
+    none, two = on(backend, np.ones(0)), on(backend, np.ones(2))
+    for A, m, n in ((lo.Circulant(none), 0, 0), (lo.Toeplitz(none, two), 0, 2), (lo.Toeplitz(two, none), 2, 0), (lo.DFT(0), 0, 0)):
+        assert A.shape == (m, n)
+        assert A.cost(batch=3).macs == 0
+        for operator in (A, A.T, A.H):
+            m, n = operator.shape
+            y = as_numpy(operator @ on(backend, np.ones((n, 3))))
+            assert y.shape == (m, 3)
+            assert not y.any()
+
+
+def test_empty_batches_have_gradients():
+    layer = lo.circulant(32, 32).to_layer()
+    x = torch.zeros(0, 32, requires_grad=True)
+    layer(x).sum().backward()
+    assert layer.c.grad.tolist() == [0.0] * 32
+    assert x.grad.shape == (0, 32)
+
+
+def test_transposes_share_the_leaves():
+    c, r = array(4), array(3)
+    A = lo.Toeplitz(c, r)
+    assert A.T.c is c
+    assert A.T.r is r
+    assert A.T.T.shape == (4, 3)
+    assert (A @ A.H).is_positive_semidefinite
+    assert (A.H @ A).is_hermitian
+    assert lo.Circulant(c).is_symmetric is None
+    assert lo.assume(lo.Circulant(c), lo.Tag.LOWER_TRIANGULAR).T.is_lower_triangular is None
+
+
+def test_tags():
+    assert lo.DFT(5).is_symmetric
+    assert lo.DFT(5).is_hermitian is False
+    assert lo.DFT(5).is_orthogonal is False
+    assert lo.DFT(5, norm="ortho").is_orthogonal
+    assert lo.Hadamard(4).is_hermitian
+    assert lo.Hadamard(4).is_orthogonal is False  # H / √n is
+    assert lo.Hadamard(1).is_positive_definite
+
+
+def test_costs():
+    n, batch = 1024, 8
+    real = 25_600  # 2.5 n log2 n
+    assert lo.Circulant(lo.spec(n)).cost(batch).macs == 0
+    assert lo.Circulant(lo.spec(n)).flops(batch) == real * (1 + 2 * batch) + 6 * (n // 2 + 1) * batch
+    assert lo.Circulant(lo.spec(n, dtype="complex64")).flops(batch) == 15_360 * (1 + 2 * batch) + n * batch
+    assert lo.DFT(n).flops(batch) == 15_360 * batch
+    assert lo.Hadamard(n).cost(batch).macs == 2 * 32 * n * batch
+    assert lo.fans(lo.circulant(64, 256)) == {"c": (256, 64)}
+    assert lo.fans(lo.toeplitz(64, 256)) == {"c": (256, 64), "r": (256, 64)}
+    assert lo.lr_multipliers(lo.circulant(64, 256)) == {"c": 1.0}
+
+
+def test_initial_scale():
+    for family in (lo.circulant, lo.toeplitz):
+        for m, n in ((300, 300), (400, 100), (100, 400)):
+            norm = np.linalg.norm(family(m, n, dtype="float64").init(seed=0).to_dense(), 2)
+            assert 0.5 <= norm / np.sqrt(m / n) <= 6, (family, m, n, norm)
