@@ -17,6 +17,7 @@ from linops.operator import LinearOperator, assume
 from linops.operators import (
     BlockDiag,
     BlockTensorTrain,
+    Butterfly,
     Dense,
     Diagonal,
     Identity,

@@ -2,6 +2,7 @@
 
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.butterfly import Butterfly
 from linops.operators.dense import Dense, aslinearoperator
 from linops.operators.diagonal import Diagonal
 from linops.operators.identity import Identity
@@ -19,6 +20,7 @@ from linops.operators.zero import Zero
 __all__ = [
     "BlockDiag",
     "BlockTensorTrain",
+    "Butterfly",
     "Dense",
     "Diagonal",
     "Identity",
