@@ -20,6 +20,7 @@ from linops.operators import (
     Butterfly,
     Dense,
     Diagonal,
+    Einsum,
     Identity,
     Kronecker,
     LowRank,

@@ -27,6 +27,8 @@ OPERATORS = {
     "btt_rank": lambda: lo.btt(16, 16, rank=2),
     "btt_three": lambda: lo.btt(27, 27, rank=2, cores=3),
     "btt_padded": lambda: lo.btt(13, 11),
+    "butterfly_expression": lambda: lo.Butterfly([lo.spec(1, 4, 2, 2), lo.spec(2, 2, 2, 3)]),
+    "einsum_expression": lambda: lo.Einsum("ir, jr, kr, kp -> ipj", *(lo.spec(size, 2) for size in (3, 2, 2)), in_dims=(2, 3)),
     "permuted": _permuted,
     "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
     "scaled": lambda: 2 * lo.btt(12, 8),

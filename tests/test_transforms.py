@@ -174,6 +174,9 @@ COMPILED = (
     "scaled_tall",
     "power_of_product",
     "nested_kronecker_of_sums",
+    "butterfly_tall",
+    "einsum_two_factors",
+    "einsum_scales_and_passes",
 )
 
 

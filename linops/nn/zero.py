@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from linops.backends.primitives import generic
 from linops.operator import LinearOperator
-from linops.operators import BlockDiag, BlockTensorTrain, Kronecker, LowRank, Power, Product, Scaled, Sum, TensorTrain
+from linops.operators import (
+    BlockDiag,
+    BlockTensorTrain,
+    Butterfly,
+    Einsum,
+    Kronecker,
+    LowRank,
+    Power,
+    Product,
+    Scaled,
+    Sum,
+    TensorTrain,
+)
 
 
 @generic
@@ -98,3 +110,13 @@ def _tensor_train(a: TensorTrain):
 @output_leaves.dispatch
 def _block_tensor_train(a: BlockTensorTrain):
     return (f"cores_{len(a.cores) - 1}",)
+
+
+@output_leaves.dispatch
+def _butterfly(a: Butterfly):
+    return ("factors_0",)
+
+
+@output_leaves.dispatch
+def _einsum(a: Einsum):
+    return (f"tensors_{a.order[-1]}",)

@@ -5,6 +5,7 @@ from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.butterfly import Butterfly
 from linops.operators.dense import Dense, aslinearoperator
 from linops.operators.diagonal import Diagonal
+from linops.operators.einsum import Einsum
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker, kron
 from linops.operators.low_rank import LowRank
@@ -23,6 +24,7 @@ __all__ = [
     "Butterfly",
     "Dense",
     "Diagonal",
+    "Einsum",
     "Identity",
     "Kronecker",
     "LowRank",
