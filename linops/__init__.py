@@ -5,9 +5,12 @@ import linops.rules as _rules
 from linops import nn
 from linops.declare import declare, index, tree
 from linops.families import (
+    blast,
     block_diag,
     btt,
+    butterfly,
     dense,
+    einsum,
     kronecker,
     low_rank,
     monarch,

@@ -22,9 +22,9 @@ class Butterfly(LinearOperator):
 
         (F x)[i, β, j] = Σ_γ factor[j, i, β, γ] x[i, γ, j]        i < a, β < b, γ < c, j < d,
 
-    so a·b·d rows and a·c·d columns. The butterfly of the fast Fourier and Hadamard transforms of size n = 2^L (Dao et al., "Learning Fast
-    Algorithms for Linear Transforms Using Butterfly Factorizations", ICML 2019) has factors (n/2, 2, 2, 1) … (2, 2, 2, n/4), (1, 2, 2, n/2);
-    general patterns are those of Lin, Gribonval et al. ("Kronecker-sparse matrices", 2024).
+    so it has a·b·d rows and a·c·d columns. The butterfly of the fast Fourier and Hadamard transforms of size n = 2^L (Dao et al., "Learning
+    Fast Algorithms for Linear Transforms Using Butterfly Factorizations", ICML 2019) has factors (n/2, 2, 2, 1) … (2, 2, 2, n/4),
+    (1, 2, 2, n/2); general patterns are those of Gonon et al. ("Fast Inference with Kronecker-Sparse Matrices", 2024).
 
     Factors in which d falls as they act, as in this chain, run without a copy: each contracts the axis that lies outermost in memory and
     leaves the new one innermost, next to the vectors. So every factor is one batched product of a view, stored in the order in which that

@@ -13,7 +13,7 @@ from linops.expression import require_leaves
 from linops.operator import LinearOperator
 from linops.operators.dense import require_array
 from linops.plan.contraction import Action, actions, cheapest_order, terms
-from linops.plan.step import Step, matmul_step
+from linops.plan.step import Step
 from linops.tags import Tag
 
 
@@ -117,10 +117,6 @@ class Einsum(LinearOperator):
         sizes = self._sizes
         return prod([sizes[axis] for axis in axes])
 
-    def _dims(self, axes: str) -> tuple[int, ...]:
-        sizes = self._sizes
-        return tuple([sizes[axis] for axis in axes])
-
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
@@ -132,28 +128,17 @@ class Einsum(LinearOperator):
         return actions(self.expression, tuple([operator.index(position) for position in self.order]))  # no symbols of torch.compile
 
     @remembered
-    def _program(self) -> list[tuple[Any, ...]]:
-        """The actions with sizes: tensor, kind, its turn and shape, and of the operand split, order and merged, without vectors."""
-        sizes, size, dims = self._sizes, self._size, self._dims
-        program = []
-        for action in self._actions:
-            rows, columns = size(action.rows), size(action.columns)
-            if action.kind == "scale":
-                shape = (*dims(action.rows), *[sizes[axis] if axis in action.blocks else 1 for axis in action.split[:-1]], 1)
-            elif action.kind == "bmm":
-                shape = size(action.blocks), rows, columns
-            else:
-                shape = rows, columns
-            split = tuple([size(group) for group in action.split])
-            merged = None
-            if action.merged:
-                merged = (*([size(action.blocks)] if action.kind == "bmm" else []), columns, size(action.rest))
-            program.append((action.tensor, action.kind, action.turn, shape, split, action.order, merged))
-        return program
+    def _program(self) -> tuple[list[tuple[Any, ...]], tuple[int, ...], tuple[int, ...] | None]:
+        """The kernels of the actions; then the axes of the result as the last leaves them, and their order, or None where it stays."""
+        held, out = self._actions[-1].after, terms(self.expression)[2]
+        turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
+        dims = tuple([self._size(axis) for axis in held]) if turn else self.shape[:1]
+        return [action.kernel(self._size) for action in self._actions], dims, turn
 
     def _columns(self, x: Any) -> Any:
         batch = x.shape[-1]
-        for tensor, kind, turn, shape, split, order, merged in self._program:
+        kernels, dims, last = self._program
+        for tensor, kind, turn, shape, split, order, merged in kernels:
             a = self.tensors[tensor]
             if turn:
                 a = backends.permute(a, turn)
@@ -164,51 +149,26 @@ class Einsum(LinearOperator):
                 x = backends.permute(x, order)
             if merged:
                 x = x.reshape(*merged[:-1], merged[-1] * batch)
-            if kind == "scale":
-                x = a * x
-            elif kind == "matmul":
-                x = a @ x
+            if kind == "bmm":
+                x = backends.block_matmul(a, x)
+            elif kind == "shared":
+                x = backends.shared_matmul(a, x)
             else:
-                x = backends.shared_matmul(a, x) if kind == "shared" else backends.block_matmul(a, x)
-        held, out = self._actions[-1].after, terms(self.expression)[2]
-        if held == out:
-            return x.reshape(self.shape[0], batch)
-        return backends.permute(x.reshape(*self._dims(held), batch), (*[held.index(axis) for axis in out], len(out)))
+                x = a @ x if kind == "matmul" else a * x
+        x = x.reshape(*dims, batch)
+        return backends.permute(x, last) if last else x
 
     def _transpose(self) -> Einsum:
         names, into, out = terms(self.expression)
-        swapped = f"{','.join([*names, out])}->{into}"
-        return Einsum(swapped, self.tensors, in_dims=self._dims(out) if self.in_dims else (), order=self.order[::-1])
+        out_dims = tuple([self._size(axis) for axis in out]) if self.in_dims else ()
+        return Einsum(f"{','.join([*names, out])}->{into}", self.tensors, in_dims=out_dims, order=self.order[::-1])
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
-        steps = []
-        for action in self._actions:
-            size, name = self._size, f"tensors[{action.tensor}]"
-            if not action.lies:
-                own = size(action.blocks + action.rows + action.columns)
-                steps.append(Step("copy", f"axes of {name}", weights=own, outputs=own))
-            held = size("".join(action.split)) * batch
-            if action.merged:
-                steps.append(Step("copy", f"axes for {name}", inputs=held, outputs=held))
-            elif action.order:
-                steps.append(Step("view", f"axes for {name}"))
-            blocks, rows, columns, rest = (size(axes) for axes in (action.blocks, action.rows, action.columns, action.rest))
-            if action.kind == "scale":
-                whole = rows * held
-                detail = f"{name} · operand, ({blocks * rows}) · ({held // batch if batch else 0}, {batch})"
-                steps.append(Step("scale", detail, other_flops=whole, inputs=held, weights=blocks * rows, outputs=whole))
-            else:
-                stack = size(action.left) if action.kind == "shared" else blocks
-                shared = rows * columns if action.kind == "shared" else None
-                steps.append(matmul_step(stack, rows, columns, rest * batch, weights=shared))
-        return tuple(steps)
+        return tuple(step for action in self._actions for step in action.steps(self._size, batch))
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
-        return {
-            f"tensors_{action.tensor}": (self._size(action.columns), self._size(action.rows))
-            for action in self._actions
-            if self.tensors[action.tensor].shape
-        }
+        matrices = [action for action in self._actions if self.tensors[action.tensor].shape]  # the others are scalars
+        return {f"tensors_{action.tensor}": (self._size(action.columns), self._size(action.rows)) for action in matrices}
 
     def _detail(self) -> str:
         return self.expression
