@@ -5,10 +5,13 @@ import linops.rules as _rules
 from linops import nn
 from linops.declare import declare, index, tree
 from linops.families import (
+    blast,
     block_diag,
     btt,
+    butterfly,
     circulant,
     dense,
+    einsum,
     kronecker,
     low_rank,
     monarch,
@@ -21,9 +24,11 @@ from linops.operators import (
     Block,
     BlockDiag,
     BlockTensorTrain,
+    Butterfly,
     Circulant,
     Dense,
     Diagonal,
+    Einsum,
     Hadamard,
     Householder,
     Identity,

@@ -40,6 +40,9 @@ CONTRACTIONS = (
     "product_of_two",
     "product_monarch",
     "power_dense",
+    "butterfly_tall",
+    "einsum_two_factors",
+    "einsum_blast",
 )
 
 

@@ -198,6 +198,39 @@ BAD = {
         ValueError,
         ["circulant(8, 8)", "150 FLOPs", "dense's 128", "allow_dearer=True"],
     ),
+    # butterfly, einsum, BLAST
+    "Butterfly of nothing": (lambda: lo.Butterfly([]), ValueError, ["Butterfly", "at least one array (d, a, b, c)"]),
+    "Butterfly of a matrix": (lambda: lo.Butterfly([ones((2, 2))]), ValueError, ["Butterfly", "factors[0]", "4 axes", "(2, 2)"]),
+    "Butterfly of a list": (lambda: lo.Butterfly([[1.0]]), TypeError, ["Butterfly", "factors[0]", "list"]),
+    "Butterfly that does not chain": (
+        lambda: lo.Butterfly([ones((1, 4, 2, 2)), ones((2, 3, 2, 2))]),
+        ValueError,
+        ["factors[0] of shape (1, 4, 2, 2) has 8 columns", "factors[1] of shape (2, 3, 2, 2) has 12 rows"],
+    ),
+    "Butterfly of two backends": (
+        lambda: lo.Butterfly([ones((1, 2, 2, 2)), torch.ones(2, 1, 2, 2)]),
+        TypeError,
+        ["Butterfly", "numpy array of shape (1, 2, 2, 2)", "torch"],
+    ),
+    "Einsum of an array": (lambda: lo.Einsum(ones((2, 2))), TypeError, ["Einsum", "'ab,b->a'", "ndarray"]),
+    "Einsum without result": (lambda: lo.Einsum("ab,b", ones((2, 2))), ValueError, ["Einsum('ab,b')", "'ab,b->a'"]),
+    "Einsum without operand": (lambda: lo.Einsum("ab->ab", ones((2, 2))), ValueError, ["Einsum('ab->ab')", "the operand"]),
+    "Einsum of a trace": (lambda: lo.Einsum("aa,b->b", ones((2, 2))), ValueError, ["different letters", "'aa'"]),
+    "Einsum of an ellipsis": (lambda: lo.Einsum("...a,a->...", ones((2, 2))), ValueError, ["letters", "'...a'"]),
+    "Einsum of a lone axis": (lambda: lo.Einsum("abc,b->a", ones((2, 2, 2))), ValueError, ["axis 'c' is in one term alone"]),
+    "Einsum of too few tensors": (lambda: lo.Einsum("ab,bc,c->a", ones((2, 2))), ValueError, ["2 tensors", "got 1"]),
+    "Einsum of too few axes": (lambda: lo.Einsum("abc,c->ab", ones((2, 2))), ValueError, ["tensors[0], 'abc'", "3 axes", "(2, 2)"]),
+    "Einsum sizes": (
+        lambda: lo.Einsum("ab,bc,c->a", ones((2, 3)), ones((4, 5))),
+        ValueError,
+        ["axis 'b' has sizes 3 and 4", "(2, 3), (4, 5)"],
+    ),
+    "Einsum of open axes": (lambda: lo.Einsum("ab,bp->ap", ones((2, 3))), ValueError, ["no tensor has the axis 'p'", "in_dims"]),
+    "Einsum in_dims": (lambda: lo.Einsum("ab,bp->ap", ones((2, 3)), in_dims=(3,)), ValueError, ["in_dims (3,)", "'bp'"]),
+    "Einsum order": (lambda: lo.Einsum("ab,bc,c->a", ones((2, 2)), ones((2, 2)), order=(0, 2)), ValueError, ["order (0, 2)", "2 tensors"]),
+    "BLAST blocks": (lambda: lo.blast(8, 4, blocks=(2, 5)), ValueError, ["blast", "5 blocks", "4"]),
+    "butterfly dearer": (lambda: lo.butterfly(3, 3), ValueError, ["butterfly(3, 3)", "MACs", "dense's 9", "allow_dearer=True"]),
+    "einsum dims": (lambda: lo.einsum(8, 8, in_dims=(2, 4)), ValueError, ["einsum", "in_dims", "3 positive integers", "(2, 4)"]),
 }
 
 

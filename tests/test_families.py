@@ -20,6 +20,8 @@ OPTIONS = {
     "kronecker": ({}, {"factors": 1}, {"factors": 3}),
     "tensor_train": ({}, {"rank": 2}, {"cores": 3, "rank": 2}, {"cores": 1}),
     "btt": ({}, {"rank": 2}, {"cores": 3}, {"cores": 3, "rank": 2}, {"cores": 1}),
+    "einsum": ({}, {"rank": 2}),
+    "blast": ({}, {"blocks": 3, "rank": 2}, {"blocks": 1}),
 }
 MEMBERS = [(name, options) for name in FAMILIES for options in OPTIONS.get(name, ({},))]
 
@@ -30,7 +32,7 @@ every_member = pytest.mark.parametrize(("name", "options"), MEMBERS)
 def member(name, m, n, options):
     """The member, however dear; None where there are more blocks than features."""
     limited = {} if name == "dense" else {"allow_dearer": True}
-    blocks = options.get("blocks", 4 if name in ("block_diag", "monarch") else 0)
+    blocks = options.get("blocks", 4 if name in ("block_diag", "monarch", "blast") else 0)
     return None if blocks > min(m, n) else FAMILIES[name](m, n, **options, **limited)
 
 

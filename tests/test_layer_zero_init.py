@@ -15,6 +15,10 @@ LAST = {
     "btt": ("cores_1",),
     "btt_three": ("cores_2",),
     "btt_padded": ("factors_1_cores_1",),
+    "butterfly": ("factors_0",),
+    "butterfly_padded": ("factors_1_factors_0",),
+    "einsum": ("tensors_0",),
+    "blast": ("tensors_0",),
     "sum": ("terms_0_U", "terms_1_diagonal"),
     "scaled": ("base_cores_1",),
 }

@@ -186,6 +186,9 @@ COMPILED = (
     "toeplitz_wide_transposed",
     "hadamard_of_two_blocks",
     "dft_diagonalizes",
+    "butterfly_tall",
+    "einsum_two_factors",
+    "einsum_scales_and_passes",
 )
 
 

@@ -8,6 +8,8 @@ from linops.operators import (
     Block,
     BlockDiag,
     BlockTensorTrain,
+    Butterfly,
+    Einsum,
     Householder,
     Kronecker,
     KroneckerSum,
@@ -140,3 +142,13 @@ def _householder(a: Householder):
 @output_leaves.dispatch
 def _toeplitz(a: Toeplitz):
     return "c", "r"
+
+
+@output_leaves.dispatch
+def _butterfly(a: Butterfly):
+    return ("factors_0",)
+
+
+@output_leaves.dispatch
+def _einsum(a: Einsum):
+    return (f"tensors_{a.order[-1]}",)

@@ -3,12 +3,14 @@
 from linops.operators.block import Block, hstack, vstack
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.butterfly import Butterfly
 from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense, aslinearoperator
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
-from linops.operators.householder import Householder
+from linops.operators.einsum import Einsum
 from linops.operators.hadamard import Hadamard
+from linops.operators.householder import Householder
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker, kron
 from linops.operators.kronecker_sum import KroneckerSum
@@ -20,24 +22,23 @@ from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.operators.tensor_train import TensorTrain
+from linops.operators.toeplitz import Toeplitz
 from linops.operators.triangular import Triangular
 from linops.operators.tridiagonal import Tridiagonal
 from linops.operators.zero import Zero
 
 __all__ = [
-    "Block",
-from linops.operators.toeplitz import Toeplitz
-from linops.operators.zero import Zero
-
-__all__ = [
     "DFT",
+    "Block",
     "BlockDiag",
     "BlockTensorTrain",
+    "Butterfly",
     "Circulant",
     "Dense",
     "Diagonal",
-    "Householder",
+    "Einsum",
     "Hadamard",
+    "Householder",
     "Identity",
     "Kronecker",
     "KroneckerSum",
@@ -49,9 +50,9 @@ __all__ = [
     "Scaled",
     "Sum",
     "TensorTrain",
+    "Toeplitz",
     "Triangular",
     "Tridiagonal",
-    "Toeplitz",
     "Zero",
     "aslinearoperator",
     "hstack",

@@ -1,0 +1,220 @@
+"""Families of matrices and blocks: dense, low rank, block diagonal, Monarch, BLAST, butterfly."""
+
+from __future__ import annotations
+
+from math import ceil, isqrt, prod
+from typing import Any
+
+from linops.dims import padded
+from linops.families.common import check_blocks, check_sizes, checked, spread
+from linops.operator import LinearOperator
+from linops.operators import BlockDiag, Butterfly, Dense, Einsum, LowRank, Permute
+from linops.spec import spec
+
+
+def dense(out_features: int, in_features: int, *, dtype: Any = "float32") -> Dense:
+    """A dense matrix: m n parameters and MACs.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        dtype: The dtype of the spec.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.dense(10, 4).num_params
+        40
+    """
+    check_sizes("dense", out_features, in_features)
+    return Dense(spec(out_features, in_features, dtype=dtype))
+
+
+def low_rank(
+    out_features: int, in_features: int, rank: int | None = None, *, dtype: Any = "float32", allow_dearer: bool = False
+) -> LowRank:
+    """A product of a tall and a wide matrix: r (m + n) parameters and MACs.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        rank: r; by default ⌈√min(m, n)⌉.
+        dtype: The dtype of the specs.
+        allow_dearer: Whether more MACs than dense are fine.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1, or the member costs more than dense.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.low_rank(768, 3072).num_params
+        107520
+    """
+    m, n = out_features, in_features
+    check_sizes("low_rank", m, n)
+    if rank is None:
+        rank = _root(min(m, n))
+    check_sizes("low_rank", m, n, rank=rank)
+    operator = LowRank(spec(m, rank, dtype=dtype), spec(rank, n, dtype=dtype))
+    return checked(operator, "low_rank", m, n, allow_dearer, "lower the rank")
+
+
+def _root(size: int) -> int:
+    """⌈√size⌉."""
+    return isqrt(size - 1) + 1
+
+
+def block_diag(
+    out_features: int, in_features: int, blocks: int = 4, *, dtype: Any = "float32", allow_dearer: bool = False
+) -> LinearOperator:
+    """A block-diagonal matrix of b blocks (p, q) = (⌈m/b⌉, ⌈n/b⌉): b p q parameters and MACs.
+
+    Where b does not divide a size, the parts differ by one as in `numpy.array_split`.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        blocks: b.
+        dtype: The dtype of the spec.
+        allow_dearer: Whether more MACs than dense are fine.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1, there are more blocks than features, or the member costs more than dense.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.block_diag(12, 8, blocks=4).num_params
+        24
+    """
+    m, n = out_features, in_features
+    check_blocks("block_diag", m, n, blocks)
+    core = BlockDiag(spec(blocks, ceil(m / blocks), ceil(n / blocks), dtype=dtype))
+    operator = spread(m, blocks).T @ core @ spread(n, blocks)
+    return checked(operator, "block_diag", m, n, allow_dearer, "use other sizes")
+
+
+def monarch(out_features: int, in_features: int, blocks: int = 4, *, dtype: Any = "float32", allow_dearer: bool = False) -> LinearOperator:
+    """A Monarch matrix (Dao et al., ICML 2022): two block-diagonal matrices with stride permutations after each.
+
+    With p = ⌈n/b⌉, s = ⌈m/b⌉ and q = min(p, s):
+    Permute.axes((b, s), (1, 0)) @ BlockDiag(b, s, q) @ Permute.axes((q, b), (1, 0)) @ BlockDiag(b, q, p); b q (p + s) parameters and MACs.
+    Where b does not divide n, each input block lacks at most one input.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        blocks: b.
+        dtype: The dtype of the specs.
+        allow_dearer: Whether more MACs than dense are fine.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1, there are more blocks than features, or the member costs more than dense.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.monarch(3072, 768).num_params
+        737280
+    """
+    m, n, b = out_features, in_features, blocks
+    check_blocks("monarch", m, n, b)
+    p, s = ceil(n / b), ceil(m / b)
+    q = min(p, s)
+    left, right = BlockDiag(spec(b, s, q, dtype=dtype)), BlockDiag(spec(b, q, p, dtype=dtype))
+    core = Permute.axes((b, s), (1, 0)) @ left @ Permute.axes((q, b), (1, 0)) @ right
+    operator = padded(core, m, b * p) @ spread(n, b)
+    return checked(operator, "monarch", m, n, allow_dearer, "take more blocks")
+
+
+def blast(
+    out_features: int,
+    in_features: int,
+    blocks: int | tuple[int, int] = 4,
+    rank: int | None = None,
+    *,
+    dtype: Any = "float32",
+    allow_dearer: bool = False,
+) -> LinearOperator:
+    """A BLAST matrix (Lee et al., NeurIPS 2024): blocks W_ij = U_i diag(s_ij) V_j, as an `Einsum`.
+
+    With b1×b2 blocks of p×q: U (b1, p, r), s (r, b1, b2), V (b2, r, q); r (m + n + b1 b2) parameters and MACs, in three batched products
+    over the input's blocks, the rank and the output's blocks. It is low rank where s is constant.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        blocks: b1 and b2, or one number for both.
+        rank: r; by default ⌈√min(m, n)⌉, which costs about as much as `low_rank` and `btt` do by default.
+        dtype: The dtype of the specs.
+        allow_dearer: Whether more MACs than dense are fine.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1, there are more blocks than features, or the member costs more than dense.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.blast(768, 3072).num_params == 28 * (768 + 3072 + 16)
+        True
+    """
+    m, n = out_features, in_features
+    b1, b2 = (blocks, blocks) if isinstance(blocks, int) else blocks
+    check_blocks("blast", m, m, b1)
+    check_blocks("blast", n, n, b2)
+    if rank is None:
+        rank = _root(min(m, n))
+    check_sizes("blast", m, n, rank=rank)
+    p, q = ceil(m / b1), ceil(n / b2)
+    shapes = (b1, p, rank), (rank, b1, b2), (b2, rank, q)
+    core = Einsum("ipr,rij,jrq,jq->ip", [spec(*shape, dtype=dtype) for shape in shapes], order=(2, 1, 0))
+    return checked(padded(core, m, n), "blast", m, n, allow_dearer, "lower the rank")
+
+
+def butterfly(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> LinearOperator:
+    """A butterfly matrix (Dao et al., ICML 2019): log2 n factors of n/2 2×2 blocks; 2 n log2 n parameters and MACs for n a power of two.
+
+    Where the smaller side is no power of two, it is padded to the next, N. Where the larger side exceeds N, butterflies are stacked: the
+    factor that acts first (for tall matrices) or last (for wide ones) has blocks of more rows or columns, of half a butterfly each.
+
+    Args:
+        out_features: m.
+        in_features: n.
+        dtype: The dtype of the specs.
+        allow_dearer: Whether more MACs than dense are fine.
+
+    Returns:
+        A symbolic operator of shape (m, n).
+
+    Raises:
+        ValueError: If a size is less than 1, or the member costs more than dense.
+
+    Example:
+        >>> import linops as lo
+        >>> lo.butterfly(64, 64).num_params == 2 * 64 * 6
+        True
+        >>> lo.butterfly(24, 8).patterns
+        ((12, 2, 2, 1), (6, 2, 2, 2), (1, 6, 2, 4))
+    """
+    m, n = out_features, in_features
+    check_sizes("butterfly", m, n)
+    count = max((min(m, n) - 1).bit_length(), 1)
+    half = 2 ** (count - 1)
+    rows, columns = [ceil(m / half), *[2] * (count - 1)], [*[2] * (count - 1), ceil(n / half)]  # in the order in which factors act
+    shapes = [(prod(columns[k + 1 :]), prod(rows[:k]), rows[k], columns[k]) for k in reversed(range(count))]
+    core = Butterfly([spec(*shape, dtype=dtype) for shape in shapes])
+    return checked(padded(core, m, n), "butterfly", m, n, allow_dearer, "use other sizes")

@@ -1,0 +1,49 @@
+"""What families share: checks of sizes and cost, and how sizes that do not divide are spread over blocks."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+from linops.operator import LinearOperator
+from linops.operators import BlockDiag, Identity, Kronecker, Pad
+from linops.operators.zero import require_size
+
+
+def check_sizes(family: str, m: int, n: int, **options: int) -> None:
+    """Raise unless sizes and options are integers of at least 1."""
+    for name, value in {"out_features": m, "in_features": n, **options}.items():
+        require_size(family, name, value)
+        if value < 1:
+            raise ValueError(f"{family}: {name} must be at least 1, got {value}")
+
+
+def checked(operator: LinearOperator, family: str, m: int, n: int, allow_dearer: bool, advice: str) -> Any:
+    """The operator, unless one vector more costs more FLOPs than dense's; the error counts in MACs where there is nothing else."""
+    one, two = operator.cost(), operator.cost(2)
+    flops = two.flops - one.flops  # what is done once a product, such as the transform of a parameter, is no vector's
+    if flops > 2 * m * n and not allow_dearer:
+        ours, dense, unit = (one.macs, m * n, "MACs") if flops == 2 * one.macs else (flops, 2 * m * n, "FLOPs")
+        raise ValueError(
+            f"{family}({m}, {n}): {ours:,} {unit} a vector are more than dense's {dense:,}; {advice}, use lo.dense, "
+            "or pass allow_dearer=True"
+        )
+    return operator
+
+
+def check_blocks(family: str, m: int, n: int, blocks: int) -> None:
+    """Raise unless every one of the blocks has a row and a column."""
+    check_sizes(family, m, n, blocks=blocks)
+    if blocks > min(m, n):
+        raise ValueError(f"{family}({m}, {n}): {blocks} blocks are more than the smaller side, {min(m, n)}; some would be empty")
+
+
+def spread(size: int, blocks: int) -> LinearOperator:
+    """Embeds `size` numbers into `blocks` equal parts so that each part lacks at most one: part sizes are those of `numpy.array_split`."""
+    part = ceil(size / blocks)
+    short = part * blocks - size  # the last `short` parts hold one number less
+    if not short:
+        return Identity(size)
+    full = part * (blocks - short)
+    tail = Kronecker(Identity(short), Pad(part, part - 1))
+    return BlockDiag((Identity(full), tail)) if full else tail

@@ -1,0 +1,123 @@
+"""Butterfly: a product of Kronecker-sparse factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, tree
+from linops.expression import require_leaves
+from linops.operator import LinearOperator
+from linops.operators.dense import require_array
+from linops.plan.step import Step, matmul_step
+
+
+@declare
+class Butterfly(LinearOperator):
+    """A product of Kronecker-sparse factors; the last factor acts first.
+
+    A factor of pattern (a, b, c, d) has the support I_a ⊗ 1_{b×c} ⊗ I_d: it maps each of a·d interleaved c-vectors to a b-vector,
+
+        (F x)[i, β, j] = Σ_γ factor[j, i, β, γ] x[i, γ, j]        i < a, β < b, γ < c, j < d,
+
+    so it has a·b·d rows and a·c·d columns. The butterfly of the fast Fourier and Hadamard transforms of size n = 2^L (Dao et al., "Learning
+    Fast Algorithms for Linear Transforms Using Butterfly Factorizations", ICML 2019) has factors (n/2, 2, 2, 1) … (2, 2, 2, n/4),
+    (1, 2, 2, n/2); general patterns are those of Gonon et al. ("Fast Inference with Kronecker-Sparse Matrices", 2024).
+
+    Factors in which d falls as they act, as in this chain, run without a copy: each contracts the axis that lies outermost in memory and
+    leaves the new one innermost, next to the vectors. So every factor is one batched product of a view, stored in the order in which that
+    reads it. Other chains, such as the transpose, copy between the factors.
+
+    Cost: Σ a b c d MACs a vector, as many as parameters.
+
+    Attributes:
+        factors: Arrays or specs (d, a, b, c).
+
+    Raises:
+        ValueError: If the shapes do not chain.
+        TypeError: If a factor is no array, or backends are mixed.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> sign = np.array([[1., 1.], [1., -1.]])
+        >>> H = lo.Butterfly([np.tile(sign, (1, 2, 1, 1)), np.tile(sign, (2, 1, 1, 1))])  # of Hadamard
+        >>> H.patterns
+        ((2, 2, 2, 1), (1, 2, 2, 2))
+        >>> H @ np.array([1., 0., 0., 0.])
+        array([1., 1., 1., 1.])
+    """
+
+    factors: Any = tree()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.factors, (list, tuple)) or not self.factors:
+            raise ValueError("Butterfly: factors must be a list of at least one array (d, a, b, c)")
+        object.__setattr__(self, "factors", tuple(self.factors))
+        for number, factor in enumerate(self.factors):
+            require_array("Butterfly", f"factors[{number}]", factor, 4)
+        for number, ((a, _, c, d), (a2, b2, _, d2)) in enumerate(pairwise(self.patterns)):
+            if a * c * d != a2 * b2 * d2:
+                left, right = (tuple(factor.shape) for factor in self.factors[number : number + 2])
+                raise ValueError(
+                    f"Butterfly: factors[{number}] of shape {left} has {a * c * d} columns, factors[{number + 1}] of shape {right} has "
+                    f"{a2 * b2 * d2} rows; expected shapes (d, a, b, c) that chain"
+                )
+        require_leaves(self)
+
+    @property
+    def patterns(self) -> tuple[tuple[int, int, int, int], ...]:
+        """(a, b, c, d) of each factor."""
+        return tuple([(a, b, c, d) for d, a, b, c in [factor.shape for factor in self.factors]])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        d, a, b, _ = self.factors[0].shape
+        d_last, a_last, _, c_last = self.factors[-1].shape
+        return a * b * d, a_last * c_last * d_last
+
+    # An operand of index (q, p), q slower, is held as (p, q, k): `inner` is p. A factor leaves p = d; 1 is the natural order.
+
+    def _acting(self) -> Iterator[tuple[Any, int, bool]]:
+        """Of each factor in the order in which it acts: the factor, `inner` of its operand, and whether it reads that as it lies."""
+        inner = 1
+        for factor in self.factors[::-1]:
+            d, a, _, c = factor.shape
+            yield factor, inner, inner == c * d or (a == 1 and inner == 1)
+            inner = d or 1
+
+    def _columns(self, x: Any) -> Any:
+        batch = x.shape[-1]
+        for factor, inner, direct in self._acting():
+            d, a, b, c = factor.shape
+            if direct:  # (γ, j·i, k) → (j·i, γ, k), a view
+                x = backends.permute(x.reshape(c, d * a, batch), (1, 0, 2))
+            else:
+                if d % inner:
+                    x, inner = backends.permute(x.reshape(inner, a * c * d // inner, batch), (1, 0, 2)), 1
+                # j = (j', p): (p, i, γ, j', k) → (j'·p·i, γ, k), a copy unless j' is trivial
+                x = backends.permute(x.reshape(inner, a, c, d // inner, batch), (3, 0, 1, 2, 4)).reshape(d * a, c, batch)
+            x = backends.block_matmul(factor.reshape(d * a, b, c), x)
+        inner, rows = self.factors[0].shape[0] or 1, self.shape[0]
+        return x.reshape(rows, batch) if inner == 1 else backends.permute(x.reshape(inner, rows // inner, batch), (1, 0, 2))
+
+    def _transpose(self) -> Butterfly:
+        return Butterfly(tuple([backends.permute(factor, (0, 1, 3, 2)) for factor in self.factors[::-1]]))
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        steps = []
+        for factor, inner, direct in self._acting():
+            d, a, b, c = factor.shape
+            copies = 0 if direct else (d % inner > 0) + (d != inner if d % inner == 0 else d != 1)
+            size = copies * a * c * d * batch
+            steps.append(Step("copy" if copies else "view", f"axes of pattern {(a, b, c, d)}", inputs=size, outputs=size))
+            steps.append(matmul_step(d * a, b, c, batch))
+        return tuple(steps)
+
+    def _leaf_fans(self) -> dict[str, tuple[int, int]]:
+        return {f"factors_{number}": (c, b) for number, (_, b, c, _) in enumerate(self.patterns)}
+
+    def _detail(self) -> str:
+        return ", ".join(map(str, self.patterns))

@@ -1,0 +1,174 @@
+"""Einsum: tensors over named axes that act on the axes of a vector."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import field
+from math import prod
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, remembered, tree
+from linops.expression import require_leaves
+from linops.operator import LinearOperator
+from linops.operators.dense import require_array
+from linops.plan.contraction import Action, actions, cheapest_order, terms
+from linops.plan.step import Step
+from linops.tags import Tag
+
+
+@declare(init=False)
+class Einsum(LinearOperator):
+    """The operator of an einsum: ``A @ x`` is ``numpy.einsum(expression, *tensors, x.reshape(in_dims)).ravel()``.
+
+    Row and column index are those of the result's and the operand's axes, the first axis slowest. So, for example,
+
+        "ir,rj,j->i"                        is  LowRank(U, V),
+        "ai,bj,ij->ab"                      is  Kronecker(A, B),
+        "ipr,rij,jrq,jq->ip"                is  BLAST: W_ij = U_i diag(s_ij) V_j  (Lee et al., NeurIPS 2024),
+        "φεβγρ,γρφδα,γβα->φεδ"              is  the two-factor family of seven sizes (Potapczynski et al., NeurIPS 2024).
+
+    Tensors act on the vector one after the other, each in one batched matrix product, in the order of fewest MACs (of more than eight
+    tensors the last acts first) or in a given one. They are never multiplied with each other first, so a product costs MACs in proportion
+    to the number of vectors, and each leaf has its own fans. A product of views needs no copy: where the axes that a tensor shares with
+    the operand and keeps, then those it sums over (or these first), then all others lie in this order in memory, and the tensor's own are
+    stored as kept, new, summed.
+
+    Cost: Σ over tensors of the product of the sizes of all axes present; a tensor that sums over nothing multiplies elementwise.
+
+    Attributes:
+        expression: As for `numpy.einsum`, the operand being the last input; axes may be any letters.
+        tensors: Arrays or specs, one by one or in a list.
+        in_dims: The sizes of the operand's axes; may be left out where every axis is one of a tensor.
+        order: Positions of tensors, the one that acts first first; by default the cheapest.
+
+    Raises:
+        ValueError: If expression and shapes do not fit.
+        TypeError: If a tensor is no array, or backends are mixed.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> A = lo.Einsum("air,rbj,ij->ab", np.ones((2, 3, 4)), np.ones((4, 5, 6)))  # a tensor train of two cores
+        >>> A.shape, A.order
+        ((10, 18), (0, 1))
+        >>> lo.Einsum("ab,bp->ap", lo.spec(2, 3), in_dims=(3, 5)).shape  # the axis p passes by
+        (10, 15)
+    """
+
+    expression: str
+    tensors: Any = tree()
+    in_dims: tuple[int, ...] = field(default=(), kw_only=True)
+    order: tuple[int, ...] = field(default=(), kw_only=True)
+
+    def __init__(
+        self, expression: str, *arrays: Any, tensors: Any = None, in_dims: Any = (), order: Any = None, assumed: Tag = Tag.NONE
+    ) -> None:
+        given = tensors or (arrays[0] if len(arrays) == 1 and isinstance(arrays[0], (list, tuple)) else arrays)
+        fields = {"expression": expression, "tensors": tuple(given), "in_dims": in_dims, "order": order or (), "assumed": assumed}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.expression, str):
+            raise TypeError(f"Einsum: expected an expression such as 'ab,b->a', got {type(self.expression).__name__}")
+        object.__setattr__(self, "expression", "".join(self.expression.split()))
+        for name in ("in_dims", "order"):
+            object.__setattr__(self, name, tuple([operator.index(number) for number in getattr(self, name)]))
+        names, into, out = terms(self.expression)
+        if len(names) != len(self.tensors):
+            raise ValueError(
+                f"Einsum({self.expression!r}): {len(names)} tensors and the operand are named, got {len(self.tensors)} tensors"
+            )
+        for number, (axes, tensor) in enumerate(zip(names, self.tensors)):
+            require_array("Einsum", f"tensors[{number}], {axes!r} in {self.expression!r},", tensor, len(axes))
+        require_leaves(self)
+        if self.in_dims and len(self.in_dims) != len(into):
+            raise ValueError(f"Einsum({self.expression!r}): in_dims {self.in_dims} must be the sizes of the operand's axes {into!r}")
+        sizes: dict[str, int] = {}
+        for axes, shape in [*zip(names, [tuple(tensor.shape) for tensor in self.tensors]), (into, self.in_dims)]:
+            for axis, size in zip(axes, shape):
+                if sizes.setdefault(axis, size) != size:
+                    raise ValueError(f"Einsum({self.expression!r}): axis {axis!r} has sizes {sizes[axis]} and {size}; {self._shapes()}")
+        open_axes = [axis for axis in into if axis not in sizes]
+        if open_axes:
+            raise ValueError(
+                f"Einsum({self.expression!r}): no tensor has the axis {open_axes[0]!r}; expected in_dims, the sizes of {into!r}"
+            )
+        if not self.order:
+            object.__setattr__(self, "order", cheapest_order(names, into, out, sizes))
+        elif sorted(self.order) != list(range(len(names))):
+            raise ValueError(f"Einsum({self.expression!r}): order {self.order} must be a permutation of the {len(names)} tensors")
+
+    def _shapes(self) -> str:
+        shapes = ", ".join([str(tuple(tensor.shape)) for tensor in self.tensors])
+        return f"tensors have shapes {shapes}" + (f", in_dims is {self.in_dims}" if self.in_dims else "")
+
+    @remembered
+    def _sizes(self) -> dict[str, int]:
+        """The size of each axis."""
+        names, into, _ = terms(self.expression)
+        sizes = dict(zip(into, self.in_dims))
+        for axes, tensor in zip(names, self.tensors):
+            sizes.update(zip(axes, tensor.shape))
+        return sizes
+
+    def _size(self, axes: str) -> int:
+        sizes = self._sizes
+        return prod([sizes[axis] for axis in axes])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        _, into, out = terms(self.expression)
+        return self._size(out), self._size(into)
+
+    @remembered
+    def _actions(self) -> tuple[Action, ...]:
+        return actions(self.expression, tuple([operator.index(position) for position in self.order]))  # no symbols of torch.compile
+
+    @remembered
+    def _program(self) -> tuple[list[tuple[Any, ...]], tuple[int, ...], tuple[int, ...] | None]:
+        """The kernels of the actions; then the axes of the result as the last leaves them, and their order, or None where it stays."""
+        held, out = self._actions[-1].after, terms(self.expression)[2]
+        turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
+        dims = tuple([self._size(axis) for axis in held]) if turn else self.shape[:1]
+        return [action.kernel(self._size) for action in self._actions], dims, turn
+
+    def _columns(self, x: Any) -> Any:
+        batch = x.shape[-1]
+        kernels, dims, last = self._program
+        for tensor, kind, turn, shape, split, order, merged in kernels:
+            a = self.tensors[tensor]
+            if turn:
+                a = backends.permute(a, turn)
+            if a.shape != shape:
+                a = a.reshape(shape)
+            x = x.reshape(*split[:-1], split[-1] * batch)
+            if order:
+                x = backends.permute(x, order)
+            if merged:
+                x = x.reshape(*merged[:-1], merged[-1] * batch)
+            if kind == "bmm":
+                x = backends.block_matmul(a, x)
+            elif kind == "shared":
+                x = backends.shared_matmul(a, x)
+            else:
+                x = a @ x if kind == "matmul" else a * x
+        x = x.reshape(*dims, batch)
+        return backends.permute(x, last) if last else x
+
+    def _transpose(self) -> Einsum:
+        names, into, out = terms(self.expression)
+        out_dims = tuple([self._size(axis) for axis in out]) if self.in_dims else ()
+        return Einsum(f"{','.join([*names, out])}->{into}", self.tensors, in_dims=out_dims, order=self.order[::-1])
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        return tuple(step for action in self._actions for step in action.steps(self._size, batch))
+
+    def _leaf_fans(self) -> dict[str, tuple[int, int]]:
+        matrices = [action for action in self._actions if self.tensors[action.tensor].shape]  # the others are scalars
+        return {f"tensors_{action.tensor}": (self._size(action.columns), self._size(action.rows)) for action in matrices}
+
+    def _detail(self) -> str:
+        return self.expression
