@@ -60,6 +60,9 @@ def test_npz_is_flattened(tmp_path):
     assert found.num_classes == 6
 
 
+FITTING = {"x_train": np.ones((2, 3)), "y_train": np.ones(2, int), "x_test": np.ones((1, 3)), "y_test": np.ones(1, int)}
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -67,12 +70,41 @@ def test_npz_is_flattened(tmp_path):
         ({"x_train": np.ones((2, 3)), "y_train": np.ones(2), "x_test": np.ones((1, 3)), "y_test": np.ones(1, int)}, "y_train is float64"),
         ({"x_train": np.ones((2, 3)), "y_train": np.ones(3, int), "x_test": np.ones((1, 3)), "y_test": np.ones(1, int)}, r"\(2, 3\)"),
         ({"x_train": np.ones((2, 3)), "y_train": np.ones(2, int), "x_test": np.ones((1, 4)), "y_test": np.ones(1, int)}, "3 features"),
+        (FITTING | {"x_train": np.ones((0, 3))}, r"x_train is float64 of shape \(0, 3\)"),
+        (FITTING | {"x_train": np.ones(2)}, r"x_train is float64 of shape \(2,\)"),
+        (FITTING | {"x_train": np.array([["a"], ["b"]])}, "x_train is <U1"),
+        (FITTING | {"x_test": np.ones((1, 3), complex)}, "x_test is complex128"),
+        (FITTING | {"x_test": np.full((1, 3), np.nan)}, "x_test holds numbers that are not finite"),
+        (FITTING | {"y_test": np.ones((), int)}, "y_test of shape"),
     ],
 )
 def test_wrong_files_say_what_is_wrong(tmp_path, arrays, message):
     path = tmp_path / "wrong.npz"
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=message):
+        data.load(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04garbage"])
+def test_what_is_no_npz_says_so(tmp_path, content):
+    path = tmp_path / "wrong.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"wrong\.npz"):
+        data.load(str(path))
+
+
+def test_an_array_alone_is_no_npz(tmp_path):
+    path = tmp_path / "wrong.npz"
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match="savez"):
+        data.load(str(path))
+
+
+def test_objects_are_not_read(tmp_path):
+    path = tmp_path / "wrong.npz"
+    np.savez(path, **FITTING | {"x_train": np.array([{}, {}], object)})
+    with pytest.raises(ValueError, match="Object arrays"):
         data.load(str(path))
 
 

@@ -131,6 +131,21 @@ def test_clipping_and_bf16(problem):
     np.testing.assert_allclose(low, plain, rtol=0.05)
 
 
+def test_compiled_training_has_the_same_losses(problem, monkeypatch):
+    compiled = []
+
+    def compile_(model):  # as torch.compile traces and differentiates, without the time that C++ takes
+        compiled.append(model)
+        return compile_model(model, backend="aot_eager", fullgraph=True)
+
+    compile_model = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_)
+    plain = runs.execute(problem, BTT, replace(SETTINGS, steps=10))[1]
+    assert not compiled
+    np.testing.assert_allclose(runs.execute(problem, BTT, replace(SETTINGS, steps=10, compile=True))[1], plain, rtol=1e-4)
+    assert compiled
+
+
 @pytest.mark.parametrize("text", ["dense", "btt", "btt:rank=2", "monarch", "kronecker", "low_rank", "tensor_train", "block_diag"])
 def test_macs_are_what_torch_counts(problem, text):
     model = runs.build(problem, replace(BTT, structure=parse(text)))

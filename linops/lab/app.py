@@ -217,7 +217,7 @@ def coord_check(
     """Coordinate check: how far a few steps move the features of each width, with naive and structure-aware rates."""
     with plain_errors():
         experiments, options = _experiment(model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads)
-        experiments.run_coord_check(console, options, experiments.COORD_CHECK_QUICK if quick else experiments.COORD_CHECK)
+        experiments.run_coord_check(console, options, experiments.coord_check_sizes(model, quick))
 
 
 @app.command()
@@ -237,7 +237,7 @@ def lr_sweep(
     """Rate transfer: the best factor on the rates of structured weights at several widths, naive and structure-aware."""
     with plain_errors():
         experiments, options = _experiment(model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads)
-        experiments.run_lr_sweep(console, options, experiments.LR_SWEEP_QUICK if quick else experiments.LR_SWEEP)
+        experiments.run_lr_sweep(console, options, experiments.lr_sweep_sizes(model, quick))
 
 
 @app.command()
@@ -257,7 +257,7 @@ def scaling(
     """Scaling: train loss against MACs of each structure, fitted exponents, and what each saves against dense."""
     with plain_errors():
         experiments, options = _experiment(model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads)
-        experiments.run_scaling(console, options, experiments.SCALING_QUICK if quick else experiments.SCALING)
+        experiments.run_scaling(console, options, experiments.scaling_sizes(model, quick))
 
 
 def _experiment(model, data, text, structures, seeds, out, resume, device, threads):

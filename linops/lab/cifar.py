@@ -51,6 +51,8 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
                 if file is None or not (name in ("train", "test", "test_batch") or name.startswith("data_batch")):
                     continue
                 (test if name.startswith("test") else train).append(_arrays(_Unpickler(file, encoding="bytes").load()))
+    except tarfile.ReadError:
+        raise ValueError(f"data {str(path)!r} is no archive") from None
     except (tarfile.TarError, pickle.UnpicklingError, KeyError, OSError) as error:
         raise ValueError(f"data {str(path)!r} is no python archive of CIFAR: {error}") from None
     if not train or not test:

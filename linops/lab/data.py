@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -117,14 +118,34 @@ def _digits(seed: int) -> Dataset:
 def _from_npz(path: Path) -> Dataset:
     if not path.is_file():
         raise ValueError(f"data {str(path)!r}: no such file")
-    with np.load(path) as arrays:
-        missing = [name for name in FIELDS if name not in arrays]
-        if missing:
-            raise ValueError(f"data {str(path)!r}: no array {', '.join(missing)}; it holds {', '.join(arrays.files) or 'none'}")
-        x_train, y_train, x_test, y_test = (arrays[name] for name in FIELDS)
-    for name, labels in (("y_train", y_train), ("y_test", y_test)):
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"data {str(path)!r}: {name} is {labels.dtype}; expected integers")
+    if not is_zipfile(path):
+        raise ValueError(f"data {str(path)!r}: no file that numpy.savez has written")
+    try:
+        with np.load(path) as arrays:
+            missing = [name for name in FIELDS if name not in arrays]
+            if missing:
+                raise ValueError(f"no array {', '.join(missing)}; it holds {', '.join(arrays.files) or 'none'}")
+            x_train, y_train, x_test, y_test = (arrays[name] for name in FIELDS)
+        inputs = [_inputs(name, x) for name, x in (("x_train", x_train), ("x_test", x_test))]
+        labels = [_labels(name, y) for name, y in (("y_train", y_train), ("y_test", y_test))]
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"data {str(path)!r}: {error}") from None
     image: Any = tuple(map(int, x_train.shape[1:])) if x_train.ndim == 4 else None
-    flat = [x.reshape(len(x), -1).astype(np.float32) for x in (x_train, x_test)]
-    return Dataset(path.name, flat[0], y_train.astype(np.int64), flat[1], y_test.astype(np.int64), image)
+    return Dataset(path.name, inputs[0], labels[0], inputs[1], labels[1], image)
+
+
+def _inputs(name: str, x: np.ndarray) -> np.ndarray:
+    """Inputs as (samples, features) float32."""
+    if x.dtype.kind not in "fiub" or x.ndim < 2 or not x.size:
+        raise ValueError(f"{name} is {x.dtype} of shape {x.shape}; expected real numbers (samples, features, …)")
+    flat = x.reshape(len(x), -1).astype(np.float32)
+    if not np.isfinite(flat).all():
+        raise ValueError(f"{name} holds numbers that are not finite")
+    return flat
+
+
+def _labels(name: str, y: np.ndarray) -> np.ndarray:
+    """Labels as int64."""
+    if not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(f"{name} is {y.dtype}; expected integers")
+    return y.astype(np.int64)

@@ -33,12 +33,56 @@ class Sizes:
     factors: tuple[float, ...] = ()
 
 
-COORD_CHECK = Sizes((16, 64, 256, 1024), Settings(60, 256, cosine=False))
-COORD_CHECK_QUICK = Sizes((16, 64, 256), Settings(30, 256, cosine=False))
-LR_SWEEP = Sizes((64, 256, 1024), Settings(300, 128), (1, 2, 4, 8, 16, 32, 64, 128))
-LR_SWEEP_QUICK = Sizes((64, 256), Settings(100, 128), (2, 8, 32))
-SCALING = Sizes((32, 48, 64, 96, 128, 192, 256), Settings(1000, 128))
-SCALING_QUICK = Sizes((32, 64, 128), Settings(200, 128))
+POWERS = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
+#: transformers take about 1000 tokens a step: 64 images of 16 patches, or 16 windows of 64 bytes
+TOKENS = {"vit": 64, "gpt": 16}
+
+
+def coord_check_sizes(model: str, quick: bool) -> Sizes:
+    """How large the coordinate check is; `--quick` takes at most two minutes of two cores.
+
+    Args:
+        model: ``"mlp"``, ``"vit"`` or ``"gpt"``.
+        quick: Whether a look is enough.
+
+    Returns:
+        The sizes.
+    """
+    if model in TOKENS:
+        return Sizes((16, 64, 256), Settings(20 if quick else 60, TOKENS[model], cosine=False))
+    return Sizes((16, 64, 256), Settings(30, 256, cosine=False)) if quick else Sizes((16, 64, 256, 1024), Settings(60, 256, cosine=False))
+
+
+def lr_sweep_sizes(model: str, quick: bool) -> Sizes:
+    """How large the sweep of rates is; see `coord_check_sizes`.
+
+    Args:
+        model: ``"mlp"``, ``"vit"`` or ``"gpt"``.
+        quick: Whether a look is enough.
+
+    Returns:
+        The sizes.
+    """
+    if model in TOKENS:
+        batch = TOKENS[model]
+        return Sizes((32, 128), Settings(60, batch), (0.5, 2, 8)) if quick else Sizes((64, 128, 256), Settings(300, batch), POWERS[:6])
+    return Sizes((64, 256), Settings(100, 128), (2, 8, 32)) if quick else Sizes((64, 256, 1024), Settings(300, 128), POWERS[2:])
+
+
+def scaling_sizes(model: str, quick: bool) -> Sizes:
+    """How large the scaling experiment is; see `coord_check_sizes`.
+
+    Args:
+        model: ``"mlp"``, ``"vit"`` or ``"gpt"``.
+        quick: Whether a look is enough.
+
+    Returns:
+        The sizes.
+    """
+    if model in TOKENS:
+        batch = TOKENS[model]
+        return Sizes((32, 64), Settings(60, batch)) if quick else Sizes((32, 64, 128), Settings(300, batch))
+    return Sizes((32, 64, 128), Settings(200, 128)) if quick else Sizes((32, 48, 64, 96, 128, 192, 256), Settings(1000, 128))
 
 
 @dataclass(frozen=True)
