@@ -38,6 +38,21 @@ def test_power_law_and_its_standard_error():
     assert law(4.0) == pytest.approx(1.5)
 
 
+def test_exponent_gap_where_both_curves_bend():
+    random = np.random.default_rng(0)
+    x = np.repeat(np.geomspace(1e4, 1e6, 7), 3)
+    position = np.log(x / 1e5)
+    bend = np.exp(-0.3 * position + 0.03 * position**2)
+    noise = lambda: np.exp(0.02 * random.standard_normal(len(x)))  # noqa: E731
+    gap, error = fits.exponent_gap(x, 0.9 * bend * np.exp(-0.05 * position) * noise(), x, bend * noise())
+    assert abs(gap + 0.05) < 3 * error
+    assert error < 0.01
+    lines = [fits.power_law(x, bend * noise()).standard_error for _ in range(2)]
+    assert np.hypot(*lines) > error  # two straight lines count the bend as error
+    with pytest.raises(ValueError, match="six points"):
+        fits.exponent_gap([1, 2], [1, 2], [1, 2], [1, 2])
+
+
 @pytest.mark.parametrize(("x", "y"), [([1], [1]), ([1, 1], [1, 2]), ([1, 2], [1, 0])])
 def test_power_laws_need_points(x, y):
     with pytest.raises(ValueError, match="power law"):

@@ -223,11 +223,13 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
             seeded = [(replace(run, seed=seed), budget) for run, budget in fitted]
             jobs += scaling.jobs(_problem(options, seed, device), seeded, sizes.settings, device)
         rows = sweep(console, options.out, jobs, options.resume)
-    fits, gains, curves = scaling.laws(rows), scaling.multipliers(rows), scaling.curves(rows)
+    fits, gaps, gains, curves = scaling.laws(rows), scaling.gaps(rows), scaling.multipliers(rows), scaling.curves(rows)
     summary = {
         label: {
             "exponent": -fits[label].exponent if label in fits else None,
             "standard_error": fits[label].standard_error if label in fits else None,
+            "exponent_above_dense": -gaps[label][0] if label in gaps else None,
+            "gap_standard_error": gaps[label][1] if label in gaps else None,
             "compute_multiplier": gains[label],
             "curve": curve,
         }
@@ -239,14 +241,15 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
         losses = [row["train_loss"] for row in rows if row["structure"] == label and row["budget"] == budget]
         return f"{sum(losses) / len(losses):.3f}" if losses else t.NONE
 
-    cells = [
-        (label, *(loss_at(label, budget) for budget in budgets), str(fits[label]) if label in fits else t.NONE, t.times(gains[label]))
-        for label in curves
-    ]
-    columns = ["MACs at most", *map(t.short, budgets), "exponent", "saves"]
+    def fitted_cells(label: str) -> tuple[str, str, str]:
+        gap = f"{gaps[label][0]:.3f} ± {gaps[label][1]:.3f}" if label in gaps else t.NONE
+        return str(fits[label]) if label in fits else t.NONE, gap, t.times(gains[label])
+
+    cells = [(label, *(loss_at(label, budget) for budget in budgets), *fitted_cells(label)) for label in curves]
+    columns = ["MACs at most", *map(t.short, budgets), "exponent", "less dense's", "saves"]
     caption = (
         f"{sizes.settings.steps} steps, seeds {_list(options.seeds)}. Train loss, mean over seeds; exponent of its power law in MACs;\n"
-        "saves: MACs of the largest dense model over those for the same loss."
+        "less dense's: the gap where both curves bend alike; saves: MACs of the largest dense model over those for the same loss."
     )
     console.print(t.table("Scaling: train loss by MACs of an example", columns, cells, caption))
     _finish(console, options, summary, rows, experiment_plots.scaling, "scaling.png")

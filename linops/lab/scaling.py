@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from linops.lab.fits import PowerLaw, compute_multiplier, power_law
+from linops.lab.fits import PowerLaw, compute_multiplier, exponent_gap, power_law
 from linops.lab.problems import Problem
 from linops.lab.runs import Run, count, execute, matched
 from linops.lab.structures import parse
@@ -90,6 +90,24 @@ def laws(rows: Sequence[Row]) -> dict[str, PowerLaw]:
         for label, group in groups.items()
         if len({row["macs"] for row in group}) > 1
     }
+
+
+def gaps(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+    """The exponent of each structure less that of dense, with its standard error; see `linops.lab.fits.exponent_gap`.
+
+    Args:
+        rows: Rows of the experiment, dense among them.
+
+    Returns:
+        Gaps by structure; none where there are too few points.
+    """
+    points: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
+        macs, losses = points.setdefault(row["structure"], ([], []))
+        macs.append(row["macs"])
+        losses.append(row["train_loss"])
+    dense = points.pop("dense", ([], []))
+    return {label: exponent_gap(*curve, *dense) for label, curve in points.items() if len(set(curve[0])) > 2 and len(set(dense[0])) > 2}
 
 
 def multipliers(rows: Sequence[Row]) -> dict[str, float | None]:
