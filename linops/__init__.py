@@ -2,7 +2,7 @@
 
 import linops.backends.spec as _spec_backend
 import linops.rules as _rules
-from linops import nn
+from linops import nn, testing
 from linops.declare import declare, index, tree
 from linops.families import (
     block_diag,
