@@ -170,7 +170,7 @@ class Subject:
 
         if group not in self._results:
             names = list(GROUPS) if self.backend == "jax" else [group]
-            operands = {name: [self.array(*shape) for shape in GROUPS[name].shapes(*self.operator.shape)] for name in names}
+            operands = {name: GROUPS[name].operands(self) for name in names}
             flat = [array for name in names for array in operands[name]]
 
             def products(operator: Any, *arrays: Any) -> list[Any]:

@@ -57,7 +57,9 @@ def _torch_gradient(s: Subject) -> None:
             return A @ x, y @ A, A @ x[:, 0]
 
         require(torch.autograd.gradcheck(products, (x, y, *leaves), fast_mode=True), "gradcheck fails")
-        require(torch.autograd.gradgradcheck(lambda x, *rest: products(x, y, *rest)[0], (x, *leaves), fast_mode=True), "gradgradcheck fails")
+        require(
+            torch.autograd.gradgradcheck(lambda x, *rest: products(x, y, *rest)[0], (x, *leaves), fast_mode=True), "gradgradcheck fails"
+        )
 
 
 def _jax_gradient(s: Subject) -> None:
@@ -134,34 +136,44 @@ def vmap(s: Subject) -> None:
     """`torch.func.vmap` and `jax.vmap` map over operands alone, and over operators and operands together."""
     m, n = s.operator.shape
     twin = s.other_numbers()
-    other = s.numpy(twin.to_dense()) if s.leaves else s.matrix
     xs, ys, X = s.array(2, n), s.array(2, 3, m), s.array(2, n, 2)
 
     def products(A: Any, x: Any, y: Any, X: Any) -> Any:
         return A @ x, y @ A, A.T @ y.mT, A @ X
 
-    operands = s.on(xs), s.on(ys), s.on(X)
-    for what, matrices in (("operands", [s.matrix] * 2), ("operators and operands", [s.matrix, other])):
-        stacked = what != "operands" and bool(s.leaves)
-        if what != "operands" and not stacked:
-            continue
-        axes = (0 if stacked else None, 0, 0, 0)
-        if s.backend == "torch":
-            import torch
+    if s.backend == "torch":
+        import torch
 
-            pairs = iter([torch.stack(pair) for pair in zip(s.leaves, (leaf for _, leaf in twin.named_leaves()))])
-            A = s.operator._map(lambda _, pairs=pairs: next(pairs)) if stacked else s.operator
-            found = torch.func.vmap(products, in_dims=axes)(A, *operands)
-        else:
-            import jax
+        stack = torch.stack
 
-            A = jax.tree_util.tree_map(lambda *leaves: jax.numpy.stack(leaves), s.operator, twin) if stacked else s.operator
-            found = jax.jit(jax.vmap(products, in_axes=axes))(A, *operands)
-        for each, matrix in enumerate(matrices):
-            s.is_product(f"vmap over {what}: A @ x", found[0][each], matrix, xs[each])
-            s.is_left_product(f"vmap over {what}: x @ A", found[1][each], ys[each], matrix)
-            s.is_product(f"vmap over {what}: A.T @ x", found[2][each], matrix.T, ys[each].T)
-            s.is_product(f"vmap over {what}: A @ X", found[3][each], matrix, X[each])
+        def over(A: Any, axis: int | None, *arrays: Any) -> Any:
+            return torch.func.vmap(products, in_dims=(axis, 0, 0, 0))(A, *arrays)
+    else:
+        import jax
+
+        stack = jax.numpy.stack
+
+        def over(A: Any, axis: int | None, *arrays: Any) -> Any:
+            return jax.vmap(products, in_axes=(axis, 0, 0, 0))(A, *arrays)
+
+    pairs = iter([stack(pair) for pair in zip(s.leaves, (leaf for _, leaf in twin.named_leaves()))])
+    stacked = s.operator._map(lambda _: next(pairs))
+
+    def both(A: Any, *arrays: Any) -> Any:
+        return over(A, None, *arrays), over(stacked, 0, *arrays) if s.leaves else None
+
+    alone, together = s.run(both, xs, ys, X)
+    _is_mapped(s, "operands", alone, [s.matrix] * 2, xs, ys, X)
+    if s.leaves:
+        _is_mapped(s, "operators and operands", together, [s.matrix, s.numpy(twin.to_dense())], xs, ys, X)
+
+
+def _is_mapped(s: Subject, what: str, found: Any, matrices: list[np.ndarray], xs: np.ndarray, ys: np.ndarray, X: np.ndarray) -> None:
+    for each, matrix in enumerate(matrices):
+        s.is_product(f"vmap over {what}: A @ x", found[0][each], matrix, xs[each])
+        s.is_left_product(f"vmap over {what}: x @ A", found[1][each], ys[each], matrix)
+        s.is_product(f"vmap over {what}: A.T @ x", found[2][each], matrix.T, ys[each].T)
+        s.is_product(f"vmap over {what}: A @ X", found[3][each], matrix, X[each])
 
 
 def _only_torch_counts(s: Subject) -> str | None:
@@ -208,7 +220,9 @@ def layer(s: Subject) -> None:
     for framework in ("torch",) if s.backend == "torch" else filter(installed, ("flax", "equinox")):
         made = s.operator.to_layer(bias=False, framework=framework)
         if framework == "torch":
-            require([name for name, _ in made.named_parameters()] == names, f"its parameters are {list(made.state_dict())}, expected {names}")
+            require(
+                [name for name, _ in made.named_parameters()] == names, f"its parameters are {list(made.state_dict())}, expected {names}"
+            )
             y = made(s.on(x))
             require(not names or y.requires_grad, "its parameters get no gradient")
         elif framework == "flax":
