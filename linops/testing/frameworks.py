@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from linops import backends
 from linops.testing.check import Subject, check, installed, require
 from linops.testing.copies import BATCH
 
