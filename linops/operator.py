@@ -236,7 +236,7 @@ class LinearOperator(Expression, Properties):
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
 
     def _promoted(self, x: Any) -> Any:
-        """An operand in the precision of the result, as `numpy.matmul` takes it: parts without arrays would compute in the operand's own."""
+        """An operand in the precision of the result, as `numpy.matmul` takes it: what has no array would compute in the operand's own."""
         if self.dtype is None:
             return x
         real = backends.real_dtype(self.dtype, self.backend)  # a real operand stays real

@@ -18,6 +18,8 @@ _OF_OTHERS = (
 )
 _TORCH_COMPILES = "torch.compile takes a second: one case an operator"
 _JAX_COMPILES = "compiling takes a second: in float64 gradients and vmap, in other dtypes products; everything for one case an operator"
+#: these never excuse an operator of which no case runs the check
+COSTLY = (_TORCH_COMPILES, _JAX_COMPILES)
 
 RUNS = [(case, backend, dtype) for case in CASES for backend in BACKENDS for dtype in DTYPES]
 

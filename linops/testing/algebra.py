@@ -188,7 +188,7 @@ def promotion(s: Subject) -> None:
     n = s.operator.shape[1]
     names = ("bool", "int8", "int32", "float32", "complex64")
     operands = [(s.random.integers(0, 2, (n, 2)) * 1).astype(name) for name in names]
-    for x, y in zip(operands, s.run(lambda A, *xs: [A @ x for x in xs], *operands)):
+    for x, y in zip(operands, s.run(lambda A, *xs: [A @ each for each in xs], *operands)):
         expected = _expected_dtype(s, x.dtype)
         found = s.numpy(y).dtype
         require(found == expected, f"A @ x of {x.dtype} x has dtype {found}, expected {expected}")

@@ -204,9 +204,8 @@ class Subject:
         worst = np.unravel_index(int(np.nanargmax(errors)) if not np.isnan(errors).all() else 0, errors.shape)
         if not float(np.max(errors)) <= bound:
             where = ", ".join(map(str, worst))
-            raise AssertionError(
-                f"{what}: entry [{where}] is {actual[worst]}, expected {expected[worst]}; error {float(np.max(errors)):.3g} above {bound:.3g}"
-            )
+            found = f"entry [{where}] is {actual[worst]}, expected {expected[worst]}"
+            raise AssertionError(f"{what}: {found}; error {float(np.max(errors)):.3g} above {bound:.3g}")
 
     def is_product(self, what: str, actual: Any, matrix: np.ndarray, x: np.ndarray) -> None:
         """Assert that an array is matrix @ x."""
