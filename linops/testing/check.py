@@ -147,8 +147,6 @@ class Subject:
         """An array of the backend in NumPy; an assertion that it is one."""
         kind = backends.backend_of(array)
         require(kind == self.backend, f"expected a {self.backend} array, got {type(array).__name__}")
-        if kind == "torch":
-            array = array.resolve_neg()
         return backends.to_numpy(array)
 
     def other_numbers(self) -> Any:

@@ -64,8 +64,8 @@ def false_claims(operator: Any, matrix: np.ndarray, tolerance: float = 1e-10) ->
 
     Example:
         >>> import linops as lo
-        >>> false_claims(lo.assume(lo.Dense(np.ones((2, 2))), lo.Tag.DIAGONAL), np.ones((2, 2)))
-        ['is_diagonal is False, claimed True']
+        >>> false_claims(lo.assume(lo.Dense(np.ones((2, 2))), lo.Tag.ORTHOGONAL), np.ones((2, 2)))
+        ['is_orthogonal is False, claimed True', 'is_invertible is False, claimed True']
     """
     facts = truth(matrix, tolerance)
     claims = {name: getattr(operator, name) for name in PROPERTIES}
