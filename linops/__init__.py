@@ -2,7 +2,8 @@
 
 import linops.backends.spec as _spec_backend
 import linops.rules as _rules
-from linops import nn
+from linops import nn, testing
+from linops.compare import allclose
 from linops.declare import declare, index, tree
 from linops.families import (
     blast,
@@ -53,6 +54,7 @@ from linops.operators import (
 )
 from linops.scaling import fans, initial_stds, lr_multipliers
 from linops.spec import Spec, spec
+from linops.structure import same_structure
 from linops.tags import Tag
 
 __version__ = "0.1.0"

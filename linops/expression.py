@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from linops import backends
+from linops import backends, display
 from linops.declare import remembered
 from linops.spec import Spec, dtype_name, numpy_dtype
 from linops.tags import Tag
@@ -212,21 +212,20 @@ class Expression:
         what += [self.backend] if self.backend not in (None, "spec") else ["symbolic"] if self.is_symbolic else []
         return f"{type(self).__name__}({', '.join([f'{m}×{n}', *what])})"
 
-    def _line(self) -> str:
+    def _words(self) -> tuple[str, str, str]:
+        """The node in three words: what it is, its shape, and what of its leaves is known."""
         m, n = self.shape
-        words = [f"{type(self).__name__}({self._detail()})", f"{m}×{n}"]
-        if self.dtype is not None:
-            words.append(dtype_name(self.dtype))
         count_ = self.num_params
+        words = [] if self.dtype is None else [dtype_name(self.dtype)]
         words.append(f"{count_:,} parameters" if count_ else "no parameters")
         if self.backend not in (None, "spec"):
             words.append(str(self.backend))
         elif self.is_symbolic:
             words.append("symbolic")
-        return "  ".join(words)
+        return f"{type(self).__name__}({self._detail()})", f"{m}×{n}", "  ".join(words)
 
     def _tree_lines(self) -> Iterator[str]:
-        yield self._line()
+        yield "  ".join(self._words())
         children = [child for _, child in self._children() if isinstance(child, Expression)]
         for number, child in enumerate(children, 1):
             first, rest = ("├─ ", "│  ") if number < len(children) else ("└─ ", "   ")
@@ -235,6 +234,14 @@ class Expression:
 
     def __repr__(self) -> str:
         return "\n".join(self._tree_lines())
+
+    def _repr_html_(self) -> str:
+        """The tree for notebooks."""
+        return display.html(self)
+
+    def __rich__(self) -> Any:
+        """The tree for rich."""
+        return display.rich_tree(self)
 
     # ------------------------------------------------------------ copies
 

@@ -209,6 +209,8 @@ class LinearOperator(Expression, Properties):
             raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
         if self._aliases:
             x = backends.copy(x)
+        if ours != "torch" and x.dtype != self.dtype:
+            x = self._promoted(x)
         if ndim == 2:
             y = self._columns(x)
             return y if y.ndim == 2 else y.reshape(m, shape[1])
@@ -227,9 +229,19 @@ class LinearOperator(Expression, Properties):
         transpose = self.T
         if transpose._aliases:
             x = backends.copy(x)
+        if self.backend != "torch" and x.dtype != self.dtype:
+            x = self._promoted(x)
         if len(shape) == 1:
             return transpose._vector(x)
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
+
+    def _promoted(self, x: Any) -> Any:
+        """An operand in the precision of the result, as `numpy.matmul` takes it: what has no array would compute in the operand's own."""
+        if self.dtype is None:
+            return x
+        real = backends.real_dtype(self.dtype, self.backend)  # a real operand stays real
+        dtype = backends.result_type(self.backend, real, x.dtype)
+        return x if dtype == x.dtype else x.astype(dtype)
 
     def _linear(self, x: Any) -> Any:
         """X Aᵀ over the last axis: (…, n) → (…, m), as layers compute it."""

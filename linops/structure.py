@@ -1,4 +1,4 @@
-"""Whether two expressions are the same: the same structure over the same arrays."""
+"""Whether two expressions are the same: the same structure, and the same structure over the same arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,52 @@ from typing import Any
 from linops import backends
 from linops.backends.tree import Frozen
 from linops.operator import LinearOperator
-from linops.spec import Spec
+from linops.spec import Spec, dtype_name
+
+
+def same_structure(A: Any, B: Any) -> bool:
+    """Whether two operators have the same structure: equal trees, shapes, dtypes, index arrays, numbers outside arrays, and tags.
+
+    The numbers in arrays do not matter, nor does the backend: a symbolic operator and what `init` makes of it are the same structure.
+
+    Args:
+        A: An operator.
+        B: Another.
+
+    Returns:
+        True or False.
+
+    Raises:
+        TypeError: If one is no operator.
+
+    Example:
+        >>> import linops as lo
+        >>> A = lo.btt(16, 16)
+        >>> same_structure(A, A.init(seed=1)), same_structure(A, A.T), same_structure(2 * A, 3 * A)
+        (True, True, False)
+        >>> same_structure(A, lo.btt(16, 16, rank=2))
+        False
+    """
+    for operator in (A, B):
+        if not isinstance(operator, LinearOperator):
+            raise TypeError(f"same_structure: expected two operators, got {type(operator).__name__}")
+    return _same_shape(A, B)
+
+
+def _same_shape(a: Any, b: Any) -> bool:
+    if isinstance(a, LinearOperator):
+        if type(a) is not type(b):
+            return False
+        for name, kind in a._fields:
+            one, other = getattr(a, name), getattr(b, name)
+            if not (_same_shape(one, other) if kind == "tree" else _same_field(kind, one, other)):
+                return False
+        return True
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(map(_same_shape, a, b))
+    if a is None or b is None or isinstance(b, (tuple, LinearOperator)):
+        return a is b
+    return tuple(a.shape) == tuple(b.shape) and dtype_name(a.dtype) == dtype_name(b.dtype)
 
 
 def same(a: Any, b: Any) -> bool:

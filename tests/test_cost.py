@@ -1,30 +1,12 @@
-"""Costs against what torch and JAX count of the same products."""
+"""Costs against what JAX counts of the same products, and by hand; test_conformance.py has torch's count of every case."""
 
 import jax
 import pytest
-from helpers import build, every_case, leaves, on
-from torch.utils.flop_counter import FlopCounterMode
+from helpers import build, every_case, on
 
 import linops as lo
 
-BATCH = 6  # matrices: FlopCounterMode reports 0 for matrix-vector products
-
-
-@every_case
-def test_forward_and_backward_against_torch(case):
-    operator, matrix, array = build(case, "float64", "torch")
-    x = on("torch", array(matrix.shape[1], BATCH)).requires_grad_()
-    for leaf in leaves(operator):
-        leaf.requires_grad_()
-    with FlopCounterMode(display=False) as forward:
-        y = operator @ x
-    cost = operator.cost(batch=BATCH)
-    assert forward.get_total_flops() == 2 * cost.macs  # it counts contractions alone
-    with FlopCounterMode(display=False) as backward:
-        y.real.sum().backward()
-    # each step's operand and parameters have a gradient; constants (Hadamard's) have none, solves end with an outer product
-    assert cost.backward.macs == sum((2 if step.weights else 1) * step.macs + step.gradient_macs for step in operator._lower(BATCH))
-    assert backward.get_total_flops() == 2 * cost.backward.macs
+BATCH = 6
 
 
 #: contractions alone: no additions, scalings or axes of one that XLA would count or fold in its own way
@@ -63,26 +45,12 @@ def test_flops_outside_contractions(case, flops):
     assert operator.flops(batch=BATCH) == BATCH * flops
 
 
-#: cases with work that is done once a product, whatever the batch, beside those with a spectrum
-WITH_WORK_DONE_ONCE = ("householder",)
-
-
 @every_case
-def test_parameters_bytes_and_batch(case):
+def test_bytes(case):
     operator, matrix, _ = build(case)
-    n = matrix.shape[1]
     cost = operator.cost(batch=BATCH)
-    assert cost.num_params == operator.num_params == sum(leaf.size for leaf in leaves(operator))
-    assert cost.batch == BATCH
-    assert (cost.macs, cost.flops) == (cost.forward.macs, cost.forward.flops)
-    once = operator.cost(batch=0)
-    assert once.flops == 0 or case.startswith(WITH_WORK_DONE_ONCE) or any(step.kind in ("fft", "rfft") for step in operator._lower(0))
-    assert cost.macs - once.macs == BATCH * (operator.cost().macs - once.macs)
-    assert cost.flops - once.flops == BATCH * (operator.flops() - once.flops)
-    assert operator.flops(batch=BATCH) == cost.flops >= 2 * cost.macs
     if cost.macs:
-        assert cost.bytes_read >= 8 * n * BATCH / 2  # a crop may come first
-        assert cost.bytes_written >= 8 * BATCH
+        assert cost.bytes_read >= 8 * matrix.shape[1] * BATCH / 2  # a crop may come first
         narrow = operator.to(dtype="float32").cost(batch=BATCH)
         assert 2 * narrow.bytes_read == cost.bytes_read or "complex" in case or operator.dtype is None
 
@@ -111,14 +79,3 @@ def test_train_takes_the_cheaper_end():
     forward = 2 * 3 * 16 * 2 + 16 * 3 * 2 * 2
     assert A.cost().macs == forward
     assert A.T.cost().macs == forward
-
-
-@every_case
-def test_explain_totals_are_the_costs(case):
-    operator, _, _ = build(case)
-    cost = operator.cost(batch=BATCH)
-    header, *_, total = operator.explain(batch=BATCH).split("\n")
-    words = total.split()
-    moved = cost.bytes_read + cost.bytes_written
-    assert words == ["total", f"{cost.macs:,}", f"{cost.flops:,}", f"{moved:,}"]
-    assert f"{operator.num_params:,} parameters" in header

@@ -4,43 +4,8 @@ import time
 import tracemalloc
 
 import numpy as np
-import pytest
-from helpers import build, every_case
 
 import linops as lo
-
-
-def as_specs(operator):
-    """The same expression with specs for leaves."""
-    return operator._map(lambda leaf: lo.Spec(leaf.shape, leaf.dtype))
-
-
-@every_case
-def test_symbolic_twin(case):
-    operator, matrix, _ = build(case)
-    twin = as_specs(operator)
-    assert twin.shape == matrix.shape
-    assert twin.dtype == operator.dtype
-    assert twin.num_params == operator.num_params
-    assert twin.cost(batch=7) == operator.cost(batch=7)
-    assert twin.explain(batch=7).split("\n")[1:] == operator.explain(batch=7).split("\n")[1:]
-    assert [name for name, _ in twin.named_leaves()] == [name for name, _ in operator.named_leaves()]
-    assert lo.fans(twin) == lo.fans(operator)
-    for other, ours in ((twin.T, operator.T), (twin.H, operator.H), (twin.conj(), operator.conj())):
-        assert other.shape == ours.shape
-        assert other.dtype == ours.dtype
-    has_leaves = operator.num_params > 0
-    assert twin.is_symbolic == has_leaves
-    assert twin.backend == ("spec" if has_leaves else None)
-    assert ("symbolic" in repr(twin)) == has_leaves
-    if has_leaves:
-        x = np.ones(matrix.shape[1])
-        with pytest.raises(TypeError, match=r"symbolic.*init"):
-            twin @ x
-        with pytest.raises(TypeError, match=r"symbolic.*init"):
-            np.ones(matrix.shape[0]) @ twin
-        with pytest.raises(TypeError, match=r"symbolic.*init"):
-            twin.to_dense()
 
 
 def test_design_example():

@@ -5,40 +5,10 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES
-from helpers import as_numpy, assert_close, assert_is, assert_left_product, assert_product, build, every_case, leaves, on
+from helpers import as_numpy, assert_close, assert_is, assert_left_product, build, on
 from torch.utils import _pytree as torch_tree
 
 import linops as lo
-
-TREES = {"jax": jax.tree_util, "torch": torch_tree}
-
-
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-@every_case
-def test_pytree_round_trip(case, backend):
-    operator, matrix, _ = build(case, "complex128", backend)
-    tree = TREES[backend]
-    flat, structure = tree.tree_flatten(operator)
-    assert [id(leaf) for leaf in flat] == [id(leaf) for leaf in leaves(operator)]
-    twin = tree.tree_unflatten(flat, structure) if backend == "torch" else tree.tree_unflatten(structure, flat)
-    assert type(twin) is type(operator)
-    assert repr(twin) == repr(operator)
-    assert_is(twin.to(backend="numpy"), matrix, "complex128")
-    assert tree.tree_flatten(twin)[1] == structure
-
-
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-@every_case
-def test_trees_may_carry_anything(case, backend):
-    operator, _, _ = build(case, "float64", backend)
-    tree = TREES[backend]
-    for item in (None, 1.0, "name", object()):
-        mapped = tree.tree_map(lambda leaf, item=item: item, operator)
-        assert type(mapped) is type(operator)
-        assert all(leaf is item for _, leaf in mapped.named_leaves() if item is not None)
-    doubled = tree.tree_map(lambda leaf: 2 * leaf, operator)
-    for one, two in zip(leaves(operator), leaves(doubled), strict=True):
-        assert np.array_equal(2 * as_numpy(one), as_numpy(two))
 
 
 def test_jax_paths_name_the_leaves():
@@ -82,39 +52,7 @@ def test_scan_over_a_stack_of_operators():
     assert_close(last, expected)
 
 
-def stacked(case, backend):
-    """(operator with stacked leaves, the dense matrix of each, whether it has leaves, maker of arrays)."""
-    one, first, array = build(case, "float64")
-    other, second = CASES[case](array)
-    if not leaves(one):
-        return one, [first, first], False, array
-    pairs = iter([np.stack(pair) for pair in zip(leaves(one), leaves(other))])
-    operator = one._map(lambda leaf: on(backend, next(pairs)))
-    return operator, [first, second], True, array
-
-
 VMAP = {"torch": torch.func.vmap, "jax": jax.vmap}
-
-
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-@every_case
-def test_vmap_over_leaves_and_operands(case, backend):
-    operator, matrices, has_leaves, array = stacked(case, backend)
-    m, n = matrices[0].shape
-    xs, ys, X = array(2, n), array(2, 3, m), array(2, n, 2)
-    vmap = VMAP[backend]
-    axes = (0 if has_leaves else None, 0, 0, 0)
-
-    def products(operator, x, y, X):
-        return operator @ x, y @ operator, operator.T @ y.mT, operator @ X
-
-    mapped = vmap(products, in_dims=axes) if backend == "torch" else jax.jit(vmap(products, in_axes=axes))
-    found = mapped(operator, on(backend, xs), on(backend, ys), on(backend, X))
-    for each, matrix in enumerate(matrices):
-        assert_product(found[0][each], matrix, xs[each], "float64")
-        assert_left_product(found[1][each], ys[each], matrix, "float64")
-        assert_product(found[2][each], matrix.T, ys[each].T, "float64")
-        assert_product(found[3][each], matrix, X[each], "float64")
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
@@ -150,7 +88,7 @@ def test_tags_inside_transformations():
     assert_close(torch.func.vmap(product)(stack, on("torch", x)), x @ (matrix @ matrix.T))
 
 
-#: one case per operator: compiling is slow
+#: one case per operator, for checks that compile, which is slow (conformance.py)
 COMPILED = (
     "dense_tall",
     "diagonal",
@@ -190,22 +128,6 @@ COMPILED = (
     "einsum_two_factors",
     "einsum_scales_and_passes",
 )
-
-
-@pytest.mark.parametrize("case", COMPILED)
-def test_torch_compiles_the_full_graph(case):
-    torch._dynamo.reset()
-    operator, matrix, array = build(case, "float64", "torch")
-    x, y = array(matrix.shape[1], 3), array(2, matrix.shape[0])
-
-    @torch.compile(fullgraph=True, backend="aot_eager")
-    def products(operator, x, y):
-        return operator @ x, y @ operator, operator @ x[:, 0]
-
-    one, two, three = products(operator, on("torch", x), on("torch", y))
-    assert_product(one, matrix, x, "float64")
-    assert_left_product(two, y, matrix, "float64")
-    assert_product(three, matrix, x[:, 0], "float64")
 
 
 def test_torch_compiles_construction_and_gradients():

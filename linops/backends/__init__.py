@@ -64,6 +64,7 @@ __all__ = [
     "on_new_framework",
     "pad_rows",
     "permute",
+    "real_dtype",
     "register_type",
     "result_type",
     "same_array",
@@ -255,6 +256,25 @@ def is_inexact(dtype: Any) -> bool:
     """
     kind = getattr(dtype, "kind", "V")  # NumPy's; "V" of bfloat16
     return kind in "fc" if kind != "V" else dtype_name(dtype).startswith(("float", "bfloat", "complex"))
+
+
+def real_dtype(dtype: Any, backend: str | None) -> Any:
+    """The dtype of the real part of numbers of a dtype.
+
+    Args:
+        dtype: A dtype as the backend spells it.
+        backend: The backend, or None for NumPy.
+
+    Returns:
+        A dtype as the backend spells it.
+
+    Example:
+        >>> real_dtype(np.dtype("complex64"), "numpy")
+        dtype('float32')
+    """
+    halves = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
+    half = halves.get(dtype_name(dtype))
+    return dtype if half is None else canonical_dtype(half, backend)
 
 
 def itemsize(dtype: Any) -> int:

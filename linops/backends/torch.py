@@ -12,7 +12,7 @@ import torch
 import linops.backends as backends
 from linops.backends import primitives as p
 from linops.backends.tree import register_torch
-from linops.spec import dtype_name
+from linops.spec import dtype_name, numpy_dtype
 
 __all__ = ["convert", "namespace", "result_type", "torch_dtype"]
 
@@ -152,7 +152,10 @@ def _device_of(x: torch.Tensor):
 
 @p.to_numpy.dispatch
 def _to_numpy(x: torch.Tensor):
-    return x.detach().cpu().resolve_conj().numpy()
+    x = x.detach().cpu().resolve_conj().resolve_neg()
+    if x.dtype is torch.bfloat16:  # NumPy knows it by ml_dtypes
+        return x.view(torch.uint16).numpy().view(numpy_dtype("bfloat16"))
+    return x.numpy()
 
 
 @p.fourier.dispatch
