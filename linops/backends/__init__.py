@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from linops.backends.foreign import Coordinates, coordinates, foreign
 from linops.backends.primitives import (
+    Positions,
     block_matmul,
     check_permutation,
     concatenate,
@@ -28,13 +30,17 @@ from linops.backends.primitives import (
     pad_rows,
     permute,
     same_array,
+    scatter_add,
     shared_matmul,
+    sparse_matmul,
     to_numpy,
     zeros,
 )
 from linops.spec import Spec, dtype_name, numpy_dtype
 
 __all__ = [
+    "Coordinates",
+    "Positions",
     "asarray",
     "backend_of",
     "block_matmul",
@@ -42,10 +48,12 @@ __all__ = [
     "check_permutation",
     "concatenate",
     "conj",
+    "coordinates",
     "copy",
     "device_of",
     "dispatch",
     "eye",
+    "foreign",
     "gather",
     "inverse_permutation",
     "is_array",
@@ -61,7 +69,9 @@ __all__ = [
     "register_type",
     "result_type",
     "same_array",
+    "scatter_add",
     "shared_matmul",
+    "sparse_matmul",
     "to_numpy",
     "zeros",
 ]
