@@ -1,5 +1,6 @@
 """Symbolic operators for the tests of layers: every family, with and without padding, and expressions that no family has."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,12 @@ def _permuted():
     """Index arrays on both sides of a structure, one in a Kronecker factor."""
     inner = lo.Kronecker(lo.Permute.random(4, seed=1), lo.Dense(lo.spec(3, 2)))
     return lo.Permute.random(12, seed=2) @ inner @ lo.Permute.random(8, seed=3)
+
+
+def _sparse(m, n, entries):
+    """Entries at random positions, some of them twice."""
+    random = np.random.default_rng(4)
+    return lo.Sparse(lo.spec(entries), random.integers(m, size=entries), random.integers(n, size=entries), (m, n))
 
 
 OPERATORS = {
@@ -30,6 +37,9 @@ OPERATORS = {
     "permuted": _permuted,
     "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
     "scaled": lambda: 2 * lo.btt(12, 8),
+    # sparse
+    "sparse": lambda: _sparse(12, 8, 30),
+    "sparse_transposed": lambda: _sparse(8, 12, 30).T,
 }
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)

@@ -174,7 +174,17 @@ COMPILED = (
     "scaled_tall",
     "power_of_product",
     "nested_kronecker_of_sums",
+    # sparse
+    "sparse_tall",
+    "sparse_transposed_in_blocks",
 )
+
+
+def test_every_operator_is_compiled():
+    public = {name for name in vars(lo.operators)["__all__"] if isinstance(getattr(lo, name), type)}
+    compiled = {type(node).__name__ for case in COMPILED for _, node in build(case)[0]._nodes()}
+    missing = sorted(public - compiled)
+    assert not missing, f"no case in COMPILED for {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("case", COMPILED)

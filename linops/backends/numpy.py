@@ -37,7 +37,7 @@ def _scatter_add(x: np.ndarray, indices: Any, size: int):
 def _sparse_matmul(values: np.ndarray, positions: p.Positions, x: Any):
     if runs_in_scipy(values, x):
         return scipy_sparse(values, positions) @ x
-    return _scatter_add(values[:, None] * x[positions.columns], positions.rows, positions.shape[0])
+    return p.scatter_add(values[:, None] * x[positions.columns], positions.rows, positions.shape[0])
 
 
 def runs_in_scipy(values: np.ndarray, x: np.ndarray) -> bool:

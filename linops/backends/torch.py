@@ -98,7 +98,7 @@ def _sparse_matmul(values: torch.Tensor, positions: p.Positions, x: torch.Tensor
 def _sparse_sums(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
     """The product by plain ops, which every transformation knows; it writes nnz × k numbers on the way."""
     products = values[:, None] * x.index_select(0, _index(positions.columns, x))
-    return _scatter_add(products, positions.rows, positions.shape[0])
+    return p.scatter_add(products, positions.rows, positions.shape[0])
 
 
 def _bags(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
@@ -139,20 +139,20 @@ class _SparseProduct(torch.autograd.Function):
                 weights = values.detach().requires_grad_()
                 (of_values,) = torch.autograd.grad(_bags(weights, positions, x.detach()), weights, gradient)
         if ctx.needs_input_grad[1]:
-            of_x = _sparse_matmul(values, positions.T, gradient)
+            of_x = p.sparse_matmul(values, positions.T, gradient)
         return of_values, of_x, None
 
     @staticmethod
     def jvp(ctx: Any, of_values: Any, of_x: Any, _: Any) -> Any:  # type: ignore[override]
         (values, x), positions = ctx.saved_tensors, ctx.positions
-        parts = [] if of_values is None else [_sparse_matmul(of_values, positions, x)]
-        return sum(parts, _sparse_matmul(values, positions, of_x)) if of_x is not None else parts[0]
+        parts = [] if of_values is None else [p.sparse_matmul(of_values, positions, x)]
+        return sum(parts, p.sparse_matmul(values, positions, of_x)) if of_x is not None else parts[0]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, values: Any, x: Any, positions: p.Positions) -> Any:
         if in_dims[0] is None:  # other operands, the same matrix: more columns
             columns = x.movedim(in_dims[1], -1)
-            y = _sparse_matmul(values, positions, columns.reshape(columns.shape[0], -1))
+            y = p.sparse_matmul(values, positions, columns.reshape(columns.shape[0], -1))
             return y.reshape(y.shape[0], *columns.shape[1:]), 2
         return torch.vmap(lambda values, x: _sparse_sums(values, positions, x), in_dims[:2])(values, x), 0
 
