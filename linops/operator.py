@@ -209,6 +209,8 @@ class LinearOperator(Expression, Properties):
         m, n = self.shape
         if (shape[-2] if ndim > 1 else shape[0] if ndim else -1) != n:
             raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
+        if ours in _PROMOTING and x.dtype != self.dtype:
+            x = self._promoted(x)
         if self._aliases:
             x = backends.copy(x)
         if ndim == 2:
@@ -227,11 +229,17 @@ class LinearOperator(Expression, Properties):
         if not shape or shape[-1] != m:
             raise ValueError(f"array of shape {tuple(shape)} @ {self._short()}: expected ({m},) or (…, k, {m})")
         transpose = self.T
+        if self.backend in _PROMOTING and x.dtype != self.dtype:
+            x = self._promoted(x)
         if transpose._aliases:
             x = backends.copy(x)
         if len(shape) == 1:
             return transpose._vector(x)
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
+
+    def _promoted(self, x: Any) -> Any:
+        """x in the dtype of the product, as `numpy.matmul` casts it, so that no step on the way computes in a narrower one."""
+        return x.astype(backends.result_type(self.backend, self.dtype, x.dtype))
 
     def _linear(self, x: Any) -> Any:
         """X Aᵀ over the last axis: (…, n) → (…, m), as layers compute it."""
@@ -341,7 +349,7 @@ class LinearOperator(Expression, Properties):
             matmat=self.__matmul__,
             rmatvec=partial(_adjoint_product, self),
             rmatmat=partial(_adjoint_product, self),
-            dtype=np.float64 if self.dtype is None else self.dtype,
+            dtype=self.dtype or (np.complex128 if self._is_complex else np.float64),
         )
 
     @property
@@ -403,6 +411,10 @@ class LinearOperator(Expression, Properties):
         known = self._knowledge()
         m, n = self.shape
         return Knowledge(known.yes | self.assumed, known.no).closure(square=m == n, real=not self._is_complex)
+
+
+#: the backends that mix dtypes in a product
+_PROMOTING = ("numpy", "jax")
 
 
 def _adjoint_product(operator: LinearOperator, y: Any) -> Any:

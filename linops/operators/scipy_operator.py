@@ -38,11 +38,11 @@ class ScipyOperator(LinearOperator):
     @property
     def dtype(self) -> Any:
         """The dtype that scipy's operator states."""
-        return None if self.operator.dtype is None else np.dtype(self.operator.dtype)
+        return np.dtype(self.operator.dtype)
 
     @property
     def _is_complex(self) -> bool:
-        return self.dtype is not None and self.dtype.kind == "c"
+        return self.dtype.kind == "c"
 
     def _columns(self, x: Any) -> Any:
         return self.operator.matmat(flat(x))

@@ -6,6 +6,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+import scipy
 
 from linops import backends
 from linops.backends.numpy import runs_in_scipy, scipy_sparse
@@ -165,15 +166,18 @@ def _compressed(values: Any, rows: Any, columns: Any, size: Any) -> dict[str, An
         rows, columns = rows[order], columns[order]
         values = values if isinstance(values, Spec) else backends.gather(values, order)
     narrow = np.int32 if max(m, n, rows.size) < 2**31 else np.int64
-    arrays = {
+    rows, columns = rows.astype(narrow), columns.astype(narrow)
+    row_starts = np.searchsorted(rows, np.arange(m + 1)).astype(narrow)
+    # sorted by columns in time linear in the entries: the conversion of the matrix of their numbers
+    numbers = scipy.sparse.csr_array((np.arange(rows.size, dtype=narrow), columns, row_starts), shape=(m, n)).tocsc()
+    return {
+        "values": values,
+        "size": (m, n),
         "rows": rows,
         "columns": columns,
-        "by_column": np.argsort(columns, kind="stable") if (columns[1:] < columns[:-1]).any() else None,
-        "row_starts": np.searchsorted(rows, np.arange(m + 1)),
-        "column_starts": np.cumsum(np.bincount(columns + 1, minlength=n + 1)),
-    }
-    return {"values": values, "size": (m, n)} | {
-        name: None if array is None else array.astype(narrow) for name, array in arrays.items()
+        "by_column": numbers.data if (columns[1:] < columns[:-1]).any() else None,
+        "row_starts": row_starts,
+        "column_starts": numbers.indptr.astype(narrow),
     }
 
 
@@ -188,4 +192,4 @@ def _integers(name: str, given: Any, size: int, values: Any) -> np.ndarray:
         raise TypeError(f"Sparse: {name} must be integers, got dtype {positions.dtype}")
     if positions.size and not 0 <= positions.min() <= positions.max() < size:
         raise ValueError(f"Sparse: {name} must be within 0 … {size - 1}, got {positions.min()} … {positions.max()}")
-    return positions.astype(np.int64)
+    return positions
