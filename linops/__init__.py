@@ -41,6 +41,7 @@ from linops.operators import (
     Power,
     Product,
     Scaled,
+    Sparse,
     Sum,
     TensorTrain,
     Toeplitz,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from linops import backends, display
 from linops.declare import remembered
@@ -36,6 +36,8 @@ class Expression:
     assumed: Tag = field(default=Tag.NONE, kw_only=True)
 
     _fields = (("assumed", "static"),)
+    #: the one backend that an operator without arrays runs on, if it is bound to one
+    _home: ClassVar[str | None] = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -131,7 +133,9 @@ class Expression:
     @remembered
     def backend(self) -> str | None:
         """``"numpy"``, ``"torch"``, ``"jax"``, ``"spec"`` (symbolic), or None: without arrays, it runs on any backend."""
-        names = {backends.backend_of(leaf) for _, leaf in self.named_leaves()}
+        names = {child.backend if isinstance(child, Expression) else backends.backend_of(child) for _, child in self._children()}
+        names |= {self._home}
+        names.discard(None)
         return "spec" if "spec" in names else next(iter(names), None)
 
     @remembered
@@ -187,9 +191,12 @@ class Expression:
             The operator.
 
         Raises:
-            TypeError: If the backend cannot hold the dtype, as JAX without x64 cannot hold float64.
+            TypeError: If the backend cannot hold the dtype, as JAX without x64 cannot hold float64, or an operator is bound to another.
         """
         target: Any = backend or self.backend
+        for _, node in self._nodes():
+            if node._home not in (None, target):
+                raise TypeError(f"{node._short()} runs on {node._home} alone; it cannot move to {target}")
 
         def move(leaf: Any) -> Any:
             if isinstance(leaf, Spec):

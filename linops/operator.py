@@ -8,11 +8,13 @@ flattened in row-major order, are the features; they may stay factored between t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from numbers import Number
 from typing import Any
 
 import numpy as np
+import scipy  # whose submodules load when they are first used
 
 from linops import backends
 from linops.backends.primitives import generic, generic_pair
@@ -172,12 +174,12 @@ class LinearOperator(Expression, Properties):
     # ------------------------------------------------------------ products
 
     def __matmul__(self, other: Any) -> Any:
-        if isinstance(other, LinearOperator):
+        if isinstance(other, LinearOperator) or backends.foreign(other):
             return compose(self, other)
         return self._matmul(other)
 
     def __rmatmul__(self, other: Any) -> Any:
-        return self._rmatmul(other)
+        return compose(other, self) if backends.foreign(other) else self._rmatmul(other)
 
     def _accepts(self, x: Any, left: bool) -> bool:
         """Whether x is an array that the operator can multiply; mixed backends and symbolic operators are errors."""
@@ -207,10 +209,10 @@ class LinearOperator(Expression, Properties):
         m, n = self.shape
         if (shape[-2] if ndim > 1 else shape[0] if ndim else -1) != n:
             raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
-        if self._aliases:
-            x = backends.copy(x)
         if ours != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if self._aliases:
+            x = backends.copy(x)
         if ndim == 2:
             y = self._columns(x)
             return y if y.ndim == 2 else y.reshape(m, shape[1])
@@ -227,10 +229,10 @@ class LinearOperator(Expression, Properties):
         if not shape or shape[-1] != m:
             raise ValueError(f"array of shape {tuple(shape)} @ {self._short()}: expected ({m},) or (…, k, {m})")
         transpose = self.T
-        if transpose._aliases:
-            x = backends.copy(x)
         if self.backend != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if transpose._aliases:
+            x = backends.copy(x)
         if len(shape) == 1:
             return transpose._vector(x)
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
@@ -286,6 +288,8 @@ class LinearOperator(Expression, Properties):
         return add(other, -self) if _operand(other) else NotImplemented
 
     def __mul__(self, scalar: Any) -> Any:
+        if backends.foreign(scalar):  # which would multiply the entries
+            raise TypeError(f"{self._short()} * {type(scalar).__name__}: expected a number; A @ B composes")
         return scale(scalar, self) if _scalar(scalar) else NotImplemented
 
     __rmul__ = __mul__
@@ -319,10 +323,45 @@ class LinearOperator(Expression, Properties):
             array([[0., 1.],
                    [1., 0.]])
         """
-        like = _NO_ARRAY if self._first_leaf is None else self._first_leaf
+        like = np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
         if self.is_symbolic:
             raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
         return flat(self._columns(backends.eye(like, self.shape[1], like.dtype)))
+
+    def to_scipy(self) -> Any:
+        """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like; `lo.aslinearoperator` is the way back.
+
+        Returns:
+            The scipy operator, with products on both sides by this one.
+
+        Raises:
+            TypeError: If the operator is symbolic, or its arrays are not NumPy's.
+
+        Example:
+            >>> import linops as lo, numpy as np, scipy.sparse.linalg
+            >>> A = lo.Diagonal(np.array([1., 4.]))
+            >>> scipy.sparse.linalg.cg(A.to_scipy(), np.ones(2))[0]
+            array([1.  , 0.25])
+        """
+        if self.is_symbolic:
+            raise TypeError(f"{self._short()} is symbolic: it has no numbers. Make it concrete first: A.init(seed=0, backend='numpy')")
+        if self.backend not in (None, "numpy"):
+            raise TypeError(f"{self._short()}.to_scipy(): scipy runs on NumPy; convert it first, as in A.to(backend='numpy')")
+        return scipy.sparse.linalg.LinearOperator(
+            self.shape,
+            matvec=self.__matmul__,
+            matmat=self.__matmul__,
+            rmatvec=partial(_adjoint_product, self),
+            rmatmat=partial(_adjoint_product, self),
+            dtype=self.dtype or (np.complex128 if self._is_complex else np.float64),
+        )
+
+    @property
+    def ndim(self) -> int:
+        """Operators have none: they are no arrays. (scipy.sparse asks for it in ``S @ A``, and would multiply by the dense array.)"""
+        raise AttributeError(
+            f"{self._short()} is no array, so it has no ndim; where a scipy.sparse matrix S stands at its left, write lo.Sparse(S) @ A"
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """The entries as a NumPy array, for `numpy.asarray`; TypeError if the operator's arrays are of another framework."""
@@ -378,7 +417,8 @@ class LinearOperator(Expression, Properties):
         return Knowledge(known.yes | self.assumed, known.no).closure(square=m == n, real=not self._is_complex)
 
 
-_NO_ARRAY = np.empty(0)
+def _adjoint_product(operator: LinearOperator, y: Any) -> Any:
+    return operator.H @ y
 
 
 def _vectors(batch: Any) -> Any:
@@ -431,7 +471,7 @@ def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
 
 
 def _operand(value: Any) -> bool:
-    return isinstance(value, LinearOperator) or backends.is_array(value)
+    return isinstance(value, LinearOperator) or backends.is_array(value) or backends.foreign(value) is not None
 
 
 def _scalar(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Symbolic operators for the tests of layers: every family, with and without padding, and expressions that no family has."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,12 @@ def _permuted():
     """Index arrays on both sides of a structure, one in a Kronecker factor."""
     inner = lo.Kronecker(lo.Permute.random(4, seed=1), lo.Dense(lo.spec(3, 2)))
     return lo.Permute.random(12, seed=2) @ inner @ lo.Permute.random(8, seed=3)
+
+
+def _sparse(m, n, entries):
+    """Entries at random positions, some of them twice."""
+    random = np.random.default_rng(4)
+    return lo.Sparse(lo.spec(entries), random.integers(m, size=entries), random.integers(n, size=entries), (m, n))
 
 
 OPERATORS = {
@@ -44,6 +51,9 @@ OPERATORS = {
     "tridiagonal": lambda: lo.Tridiagonal(lo.spec(5), lo.spec(6), lo.spec(5)),
     "kronecker_sum": lambda: lo.KroneckerSum(lo.spec(2, 2), lo.spec(3, 3)),
     "block": lambda: lo.Block([[lo.low_rank(4, 3, rank=1), lo.spec(4, 2)], [lo.spec(3, 3), None]]),
+    # sparse
+    "sparse": lambda: _sparse(12, 8, 30),
+    "sparse_transposed": lambda: _sparse(8, 12, 30).T,
 }
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)

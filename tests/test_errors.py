@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import coo_array, eye_array
 
 import linops as lo
 
@@ -231,6 +232,33 @@ BAD = {
     "BLAST blocks": (lambda: lo.blast(8, 4, blocks=(2, 5)), ValueError, ["blast", "5 blocks", "4"]),
     "butterfly dearer": (lambda: lo.butterfly(3, 3), ValueError, ["butterfly(3, 3)", "MACs", "dense's 9", "allow_dearer=True"]),
     "einsum dims": (lambda: lo.einsum(8, 8, in_dims=(2, 4)), ValueError, ["einsum", "in_dims", "3 positive integers", "(2, 4)"]),
+    # sparse and interop
+    "Sparse without positions": (lambda: lo.Sparse(ones(2), size=(2, 2)), TypeError, ["Sparse", "rows", "NoneType"]),
+    "Sparse without a size": (lambda: lo.Sparse(ones(1), [0], [0]), TypeError, ["Sparse", "size", "(m, n)", "None"]),
+    "Sparse of a negative size": (lambda: lo.Sparse(ones(1), [0], [0], (2, -1)), ValueError, ["Sparse", "n must not be negative", "-1"]),
+    "Sparse of a float size": (lambda: lo.Sparse(ones(1), [0], [0], (2.0, 1)), TypeError, ["Sparse", "m must be an integer", "2.0"]),
+    "Sparse row outside": (lambda: lo.Sparse(ones(2), [0, 2], [0, 1], (2, 2)), ValueError, ["rows", "within 0 … 1", "0 … 2"]),
+    "Sparse negative column": (lambda: lo.Sparse(ones(2), [0, 1], [0, -1], (2, 2)), ValueError, ["columns", "within 0 … 1", "-1 … 0"]),
+    "Sparse positions of floats": (lambda: lo.Sparse(ones(1), [0.0], [0], (1, 1)), TypeError, ["rows", "integers", "float64"]),
+    "Sparse too few positions": (
+        lambda: lo.Sparse(ones(2), [0], [0, 1], (2, 2)),
+        ValueError,
+        ["rows of shape (1,)", "values of shape (2,)"],
+    ),
+    "Sparse of a matrix": (lambda: lo.Sparse(ones((2, 2))), ValueError, ["Sparse", "values", "1 axis", "(2, 2)"]),
+    "Sparse of scipy with a size": (lambda: lo.Sparse(eye_array(2), size=(2, 2)), ValueError, ["Sparse", "nothing else"]),
+    "Sparse of one axis": (lambda: lo.Sparse(coo_array(ones(3))), ValueError, ["Sparse", "2 axes", "coo_array", "(3,)"]),
+    "Sparse with other values": (
+        lambda: lo.Sparse(eye_array(2)).with_leaves([ones(3)]),
+        ValueError,
+        ["values of shape (3,)", "2 positions"],
+    ),
+    "compose with scipy": (lambda: A @ eye_array(3), ValueError, ["Dense(3×4", "Sparse(3×3", "4 and 3 differ"]),
+    "add scipy": (lambda: A + eye_array(3), ValueError, ["Dense(3×4", "Sparse(3×3", "shapes differ"]),
+    "compose torch with scipy": (lambda: TORCH @ eye_array(4), TypeError, ["mixed backends", "torch", "Sparse(4×4, float64, numpy)"]),
+    "elementwise with scipy": (lambda: S * eye_array(3), TypeError, ["Dense(3×3", "expected a number", "A @ B composes"]),
+    "to_scipy of torch": (lambda: TORCH.to_scipy(), TypeError, ["Dense(3×4, float64, torch)", "A.to(backend='numpy')"]),
+    "to_scipy of specs": (lambda: SYMBOLIC.to_scipy(), TypeError, ["symbolic", "init"]),
 }
 
 

@@ -30,6 +30,11 @@ print(json.dumps([name for name in ("torch", "jax") if name in sys.modules]))
     assert run(code) == []
 
 
+def test_import_leaves_the_modules_of_scipy_for_their_first_use():
+    loaded = run("import sys, json, linops; print(json.dumps([name for name in sys.modules if name.startswith('scipy.sparse')]))")
+    assert loaded == []
+
+
 def test_import_adds_few_modules_and_little_time():
     code = """
 import sys, json, time, numpy

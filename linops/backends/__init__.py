@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from linops.backends.foreign import Coordinates, coordinates, foreign
 from linops.backends.primitives import (
+    Positions,
     block_matmul,
     check_permutation,
     concatenate,
@@ -30,8 +32,10 @@ from linops.backends.primitives import (
     pad_rows,
     permute,
     same_array,
+    scatter_add,
     shared_matmul,
     solve_triangular,
+    sparse_matmul,
     to_integers,
     to_numpy,
     zeros,
@@ -39,6 +43,8 @@ from linops.backends.primitives import (
 from linops.spec import Spec, dtype_name, numpy_dtype
 
 __all__ = [
+    "Coordinates",
+    "Positions",
     "asarray",
     "backend_of",
     "block_matmul",
@@ -47,10 +53,12 @@ __all__ = [
     "concatenate",
     "conj",
     "constant",
+    "coordinates",
     "copy",
     "device_of",
     "dispatch",
     "eye",
+    "foreign",
     "fourier",
     "gather",
     "inverse_permutation",
@@ -68,8 +76,10 @@ __all__ = [
     "register_type",
     "result_type",
     "same_array",
+    "scatter_add",
     "shared_matmul",
     "solve_triangular",
+    "sparse_matmul",
     "to_integers",
     "to_numpy",
     "zeros",

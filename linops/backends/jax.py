@@ -31,6 +31,20 @@ def _shared_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)
 
 
+@p.scatter_add.dispatch
+def _scatter_add(x: Array, indices: Any, size: int):
+    return jax.ops.segment_sum(x, p.to_numpy(indices), num_segments=size)
+
+
+@p.sparse_matmul.dispatch
+def _sparse_matmul(values: Array, positions: p.Positions, x: Any):
+    products = values[:, None] * x[positions.columns]
+    ordered = positions.by_row is None
+    if products.dtype == bool:
+        return jax.ops.segment_max(products, positions.rows, positions.shape[0], indices_are_sorted=ordered)
+    return jax.ops.segment_sum(products, positions.rows, positions.shape[0], indices_are_sorted=ordered)
+
+
 @p.permute.dispatch
 def _permute(x: Array, order: tuple):
     return x.transpose(order)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as namespace  # NumPy 2 is its own array-API namespace
 import numpy as np
+import scipy  # whose submodules load when they are first used
 
 import linops.backends as backends
 from linops.backends import primitives as p
@@ -23,6 +24,51 @@ def _block_matmul(a: np.ndarray, x: np.ndarray):
 @p.shared_matmul.dispatch
 def _shared_matmul(a: np.ndarray, x: np.ndarray):
     return a @ x
+
+
+@p.scatter_add.dispatch
+def _scatter_add(x: np.ndarray, indices: Any, size: int):
+    y = np.zeros((size, *x.shape[1:]), x.dtype)
+    np.add.at(y, indices, x)
+    return y
+
+
+@p.sparse_matmul.dispatch
+def _sparse_matmul(values: np.ndarray, positions: p.Positions, x: Any):
+    if runs_in_scipy(values, x):
+        return scipy_sparse(values, positions) @ x
+    return p.scatter_add(values[:, None] * x[positions.columns], positions.rows, positions.shape[0])
+
+
+def runs_in_scipy(values: np.ndarray, x: np.ndarray) -> bool:
+    """Whether scipy's sparse kernels compute in the dtypes of a matrix and an operand: all but half precision.
+
+    Args:
+        values: An array.
+        x: Another.
+
+    Returns:
+        True or False.
+    """
+    return values.dtype.char in _SCIPY_DTYPES and x.dtype.char in _SCIPY_DTYPES
+
+
+_SCIPY_DTYPES = frozenset("?bBhHiIlLqQfdgFDG")
+
+
+def scipy_sparse(values: np.ndarray, positions: p.Positions) -> Any:
+    """A sparse matrix as scipy's, over the same memory.
+
+    Args:
+        values: (nnz,) entries.
+        positions: Where they stand.
+
+    Returns:
+        A `csr_array`, or a `csc_array` if the entries are in order of columns.
+    """
+    if positions.by_row is None:
+        return scipy.sparse.csr_array((values, positions.columns, positions.row_starts), shape=positions.shape)
+    return scipy.sparse.csc_array((values, positions.rows, positions.column_starts), shape=positions.shape)
 
 
 @p.permute.dispatch

@@ -6,6 +6,7 @@ Shapes: blocks `a` (b, p, q); features-first operands `x` (…, k), whose last a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, get_type_hints
 
@@ -91,6 +92,44 @@ def block_matmul(a, x):
 @generic
 def shared_matmul(a, x):
     """One matrix times each of a stack: (p, q) and (l, q, k) give (l, p, k), without copying the matrix."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Positions:
+    """Where the entries of a sparse matrix stand, sorted both ways.
+
+    Attributes:
+        shape: (m, n).
+        rows: (nnz,) the row of each entry.
+        columns: (nnz,) its column.
+        by_row: (nnz,) the entries in an order of rising rows; None if they are in one.
+        by_column: (nnz,) the entries in an order of rising columns; None if they are in one.
+        row_starts: (m + 1,) where the entries of each row start in that order, and their number.
+        column_starts: (n + 1,) the same of each column.
+    """
+
+    shape: tuple[int, int]
+    rows: Any
+    columns: Any
+    by_row: Any
+    by_column: Any
+    row_starts: Any
+    column_starts: Any
+
+    @property
+    def T(self) -> Positions:
+        """Those of the transpose."""
+        return Positions(self.shape[::-1], self.columns, self.rows, self.by_column, self.by_row, self.column_starts, self.row_starts)
+
+
+@generic
+def sparse_matmul(values, positions: Positions, x):
+    """A sparse matrix, given by its entries, times (n, k): gives (m, k)."""
+
+
+@generic
+def scatter_add(x, indices, size: int):
+    """The sums of x's rows by index: y[i] = Σ x[j] over the j with indices[j] = i, for i = 0 … size - 1."""
 
 
 @generic

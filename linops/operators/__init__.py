@@ -20,6 +20,7 @@ from linops.operators.permute import Permute
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
+from linops.operators.sparse import Sparse
 from linops.operators.sum import Sum
 from linops.operators.tensor_train import TensorTrain
 from linops.operators.toeplitz import Toeplitz
@@ -48,6 +49,7 @@ __all__ = [
     "Power",
     "Product",
     "Scaled",
+    "Sparse",
     "Sum",
     "TensorTrain",
     "Toeplitz",

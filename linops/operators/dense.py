@@ -7,6 +7,9 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
+from linops.operators.checks import require_array
+from linops.operators.scipy_operator import ScipyOperator
+from linops.operators.sparse import Sparse
 from linops.plan.step import Step, matmul_step
 
 
@@ -69,32 +72,12 @@ class Dense(LinearOperator):
         return {"matrix": (n, m)}
 
 
-def require_array(operator: str, name: str, value: Any, ndim: int) -> None:
-    """Raise unless a value is an array or spec with a number of axes.
-
-    Args:
-        operator: Whose argument it is.
-        name: The argument's name.
-        value: The argument.
-        ndim: How many axes it must have.
-
-    Raises:
-        TypeError: If it is no array of numbers.
-        ValueError: If it has another number of axes.
-    """
-    if not backends.is_array(value):
-        raise TypeError(f"{operator}: {name} must be a NumPy, torch or JAX array or a spec, got {type(value).__name__}")
-    if getattr(value.dtype, "kind", "f") in "OSUMm":
-        raise TypeError(f"{operator}: {name} must hold numbers, got an array of dtype {value.dtype}")
-    if len(value.shape) != ndim:
-        raise ValueError(f"{operator}: {name} must have {ndim} ax{'is' if ndim == 1 else 'es'}, got shape {tuple(value.shape)}")
-
-
 def aslinearoperator(value: Any) -> LinearOperator:
-    """An array as an operator; an operator as it is.
+    """A matrix of any kind as an operator; an operator as it is.
 
     Args:
-        value: A matrix of any backend, a spec with two axes, or an operator.
+        value: A matrix of any backend, a spec with two axes, a sparse matrix (scipy in any format, torch in any layout, JAX BCOO or BCSR),
+            a `scipy.sparse.linalg.LinearOperator`, or an operator.
 
     Returns:
         The operator.
@@ -104,12 +87,22 @@ def aslinearoperator(value: Any) -> LinearOperator:
         ValueError: If an array has not two axes.
 
     Example:
-        >>> import linops as lo, numpy as np
+        >>> import linops as lo, numpy as np, scipy.sparse
         >>> lo.aslinearoperator(np.eye(2)).shape
         (2, 2)
+        >>> lo.aslinearoperator(scipy.sparse.eye_array(3))
+        Sparse(3 entries)  3×3  float64  3 parameters  numpy
     """
     if isinstance(value, LinearOperator):
         return value
+    kind = backends.foreign(value)
+    if kind == "sparse":
+        return Sparse(value)
+    if kind == "operator":
+        return ScipyOperator(value)
     if not backends.is_array(value):
-        raise TypeError(f"aslinearoperator: expected an array or an operator, got {type(value).__name__}")
+        raise TypeError(
+            f"aslinearoperator: expected an array or an operator, of linops or scipy, or a sparse matrix of scipy, torch or JAX; "
+            f"got {type(value).__name__}"
+        )
     return Dense(value)

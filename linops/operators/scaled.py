@@ -49,11 +49,16 @@ class Scaled(LinearOperator):
     def dtype(self) -> Any:
         """The dtype of A, or what it and the scalar promote to."""
         dtype = LinearOperator.dtype.function(self)
-        return dtype if dtype is None else backends.result_type(self.backend, dtype, self.number)
+        return dtype if dtype is None or self._is_one else backends.result_type(self.backend, dtype, self.number)
 
     @remembered
     def _is_complex(self) -> bool:
         return isinstance(self.number, complex) or LinearOperator._is_complex.function(self)
+
+    @property
+    def _is_one(self) -> bool:
+        """Whether the number says nothing, not even a dtype."""
+        return self.number == 1 and type(self.number) is int
 
     @property
     def _prefers_rows(self) -> bool:
@@ -71,7 +76,7 @@ class Scaled(LinearOperator):
     def _scale(self, x: Any) -> Any:
         if self.gain is not None:
             x = self.gain * x
-        return x if self.number == 1 and type(self.number) is int else self.number * x
+        return x if self._is_one else self.number * x
 
     def _columns(self, x: Any) -> Any:
         return self.base._columns(self._scale(x)) if self._scales_operand(x) else self._scale(self.base._columns(x))

@@ -11,6 +11,7 @@ from typing import Any
 from linops import backends
 from linops.backends.primitives import generic_pair
 from linops.operator import LinearOperator, compose, scale
+from linops.operators.dense import aslinearoperator
 from linops.operators.identity import Identity
 from linops.operators.permute import Permute
 from linops.operators.product import Product
@@ -163,6 +164,16 @@ def _compose(a: LinearOperator, b: LinearOperator):
     if isinstance(b, Scaled) and b.assumed == Tag.NONE:
         return scale_by(b, compose(a, b.base))
     return _join(a, b)
+
+
+@compose.dispatch
+def _compose_with(a: LinearOperator, b: Any):
+    return compose(a, aslinearoperator(b))
+
+
+@compose.dispatch
+def _compose_after(a: Any, b: LinearOperator):
+    return compose(aslinearoperator(a), b)
 
 
 def scale_by(scaled: Scaled, operator: LinearOperator) -> Any:

@@ -166,7 +166,7 @@ def cost(s: Subject) -> None:
     for name in (
         "macs",
         "flops",
-    ):  # what a product does once, such as the spectrum of a circulant's column, and what it does for each vector
+    ):  # what a product does once, such as a spectrum, and for each vector
         once, single, many = getattr(none, name), getattr(one, name), getattr(found, name)
         wrong = f"{name}: {once} for no vector, {single} for one, {many} for {BATCH}; expected the same for each more"
         require(many - once == BATCH * (single - once), wrong)
