@@ -56,10 +56,12 @@ class Expression:
 
     def _nodes(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """The operator and all below it, with the prefix of their leaves' names."""
-        yield prefix, self
-        for name, child in self._children():
-            if isinstance(child, Expression):
-                yield from child._nodes(f"{prefix}{name}_")
+        stack: list[tuple[str, Expression]] = [(prefix, self)]
+        while stack:  # a loop: expressions may be nested deeper than Python's stack
+            prefix, node = stack.pop()
+            yield prefix, node
+            below = [(f"{prefix}{name}_", child) for name, child in node._children() if isinstance(child, Expression)]
+            stack += reversed(below)
 
     def named_leaves(self) -> Iterator[tuple[str, Any]]:
         """The parameters (arrays or specs) with their names, in the order of the expression.
@@ -74,14 +76,16 @@ class Expression:
             >>> dict(lo.LowRank(lo.spec(4, 2), lo.spec(2, 3)).named_leaves())
             {'U': spec(4, 2), 'V': spec(2, 3)}
         """
-        return self._named_leaves("")
-
-    def _named_leaves(self, prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, child in self._children():
-            if isinstance(child, Expression):
-                yield from child._named_leaves(f"{prefix}{name}_")
-            else:
+        path = [("", self._children())]  # a loop: expressions may be nested deeper than Python's stack
+        while path:
+            prefix, children = path[-1]
+            for name, child in children:
+                if isinstance(child, Expression):
+                    path.append((f"{prefix}{name}_", child._children()))
+                    break
                 yield prefix + name, child
+            else:
+                path.pop()
 
     def _map(self, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None = None) -> Any:
         """The same expression with a function applied to every leaf (and to every index array); the result is not checked again."""
@@ -139,8 +143,13 @@ class Expression:
     @remembered
     def backend(self) -> str | None:
         """``"numpy"``, ``"torch"``, ``"jax"``, ``"spec"`` (symbolic), or None: without arrays, it runs on any backend."""
-        names = {backends.backend_of(leaf) for _, leaf in self.named_leaves()}
-        return "spec" if "spec" in names else next(iter(names), None)
+        found = None
+        for _, child in self._children():
+            backend = child.backend if isinstance(child, Expression) else backends.backend_of(child)
+            if backend == "spec":
+                return backend
+            found = found or backend
+        return found
 
     @remembered
     def dtype(self) -> Any:
@@ -234,12 +243,14 @@ class Expression:
         return "  ".join(words)
 
     def _tree_lines(self) -> Iterator[str]:
-        yield self._line()
-        children = [child for _, child in self._children() if isinstance(child, Expression)]
-        for number, child in enumerate(children, 1):
-            first, rest = ("├─ ", "│  ") if number < len(children) else ("└─ ", "   ")
-            for position, line in enumerate(child._tree_lines()):
-                yield (rest if position else first) + line
+        stack: list[tuple[str, str, Expression]] = [("", "", self)]  # what stands before the node's line, and before those below it
+        while stack:
+            first, rest, node = stack.pop()
+            yield first + node._line()
+            children = [child for _, child in node._children() if isinstance(child, Expression)]
+            below = [(f"{rest}├─ ", f"{rest}│  ", child) for child in children[:-1]]
+            below += [(f"{rest}└─ ", f"{rest}   ", child) for child in children[-1:]]
+            stack += reversed(below)
 
     def __repr__(self) -> str:
         return "\n".join(self._tree_lines())
