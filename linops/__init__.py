@@ -33,6 +33,7 @@ from linops.operators import (
     aslinearoperator,
     kron,
 )
+from linops.rules import simplify
 from linops.scaling import fans, initial_stds, lr_multipliers
 from linops.spec import Spec, spec
 from linops.tags import Tag

@@ -46,6 +46,13 @@ class Expression:
         """The constructor's arguments, briefly, for repr."""
         return ""
 
+    @classmethod
+    def _unchecked(cls, **values: Any) -> Any:
+        """The operator with fields that are known to fit: neither checked nor converted."""
+        operator = object.__new__(cls)
+        operator.__dict__.update(values)
+        return operator
+
     # ------------------------------------------------------------ leaves
 
     def _children(self) -> Iterator[tuple[str, Any]]:
@@ -296,6 +303,28 @@ def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
             )
         elif backend == "torch":
             _require_same_kind(where, first, operator, first._short, operator._short)
+
+
+def require_joinable(where: str, left: tuple[Any, ...], right: tuple[Any, ...]) -> None:
+    """As `require_same_backend` of two groups, each known to be of one kind.
+
+    Args:
+        where: The name of the expression.
+        left: Operators of one kind.
+        right: Operators of one kind.
+
+    Raises:
+        TypeError: If they cannot stand in one expression.
+    """
+    require_same_backend(where, (*_representative(left), *_representative(right)))
+
+
+def _representative(operators: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The first operator whose backend is known, if there is one."""
+    for operator in operators:
+        if operator.backend not in (None, "spec"):
+            return (operator,)
+    return ()
 
 
 def require_leaves(operator: Expression) -> None:
