@@ -48,6 +48,13 @@ class Expression:
         """The constructor's arguments, briefly, for repr."""
         return ""
 
+    @classmethod
+    def _unchecked(cls, **values: Any) -> Any:
+        """The operator with fields that are known to fit: neither checked nor converted."""
+        operator = object.__new__(cls)
+        operator.__dict__.update(values)
+        return operator
+
     # ------------------------------------------------------------ leaves
 
     def _children(self) -> Iterator[tuple[str, Any]]:
@@ -58,10 +65,12 @@ class Expression:
 
     def _nodes(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """The operator and all below it, with the prefix of their leaves' names."""
-        yield prefix, self
-        for name, child in self._children():
-            if isinstance(child, Expression):
-                yield from child._nodes(f"{prefix}{name}_")
+        stack: list[tuple[str, Expression]] = [(prefix, self)]
+        while stack:  # a loop: expressions may be nested deeper than Python's stack
+            prefix, node = stack.pop()
+            yield prefix, node
+            below = [(f"{prefix}{name}_", child) for name, child in node._children() if isinstance(child, Expression)]
+            stack += reversed(below)
 
     def named_leaves(self) -> Iterator[tuple[str, Any]]:
         """The parameters (arrays or specs) with their names, in the order of the expression.
@@ -76,14 +85,16 @@ class Expression:
             >>> dict(lo.LowRank(lo.spec(4, 2), lo.spec(2, 3)).named_leaves())
             {'U': spec(4, 2), 'V': spec(2, 3)}
         """
-        return self._named_leaves("")
-
-    def _named_leaves(self, prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, child in self._children():
-            if isinstance(child, Expression):
-                yield from child._named_leaves(f"{prefix}{name}_")
-            else:
+        path = [("", self._children())]  # a loop: expressions may be nested deeper than Python's stack
+        while path:
+            prefix, children = path[-1]
+            for name, child in children:
+                if isinstance(child, Expression):
+                    path.append((f"{prefix}{name}_", child._children()))
+                    break
                 yield prefix + name, child
+            else:
+                path.pop()
 
     def _map(self, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None = None) -> Any:
         """The same expression with a function applied to every leaf (and to every index array); the result is not checked again."""
@@ -133,10 +144,13 @@ class Expression:
     @remembered
     def backend(self) -> str | None:
         """``"numpy"``, ``"torch"``, ``"jax"``, ``"spec"`` (symbolic), or None: without arrays, it runs on any backend."""
-        names = {child.backend if isinstance(child, Expression) else backends.backend_of(child) for _, child in self._children()}
-        names |= {self._home}
-        names.discard(None)
-        return "spec" if "spec" in names else next(iter(names), None)
+        found = self._home
+        for _, child in self._children():
+            backend = child.backend if isinstance(child, Expression) else backends.backend_of(child)
+            if backend == "spec":
+                return backend
+            found = found or backend
+        return found
 
     @remembered
     def dtype(self) -> Any:
@@ -232,12 +246,14 @@ class Expression:
         return f"{type(self).__name__}({self._detail()})", f"{m}×{n}", "  ".join(words)
 
     def _tree_lines(self) -> Iterator[str]:
-        yield "  ".join(self._words())
-        children = [child for _, child in self._children() if isinstance(child, Expression)]
-        for number, child in enumerate(children, 1):
-            first, rest = ("├─ ", "│  ") if number < len(children) else ("└─ ", "   ")
-            for position, line in enumerate(child._tree_lines()):
-                yield (rest if position else first) + line
+        stack: list[tuple[str, str, Expression]] = [("", "", self)]  # what stands before the node's line, and before those below it
+        while stack:
+            first, rest, node = stack.pop()
+            yield first + "  ".join(node._words())
+            children = [child for _, child in node._children() if isinstance(child, Expression)]
+            below = [(f"{rest}├─ ", f"{rest}│  ", child) for child in children[:-1]]
+            below += [(f"{rest}└─ ", f"{rest}   ", child) for child in children[-1:]]
+            stack += reversed(below)
 
     def __repr__(self) -> str:
         return "\n".join(self._tree_lines())
@@ -298,6 +314,28 @@ def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
             )
         elif backend == "torch":
             _require_same_kind(where, first, operator, first._short, operator._short)
+
+
+def require_joinable(where: str, left: tuple[Any, ...], right: tuple[Any, ...]) -> None:
+    """As `require_same_backend` of two groups, each known to be of one kind.
+
+    Args:
+        where: The name of the expression.
+        left: Operators of one kind.
+        right: Operators of one kind.
+
+    Raises:
+        TypeError: If they cannot stand in one expression.
+    """
+    require_same_backend(where, (*_representative(left), *_representative(right)))
+
+
+def _representative(operators: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The first operator whose backend is known, if there is one."""
+    for operator in operators:
+        if operator.backend not in (None, "spec"):
+            return (operator,)
+    return ()
 
 
 def require_leaves(operator: Expression) -> None:

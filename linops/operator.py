@@ -19,6 +19,7 @@ import scipy  # whose submodules load when they are first used
 from linops import backends
 from linops.backends.primitives import generic, generic_pair
 from linops.cost import Cost, count
+from linops.declare import remembered
 from linops.expression import Expression
 from linops.plan import Step, explain
 from linops.tags import Knowledge, Properties, Tag, transposed
@@ -409,8 +410,8 @@ class LinearOperator(Expression, Properties):
 
     # ------------------------------------------------------------ knowledge
 
-    @property
-    def tags(self) -> Knowledge:
+    @remembered
+    def tags(self) -> Any:  # a Knowledge; once a node, or nested expressions would ask again and again
         """All that is known of the operator, closed under implication."""
         known = self._knowledge()
         m, n = self.shape

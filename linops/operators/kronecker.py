@@ -138,4 +138,7 @@ def kron(*operators: Any) -> LinearOperator:
     factors: list[LinearOperator] = []
     for item in items:
         factors += item.factors if isinstance(item, Kronecker) and item.assumed == Tag.NONE else [item]
-    return Kronecker(*factors)
+    if not factors:
+        return Kronecker()  # which says what is missing
+    require_same_backend("Kronecker", items)
+    return Kronecker._unchecked(factors=tuple(factors))

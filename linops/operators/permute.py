@@ -135,9 +135,11 @@ class Permute(LinearOperator):
 
     def _transpose(self) -> Permute:
         if self.indices is not None:
-            return self._map(lambda leaf: leaf, backends.inverse_permutation)  # a permutation again: nothing to check
-        order = self.order
-        return Permute.axes([self.dims[axis] for axis in order], [order.index(axis) for axis in range(len(order))])
+            return Permute._unchecked(indices=backends.inverse_permutation(self.indices))
+        inverse = [0] * len(self.order)
+        for place, axis in enumerate(self.order):
+            inverse[axis] = place
+        return Permute._unchecked(indices=None, dims=tuple([self.dims[axis] for axis in self.order]), order=tuple(inverse))
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n = self.shape[0]

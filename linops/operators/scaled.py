@@ -36,6 +36,8 @@ class Scaled(LinearOperator):
     gain: Any = tree(default=None)
 
     def __post_init__(self) -> None:
+        if self.gain is None:
+            return
         gain, base = backends.backend_of(self.gain), self.base.backend
         if not {gain, base} & {None, "spec"} and gain != base:
             raise TypeError(f"Scaled: a {gain} scalar times {self.base._short()}: mixed backends")

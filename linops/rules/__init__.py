@@ -1,9 +1,14 @@
-"""Rewrites as plum methods of the functions that `operator.py` declares.
+"""The algebra's rewrites.
 
-Composing applies only rules that merge no arrays, so parameters stay the leaves the user wrote. A rule never makes the result dearer than
-what it replaces, nor changes its shape or dtype.
+`compose.py`, `add.py`, `scale.py` and `power.py` are what ``@``, ``+``, ``*`` and ``**`` do: they apply only rules that merge no arrays, so
+that parameters stay the leaves the user wrote. `simplify.py` applies all rules to a fixpoint. The rules are methods of the functions in
+`functions.py`, a file for each kind of structure; those for operators of any kind are in `pairs.py`; `guard.py` is what every rewrite must pass.
+
+To add a rule, register a method: ``@lo.rules.merge.dispatch`` over a function of two annotated operators.
 """
 
-from linops.rules import add, compose, power, scale
+from linops.rules import add, blocks, compose, diagonals, kroneckers, low_ranks, permutes, power, powers, scalars, scale
+from linops.rules.functions import absorb, join, meet, merge, reduce, swap
+from linops.rules.simplify import Rewrite, Rewrites, simplify
 
-__all__ = ["add", "compose", "power", "scale"]
+__all__ = ["Rewrite", "Rewrites", "absorb", "join", "meet", "merge", "reduce", "simplify", "swap"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from linops.expression import require_joinable
 from linops.operator import LinearOperator, add
 from linops.operators.dense import aslinearoperator
 from linops.operators.sum import Sum
@@ -19,7 +20,9 @@ def _add_operators(a: LinearOperator, b: LinearOperator):
         return a
     if isinstance(a, Zero):
         return b
-    return Sum((*_terms(a), *_terms(b)))
+    left, right = _terms(a), _terms(b)
+    require_joinable("Sum", left, right)
+    return Sum._unchecked(terms=left + right)
 
 
 @add.dispatch

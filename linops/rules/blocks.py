@@ -1,0 +1,106 @@
+"""Blocks: equal partitions multiply and add block by block; lists of blocks become arrays of blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops import backends
+from linops.operator import LinearOperator, add
+from linops.operators.block_diag import BlockDiag
+from linops.operators.dense import Dense
+from linops.operators.diagonal import Diagonal
+from linops.operators.identity import Identity
+from linops.operators.product import Product
+from linops.operators.zero import Zero
+from linops.rules.functions import absorb, join, merge, reduce
+from linops.rules.guard import affordable
+from linops.rules.pairs import computable, multiplied
+from linops.spec import spec
+
+
+@merge.dispatch
+def _merge_blocks(a: BlockDiag, b: BlockDiag):
+    if isinstance(a.blocks, tuple) and isinstance(b.blocks, tuple):
+        if [block.shape[1] for block in a.blocks] != [block.shape[0] for block in b.blocks]:
+            return None
+        pairs = [(multiplied(one, other), one, other) for one, other in zip(a.blocks, b.blocks)]
+        return BlockDiag([Product((one, other)) if found is None else found.after for found, one, other in pairs])
+    if isinstance(a.blocks, tuple) or isinstance(b.blocks, tuple) or a.blocks.shape[0] != b.blocks.shape[0]:
+        return None
+    blocks, rows, _ = a.blocks.shape
+    if not affordable(BlockDiag(spec(blocks, rows, b.blocks.shape[2])), Product((a, b))):
+        return None
+    return BlockDiag(a.blocks @ b.blocks)
+
+
+@join.dispatch
+def _join_blocks(a: BlockDiag, b: BlockDiag):
+    if isinstance(a.blocks, tuple) and isinstance(b.blocks, tuple):
+        if [block.shape for block in a.blocks] == [block.shape for block in b.blocks]:
+            return BlockDiag([add(one, other) for one, other in zip(a.blocks, b.blocks)])
+        return None
+    if isinstance(a.blocks, tuple) or isinstance(b.blocks, tuple) or a.blocks.shape != b.blocks.shape:
+        return None
+    return BlockDiag(a.blocks + b.blocks)
+
+
+@absorb.dispatch
+def _absorb_blocks(a: BlockDiag, scalar: Any):
+    if not isinstance(a.blocks, tuple):
+        return BlockDiag(scalar * a.blocks)
+    parts = [absorb(block, scalar) for block in a.blocks]
+    return None if None in parts else BlockDiag(parts)
+
+
+@reduce.dispatch
+def _reduce_blocks(a: BlockDiag):
+    if not isinstance(a.blocks, tuple):
+        return _smaller(a) if computable(a) else None
+    blocks = _flattened(a.blocks)
+    if len(blocks) == 1:
+        return blocks[0]
+    if all(isinstance(block, Zero) for block in blocks):
+        return Zero(*a.shape)
+    return _in_one_array(blocks) if computable(a) else BlockDiag(blocks)
+
+
+def _smaller(a: BlockDiag) -> LinearOperator | None:
+    """One block, or blocks of size 1."""
+    blocks, rows, columns = a.blocks.shape
+    if blocks == 1:
+        return Dense(a.blocks.reshape(rows, columns))
+    return Diagonal(a.blocks.reshape(blocks)) if rows == columns == 1 else None
+
+
+def _flattened(blocks: tuple[LinearOperator, ...]) -> list[LinearOperator]:
+    """The blocks with lists of blocks inside opened and neighbouring identities as one."""
+    found: list[LinearOperator] = []
+    for block in blocks:
+        for inner in block.blocks if isinstance(block, BlockDiag) and isinstance(block.blocks, tuple) else (block,):
+            if found and isinstance(inner, Identity) and isinstance(found[-1], Identity):
+                found[-1] = Identity(found[-1].size + inner.size)
+            else:
+                found.append(inner)
+    return found
+
+
+def _in_one_array(blocks: list[LinearOperator]) -> LinearOperator:
+    """The blocks in one array where they fit: diagonals end to end, matrices and arrays of blocks of one shape."""
+    if len({block.dtype for block in blocks}) == 1:
+        if all(isinstance(block, Diagonal) for block in blocks):
+            return Diagonal(_end_to_end([block.diagonal for block in blocks]))  # type: ignore[attr-defined]
+        arrays = [_array_of(block) for block in blocks]
+        if len({None if array is None else tuple(array.shape[1:]) for array in arrays}) == 1 and arrays[0] is not None:
+            return BlockDiag(_end_to_end(arrays))
+    return BlockDiag(blocks)
+
+
+def _array_of(block: LinearOperator) -> Any:
+    """(b, p, q) of a matrix or of equal blocks, else None."""
+    if isinstance(block, Dense):
+        return block.matrix.reshape(1, *block.shape)
+    return block.blocks if isinstance(block, BlockDiag) and not isinstance(block.blocks, tuple) else None
+
+
+def _end_to_end(arrays: list[Any]) -> Any:
+    return backends.concatenate(arrays[0], arrays[1:])

@@ -1,0 +1,197 @@
+"""Two neighbours in a product or a sum: the first rule that applies, specific ones before those for any operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from linops import backends
+from linops.operator import LinearOperator, add, compose, scale
+from linops.operators.dense import Dense
+from linops.operators.identity import Identity
+from linops.operators.low_rank import LowRank
+from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
+from linops.operators.zero import Zero
+from linops.rules.functions import join, meet, merge
+from linops.rules.guard import accepts, affordable, counts
+from linops.spec import spec
+from linops.structure import adjoint_of, same
+from linops.tags import Tag
+
+
+class Applied(NamedTuple):
+    """A rule that applies.
+
+    Attributes:
+        rule: Its name.
+        before: The operator as it was.
+        after: What it becomes.
+    """
+
+    rule: str
+    before: LinearOperator
+    after: LinearOperator
+
+
+def computable(operator: LinearOperator) -> bool:
+    """Whether arrays of the operator may be merged: they are there, and wide enough (products of int8 would overflow).
+
+    Args:
+        operator: An operator.
+
+    Returns:
+        True if they may.
+    """
+    return not operator.is_symbolic and (operator.dtype is None or backends.is_inexact(operator.dtype))
+
+
+def named(function: str, *operators: LinearOperator) -> str:
+    """The name of a rule by the function and the kinds of operators it sees.
+
+    Args:
+        function: The function's name.
+        *operators: What it sees.
+
+    Returns:
+        As in ``"merge(Diagonal, Dense)"``.
+    """
+    return f"{function}({', '.join(type(operator).__name__ for operator in operators)})"
+
+
+# ---------------------------------------------------------------- products
+
+
+def multiplied(a: LinearOperator, b: LinearOperator, rest: tuple[LinearOperator, ...] = ()) -> Applied | None:
+    """What two neighbouring factors become by the first rule that applies.
+
+    Args:
+        a: The left factor.
+        b: The right factor.
+        rest: The other factors.
+
+    Returns:
+        The rule and its result, or None where they stay two.
+    """
+    before = Product._unchecked(factors=(a, b))
+    for rule, after in _products(a, b, before):
+        if accepts(after, before, rest):
+            return Applied(rule, before, after)
+    return None
+
+
+def _products(a: LinearOperator, b: LinearOperator, before: Product) -> Iterator[tuple[str, Any]]:
+    if isinstance(a, Identity) or isinstance(b, Identity):
+        yield "identity", b if isinstance(a, Identity) else a
+    if isinstance(a, Zero) or isinstance(b, Zero):
+        yield "zero", Zero(*before.shape)
+    yield named("meet", a, b), meet(a, b)
+    if computable(before):
+        yield named("merge", a, b), merge(a, b)
+        if Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
+            yield "orthogonal", Identity(a.shape[0])
+        yield "multiply out", _into_array(a, b, before)
+
+
+def _into_array(a: LinearOperator, b: LinearOperator, before: Product) -> LinearOperator | None:
+    """A matrix, or a matrix of low rank, takes in its neighbour where that is not dearer."""
+    m, n = before.shape
+    options: list[tuple[LinearOperator, Any]] = []
+    if isinstance(a, LowRank):
+        options.append((LowRank(spec(*a.U.shape), spec(a.U.shape[1], n)), lambda: LowRank(a.U, a.V @ b)))
+    if isinstance(b, LowRank):
+        options.append((LowRank(spec(m, b.V.shape[0]), spec(*b.V.shape)), lambda: LowRank(a @ b.U, b.V)))
+    if isinstance(a, Dense):
+        options.append((Dense(spec(m, n)), lambda: Dense(a.matrix @ b)))
+    elif isinstance(b, Dense):
+        options.append((Dense(spec(m, n)), lambda: Dense(a @ b.matrix)))
+    options = [option for option in options if affordable(option[0], before)]
+    return min(options, key=lambda option: counts(option[0]))[1]() if options else None
+
+
+# ---------------------------------------------------------------- sums
+
+
+def added(a: LinearOperator, b: LinearOperator) -> Applied | None:
+    """What two terms of a sum become by the first rule that applies.
+
+    Args:
+        a: A term.
+        b: Another.
+
+    Returns:
+        The rule and its result, or None where they stay two.
+    """
+    before = Sum._unchecked(terms=(a, b))
+    if not computable(before):
+        return None
+    for rule, after in _sums(a, b, before):
+        if accepts(after, before):
+            return Applied(rule, before, after)
+    return None
+
+
+def _sums(a: LinearOperator, b: LinearOperator, before: Sum) -> Iterator[tuple[str, Any]]:
+    yield named("join", a, b), join(a, b)
+    yield "equal terms", _equal(a, b)
+    if isinstance(a, Product) and isinstance(b, Product):
+        yield "common factor", _common_factor(a.factors, b.factors)
+    if isinstance(a, Dense) or isinstance(b, Dense):
+        yield "add up", _into_matrix(a, b, before)
+
+
+def _equal(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
+    """x A + y A = (x + y) A."""
+    one, two = (operator if isinstance(operator, Scaled) else Scaled(operator) for operator in (a, b))
+    if not (one.gain is two.gain and same(one.base, two.base)):
+        return None
+    operator = one.base if one.gain is None else scale(one.gain, one.base)
+    return scale(one.number + two.number, operator)
+
+
+def _common_factor(a: tuple[LinearOperator, ...], b: tuple[LinearOperator, ...]) -> LinearOperator | None:
+    """A B + A C = A (B + C), and likewise on the right."""
+    if same(a[0], b[0]):
+        return compose(a[0], add(product(a[1:]), product(b[1:])))
+    if same(a[-1], b[-1]):
+        return compose(add(product(a[:-1]), product(b[:-1])), a[-1])
+    return None
+
+
+def _into_matrix(a: LinearOperator, b: LinearOperator, before: Sum) -> LinearOperator | None:
+    """A matrix takes in any term."""
+    if not affordable(Dense(spec(*before.shape)), before):
+        return None
+    dense, other = (a, b) if isinstance(a, Dense) else (b, a)
+    return Dense(dense.matrix + entries(other, dense.matrix))
+
+
+# ---------------------------------------------------------------- helpers for rules
+
+
+def entries(operator: LinearOperator, like: Any) -> Any:
+    """The dense array of an operator, of the backend, dtype and device of another array if it has no arrays itself.
+
+    Args:
+        operator: A concrete operator.
+        like: An array.
+
+    Returns:
+        An array of the operator's shape.
+    """
+    if operator.dtype is not None:
+        return operator.to_dense()
+    return operator @ backends.eye(like, operator.shape[1], like.dtype)
+
+
+def product(factors: tuple[LinearOperator, ...]) -> LinearOperator:
+    """The product of at least one factor.
+
+    Args:
+        factors: Operators whose shapes chain.
+
+    Returns:
+        The operator.
+    """
+    return factors[0] if len(factors) == 1 else Product(tuple(factors))

@@ -1,0 +1,149 @@
+"""Scalars: into the smallest leaf that takes them in, else to where the fewest numbers pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
+from linops.operator import LinearOperator, scale
+from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.dense import Dense
+from linops.operators.low_rank import LowRank
+from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
+from linops.operators.tensor_train import TensorTrain
+from linops.rules.functions import absorb, reduce
+from linops.rules.pairs import computable
+
+
+@reduce.dispatch
+def _reduce_scaled(a: Scaled):
+    if isinstance(a.base, Scaled):
+        return _as_one(a, a.base)
+    if computable(a):
+        taken_in = absorb(a.base, a.number if a.gain is None else a.number * a.gain)
+        if taken_in is not None:
+            return taken_in
+    return scaled_product(a.base.factors, [a]) if isinstance(a.base, Product) else None
+
+
+def _as_one(a: Scaled, b: Scaled) -> LinearOperator | None:
+    """x (y A) = (x y) A."""
+    if a.gain is None or b.gain is None:
+        return Scaled(b.base, a.number * b.number, b.gain if a.gain is None else a.gain)
+    return Scaled(b.base, a.number * b.number, a.gain * b.gain) if computable(a) else None
+
+
+def times(scalars: Iterable[Scaled], operator: LinearOperator) -> LinearOperator:
+    """The operator times the scalars of multiples.
+
+    Args:
+        scalars: Multiples of any operators.
+        operator: An operator.
+
+    Returns:
+        The multiple.
+    """
+    for scaled in scalars:
+        if scaled.gain is not None:
+            operator = scale(scaled.gain, operator)
+        operator = scale(scaled.number, operator)
+    return operator
+
+
+def scaled_product(factors: tuple[LinearOperator, ...], scalars: list[Scaled]) -> LinearOperator:
+    """A product times scalars, which multiply where the fewest numbers pass.
+
+    Args:
+        factors: At least one operator.
+        scalars: Multiples of any operators.
+
+    Returns:
+        The operator.
+    """
+    whole = factors[0] if len(factors) == 1 else Product(tuple(factors))
+    if not scalars:
+        return whole
+    sizes = [factor.shape[0] for factor in factors]
+    place = min(range(len(sizes)), key=sizes.__getitem__)
+    complex_scalar = any(scaled._is_complex for scaled in scalars) and not whole._is_complex
+    if sizes[place] >= min(whole.shape) or complex_scalar:  # outside is as good; and real numbers stay real as long as they can
+        return times(scalars, whole)
+    return Product((*factors[:place], times(scalars, factors[place]), *factors[place + 1 :]))
+
+
+@reduce.dispatch
+def _reduce_sum(a: Sum):
+    """c A + c B = c (A + B)."""
+    first = a.terms[0]
+    if not isinstance(first, Scaled) or type(first.number) is bool:
+        return None
+    for term in a.terms:
+        if not isinstance(term, Scaled) or term.gain is not first.gain or term.number != first.number:
+            return None
+    return times([first], Sum(tuple(term.base for term in a.terms)))  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------- who takes in a scalar
+
+
+@absorb.dispatch
+def _absorb_dense(a: Dense, scalar: Any):
+    return Dense(scalar * a.matrix)
+
+
+@absorb.dispatch
+def _absorb_low_rank(a: LowRank, scalar: Any):
+    m, n = a.shape
+    return LowRank(scalar * a.U, a.V) if m < n else LowRank(a.U, scalar * a.V)
+
+
+@absorb.dispatch
+def _absorb_train(a: TensorTrain, scalar: Any):
+    return TensorTrain(_smallest_scaled(a.cores, scalar))
+
+
+@absorb.dispatch
+def _absorb_block_train(a: BlockTensorTrain, scalar: Any):
+    return BlockTensorTrain(_smallest_scaled(a.cores, scalar), a.out_dims, a.in_dims)
+
+
+def _smallest_scaled(arrays: tuple[Any, ...], scalar: Any) -> tuple[Any, ...]:
+    """The arrays with the smallest one scaled."""
+    place = min(range(len(arrays)), key=lambda number: prod(arrays[number].shape))
+    return (*arrays[:place], scalar * arrays[place], *arrays[place + 1 :])
+
+
+@absorb.dispatch
+def _absorb_product(a: Product, scalar: Any):
+    factors = first_that_absorbs(a.factors, scalar)
+    return None if factors is None else Product(factors)
+
+
+@absorb.dispatch
+def _absorb_sum(a: Sum, scalar: Any):
+    terms = []
+    for term in a.terms:
+        terms.append(absorb(term, scalar))
+        if terms[-1] is None:
+            return None
+    return Sum(tuple(terms))
+
+
+def first_that_absorbs(factors: tuple[LinearOperator, ...], scalar: Any) -> tuple[LinearOperator, ...] | None:
+    """The factors with the smallest that takes in a scalar multiplied by it, or None if none does.
+
+    Args:
+        factors: Operators.
+        scalar: A number or 0-d array.
+
+    Returns:
+        The factors, or None.
+    """
+    for place in sorted(range(len(factors)), key=lambda number: factors[number].num_params):
+        taken_in = absorb(factors[place], scalar)
+        if taken_in is not None:
+            return (*factors[:place], taken_in, *factors[place + 1 :])
+    return None

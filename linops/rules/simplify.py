@@ -1,0 +1,293 @@
+"""`simplify`: all rules, from the leaves up, until none applies."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from linops.cost import Cost
+from linops.expression import Expression
+from linops.operator import LinearOperator, _assuming
+from linops.operators.dense import Dense
+from linops.operators.identity import Identity
+from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
+from linops.operators.zero import Zero
+from linops.rules.functions import reduce, swap
+from linops.rules.guard import accepts, affordable
+from linops.rules.pairs import added, computable, multiplied, named, product
+from linops.rules.scalars import scaled_product
+from linops.spec import spec
+
+
+def simplify(operator: Any, return_steps: bool = False) -> Any:
+    """The same operator by a shorter or cheaper expression, its parameters merged where that is not dearer.
+
+    From the leaves up, rules rewrite neighbours in products and sums, and single operators, until none applies (the functions of
+    `linops.rules`, on which users register their own). A rewrite is taken only if shape, dtype, backend and device stay, none of parameters,
+    MACs, FLOPs and bytes grows, for one vector or for many, and something falls. What is known of the operator stays known: what the
+    structure implied is then declared, as by `assume`. Parameters of symbolic operators are not merged.
+
+    Args:
+        operator: An operator.
+        return_steps: Whether to return the rewrites too.
+
+    Returns:
+        The operator; it itself where no rule applies. With `return_steps` a pair of it and a tuple of `Rewrite`, which prints as a table.
+
+    Raises:
+        TypeError: If it is no operator.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> d, a = lo.Diagonal(np.ones(3)), lo.Dense(np.ones((3, 2)))
+        >>> lo.simplify(2 * (d @ a))
+        Dense()  3×2  float64  6 parameters  numpy
+    """
+    if not isinstance(operator, LinearOperator):
+        raise TypeError(f"simplify: expected an operator, got {type(operator).__name__}; lo.aslinearoperator wraps arrays")
+    run = _Run()
+    simplified = run(operator)
+    return (simplified, Rewrites(run.steps)) if return_steps else simplified
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One step of `simplify`.
+
+    Attributes:
+        rule: The function and the kinds of operators it saw, as in ``"merge(Diagonal, Dense)"``.
+        before: What it saw, briefly.
+        after: What it made of it.
+        cost_before: The cost for one vector before.
+        cost_after: That after.
+    """
+
+    rule: str
+    before: str
+    after: str
+    cost_before: Cost
+    cost_after: Cost
+
+    def __str__(self) -> str:
+        return str(Rewrites((self,)))
+
+
+class Rewrites(tuple):
+    """The steps of `simplify`, in order; prints as a table."""
+
+    def __repr__(self) -> str:
+        rows = [("rule", "before", "after", "MACs", "FLOPs", "parameters")]
+        for step in self:
+            one, two = step.cost_before, step.cost_after
+            pairs = ((one.macs, two.macs), (one.flops, two.flops), (one.num_params, two.num_params))
+            rows.append((step.rule, step.before, step.after, *(f"{before:,} → {after:,}" for before, after in pairs)))
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]
+        return "\n".join((lines[0], "  ".join("─" * width for width in widths), *lines[1:]))
+
+    __str__ = __repr__
+
+
+def _brief(operator: LinearOperator) -> str:
+    """An operator in a few words, for the table."""
+    if isinstance(operator, Product):
+        return _listed(" · ", operator.factors)
+    if isinstance(operator, Sum):
+        return _listed(" + ", operator.terms)
+    if isinstance(operator, Scaled):
+        return f"{'gain' if operator.gain is not None else operator.number} · {_bracketed(operator.base)}"
+    m, n = operator.shape
+    return f"{type(operator).__name__}({m}×{n})"
+
+
+def _listed(sign: str, operators: tuple[LinearOperator, ...]) -> str:
+    texts = [_bracketed(operator) for operator in operators[:3]]
+    return sign.join(texts if len(operators) <= 3 else [*texts[:2], "…"])
+
+
+def _bracketed(operator: LinearOperator) -> str:
+    text = _brief(operator)
+    return f"({text})" if " " in text else text
+
+
+class _Run:
+    """One call of `simplify`: loops, not recursion, over the expression."""
+
+    def __init__(self) -> None:
+        self.steps: list[Rewrite] = []
+        self.done: dict[int, Any] = {}  # by identity of operators, which `kept` keeps alive
+        self.kept: list[Any] = []
+
+    def __call__(self, root: LinearOperator) -> LinearOperator:
+        became: dict[int, LinearOperator] = {}
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if id(node) in self.done:
+                stack.pop()
+                continue
+            below = [child for _, child in node._children() if isinstance(child, Expression) and id(child) not in self.done]
+            if id(node) not in became:
+                if below:
+                    stack += reversed(below)
+                    continue
+                became[id(node)] = self.rewritten(self.with_simplified_children(node))
+                self.kept.append(node)
+            after = became[id(node)]
+            if after is not node and id(after) not in self.done:
+                stack.append(after)  # its parts may be new
+                continue
+            self.finish(node, after if after is node else self.done[id(after)])
+        return self.done[id(root)]
+
+    def finish(self, node: LinearOperator, after: LinearOperator) -> None:
+        """What is known of an operator stays known of what it became."""
+        after = _assuming(after, node.tags.yes & ~after.tags.yes)
+        self.done[id(node)] = self.done[id(after)] = after
+        self.kept += (node, after)
+
+    def with_simplified_children(self, node: LinearOperator) -> LinearOperator:
+        def simplified(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple([simplified(item) for item in value])
+            return self.done[id(value)] if isinstance(value, Expression) else value
+
+        if all(self.done[id(child)] is child for _, child in node._children() if isinstance(child, Expression)):
+            return node
+        return type(node)._unchecked(
+            **{name: simplified(getattr(node, name)) if kind == "tree" else getattr(node, name) for name, kind in node._fields}
+        )
+
+    # ------------------------------------------------------------ one operator
+
+    def rewritten(self, node: LinearOperator) -> LinearOperator:
+        """What the first rule makes of an operator whose parts are simple; it itself if none applies."""
+        if isinstance(node, Product):
+            after = self.product(node)
+        elif isinstance(node, Sum):
+            after = self.sum(node)
+        else:
+            after = node
+        if after is not node:
+            return after
+        after = reduce(node)
+        if accepts(after, node):
+            return self.step(named("reduce", node), node, after)
+        if not isinstance(node, Dense) and node.dtype is not None and computable(node) and affordable(Dense(spec(*node.shape)), node):
+            after = Dense(node.to_dense())
+            if accepts(after, node):
+                return self.step("multiply out", node, after)
+        return node
+
+    def step(self, rule: str, before: LinearOperator, after: Any) -> Any:
+        self.steps.append(Rewrite(rule, _brief(before), _brief(after), before.cost(), after.cost()))
+        return after
+
+    def checked(self, rule: str, node: LinearOperator, after: LinearOperator, steps: int) -> LinearOperator | None:
+        """What the rules for neighbours made of a product or sum, if it may take its place."""
+        if not accepts(after, node):
+            del self.steps[steps:]
+            return None
+        return after if len(self.steps) > steps else self.step(rule, node, after)
+
+    # ------------------------------------------------------------ products
+
+    def product(self, node: Product) -> LinearOperator:
+        for out in (True, False):
+            factors, scalars = _factors(node, out)
+            if out and not scalars:
+                continue
+            steps = len(self.steps)
+            after = self.checked("scalars" if scalars else "flatten", node, scaled_product(self.chain(factors, node), scalars), steps)
+            if after is not None:
+                return after
+        return node
+
+    def chain(self, factors: list[LinearOperator], node: Product) -> tuple[LinearOperator, ...]:
+        """The factors with neighbours rewritten, from left to right, until no two can be."""
+        simple: list[LinearOperator] = []
+        pending = deque(factors)
+        while pending:
+            factor = pending.popleft()
+            found = self.meeting(simple, factor, pending)
+            if found is None:
+                simple.append(factor)
+                continue
+            used, after = found
+            del simple[len(simple) - used :]
+            pending.extendleft(reversed(after))
+        if not simple:
+            return (Identity(node.shape[0]),)
+        return tuple(simple)
+
+    def meeting(self, simple: list[LinearOperator], factor: LinearOperator, pending: deque) -> tuple[int, list[LinearOperator]] | None:
+        """How many factors before this one a rule takes with it, and what they become; None if no rule applies."""
+        if not simple:
+            return None
+        left = simple[-1]
+        found = multiplied(left, factor, (*simple[:-1], *pending) if left.dtype is not None or factor.dtype is not None else ())
+        if found is not None:
+            self.step(*found)
+            return 1, [] if isinstance(found.after, Identity) else [found.after]
+        if len(simple) < 2:
+            return None
+        outer = simple[-2]
+        # A B C = A (C' B') or (B' A') C, where A C' or A' C is one operator
+        for first, second, last in ((outer, left, factor), (left, factor, None)):
+            if not computable(Product._unchecked(factors=(first, second))):
+                continue
+            exchanged = swap(first, second)
+            if exchanged is None:
+                continue
+            one, two = exchanged
+            met = multiplied(two, last) if last is not None else multiplied(outer, one)
+            if met is None:
+                continue
+            after = (one, met.after) if last is not None else (met.after, two)
+            before = Product._unchecked(factors=(outer, left, factor))
+            whole = product(tuple(item for item in after if not isinstance(item, Identity)) or (after[0],))
+            if accepts(whole, before):
+                self.step(named("swap", first, second), before, whole)
+                return 2, [item for item in after if not isinstance(item, Identity)]
+        return None
+
+    # ------------------------------------------------------------ sums
+
+    def sum(self, node: Sum) -> LinearOperator:
+        terms = [inner for term in node.terms for inner in (term.terms if isinstance(term, Sum) else (term,))]
+        pending = deque([term for term in terms if not isinstance(term, Zero)] or terms[:1])
+        steps = len(self.steps)
+        simple: list[LinearOperator] = []
+        while pending:
+            term = pending.popleft()
+            for place, other in enumerate(simple):
+                found = added(other, term)
+                if found is not None:
+                    self.step(*found)
+                    del simple[place]
+                    pending.appendleft(found.after)
+                    break
+            else:
+                simple.append(term)
+        after = simple[0] if len(simple) == 1 else Sum(tuple(simple))
+        return self.checked("flatten", node, after, steps) or node
+
+
+def _factors(node: Product, out: bool) -> tuple[list[LinearOperator], list[Scaled]]:
+    """The factors with nested products opened and, where `out`, the multiples among them in front."""
+    factors: list[LinearOperator] = []
+    scalars: list[Scaled] = []
+    stack = list(node.factors[::-1])
+    while stack:
+        factor = stack.pop()
+        if isinstance(factor, Product):
+            stack += factor.factors[::-1]
+        elif out and isinstance(factor, Scaled):
+            scalars.append(factor)
+            stack.append(factor.base)
+        else:
+            factors.append(factor)
+    return factors, scalars
