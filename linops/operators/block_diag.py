@@ -67,9 +67,9 @@ class BlockDiag(LinearOperator):
                 parts.append(flat(block._columns(x[start:stop])))
                 start = stop
             return backends.concatenate(parts[0], parts[1:])
-        b, _, q = self._sizes
-        if x.ndim != 3 or x.shape[0] != b:
-            x = x.reshape(b, q, x.shape[-1])
+        (b, _, q), shape = self._sizes, x.shape
+        if len(shape) != 3 or shape[0] != b:
+            x = x.reshape(b, q, shape[-1])
         return backends.block_matmul(self.blocks, x)
 
     def _transpose(self) -> BlockDiag:

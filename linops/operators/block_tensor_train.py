@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator
 from linops.operators.dense import require_array
@@ -87,16 +87,23 @@ class BlockTensorTrain(LinearOperator):
         """The ranks r_1 … r_{c-1} between the cores."""
         return tuple(core.shape[1] // m for core, m in zip(self.cores[:-1], self.out_dims))
 
+    @remembered
+    def _sizes(self) -> tuple[tuple[int, int], ...]:
+        """(B_k, n_k r_{k-1}) of each core: what its product sums over, block by block."""
+        return tuple((core.shape[0], core.shape[2]) for core in self.cores)
+
     def _columns(self, x: Any) -> Any:
-        cores, out_dims, batch = self.cores, self.out_dims, x.shape[-1]
-        blocks, _, columns = cores[0].shape
+        cores, sizes, out_dims, batch = self.cores, self._sizes, self.out_dims, x.shape[-1]
+        blocks, columns = sizes[0]
         x = backends.block_matmul(cores[0], x.reshape(blocks, columns, batch))
         if len(cores) == 2:  # (n_2·ρ, m_1, batch) → (m_1, n_2·ρ, batch), a view
-            x = backends.permute(x.reshape(cores[1].shape[2], out_dims[0], batch), (1, 0, 2))
-            return backends.block_matmul(cores[1], x)
+            rows, middle = sizes[1]
+            if middle != blocks:
+                x = x.reshape(middle, rows, batch)
+            return backends.block_matmul(cores[1], x.swapaxes(0, 1))
         for k in range(1, len(cores)):
             # (M, N, n_k·ρ, m_{k-1}, batch) → (M·m_{k-1}·N, n_k·ρ, batch), a copy
-            blocks, _, columns = cores[k].shape
+            blocks, columns = sizes[k]
             done, passing = prod(out_dims[: k - 1]), prod(self.in_dims[: len(cores) - 1 - k])
             x = backends.permute(x.reshape(done, passing, columns, out_dims[k - 1], batch), (0, 3, 1, 2, 4))
             x = backends.block_matmul(cores[k], x.reshape(blocks, columns, batch))

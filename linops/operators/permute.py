@@ -131,7 +131,7 @@ class Permute(LinearOperator):
         dims = self.dims
         if x.shape[:-1] != dims:
             x = x.reshape(*dims, x.shape[-1])
-        return backends.permute(x, (*self.order, len(dims)))
+        return x.swapaxes(0, 1) if self.order == (1, 0) else backends.permute(x, (*self.order, len(dims)))
 
     def _transpose(self) -> Permute:
         if self.indices is not None:

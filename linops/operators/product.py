@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
@@ -49,7 +49,7 @@ class Product(LinearOperator):
         """(m, n)."""
         return self.factors[0].shape[0], self.factors[-1].shape[1]
 
-    @property
+    @remembered
     def _aliases(self) -> bool:
         return all(factor._aliases for factor in self.factors)
 
