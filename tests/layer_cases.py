@@ -28,7 +28,7 @@ OPERATORS = {
     "btt_three": lambda: lo.btt(27, 27, rank=2, cores=3),
     "btt_padded": lambda: lo.btt(13, 11),
     "butterfly": lambda: lo.butterfly(8, 12),
-    "butterfly_padded": lambda: lo.butterfly(13, 7),
+    "butterfly_padded": lambda: lo.butterfly(21, 13),
     "einsum": lambda: lo.einsum(27, 27),
     "blast": lambda: lo.blast(12, 8, blocks=2),
     "blast_padded": lambda: lo.blast(13, 7, rank=2),
