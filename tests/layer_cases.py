@@ -38,7 +38,7 @@ OPERATORS = {
     "toeplitz": lambda: lo.toeplitz(12, 8, allow_dearer=True),
     "hadamard": lambda: lo.Hadamard(8) @ lo.Diagonal(lo.spec(8)) @ lo.Hadamard(8),
     "butterfly": lambda: lo.butterfly(8, 12),
-    "butterfly_padded": lambda: lo.butterfly(13, 7),
+    "butterfly_padded": lambda: lo.butterfly(21, 13),
     "einsum": lambda: lo.einsum(27, 27),
     "blast": lambda: lo.blast(12, 8, blocks=2),
     "blast_padded": lambda: lo.blast(13, 7, rank=2),

@@ -229,7 +229,9 @@ BAD = {
     "Einsum of open axes": (lambda: lo.Einsum("ab,bp->ap", ones((2, 3))), ValueError, ["no tensor has the axis 'p'", "in_dims"]),
     "Einsum in_dims": (lambda: lo.Einsum("ab,bp->ap", ones((2, 3)), in_dims=(3,)), ValueError, ["in_dims (3,)", "'bp'"]),
     "Einsum order": (lambda: lo.Einsum("ab,bc,c->a", ones((2, 2)), ones((2, 2)), order=(0, 2)), ValueError, ["order (0, 2)", "2 tensors"]),
-    "BLAST blocks": (lambda: lo.blast(8, 4, blocks=(2, 5)), ValueError, ["blast", "5 blocks", "4"]),
+    "BLAST blocks": (lambda: lo.blast(8, 4, blocks=(2, 5)), ValueError, ["blast(8, 4)", "5 blocks", "4 in_features"]),
+    "BLAST of three": (lambda: lo.blast(8, 8, blocks=(2, 2, 2)), ValueError, ["blast(8, 8)", "(b1, b2)", "(2, 2, 2)"]),
+    "BLAST of floats": (lambda: lo.blast(8, 8, blocks=2.0), TypeError, ["blast", "blocks", "2.0"]),
     "butterfly dearer": (lambda: lo.butterfly(3, 3), ValueError, ["butterfly(3, 3)", "MACs", "dense's 9", "allow_dearer=True"]),
     "einsum dims": (lambda: lo.einsum(8, 8, in_dims=(2, 4)), ValueError, ["einsum", "in_dims", "3 positive integers", "(2, 4)"]),
     # sparse and interop

@@ -146,7 +146,10 @@ def test_compiled_training_has_the_same_losses(problem, monkeypatch):
     assert compiled
 
 
-@pytest.mark.parametrize("text", ["dense", "btt", "btt:rank=2", "monarch", "kronecker", "low_rank", "tensor_train", "block_diag"])
+MEMBERS = ["dense", "btt", "btt:rank=2", "monarch", "kronecker", "low_rank", "tensor_train", "block_diag", "einsum", "blast", "butterfly"]
+
+
+@pytest.mark.parametrize("text", MEMBERS)
 def test_macs_are_what_torch_counts(problem, text):
     model = runs.build(problem, replace(BTT, structure=parse(text)))
     with FlopCounterMode(display=False) as counter:

@@ -37,6 +37,8 @@ class Trees:
 
     def leaf(self, m, n, _depth):
         kinds = [self.dense, self.low_rank, self.zero, self.pad, self.circulant, self.toeplitz]
+        kinds = [self.dense, self.low_rank, self.zero, self.pad]
+        kinds += [self.butterfly, self.einsum]
         if m == n:
             kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary]
             kinds += [self.masked, self.tridiagonal, self.reflections]
@@ -50,6 +52,14 @@ class Trees:
     def low_rank(self, m, n):
         u, v = self.array(m, 2), self.array(2, n)
         return lo.LowRank(u, v), u @ v
+
+    def butterfly(self, m, n):
+        inner, outer = self.array(1, 1, 2 * m, n), self.array(1, m, 1, 2)
+        return lo.Butterfly([outer, inner]), block_matrix(outer[0]) @ inner[0, 0]
+
+    def einsum(self, m, n):
+        a, b = self.array(m, 2, n), self.array(2, n)
+        return lo.Einsum("irj,rj,j->i", a, b), (a * b).sum(axis=1)
 
     def zero(self, m, n):
         return lo.Zero(m, n), np.zeros((m, n))

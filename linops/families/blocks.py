@@ -173,12 +173,18 @@ def blast(
         True
     """
     m, n = out_features, in_features
-    b1, b2 = (blocks, blocks) if isinstance(blocks, int) else blocks
-    check_blocks("blast", m, m, b1)
-    check_blocks("blast", n, n, b2)
+    check_sizes("blast", m, n)
+    pair = tuple(blocks) if isinstance(blocks, (tuple, list)) else (blocks, blocks)
+    if len(pair) != 2:
+        raise ValueError(f"blast({m}, {n}): blocks must be a number or a pair (b1, b2), got {blocks}")
+    for count, size, side in zip(pair, (m, n), ("out_features", "in_features")):
+        check_sizes("blast", m, n, blocks=count)
+        if count > size:
+            raise ValueError(f"blast({m}, {n}): {count} blocks are more than the {size} {side}; some would be empty")
     if rank is None:
         rank = _root(min(m, n))
     check_sizes("blast", m, n, rank=rank)
+    b1, b2 = pair
     p, q = ceil(m / b1), ceil(n / b2)
     shapes = (b1, p, rank), (rank, b1, b2), (b2, rank, q)
     core = Einsum("ipr,rij,jrq,jq->ip", [spec(*shape, dtype=dtype) for shape in shapes], order=(2, 1, 0))

@@ -3,6 +3,7 @@
 import numpy as np
 
 import linops as lo
+from cases.matrices import axes_matrix
 
 
 def kronecker_sparse(factor):
@@ -90,3 +91,12 @@ def case_einsum_one_tensor(array):
     """A sum over two axes with another between, of which none is first in the tensor: both are copied."""
     t = array(2, 3, 2, 2)
     return lo.Einsum("ambn,apb->mpn", t, in_dims=(2, 2, 2)), np.einsum("ambn,pq->mpnaqb", t, np.eye(2)).reshape(12, 8)
+
+
+def case_nested_butterflies(array):
+    """Between permutations of axes, transposed and as a factor of a Kronecker product."""
+    (wide, one), (rising, two), (blast, three) = case_butterfly_wide(array), case_butterfly_rising(array), case_einsum_blast(array)
+    a = array(2, 1)
+    operator = lo.Permute.axes((2, 3), (1, 0)) @ wide @ lo.Permute.axes((4, 3), (1, 0)) @ lo.kron(blast, a) @ rising.T
+    matrix = axes_matrix((2, 3), (1, 0)) @ one @ axes_matrix((4, 3), (1, 0)) @ np.kron(three, a) @ two.T
+    return operator, matrix
