@@ -238,8 +238,9 @@ class LinearOperator(Expression, Properties):
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
 
     def _promoted(self, x: Any) -> Any:
-        """x in the dtype of the product, as `numpy.matmul` casts it, so that no step on the way computes in a narrower one."""
-        return x.astype(backends.result_type(self.backend, self.dtype, x.dtype))
+        """The operand in the dtype of the product, as `numpy.matmul` casts it, so that no step on the way computes in a narrower one."""
+        dtype = backends.result_type(self.backend, self.dtype, x.dtype)
+        return x if x.dtype == dtype else x.astype(dtype)
 
     def _linear(self, x: Any) -> Any:
         """X Aᵀ over the last axis: (…, n) → (…, m), as layers compute it."""
@@ -325,7 +326,9 @@ class LinearOperator(Expression, Properties):
         return flat(self._columns(backends.eye(like, self.shape[1], like.dtype)))
 
     def to_scipy(self) -> Any:
-        """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like; `lo.aslinearoperator` is the way back.
+        """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like.
+
+        `lo.aslinearoperator` is the way back.
 
         Returns:
             The scipy operator, with products on both sides by this one.
@@ -354,7 +357,7 @@ class LinearOperator(Expression, Properties):
 
     @property
     def ndim(self) -> int:
-        """Operators have none: they are no arrays. (scipy.sparse asks for it in ``S @ A``, and would multiply by the dense array.)"""
+        """Operators have none, as they are no arrays: scipy.sparse asks in ``S @ A``, and would multiply by the dense array."""
         raise AttributeError(
             f"{self._short()} is no array, so it has no ndim; where a scipy.sparse matrix S stands at its left, write lo.Sparse(S) @ A"
         )

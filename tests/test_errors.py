@@ -162,7 +162,11 @@ BAD = {
     "Sparse row outside": (lambda: lo.Sparse(ones(2), [0, 2], [0, 1], (2, 2)), ValueError, ["rows", "within 0 … 1", "0 … 2"]),
     "Sparse negative column": (lambda: lo.Sparse(ones(2), [0, 1], [0, -1], (2, 2)), ValueError, ["columns", "within 0 … 1", "-1 … 0"]),
     "Sparse positions of floats": (lambda: lo.Sparse(ones(1), [0.0], [0], (1, 1)), TypeError, ["rows", "integers", "float64"]),
-    "Sparse too few positions": (lambda: lo.Sparse(ones(2), [0], [0, 1], (2, 2)), ValueError, ["rows of shape (1,)", "values of shape (2,)"]),
+    "Sparse too few positions": (
+        lambda: lo.Sparse(ones(2), [0], [0, 1], (2, 2)),
+        ValueError,
+        ["rows of shape (1,)", "shape (2,)"],
+    ),
     "Sparse of a matrix": (lambda: lo.Sparse(ones((2, 2))), ValueError, ["Sparse", "values", "1 axis", "(2, 2)"]),
     "Sparse of scipy with a size": (lambda: lo.Sparse(eye_array(2), size=(2, 2)), ValueError, ["Sparse", "nothing else"]),
     "Sparse of one axis": (lambda: lo.Sparse(coo_array(ones(3))), ValueError, ["Sparse", "2 axes", "coo_array", "(3,)"]),

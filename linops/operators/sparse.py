@@ -81,9 +81,7 @@ class Sparse(LinearOperator):
         return self.size
 
     def _positions(self) -> backends.Positions:
-        return backends.Positions(
-            self.size, self.rows, self.columns, self.by_row, self.by_column, self.row_starts, self.column_starts
-        )
+        return backends.Positions(self.size, self.rows, self.columns, self.by_row, self.by_column, self.row_starts, self.column_starts)
 
     @remembered
     def _scipy(self) -> Any:
