@@ -330,7 +330,9 @@ class LinearOperator(Expression, Properties):
         return flat(self._columns(backends.eye(like, self.shape[1], like.dtype)))
 
     def to_scipy(self) -> Any:
-        """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like; `lo.aslinearoperator` is the way back.
+        """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like.
+
+        `lo.aslinearoperator` is the way back.
 
         Returns:
             The scipy operator, with products on both sides by this one.
@@ -359,7 +361,7 @@ class LinearOperator(Expression, Properties):
 
     @property
     def ndim(self) -> int:
-        """Operators have none: they are no arrays. (scipy.sparse asks for it in ``S @ A``, and would multiply by the dense array.)"""
+        """Operators have none, as they are no arrays: scipy.sparse asks in ``S @ A``, and would multiply by the dense array."""
         raise AttributeError(
             f"{self._short()} is no array, so it has no ndim; where a scipy.sparse matrix S stands at its left, write lo.Sparse(S) @ A"
         )

@@ -246,6 +246,7 @@ BAD = {
         lambda: lo.Sparse(ones(2), [0], [0, 1], (2, 2)),
         ValueError,
         ["rows of shape (1,)", "values of shape (2,)"],
+        ["rows of shape (1,)", "shape (2,)"],
     ),
     "Sparse of a matrix": (lambda: lo.Sparse(ones((2, 2))), ValueError, ["Sparse", "values", "1 axis", "(2, 2)"]),
     "Sparse of scipy with a size": (lambda: lo.Sparse(eye_array(2), size=(2, 2)), ValueError, ["Sparse", "nothing else"]),

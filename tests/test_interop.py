@@ -1,4 +1,4 @@
-"""Operators among other libraries: scipy's matrices and solvers, array functions, equinox, flax, optax, JAX's and torch's transformations."""
+"""Operators among other libraries: scipy's matrices and solvers, arrays and numbers, JAX's and torch's transformations, trainers."""
 
 from dataclasses import dataclass
 
@@ -201,34 +201,28 @@ def test_numpy_functions_without_ufuncs_take_the_array():
     np.testing.assert_allclose(np.linalg.norm(A), np.linalg.norm(MATRIX))
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "float16"])
 @every_case
-def test_narrow_operands_promote_as_in_numpy(case, dtype):
+def test_narrow_operands_promote_as_in_numpy(case):
     operator, matrix, _ = build(case, "float32")
     if operator.dtype is None:
         return  # it computes in the dtype of what it meets
     random = np.random.default_rng(0)
     m, n = matrix.shape
-    for shape in ((n,), (n, 3), (2, n, 2)):
-        x = random.integers(0, 2, shape).astype(dtype)
-        y = operator @ x
-        assert y.dtype == np.result_type(operator.dtype, x.dtype)
-        np.testing.assert_allclose(y, matrix @ x, rtol=1e-4, atol=1e-4)
-    left = random.integers(0, 2, (4, m)).astype(dtype)
-    assert (left @ operator).dtype == y.dtype
-    np.testing.assert_allclose(left @ operator, left @ matrix, rtol=1e-4, atol=1e-4)
+    for dtype in ("bool", "int8", "uint8", "int32", "float16"):
+        for shape in ((n,), (n, 3), (2, n, 2)):
+            x, y = random.integers(0, 2, shape).astype(dtype), random.integers(0, 2, (4, m)).astype(dtype)
+            for found, expected in ((operator @ x, matrix @ x), (y @ operator, y @ matrix)):
+                assert found.dtype == np.result_type(operator.dtype, x.dtype)
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     moved = operator.to(backend="jax")
+    x = random.integers(0, 2, (n, 2)).astype("uint8")
     found = jax.jit(lambda A, x: A @ x)(moved, jnp.asarray(x))
     assert found.dtype == jnp.promote_types(moved.dtype, x.dtype)
     np.testing.assert_allclose(found, matrix @ x, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "dtypes", [("int8", "int8"), ("int8", "bool"), ("uint8", "int16"), ("int32", "float32"), ("bool", "bool")], ids=str
-)
 @every_case
-def test_integers_promote_as_in_numpy(case, dtypes):
-    ours, theirs = dtypes
+def test_integers_promote_as_in_numpy(case):
     random = np.random.default_rng(0)
     numbers = random.integers(0, 2, 10_000)
 
@@ -236,19 +230,21 @@ def test_integers_promote_as_in_numpy(case, dtypes):
         supply = iter(numbers)
         return CASES[case](lambda *shape: np.array([next(supply) for _ in range(int(np.prod(shape)))]).reshape(shape).astype(dtype))
 
-    try:
-        operator, _ = made(ours)
-    except TypeError as error:  # NumPy's own: booleans have no minus
-        assert "numpy boolean" in str(error)
-        return
-    if operator.dtype is None or operator.dtype.kind not in "biu":
-        return  # not one of integers: divided, complex …
     _, exact = made("int64")
-    for shape in ((exact.shape[1],), (exact.shape[1], 2)):
-        x = random.integers(0, 2, shape).astype(theirs)
-        y = operator @ x
-        assert y.dtype == np.result_type(operator.dtype, x.dtype)
-        np.testing.assert_array_equal(y, (exact @ x.astype("int64")).astype(y.dtype))  # as integers wrap, if they must
+    for ours, theirs in (("int8", "int8"), ("int8", "bool"), ("uint8", "int16"), ("int32", "float32"), ("bool", "bool")):
+        try:
+            operator, _ = made(ours)
+        except TypeError as error:
+            if ours != "bool" or "numpy boolean" not in str(error):  # NumPy's booleans have no minus
+                raise
+            continue
+        if operator.dtype is None or operator.dtype.kind not in "biu":
+            continue  # not one of integers: divided, complex …
+        for shape in ((exact.shape[1],), (exact.shape[1], 2)):
+            x = random.integers(0, 2, shape).astype(theirs)
+            y = operator @ x
+            assert y.dtype == np.result_type(operator.dtype, x.dtype)
+            np.testing.assert_array_equal(y, (exact @ x.astype("int64")).astype(y.dtype))  # as integers wrap, if they must
 
 
 # ---------------------------------------------------------------- JAX and its libraries
@@ -368,6 +364,7 @@ def test_optax_trains_an_operator():
 # ---------------------------------------------------------------- torch
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # from inside torch, where forward mode loads decompositions
 def test_torch_functional():
     operator = jax_operator().to(backend="numpy").to(backend="torch")
     dense, x = operator.to_dense(), torch.arange(4.0, dtype=torch.float64)

@@ -119,7 +119,8 @@ class Positions:
     @property
     def T(self) -> Positions:
         """Those of the transpose."""
-        return Positions(self.shape[::-1], self.columns, self.rows, self.by_column, self.by_row, self.column_starts, self.row_starts)
+        m, n = self.shape
+        return Positions((n, m), self.columns, self.rows, self.by_column, self.by_row, self.column_starts, self.row_starts)
 
 
 @generic
