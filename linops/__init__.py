@@ -27,6 +27,7 @@ from linops.operators import (
     Power,
     Product,
     Scaled,
+    Sliced,
     Sum,
     TensorTrain,
     Zero,

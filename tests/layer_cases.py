@@ -29,6 +29,7 @@ OPERATORS = {
     "btt_padded": lambda: lo.btt(13, 11),
     "permuted": _permuted,
     "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
+    "sliced": lambda: lo.btt(16, 16)[::-2, [3, 0, 9, 9]],
     "scaled": lambda: 2 * lo.btt(12, 8),
 }
 

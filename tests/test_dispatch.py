@@ -44,7 +44,20 @@ def test_the_dispatcher_is_our_own():
 
 
 def test_every_backend_has_every_primitive_of_products():
-    for name in ("block_matmul", "shared_matmul", "permute", "copy", "conj", "gather", "pad_rows", "concatenate", "eye", "zeros"):
+    for name in (
+        "block_matmul",
+        "shared_matmul",
+        "permute",
+        "copy",
+        "conj",
+        "gather",
+        "pad_rows",
+        "spread",
+        "scatter",
+        "concatenate",
+        "eye",
+        "zeros",
+    ):
         firsts = [str(method.signature.types[0]) for method in getattr(primitives, name).resolver.methods]
         for kind in ("numpy.ndarray", "torch.Tensor", "Tracer"):
             assert any(kind in first for first in firsts), f"{name} has no method for {kind}"

@@ -174,6 +174,10 @@ COMPILED = (
     "scaled_tall",
     "power_of_product",
     "nested_kronecker_of_sums",
+    "sliced_block",
+    "sliced_indices",
+    "sliced_steps",
+    "sliced_principal",
 )
 
 

@@ -28,7 +28,9 @@ from linops.backends.primitives import (
     pad_rows,
     permute,
     same_array,
+    scatter,
     shared_matmul,
+    spread,
     to_numpy,
     zeros,
 )
@@ -61,7 +63,9 @@ __all__ = [
     "register_type",
     "result_type",
     "same_array",
+    "scatter",
     "shared_matmul",
+    "spread",
     "to_numpy",
     "zeros",
 ]

@@ -58,6 +58,17 @@ def _pad_rows(x: Array, rows: int):
     return namespace.pad(x, [(0, rows - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
 
 
+@p.spread.dispatch
+def _spread(x: Array, start: int, step: int, rows: int):
+    after = rows - start - max(step * (x.shape[0] - 1) + 1, 0)
+    return jax.lax.pad(x, namespace.zeros((), x.dtype), [(start, after, step - 1)] + [(0, 0, 0)] * (x.ndim - 1))
+
+
+@p.scatter.dispatch
+def _scatter(x: Array, indices: Any, rows: int):
+    return namespace.zeros((rows, *x.shape[1:]), x.dtype).at[p.to_numpy(indices)].add(x)
+
+
 @p.concatenate.dispatch
 def _concatenate(first: Array, others: list):
     return namespace.concatenate([first, *others])

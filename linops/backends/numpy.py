@@ -54,6 +54,24 @@ def _pad_rows(x: np.ndarray, rows: int):
     return padded
 
 
+@p.spread.dispatch
+def _spread(x: np.ndarray, start: int, step: int, rows: int):
+    result = np.zeros((rows, *x.shape[1:]), x.dtype)
+    result[start : start + step * len(x) : step] = x
+    return result
+
+
+@p.scatter.dispatch
+def _scatter(x: np.ndarray, indices: Any, rows: int):
+    indices = p.to_numpy(indices)
+    result = np.zeros((rows, *x.shape[1:]), x.dtype)
+    if np.bincount(indices, minlength=1).max() > 1:
+        np.add.at(result, indices, x)
+    else:  # some 40 times faster
+        result[indices] = x
+    return result
+
+
 @p.concatenate.dispatch
 def _concatenate(first: np.ndarray, others: list):
     return np.concatenate([first, *others])

@@ -119,6 +119,16 @@ def pad_rows(x, rows: int):
 
 
 @generic
+def spread(x, start: int, step: int, rows: int):
+    """Zeros of `rows` rows, with the rows of x at start, start + step and so on."""
+
+
+@generic
+def scatter(x, indices, rows: int):
+    """Zeros of `rows` rows, with each row of x added at its index."""
+
+
+@generic
 def concatenate(first, others):
     """Arrays joined along the first axis."""
 

@@ -95,6 +95,21 @@ def _pad_rows(x: torch.Tensor, rows: int):
     return torch.cat([x, x.new_zeros((rows - x.shape[0], *x.shape[1:]))])
 
 
+@p.spread.dispatch
+def _spread(x: torch.Tensor, start: int, step: int, rows: int):
+    count, *rest = x.shape
+    if step > 1:  # zeros behind each row; slice_scatter has no complex gradients
+        x = torch.nn.functional.pad(x[:, None], (0, 0) * len(rest) + (0, step - 1)).reshape(count * step, *rest)
+    return torch.nn.functional.pad(x, (0, 0) * len(rest) + (start, rows - start - count * step))
+
+
+@p.scatter.dispatch
+def _scatter(x: torch.Tensor, indices: Any, rows: int):
+    if isinstance(indices, np.ndarray):
+        indices = torch.from_numpy(indices).to(x.device)
+    return x.new_zeros((rows, *x.shape[1:])).index_add(0, indices, x)
+
+
 @p.concatenate.dispatch
 def _concatenate(first: torch.Tensor, others: list):
     return torch.cat([first, *others])

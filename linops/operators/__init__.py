@@ -12,6 +12,7 @@ from linops.operators.permute import Permute
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
+from linops.operators.sliced import Sliced
 from linops.operators.sum import Sum
 from linops.operators.tensor_train import TensorTrain
 from linops.operators.zero import Zero
@@ -29,6 +30,7 @@ __all__ = [
     "Power",
     "Product",
     "Scaled",
+    "Sliced",
     "Sum",
     "TensorTrain",
     "Zero",

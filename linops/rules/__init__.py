@@ -4,6 +4,6 @@ Composing applies only rules that merge no arrays, so parameters stay the leaves
 what it replaces, nor changes its shape or dtype.
 """
 
-from linops.rules import add, compose, power, scale
+from linops.rules import add, compose, power, scale, slice
 
-__all__ = ["add", "compose", "power", "scale"]
+__all__ = ["add", "compose", "power", "scale", "slice"]
