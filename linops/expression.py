@@ -37,8 +37,8 @@ class Expression:
 
     _fields = (("assumed", "static"),)
 
-    @property
-    def shape(self) -> tuple[int, int]:
+    @remembered
+    def shape(self) -> Any:
         """(m, n): maps n-vectors to m-vectors."""
         raise NotImplementedError(f"{type(self).__name__} does not say its shape")
 

@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from helpers import build, every_case, leaves, on
+from helpers import build, every_case, leaves, on, uses
 from torch.utils.flop_counter import FlopCounterMode
 
 import linops as lo
@@ -10,6 +10,7 @@ import linops as lo
 BATCH = 6  # matrices: FlopCounterMode reports 0 for matrix-vector products
 
 
+@uses("torch")
 @every_case
 def test_forward_and_backward_against_torch(case):
     operator, matrix, array = build(case, "float64", "torch")

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 import torch
-from helpers import as_numpy, assert_close, build, every_case, on
+from helpers import as_numpy, assert_close, build, every_case, on, uses
 from jax.test_util import check_grads
 
 
+@uses("torch")
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @every_case
 def test_torch_gradcheck(case, dtype):
@@ -22,6 +23,7 @@ def test_torch_gradcheck(case, dtype):
     assert torch.autograd.gradcheck(products, (x.requires_grad_(), y.requires_grad_(), *inputs), fast_mode=True)
 
 
+@uses("torch", "complex128")
 @every_case
 def test_torch_gradient_of_the_operand_is_the_adjoint(case):
     operator, matrix, array = build(case, "complex128", "torch")
@@ -33,6 +35,7 @@ def test_torch_gradient_of_the_operand_is_the_adjoint(case):
         assert_close(gradient, matrix.conj().T @ weights, np.abs(matrix).T @ np.abs(weights), "complex128")
 
 
+@uses("torch")
 @every_case
 def test_torch_gradient_of_leaves_is_that_of_the_dense_matrix(case):
     """d/dθ sum(W ∘ (A x)) two ways: through the product, and through the dense matrix times x."""
@@ -56,6 +59,7 @@ def test_torch_double_backward():
     assert torch.autograd.gradgradcheck(lambda x, *leaves: operator.with_leaves(leaves) @ x, (x, *leaves), fast_mode=True)
 
 
+@uses("jax")
 @every_case
 def test_jax_gradients(case):
     operator, matrix, array = build(case, "float64", "jax")

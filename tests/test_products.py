@@ -14,6 +14,7 @@ from helpers import (
     every_dtype,
     every_eager_backend,
     on,
+    uses,
 )
 
 
@@ -92,6 +93,7 @@ def check_on_jax(case, dtype, products):
         assert_close(actual, expected, dtype=dtype)
 
 
+@uses("jax")
 @pytest.mark.parametrize("dtype", ["float32", "complex128"])  # float64: test_gradients.py and test_transforms.py
 @every_case
 def test_jax_compiled_with_the_operator_as_an_argument(case, dtype):

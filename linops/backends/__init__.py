@@ -25,6 +25,8 @@ from linops.backends.primitives import (
     eye,
     gather,
     inverse_permutation,
+    jvp,
+    map_columns,
     pad_rows,
     permute,
     same_array,
@@ -32,6 +34,8 @@ from linops.backends.primitives import (
     shared_matmul,
     spread,
     to_numpy,
+    value_of,
+    vjp,
     zeros,
 )
 from linops.spec import Spec, dtype_name, numpy_dtype
@@ -55,7 +59,9 @@ __all__ = [
     "is_inexact",
     "is_placeholder",
     "itemsize",
+    "jvp",
     "load",
+    "map_columns",
     "namespace",
     "on_new_framework",
     "pad_rows",
@@ -67,6 +73,8 @@ __all__ = [
     "shared_matmul",
     "spread",
     "to_numpy",
+    "value_of",
+    "vjp",
     "zeros",
 ]
 

@@ -87,6 +87,23 @@ def _zeros(like: np.ndarray, shape: tuple, dtype: Any):
     return np.zeros(shape, dtype)
 
 
+@p.map_columns.dispatch
+def _map_columns(x: np.ndarray, function: Any):
+    count = x.shape[1]
+    vectors = np.ascontiguousarray(x.T) if count else np.zeros((1, x.shape[0]), x.dtype)
+    return np.stack([function(vector) for vector in vectors], axis=1)[:, :count]
+
+
+@p.jvp.dispatch
+def _jvp(x: np.ndarray, function: Any, tangent: Any):
+    raise TypeError("NumPy has no derivatives of functions; use torch or JAX, as in A.to(backend='jax')")
+
+
+@p.vjp.dispatch
+def _vjp(x: np.ndarray, function: Any, cotangent: Any):
+    raise TypeError("NumPy has no derivatives of functions; use torch or JAX, as in A.to(backend='jax')")
+
+
 @p.same_array.dispatch
 def _same_array(a: np.ndarray, b: np.ndarray):
     one, other = a.__array_interface__, b.__array_interface__

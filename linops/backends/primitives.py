@@ -144,6 +144,26 @@ def zeros(like, shape: tuple, dtype):
 
 
 @generic
+def map_columns(x, function):
+    """A function of vectors applied to each column of (n, k): (m, k). NumPy calls it k times, the others once, on all columns."""
+
+
+@generic
+def jvp(x, function, tangent):
+    """The derivative J of a function of vectors at x, times a vector: forward mode."""
+
+
+@generic
+def vjp(x, function, cotangent):
+    """Jᵀ times a vector, without conjugation: reverse mode."""
+
+
+@generic
+def value_of(x, function):
+    """A function at x, or where the framework can do without numbers, the shape and dtype of that."""
+
+
+@generic
 def same_array(a, b):
     """Whether two arrays certainly are the same numbers: the same memory seen the same way, or (where that is cheap) equal."""
 

@@ -46,7 +46,7 @@ def result_type(*dtypes: Any) -> torch.dtype:
     for number in dtypes:
         if isinstance(number, complex):
             inexact = promoted if promoted.is_floating_point or promoted.is_complex else torch.get_default_dtype()
-            promoted = inexact.to_complex()
+            promoted = torch.promote_types(inexact, torch.complex32)  # the narrowest; Dynamo knows no dtype.to_complex
         elif isinstance(number, float) and not (promoted.is_floating_point or promoted.is_complex):
             promoted = torch.get_default_dtype()
         elif type(number) is int and promoted is torch.bool:
@@ -123,6 +123,29 @@ def _eye(like: torch.Tensor, n: int, dtype: Any):
 @p.zeros.dispatch
 def _zeros(like: torch.Tensor, shape: tuple, dtype: Any):
     return torch.zeros(shape, dtype=dtype, device=like.device)
+
+
+@p.map_columns.dispatch
+def _map_columns(x: torch.Tensor, function: Any):
+    return torch.func.vmap(function, in_dims=1, out_dims=1)(x)
+
+
+@p.jvp.dispatch
+def _jvp(x: torch.Tensor, function: Any, tangent: torch.Tensor):
+    return torch.func.jvp(function, (x,), (tangent,))[1]  # of one dtype: torch leaves out terms where they differ
+
+
+@p.vjp.dispatch
+def _vjp(x: torch.Tensor, function: Any, cotangent: torch.Tensor):
+    value, pull, *_ = torch.func.vjp(function, x)
+    cotangent = cotangent.to(torch.promote_types(cotangent.dtype, value.dtype))
+    return p.conj(pull(p.conj(cotangent))[0])  # torch's is the adjoint
+
+
+@p.value_of.dispatch
+def _value_of(x: torch.Tensor, function: Any):
+    with torch.no_grad():
+        return function(x)
 
 
 def _plain(x: torch.Tensor) -> bool:

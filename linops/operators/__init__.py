@@ -4,7 +4,10 @@ from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.dense import Dense, aslinearoperator
 from linops.operators.diagonal import Diagonal
+from linops.operators.function import Function
+from linops.operators.hessian import Hessian
 from linops.operators.identity import Identity
+from linops.operators.jacobian import Jacobian
 from linops.operators.kronecker import Kronecker, kron
 from linops.operators.low_rank import LowRank
 from linops.operators.pad import Pad
@@ -22,7 +25,10 @@ __all__ = [
     "BlockTensorTrain",
     "Dense",
     "Diagonal",
+    "Function",
+    "Hessian",
     "Identity",
+    "Jacobian",
     "Kronecker",
     "LowRank",
     "Pad",

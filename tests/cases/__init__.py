@@ -3,12 +3,12 @@
 The matrix is built from the definition, by other means than the operator's own: loops, np.kron, einsum over the formula.
 """
 
-from cases import blocks, composites, constants, sliced, trains
+from cases import blocks, composites, constants, functions, sliced, trains
 from cases.matrices import axes_matrix, block_matrix, index_matrix, kron_matrix, pad_matrix
 
 __all__ = ["CASES", "axes_matrix", "block_matrix", "index_matrix", "kron_matrix", "pad_matrix"]
 
-MODULES = (constants, blocks, trains, composites, sliced)
+MODULES = (constants, blocks, trains, composites, sliced, functions)
 CASES = {
     name.removeprefix("case_"): case
     for module in MODULES
