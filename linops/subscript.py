@@ -36,14 +36,16 @@ def selections(key: Any, shape: tuple[int, int], name: Callable[[], str]) -> tup
         raise IndexError(f"{name()}: too many indices: an operator has 2 axes, got {len(keys)} keys")
     place = dots[0] if dots else len(keys)
     keys[place : place + len(dots)] = [slice(None)] * missing
-    rows, columns = (_selection(item, size, axis, name) for axis, (item, size) in enumerate(zip(keys, shape)))
-    return rows, columns
+    return _selection(keys[0], shape[0], 0, name), _selection(keys[1], shape[1], 1, name)
 
 
 def _selection(key: Any, size: int, axis: int, name: Callable[[], str]) -> Any:
     if isinstance(key, slice):
         return _tidy(range(size)[key])
-    where = f"{name()}: axis {axis} of size {size}"
+
+    def where() -> str:
+        return f"{name()}: axis {axis} of size {size}"
+
     if isinstance(key, (list, tuple, range)):
         key = np.asarray(key, dtype=None if len(key) else np.intp)
     elif backends.backend_of(key) in ("torch", "jax"):
@@ -54,24 +56,24 @@ def _selection(key: Any, size: int, axis: int, name: Callable[[], str]) -> Any:
         except TypeError:
             pass
     if not isinstance(key, np.ndarray):
-        raise IndexError(f"{where}: expected integers, slices, `...`, or integer or boolean arrays as indices, got {key!r}")
+        raise IndexError(f"{where()}: expected integers, slices, `...`, or integer or boolean arrays as indices, got {key!r}")
     if key.ndim != 1:
-        raise IndexError(f"{where}: index arrays have 1 axis, got shape {key.shape}")
+        raise IndexError(f"{where()}: index arrays have 1 axis, got shape {key.shape}")
     if key.dtype == bool:
         if len(key) != size:
-            raise IndexError(f"{where}: a boolean mask of length {len(key)}, expected {size}")
+            raise IndexError(f"{where()}: a boolean mask of length {len(key)}, expected {size}")
         return _tidy(np.flatnonzero(key))
     if key.dtype.kind not in "iu":
-        raise IndexError(f"{where}: index arrays hold integers or booleans, got dtype {key.dtype}")
+        raise IndexError(f"{where()}: index arrays hold integers or booleans, got dtype {key.dtype}")
     for extreme in (key.min(), key.max()) if len(key) else ():
         _in_range(int(extreme), size, where)
     key = key.astype(np.intp)
     return _tidy(np.where(key < 0, key + size, key))
 
 
-def _in_range(index: int, size: int, where: str) -> int:
+def _in_range(index: int, size: int, where: Callable[[], str]) -> int:
     if not -size <= index < size:
-        raise IndexError(f"{where}: index {index} is out of bounds")
+        raise IndexError(f"{where()}: index {index} is out of bounds")
     return index % size
 
 

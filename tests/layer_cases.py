@@ -12,6 +12,14 @@ def _permuted():
     return lo.Permute.random(12, seed=2) @ inner @ lo.Permute.random(8, seed=3)
 
 
+def _multiply(x, a):
+    return a @ x
+
+
+def _multiply_adjoint(y, a):
+    return a.mT.conj() @ y
+
+
 OPERATORS = {
     "dense": lambda: lo.dense(12, 8),
     "low_rank": lambda: lo.low_rank(12, 8, rank=2),
@@ -30,6 +38,7 @@ OPERATORS = {
     "permuted": _permuted,
     "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
     "sliced": lambda: lo.btt(16, 16)[::-2, [3, 0, 9, 9]],
+    "function": lambda: lo.Function((12, 8), _multiply, _multiply_adjoint, (lo.spec(12, 8),)),
     "scaled": lambda: 2 * lo.btt(12, 8),
 }
 

@@ -15,10 +15,10 @@ from linops.tags import Tag
 
 @slice_.dispatch
 def _slice(a: LinearOperator, rows: Any, columns: Any):
-    if isinstance(rows, int):
-        return _take(_column(a.T, rows), columns)
     if isinstance(columns, int):
         return _take(_column(a, columns), rows)
+    if isinstance(rows, int):
+        return _take(_row(a, rows), columns)
     m, n = a.shape
     if _is_all(rows, m) and _is_all(columns, n):
         return a
@@ -41,6 +41,11 @@ def _placed(selected: Any, a: LinearOperator) -> tuple[range | None, Any]:
     if isinstance(selected, range):
         return selected, None
     return None, backends.asarray(selected, "torch", None, a.device) if a.backend == "torch" else selected
+
+
+def _row(a: LinearOperator, row: int) -> Any:
+    """A[row, :]."""
+    return a.matrix[row] if isinstance(a, Dense) and not a.is_symbolic else _column(a.T, row)
 
 
 def _column(a: LinearOperator, column: int) -> Any:
