@@ -40,8 +40,9 @@ class Hessian(LinearOperator):
 
     Example:
         >>> import jax.numpy as jnp, linops as lo
-        >>> lo.Hessian(lambda x: (x**3).sum(), jnp.array([1., 2.])) @ jnp.ones(2)
-        Array([ 6., 12.], dtype=float32)
+        >>> A = lo.Hessian(lambda x: (x**3).sum(), jnp.array([1., 2.]))
+        >>> (A @ jnp.ones(2)).tolist()
+        [6.0, 12.0]
     """
 
     f: Callable[..., Any]

@@ -50,8 +50,8 @@ class Jacobian(LinearOperator):
     Example:
         >>> import jax.numpy as jnp, linops as lo
         >>> A = lo.Jacobian(lambda x: x[1:] * x[:-1], jnp.array([1., 2., 3.]))
-        >>> A @ jnp.ones(3), A.T @ jnp.ones(2)
-        (Array([3., 5.], dtype=float32), Array([2., 4., 2.], dtype=float32))
+        >>> (A @ jnp.ones(3)).tolist(), (A.T @ jnp.ones(2)).tolist()
+        ([3.0, 5.0], [2.0, 4.0, 2.0])
     """
 
     f: Callable[..., Any]
