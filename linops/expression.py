@@ -39,8 +39,8 @@ class Expression:
     #: the one backend that an operator without arrays runs on, if it is bound to one
     _home: ClassVar[str | None] = None
 
-    @property
-    def shape(self) -> tuple[int, int]:
+    @remembered
+    def shape(self) -> Any:
         """(m, n): maps n-vectors to m-vectors."""
         raise NotImplementedError(f"{type(self).__name__} does not say its shape")
 

@@ -22,6 +22,7 @@ from linops.cost import Cost, count
 from linops.declare import remembered
 from linops.expression import Expression
 from linops.plan import Step, explain
+from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
 
 # ---------------------------------------------------------------- the dispatched functions of the algebra (methods: rules/)
@@ -45,6 +46,11 @@ def scale(scalar, a):
 @generic
 def power(a, exponent: int):
     """The operator A ** k, k ≥ 0."""
+
+
+@generic
+def slice_(a, rows, columns):
+    """The operator A[rows, columns] of ranges and index arrays, or the array A[i, j], A[i, columns] or A[rows, j] of integers."""
 
 
 @generic
@@ -307,6 +313,32 @@ class LinearOperator(Expression, Properties):
     def __pow__(self, exponent: Any) -> Any:
         return power(self, int(exponent)) if isinstance(exponent, (int, np.integer)) else NotImplemented
 
+    def __getitem__(self, key: Any) -> Any:
+        """The operator of some rows and columns, or entries as an array.
+
+        Keys are integers, slices, ``...``, integer arrays (negative numbers count from the end, repeats are allowed) and boolean masks, for
+        the rows alone or for rows and columns. Two arrays select every row with every column, as `numpy.ix_` does. As in NumPy an integer
+        drops its axis: ``A[i]`` is an (n,) array, ``A[:, j]`` an (m,) array, both by one product, and ``A[i, j]`` an entry.
+
+        Args:
+            key: The selection.
+
+        Returns:
+            An operator, or where a key is an integer an array, which may share memory with a leaf.
+
+        Raises:
+            IndexError: Where NumPy raises it.
+            TypeError: If entries of a symbolic operator are asked for.
+
+        Example:
+            >>> import linops as lo
+            >>> lo.Dense(lo.spec(4, 3))[1:, [2, 0]].shape
+            (3, 2)
+        """
+        return slice_(self, *selections(key, self.shape, self._short))
+
+    __iter__ = None  # a loop over rows would be as many products
+
     # ------------------------------------------------------------ conversion
 
     def to_dense(self) -> Any:
@@ -324,7 +356,7 @@ class LinearOperator(Expression, Properties):
             array([[0., 1.],
                    [1., 0.]])
         """
-        like = np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
+        like = self._like
         if self.is_symbolic:
             raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
         return flat(self._columns(backends.eye(like, self.shape[1], like.dtype)))
@@ -365,6 +397,11 @@ class LinearOperator(Expression, Properties):
         raise AttributeError(
             f"{self._short()} is no array, so it has no ndim; where a scipy.sparse matrix S stands at its left, write lo.Sparse(S) @ A"
         )
+
+    @property
+    def _like(self) -> Any:
+        """A leaf, or if there is none an empty NumPy array: the backend, dtype and device of operands of one's own."""
+        return np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """The entries as a NumPy array, for `numpy.asarray`; TypeError if the operator's arrays are of another framework."""

@@ -1,8 +1,38 @@
-"""Settings of the tests' own process; linops itself touches no global state."""
+"""Settings of the tests' own process, which linops itself does not touch, and the choice of tests for cases with limits."""
+
+import warnings
 
 import jax
 import torch
+from cases import CASES
+from cases.limits import BACKENDS, DTYPES, names
 
 jax.config.update("jax_disable_most_optimizations", True)  # thousands of tiny programs: compile them fast
 jax.config.update("jax_enable_x64", True)  # so that JAX holds float64 and complex128 as NumPy and torch do
 torch.set_num_threads(1)
+with warnings.catch_warnings():  # torch's own, once, where it first differentiates in forward mode
+    warnings.simplefilter("ignore", DeprecationWarning)
+    torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "uses(*names): the backends and dtypes that a test over cases uses besides its parameters")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests of a case on backends and dtypes that it has not (`cases.limits.only`)."""
+    left_out = [item for item in items if not _used(item) <= names(CASES.get(_parameters(item).get("case")))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _parameters(item):
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def _used(item):
+    """The backends and dtypes of a test: its parameters and those of its mark `uses`, or NumPy and float64."""
+    marked = {name for mark in item.iter_markers("uses") for name in mark.args}
+    used = marked | {value for value in _parameters(item).values() if isinstance(value, str)} & {*BACKENDS, *DTYPES}
+    return used | (set() if used & set(BACKENDS) else {"numpy"}) | (set() if used & set(DTYPES) else {"float64"})

@@ -5,12 +5,11 @@ import zlib
 import numpy as np
 import pytest
 from cases import CASES
+from cases.limits import BACKENDS, DTYPES, names
 
 import linops as lo
 from linops import backends
 
-BACKENDS = ("numpy", "torch", "jax")
-DTYPES = ("float32", "float64", "complex128")
 #: largest error allowed, as a share of |A| |x|: some 100 roundings
 TOLERANCE = {"float32": 1e-5, "complex64": 1e-5, "float64": 1e-13, "complex128": 1e-13}
 
@@ -19,6 +18,8 @@ every_backend = pytest.mark.parametrize("backend", BACKENDS)
 #: the backends that run a product without compiling it first
 every_eager_backend = pytest.mark.parametrize("backend", ["numpy", "torch"])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+#: says which backends and dtypes a test over cases uses besides its parameters (NumPy and float64 are not said), for cases with limits
+uses = pytest.mark.uses
 
 
 def randoms(name, dtype):
@@ -37,6 +38,11 @@ def build(case, dtype="float64", backend="numpy"):
     array = randoms(case, dtype)
     operator, matrix = CASES[case](array)
     return operator.to(backend=backend), matrix, array
+
+
+def eager(operator, case):
+    """A case's operator on a backend that runs a product without compiling it first: NumPy, or torch where the case has no NumPy."""
+    return operator.to(backend="numpy" if "numpy" in names(CASES[case]) else "torch")
 
 
 def on(backend, array):

@@ -19,6 +19,14 @@ def _sparse(m, n, entries):
     return lo.Sparse(lo.spec(entries), random.integers(m, size=entries), random.integers(n, size=entries), (m, n))
 
 
+def _multiply(x, a):
+    return a @ x
+
+
+def _multiply_adjoint(y, a):
+    return a.mT.conj() @ y
+
+
 OPERATORS = {
     "dense": lambda: lo.dense(12, 8),
     "low_rank": lambda: lo.low_rank(12, 8, rank=2),
@@ -46,6 +54,8 @@ OPERATORS = {
     "einsum_expression": lambda: lo.Einsum("ir, jr, kr, kp -> ipj", *(lo.spec(size, 2) for size in (3, 2, 2)), in_dims=(2, 3)),
     "permuted": _permuted,
     "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
+    "sliced": lambda: lo.btt(16, 16)[::-2, [3, 0, 9, 9]],
+    "function": lambda: lo.Function((12, 8), _multiply, _multiply_adjoint, (lo.spec(12, 8),)),
     "scaled": lambda: 2 * lo.btt(12, 8),
     "reflected_triangular": lambda: lo.Householder(lo.spec(2, 6)) @ lo.Triangular(lo.spec(6, 6), lower=False),
     "tridiagonal": lambda: lo.Tridiagonal(lo.spec(5), lo.spec(6), lo.spec(5)),

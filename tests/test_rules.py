@@ -1,20 +1,15 @@
 """Rewrites: `simplify` gives the same operator, never dearer, never of another kind; each rule does what it says; users add theirs."""
 
-import pickle
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from helpers import as_numpy, assert_close, every_case, build
+from helpers import as_numpy, assert_close, build, every_case
 from hypothesis import given
 from hypothesis import strategies as st
 from test_tags import assert_sound
 from test_trees import bound, common, every_field, settings, trees
 
 import linops as lo
-from linops.rules.guard import accepts, counts, length
+from linops.rules.guard import counts, length
 
 random = np.random.default_rng(0)
 

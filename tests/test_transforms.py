@@ -129,6 +129,10 @@ COMPILED = (
     "einsum_scales_and_passes",
     "sparse_tall",
     "sparse_transposed_in_blocks",
+    "sliced_block",
+    "sliced_indices",
+    "sliced_steps",
+    "sliced_principal",
 )
 
 

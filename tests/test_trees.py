@@ -31,6 +31,8 @@ class Trees:
     def tree(self, m, n, depth):
         composites = [self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker, self.grid]
         kinds = [self.leaf, *(composites if depth else [])]
+        kinds = [self.leaf] * (depth == 0) or [self.leaf, self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker]
+        kinds += [self.sliced] * (depth > 0)
         if depth and m == n:
             kinds += [self.power, self.gram, self.congruence, self.kronecker_sum, self.bordered]
         return self.draw(st.sampled_from(kinds))(m, n, depth - 1)
@@ -149,6 +151,24 @@ class Trees:
             return a.conj(), x.conj()
         a, x = self.tree(n, m, depth)
         return (a.T, x.T) if kind == "T" else (a.H, x.conj().T)
+
+    def sliced(self, m, n, depth):
+        (rows, k), (columns, j) = self.selection(m), self.selection(n)
+        a, x = self.tree(k, j, depth)
+        return a[rows, columns], x[rows][:, columns]
+
+    def selection(self, size):
+        """(A key that selects `size` of some number, that number)."""
+        kind = self.draw(st.sampled_from(["slice", "reversed", "indices", "mask"]))
+        start, step, more = self.draw(st.integers(0, 2)), self.draw(st.integers(1, 2)), self.draw(st.integers(0, 2))
+        total = start + step * (size - 1) + 1 + more
+        if kind == "slice":
+            return slice(start, start + step * (size - 1) + 1, step), total
+        if kind == "reversed":
+            return slice(start + step * (size - 1), start - 1 if start else None, -step), total
+        if kind == "mask":
+            return np.isin(np.arange(total), self.random.choice(total, size, replace=False)), total
+        return self.random.integers(-total, total, size), total
 
     def blocks(self, m, n, depth):
         if m == 1 or n == 1:

@@ -72,6 +72,17 @@ def _pad_rows(x: Array, rows: int):
     return namespace.pad(x, [(0, rows - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
 
 
+@p.spread.dispatch
+def _spread(x: Array, start: int, step: int, rows: int):
+    after = rows - start - max(step * (x.shape[0] - 1) + 1, 0)
+    return jax.lax.pad(x, namespace.zeros((), x.dtype), [(start, after, step - 1)] + [(0, 0, 0)] * (x.ndim - 1))
+
+
+@p.scatter.dispatch
+def _scatter(x: Array, indices: Any, rows: int):
+    return namespace.zeros((rows, *x.shape[1:]), x.dtype).at[p.to_numpy(indices)].add(x)
+
+
 @p.concatenate.dispatch
 def _concatenate(first: Array, others: list):
     return namespace.concatenate([first, *others])
@@ -90,6 +101,35 @@ def _zeros(like: Array, shape: tuple, dtype: Any):
 @p.constant.dispatch
 def _constant(like: Array, array: np.ndarray, dtype: Any):
     return namespace.asarray(array, dtype)
+
+
+@p.map_columns.dispatch
+def _map_columns(x: Array, function: Any):
+    return jax.vmap(function, in_axes=1, out_axes=1)(x)
+
+
+@p.jvp.dispatch
+def _jvp(x: Array, function: Any, tangent: Array):
+    if namespace.iscomplexobj(tangent) and not namespace.iscomplexobj(x):
+        return jax.lax.complex(_jvp(x, function, tangent.real), _jvp(x, function, tangent.imag))
+    dtype = namespace.result_type(x, tangent)
+    return jax.jvp(function, (x.astype(dtype),), (tangent.astype(dtype),))[1]
+
+
+@p.vjp.dispatch
+def _vjp(x: Array, function: Any, cotangent: Array):
+    value, pull, *_ = jax.vjp(function, x)
+    if namespace.iscomplexobj(cotangent) and not namespace.iscomplexobj(value):
+        return jax.lax.complex(_vjp(x, function, cotangent.real), _vjp(x, function, cotangent.imag))
+    dtype = namespace.result_type(value, cotangent)
+    if dtype != value.dtype:
+        value, pull, *_ = jax.vjp(function, x.astype(namespace.result_type(x, dtype)))
+    return pull(cotangent.astype(value.dtype))[0]
+
+
+@p.value_of.dispatch
+def _value_of(x: Array, function: Any):
+    return jax.eval_shape(function, x)
 
 
 @p.same_array.dispatch

@@ -100,6 +100,24 @@ def _pad_rows(x: np.ndarray, rows: int):
     return padded
 
 
+@p.spread.dispatch
+def _spread(x: np.ndarray, start: int, step: int, rows: int):
+    result = np.zeros((rows, *x.shape[1:]), x.dtype)
+    result[start : start + step * len(x) : step] = x
+    return result
+
+
+@p.scatter.dispatch
+def _scatter(x: np.ndarray, indices: Any, rows: int):
+    indices = p.to_numpy(indices)
+    result = np.zeros((rows, *x.shape[1:]), x.dtype)
+    if np.bincount(indices, minlength=1).max() > 1:
+        np.add.at(result, indices, x)
+    else:  # some 40 times faster
+        result[indices] = x
+    return result
+
+
 @p.concatenate.dispatch
 def _concatenate(first: np.ndarray, others: list):
     return np.concatenate([first, *others])
@@ -118,6 +136,23 @@ def _zeros(like: np.ndarray, shape: tuple, dtype: Any):
 @p.constant.dispatch
 def _constant(like: np.ndarray, array: np.ndarray, dtype: Any):
     return array.astype(dtype)
+
+
+@p.map_columns.dispatch
+def _map_columns(x: np.ndarray, function: Any):
+    count = x.shape[1]
+    vectors = np.ascontiguousarray(x.T) if count else np.zeros((1, x.shape[0]), x.dtype)
+    return np.stack([function(vector) for vector in vectors], axis=1)[:, :count]
+
+
+@p.jvp.dispatch
+def _jvp(x: np.ndarray, function: Any, tangent: Any):
+    raise TypeError("NumPy has no derivatives of functions; use torch or JAX, as in A.to(backend='jax')")
+
+
+@p.vjp.dispatch
+def _vjp(x: np.ndarray, function: Any, cotangent: Any):
+    raise TypeError("NumPy has no derivatives of functions; use torch or JAX, as in A.to(backend='jax')")
 
 
 @p.same_array.dispatch

@@ -159,6 +159,16 @@ def pad_rows(x, rows: int):
 
 
 @generic
+def spread(x, start: int, step: int, rows: int):
+    """Zeros of `rows` rows, with the rows of x at start, start + step and so on."""
+
+
+@generic
+def scatter(x, indices, rows: int):
+    """Zeros of `rows` rows, with each row of x added at its index."""
+
+
+@generic
 def concatenate(first, others):
     """Arrays joined along the first axis."""
 
@@ -176,6 +186,26 @@ def zeros(like, shape: tuple, dtype):
 @generic
 def constant(like, array, dtype):
     """A NumPy array of constants, of a dtype, on the backend and device of `like`."""
+
+
+@generic
+def map_columns(x, function):
+    """A function of vectors applied to each column of (n, k): (m, k). NumPy calls it k times, the others once, on all columns."""
+
+
+@generic
+def jvp(x, function, tangent):
+    """The derivative J of a function of vectors at x, times a vector: forward mode."""
+
+
+@generic
+def vjp(x, function, cotangent):
+    """Jᵀ times a vector, without conjugation: reverse mode."""
+
+
+@generic
+def value_of(x, function):
+    """A function at x, or where the framework can do without numbers, the shape and dtype of that."""
 
 
 @generic

@@ -50,7 +50,7 @@ def result_type(*dtypes: Any) -> torch.dtype:
     for number in dtypes:
         if isinstance(number, complex):
             inexact = promoted if promoted.is_floating_point or promoted.is_complex else torch.get_default_dtype()
-            promoted = inexact.to_complex()
+            promoted = torch.promote_types(inexact, torch.complex32)  # the narrowest; Dynamo knows no dtype.to_complex
         elif isinstance(number, float) and not (promoted.is_floating_point or promoted.is_complex):
             promoted = torch.get_default_dtype()
         elif type(number) is int and promoted is torch.bool:
@@ -196,6 +196,21 @@ def _pad_rows(x: torch.Tensor, rows: int):
     return torch.cat([x, x.new_zeros((rows - x.shape[0], *x.shape[1:]))])
 
 
+@p.spread.dispatch
+def _spread(x: torch.Tensor, start: int, step: int, rows: int):
+    count, *rest = x.shape
+    if step > 1:  # zeros behind each row; slice_scatter has no complex gradients
+        x = torch.nn.functional.pad(x[:, None], (0, 0) * len(rest) + (0, step - 1)).reshape(count * step, *rest)
+    return torch.nn.functional.pad(x, (0, 0) * len(rest) + (start, rows - start - count * step))
+
+
+@p.scatter.dispatch
+def _scatter(x: torch.Tensor, indices: Any, rows: int):
+    if isinstance(indices, np.ndarray):
+        indices = torch.from_numpy(indices).to(x.device)
+    return x.new_zeros((rows, *x.shape[1:])).index_add(0, indices, x)
+
+
 @p.concatenate.dispatch
 def _concatenate(first: torch.Tensor, others: list):
     return torch.cat([first, *others])
@@ -221,6 +236,29 @@ def _solve_triangular(a: torch.Tensor, b: torch.Tensor, lower: bool, unit: bool)
 @p.constant.dispatch
 def _constant(like: torch.Tensor, array: np.ndarray, dtype: Any):
     return torch.from_numpy(array).to(like.device, dtype)
+
+
+@p.map_columns.dispatch
+def _map_columns(x: torch.Tensor, function: Any):
+    return torch.func.vmap(function, in_dims=1, out_dims=1)(x)
+
+
+@p.jvp.dispatch
+def _jvp(x: torch.Tensor, function: Any, tangent: torch.Tensor):
+    return torch.func.jvp(function, (x,), (tangent,))[1]  # of one dtype: torch leaves out terms where they differ
+
+
+@p.vjp.dispatch
+def _vjp(x: torch.Tensor, function: Any, cotangent: torch.Tensor):
+    value, pull, *_ = torch.func.vjp(function, x)
+    cotangent = cotangent.to(torch.promote_types(cotangent.dtype, value.dtype))
+    return p.conj(pull(p.conj(cotangent))[0])  # torch's is the adjoint
+
+
+@p.value_of.dispatch
+def _value_of(x: torch.Tensor, function: Any):
+    with torch.no_grad():
+        return function(x)
 
 
 def _plain(x: torch.Tensor) -> bool:

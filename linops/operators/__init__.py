@@ -9,9 +9,12 @@ from linops.operators.dense import Dense, aslinearoperator
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
+from linops.operators.function import Function
 from linops.operators.hadamard import Hadamard
+from linops.operators.hessian import Hessian
 from linops.operators.householder import Householder
 from linops.operators.identity import Identity
+from linops.operators.jacobian import Jacobian
 from linops.operators.kronecker import Kronecker, kron
 from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.low_rank import LowRank
@@ -20,6 +23,7 @@ from linops.operators.permute import Permute
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
+from linops.operators.sliced import Sliced
 from linops.operators.sparse import Sparse
 from linops.operators.sum import Sum
 from linops.operators.tensor_train import TensorTrain
@@ -38,9 +42,12 @@ __all__ = [
     "Dense",
     "Diagonal",
     "Einsum",
+    "Function",
     "Hadamard",
+    "Hessian",
     "Householder",
     "Identity",
+    "Jacobian",
     "Kronecker",
     "KroneckerSum",
     "LowRank",
@@ -49,6 +56,7 @@ __all__ = [
     "Power",
     "Product",
     "Scaled",
+    "Sliced",
     "Sparse",
     "Sum",
     "TensorTrain",

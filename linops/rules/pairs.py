@@ -142,7 +142,7 @@ def _sums(a: LinearOperator, b: LinearOperator, before: Sum) -> Iterator[tuple[s
 
 
 def _equal(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
-    """x A + y A = (x + y) A."""
+    """X A + y A = (x + y) A."""
     one, two = (operator if isinstance(operator, Scaled) else Scaled(operator) for operator in (a, b))
     if not (one.gain is two.gain and same(one.base, two.base)):
         return None

@@ -30,7 +30,7 @@ def _reduce_scaled(a: Scaled):
 
 
 def _as_one(a: Scaled, b: Scaled) -> LinearOperator | None:
-    """x (y A) = (x y) A."""
+    """X (y A) = (x y) A."""
     if a.gain is None or b.gain is None:
         return Scaled(b.base, a.number * b.number, b.gain if a.gain is None else a.gain)
     return Scaled(b.base, a.number * b.number, a.gain * b.gain) if computable(a) else None
@@ -76,7 +76,7 @@ def scaled_product(factors: tuple[LinearOperator, ...], scalars: list[Scaled]) -
 
 @reduce.dispatch
 def _reduce_sum(a: Sum):
-    """c A + c B = c (A + B)."""
+    """C A + c B = c (A + B)."""
     first = a.terms[0]
     if not isinstance(first, Scaled) or type(first.number) is bool:
         return None

@@ -1,0 +1,189 @@
+"""Function: a callable as an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Any
+
+from linops import backends
+from linops.declare import declare, remembered, tree
+from linops.expression import require_leaves
+from linops.operator import LinearOperator, flat
+from linops.operators.zero import require_size
+from linops.plan.step import Step
+
+
+@declare
+class Function(LinearOperator):
+    """The operator whose product a callable computes: A x = matvec(x, *params), Aᴴ y = rmatvec(y, *params).
+
+    Nothing is known of a callable but its linearity, which is not checked. Arrays in `params` are leaves: they have gradients, move
+    between backends and dtypes, and are arguments of compiled functions; arrays that a callable closes over are constants. Without params
+    an operator has no backend, and runs on what it meets. Let a callable be a function of a module: the operator then pickles, and JAX
+    compiles once.
+
+    Aᵀ y = conj(rmatvec(conj(y))). Without `rmatvec`, torch and JAX transpose `matvec` by reverse mode; NumPy cannot.
+
+    A matrix is multiplied at once: by one call where `vectorized`, else by the framework's vmap. NumPy has none, and calls once for each
+    column: the one exception to the rule that products never loop over columns.
+
+    Inside torch.compile write ``A.__matmul__(x)`` for ``A @ x`` (and ``A.__rmatmul__(y)`` for ``y @ A``): Dynamo puts ``@`` into its graph
+    whole, operator and all, and a Python function cannot stand in a graph. Layers compile as they are.
+
+    Cost: unknown; counted are the `macs` that are given (none by default), params read and numbers moved.
+
+    Attributes:
+        shape: (m, n).
+        matvec: (n,) array, *params → (m,) array; None if only the adjoint is known.
+        rmatvec: (m,) array, *params → (n,) array: the adjoint, as in SciPy; or None.
+        params: Arrays or specs, passed to both callables after the vector.
+        vectorized: Whether both callables take matrices, (n, k) → (m, k); vectors then come as (n, 1).
+        complex_entries: Whether entries are complex where no param is, as those of a Fourier transform.
+        macs: Multiply-accumulates of one call a vector, for costs; twice as many where a framework transposes
+            a vectorized one.
+        conjugated: Whether this is the conjugate of what the callables compute; set by `conj`, `T` and `H`.
+
+    Raises:
+        TypeError: If an argument is of another type, a callable is not hashable, or returns no array of its operand's backend.
+        ValueError: If both callables are missing, or one returns an array of another shape.
+        NotImplementedError: If NumPy is to do without the callable.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> A = lo.Function((2, 3), np.diff, lambda y: np.pad(y, (1, 0)) - np.pad(y, (0, 1)))
+        >>> A @ np.array([1., 4., 9.]), A.H @ np.ones(2)
+        (array([3., 5.]), array([-1.,  0.,  1.]))
+    """
+
+    shape: tuple[int, int] = field()  # type: ignore[assignment]
+    matvec: Callable[..., Any] | None = None
+    rmatvec: Callable[..., Any] | None = None
+    params: Any = tree(default=())
+    vectorized: bool = False
+    complex_entries: bool = False
+    macs: int = 0
+    conjugated: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shape, (tuple, list)) or len(self.shape) != 2:
+            raise TypeError(f"Function: shape must be (m, n), got {self.shape!r}")
+        for name, size in zip("mn", self.shape):
+            require_size("Function", name, size)
+        m, n = (int(size) for size in self.shape)
+        if self.matvec is None and self.rmatvec is None:
+            raise ValueError(f"Function({m}×{n}): give matvec, rmatvec, or both")
+        for name in ("matvec", "rmatvec"):
+            require_callable(f"Function({m}×{n})", name, getattr(self, name))
+        require_size("Function", "macs", self.macs)
+        object.__setattr__(self, "shape", (m, n))
+        object.__setattr__(self, "params", require_params("Function", self.params))
+        require_leaves(self)
+
+    @remembered
+    def _is_complex(self) -> bool:
+        return self.complex_entries or LinearOperator._is_complex.function(self)
+
+    _aliases = True  # type: ignore[assignment]  # a callable may return what it gets, or write to it
+
+    def _columns(self, x: Any) -> Any:
+        return self._apply(flat(x)) if self.vectorized else backends.map_columns(flat(x), self._apply)
+
+    def _vector(self, x: Any) -> Any:
+        return super()._vector(x) if self.vectorized else self._apply(x)
+
+    def _apply(self, x: Any) -> Any:
+        """A x of what the callables take."""
+        if self.conjugated:
+            return backends.conj(self._compute(backends.conj(x)))
+        return self._compute(x)
+
+    def _compute(self, x: Any) -> Any:
+        if self.matvec is not None:
+            return self._call("matvec", x)
+        if backends.backend_of(x) == "numpy":
+            given = getattr(self.rmatvec, "__name__", self.rmatvec)
+            raise NotImplementedError(f"{self._short()}: NumPy cannot transpose {given}: give the adjoint too, as rmatvec")
+        known = [dtype for dtype in (self.dtype, 1j if self._is_complex else None) if dtype is not None]
+        dtype = backends.result_type(backends.backend_of(x), x.dtype, *known)
+        zeros = backends.zeros(x, (self.shape[0], *x.shape[1:]), dtype)
+        return backends.conj(backends.vjp(zeros, lambda y: self._call("rmatvec", y), backends.conj(x)))
+
+    def _call(self, name: str, x: Any) -> Any:
+        y = getattr(self, name)(x, *self.params)
+        if backends.backend_of(y) != backends.backend_of(x):
+            raise TypeError(f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}")
+        expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
+        if tuple(y.shape) != expected:
+            raise ValueError(f"{self._short()}: {name} returned shape {tuple(y.shape)} for {tuple(x.shape)}, expected {expected}")
+        return y
+
+    def _adjoint(self, conjugated: bool) -> Function:
+        m, n = self.shape
+        options = self.params, self.vectorized, self.complex_entries, self.macs
+        return Function((n, m), self.rmatvec, self.matvec, *options, conjugated=conjugated)
+
+    def _transpose(self) -> Function:
+        return self._adjoint(not self.conjugated)
+
+    def _conj(self) -> Function:
+        options = self.params, self.vectorized, self.complex_entries, self.macs
+        return Function(self.shape, self.matvec, self.rmatvec, *options, conjugated=not self.conjugated)
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        m, n = self.shape
+        detail = f"({n}, {batch}) → ({m}, {batch})"
+        # reverse mode computes the function too: of a whole matrix, or once for all columns
+        macs = 2 * self.macs if self.matvec is None and self.vectorized else self.macs
+        return (Step("function", detail, macs * batch, inputs=n * batch, weights=self.num_params, outputs=m * batch),)
+
+    def _detail(self) -> str:
+        name = callable_name(self.matvec) if self.matvec is not None else f"{callable_name(self.rmatvec)}, adjoint"
+        return f"{name}, conjugated" if self.conjugated else name
+
+
+def callable_name(function: Any) -> str:
+    """What a callable is called."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def require_callable(where: str, name: str, value: Any) -> None:
+    """Raise unless a value is a hashable callable, or None.
+
+    Args:
+        where: The operator, in a few words.
+        name: The argument's name.
+        value: The argument.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if value is None:
+        return
+    if not callable(value):
+        raise TypeError(f"{where}: {name} must be a callable, got {type(value).__name__}")
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(f"{where}: {name} must be hashable, for JAX compiles by it; {type(value).__name__} is not") from None
+
+
+def require_params(where: str, params: Any) -> tuple[Any, ...]:
+    """The params as a tuple of arrays or specs.
+
+    Args:
+        where: The operator's name.
+        params: A tuple or list.
+
+    Returns:
+        The tuple.
+
+    Raises:
+        TypeError: If it is another thing.
+    """
+    if not isinstance(params, (tuple, list)):
+        raise TypeError(f"{where}: params must be a tuple of arrays, got {type(params).__name__}")
+    for number, param in enumerate(params):
+        if not backends.is_array(param):
+            raise TypeError(f"{where}: params[{number}] must be a NumPy, torch or JAX array or a spec, got {type(param).__name__}")
+    return tuple(params)

@@ -1,0 +1,112 @@
+"""Subscripts: which rows and columns ``A[key]`` selects."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+
+
+def selections(key: Any, shape: tuple[int, int], name: Callable[[], str]) -> tuple[Any, Any]:
+    """The rows and columns that a key selects: NumPy's rules on either axis, and every selected row with every selected column.
+
+    Args:
+        key: What stands in the brackets.
+        shape: (m, n).
+        name: The operator in a few words, for errors.
+
+    Returns:
+        Two of: an integer (the axis goes), a range of positive step, or an array of integers from 0 on.
+
+    Raises:
+        IndexError: Where NumPy raises it: too many or unknown keys, numbers out of range, masks of another length.
+
+    Example:
+        >>> selections((slice(None, None, 2), [-1, 0]), (5, 3), lambda: "A")
+        (range(0, 5, 2), array([2, 0]))
+    """
+    keys = list(key) if isinstance(key, tuple) else [key]
+    dots = [place for place, item in enumerate(keys) if item is Ellipsis]
+    missing = 2 - (len(keys) - len(dots))
+    if len(dots) > 1 or missing < 0:
+        raise IndexError(f"{name()}: too many indices: an operator has 2 axes, got {len(keys)} keys")
+    place = dots[0] if dots else len(keys)
+    keys[place : place + len(dots)] = [slice(None)] * missing
+    return _selection(keys[0], shape[0], 0, name), _selection(keys[1], shape[1], 1, name)
+
+
+def _selection(key: Any, size: int, axis: int, name: Callable[[], str]) -> Any:
+    if isinstance(key, slice):
+        return _tidy(range(size)[key])
+
+    def where() -> str:
+        return f"{name()}: axis {axis} of size {size}"
+
+    if isinstance(key, (list, tuple, range)):
+        key = np.asarray(key, dtype=None if len(key) else np.intp)
+    elif backends.backend_of(key) in ("torch", "jax"):
+        key = backends.to_numpy(key)
+    if hasattr(key, "__index__") and not isinstance(key, (bool, np.bool_)):
+        try:
+            return _in_range(operator.index(key), size, where)
+        except TypeError:
+            pass
+    if not isinstance(key, np.ndarray):
+        raise IndexError(f"{where()}: expected integers, slices, `...`, or integer or boolean arrays as indices, got {key!r}")
+    if key.ndim != 1:
+        raise IndexError(f"{where()}: index arrays have 1 axis, got shape {key.shape}")
+    if key.dtype == bool:
+        if len(key) != size:
+            raise IndexError(f"{where()}: a boolean mask of length {len(key)}, expected {size}")
+        return _tidy(np.flatnonzero(key))
+    if key.dtype.kind not in "iu":
+        raise IndexError(f"{where()}: index arrays hold integers or booleans, got dtype {key.dtype}")
+    for extreme in (key.min(), key.max()) if len(key) else ():
+        _in_range(int(extreme), size, where)
+    key = key.astype(np.intp)
+    return _tidy(np.where(key < 0, key + size, key))
+
+
+def _in_range(index: int, size: int, where: Callable[[], str]) -> int:
+    if not -size <= index < size:
+        raise IndexError(f"{where()}: index {index} is out of bounds")
+    return index % size
+
+
+def _tidy(selected: Any) -> Any:
+    """A selection as a range of positive step if it is one, which needs no gather; else as an array."""
+    if isinstance(selected, range):
+        return selected if selected.step > 0 else _tidy(np.arange(selected.start, selected.stop, selected.step))
+    if len(selected) == 0:
+        return range(0)
+    first, step = int(selected[0]), int(selected[1] - selected[0]) if len(selected) > 1 else 1
+    if step > 0 and (np.diff(selected) == step).all():
+        return range(first, first + step * len(selected), step)
+    return selected
+
+
+def chained(inner: Any, outer: Any) -> Any:
+    """The selection that selects from a selection.
+
+    Args:
+        inner: A range of positive step or an array of integers.
+        outer: Another, of positions in the first.
+
+    Returns:
+        A range of positive step or an array of integers.
+
+    Example:
+        >>> chained(range(1, 9, 2), range(1, 3)), chained(np.array([5, 7, 6]), range(0, 3, 2))
+        (range(3, 7, 2), range(5, 7))
+    """
+    if not isinstance(inner, range):
+        inner = backends.to_numpy(inner)
+        return _tidy(inner[outer.start : outer.stop : outer.step] if isinstance(outer, range) else inner[outer])
+    if not isinstance(outer, range):
+        return _tidy(inner.start + inner.step * outer)
+    start, step = inner.start + inner.step * outer.start, inner.step * outer.step
+    return range(start, start + step * len(outer), step)
