@@ -2,7 +2,8 @@
 
 `compose.py`, `add.py`, `scale.py` and `power.py` are what ``@``, ``+``, ``*`` and ``**`` do: they apply only rules that merge no arrays, so
 that parameters stay the leaves the user wrote. `simplify.py` applies all rules to a fixpoint. The rules are methods of the functions in
-`functions.py`, a file for each kind of structure; those for operators of any kind are in `pairs.py`; `guard.py` is what every rewrite must pass.
+`functions.py`, a file for each kind of structure; those for operators of any kind are in `pairs.py`. What every rewrite must pass is in
+`guard.py`.
 
 To add a rule, register a method: ``@lo.rules.merge.dispatch`` over a function of two annotated operators.
 """
@@ -10,5 +11,7 @@ To add a rule, register a method: ``@lo.rules.merge.dispatch`` over a function o
 from linops.rules import add, blocks, compose, diagonals, kroneckers, low_ranks, permutes, power, powers, scalars, scale
 from linops.rules.functions import absorb, join, meet, merge, reduce, swap
 from linops.rules.simplify import Rewrite, Rewrites, simplify
+
+_FILES = (add, blocks, compose, diagonals, kroneckers, low_ranks, permutes, power, powers, scalars, scale)
 
 __all__ = ["Rewrite", "Rewrites", "absorb", "join", "meet", "merge", "reduce", "simplify", "swap"]
