@@ -8,12 +8,12 @@ from plum import Function
 import linops as lo
 from linops import backends, operator
 from linops.backends import primitives
-from linops.rules import compose
+from linops.rules import functions
 
 backends.load("torch")
 backends.load("jax")
 
-MODULES = (primitives, operator, compose)
+MODULES = (primitives, operator, functions)
 FUNCTIONS = {
     f"{module.__name__}.{name}": value.resolver
     for module in MODULES
@@ -23,7 +23,8 @@ FUNCTIONS = {
 
 
 def test_the_functions_are_found():
-    for name in ("primitives.block_matmul", "primitives.gather", "operator.compose", "operator.add", "operator.initialize", "compose.meet"):
+    rules = [f"functions.{name}" for name in ("meet", "merge", "swap", "join", "absorb", "reduce")]
+    for name in ("primitives.block_matmul", "primitives.gather", "operator.compose", "operator.add", "operator.initialize", *rules):
         assert any(found.endswith(name) for found in FUNCTIONS)
 
 

@@ -35,16 +35,16 @@ class Applied(NamedTuple):
     after: LinearOperator
 
 
-def computable(operator: LinearOperator) -> bool:
-    """Whether arrays of the operator may be merged: they are there, and wide enough (products of int8 would overflow).
+def computable(*operators: LinearOperator) -> bool:
+    """Whether arrays of operators may be merged: they are there, and floating (products of int8 would overflow).
 
     Args:
-        operator: An operator.
+        *operators: Operators.
 
     Returns:
         True if they may.
     """
-    return not operator.is_symbolic and (operator.dtype is None or backends.is_inexact(operator.dtype))
+    return all(not operator.is_symbolic and (operator.dtype is None or backends.is_inexact(operator.dtype)) for operator in operators)
 
 
 def named(function: str, *operators: LinearOperator) -> str:
@@ -63,34 +63,37 @@ def named(function: str, *operators: LinearOperator) -> str:
 # ---------------------------------------------------------------- products
 
 
-def multiplied(a: LinearOperator, b: LinearOperator, rest: tuple[LinearOperator, ...] = ()) -> Applied | None:
+def multiplied(a: LinearOperator, b: LinearOperator, rest: tuple[LinearOperator, ...] = (), merging: bool = True) -> Applied | None:
     """What two neighbouring factors become by the first rule that applies.
 
     Args:
         a: The left factor.
         b: The right factor.
         rest: The other factors.
+        merging: Whether arrays may be merged; else factors only cancel.
 
     Returns:
         The rule and its result, or None where they stay two.
     """
     before = Product._unchecked(factors=(a, b))
-    for rule, after in _products(a, b, before):
+    for rule, after in _products(a, b, before, merging):
         if accepts(after, before, rest):
             return Applied(rule, before, after)
     return None
 
 
-def _products(a: LinearOperator, b: LinearOperator, before: Product) -> Iterator[tuple[str, Any]]:
+def _products(a: LinearOperator, b: LinearOperator, before: Product, merging: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(a, Identity) or isinstance(b, Identity):
         yield "identity", b if isinstance(a, Identity) else a
     if isinstance(a, Zero) or isinstance(b, Zero):
         yield "zero", Zero(*before.shape)
     yield named("meet", a, b), meet(a, b)
-    if computable(before):
+    if not computable(a, b):
+        return
+    if Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
+        yield "orthogonal", Identity(a.shape[0])
+    if merging:
         yield named("merge", a, b), merge(a, b)
-        if Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
-            yield "orthogonal", Identity(a.shape[0])
         yield "multiply out", _into_array(a, b, before)
 
 
@@ -123,9 +126,9 @@ def added(a: LinearOperator, b: LinearOperator) -> Applied | None:
     Returns:
         The rule and its result, or None where they stay two.
     """
-    before = Sum._unchecked(terms=(a, b))
-    if not computable(before):
+    if not computable(a, b):
         return None
+    before = Sum._unchecked(terms=(a, b))
     for rule, after in _sums(a, b, before):
         if accepts(after, before):
             return Applied(rule, before, after)
@@ -137,17 +140,17 @@ def _sums(a: LinearOperator, b: LinearOperator, before: Sum) -> Iterator[tuple[s
     yield "equal terms", _equal(a, b)
     if isinstance(a, Product) and isinstance(b, Product):
         yield "common factor", _common_factor(a.factors, b.factors)
-    if isinstance(a, Dense) or isinstance(b, Dense):
-        yield "add up", _into_matrix(a, b, before)
+    yield "add up", _into_matrix(a, b, before)
 
 
 def _equal(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
-    """X A + y A = (x + y) A."""
-    one, two = (operator if isinstance(operator, Scaled) else Scaled(operator) for operator in (a, b))
-    if not (one.gain is two.gain and same(one.base, two.base)):
+    """The sum x A + y A as (x + y) A."""
+    (base, number, gain), (other, more, other_gain) = (
+        (term.base, term.number, term.gain) if isinstance(term, Scaled) else (term, 1, None) for term in (a, b)
+    )
+    if gain is not other_gain or not same(base, other):
         return None
-    operator = one.base if one.gain is None else scale(one.gain, one.base)
-    return scale(one.number + two.number, operator)
+    return scale(number + more, base if gain is None else scale(gain, base))
 
 
 def _common_factor(a: tuple[LinearOperator, ...], b: tuple[LinearOperator, ...]) -> LinearOperator | None:
@@ -161,10 +164,11 @@ def _common_factor(a: tuple[LinearOperator, ...], b: tuple[LinearOperator, ...])
 
 def _into_matrix(a: LinearOperator, b: LinearOperator, before: Sum) -> LinearOperator | None:
     """A matrix takes in any term."""
-    if not affordable(Dense(spec(*before.shape)), before):
+    if not (isinstance(a, Dense) or isinstance(b, Dense)) or not affordable(Dense(spec(*before.shape)), before):
         return None
-    dense, other = (a, b) if isinstance(a, Dense) else (b, a)
-    return Dense(dense.matrix + entries(other, dense.matrix))
+    if isinstance(a, Dense):
+        return Dense(a.matrix + entries(b, a.matrix))
+    return Dense(entries(a, b.matrix) + b.matrix) if isinstance(b, Dense) else None
 
 
 # ---------------------------------------------------------------- helpers for rules

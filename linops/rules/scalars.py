@@ -33,7 +33,10 @@ def _as_one(a: Scaled, b: Scaled) -> LinearOperator | None:
     """X (y A) = (x y) A."""
     if a.gain is None or b.gain is None:
         return Scaled(b.base, a.number * b.number, b.gain if a.gain is None else a.gain)
-    return Scaled(b.base, a.number * b.number, a.gain * b.gain) if computable(a) else None
+    if not computable(a):
+        return None
+    gain = (a.gain.reshape(1) * b.gain.reshape(1)).reshape(())  # of 0-d arrays NumPy makes scalars
+    return Scaled(b.base, a.number * b.number, gain)
 
 
 def times(scalars: Iterable[Scaled], operator: LinearOperator) -> LinearOperator:
@@ -76,7 +79,7 @@ def scaled_product(factors: tuple[LinearOperator, ...], scalars: list[Scaled]) -
 
 @reduce.dispatch
 def _reduce_sum(a: Sum):
-    """C A + c B = c (A + B)."""
+    """The sum c A + c B as c (A + B)."""
     first = a.terms[0]
     if not isinstance(first, Scaled) or type(first.number) is bool:
         return None

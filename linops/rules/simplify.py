@@ -21,14 +21,17 @@ from linops.rules.pairs import added, computable, multiplied, named, product
 from linops.rules.scalars import scaled_product
 from linops.spec import spec
 
+#: how many terms before a term of a sum may be added to it, so that time is linear in the number of terms
+NEAR = 32
+
 
 def simplify(operator: Any, return_steps: bool = False) -> Any:
     """The same operator by a shorter or cheaper expression, its parameters merged where that is not dearer.
 
     From the leaves up, rules rewrite neighbours in products and sums, and single operators, until none applies (the functions of
-    `linops.rules`, on which users register their own). A rewrite is taken only if shape, dtype, backend and device stay, none of parameters,
-    MACs, FLOPs and bytes grows, for one vector or for many, and something falls. What is known of the operator stays known: what the
-    structure implied is then declared, as by `assume`. Parameters of symbolic operators are not merged.
+    `linops.rules`, on which users register their own). A rewrite is taken only if shape, dtype, backend and device stay, if no count of
+    parameters, MACs, FLOPs and bytes grows, for one vector or for many, and if something falls. Parameters of symbolic operators are not
+    merged. What is known of the operator stays known: what its structure implied is then declared, as by `assume`.
 
     Args:
         operator: An operator.
@@ -79,7 +82,7 @@ class Rewrites(tuple):
     """The steps of `simplify`, in order; prints as a table."""
 
     def __repr__(self) -> str:
-        rows = [("rule", "before", "after", "MACs", "FLOPs", "parameters")]
+        rows: list[tuple[str, ...]] = [("rule", "before", "after", "MACs", "FLOPs", "parameters")]
         for step in self:
             one, two = step.cost_before, step.cost_after
             pairs = ((one.macs, two.macs), (one.flops, two.flops), (one.num_params, two.num_params))
@@ -129,10 +132,10 @@ class _Run:
             if id(node) in self.done:
                 stack.pop()
                 continue
-            below = [child for _, child in node._children() if isinstance(child, Expression) and id(child) not in self.done]
             if id(node) not in became:
+                below: list[Any] = [child for _, child in node._children() if isinstance(child, Expression) and id(child) not in self.done]
                 if below:
-                    stack += reversed(below)
+                    stack += below[::-1]
                     continue
                 became[id(node)] = self.rewritten(self.with_simplified_children(node))
                 self.kept.append(node)
@@ -200,46 +203,45 @@ class _Run:
             factors, scalars = _factors(node, out)
             if out and not scalars:
                 continue
-            steps = len(self.steps)
-            after = self.checked("scalars" if scalars else "flatten", node, scaled_product(self.chain(factors, node), scalars), steps)
+            steps, simple = len(self.steps), self.chain(factors, node)
+            if simple == node.factors:  # by identity
+                return node
+            after = self.checked("scalars" if scalars else "flatten", node, scaled_product(simple, scalars), steps)
             if after is not None:
                 return after
         return node
 
     def chain(self, factors: list[LinearOperator], node: Product) -> tuple[LinearOperator, ...]:
-        """The factors with neighbours rewritten, from left to right, until no two can be."""
-        simple: list[LinearOperator] = []
-        pending = deque(factors)
-        while pending:
-            factor = pending.popleft()
-            found = self.meeting(simple, factor, pending)
-            if found is None:
-                simple.append(factor)
-                continue
-            used, after = found
-            del simple[len(simple) - used :]
-            pending.extendleft(reversed(after))
-        if not simple:
-            return (Identity(node.shape[0]),)
-        return tuple(simple)
+        """The factors with neighbours rewritten, from left to right, until no two can be: first what cancels, then what merges."""
+        for merging in (False, True):
+            simple: list[LinearOperator] = []
+            pending = deque(factors)
+            while pending:
+                factor = pending.popleft()
+                used, after = self.meeting(simple, factor, pending, merging)
+                if used:
+                    del simple[-used:]
+                    pending.extendleft(reversed(after))
+                else:
+                    simple.append(factor)
+            factors = simple
+        return tuple(factors) or (Identity(node.shape[0]),)
 
-    def meeting(self, simple: list[LinearOperator], factor: LinearOperator, pending: deque) -> tuple[int, list[LinearOperator]] | None:
-        """How many factors before this one a rule takes with it, and what they become; None if no rule applies."""
+    def meeting(self, simple: list[LinearOperator], factor: LinearOperator, pending: deque, merging: bool) -> tuple[int, Any]:
+        """How many factors before this one a rule takes with it, and what they become; 0 if no rule applies."""
         if not simple:
-            return None
+            return 0, None
         left = simple[-1]
-        found = multiplied(left, factor, (*simple[:-1], *pending) if left.dtype is not None or factor.dtype is not None else ())
+        found = multiplied(left, factor, (*simple[:-1], *pending), merging)
         if found is not None:
             self.step(*found)
             return 1, [] if isinstance(found.after, Identity) else [found.after]
-        if len(simple) < 2:
-            return None
+        if len(simple) < 2 or not merging:
+            return 0, None
         outer = simple[-2]
         # A B C = A (C' B') or (B' A') C, where A C' or A' C is one operator
         for first, second, last in ((outer, left, factor), (left, factor, None)):
-            if not computable(Product._unchecked(factors=(first, second))):
-                continue
-            exchanged = swap(first, second)
+            exchanged = swap(first, second) if computable(first, second) else None
             if exchanged is None:
                 continue
             one, two = exchanged
@@ -252,7 +254,7 @@ class _Run:
             if accepts(whole, before):
                 self.step(named("swap", first, second), before, whole)
                 return 2, [item for item in after if not isinstance(item, Identity)]
-        return None
+        return 0, None
 
     # ------------------------------------------------------------ sums
 
@@ -263,8 +265,8 @@ class _Run:
         simple: list[LinearOperator] = []
         while pending:
             term = pending.popleft()
-            for place, other in enumerate(simple):
-                found = added(other, term)
+            for place in reversed(range(max(0, len(simple) - NEAR), len(simple))):
+                found = added(simple[place], term)
                 if found is not None:
                     self.step(*found)
                     del simple[place]
@@ -272,6 +274,8 @@ class _Run:
                     break
             else:
                 simple.append(term)
+        if tuple(simple) == node.terms:  # by identity
+            return node
         after = simple[0] if len(simple) == 1 else Sum(tuple(simple))
         return self.checked("flatten", node, after, steps) or node
 
