@@ -158,11 +158,15 @@ class Expression:
         dtypes = [child.dtype for _, child in self._children() if child.dtype is not None]
         if not dtypes:
             return None
-        if self._is_complex and not any(backends.is_complex(dtype) for dtype in dtypes):
-            dtypes.append(1j)  # a complex number times an operator without arrays
+        numbers = [number for _, child in self._children() if child.dtype is None for number in child._numbers]
         if self.backend == "spec":  # whose leaves may be specs and arrays of any framework
-            dtypes = [dtype if isinstance(dtype, complex) else numpy_dtype(dtype) for dtype in dtypes]
-        return backends.result_type(self.backend, *dtypes)
+            dtypes = [numpy_dtype(dtype) for dtype in dtypes]
+        return backends.result_type(self.backend, *dtypes, *numbers)
+
+    @property
+    def _numbers(self) -> tuple[Any, ...]:
+        """The Python numbers in the expression, which promote weakly."""
+        return tuple([number for _, child in self._children() if isinstance(child, Expression) for number in child._numbers])
 
     @remembered
     def _is_complex(self) -> bool:

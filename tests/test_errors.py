@@ -1,10 +1,13 @@
 """Wrong input: the class of error that NumPy raises, and a message that names operands, shapes and what was expected."""
 
+from inspect import isfunction
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import coo_array, eye_array
+from coverage_page import operator_classes
 
 import linops as lo
 
@@ -313,6 +316,27 @@ BAD = {
         ["Jacobian", "float32", "complex64", "holomorphic"],
     ),
     "Jacobian mode": (lambda: lo.Jacobian(torch.sin, torch.ones(3), mode="both"), ValueError, ["'forward' or 'reverse'", "'both'"]),
+    # testing
+    "Diagonal of a list": (lambda: lo.Diagonal([1.0, 2.0]), TypeError, ["Diagonal", "diagonal", "list"]),
+    "scaled by hand": (lambda: lo.Scaled(A, 1, torch.tensor(2.0)), TypeError, ["Scaled", "torch", "Dense(3×4, float64, numpy)"]),
+    "power by hand": (lambda: lo.Power(A, 2), ValueError, ["Dense(3×4", "** 2", "square"]),
+    "power of one": (lambda: lo.Power(S, 1), ValueError, ["Power", "Dense(3×3", "at least 2"]),
+    "BlockTensorTrain of nothing wide": (
+        lambda: lo.BlockTensorTrain([ones((4, 6, 0)), ones((2, 3, 12))], (2, 3), (4, 0)),
+        ValueError,
+        ["BlockTensorTrain", "(4, 0)", "positive"],
+    ),
+    "block_diag blocks": (lambda: lo.block_diag(8, 3, blocks=4), ValueError, ["block_diag(8, 3)", "4 blocks"]),
+    "kronecker factors": (lambda: lo.kronecker(8, 8, factors=0), ValueError, ["kronecker", "factors", "0"]),
+    "tensor_train rank": (lambda: lo.tensor_train(8, 8, rank=-1), ValueError, ["tensor_train", "rank", "-1"]),
+    "allclose shapes": (lambda: lo.allclose(A, S), ValueError, ["allclose", "Dense(3×4", "Dense(3×3", "shapes differ"]),
+    "allclose backends": (lambda: lo.allclose(A, TORCH), TypeError, ["allclose", "numpy", "torch", "A.to(backend='numpy')"]),
+    "allclose symbolic": (lambda: lo.allclose(A, lo.dense(3, 4)), TypeError, ["allclose", "symbolic", "same_structure"]),
+    "allclose probes": (lambda: lo.allclose(A, A, probes=0), ValueError, ["allclose", "probes", "0"]),
+    "allclose a number": (lambda: lo.allclose(A, 3.0), TypeError, ["array or an operator", "float"]),
+    "same_structure of an array": (lambda: lo.same_structure(A, ones((3, 4))), TypeError, ["same_structure", "ndarray"]),
+    "check of an array": (lambda: lo.testing.check_operator(ones((3, 4))), TypeError, ["check_operator", "ndarray"]),
+    "check of no check": (lambda: lo.testing.check_operator(A, skip=["speed"]), ValueError, ["no check 'speed'", "gradient"]),
 }
 
 
@@ -325,6 +349,28 @@ def test_error(name):
     message = str(caught.value)
     for fragment in fragments:
         assert fragment in message, message
+
+
+def refusers(action):
+    """The names of the operators' constructors and of the functions of linops that an error passed through."""
+    try:
+        action()
+    except Exception as error:
+        trace = error.__traceback__
+    names = set()
+    while trace is not None:
+        code, owner = trace.tb_frame.f_code, trace.tb_frame.f_locals.get("self")
+        names.add(type(owner).__name__ if code.co_name in ("__post_init__", "__init__") else code.co_name)
+        trace = trace.tb_next
+    return names
+
+
+def test_every_constructor_and_family_refuses_something():
+    names = set().union(*(refusers(action) for action, _, _ in BAD.values()))
+    assert not set(operator_classes()) - names
+    families = {name for name, value in vars(lo.families).items() if isfunction(value) and value.__module__ == "linops.families"}
+    assert not {name for name in families if not name.startswith("_") and hasattr(lo, name)} - names
+    assert len(BAD) >= 60
 
 
 #: shapes that numpy.matmul refuses, against those that operators refuse

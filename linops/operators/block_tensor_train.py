@@ -62,6 +62,8 @@ class BlockTensorTrain(LinearOperator):
             in_dims = (first.shape[0], first.shape[2])[-len(cores) :]
         if not len(cores) == len(out_dims) == len(in_dims):
             raise ValueError(f"BlockTensorTrain: {len(cores)} cores need as many out_dims and in_dims, got {out_dims} and {in_dims}")
+        if 0 in out_dims + in_dims:
+            raise ValueError(f"BlockTensorTrain: out_dims {out_dims} and in_dims {in_dims} must be positive: ranks follow from them")
         object.__setattr__(self, "out_dims", out_dims)
         object.__setattr__(self, "in_dims", in_dims)
         shapes = [tuple(core.shape) for core in cores]

@@ -53,6 +53,10 @@ class Scaled(LinearOperator):
         dtype = LinearOperator.dtype.function(self)
         return dtype if dtype is None or self._is_one else backends.result_type(self.backend, dtype, self.number)
 
+    @property
+    def _numbers(self) -> tuple[Any, ...]:
+        return (self.number, *self.base._numbers)
+
     @remembered
     def _is_complex(self) -> bool:
         return isinstance(self.number, complex) or LinearOperator._is_complex.function(self)

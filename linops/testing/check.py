@@ -117,7 +117,7 @@ class Subject:
     @cached_property
     def matrix(self) -> np.ndarray:
         """The matrix that products are compared with: the one given, or the operator's own."""
-        return self.numpy(self.operator.to_dense()) if self.given is None else self.given
+        return backends.to_numpy(self.operator.to_dense()) if self.given is None else self.given
 
     @property
     def precise(self) -> bool:
