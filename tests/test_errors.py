@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import coo_array, eye_array
 from coverage_page import operator_classes
+from scipy.sparse import coo_array, eye_array
 
 import linops as lo
 
