@@ -69,6 +69,7 @@ __all__ = [
     "gather",
     "inverse_permutation",
     "is_array",
+    "is_compiling",
     "is_complex",
     "is_inexact",
     "is_placeholder",
@@ -168,6 +169,16 @@ def is_placeholder(value: Any) -> bool:
     """Whether a value stands for an array in a graph that torch.compile is building."""
     fx = sys.modules.get("torch.fx")
     return fx is not None and isinstance(value, fx.Proxy)
+
+
+def is_compiling() -> bool:
+    """Whether torch.compile or torch.export is tracing: sizes may be symbols then, and caches are not looked into.
+
+    Returns:
+        True or False.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
 
 
 def is_array(value: Any) -> bool:

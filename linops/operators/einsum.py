@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
 from dataclasses import field
-from math import prod
 from typing import Any
 
 from linops import backends
@@ -12,7 +12,7 @@ from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator
 from linops.operators.dense import require_array
-from linops.plan.contraction import Action, actions, cheapest_order, terms
+from linops.plan.contraction import Program, actions, cached_order, cached_program, cheapest_order, program, sizer, terms
 from linops.plan.step import Step
 from linops.tags import Tag
 
@@ -75,7 +75,7 @@ class Einsum(LinearOperator):
         object.__setattr__(self, "expression", "".join(self.expression.split()))
         for name in ("in_dims", "order"):
             object.__setattr__(self, name, tuple([operator.index(number) for number in getattr(self, name)]))
-        names, into, out = terms(self.expression)
+        names, into, _ = terms(self.expression)
         if len(names) != len(self.tensors):
             raise ValueError(
                 f"Einsum({self.expression!r}): {len(names)} tensors and the operand are named, got {len(self.tensors)} tensors"
@@ -86,58 +86,43 @@ class Einsum(LinearOperator):
         if self.in_dims and len(self.in_dims) != len(into):
             raise ValueError(f"Einsum({self.expression!r}): in_dims {self.in_dims} must be the sizes of the operand's axes {into!r}")
         sizes: dict[str, int] = {}
-        for axes, shape in [*zip(names, [tuple(tensor.shape) for tensor in self.tensors]), (into, self.in_dims)]:
+        for axes, shape in [*zip(names, self._shapes), (into, self.in_dims)]:
             for axis, size in zip(axes, shape):
                 if sizes.setdefault(axis, size) != size:
-                    raise ValueError(f"Einsum({self.expression!r}): axis {axis!r} has sizes {sizes[axis]} and {size}; {self._shapes()}")
+                    given = f"tensors of shapes {', '.join([str(tuple(shape)) for shape in self._shapes])}, in_dims {self.in_dims}"
+                    raise ValueError(f"Einsum({self.expression!r}): axis {axis!r} has sizes {sizes[axis]} and {size}; {given}")
         open_axes = [axis for axis in into if axis not in sizes]
         if open_axes:
             raise ValueError(
                 f"Einsum({self.expression!r}): no tensor has the axis {open_axes[0]!r}; expected in_dims, the sizes of {into!r}"
             )
         if not self.order:
-            object.__setattr__(self, "order", cheapest_order(names, into, out, sizes))
+            order = cheapest_order if backends.is_compiling() else cached_order
+            object.__setattr__(self, "order", order(self.expression, self.in_dims, self._shapes))
         elif sorted(self.order) != list(range(len(names))):
             raise ValueError(f"Einsum({self.expression!r}): order {self.order} must be a permutation of the {len(names)} tensors")
 
-    def _shapes(self) -> str:
-        shapes = ", ".join([str(tuple(tensor.shape)) for tensor in self.tensors])
-        return f"tensors have shapes {shapes}" + (f", in_dims is {self.in_dims}" if self.in_dims else "")
+    @property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        return tuple([tensor.shape for tensor in self.tensors])
+
+    @property
+    def _size(self) -> Callable[[Iterable[str]], int]:
+        return sizer(self.expression, self.in_dims, self._shapes)
 
     @remembered
-    def _sizes(self) -> dict[str, int]:
-        """The size of each axis."""
-        names, into, _ = terms(self.expression)
-        sizes = dict(zip(into, self.in_dims))
-        for axes, tensor in zip(names, self.tensors):
-            sizes.update(zip(axes, tensor.shape))
-        return sizes
-
-    def _size(self, axes: str) -> int:
-        sizes = self._sizes
-        return prod([sizes[axis] for axis in axes])
+    def _program(self) -> Program:
+        order = tuple([operator.index(position) for position in self.order])  # under torch.compile it may hold symbols
+        return (program if backends.is_compiling() else cached_program)(self.expression, order, self.in_dims, self._shapes)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
-        _, into, out = terms(self.expression)
-        return self._size(out), self._size(into)
-
-    @remembered
-    def _actions(self) -> tuple[Action, ...]:
-        return actions(self.expression, tuple([operator.index(position) for position in self.order]))  # no symbols of torch.compile
-
-    @remembered
-    def _program(self) -> tuple[list[tuple[Any, ...]], tuple[int, ...], tuple[int, ...] | None]:
-        """The kernels of the actions; then the axes of the result as the last leaves them, and their order, or None where it stays."""
-        held, out = self._actions[-1].after, terms(self.expression)[2]
-        turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
-        dims = tuple([self._size(axis) for axis in held]) if turn else self.shape[:1]
-        return [action.kernel(self._size) for action in self._actions], dims, turn
+        return self._program.shape
 
     def _columns(self, x: Any) -> Any:
         batch = x.shape[-1]
-        kernels, dims, last = self._program
+        _, kernels, dims, last = self._program
         for tensor, kind, turn, shape, split, order, merged in kernels:
             a = self.tensors[tensor]
             if turn:
@@ -164,11 +149,13 @@ class Einsum(LinearOperator):
         return Einsum(f"{','.join([*names, out])}->{into}", self.tensors, in_dims=out_dims, order=self.order[::-1])
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
-        return tuple(step for action in self._actions for step in action.steps(self._size, batch))
+        size = self._size
+        return tuple(step for action in actions(self.expression, self.order) for step in action.steps(size, batch))
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
-        matrices = [action for action in self._actions if self.tensors[action.tensor].shape]  # the others are scalars
-        return {f"tensors_{action.tensor}": (self._size(action.columns), self._size(action.rows)) for action in matrices}
+        size = self._size
+        fans = {f"tensors_{act.tensor}": (size(act.columns), size(act.rows)) for act in actions(self.expression, self.order)}
+        return {name: fans[name] for name, tensor in self._children() if tensor.shape}  # a number has none
 
     def _detail(self) -> str:
         return self.expression

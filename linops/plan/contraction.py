@@ -5,7 +5,7 @@ Nothing here depends on the number of vectors, which are one more axis of the op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, wraps
 from math import prod
 from typing import Any, NamedTuple
@@ -55,30 +55,49 @@ def terms(expression: str) -> tuple[tuple[str, ...], str, str]:
     return tuple(tensors), into, out
 
 
-def cheapest_order(tensors: Sequence[str], into: str, out: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+def sizer(expression: str, in_dims: tuple[int, ...], shapes: Iterable[tuple[int, ...]]) -> Callable[[Iterable[str]], int]:
+    """A function from axes to the product of their sizes.
+
+    Args:
+        expression: The expression; see `terms`.
+        in_dims: The sizes of the operand's axes; none, if every axis is one of a tensor.
+        shapes: Of the tensors.
+
+    Returns:
+        The function.
+    """
+    tensors, into, _ = terms(expression)
+    sizes = dict(zip(into, in_dims))
+    for axes, shape in zip(tensors, shapes):
+        sizes.update(zip(axes, shape))
+    return lambda axes: prod([sizes[axis] for axis in axes])
+
+
+def cheapest_order(expression: str, in_dims: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     """The order of fewest MACs in which tensors act on the operand; of more than eight, the last acts first.
 
     Args:
-        tensors: The axes of each tensor.
-        into: The axes of the operand.
-        out: The axes of the result.
-        sizes: The size of each axis.
+        expression: The expression; see `terms`.
+        in_dims: The sizes of the operand's axes; none, if every axis is one of a tensor.
+        shapes: Of the tensors.
 
     Returns:
         Positions of tensors, the one that acts first first.
     """
+    tensors, into, out = terms(expression)
     backwards = tuple(range(len(tensors) - 1, -1, -1))
     if len(tensors) == 1 or len(tensors) > COMPARED:
         return backwards
+    size, everything = sizer(expression, in_dims, shapes), "".join(dict.fromkeys("".join([*tensors, into])))
     best: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {(): (0, ())}  # of those that have acted, sorted: MACs and order
     for _ in tensors:
         longer: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}
         for done, (macs, order) in best.items():
             waiting = [position for position in backwards if position not in done]
-            wanted = out + "".join([tensors[position] for position in waiting])
-            held = [axis for axis in sizes if axis in wanted and axis in into + "".join([tensors[position] for position in done])]
+            wanted, seen = out + "".join([tensors[it] for it in waiting]), into + "".join([tensors[it] for it in done])
             for position in waiting:
-                cost = macs + prod([size for axis, size in sizes.items() if axis in held or axis in tensors[position]])
+                own = tensors[position]
+                cost = macs + size([axis for axis in everything if axis in own or (axis in wanted and axis in seen)])
                 now = tuple(sorted((*done, position)))
                 if now not in longer or cost < longer[now][0]:
                     longer[now] = (cost, (*order, position))
@@ -120,7 +139,7 @@ class Action(NamedTuple):
     merged: bool
     after: str
 
-    def kernel(self, size: Callable[[str], int]) -> tuple[Any, ...]:
+    def kernel(self, size: Callable[[Iterable[str]], int]) -> tuple[Any, ...]:
         """What runs, in numbers: (tensor, kind, turn, shape of the turned tensor, split, order, merged), sizes without vectors.
 
         Args:
@@ -138,7 +157,7 @@ class Action(NamedTuple):
         split = tuple([size(group) for group in self.split])
         return self.tensor, self.kind, self.turn, shape, split, self.order, merged if self.merged else None
 
-    def steps(self, size: Callable[[str], int], batch: int) -> Iterator[Step]:
+    def steps(self, size: Callable[[Iterable[str]], int], batch: int) -> Iterator[Step]:
         """What runs, and what it costs.
 
         Args:
@@ -183,6 +202,47 @@ def actions(expression: str, order: tuple[int, ...]) -> tuple[Action, ...]:
         found.append(_action(position, tensors[position], held, wanted))
         held = found[-1].after
     return tuple(found)
+
+
+class Program(NamedTuple):
+    """What an einsum runs, in numbers.
+
+    Attributes:
+        shape: (m, n).
+        kernels: `Action.kernel` of every tensor in the order in which they act.
+        dims: The axes of the result as the last kernel leaves them, without vectors.
+        turn: Their order, the vectors' axis last, or None where it stays.
+    """
+
+    shape: tuple[int, int]
+    kernels: tuple[tuple[Any, ...], ...]
+    dims: tuple[int, ...]
+    turn: tuple[int, ...] | None
+
+
+def program(expression: str, order: tuple[int, ...], in_dims: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]) -> Program:
+    """What an einsum runs.
+
+    Args:
+        expression: The expression; see `terms`.
+        order: Positions of tensors, the one that acts first first.
+        in_dims: The sizes of the operand's axes; none, if every axis is one of a tensor.
+        shapes: Of the tensors.
+
+    Returns:
+        The program.
+    """
+    size = sizer(expression, in_dims, shapes)
+    _, into, out = terms(expression)
+    found = actions(expression, order)
+    held = found[-1].after
+    turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
+    dims = tuple([size(axis) for axis in held]) if turn else (size(out),)
+    return Program((size(out), size(into)), tuple([action.kernel(size) for action in found]), dims, turn)
+
+
+#: of constants; torch.compile does not look into caches, and its sizes may be symbols
+cached_order, cached_program = lru_cache(maxsize=4096)(cheapest_order), lru_cache(maxsize=4096)(program)
 
 
 def _action(position: int, own: str, held: str, wanted: str) -> Action:
