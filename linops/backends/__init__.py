@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from linops.backends.foreign import Coordinates, coordinates, foreign
+from linops.backends.foreign import Coordinates, coordinates, foreign_kind
 from linops.backends.primitives import (
     Positions,
     block_matmul,
@@ -53,7 +53,7 @@ __all__ = [
     "device_of",
     "dispatch",
     "eye",
-    "foreign",
+    "foreign_kind",
     "gather",
     "inverse_permutation",
     "is_array",
