@@ -181,12 +181,12 @@ class LinearOperator(Expression, Properties):
     # ------------------------------------------------------------ products
 
     def __matmul__(self, other: Any) -> Any:
-        if isinstance(other, LinearOperator) or backends.foreign(other):
+        if isinstance(other, LinearOperator) or backends.foreign_kind(other):
             return compose(self, other)
         return self._matmul(other)
 
     def __rmatmul__(self, other: Any) -> Any:
-        return compose(other, self) if backends.foreign(other) else self._rmatmul(other)
+        return compose(other, self) if backends.foreign_kind(other) else self._rmatmul(other)
 
     def _accepts(self, x: Any, left: bool) -> bool:
         """Whether x is an array that the operator can multiply; mixed backends and symbolic operators are errors."""
@@ -295,7 +295,7 @@ class LinearOperator(Expression, Properties):
         return add(other, -self) if _operand(other) else NotImplemented
 
     def __mul__(self, scalar: Any) -> Any:
-        if backends.foreign(scalar):  # which would multiply the entries
+        if backends.foreign_kind(scalar):  # which would multiply the entries
             raise TypeError(f"{self._short()} * {type(scalar).__name__}: expected a number; A @ B composes")
         return scale(scalar, self) if _scalar(scalar) else NotImplemented
 
@@ -511,7 +511,7 @@ def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
 
 
 def _operand(value: Any) -> bool:
-    return isinstance(value, LinearOperator) or backends.is_array(value) or backends.foreign(value) is not None
+    return isinstance(value, LinearOperator) or backends.is_array(value) or backends.foreign_kind(value) is not None
 
 
 def _scalar(value: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from linops.backends.foreign import Coordinates, coordinates, foreign
+from linops.backends.foreign import Coordinates, coordinates, foreign_kind
 from linops.backends.primitives import (
     Positions,
     block_matmul,
@@ -64,7 +64,7 @@ __all__ = [
     "device_of",
     "dispatch",
     "eye",
-    "foreign",
+    "foreign_kind",
     "fourier",
     "gather",
     "inverse_permutation",

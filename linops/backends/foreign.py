@@ -37,7 +37,7 @@ class Coordinates(NamedTuple):
     shape: tuple[int, ...]
 
 
-def foreign(value: Any) -> str | None:
+def foreign_kind(value: Any) -> str | None:
     """What a value is that is no plain array.
 
     Args:

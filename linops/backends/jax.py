@@ -38,11 +38,10 @@ def _scatter_add(x: Array, indices: Any, size: int):
 
 @p.sparse_matmul.dispatch
 def _sparse_matmul(values: Array, positions: p.Positions, x: Any):
-    products = values[:, None] * x[positions.columns]
+    products = values[:, None] * x.at[positions.columns].get(mode="promise_in_bounds")
+    sums = jax.ops.segment_max if products.dtype == bool else jax.ops.segment_sum
     ordered = positions.by_row is None
-    if products.dtype == bool:
-        return jax.ops.segment_max(products, positions.rows, positions.shape[0], indices_are_sorted=ordered)
-    return jax.ops.segment_sum(products, positions.rows, positions.shape[0], indices_are_sorted=ordered)
+    return sums(products, positions.rows, positions.shape[0], indices_are_sorted=ordered, mode="promise_in_bounds")
 
 
 @p.permute.dispatch

@@ -95,7 +95,7 @@ def aslinearoperator(value: Any) -> LinearOperator:
     """
     if isinstance(value, LinearOperator):
         return value
-    kind = backends.foreign(value)
+    kind = backends.foreign_kind(value)
     if kind == "sparse":
         return Sparse(value)
     if kind == "operator":

@@ -148,7 +148,7 @@ _INDICES = ("rows", "columns", "by_row", "by_column", "row_starts", "column_star
 
 def _compressed(values: Any, rows: Any, columns: Any, size: Any) -> dict[str, Any]:
     """The fields of an operator with entries in order of rows."""
-    if backends.foreign(values) == "sparse":
+    if backends.foreign_kind(values) == "sparse":
         if not rows is columns is size is None:
             raise ValueError("Sparse: a sparse matrix says its positions and size itself; give nothing else")
         values, rows, columns, size = backends.coordinates(values)
