@@ -1,8 +1,7 @@
 """linops: a linear-operator algebra for people who design, count, run and train structured matrices."""
 
 import linops.backends.spec as _spec_backend
-import linops.rules as _rules
-from linops import nn
+from linops import nn, rules
 from linops.declare import declare, index, tree
 from linops.families import (
     block_diag,

@@ -153,6 +153,18 @@ BAD = {
     "batch of a float": (lambda: A.cost(batch=1.5), TypeError, ["batch", "1.5"]),
     "batch to explain": (lambda: A.explain(batch="3"), TypeError, ["batch", "'3'"]),
     "assume": (lambda: lo.assume(A, lo.Tag.SYMMETRIC), ValueError, ["Dense(3×4", "SYMMETRIC", "known not"]),
+    # rules
+    "simplify an array": (lambda: lo.simplify(ones((3, 3))), TypeError, ["simplify", "ndarray", "aslinearoperator"]),
+    "simplify a number": (lambda: lo.simplify(3), TypeError, ["simplify", "int"]),
+    "compose a long chain": (lambda: (S @ S @ S) @ (A.T @ A @ A.T), ValueError, ["Product(3×3", "Product(4×3", "3 and 4 differ"]),
+    "mixed long chains": (lambda: (S @ A) @ (TORCH.T @ TORCH), TypeError, ["Product", "numpy", "torch", "mixed"]),
+    "mixed long sums": (lambda: (A + A) + (TORCH + TORCH), TypeError, ["Sum", "numpy", "torch", "mixed"]),
+    "mixed Kronecker chains": (lambda: lo.kron(lo.kron(A, S), lo.kron(JAX, JAX)), TypeError, ["Kronecker", "numpy", "jax"]),
+    "torch dtypes in long chains": (
+        lambda: (TORCH.T @ TORCH) @ (lo.Dense(torch.ones(4, 2)) @ lo.Dense(torch.ones(2, 4))),
+        TypeError,
+        ["float64", "float32", "A.to(dtype="],
+    ),
 }
 
 

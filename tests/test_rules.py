@@ -169,6 +169,7 @@ RULES = {
     "low rank that is none": (lo.LowRank(array(3, 3), array(3, 3)), "Dense"),
     "train of one core": (lo.TensorTrain([array(1, 3, 4, 1)]), "Dense"),
     "orthogonal": (diagonal(6) @ UNITARY @ UNITARY.H, "Diagonal"),
+    "orthogonal product": (diagonal(6) @ lo.Product((TURN := lo.assume(diagonal(6) @ AXES, lo.Tag.ORTHOGONAL), TURN.H)), "Diagonal"),
     "orthogonal alone": (lo.Product((UNITARY, UNITARY.H)), "Dense"),
     # Kronecker products
     "Kroneckers": (KRON @ KRON.T, "Kronecker(Dense, Dense)"),
@@ -225,6 +226,7 @@ RULES = {
     "low rank in a sum": (LOW + OTHER, "LowRank"),
     "low rank and diagonal": (lo.LowRank(array(6, 1), array(1, 6)) + diagonal(6), "Sum(LowRank, Diagonal)"),
     "equal terms": (TRAIN + TRAIN + np.array(1.0) * lo.Identity(16), "Sum(BlockTensorTrain, Scaled(Identity))"),
+    "multiples of equal terms": (2 * TRAIN - 3 * TRAIN + TENSORS, "Sum(BlockTensorTrain, TensorTrain)"),
     "equal permutations": (AXES - 3 * AXES, "Scaled(Permute)"),
     "opposite terms": (AXES - AXES, "Scaled(Permute)"),
     "common factor on the left": (VIEW @ TRAIN + VIEW @ TENSORS, "Product(Permute, Sum(BlockTensorTrain, TensorTrain))"),

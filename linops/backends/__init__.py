@@ -229,7 +229,8 @@ def is_complex(dtype: Any) -> bool:
     Returns:
         True or False.
     """
-    return dtype_name(dtype).startswith("complex")
+    kind = getattr(dtype, "kind", None)
+    return kind == "c" if kind in _KINDS else dtype_name(dtype).startswith("complex")
 
 
 def is_inexact(dtype: Any) -> bool:
@@ -241,7 +242,12 @@ def is_inexact(dtype: Any) -> bool:
     Returns:
         True or False.
     """
-    return dtype_name(dtype).startswith(("float", "bfloat", "complex"))
+    kind = getattr(dtype, "kind", None)
+    return kind in "fc" if kind in _KINDS else dtype_name(dtype).startswith(("float", "bfloat", "complex"))
+
+
+#: the kinds of NumPy's own dtypes
+_KINDS = frozenset("biufc")
 
 
 def itemsize(dtype: Any) -> int:
