@@ -338,6 +338,29 @@ def test_backends_dtypes_and_devices_stay():
     assert np.array_equal(simplified(narrow @ narrow) @ np.ones(2), np.full(2, 40_000.0))
 
 
+def test_torch_indices():
+    permute, diagonal = lo.Permute(torch.tensor([2, 0, 1])), lo.Diagonal(torch.arange(3.0))
+    simple = simplified(permute @ diagonal @ permute.T)
+    assert simple.diagonal.tolist() == [2, 0, 1]
+    assert kinds(simplified(permute @ lo.Permute.axes((3, 1), (1, 0)) @ lo.Dense(torch.eye(3)))) == "Dense"
+    assert kinds(simplified(permute @ lo.Permute([1, 2, 0]))) == "Identity"
+    assert kinds(simplified(permute @ lo.Permute([1, 0, 2]))) == "Product(Permute, Permute)"  # indices of two backends stay two
+
+
+def test_zero_sizes():
+    for operator in (
+        dense(0, 3) @ dense(3, 0),
+        lo.BlockDiag(array(0, 2, 2)) @ lo.BlockDiag(array(0, 2, 2)),
+        lo.kron(array(0, 2), array(2, 3)) @ lo.kron(array(2, 0), array(3, 1)),
+        diagonal(0) ** 2,
+        lo.LowRank(array(3, 0), array(0, 4)) + lo.LowRank(array(3, 0), array(0, 4)),
+        lo.Permute.axes((0, 2), (1, 0)) @ lo.Permute.axes((2, 0), (1, 0)),
+        lo.Pad(0, 3) @ lo.Pad(3, 0),
+        2 * lo.BlockDiag(array(2, 0, 3)),
+    ):
+        assert np.array_equal(np.asarray(simplified(operator)), np.asarray(operator))
+
+
 def test_gradients_flow_through():
     weight = torch.ones(3, 3, dtype=torch.float64, requires_grad=True)
     (

@@ -87,12 +87,10 @@ def _products(a: LinearOperator, b: LinearOperator, before: Product, merging: bo
         yield "identity", b if isinstance(a, Identity) else a
     if isinstance(a, Zero) or isinstance(b, Zero):
         yield "zero", Zero(*before.shape)
-    yield named("meet", a, b), meet(a, b)
-    if not computable(a, b):
-        return
-    if Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
+    if computable(a, b) and Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
         yield "orthogonal", Identity(a.shape[0])
-    if merging:
+    yield named("meet", a, b), meet(a, b)
+    if merging and computable(a, b):
         yield named("merge", a, b), merge(a, b)
         yield "multiply out", _into_array(a, b, before)
 
