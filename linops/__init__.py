@@ -4,6 +4,7 @@ import linops.backends.spec as _spec_backend
 import linops.rules as _rules
 from linops import nn, testing
 from linops.compare import allclose
+from linops import nn, rules
 from linops.declare import declare, index, tree
 from linops.families import (
     blast,

@@ -337,6 +337,18 @@ BAD = {
     "same_structure of an array": (lambda: lo.same_structure(A, ones((3, 4))), TypeError, ["same_structure", "ndarray"]),
     "check of an array": (lambda: lo.testing.check_operator(ones((3, 4))), TypeError, ["check_operator", "ndarray"]),
     "check of no check": (lambda: lo.testing.check_operator(A, skip=["speed"]), ValueError, ["no check 'speed'", "gradient"]),
+    # rules
+    "simplify an array": (lambda: lo.simplify(ones((3, 3))), TypeError, ["simplify", "ndarray", "aslinearoperator"]),
+    "simplify a number": (lambda: lo.simplify(3), TypeError, ["simplify", "int"]),
+    "compose a long chain": (lambda: (S @ S @ S) @ (A.T @ A @ A.T), ValueError, ["Product(3×3", "Product(4×3", "3 and 4 differ"]),
+    "mixed long chains": (lambda: (S @ A) @ (TORCH.T @ TORCH), TypeError, ["Product", "numpy", "torch", "mixed"]),
+    "mixed long sums": (lambda: (A + A) + (TORCH + TORCH), TypeError, ["Sum", "numpy", "torch", "mixed"]),
+    "mixed Kronecker chains": (lambda: lo.kron(lo.kron(A, S), lo.kron(JAX, JAX)), TypeError, ["Kronecker", "numpy", "jax"]),
+    "torch dtypes in long chains": (
+        lambda: (TORCH.T @ TORCH) @ (lo.Dense(torch.ones(4, 2)) @ lo.Dense(torch.ones(2, 4))),
+        TypeError,
+        ["float64", "float32", "A.to(dtype="],
+    ),
 }
 
 

@@ -169,6 +169,7 @@ RULES = {
     "low rank that is none": (lo.LowRank(array(3, 3), array(3, 3)), "Dense"),
     "train of one core": (lo.TensorTrain([array(1, 3, 4, 1)]), "Dense"),
     "orthogonal": (diagonal(6) @ UNITARY @ UNITARY.H, "Diagonal"),
+    "orthogonal product": (diagonal(6) @ lo.Product((TURN := lo.assume(diagonal(6) @ AXES, lo.Tag.ORTHOGONAL), TURN.H)), "Diagonal"),
     "orthogonal alone": (lo.Product((UNITARY, UNITARY.H)), "Dense"),
     # Kronecker products
     "Kroneckers": (KRON @ KRON.T, "Kronecker(Dense, Dense)"),
@@ -225,6 +226,7 @@ RULES = {
     "low rank in a sum": (LOW + OTHER, "LowRank"),
     "low rank and diagonal": (lo.LowRank(array(6, 1), array(1, 6)) + diagonal(6), "Sum(LowRank, Diagonal)"),
     "equal terms": (TRAIN + TRAIN + np.array(1.0) * lo.Identity(16), "Sum(BlockTensorTrain, Scaled(Identity))"),
+    "multiples of equal terms": (2 * TRAIN - 3 * TRAIN + TENSORS, "Sum(BlockTensorTrain, TensorTrain)"),
     "equal permutations": (AXES - 3 * AXES, "Scaled(Permute)"),
     "opposite terms": (AXES - AXES, "Scaled(Permute)"),
     "common factor on the left": (VIEW @ TRAIN + VIEW @ TENSORS, "Product(Permute, Sum(BlockTensorTrain, TensorTrain))"),
@@ -334,6 +336,29 @@ def test_backends_dtypes_and_devices_stay():
     assert simplified(mixed) is mixed  # as one float64 matrix it would be twice the bytes
     narrow = lo.Dense(np.full((2, 2), 100, np.int8))
     assert np.array_equal(simplified(narrow @ narrow) @ np.ones(2), np.full(2, 40_000.0))
+
+
+def test_torch_indices():
+    permute, diagonal = lo.Permute(torch.tensor([2, 0, 1])), lo.Diagonal(torch.arange(3.0))
+    simple = simplified(permute @ diagonal @ permute.T)
+    assert simple.diagonal.tolist() == [2, 0, 1]
+    assert kinds(simplified(permute @ lo.Permute.axes((3, 1), (1, 0)) @ lo.Dense(torch.eye(3)))) == "Dense"
+    assert kinds(simplified(permute @ lo.Permute([1, 2, 0]))) == "Identity"
+    assert kinds(simplified(permute @ lo.Permute([1, 0, 2]))) == "Product(Permute, Permute)"  # indices of two backends stay two
+
+
+def test_zero_sizes():
+    for operator in (
+        dense(0, 3) @ dense(3, 0),
+        lo.BlockDiag(array(0, 2, 2)) @ lo.BlockDiag(array(0, 2, 2)),
+        lo.kron(array(0, 2), array(2, 3)) @ lo.kron(array(2, 0), array(3, 1)),
+        diagonal(0) ** 2,
+        lo.LowRank(array(3, 0), array(0, 4)) + lo.LowRank(array(3, 0), array(0, 4)),
+        lo.Permute.axes((0, 2), (1, 0)) @ lo.Permute.axes((2, 0), (1, 0)),
+        lo.Pad(0, 3) @ lo.Pad(3, 0),
+        2 * lo.BlockDiag(array(2, 0, 3)),
+    ):
+        assert np.array_equal(np.asarray(simplified(operator)), np.asarray(operator))
 
 
 def test_gradients_flow_through():

@@ -10,7 +10,8 @@ To add a rule, register a method: ``@lo.rules.merge.dispatch`` over a function o
 
 from linops.rules import add, blocks, compose, diagonals, kroneckers, low_ranks, permutes, power, powers, scalars, scale, slice
 from linops.rules.functions import absorb, join, meet, merge, reduce, swap
-from linops.rules.simplify import Rewrite, Rewrites, simplify
+from linops.rules.simplify import simplify
+from linops.rules.steps import Rewrite, Rewrites
 
 _FILES = (add, blocks, compose, diagonals, kroneckers, low_ranks, permutes, power, powers, scalars, scale, slice)
 

@@ -87,12 +87,10 @@ def _products(a: LinearOperator, b: LinearOperator, before: Product, merging: bo
         yield "identity", b if isinstance(a, Identity) else a
     if isinstance(a, Zero) or isinstance(b, Zero):
         yield "zero", Zero(*before.shape)
-    yield named("meet", a, b), meet(a, b)
-    if not computable(a, b):
-        return
-    if Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
+    if computable(a, b) and Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
         yield "orthogonal", Identity(a.shape[0])
-    if merging:
+    yield named("meet", a, b), meet(a, b)
+    if merging and computable(a, b):
         yield named("merge", a, b), merge(a, b)
         yield "multiply out", _into_array(a, b, before)
 
@@ -116,12 +114,13 @@ def _into_array(a: LinearOperator, b: LinearOperator, before: Product) -> Linear
 # ---------------------------------------------------------------- sums
 
 
-def added(a: LinearOperator, b: LinearOperator) -> Applied | None:
+def added(a: LinearOperator, b: LinearOperator, merging: bool = True) -> Applied | None:
     """What two terms of a sum become by the first rule that applies.
 
     Args:
         a: A term.
         b: Another.
+        merging: Whether arrays may be merged; else only equal terms and common factors are collected.
 
     Returns:
         The rule and its result, or None where they stay two.
@@ -129,18 +128,19 @@ def added(a: LinearOperator, b: LinearOperator) -> Applied | None:
     if not computable(a, b):
         return None
     before = Sum._unchecked(terms=(a, b))
-    for rule, after in _sums(a, b, before):
+    for rule, after in _sums(a, b, before, merging):
         if accepts(after, before):
             return Applied(rule, before, after)
     return None
 
 
-def _sums(a: LinearOperator, b: LinearOperator, before: Sum) -> Iterator[tuple[str, Any]]:
-    yield named("join", a, b), join(a, b)
+def _sums(a: LinearOperator, b: LinearOperator, before: Sum, merging: bool) -> Iterator[tuple[str, Any]]:
     yield "equal terms", _equal(a, b)
     if isinstance(a, Product) and isinstance(b, Product):
         yield "common factor", _common_factor(a.factors, b.factors)
-    yield "add up", _into_matrix(a, b, before)
+    if merging:
+        yield named("join", a, b), join(a, b)
+        yield "add up", _into_matrix(a, b, before)
 
 
 def _equal(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
-from linops.cost import Cost
 from linops.expression import Expression
 from linops.operator import LinearOperator, _assuming
 from linops.operators.dense import Dense
@@ -19,6 +17,7 @@ from linops.rules.functions import reduce, swap
 from linops.rules.guard import accepts, affordable
 from linops.rules.pairs import added, computable, multiplied, named, product
 from linops.rules.scalars import scaled_product
+from linops.rules.steps import Rewrite, Rewrites, rewrite
 from linops.spec import spec
 
 #: how many terms before a term of a sum may be added to it, so that time is linear in the number of terms
@@ -56,66 +55,6 @@ def simplify(operator: Any, return_steps: bool = False) -> Any:
     return (simplified, Rewrites(run.steps)) if return_steps else simplified
 
 
-@dataclass(frozen=True)
-class Rewrite:
-    """One step of `simplify`.
-
-    Attributes:
-        rule: The function and the kinds of operators it saw, as in ``"merge(Diagonal, Dense)"``.
-        before: What it saw, briefly.
-        after: What it made of it.
-        cost_before: The cost for one vector before.
-        cost_after: That after.
-    """
-
-    rule: str
-    before: str
-    after: str
-    cost_before: Cost
-    cost_after: Cost
-
-    def __str__(self) -> str:
-        return str(Rewrites((self,)))
-
-
-class Rewrites(tuple):
-    """The steps of `simplify`, in order; prints as a table."""
-
-    def __repr__(self) -> str:
-        rows: list[tuple[str, ...]] = [("rule", "before", "after", "MACs", "FLOPs", "parameters")]
-        for step in self:
-            one, two = step.cost_before, step.cost_after
-            pairs = ((one.macs, two.macs), (one.flops, two.flops), (one.num_params, two.num_params))
-            rows.append((step.rule, step.before, step.after, *(f"{before:,} → {after:,}" for before, after in pairs)))
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]
-        return "\n".join((lines[0], "  ".join("─" * width for width in widths), *lines[1:]))
-
-    __str__ = __repr__
-
-
-def _brief(operator: LinearOperator) -> str:
-    """An operator in a few words, for the table."""
-    if isinstance(operator, Product):
-        return _listed(" · ", operator.factors)
-    if isinstance(operator, Sum):
-        return _listed(" + ", operator.terms)
-    if isinstance(operator, Scaled):
-        return f"{'gain' if operator.gain is not None else operator.number} · {_bracketed(operator.base)}"
-    m, n = operator.shape
-    return f"{type(operator).__name__}({m}×{n})"
-
-
-def _listed(sign: str, operators: tuple[LinearOperator, ...]) -> str:
-    texts = [_bracketed(operator) for operator in operators[:3]]
-    return sign.join(texts if len(operators) <= 3 else [*texts[:2], "…"])
-
-
-def _bracketed(operator: LinearOperator) -> str:
-    text = _brief(operator)
-    return f"({text})" if " " in text else text
-
-
 class _Run:
     """One call of `simplify`: loops, not recursion, over the expression."""
 
@@ -126,19 +65,27 @@ class _Run:
 
     def __call__(self, root: LinearOperator) -> LinearOperator:
         became: dict[int, LinearOperator] = {}
+        begun: set[int] = set()
         stack = [root]
+        for _, node in reversed(list(root._nodes())):  # from the leaves up, so that what is remembered needs no recursion
+            _ = node.dtype, node.tags
         while stack:
             node = stack[-1]
             if id(node) in self.done:
                 stack.pop()
                 continue
+            if id(node) not in begun:
+                begun.add(id(node))
+                self.kept.append(node)
+                collected = self.rewritten(node, merging=False)  # before the parts change, equal ones are seen to be equal
+                if collected is not node:
+                    became[id(node)] = collected
             if id(node) not in became:
                 below: list[Any] = [child for _, child in node._children() if isinstance(child, Expression) and id(child) not in self.done]
                 if below:
                     stack += below[::-1]
                     continue
                 became[id(node)] = self.rewritten(self.with_simplified_children(node))
-                self.kept.append(node)
             after = became[id(node)]
             if after is not node and id(after) not in self.done:
                 stack.append(after)  # its parts may be new
@@ -166,15 +113,15 @@ class _Run:
 
     # ------------------------------------------------------------ one operator
 
-    def rewritten(self, node: LinearOperator) -> LinearOperator:
-        """What the first rule makes of an operator whose parts are simple; it itself if none applies."""
+    def rewritten(self, node: LinearOperator, merging: bool = True) -> LinearOperator:
+        """What the first rule makes of an operator with simple parts, or itself; without `merging` only equal parts are looked for."""
         if isinstance(node, Product):
-            after = self.product(node)
+            after = self.product(node, merging)
         elif isinstance(node, Sum):
-            after = self.sum(node)
+            after = self.sum(node, merging)
         else:
             after = node
-        if after is not node:
+        if after is not node or not merging:
             return after
         after = reduce(node)
         if accepts(after, node):
@@ -186,7 +133,7 @@ class _Run:
         return node
 
     def step(self, rule: str, before: LinearOperator, after: Any) -> Any:
-        self.steps.append(Rewrite(rule, _brief(before), _brief(after), before.cost(), after.cost()))
+        self.steps.append(rewrite(rule, before, after))
         return after
 
     def checked(self, rule: str, node: LinearOperator, after: LinearOperator, steps: int) -> LinearOperator | None:
@@ -198,12 +145,12 @@ class _Run:
 
     # ------------------------------------------------------------ products
 
-    def product(self, node: Product) -> LinearOperator:
+    def product(self, node: Product, merging: bool) -> LinearOperator:
         for out in (True, False):
             factors, scalars = _factors(node, out)
             if out and not scalars:
                 continue
-            steps, simple = len(self.steps), self.chain(factors, node)
+            steps, simple = len(self.steps), self.chain(factors, node, merging)
             if simple == node.factors:  # by identity
                 return node
             after = self.checked("scalars" if scalars else "flatten", node, scaled_product(simple, scalars), steps)
@@ -211,14 +158,14 @@ class _Run:
                 return after
         return node
 
-    def chain(self, factors: list[LinearOperator], node: Product) -> tuple[LinearOperator, ...]:
+    def chain(self, factors: list[LinearOperator], node: Product, merging: bool) -> tuple[LinearOperator, ...]:
         """The factors with neighbours rewritten, from left to right, until no two can be: first what cancels, then what merges."""
-        for merging in (False, True):
+        for merging_now in (False, True) if merging else (False,):
             simple: list[LinearOperator] = []
             pending = deque(factors)
             while pending:
                 factor = pending.popleft()
-                used, after = self.meeting(simple, factor, pending, merging)
+                used, after = self.meeting(simple, factor, pending, merging_now)
                 if used:
                     del simple[-used:]
                     pending.extendleft(reversed(after))
@@ -258,7 +205,7 @@ class _Run:
 
     # ------------------------------------------------------------ sums
 
-    def sum(self, node: Sum) -> LinearOperator:
+    def sum(self, node: Sum, merging: bool) -> LinearOperator:
         terms = [inner for term in node.terms for inner in (term.terms if isinstance(term, Sum) else (term,))]
         pending = deque([term for term in terms if not isinstance(term, Zero)] or terms[:1])
         steps = len(self.steps)
@@ -266,7 +213,7 @@ class _Run:
         while pending:
             term = pending.popleft()
             for place in reversed(range(max(0, len(simple) - NEAR), len(simple))):
-                found = added(simple[place], term)
+                found = added(simple[place], term, merging)
                 if found is not None:
                     self.step(*found)
                     del simple[place]
