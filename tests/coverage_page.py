@@ -117,14 +117,20 @@ def page(runs):
     cases, cells = table(runs)
     kinds = [kind for kind in operator_classes() if kind in cases]
     lines = [
+        "---",
+        "hide: [toc]",
+        "---",
+        "",
         "# Coverage",
         "",
         "<!-- Generated from the tests that pytest collects. Do not edit: python tests/coverage_page.py --write -->",
         "",
-        "What the tests run of each operator. A ✓ means that the [conformance suite](testing.md) runs that check on the operator's cases",
+        "What the tests run of each operator. A ✓ means that the [conformance suite](testing.md) runs that check on cases of the operator",
         f"in {', '.join(DTYPES[:-1])} and {DTYPES[-1]}, and that the check passes: the tests assert that it ran. A number leads to the",
-        "reason why it cannot run. The matrices that results are compared with come from the definitions, by loops, `numpy.kron` and",
-        f"`einsum`; errors may reach {TOLERANCE['float64']:g} of |A| |x| in double precision, and {TOLERANCE['float32']:g} in single.",
+        "reason why it cannot run. Only what has to be compiled first is not run on every case in every dtype, but on one case an operator",
+        "at least; on JAX all other cases have their gradients and vmap in float64 and their products in the other dtypes. The matrices",
+        "that results are compared with come from the definitions, by loops, `numpy.kron` and `einsum`; errors may reach",
+        f"{TOLERANCE['float64']:g} of |A| |x| in double precision, and {TOLERANCE['float32']:g} in single.",
         "",
         "The page is made of the tests that pytest collects, by `python tests/coverage_page.py --write`; a test fails when it is stale.",
         "",

@@ -1,9 +1,15 @@
-"""Random expression trees against dense arithmetic."""
+"""Random expression trees of all operators, on all backends, against dense arithmetic.
 
+A kind of node is a method of `Trees`, under `@leaf` or `@node`. The leaf `case` draws from the table of cases, so that every operator of
+the package is in; a method of its own gives an operator all shapes.
+"""
+
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
 from cases import block_matrix
+from cases import CASES, block_matrix, pad_matrix
 from helpers import as_numpy, assert_close, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +20,18 @@ from linops.tags import Tag
 
 SIZES = st.integers(1, 6)
 SCALARS = st.sampled_from([2, -1, 0.5, 0, -3.0, 1j, 1 - 2j, -1 + 0j])
+#: kinds of leaves and inner nodes, and whether they are square
+LEAVES, NODES = {}, {}
+
+
+def leaf(square=False):
+    """Declare a kind of leaf: a method (self, m, n) -> (operator, matrix)."""
+    return lambda method: LEAVES.setdefault(method.__name__, (method, square))[0]
+
+
+def node(square=False):
+    """Declare a kind of inner node: a method (self, m, n, depth) -> (operator, matrix) that draws its parts by `self.tree(m, n, depth)`."""
+    return lambda method: NODES.setdefault(method.__name__, (method, square))[0]
 
 
 class Trees:
@@ -26,7 +44,7 @@ class Trees:
 
     def array(self, *shape):
         real = self.random.standard_normal(shape)
-        return real + 1j * self.random.standard_normal(shape) if self.dtype == "complex128" else real
+        return np.asarray(real + 1j * self.random.standard_normal(shape) if self.dtype == "complex128" else real)
 
     def tree(self, m, n, depth):
         composites = [self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker, self.grid]
@@ -46,11 +64,27 @@ class Trees:
             kinds += [self.masked, self.tridiagonal, self.reflections]
             kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary, self.dft]
         return self.draw(st.sampled_from(kinds))(m, n)
+        inner = [method for method, square in NODES.values() if depth and (m == n or not square)]
+        method = self.draw(st.sampled_from([None, *inner]))
+        return self.any_leaf(m, n) if method is None else method(self, m, n, depth - 1)
 
+    def any_leaf(self, m, n):
+        kinds = [method for method, square in LEAVES.values() if m == n or not square]
+        return self.draw(st.sampled_from(kinds))(self, m, n)
+
+    @leaf()
+    def case(self, m, n):
+        """A case of the table, cropped and padded to the shape."""
+        operator, matrix = CASES[self.draw(st.sampled_from(sorted(CASES)))](self.array)
+        p, q = matrix.shape
+        return lo.Pad(m, p) @ operator @ lo.Pad(q, n), pad_matrix(m, p) @ matrix @ pad_matrix(q, n)
+
+    @leaf()
     def dense(self, m, n):
         a = self.array(m, n)
         return lo.Dense(a), a
 
+    @leaf()
     def low_rank(self, m, n):
         u, v = self.array(m, 2), self.array(2, n)
         return lo.LowRank(u, v), u @ v
@@ -63,23 +97,29 @@ class Trees:
         a, b = self.array(m, 2, n), self.array(2, n)
         return lo.Einsum("irj,rj,j->i", a, b), (a * b).sum(axis=1)
 
+    @leaf()
     def zero(self, m, n):
         return lo.Zero(m, n), np.zeros((m, n))
 
+    @leaf()
     def pad(self, m, n):
         return lo.Pad(m, n), np.eye(m, n)
 
+    @leaf(square=True)
     def identity(self, m, n):
         return lo.Identity(n), np.eye(n)
 
+    @leaf(square=True)
     def diagonal(self, m, n):
         d = self.array(n)
         return lo.Diagonal(d), np.diag(d)
 
+    @leaf(square=True)
     def permute(self, m, n):
         indices = self.random.permutation(n)
         return lo.Permute(indices), np.eye(n)[indices]
 
+    @leaf(square=True)
     def axes(self, m, n):
         first = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
         dims = (first, n // first)
@@ -98,15 +138,18 @@ class Trees:
             return lo.Hadamard(n), scipy.linalg.hadamard(n)
         return lo.DFT(n, norm="ortho"), scipy.linalg.dft(n, scale="sqrtn")
 
+    @leaf(square=True)
     def definite(self, m, n):
         root = self.array(n, n)
         a = root @ root.conj().T + np.eye(n)
         return lo.assume(lo.Dense(a), Tag.POSITIVE_DEFINITE), a
 
+    @leaf(square=True)
     def triangular(self, m, n):
         a = np.tril(self.array(n, n))
         return lo.assume(lo.Dense(a), Tag.LOWER_TRIANGULAR), a
 
+    @leaf(square=True)
     def unitary(self, m, n):
         q, _ = np.linalg.qr(self.array(n, n))
         return lo.assume(lo.Dense(q), Tag.ORTHOGONAL), q
@@ -127,15 +170,18 @@ class Trees:
             matrix = matrix @ (np.eye(n) - 2 * np.outer(row, row.conj()) / np.vdot(row, row))
         return lo.Householder(v), matrix
 
+    @node()
     def product(self, m, n, depth):
         inner = self.draw(SIZES)
         (a, x), (b, y) = self.tree(m, inner, depth), self.tree(inner, n, depth)
         return a @ b, x @ y
 
+    @node()
     def sum(self, m, n, depth):
         (a, x), (b, y) = self.tree(m, n, depth), self.tree(m, n, depth)
         return (a + b, x + y) if self.draw(st.booleans()) else (a - b, x - y)
 
+    @node()
     def scaled(self, m, n, depth):
         a, x = self.tree(m, n, depth)
         if self.draw(st.booleans()):
@@ -144,6 +190,7 @@ class Trees:
         scalar = self.draw(SCALARS)
         return scalar * a, scalar * x
 
+    @node()
     def adjoint(self, m, n, depth):
         kind = self.draw(st.sampled_from(["T", "H", "conj"]))
         if kind == "conj":
@@ -170,13 +217,15 @@ class Trees:
             return np.isin(np.arange(total), self.random.choice(total, size, replace=False)), total
         return self.random.integers(-total, total, size), total
 
+    @node()
     def blocks(self, m, n, depth):
         if m == 1 or n == 1:
-            return self.leaf(m, n, depth)
+            return self.any_leaf(m, n)
         i, j = self.draw(st.integers(1, m - 1)), self.draw(st.integers(1, n - 1))
         (a, x), (b, y) = self.tree(i, j, depth), self.tree(m - i, n - j, depth)
         return lo.BlockDiag([a, b]), block_matrix([x, y])
 
+    @node()
     def kronecker(self, m, n, depth):
         p = self.draw(st.sampled_from([size for size in range(1, m + 1) if m % size == 0]))
         q = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
@@ -204,15 +253,18 @@ class Trees:
         (a, x), (b, y) = self.tree(p, p, depth), self.tree(n // p, n // p, depth)
         return lo.KroneckerSum(a, b), np.kron(x, np.eye(n // p)) + np.kron(np.eye(p), y)
 
+    @node(square=True)
     def power(self, m, n, depth):
         a, x = self.tree(n, n, depth)
         exponent = self.draw(st.integers(0, 3))
         return a**exponent, np.linalg.matrix_power(x, exponent)
 
+    @node(square=True)
     def gram(self, m, n, depth):
         a, x = self.tree(n, self.draw(SIZES), depth)
         return a @ a.H, x @ x.conj().T
 
+    @node(square=True)
     def congruence(self, m, n, depth):
         inner = self.draw(SIZES)
         (a, x), (b, y) = self.tree(n, inner, depth), self.tree(inner, inner, depth)
@@ -275,3 +327,29 @@ def test_trees_on_torch(data):
     assert_close(moved @ on("torch", x), matrix @ x, bound(matrix))
     assert_close(on("torch", x.swapaxes(1, 2)) @ moved.H, x.swapaxes(1, 2) @ matrix.conj().T, bound(matrix))
     assert_close(as_numpy(moved.to_dense()), matrix, bound(matrix))
+
+
+@settings(common, max_examples=15)
+@given(data=st.data())
+def test_trees_on_jax(data):
+    operator, matrix = data.draw(trees("complex128"))
+    m, n = matrix.shape
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((n, 3)) + 0j, random.standard_normal((2, 3, m)) + 0j
+
+    @jax.jit  # one program: without, each product of a new shape is one
+    def products(A, x, y):
+        return A @ x, A.T @ y[0].T, y @ A, y @ A.H.T.conj(), A.to_dense()
+
+    found = products(operator.to(backend="jax"), on("jax", x), on("jax", y))
+    for actual, expected in zip(found, (matrix @ x, matrix.T @ y[0].T, y @ matrix, y @ matrix, matrix)):
+        assert_close(actual, expected, bound(matrix))
+
+
+def test_every_operator_is_in_the_trees():
+    from coverage_page import operator_classes
+
+    drawn = {type(node).__name__ for case in CASES.values() for _, node in case(lambda *shape: np.ones(shape))[0]._nodes()}
+    assert set(operator_classes()) <= drawn
+    assert {"case", "dense", "identity"} <= set(LEAVES)
+    assert {"product", "sum", "power"} <= set(NODES)

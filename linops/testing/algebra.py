@@ -140,7 +140,7 @@ def adjoint(s: Subject) -> None:
     """⟨y, A x⟩ = ⟨Aᴴ y, x⟩, the dot-test, which needs no matrix."""
     (x, Ax), (y, Hy) = s.results("A @ x")[0], s.results("H @ x")[0]
     Ax, Hy = s.numpy(Ax), s.numpy(Hy)
-    one, other = np.vdot(y, Ax), np.vdot(Hy, x)
+    one, other = complex(np.vdot(y, Ax)), complex(np.vdot(Hy, x))
     bound = s.rtol * float(np.abs(y) @ np.abs(s.matrix) @ np.abs(x)) if not s.exact else 0.0
     require(abs(one - other) <= bound, f"⟨y, A x⟩ = {one}, ⟨Aᴴ y, x⟩ = {other}: they differ by {abs(one - other):.3g}, above {bound:.3g}")
 
