@@ -26,11 +26,13 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _show(title: str, rows: list[dict[str, Any]], threads: int, path: Path | None) -> None:
+def _show(title: str, rows: list[dict[str, Any]], threads: int, path: Path | None, statistic: str = "medians") -> None:
     """Print rows as a table, and write them with the conditions if a path is given."""
     conditions = environment(threads)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(title=title, caption=f"{conditions['processor']}, {threads} thread(s), medians; load {conditions['load_average']:.1f}")
+    table = Table(
+        title=title, caption=f"{conditions['processor']}, {threads} thread(s), {statistic}; load {conditions['load_average']:.1f}"
+    )
     for name in names:
         table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0].get(name), str) else "right")
     for row in rows:
@@ -41,7 +43,7 @@ def _show(title: str, rows: list[dict[str, Any]], threads: int, path: Path | Non
 
 
 @app.command()
-def overhead(seconds: float = 0.5, threads: Threads = 1, json_path: Json = None) -> None:
+def overhead(seconds: float = 1.0, threads: Threads = 1, json_path: Json = None) -> None:
     """Microseconds of Python over the bare kernels, and of building operators."""
     use_threads(threads)
     _show(
@@ -49,6 +51,7 @@ def overhead(seconds: float = 0.5, threads: Threads = 1, json_path: Json = None)
         overhead_benchmark.measure(seconds),
         threads,
         json_path,
+        "least of many samples",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.lab.measure import Function, Roofline, Timing, bandwidth, compiler, peak, side_by_side
+from linops.lab.measure import Function, Probes, Roofline, Timing, compiler, side_by_side
 from linops.lab.structures import Structure
 from linops.operator import LinearOperator
 
@@ -114,20 +114,18 @@ def compare(
     concrete = {name: operator.init(seed=0, backend=backend, dtype=dtype) for name, operator in operators.items()}
     compiled, wait = compiler(backend)
     half = seconds / 2
-    forward = side_by_side({name: _forward(A, x, compiled) for name, A in concrete.items()}, seconds=half, wait=wait)
+    moves = {name: _moved(operator, batch) for name, operator in operators.items()}
+    probes = Probes(backend, dtype, {_rounded(moved) for moved in moves.values()})  # one serves sizes within a factor of two
+    products = {name: _forward(A, x, compiled) for name, A in concrete.items()}
+    forward = side_by_side(products | probes.functions, seconds=half, wait=wait)
     backward: dict[str, Timing] = {}
     if backend != "numpy":
         steps = {name: _forward_backward(A, x, backend, compiled) for name, A in concrete.items()}
         backward = side_by_side(steps, seconds=half, wait=wait)
-    best = peak(backend, dtype, seconds / 20)
-    limits: dict[int, Roofline] = {}  # one measurement of bandwidth serves sizes within a factor of two
-    moves = {name: _moved(operator, batch) for name, operator in operators.items()}
-    for size in sorted({_rounded(moved) for moved in moves.values()}):
-        limits[size] = Roofline(best, bandwidth(backend, dtype, size, seconds / 40))
     rows = []
     dense_flops = operators["dense"].flops()
     for name, operator in operators.items():
-        limit = limits[_rounded(moves[name])]
+        limit = probes.roofline(forward, _rounded(moves[name]))
         cost = operator.cost()
         timing, both = forward[name], backward.get(name)
         rows.append(
@@ -144,7 +142,7 @@ def compare(
                 roofline_share=limit.seconds(operator.flops(batch), moves[name]) / timing.median,
             )
         )
-    largest = limits[max(limits)]
+    largest = probes.roofline(forward, _rounded(max(moves.values())))
     return Comparison(out_features, in_features, batch, backend, dtype, largest, rows, refused)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -167,54 +168,54 @@ def roofline(backend: str, dtype: str = "float32", moved: int = 1 << 24, seconds
     Args:
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: Of the numbers.
-        moved: Bytes that the products in question read and write, as for `bandwidth`.
+        moved: Bytes that the products in question read and write: the bandwidth is that of whichever cache holds so much.
         seconds: About how long to measure.
 
     Returns:
         The roofline.
     """
-    return Roofline(peak(backend, dtype, seconds / 2), bandwidth(backend, dtype, moved, seconds / 2))
+    probes = Probes(backend, dtype, [moved])
+    return probes.roofline(side_by_side(probes.functions, seconds=seconds, rounds=5, wait=compiler(backend)[1]), moved)
 
 
-def peak(backend: str, dtype: str = "float32", seconds: float = 0.5) -> float:
-    """FLOPs a second of the best large square matrix product.
+class Probes:
+    """Candidates for `side_by_side` that find a backend's limits: large square matrix products, and adding one to arrays.
 
-    Args:
-        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
-        dtype: Of the numbers.
-        seconds: About how long to measure.
+    Timed in one call with what the roofline is for, they meet the same other work on the machine.
 
-    Returns:
-        FLOPs a second, where a FLOP is an addition or a multiplication of numbers of the dtype.
-    """
-    random = np.random.default_rng(0)
-    compiled, wait = compiler(backend)
-    multiply = compiled(lambda a, b: a @ b)
-    squares = {size: backends.asarray(random.standard_normal((size, size)), backend, dtype) for size in MATMUL_SIZES}
-    functions = {str(size): lambda square=square: multiply(square, square) for size, square in squares.items()}
-    times = side_by_side(functions, seconds=seconds, rounds=5, wait=wait)
-    return max(2 * size**3 / min(times[str(size)].seconds) for size in MATMUL_SIZES)
-
-
-def bandwidth(backend: str, dtype: str = "float32", moved: int = 1 << 24, seconds: float = 0.5) -> float:
-    """Bytes a second, read and written, of adding one to an array.
+    Attributes:
+        functions: The candidates by name.
 
     Args:
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: Of the numbers.
-        moved: Bytes read and written in all: the bandwidth is that of whichever cache holds so much.
-        seconds: About how long to measure.
-
-    Returns:
-        Bytes a second.
+        moved: Bytes that the products in question read and write.
     """
-    compiled, wait = compiler(backend)
-    increase = compiled(lambda a: a + 1)
-    itemsize = numpy_dtype(dtype).itemsize
-    numbers = max(moved // 2 // itemsize, 1)
-    array = backends.asarray(np.zeros(numbers), backend, dtype)
-    times = side_by_side({"add": lambda: increase(array)}, seconds=seconds, rounds=5, wait=wait)
-    return 2 * numbers * itemsize / min(times["add"].seconds)
+
+    def __init__(self, backend: str, dtype: str, moved: Iterable[int]) -> None:
+        compiled, _ = compiler(backend)
+        multiply, increase = compiled(lambda a: a @ a), compiled(lambda a: a + 1)
+        random, itemsize = np.random.default_rng(0), numpy_dtype(dtype).itemsize
+        self._flops = {f"matmul {size}": 2 * size**3 for size in MATMUL_SIZES}
+        self._bytes = {f"add {size}": 2 * itemsize * max(size // 2 // itemsize, 1) for size in moved}
+        squares = [backends.asarray(random.standard_normal((size, size)), backend, dtype) for size in MATMUL_SIZES]
+        arrays = [backends.asarray(np.zeros(size // 2 // itemsize), backend, dtype) for size in self._bytes.values()]
+        self.functions: dict[str, Function] = {name: partial(multiply, square) for name, square in zip(self._flops, squares)}
+        self.functions |= {name: partial(increase, array) for name, array in zip(self._bytes, arrays)}
+
+    def roofline(self, times: Mapping[str, Timing], moved: int) -> Roofline:
+        """The best rates seen.
+
+        Args:
+            times: Of all candidates.
+            moved: One of the numbers of bytes.
+
+        Returns:
+            The roofline for products that move so many bytes.
+        """
+        flops = max(count / min(times[name].seconds) for name, count in self._flops.items())
+        name = f"add {moved}"
+        return Roofline(flops, self._bytes[name] / min(times[name].seconds))
 
 
 def compiler(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
