@@ -2,9 +2,8 @@
 
 import linops.backends.spec as _spec_backend
 import linops.rules as _rules
-from linops import nn, testing
+from linops import nn, rules, testing
 from linops.compare import allclose
-from linops import nn, rules
 from linops.declare import declare, index, tree
 from linops.families import (
     blast,

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
-from cases import block_matrix
 from cases import CASES, block_matrix, pad_matrix
 from helpers import as_numpy, assert_close, on
 from hypothesis import HealthCheck, given, settings
