@@ -8,7 +8,9 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.sparse
 from cases import CASES, block_matrix, pad_matrix
+from cases.limits import BACKENDS, DTYPES, names
 from helpers import as_numpy, assert_close, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,8 @@ from linops.tags import Tag
 
 SIZES = st.integers(1, 6)
 SCALARS = st.sampled_from([2, -1, 0.5, 0, -3.0, 1j, 1 - 2j, -1 + 0j])
+#: the cases that every backend and dtype has
+EVERYWHERE = sorted(name for name, case in CASES.items() if names(case) >= {*BACKENDS, *DTYPES})
 #: kinds of leaves and inner nodes, and whether they are square
 LEAVES, NODES = {}, {}
 
@@ -46,23 +50,6 @@ class Trees:
         return np.asarray(real + 1j * self.random.standard_normal(shape) if self.dtype == "complex128" else real)
 
     def tree(self, m, n, depth):
-        composites = [self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker, self.grid]
-        kinds = [self.leaf, *(composites if depth else [])]
-        kinds = [self.leaf] * (depth == 0) or [self.leaf, self.product, self.sum, self.scaled, self.adjoint, self.blocks, self.kronecker]
-        kinds += [self.sliced] * (depth > 0)
-        if depth and m == n:
-            kinds += [self.power, self.gram, self.congruence, self.kronecker_sum, self.bordered]
-        return self.draw(st.sampled_from(kinds))(m, n, depth - 1)
-
-    def leaf(self, m, n, _depth):
-        kinds = [self.dense, self.low_rank, self.zero, self.pad, self.circulant, self.toeplitz]
-        kinds = [self.dense, self.low_rank, self.zero, self.pad]
-        kinds += [self.butterfly, self.einsum]
-        if m == n:
-            kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary]
-            kinds += [self.masked, self.tridiagonal, self.reflections]
-            kinds += [self.identity, self.diagonal, self.permute, self.axes, self.definite, self.triangular, self.unitary, self.dft]
-        return self.draw(st.sampled_from(kinds))(m, n)
         inner = [method for method, square in NODES.values() if depth and (m == n or not square)]
         method = self.draw(st.sampled_from([None, *inner]))
         return self.any_leaf(m, n) if method is None else method(self, m, n, depth - 1)
@@ -74,7 +61,7 @@ class Trees:
     @leaf()
     def case(self, m, n):
         """A case of the table, cropped and padded to the shape."""
-        operator, matrix = CASES[self.draw(st.sampled_from(sorted(CASES)))](self.array)
+        operator, matrix = CASES[self.draw(st.sampled_from(EVERYWHERE))](self.array)
         p, q = matrix.shape
         return lo.Pad(m, p) @ operator @ lo.Pad(q, n), pad_matrix(m, p) @ matrix @ pad_matrix(q, n)
 
@@ -88,14 +75,6 @@ class Trees:
         u, v = self.array(m, 2), self.array(2, n)
         return lo.LowRank(u, v), u @ v
 
-    def butterfly(self, m, n):
-        inner, outer = self.array(1, 1, 2 * m, n), self.array(1, m, 1, 2)
-        return lo.Butterfly([outer, inner]), block_matrix(outer[0]) @ inner[0, 0]
-
-    def einsum(self, m, n):
-        a, b = self.array(m, 2, n), self.array(2, n)
-        return lo.Einsum("irj,rj,j->i", a, b), (a * b).sum(axis=1)
-
     @leaf()
     def zero(self, m, n):
         return lo.Zero(m, n), np.zeros((m, n))
@@ -103,6 +82,31 @@ class Trees:
     @leaf()
     def pad(self, m, n):
         return lo.Pad(m, n), np.eye(m, n)
+
+    @leaf()
+    def circulant(self, m, n):
+        c = self.array(max(m, n))
+        return lo.Circulant(c, m, n), scipy.linalg.circulant(c)[:m, :n]
+
+    @leaf()
+    def toeplitz(self, m, n):
+        c, r = self.array(m), self.array(n)
+        return lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)
+
+    @leaf()
+    def butterfly(self, m, n):
+        inner, outer = self.array(1, 1, 2 * m, n), self.array(1, m, 1, 2)
+        return lo.Butterfly([outer, inner]), block_matrix(outer[0]) @ inner[0, 0]
+
+    @leaf()
+    def einsum(self, m, n):
+        a, b = self.array(m, 2, n), self.array(2, n)
+        return lo.Einsum("irj,rj,j->i", a, b), (a * b).sum(axis=1)
+
+    @leaf()
+    def sparse(self, m, n):
+        a = self.array(m, n) * (self.random.random((m, n)) < 0.5)
+        return lo.Sparse(scipy.sparse.csr_array(a)), a
 
     @leaf(square=True)
     def identity(self, m, n):
@@ -124,19 +128,6 @@ class Trees:
         dims = (first, n // first)
         return lo.Permute.axes(dims, (1, 0)), np.eye(n)[np.arange(n).reshape(dims).T.ravel()]
 
-    def circulant(self, m, n):
-        c = self.array(max(m, n))
-        return lo.Circulant(c, m, n), scipy.linalg.circulant(c)[:m, :n]
-
-    def toeplitz(self, m, n):
-        c, r = self.array(m), self.array(n)
-        return lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)
-
-    def dft(self, m, n):
-        if n in (1, 2, 4):
-            return lo.Hadamard(n), scipy.linalg.hadamard(n)
-        return lo.DFT(n, norm="ortho"), scipy.linalg.dft(n, scale="sqrtn")
-
     @leaf(square=True)
     def definite(self, m, n):
         root = self.array(n, n)
@@ -153,21 +144,30 @@ class Trees:
         q, _ = np.linalg.qr(self.array(n, n))
         return lo.assume(lo.Dense(q), Tag.ORTHOGONAL), q
 
+    @leaf(square=True)
     def masked(self, m, n):
         a, lower = self.array(n, n), self.draw(st.booleans())
         return lo.Triangular(a, lower=lower), np.tril(a) if lower else np.triu(a)
 
+    @leaf(square=True)
     def tridiagonal(self, m, n):
         lower, diag, upper = self.array(n - 1), self.array(n), self.array(n - 1)
         upper = lower if self.draw(st.booleans()) else upper
         return lo.Tridiagonal(lower, diag, upper), np.diag(lower, -1) + np.diag(diag) + np.diag(upper, 1)
 
+    @leaf(square=True)
     def reflections(self, m, n):
         v = self.array(self.draw(st.integers(1, 3)), n)
         matrix = np.eye(n)
         for row in v:
             matrix = matrix @ (np.eye(n) - 2 * np.outer(row, row.conj()) / np.vdot(row, row))
         return lo.Householder(v), matrix
+
+    @leaf(square=True)
+    def transform(self, m, n):
+        if n in (1, 2, 4):
+            return lo.Hadamard(n), scipy.linalg.hadamard(n)
+        return lo.DFT(n, norm="ortho"), scipy.linalg.dft(n, scale="sqrtn")
 
     @node()
     def product(self, m, n, depth):
@@ -198,6 +198,33 @@ class Trees:
         a, x = self.tree(n, m, depth)
         return (a.T, x.T) if kind == "T" else (a.H, x.conj().T)
 
+    @node()
+    def blocks(self, m, n, depth):
+        if m == 1 or n == 1:
+            return self.any_leaf(m, n)
+        i, j = self.draw(st.integers(1, m - 1)), self.draw(st.integers(1, n - 1))
+        (a, x), (b, y) = self.tree(i, j, depth), self.tree(m - i, n - j, depth)
+        return lo.BlockDiag([a, b]), block_matrix([x, y])
+
+    @node()
+    def grid(self, m, n, depth):
+        if m == 1 or n == 1:
+            return self.any_leaf(m, n)
+        i, j = self.draw(st.integers(1, m - 1)), self.draw(st.integers(1, n - 1))
+        (a, w), (b, x) = self.tree(i, j, depth), self.tree(i, n - j, depth)
+        (c, y), (d, z) = self.tree(m - i, j, depth), self.tree(m - i, n - j, depth)
+        return lo.Block([[a, b], [c, d]]), np.block([[w, x], [y, z]])
+
+    @node(square=True)
+    def bordered(self, m, n, depth):
+        if n == 1:
+            return self.any_leaf(n, n)
+        i = self.draw(st.integers(1, n - 1))
+        (a, x), (b, y), (c, z) = self.tree(i, i, depth), self.tree(i, n - i, depth), self.tree(n - i, n - i, depth)
+        below, beneath = self.draw(st.sampled_from([(b.H, y.conj().T), (b.T, y.T), (None, np.zeros((n - i, i)))]))
+        return lo.Block([[a, b], [below, c]]), np.block([[x, y], [beneath, z]])
+
+    @node()
     def sliced(self, m, n, depth):
         (rows, k), (columns, j) = self.selection(m), self.selection(n)
         a, x = self.tree(k, j, depth)
@@ -216,13 +243,11 @@ class Trees:
             return np.isin(np.arange(total), self.random.choice(total, size, replace=False)), total
         return self.random.integers(-total, total, size), total
 
-    @node()
-    def blocks(self, m, n, depth):
-        if m == 1 or n == 1:
-            return self.any_leaf(m, n)
-        i, j = self.draw(st.integers(1, m - 1)), self.draw(st.integers(1, n - 1))
-        (a, x), (b, y) = self.tree(i, j, depth), self.tree(m - i, n - j, depth)
-        return lo.BlockDiag([a, b]), block_matrix([x, y])
+    @node(square=True)
+    def kronecker_sum(self, m, n, depth):
+        p = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
+        (a, x), (b, y) = self.tree(p, p, depth), self.tree(n // p, n // p, depth)
+        return lo.KroneckerSum(a, b), np.kron(x, np.eye(n // p)) + np.kron(np.eye(p), y)
 
     @node()
     def kronecker(self, m, n, depth):
@@ -230,27 +255,6 @@ class Trees:
         q = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
         (a, x), (b, y) = self.tree(p, q, depth), self.tree(m // p, n // q, depth)
         return lo.kron(a, b), np.kron(x, y)
-
-    def grid(self, m, n, depth):
-        if m == 1 or n == 1:
-            return self.leaf(m, n, depth)
-        i, j = self.draw(st.integers(1, m - 1)), self.draw(st.integers(1, n - 1))
-        (a, w), (b, x) = self.tree(i, j, depth), self.tree(i, n - j, depth)
-        (c, y), (d, z) = self.tree(m - i, j, depth), self.tree(m - i, n - j, depth)
-        return lo.Block([[a, b], [c, d]]), np.block([[w, x], [y, z]])
-
-    def bordered(self, m, n, depth):
-        if n == 1:
-            return self.leaf(n, n, depth)
-        i = self.draw(st.integers(1, n - 1))
-        (a, x), (b, y), (c, z) = self.tree(i, i, depth), self.tree(i, n - i, depth), self.tree(n - i, n - i, depth)
-        below, beneath = self.draw(st.sampled_from([(b.H, y.conj().T), (b.T, y.T), (None, np.zeros((n - i, i)))]))
-        return lo.Block([[a, b], [below, c]]), np.block([[x, y], [beneath, z]])
-
-    def kronecker_sum(self, m, n, depth):
-        p = self.draw(st.sampled_from([size for size in range(1, n + 1) if n % size == 0]))
-        (a, x), (b, y) = self.tree(p, p, depth), self.tree(n // p, n // p, depth)
-        return lo.KroneckerSum(a, b), np.kron(x, np.eye(n // p)) + np.kron(np.eye(p), y)
 
     @node(square=True)
     def power(self, m, n, depth):
