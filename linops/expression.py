@@ -161,7 +161,10 @@ class Expression:
         numbers = [number for _, child in self._children() if child.dtype is None for number in child._numbers]
         if self.backend == "spec":  # whose leaves may be specs and arrays of any framework
             dtypes = [numpy_dtype(dtype) for dtype in dtypes]
-        return backends.result_type(self.backend, *dtypes, *numbers)
+        found = backends.result_type(self.backend, *dtypes, *numbers)
+        if self._is_complex and not backends.is_complex(found):  # by what has no dtype of its own, such as a Fourier transform
+            found = backends.result_type(self.backend, found, 1j)
+        return found
 
     @property
     def _numbers(self) -> tuple[Any, ...]:

@@ -27,8 +27,8 @@ class Frozen:
 
     def __hash__(self) -> int:
         if self._hash is None:  # of some of the numbers: jax.jit asks at every call
-            numbers = self._numbers()
-            self._hash = hash((numbers.shape, numbers[:: max(1, len(numbers) // 64)].tobytes()))
+            numbers = self._numbers().reshape(-1)
+            self._hash = 0 if self.array is None else hash((len(numbers), numbers[:: max(1, len(numbers) // 64)].tobytes()))
         return self._hash
 
     def __eq__(self, other: object) -> bool:

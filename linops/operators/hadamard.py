@@ -65,6 +65,8 @@ class Hadamard(LinearOperator):
         count = -(-bits // LARGEST)
         return [1 << ((bits + number) // count) for number in range(count)]
 
+    _numbers = (1,)  # type: ignore[assignment]  # its entries: with booleans, integers
+
     def _stacked(self, x: Any) -> Any:
         count, n, batch = x.shape
         dtype = x.dtype

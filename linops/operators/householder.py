@@ -9,6 +9,7 @@ from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import require_array
 from linops.plan.step import Step, matmul_step
+from linops.spec import dtype_name
 from linops.tags import Knowledge, Tag
 
 
@@ -50,6 +51,8 @@ class Householder(LinearOperator):
         if len(shape) not in (1, 2) or 0 in shape:
             raise ValueError(f"Householder: v must be a vector (n,) or vectors (k, n), and not empty, got shape {shape}")
         require_array("Householder", "v", self.v, len(shape))
+        if not backends.is_inexact(self.v.dtype):
+            raise TypeError(f"Householder: v must be floating or complex, as entries are fractions; got dtype {dtype_name(self.v.dtype)}")
         if not isinstance(self.reverse, bool):
             raise TypeError(f"Householder: reverse must be True or False, got {self.reverse!r}")
 
