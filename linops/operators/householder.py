@@ -33,7 +33,7 @@ class Householder(LinearOperator):
 
     Raises:
         ValueError: If the array has neither one nor two axes, or holds no vector.
-        TypeError: If it is no array, or `reverse` is neither True nor False.
+        TypeError: If it is no array of floating or complex numbers, or `reverse` is neither True nor False.
 
     Example:
         >>> import linops as lo, numpy as np
