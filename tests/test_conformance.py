@@ -89,7 +89,7 @@ WRONG = {
         lambda: (broken(_stacked=lambda self, x: np.repeat((self.matrix @ x[:1]), len(x), 0))(SQUARE), SQUARE),
     ),
     "rows without the transpose": ("left_products", "numpy", lambda: (broken(_rows=lambda self, x: x @ self.matrix)(SQUARE), SQUARE)),
-    "affine": ("linearity", "numpy", lambda: (broken(_vector=lambda self, x: self.matrix @ x + 1)(SQUARE), None)),
+    "affine": ("linearity", "numpy", lambda: (broken(_columns=lambda self, x: self.matrix @ x + 1)(SQUARE), None)),
     "widens": (
         "dtypes",
         "numpy",
