@@ -153,7 +153,7 @@ class Expression:
             dtypes = [numpy_dtype(dtype) for dtype in dtypes]
         return backends.result_type(self.backend, *dtypes, *numbers)
 
-    @property
+    @remembered
     def _numbers(self) -> tuple[Any, ...]:
         """The Python numbers in the expression, which promote weakly."""
         return tuple([number for _, child in self._children() if isinstance(child, Expression) for number in child._numbers])
@@ -236,8 +236,11 @@ class Expression:
             words.append("symbolic")
         return f"{type(self).__name__}({self._detail()})", f"{m}×{n}", "  ".join(words)
 
+    def _line(self) -> str:
+        return "  ".join(self._words())
+
     def _tree_lines(self) -> Iterator[str]:
-        yield "  ".join(self._words())
+        yield self._line()
         children = [child for _, child in self._children() if isinstance(child, Expression)]
         for number, child in enumerate(children, 1):
             first, rest = ("├─ ", "│  ") if number < len(children) else ("└─ ", "   ")

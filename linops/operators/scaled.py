@@ -51,7 +51,7 @@ class Scaled(LinearOperator):
         dtype = LinearOperator.dtype.function(self)
         return dtype if dtype is None else backends.result_type(self.backend, dtype, self.number)
 
-    @property
+    @remembered
     def _numbers(self) -> tuple[Any, ...]:
         return (self.number, *self.base._numbers)
 

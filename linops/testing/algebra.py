@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.spec import dtype_name
-from linops.testing.check import BACKENDS, Subject, as_specs, check, error_of, installed, require
+from linops.spec import dtype_name, numpy_dtype
+from linops.testing.check import BACKENDS, Subject, as_specs, check, error_of, installed, require, tolerance
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def left_products(s: Subject) -> None:
 
 
 def _without_arithmetic(s: Subject) -> str | None:
-    return "booleans have no subtraction" if s.dtype.kind == "b" else None
+    return "booleans have no subtraction" if s.kind == "b" else None
 
 
 @check(_without_arithmetic)
@@ -157,7 +157,7 @@ def linearity(s: Subject) -> None:
 
 def _expected_dtype(s: Subject, *others: Any) -> np.dtype:
     kinds = [leaf.dtype for leaf in s.leaves] + [1j] * (s.matrix.dtype.kind == "c")
-    return np.dtype(dtype_name(backends.result_type(s.backend, *kinds, *others)))
+    return numpy_dtype(backends.result_type(s.backend, *kinds, *others))
 
 
 @check()
@@ -175,7 +175,7 @@ def dtypes(s: Subject) -> None:
 
 
 def _mixes_dtypes(s: Subject) -> str | None:
-    if s.dtype.kind == "b":
+    if s.kind == "b":
         return "sums of booleans are not those of numbers"
     if s.backend == "torch":
         return "torch mixes no dtypes in a product"
@@ -192,7 +192,7 @@ def promotion(s: Subject) -> None:
         expected = _expected_dtype(s, x.dtype)
         found = s.numpy(y).dtype
         require(found == expected, f"A @ x of {x.dtype} x has dtype {found}, expected {expected}")
-        rtol, s.rtol = s.rtol, s.rtol if s.exact else max(s.rtol, 500 * float(np.finfo(expected).eps))
+        rtol, s.rtol = s.rtol, s.rtol if s.exact else max(s.rtol, tolerance(expected))
         try:
             s.is_product(f"A @ x of {x.dtype} x", y, s.matrix, x)
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.testing.check import Subject, check, installed, require
+from linops.testing.check import Subject, check, installed, require, wide
 from linops.testing.copies import BATCH
 
 
@@ -38,7 +38,7 @@ def _torch_gradient(s: Subject) -> None:
         y = A @ x
         weights = s.array(*y.shape)
         (found,) = torch.autograd.grad(y, x, s.on(weights).to(y.dtype))
-        expected = s.matrix.conj().T @ weights
+        expected = s.matrix.conj().T @ wide(weights)
         scale = np.abs(s.matrix).T @ np.abs(weights)
         s.close(f"gradient of x {shape}", found, expected if x.is_complex() else np.real(expected), scale)
     x, w = s.on(s.array(n, 3)), s.on(s.array(m, 3))
@@ -48,7 +48,7 @@ def _torch_gradient(s: Subject) -> None:
         theirs = torch.autograd.grad(A.to_dense() @ x.to(y.dtype), leaves, w.to(y.dtype), allow_unused=True)
         for (name, leaf), one, other in zip(A.named_leaves(), ours, theirs):
             one, other = (torch.zeros_like(leaf) if each is None else each for each in (one, other))
-            other = s.numpy(other)
+            other = wide(s.numpy(other))
             s.close(f"gradient of leaf {name}", one, other, s.numpy(w.abs()).sum() * (1 + np.abs(other)))
     if s.precise and m and n:
         x, y = x[:, :2].clone().requires_grad_(), s.on(s.array(2, m)).requires_grad_()
@@ -76,13 +76,13 @@ def _jax_gradient(s: Subject) -> None:
         return ours(w.astype(y.dtype)), theirs(w.astype(y.dtype))[0] if s.leaves else None
 
     (of_A, of_x), dense = s.run(gradients, x, w)
-    expected = s.matrix.T @ w  # JAX does not conjugate
-    s.close("gradient of x", of_x, expected if s.dtype.kind == "c" else np.real(expected), np.abs(s.matrix).T @ np.abs(w))
+    expected = s.matrix.T @ wide(w)  # JAX does not conjugate
+    s.close("gradient of x", of_x, expected if s.kind == "c" else np.real(expected), np.abs(s.matrix).T @ np.abs(w))
     require(type(of_A) is type(A), f"the gradient of the operator is a {type(of_A).__name__}")
     if s.leaves:
         for (name, one), (other_name, other) in zip(of_A.named_leaves(), dense.named_leaves(), strict=True):
             require(name == other_name, f"leaf {name} became {other_name}")
-            other = s.numpy(other)
+            other = wide(s.numpy(other))
             s.close(f"gradient of leaf {name}", one, other, np.abs(w).sum() * (1 + np.abs(other)))
     if s.dtype == np.float64:
         from jax.test_util import check_grads
