@@ -30,18 +30,24 @@ def html(expression: Expression) -> str:
         >>> print(html(lo.Identity(2)))
         <div class="linops" style="font-family:monospace"><span><b>Identity(2)</b> 2×2 no parameters</span></div>
     """
-    return f'<div class="linops" style="font-family:monospace">{_node(expression, "")}</div>'
-
-
-def _node(expression: Expression, name: str) -> str:
-    title, shape, rest = (escape(word) for word in expression._words())
-    label = f"<i>{escape(name)}</i> " if name else ""
-    line = f"<span>{label}<b>{title}</b> {shape} {rest}</span>"
-    children = _children(expression)
-    if not children:
-        return line
-    items = "".join(f"<li>{_node(child, name)}</li>" for name, child in children)
-    return f'<details open=""><summary>{line}</summary><ul style="{_STYLE}">{items}</ul></details>'
+    parts: list[str] = []
+    stack: list[tuple[str, Any]] = [("", expression)]
+    while stack:  # a loop: expressions may be nested deeper than Python's stack
+        name, node = stack.pop()
+        if isinstance(node, str):
+            parts.append(node)
+            continue
+        title, shape, rest = (escape(word) for word in node._words())
+        label = f"<i>{escape(name)}</i> " if name else ""
+        line = f"<span>{label}<b>{title}</b> {shape} {rest}</span>"
+        children = _children(node)
+        if not children:
+            parts.append(line)
+            continue
+        parts.append(f'<details open=""><summary>{line}</summary><ul style="{_STYLE}">')
+        items = [item for child in children for item in (("", "<li>"), child, ("", "</li>"))]
+        stack += reversed([*items, ("", "</ul></details>")])
+    return f'<div class="linops" style="font-family:monospace">{"".join(parts)}</div>'
 
 
 def rich_tree(expression: Expression) -> Any:
@@ -60,9 +66,9 @@ def rich_tree(expression: Expression) -> Any:
         title, shape, rest = node._words()
         return Text.assemble((title, "bold"), "  ", (shape, "cyan"), "  ", (rest, "dim"))
 
-    def grow(tree: Any, node: Expression) -> Any:
-        for _, child in _children(node):
-            grow(tree.add(label(child)), child)
-        return tree
-
-    return grow(Tree(label(expression)), expression)
+    root = Tree(label(expression))
+    stack: list[tuple[Any, Any]] = [(root, expression)]
+    while stack:
+        tree, node = stack.pop()
+        stack += [(tree.add(label(child)), child) for _, child in _children(node)]
+    return root

@@ -166,7 +166,7 @@ class Expression:
             found = backends.result_type(self.backend, found, 1j)
         return found
 
-    @property
+    @remembered
     def _numbers(self) -> tuple[Any, ...]:
         """The Python numbers in the expression, which promote weakly."""
         return tuple([number for _, child in self._children() if isinstance(child, Expression) for number in child._numbers])
@@ -252,11 +252,14 @@ class Expression:
             words.append("symbolic")
         return f"{type(self).__name__}({self._detail()})", f"{m}×{n}", "  ".join(words)
 
+    def _line(self) -> str:
+        return "  ".join(self._words())
+
     def _tree_lines(self) -> Iterator[str]:
         stack: list[tuple[str, str, Expression]] = [("", "", self)]  # what stands before the node's line, and before those below it
         while stack:
             first, rest, node = stack.pop()
-            yield first + "  ".join(node._words())
+            yield first + node._line()
             children = [child for _, child in node._children() if isinstance(child, Expression)]
             below = [(f"{rest}├─ ", f"{rest}│  ", child) for child in children[:-1]]
             below += [(f"{rest}└─ ", f"{rest}   ", child) for child in children[-1:]]

@@ -89,7 +89,7 @@ WRONG = {
         lambda: (broken(_stacked=lambda self, x: np.repeat((self.matrix @ x[:1]), len(x), 0))(SQUARE), SQUARE),
     ),
     "rows without the transpose": ("left_products", "numpy", lambda: (broken(_rows=lambda self, x: x @ self.matrix)(SQUARE), SQUARE)),
-    "affine": ("linearity", "numpy", lambda: (broken(_vector=lambda self, x: self.matrix @ x + 1)(SQUARE), None)),
+    "affine": ("linearity", "numpy", lambda: (broken(_columns=lambda self, x: self.matrix @ x + 1)(SQUARE), None)),
     "widens": (
         "dtypes",
         "numpy",
@@ -196,3 +196,11 @@ def test_integers_and_booleans(backend, dtype):
         report = check_operator(operator, expected, backend=backend, skip=["compile"])
         assert "gradient" in report.names("not applicable")
         assert report.dtype == dtype
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("torch", "bfloat16"), ("torch", "float16"), ("numpy", "float16"), ("jax", "bfloat16")])
+def test_narrow_floats(backend, dtype):
+    for operator in (lo.btt(12, 8, dtype=dtype), lo.low_rank(4, 6, rank=2, dtype=dtype) + lo.Pad(4, 6)):
+        report = check_operator(operator.init(seed=0, backend=backend), skip=["compile"])
+        assert report.dtype == dtype
+        assert report.names("failed") == ()

@@ -171,3 +171,13 @@ class TestManyFactors:
         np.testing.assert_array_equal(product @ np.ones(2), np.ones(2))
         np.testing.assert_array_equal(total @ np.ones(2), np.full(2, 1.0 + self.factors))
         assert product.T.H.cost(batch=2).macs == 8 * self.factors
+
+
+def test_deeply_nested_expressions_are_shown():
+    A = B = lo.Dense(np.eye(2))
+    for _ in range(100):
+        A = (A + B) @ B
+    assert len(text_of_html(A)) == len(repr(A).split("\n")) == 401
+    assert A.__rich__().children
+    assert lo.same_structure(A, A.to(backend="torch"))
+    assert len(A.explain().split("\n")) > 300

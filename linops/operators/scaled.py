@@ -53,7 +53,7 @@ class Scaled(LinearOperator):
         dtype = LinearOperator.dtype.function(self)
         return dtype if dtype is None or self._is_one else backends.result_type(self.backend, dtype, self.number)
 
-    @property
+    @remembered
     def _numbers(self) -> tuple[Any, ...]:
         return (self.number, *self.base._numbers)
 

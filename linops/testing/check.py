@@ -13,7 +13,7 @@ import numpy as np
 
 from linops import backends
 from linops.operator import LinearOperator
-from linops.spec import Spec, dtype_name
+from linops.spec import Spec, dtype_name, numpy_dtype
 from linops.testing.report import ConformanceError, Report, Row
 
 BACKENDS = ("numpy", "torch", "jax")
@@ -86,6 +86,8 @@ class Subject:
         operator: A concrete operator on `backend`.
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: The NumPy dtype of random operands: that of the leaves, for torch mixes none.
+        kind: Of the dtype: ``"f"``, ``"c"``, ``"i"``, ``"u"`` or ``"b"``.
+        exact: Whether arithmetic is exact: that of integers.
         rtol: Largest error, as a share of |A| |x|.
         given: The matrix that the caller gave, or None.
 
@@ -106,10 +108,11 @@ class Subject:
         if self.operator.backend is None and self.backend == "torch":
             self.operator = self.operator.to(backend="torch")  # its index arrays
         backends.load(self.backend)
-        dtypes = [np.dtype(dtype_name(leaf.dtype)) for _, leaf in self.operator.named_leaves()]
-        self.dtype: np.dtype = np.result_type(*dtypes) if dtypes else np.dtype(dtype)
-        self.exact = self.dtype.kind in "biu"
-        self.rtol = rtol if rtol is not None else 0.0 if self.exact else min(500 * float(np.finfo(self.dtype).eps), 0.1)
+        dtypes = {numpy_dtype(leaf.dtype) for _, leaf in self.operator.named_leaves()}
+        self.dtype: np.dtype = numpy_dtype(dtype) if not dtypes else dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+        self.kind = "f" if self.dtype.name == "bfloat16" else self.dtype.kind
+        self.exact = self.kind in "biu"
+        self.rtol = rtol if rtol is not None else 0.0 if self.exact else tolerance(self.dtype)
         self.given = None if dense is None else np.asarray(backends.to_numpy(dense) if backends.is_array(dense) else dense)
         self.random = np.random.default_rng(seed)
         self._results: dict[str, Any] = {}
@@ -117,7 +120,8 @@ class Subject:
     @cached_property
     def matrix(self) -> np.ndarray:
         """The matrix that products are compared with: the one given, or the operator's own."""
-        return backends.to_numpy(self.operator.to_dense()) if self.given is None else self.given
+        matrix = backends.to_numpy(self.operator.to_dense()) if self.given is None else self.given
+        return matrix if self.exact else wide(matrix)
 
     @property
     def precise(self) -> bool:
@@ -131,12 +135,12 @@ class Subject:
 
     def array(self, *shape: int) -> np.ndarray:
         """A random NumPy array of the operands' dtype."""
-        if self.dtype.kind == "b":
+        if self.kind == "b":
             return self.random.integers(0, 2, shape).astype(bool)
         if self.exact:
-            return self.random.integers(0 if self.dtype.kind == "u" else -4, 5, shape).astype(self.dtype)
+            return self.random.integers(0 if self.kind == "u" else -4, 5, shape).astype(self.dtype)
         real = self.random.standard_normal(shape)
-        return np.asarray(real + 1j * self.random.standard_normal(shape) if self.dtype.kind == "c" else real, self.dtype)
+        return np.asarray(real + 1j * self.random.standard_normal(shape) if self.kind == "c" else real).astype(self.dtype)
 
     def on(self, array: np.ndarray) -> Any:
         """A NumPy array on the backend, and on the operator's device."""
@@ -193,6 +197,8 @@ class Subject:
             AssertionError: If it is not so.
         """
         actual = self.numpy(actual)
+        if not self.exact:
+            actual = wide(actual)
         require(actual.shape == expected.shape, f"{what} has shape {actual.shape}, expected {expected.shape}")
         if not expected.size:
             return
@@ -210,6 +216,7 @@ class Subject:
         if self.exact:
             self.close(what, actual, matrix.astype(np.result_type(matrix, x)) @ x)
         else:
+            matrix, x = wide(matrix), wide(x)
             self.close(what, actual, matrix @ x, np.abs(matrix) @ np.abs(x))
 
     def is_left_product(self, what: str, actual: Any, x: np.ndarray, matrix: np.ndarray) -> None:
@@ -217,7 +224,21 @@ class Subject:
         if self.exact:
             self.close(what, actual, x @ matrix.astype(np.result_type(matrix, x)))
         else:
+            matrix, x = wide(matrix), wide(x)
             self.close(what, actual, x @ matrix, np.abs(x) @ np.abs(matrix))
+
+
+def wide(array: np.ndarray) -> np.ndarray:
+    """An array in double precision, or wider where it is."""
+    if array.dtype.itemsize >= (16 if array.dtype.kind == "c" else 8) and array.dtype.kind in "fc":
+        return array
+    return array.astype(complex if array.dtype.kind == "c" else float)
+
+
+def tolerance(dtype: np.dtype) -> float:
+    """500 roundings of a dtype, and at most a tenth."""
+    eps = 2**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
+    return min(500 * eps, 0.1)
 
 
 def installed(framework: str) -> bool:

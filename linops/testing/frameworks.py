@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from linops.testing.check import Subject, check, installed, require
+from linops import backends
+from linops.testing.check import Subject, check, installed, require, wide
 from linops.testing.copies import BATCH
 
 
@@ -37,7 +38,7 @@ def _torch_gradient(s: Subject) -> None:
         y = A @ x
         weights = s.array(*y.shape)
         (found,) = torch.autograd.grad(y, x, s.on(weights).to(y.dtype))
-        expected = s.matrix.conj().T @ weights
+        expected = s.matrix.conj().T @ wide(weights)
         scale = np.abs(s.matrix).T @ np.abs(weights)
         s.close(f"gradient of x {shape}", found, expected if x.is_complex() else np.real(expected), scale)
     x, w = s.on(s.array(n, 3)), s.on(s.array(m, 3))
@@ -47,7 +48,7 @@ def _torch_gradient(s: Subject) -> None:
         theirs = torch.autograd.grad(A.to_dense() @ x.to(y.dtype), leaves, w.to(y.dtype), allow_unused=True)
         for (name, leaf), one, other in zip(A.named_leaves(), ours, theirs):
             one, other = (torch.zeros_like(leaf) if each is None else each for each in (one, other))
-            other = s.numpy(other)
+            other = wide(s.numpy(other))
             s.close(f"gradient of leaf {name}", one, other, s.numpy(w.abs()).sum() * (1 + np.abs(other)))
     if s.precise and m and n:
         x, y = x[:, :2].clone().requires_grad_(), s.on(s.array(2, m)).requires_grad_()
@@ -75,13 +76,13 @@ def _jax_gradient(s: Subject) -> None:
         return ours(w.astype(y.dtype)), theirs(w.astype(y.dtype))[0] if s.leaves else None
 
     (of_A, of_x), dense = s.run(gradients, x, w)
-    expected = s.matrix.T @ w  # JAX does not conjugate
-    s.close("gradient of x", of_x, expected if s.dtype.kind == "c" else np.real(expected), np.abs(s.matrix).T @ np.abs(w))
+    expected = s.matrix.T @ wide(w)  # JAX does not conjugate
+    s.close("gradient of x", of_x, expected if s.kind == "c" else np.real(expected), np.abs(s.matrix).T @ np.abs(w))
     require(type(of_A) is type(A), f"the gradient of the operator is a {type(of_A).__name__}")
     if s.leaves:
         for (name, one), (other_name, other) in zip(of_A.named_leaves(), dense.named_leaves(), strict=True):
             require(name == other_name, f"leaf {name} became {other_name}")
-            other = s.numpy(other)
+            other = wide(s.numpy(other))
             s.close(f"gradient of leaf {name}", one, other, np.abs(w).sum() * (1 + np.abs(other)))
     if s.dtype == np.float64:
         from jax.test_util import check_grads
@@ -133,46 +134,34 @@ def _products(A: Any, x: Any, y: Any) -> Any:
 @check(_numpy_has_no("vmap"))
 def vmap(s: Subject) -> None:
     """`torch.func.vmap` and `jax.vmap` map over operands alone, and over operators and operands together."""
-    m, n = s.operator.shape
-    twin = s.other_numbers()
-    xs, ys, X = s.array(2, n), s.array(2, 3, m), s.array(2, n, 2)
-
-    def products(A: Any, x: Any, y: Any, X: Any) -> Any:
-        return A @ x, y @ A, A.T @ y.mT, A @ X
-
     if s.backend == "torch":
         import torch
 
-        stack = torch.stack
-
-        def over(A: Any, axis: int | None, *arrays: Any) -> Any:
-            return torch.func.vmap(products, in_dims=(axis, 0, 0, 0))(A, *arrays)
+        mapped, stack = (lambda function, axes: torch.func.vmap(function, in_dims=axes)), torch.stack
     else:
         import jax
 
-        stack = jax.numpy.stack
-
-        def over(A: Any, axis: int | None, *arrays: Any) -> Any:
-            return jax.vmap(products, in_axes=(axis, 0, 0, 0))(A, *arrays)
-
+        mapped, stack = jax.vmap, jax.numpy.stack
+    m, n = s.operator.shape
+    twin = s.other_numbers()
     pairs = iter([stack(pair) for pair in zip(s.leaves, (leaf for _, leaf in twin.named_leaves()))])
     stacked = s.operator._map(lambda _: next(pairs))
+    axes = (0 if s.leaves else None, 0, 0, 0)  # without leaves there is one operator
 
-    def both(A: Any, *arrays: Any) -> Any:
-        return over(A, None, *arrays), over(stacked, 0, *arrays) if s.leaves else None
+    def products(A: Any, x: Any, y: Any, X: Any) -> Any:
+        alone = mapped(lambda x, y: (A @ x, y @ A), (0, 0))(x, y)
+        return alone, mapped(lambda A, x, y, X: (A @ x, y @ A, A.T @ y.mT, A @ X), axes)(stacked, x, y, X)
 
-    alone, together = s.run(both, xs, ys, X)
-    _is_mapped(s, "operands", alone, [s.matrix] * 2, xs, ys, X)
-    if s.leaves:
-        _is_mapped(s, "operators and operands", together, [s.matrix, s.numpy(twin.to_dense())], xs, ys, X)
-
-
-def _is_mapped(s: Subject, what: str, found: Any, matrices: list[np.ndarray], xs: np.ndarray, ys: np.ndarray, X: np.ndarray) -> None:
-    for each, matrix in enumerate(matrices):
-        s.is_product(f"vmap over {what}: A @ x", found[0][each], matrix, xs[each])
-        s.is_left_product(f"vmap over {what}: x @ A", found[1][each], ys[each], matrix)
-        s.is_product(f"vmap over {what}: A.T @ x", found[2][each], matrix.T, ys[each].T)
-        s.is_product(f"vmap over {what}: A @ X", found[3][each], matrix, X[each])
+    xs, ys, X = s.array(2, n), s.array(2, 3, m), s.array(2, n, 2)
+    alone, together = s.run(products, xs, ys, X)
+    others = s.matrix, backends.to_numpy(twin.to(backend="numpy").to_dense()) if s.leaves else s.matrix
+    for each, other in enumerate(others):
+        s.is_product("vmap over operands: A @ x", alone[0][each], s.matrix, xs[each])
+        s.is_left_product("vmap over operands: x @ A", alone[1][each], ys[each], s.matrix)
+        s.is_product("vmap over operators and operands: A @ x", together[0][each], other, xs[each])
+        s.is_left_product("vmap over operators and operands: x @ A", together[1][each], ys[each], other)
+        s.is_product("vmap over operators and operands: A.T @ x", together[2][each], other.T, ys[each].T)
+        s.is_product("vmap over operators and operands: A @ X", together[3][each], other, X[each])
 
 
 def _only_torch_counts(s: Subject) -> str | None:
