@@ -8,8 +8,9 @@ from test_transforms import COMPILED
 import linops as lo
 from linops.testing.check import Subject, outcomes
 
-#: checks that an operator's nature rules out: {(class, check): the mathematical reason}
-EXCLUDED: dict[tuple[str, str], str] = {}
+_CALLABLES = "torch.compile puts `@` into its graph whole, where no Python function can stand; `A.__matmul__(x)` compiles"
+#: checks that an operator's nature rules out: {(class, backend, check): the reason}
+EXCLUDED = {(kind, "torch", "compile"): _CALLABLES for kind in ("Function", "Jacobian", "Hessian")}
 
 #: JAX compiles each of these anew for a case; those of `COMPILED`, one case an operator at least, run them in every dtype
 _OF_FLOAT64 = ("gradient", "vmap")
@@ -17,6 +18,8 @@ _OF_OTHERS = (
     *("dense", "transposes", "vectors_and_matrices", "batches", "left_products", "adjoint", "linearity", "dtypes"),
     *("promotion", "compile", "layer"),
 )
+#: as `COMPILED`, for operators that torch does not compile
+CALLABLES = ("function_wide", "function_transposed_by_the_framework", "jacobian_tall", "hessian")
 _TORCH_COMPILES = "torch.compile takes a second: one case an operator"
 _JAX_COMPILES = "compiling takes a second: in float64 gradients and vmap, in other dtypes products; everything for one case an operator"
 #: these never excuse an operator of which no case runs the check
@@ -28,12 +31,12 @@ RUNS = [(case, backend, dtype) for case in CASES for backend in BACKENDS for dty
 def left_out(case, backend, dtype):
     """Checks that are not run, with the reasons."""
     operator, _, _ = build(case, dtype)
-    reasons = {check: reason for (kind, check), reason in EXCLUDED.items() if kind == type(operator).__name__}
+    reasons = {check: reason for (kind, where, check), reason in EXCLUDED.items() if (kind, where) == (type(operator).__name__, backend)}
     if "numpy" not in names(CASES[case]):  # both build the operator with NumPy's arrays
         reasons |= dict.fromkeys(("moves", "symbolic"), CASES[case].because)
-    if case not in COMPILED:
+    if case not in (*COMPILED, *CALLABLES):
         if backend == "torch":
-            reasons |= {"compile": _TORCH_COMPILES}
+            reasons = {"compile": _TORCH_COMPILES} | reasons
         if backend == "jax":
             heavy = _OF_OTHERS if dtype == "float64" else (*_OF_FLOAT64, "promotion", "compile", "layer")
             reasons |= dict.fromkeys(heavy, _JAX_COMPILES)

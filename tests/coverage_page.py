@@ -37,15 +37,7 @@ def operator_classes():
     """The public classes of operators, as the package has them."""
     import linops as lo
 
-    classes = {name for name in lo.operators.__all__ if isclass(getattr(lo.operators, name))}
-    made = {cls.__name__ for cls in _subclasses(lo.LinearOperator) if cls.__module__.startswith("linops.")}
-    return sorted(classes | made)
-
-
-def _subclasses(cls):
-    for each in cls.__subclasses__():
-        yield each
-        yield from _subclasses(each)
+    return sorted(name for name in lo.operators.__all__ if isclass(getattr(lo.operators, name)))
 
 
 def collected():
@@ -70,7 +62,12 @@ def collected():
 
 def table(runs):
     """({class: {case: shape}}, {(backend, class, check): {dtype: reasons not to run, or {None} where a case runs}}) of collected runs."""
+    from cases import CASES
+    from cases.limits import names
     from conformance import planned
+    from helpers import DTYPES, build
+
+    from linops.testing import CHECKS
 
     cases, cells = defaultdict(dict), defaultdict(lambda: defaultdict(set))
     for case, backend, dtype in runs:
@@ -79,6 +76,10 @@ def table(runs):
         cases[kind][case] = operator.shape
         for check, row in plan.items():
             cells[backend, kind, check][dtype].add(None if row is None else row.reason)
+    for case, backend, dtype in product(CASES, BACKENDS, DTYPES):
+        if not {backend, dtype} <= names(CASES[case]):
+            for check in CHECKS:
+                cells[backend, type(build(case, dtype)[0]).__name__, check][dtype].add(CASES[case].because)
     return cases, cells
 
 

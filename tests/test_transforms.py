@@ -139,7 +139,7 @@ COMPILED = (
 def test_every_operator_is_compiled():
     public = {name for name in vars(lo.operators)["__all__"] if isinstance(getattr(lo, name), type)}
     compiled = {type(node).__name__ for case in COMPILED for _, node in build(case)[0]._nodes()}
-    missing = sorted(public - compiled)
+    missing = sorted(public - compiled - {"Function", "Jacobian", "Hessian"})  # test_functions.py says why
     assert not missing, f"no case in COMPILED for {', '.join(missing)}"
 
 
