@@ -1,5 +1,7 @@
 """What the conformance suite runs over the table of cases, and what it leaves out, with the reasons. `docs/coverage.md` is made of it."""
 
+from functools import cache
+
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
 from helpers import TOLERANCE, build
@@ -43,6 +45,7 @@ def left_out(case, backend, dtype):
     return reasons
 
 
+@cache
 def planned(case, backend, dtype):
     """(operator, {check: None where it runs, else the row that says why not})."""
     operator, matrix, _ = build(case, dtype)

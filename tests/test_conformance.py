@@ -201,6 +201,7 @@ def test_integers_and_booleans(backend, dtype):
 @pytest.mark.parametrize(("backend", "dtype"), [("torch", "bfloat16"), ("torch", "float16"), ("numpy", "float16"), ("jax", "bfloat16")])
 def test_narrow_floats(backend, dtype):
     for operator in (lo.btt(12, 8, dtype=dtype), lo.low_rank(4, 6, rank=2, dtype=dtype) + lo.Pad(4, 6)):
-        report = check_operator(operator.init(seed=0, backend=backend), skip=["compile"])
+        slow = ["compile"] if backend != "jax" else ["compile", "vmap", "gradient", "layer", "promotion", "moves"]
+        report = check_operator(operator.init(seed=0, backend=backend), skip=slow)
         assert report.dtype == dtype
         assert report.names("failed") == ()
