@@ -157,16 +157,17 @@ def symbolic(s: Subject) -> None:
 
 @check()
 def cost(s: Subject) -> None:
-    """Parameters are the leaves' numbers, cost is linear in the batch, `explain` adds up, fans name leaves."""
+    """Parameters are the leaves' numbers; work is done once or for each vector; `explain` adds up; fans name leaves."""
     A = s.operator
-    found, one, none = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)
+    found, one, once = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)  # once: what is done whatever the batch, as of a spectrum
     numbers = sum(int(np.prod(leaf.shape)) for leaf in s.leaves)
     require(found.num_params == A.num_params == numbers, f"{A.num_params} parameters, but its leaves have {numbers} numbers")
     require(found.batch == BATCH, f"cost says batch {found.batch}, expected {BATCH}")
-    require(found.macs == BATCH * one.macs, f"{found.macs} MACs for {BATCH} vectors, {one.macs} for one")
-    require(found.flops == BATCH * one.flops, f"{found.flops} FLOPs for {BATCH} vectors, {one.flops} for one")
+    for what in ("macs", "flops"):
+        ours, of_one, of_none = (getattr(each, what) for each in (found, one, once))
+        require(ours == of_none + BATCH * (of_one - of_none), f"{ours} {what} for {BATCH} vectors, {of_one} for one, {of_none} for none")
+    require(found.flops > once.flops or not found.flops, f"{found.flops} FLOPs, however many vectors")
     require(A.flops(batch=BATCH) == found.flops >= 2 * found.macs, f"{found.flops} FLOPs, but {found.macs} MACs")
-    require(none.flops == 0, f"{none.flops} FLOPs for no vectors")
     for work in (found.forward, found.backward):
         require(min(work.macs, work.flops, work.bytes_read, work.bytes_written) >= 0, f"negative work: {work}")
     if found.macs:
