@@ -157,21 +157,17 @@ def symbolic(s: Subject) -> None:
 
 @check()
 def cost(s: Subject) -> None:
-    """Parameters are the leaves' numbers, every vector more costs the same, `explain` adds up, fans name leaves."""
+    """Parameters are the leaves' numbers; work is done once or for each vector; `explain` adds up; fans name leaves."""
     A = s.operator
-    found, one, none = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)
+    found, one, once = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)  # once: what is done whatever the batch, as of a spectrum
     numbers = sum(int(np.prod(leaf.shape)) for leaf in s.leaves)
     require(found.num_params == A.num_params == numbers, f"{A.num_params} parameters, but its leaves have {numbers} numbers")
     require(found.batch == BATCH, f"cost says batch {found.batch}, expected {BATCH}")
-    for name in (
-        "macs",
-        "flops",
-    ):  # what a product does once, such as a spectrum, and for each vector
-        once, single, many = getattr(none, name), getattr(one, name), getattr(found, name)
-        wrong = f"{name}: {once} for no vector, {single} for one, {many} for {BATCH}; expected the same for each more"
-        require(many - once == BATCH * (single - once), wrong)
+    for what in ("macs", "flops"):
+        ours, of_one, of_none = (getattr(each, what) for each in (found, one, once))
+        require(ours == of_none + BATCH * (of_one - of_none), f"{ours} {what} for {BATCH} vectors, {of_one} for one, {of_none} for none")
+    require(found.flops > once.flops or not found.flops, f"{found.flops} FLOPs, however many vectors")
     require(A.flops(batch=BATCH) == found.flops >= 2 * found.macs, f"{found.flops} FLOPs, but {found.macs} MACs")
-    require(none.flops <= one.flops, f"{none.flops} FLOPs for no vectors, {one.flops} for one")
     for work in (found.forward, found.backward):
         require(min(work.macs, work.flops, work.bytes_read, work.bytes_written) >= 0, f"negative work: {work}")
     if found.macs:
