@@ -125,6 +125,15 @@ def either(tags: Iterable[Tag]) -> Tag:
     return reduce(or_, tags, Tag.NONE)
 
 
+def summed(tags: Iterable[Tag]) -> Tag:
+    """The tags of a sum, given those of its terms."""
+    terms = list(tags)
+    kept = common(terms) & ADDITIVE
+    if kept & Tag.POSITIVE_SEMIDEFINITE and any(Tag.POSITIVE_DEFINITE in each for each in terms):
+        kept |= Tag.POSITIVE_DEFINITE
+    return kept
+
+
 class Properties:
     """The tags of an operator as properties: True, False, or None where nothing is known."""
 

@@ -9,7 +9,7 @@ from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator
 from linops.operators.kronecker import as_operators
 from linops.plan.step import Step
-from linops.tags import ADDITIVE, Knowledge, Tag, common
+from linops.tags import Knowledge, Tag, summed
 
 
 @declare(init=False)
@@ -104,10 +104,7 @@ class KroneckerSum(LinearOperator):
         return tuple(steps)
 
     def _knowledge(self) -> Knowledge:
-        yes = common(factor.tags.yes for factor in self.factors) & ADDITIVE
-        if yes & Tag.POSITIVE_SEMIDEFINITE and any(Tag.POSITIVE_DEFINITE in factor.tags.yes for factor in self.factors):
-            yes |= Tag.POSITIVE_DEFINITE
-        return Knowledge(yes)
+        return Knowledge(summed(factor.tags.yes for factor in self.factors))
 
     def _detail(self) -> str:
         return f"{len(self.factors)} factors"

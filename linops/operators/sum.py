@@ -8,7 +8,7 @@ from linops.declare import declare, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
-from linops.tags import ADDITIVE, Knowledge, Tag, common
+from linops.tags import Knowledge, summed
 
 
 @declare
@@ -78,10 +78,7 @@ class Sum(LinearOperator):
         return tuple(steps)
 
     def _knowledge(self) -> Knowledge:
-        yes = common(term.tags.yes for term in self.terms) & ADDITIVE
-        if yes & Tag.POSITIVE_SEMIDEFINITE and any(Tag.POSITIVE_DEFINITE in term.tags.yes for term in self.terms):
-            yes |= Tag.POSITIVE_DEFINITE
-        return Knowledge(yes)
+        return Knowledge(summed(term.tags.yes for term in self.terms))
 
     def _detail(self) -> str:
         return f"{len(self.terms)} terms"
