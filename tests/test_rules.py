@@ -1,6 +1,7 @@
 """Rewrites: `simplify` gives the same operator, never dearer, never of another kind; each rule does what it says; users add theirs."""
 
 import pickle
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,14 @@ def unitary(n):
     return lo.assume(lo.Dense(np.linalg.qr(array(n, n))[0]), lo.Tag.ORTHOGONAL)
 
 
+def tridiagonal(n):
+    return lo.Tridiagonal(array(n - 1), array(n), array(n - 1))
+
+
+def sparse(m, n):
+    return lo.Sparse(array(5), random.integers(m, size=5), random.integers(n, size=5), (m, n))
+
+
 AXES = lo.Permute.axes((2, 3), (1, 0))
 INDICES = lo.Permute.random(6, seed=1)
 LOW, OTHER = lo.LowRank(array(7, 1), array(1, 8)), lo.LowRank(array(7, 2), array(2, 8))
@@ -111,6 +120,10 @@ KRON = lo.kron(array(2, 3), array(3, 2))
 #: structures of size 16 that nothing makes cheaper
 TRAIN, TENSORS = lo.btt(16, 16).init(seed=0, dtype="float64"), lo.tensor_train(16, 16, rank=2).init(seed=0, dtype="float64")
 VIEW = lo.Permute.axes((4, 4), (1, 0))
+
+CIRC, TOEP, TRI = lo.Circulant(array(8)), lo.Toeplitz(array(7), array(9)), lo.Triangular(array(6, 6))
+REFLECTION, REFLECTIONS = lo.Householder(array(6)), lo.Householder(array(2, 6))
+SPARSE = sparse(7, 9)
 
 #: name: (operator, the kinds of what it becomes)
 RULES = {
@@ -170,7 +183,7 @@ RULES = {
     "train of one core": (lo.TensorTrain([array(1, 3, 4, 1)]), "Dense"),
     "orthogonal": (diagonal(6) @ UNITARY @ UNITARY.H, "Diagonal"),
     "orthogonal product": (diagonal(6) @ lo.Product((TURN := lo.assume(diagonal(6) @ AXES, lo.Tag.ORTHOGONAL), TURN.H)), "Diagonal"),
-    "orthogonal alone": (lo.Product((UNITARY, UNITARY.H)), "Dense"),
+    "orthogonal alone": (lo.Product((UNITARY, UNITARY.H)), "Scaled(Identity)"),
     # Kronecker products
     "Kroneckers": (KRON @ KRON.T, "Kronecker(Dense, Dense)"),
     "Kroneckers in groups": (
@@ -256,6 +269,74 @@ RULES = {
         "Product(BlockTensorTrain, TensorTrain, Permute)",
     ),
     "small structure": (lo.monarch(6, 6, blocks=2).init(seed=0, dtype="float64"), "Dense"),
+    # fast transforms
+    "circulants": (CIRC @ lo.Circulant(array(8)) @ CIRC.T, "Circulant"),
+    "transposed circulants": (CIRC.T @ lo.Circulant(array(8)).T, "Circulant"),
+    "circulants of a slow length": (lo.Circulant(array(17)) @ lo.Circulant(array(17)).T, "Circulant"),
+    "blocks of circulants": (lo.Circulant(array(8), 6, 8) @ CIRC, "Product(Circulant, Circulant)"),
+    "power of a circulant": (CIRC**3, "Circulant"),
+    "circulants in a sum": (CIRC + 2 * lo.Identity(8) - 3 * lo.Circulant(array(8)).T + lo.Identity(8), "Circulant"),
+    "blocks of circulants in a sum": (lo.Circulant(array(8), 4, 7) + lo.Circulant(array(8), 4, 7), "Circulant"),
+    "other blocks of circulants in a sum": (lo.Circulant(array(8), 4, 7) + lo.Circulant(array(8), 7, 4).T, "Sum(Circulant, Circulant)"),
+    "part of a circulant": (CIRC[2:5, 2:7], "Circulant"),
+    "part of a transposed circulant": (CIRC.T[2:5, 2:7], "Circulant"),
+    "other part of a circulant": (CIRC[2:7, 1:6], "Sliced(Circulant)"),
+    "Toeplitz in a sum": (TOEP - 2 * lo.Toeplitz(array(7), array(9)), "Toeplitz"),
+    "Toeplitz and a transpose in a sum": (TOEP + lo.Toeplitz(array(9), array(7)).T, "Toeplitz"),
+    "transposed Toeplitz in a sum": (TOEP.T + lo.Toeplitz(array(9), array(7)), "Toeplitz"),
+    "Toeplitz and identity": (3 * lo.Identity(9) + lo.Toeplitz(array(9), array(9)) - lo.Identity(9), "Toeplitz"),
+    "Hadamard twice": (lo.Hadamard(8) @ lo.Hadamard(8), "Scaled(Identity)"),
+    "Hadamard twice, and a matrix": (lo.Hadamard(8) @ lo.Hadamard(8) @ dense(8, 2), "Dense"),
+    "Fourier transform and its adjoint": (lo.DFT(6).H @ lo.DFT(6), "Scaled(Identity)"),
+    "Fourier transform of two norms": (lo.DFT(6, "ortho") @ lo.DFT(6).conj(), "Scaled(Identity)"),
+    "unitary Fourier transform and its adjoint": (lo.DFT(6, "ortho") @ lo.DFT(6, "ortho").H, "Scaled(Identity)"),
+    "Fourier transforms beside complex numbers": (lo.DFT(6).H @ lo.DFT(6) @ lo.Diagonal(1j * array(6)), "Diagonal"),
+    "Fourier transforms beside real numbers": (lo.DFT(6, "ortho").H @ lo.DFT(6, "ortho") @ diagonal(6), "Scaled(Diagonal)"),
+    "Fourier transform twice": (lo.DFT(6) @ lo.DFT(6), "Product(DFT, DFT)"),
+    # triangles and reflections
+    "triangles": (TRI @ (2 * TRI) + TRI, "Dense"),
+    "triangles of two sides": (TRI @ TRI.T, "Dense"),
+    "diagonal and triangle": (diagonal(6) @ TRI @ diagonal(6), "Dense"),
+    "diagonal and tridiagonal": (diagonal(6) @ tridiagonal(6) @ diagonal(6), "Tridiagonal"),
+    "tridiagonals in a sum": (tridiagonal(6) - 2 * tridiagonal(6) + diagonal(6) - 3 * lo.Identity(6), "Tridiagonal"),
+    "identity and tridiagonal": (diagonal(6) + (2 * lo.Identity(6) + tridiagonal(6)), "Tridiagonal"),
+    "tridiagonals": (tridiagonal(6) @ tridiagonal(6), "Product(Tridiagonal, Tridiagonal)"),
+    "reflection twice": (REFLECTION @ REFLECTION @ diagonal(6), "Diagonal"),
+    "reflection twice alone": (REFLECTION @ REFLECTION, "Scaled(Identity)"),
+    "reflections and their adjoint": (diagonal(6) @ REFLECTIONS.H @ REFLECTIONS, "Diagonal"),
+    "complex reflection twice": ((UNREAL := lo.Householder(array(6) + 1j * array(6))) @ UNREAL, "Scaled(Identity)"),
+    "complex reflections and their adjoint": (
+        (UNREALS := lo.Householder(array(2, 6) + 1j * array(2, 6))) @ UNREALS.H @ lo.Diagonal(1j * array(6)),
+        "Diagonal",
+    ),
+    "reflections and others": (REFLECTIONS @ REFLECTIONS, "Product(Householder, Householder)"),
+    "power of a reflection": (REFLECTION**2, "Scaled(Identity)"),
+    # grids, Kronecker sums, slices, few entries
+    "grid of one block": (lo.Block([[TRAIN]]), "BlockTensorTrain"),
+    "grid of zeros": (lo.Block([[lo.Zero(2, 3), lo.Zero(2, 1)]]), "Zero"),
+    "grid with blocks on its diagonal": (lo.Block([[KRON, None], [None, diagonal(2)]]), "BlockDiag(Kronecker(Dense, Dense), Diagonal)"),
+    "number and grid": (
+        2 * lo.Block([[KRON, diagonal(6)], [None, CIRC[:6, :6]]]),
+        "Block(Kronecker(Dense, Dense), Diagonal, Zero, Circulant)",
+    ),
+    "grids in a sum": (
+        lo.vstack(VIEW, TRAIN) + lo.vstack(VIEW, TENSORS),
+        "Block(Scaled(Permute), Sum(BlockTensorTrain, TensorTrain))",
+    ),
+    "grids that differ": (
+        lo.hstack(VIEW, TRAIN) + lo.hstack(lo.Zero(16, 20), VIEW[:, :12]),
+        "Sum(Block(Permute, BlockTensorTrain), Block(Zero, Sliced(Permute)))",
+    ),
+    "Kronecker sum of one": (lo.KroneckerSum(TRAIN), "BlockTensorTrain"),
+    "Kronecker sum of identities": (lo.KroneckerSum(lo.Identity(2), lo.Identity(3)), "Scaled(Identity)"),
+    "Kronecker sums in a sum": (lo.KroneckerSum(BIG, VIEW) + lo.KroneckerSum(dense(6, 6), VIEW), "KroneckerSum(Dense, Scaled(Permute))"),
+    "part of a matrix": (BIG[1:5:2, [3, 1]], "Dense"),
+    "more than a matrix": (BIG[[0, 0, 1, 2, 3, 4, 5]], "Sliced(Dense)"),
+    "part of a diagonal": (diagonal(6)[1::2, 1::2], "Diagonal"),
+    "part of a multiple": ((2 * VIEW)[2:5], "Scaled(Sliced(Permute))"),
+    "diagonal and few entries": (2 * diagonal(7) @ sparse(7, 9) @ diagonal(9), "Sparse"),
+    "few entries in a sum": (sparse(7, 9) - 2 * sparse(7, 9), "Sparse"),
+    "few entries at the same positions": (SPARSE @ diagonal(9) + SPARSE, "Sparse"),
     # nothing
     "families": (lo.monarch(64, 64).init(seed=0, dtype="float64"), "Product(Permute, BlockDiag, Permute, BlockDiag)"),
     "matrix": (BIG, "Dense"),
@@ -270,6 +351,20 @@ def test_rule(name):
     assert kinds(simple) == expected
     matrix = np.asarray(operator)
     assert_close(np.asarray(simple), matrix, bound(matrix))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("name", list(RULES)[list(RULES).index("circulants") : list(RULES).index("families")])
+def test_rule_on_complex_numbers(name, backend):
+    operator, expected = RULES[name]
+    leaves: dict[int, Any] = {}  # what is shared stays so
+    operator = operator._map(lambda leaf: leaves.setdefault(id(leaf), backends.asarray(leaf + 1j * array(*leaf.shape), backend)))
+    operator = operator.to(backend=backend)
+    simple = simplified(operator)
+    if "adjoint" not in name and "real" not in name:  # they are no adjoints any more, or not beside real numbers
+        assert kinds(simple) == expected
+    matrix = as_numpy(operator.to_dense())
+    assert_close(as_numpy(simple.to_dense()), matrix, bound(matrix))
 
 
 # ---------------------------------------------------------------- composing merges no arrays

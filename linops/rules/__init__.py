@@ -8,11 +8,45 @@ that parameters stay the leaves the user wrote. `simplify.py` applies all rules 
 To add a rule, register a method: ``@lo.rules.merge.dispatch`` over a function of two annotated operators.
 """
 
-from linops.rules import add, blocks, compose, diagonals, kroneckers, low_ranks, permutes, power, powers, scalars, scale, slice
+from linops.rules import (
+    add,
+    blocks,
+    compose,
+    diagonals,
+    kroneckers,
+    low_ranks,
+    parts,
+    permutes,
+    power,
+    powers,
+    scalars,
+    scale,
+    slice,
+    sparses,
+    transforms,
+    triangles,
+)
 from linops.rules.functions import absorb, join, meet, merge, reduce, swap
 from linops.rules.simplify import simplify
 from linops.rules.steps import Rewrite, Rewrites
 
-_FILES = (add, blocks, compose, diagonals, kroneckers, low_ranks, permutes, power, powers, scalars, scale, slice)
+_FILES = (
+    add,
+    blocks,
+    compose,
+    diagonals,
+    kroneckers,
+    low_ranks,
+    parts,
+    permutes,
+    power,
+    powers,
+    scalars,
+    scale,
+    slice,
+    sparses,
+    transforms,
+    triangles,
+)
 
 __all__ = ["Rewrite", "Rewrites", "absorb", "join", "meet", "merge", "reduce", "simplify", "swap"]

@@ -1,4 +1,4 @@
-"""Blocks: equal partitions multiply and add block by block; lists of blocks become arrays of blocks."""
+"""Blocks: equal partitions multiply and add block by block; lists of blocks become arrays of blocks; grids of one block are it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from linops import backends
 from linops.operator import LinearOperator, add
+from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
@@ -14,7 +15,7 @@ from linops.operators.product import Product
 from linops.operators.zero import Zero
 from linops.rules.functions import absorb, join, merge, reduce
 from linops.rules.guard import affordable
-from linops.rules.pairs import computable, multiplied
+from linops.rules.pairs import computable, multiplied, total
 from linops.spec import spec
 
 
@@ -104,3 +105,31 @@ def _array_of(block: LinearOperator) -> Any:
 
 def _end_to_end(arrays: list[Any]) -> Any:
     return backends.concatenate(arrays[0], arrays[1:])
+
+
+# ---------------------------------------------------------------- grids
+
+
+@join.dispatch
+def _join_grids(a: Block, b: Block):
+    if [[block.shape for block in row] for row in a.blocks] != [[block.shape for block in row] for row in b.blocks]:
+        return None
+    return Block([[total(one, other) for one, other in zip(row, others)] for row, others in zip(a.blocks, b.blocks)])
+
+
+@absorb.dispatch
+def _absorb_grid(a: Block, scalar: Any):
+    grid = [[block if isinstance(block, Zero) else absorb(block, scalar) for block in row] for row in a.blocks]
+    return None if any(block is None for row in grid for block in row) else Block(grid)
+
+
+@reduce.dispatch
+def _reduce_grid(a: Block):
+    grid, count = a.blocks, len(a.blocks)
+    if count == len(grid[0]) == 1:
+        return grid[0][0]
+    if all(isinstance(block, Zero) for row in grid for block in row):
+        return Zero(*a.shape)
+    if count == len(grid[0]) and all(isinstance(grid[i][j], Zero) for i in range(count) for j in range(count) if i != j):
+        return BlockDiag([grid[i][i] for i in range(count)])
+    return None

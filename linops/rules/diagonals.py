@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
+from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.diagonal import Diagonal
@@ -82,12 +83,12 @@ def _join_identity_diagonal(a: Identity, b: Diagonal):
 
 @join.dispatch
 def _join_diagonal_scaled(a: Diagonal, b: Scaled):
-    return Diagonal(a.diagonal + _multiple(b)) if isinstance(b.base, Identity) else None
+    return Diagonal(a.diagonal + multiple(b)) if isinstance(b.base, Identity) else None
 
 
 @join.dispatch
 def _join_scaled_diagonal(a: Scaled, b: Diagonal):
-    return Diagonal(_multiple(a) + b.diagonal) if isinstance(a.base, Identity) else None
+    return Diagonal(multiple(a) + b.diagonal) if isinstance(a.base, Identity) else None
 
 
 @join.dispatch
@@ -112,17 +113,26 @@ def _join_identity_blocks(a: Identity, b: BlockDiag):
 
 @join.dispatch
 def _join_blocks_scaled(a: BlockDiag, b: Scaled):
-    return _add_to_blocks(a, _multiple(b)) if isinstance(b.base, Identity) else None
+    return _add_to_blocks(a, multiple(b)) if isinstance(b.base, Identity) else None
 
 
 @join.dispatch
 def _join_scaled_blocks(a: Scaled, b: BlockDiag):
-    return _add_to_blocks(b, _multiple(a)) if isinstance(a.base, Identity) else None
+    return _add_to_blocks(b, multiple(a)) if isinstance(a.base, Identity) else None
 
 
-def _multiple(scaled: Scaled) -> Any:
-    """The scalar of a multiple of the identity."""
-    return scaled.number if scaled.gain is None else scaled.number * scaled.gain
+def multiple(a: LinearOperator) -> Any:
+    """The number x of x I, or None.
+
+    Args:
+        a: An operator.
+
+    Returns:
+        A number or a 0-d array; None if the operator is no multiple of the identity.
+    """
+    if isinstance(a, Scaled) and isinstance(a.base, Identity):
+        return a.number if a.gain is None else a.number * a.gain
+    return 1 if isinstance(a, Identity) else None
 
 
 def _add_to_blocks(a: BlockDiag, diagonal: Any) -> BlockDiag | None:

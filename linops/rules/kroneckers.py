@@ -10,13 +10,14 @@ from linops.operator import LinearOperator, add
 from linops.operators.diagonal import Diagonal
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
+from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.permute import Permute
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.zero import Zero
 from linops.rules.functions import absorb, join, merge, reduce
 from linops.rules.guard import affordable
-from linops.rules.pairs import computable, multiplied
+from linops.rules.pairs import computable, multiplied, total
 from linops.rules.permutes import kron_of_permutes
 from linops.rules.scalars import first_that_absorbs, times
 from linops.spec import spec
@@ -123,3 +124,28 @@ def _neighbours(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
 def _absorb_kronecker(a: Kronecker, scalar: Any):
     factors = first_that_absorbs(a.factors, scalar)
     return None if factors is None else Kronecker(factors)
+
+
+# ---------------------------------------------------------------- Kronecker sums
+
+
+@join.dispatch
+def _join_kronecker_sums(a: KroneckerSum, b: KroneckerSum):
+    if [factor.shape for factor in a.factors] != [factor.shape for factor in b.factors]:
+        return None
+    return KroneckerSum([total(one, other) for one, other in zip(a.factors, b.factors)])
+
+
+@reduce.dispatch
+def _reduce_kronecker_sum(a: KroneckerSum):
+    if len(a.factors) == 1:
+        return a.factors[0]
+    if all(isinstance(factor, Identity) for factor in a.factors):
+        return Scaled(Identity(a.shape[0]), len(a.factors))
+    return Zero(*a.shape) if all(isinstance(factor, Zero) for factor in a.factors) else None
+
+
+@absorb.dispatch
+def _absorb_kronecker_sum(a: KroneckerSum, scalar: Any):
+    factors = [absorb(factor, scalar) for factor in a.factors]
+    return None if None in factors else KroneckerSum(factors)

@@ -89,6 +89,8 @@ def _products(a: LinearOperator, b: LinearOperator, before: Product, merging: bo
         yield "zero", Zero(*before.shape)
     if computable(a, b) and Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
         yield "orthogonal", Identity(a.shape[0])
+        if before.dtype is not None and merging:  # alone in its dtype, which an array of one number keeps
+            yield "orthogonal", Scaled(Identity(a.shape[0]), 1, backends.eye(before._like, 1, before.dtype).reshape(()))
     yield named("meet", a, b), meet(a, b)
     if merging and computable(a, b):
         yield named("merge", a, b), merge(a, b)
@@ -187,6 +189,20 @@ def entries(operator: LinearOperator, like: Any) -> Any:
     if operator.dtype is not None:
         return operator.to_dense()
     return operator @ backends.eye(like, operator.shape[1], like.dtype)
+
+
+def total(a: LinearOperator, b: LinearOperator) -> LinearOperator:
+    """The sum of two operators, by a rule if one applies.
+
+    Args:
+        a: An operator.
+        b: Another of its shape.
+
+    Returns:
+        The operator.
+    """
+    found = added(a, b)
+    return add(a, b) if found is None else found.after
 
 
 def product(factors: tuple[LinearOperator, ...]) -> LinearOperator:
