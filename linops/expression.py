@@ -179,6 +179,11 @@ class Expression:
                 return True
         return False
 
+    @property
+    def _itemsize(self) -> int:
+        """Bytes of one number of a result; float32 or complex64 where the dtype is open."""
+        return 8 if self.dtype is None and self._is_complex else backends.itemsize(self.dtype)
+
     @remembered
     def _first_leaf(self) -> Any:
         """The first leaf, or None if there is none."""
@@ -242,15 +247,18 @@ class Expression:
 
     def _words(self) -> tuple[str, str, str]:
         """The node in three words: what it is, its shape, and what of its leaves is known."""
-        m, n = self.shape
-        count_ = self.num_params
-        words = [] if self.dtype is None else [dtype_name(self.dtype)]
-        words.append(f"{count_:,} parameters" if count_ else "no parameters")
+        try:
+            (m, n), count_, dtype, detail = self.shape, self.num_params, self.dtype, self._detail()
+        except Exception:  # a pytree may carry anything in the place of an array, such as a stack of them
+            held = [f"{name} {tuple(getattr(leaf, 'shape', ())) or type(leaf).__name__}" for name, leaf in self.named_leaves()]
+            return f"{type(self).__name__}()", "of leaves that are not its own:", ", ".join(held)
+        words = [] if dtype is None else [dtype_name(dtype)]
+        words.append(f"{count_:,} parameter{'' if count_ == 1 else 's'}" if count_ else "no parameters")
         if self.backend not in (None, "spec"):
             words.append(str(self.backend))
         elif self.is_symbolic:
             words.append("symbolic")
-        return f"{type(self).__name__}({self._detail()})", f"{m}×{n}", "  ".join(words)
+        return f"{type(self).__name__}({detail})", f"{m}×{n}", "  ".join(words)
 
     def _line(self) -> str:
         return "  ".join(self._words())

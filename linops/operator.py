@@ -147,7 +147,7 @@ class LinearOperator(Expression, Properties):
             >>> lo.Dense(lo.spec(4, 3)).cost(batch=10).macs
             120
         """
-        return count(self._lower(_vectors(batch)), self.num_params, batch, backends.itemsize(self.dtype))
+        return count(self._lower(_vectors(batch)), self.num_params, batch, self._itemsize)
 
     def flops(self, batch: int = 1) -> int:
         """FLOPs (additions and multiplications) of a product with `batch` vectors.
@@ -176,7 +176,7 @@ class LinearOperator(Expression, Properties):
         """
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
-        return explain(header, self._lower(_vectors(batch)), backends.itemsize(self.dtype))
+        return explain(header, self._lower(_vectors(batch)), self._itemsize)
 
     # ------------------------------------------------------------ products
 

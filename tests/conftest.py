@@ -1,8 +1,10 @@
 """Settings of the tests' own process, which linops itself does not touch, and the choice of tests for cases with limits."""
 
 import warnings
+from pathlib import Path
 
 import jax
+import pytest
 import torch
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
@@ -13,6 +15,15 @@ torch.set_num_threads(1)
 with warnings.catch_warnings():  # torch's own, once, where it first differentiates in forward mode
     warnings.simplefilter("ignore", DeprecationWarning)
     torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory():
+    """Drop JAX's compiled programs once they fill two gigabytes: thousands of them stay otherwise."""
+    yield
+    statm = Path("/proc/self/statm")
+    if statm.exists() and int(statm.read_text().split()[1]) * 4096 > 2e9:
+        jax.clear_caches()
 
 
 def pytest_configure(config):

@@ -49,7 +49,6 @@ def test_flops_outside_contractions(case, flops):
 def test_bytes(case):
     operator, matrix, _ = build(case)
     cost = operator.cost(batch=BATCH)
-    assert operator.cost(batch=0).flops == 0
     if cost.macs:
         assert cost.bytes_read >= 8 * matrix.shape[1] * BATCH / 2  # a crop may come first
         narrow = operator.to(dtype="float32").cost(batch=BATCH)

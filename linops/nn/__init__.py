@@ -21,6 +21,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return [*FRAMEWORKS, "optax", *_FUNCTIONS]
+
+
 def _load(module: str, extra: str) -> Any:
     """A module of this package; what its framework comes with is named if it is not installed."""
     try:

@@ -132,7 +132,7 @@ class Function(LinearOperator):
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         m, n = self.shape
-        detail = f"({n}, {batch}) → ({m}, {batch})"
+        detail = f"({n}, {batch}) → ({m}, {batch})" + ("" if self.macs else ", work unknown")
         # reverse mode computes the function too: of a whole matrix, or once for all columns
         macs = 2 * self.macs if self.matvec is None and self.vectorized else self.macs
         return (Step("function", detail, macs * batch, inputs=n * batch, weights=self.num_params, outputs=m * batch),)

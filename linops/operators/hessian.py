@@ -85,7 +85,7 @@ class Hessian(LinearOperator):
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n = self.shape[0]
         kind = "jvp of vjp" if self.mode == "forward" else "vjp of vjp"
-        detail = f"{callable_name(self.f)}: ({n}, {batch}) → ({n}, {batch})"
+        detail = f"{callable_name(self.f)}: ({n}, {batch}) → ({n}, {batch}), work unknown"
         return (Step(kind, detail, inputs=n * batch, weights=self.num_params, outputs=n * batch),)
 
     def _knowledge(self) -> Knowledge:

@@ -109,7 +109,7 @@ class Jacobian(LinearOperator):
     def _lower(self, batch: int) -> tuple[Step, ...]:
         m, n = self.shape
         kind = "vjp" if self.transposed else "jvp" if self.mode == "forward" else "vjp of vjp"
-        detail = f"{callable_name(self.f)}: ({n}, {batch}) → ({m}, {batch})"
+        detail = f"{callable_name(self.f)}: ({n}, {batch}) → ({m}, {batch}), work unknown"
         return (Step(kind, detail, inputs=n * batch, weights=self.num_params, outputs=m * batch),)
 
     def _detail(self) -> str:

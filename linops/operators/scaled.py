@@ -128,4 +128,7 @@ class Scaled(LinearOperator):
         return Knowledge(known.yes & kept, no)
 
     def _detail(self) -> str:
-        return f"{self.number:g}" if self.gain is None and not isinstance(self.number, complex) else f"{self.number}"
+        number = f"{self.number:g}" if not isinstance(self.number, complex) else f"{self.number}"
+        if self.gain is None:
+            return number
+        return "gain" if type(self.number) is int and self.number == 1 else f"{number} · gain"

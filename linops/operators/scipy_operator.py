@@ -58,7 +58,7 @@ class ScipyOperator(LinearOperator):
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         m, n = self.shape
-        return (Step("scipy", f"{type(self.operator).__name__} × ({n}, {batch})", inputs=n * batch, outputs=m * batch),)
+        return (Step("scipy", f"{type(self.operator).__name__} × ({n}, {batch}), work unknown", inputs=n * batch, outputs=m * batch),)
 
     def _detail(self) -> str:
         return type(self.operator).__name__
