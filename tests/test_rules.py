@@ -309,6 +309,7 @@ RULES = {
         (UNREALS := lo.Householder(array(2, 6) + 1j * array(2, 6))) @ UNREALS.H @ lo.Diagonal(1j * array(6)),
         "Diagonal",
     ),
+    "one reflection in a row": (lo.Householder(array(1, 6)), "Householder"),
     "reflections and others": (REFLECTIONS @ REFLECTIONS, "Product(Householder, Householder)"),
     "power of a reflection": (REFLECTION**2, "Scaled(Identity)"),
     # grids, Kronecker sums, slices, few entries
@@ -375,6 +376,19 @@ def test_composing_keeps_the_leaves():
     assert operator.num_params == 6 + 2 + 4 + 6 + 6 + 24 + 24
     symbolic = lo.Diagonal(lo.spec(4)) @ lo.Diagonal(lo.spec(4)) + lo.dense(4, 4)
     assert lo.simplify(symbolic) is symbolic
+
+
+def test_symbolic_circulants_and_transforms_keep_their_leaf():
+    circulant = lo.Circulant(lo.spec(8))
+    simple = simplified(lo.Hadamard(4) @ lo.Hadamard(4) @ lo.Block([[circulant[2:6, 2:8]]]))
+    assert kinds(simple) == "Scaled(Circulant)"
+    assert simple.base.c is circulant.c
+    assert kinds(simplified(circulant @ circulant)) == "Product(Circulant, Circulant)"
+
+
+def test_triangles_stay_known():
+    assert simplified(diagonal(6) @ TRI @ TRI + TRI).is_lower_triangular
+    assert kinds(simplified(TRI)) == "Dense"
 
 
 def test_composing_applies_the_free_rules():
