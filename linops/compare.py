@@ -69,7 +69,9 @@ def _product(operator: Any, x: np.ndarray, backend: str) -> np.ndarray:
     floating = "float32" if backend == "jax" else "float64"
     dtypes = {dtype_name(leaf.dtype) for _, leaf in operator.named_leaves()}
     if any(not backends.is_inexact(dtype) for dtype in dtypes):
-        operator, dtypes = operator.to(dtype=floating), {floating}
+        home = str(operator.backend)
+        operator = operator._map(lambda leaf: leaf if backends.is_inexact(leaf.dtype) else backends.asarray(leaf, home, floating))
+        dtypes = {dtype_name(leaf.dtype) for _, leaf in operator.named_leaves()}
     dtype = next(iter(dtypes)) if len(dtypes) == 1 else floating
     operand = backends.asarray(x, backend, dtype, operator.device if backend == "torch" else None)
     y = backends.to_numpy(operator @ operand)

@@ -117,6 +117,13 @@ class LinearOperator(Expression, Properties):
         """(fan_in, fan_out) of the operator's own leaves, by name; leaves it does not name are scalars or vectors."""
         return {}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        """The leaves that act last, one in every chain of factors: where they are zero the operator is, and they alone have a gradient.
+
+        None, for an operator that no leaves make zero, or of which nothing is known.
+        """
+        return ()
+
     def _knowledge(self) -> Knowledge:
         """What is known of the operator, before `assumed` and the closure."""
         return Knowledge()

@@ -111,6 +111,13 @@ def test_imaginary_parts_are_kept():
     assert (lo.Dense(real) + 1j * lo.Pad(3, 4)).to_dense().imag.sum() == 3
 
 
+def test_comparing_keeps_imaginary_parts_beside_integers():
+    integers, real = lo.Dense(np.eye(3, dtype=int)), np.arange(9.0).reshape(3, 3)
+    one, other = integers @ lo.Dense(real + 1j), integers @ lo.Dense(real + 5j)
+    assert lo.allclose(one, one)
+    assert not lo.allclose(one, other)
+
+
 def test_int8_does_not_overflow_in_to_dense():
     """Lazylinop: toarray multiplied by an int8 identity matrix, and overflowed."""
     for size in (200, 300):

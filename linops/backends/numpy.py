@@ -166,9 +166,7 @@ def _same_array(a: np.ndarray, b: np.ndarray):
 
 @p.solve_triangular.dispatch
 def _solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool):
-    from scipy.linalg import solve_triangular  # not at import: scipy.linalg takes longer to import than linops
-
-    x = solve_triangular(a, b, lower=lower, unit_diagonal=unit, check_finite=False)
+    x = scipy.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=unit, check_finite=False)
     return x.astype(np.result_type(a, b), copy=False)  # of float16, float32 as yet
 
 
@@ -184,9 +182,7 @@ def _to_numpy(x: np.ndarray):
 
 @p.fourier.dispatch
 def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
-    import scipy.fft  # slow to import; several times faster than numpy.fft on many vectors
-
-    return getattr(scipy.fft, transform)(x, length, axis, norm)
+    return getattr(scipy.fft, transform)(x, length, axis, norm)  # several times faster than numpy.fft on many vectors
 
 
 @p.to_integers.dispatch

@@ -23,16 +23,29 @@ class Frozen:
         self._hash: int | None = None
 
     def _numbers(self) -> np.ndarray:
-        return np.asarray(self.array)
+        array = self.array
+        return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+
+    @property
+    def _is_abstract(self) -> bool:
+        """Whether the array has no numbers, as on torch's meta device: it then equals itself alone."""
+        return bool(getattr(self.array, "is_meta", False))
 
     def __hash__(self) -> int:
         if self._hash is None:  # of some of the numbers: jax.jit asks at every call
-            numbers = self._numbers().reshape(-1)
-            self._hash = 0 if self.array is None else hash((len(numbers), numbers[:: max(1, len(numbers) // 64)].tobytes()))
+            if self.array is None or self._is_abstract:
+                self._hash = 0
+            else:
+                numbers = self._numbers().reshape(-1)
+                self._hash = hash((len(numbers), numbers[:: max(1, len(numbers) // 64)].tobytes()))
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Frozen) and (self.array is other.array or np.array_equal(self._numbers(), other._numbers()))
+        if not isinstance(other, Frozen):
+            return False
+        if self.array is other.array:
+            return True
+        return not (self._is_abstract or other._is_abstract) and np.array_equal(self._numbers(), other._numbers())
 
 
 _CLASSES: list[Any] = []

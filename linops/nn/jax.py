@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from linops.nn.zero import output_leaves
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.spec import Spec, dtype_name, numpy_dtype
@@ -82,7 +81,7 @@ def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, 
         raise TypeError(f"Linear({operator._short()}): some leaves are specs and some are arrays; call init first")
     if key is None:
         raise TypeError(f"Linear({operator._short()}): a symbolic operator needs {how}, or A.init(seed=0, backend='jax') first")
-    zeros = output_leaves(operator) if zero_init else ()
+    zeros = operator._output_leaves() if zero_init else ()
     if zero_init and not zeros:
         raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
     stds = initial_stds(operator) | dict.fromkeys(zeros, 0.0)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from linops import backends
-from linops.nn.zero import output_leaves
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.spec import Spec, dtype_name
@@ -85,7 +84,7 @@ class Linear(nn.Module):
         self.structure = operator._map(lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy)
         self.weight_norm = weight_norm
         self._names = [name for name, _ in leaves]
-        self._zero = output_leaves(operator) if zero_init else ()
+        self._zero = operator._output_leaves() if zero_init else ()
         if zero_init and not self._zero:
             raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
         kind = {"device": device, "dtype": dtype or _dtype(operator)}

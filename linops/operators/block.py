@@ -11,6 +11,7 @@ from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import aslinearoperator
 from linops.operators.kronecker import as_operators
+from linops.operators.outputs import every
 from linops.operators.zero import Zero
 from linops.plan.step import Step
 from linops.structure import adjoint_of, transpose_of
@@ -130,6 +131,10 @@ class Block(LinearOperator):
             size = self.shape[0] * batch
             steps.append(Step("concatenate", f"{len(self.blocks)} rows of blocks", inputs=size, outputs=size))
         return tuple(steps)
+
+    def _output_leaves(self) -> tuple[str, ...]:
+        grid = [(f"blocks_{i}_{j}", block) for i, row in enumerate(self.blocks) for j, block in enumerate(row)]
+        return every([(name, block) for name, block in grid if not isinstance(block, Zero)])
 
     def _knowledge(self) -> Knowledge:
         blocks, count = self.blocks, len(self.blocks)

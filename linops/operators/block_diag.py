@@ -9,6 +9,7 @@ from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import aslinearoperator, require_array
+from linops.operators.outputs import every, numbered
 from linops.plan.step import Step, matmul_step
 from linops.tags import BLOCKWISE, Knowledge, Tag, common
 
@@ -94,6 +95,9 @@ class BlockDiag(LinearOperator):
             return {}
         _, p, q = self.blocks.shape
         return {"blocks": (q, p)}
+
+    def _output_leaves(self) -> tuple[str, ...]:
+        return every(numbered("blocks", self.blocks)) if isinstance(self.blocks, tuple) else ("blocks",)
 
     def _knowledge(self) -> Knowledge:
         if not isinstance(self.blocks, tuple):

@@ -138,5 +138,8 @@ class BlockTensorTrain(LinearOperator):
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         return {f"cores_{number}": (core.shape[2], core.shape[1]) for number, core in enumerate(self.cores)}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return (f"cores_{len(self.cores) - 1}",)
+
     def _detail(self) -> str:
         return f"{self.out_dims} × {self.in_dims}, ranks {self.ranks}"

@@ -119,5 +119,8 @@ class Butterfly(LinearOperator):
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         return {f"factors_{number}": (c, b) for number, (_, b, c, _) in enumerate(self.patterns)}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return ("factors_0",)
+
     def _detail(self) -> str:
         return ", ".join(map(str, self.patterns))

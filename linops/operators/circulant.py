@@ -89,5 +89,8 @@ class Circulant(Convolution):
         m, n = self.shape
         return {"c": (n, m)}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return ("c",)
+
     def _detail(self) -> str:
         return "transposed" if self.transposed else ""

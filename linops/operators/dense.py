@@ -67,6 +67,9 @@ class Dense(LinearOperator):
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return (matmul_step(1, *self.shape, batch),)
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return ("matrix",)
+
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         m, n = self.shape
         return {"matrix": (n, m)}

@@ -67,6 +67,9 @@ class Diagonal(LinearOperator):
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         return {"diagonal": (1, 1)}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return ("diagonal",)
+
     def _knowledge(self) -> Knowledge:
         return Knowledge(Tag.DIAGONAL | Tag.SYMMETRIC)
 

@@ -157,5 +157,8 @@ class Einsum(LinearOperator):
         fans = {f"tensors_{act.tensor}": (size(act.columns), size(act.rows)) for act in actions(self.expression, self.order)}
         return {name: fans[name] for name, tensor in self._children() if tensor.shape}  # a number has none
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return (f"tensors_{self.order[-1]}",)
+
     def _detail(self) -> str:
         return self.expression

@@ -9,6 +9,7 @@ from linops.declare import declare, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator
 from linops.operators.dense import aslinearoperator
+from linops.operators.outputs import first, numbered
 from linops.plan.step import Step
 from linops.tags import KRONECKER, Knowledge, Tag, common
 
@@ -84,6 +85,10 @@ class Kronecker(LinearOperator):
             steps += factor._lower(stack * batch)
             sizes[position] = factor.shape[0]
         return tuple(steps)
+
+    def _output_leaves(self) -> tuple[str, ...]:
+        named = numbered("factors", self.factors)
+        return first([named[position] for position in reversed(self._order())])
 
     def _knowledge(self) -> Knowledge:
         if any(factor.shape[0] != factor.shape[1] for factor in self.factors):

@@ -8,6 +8,7 @@ from typing import Any
 from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator
 from linops.operators.kronecker import as_operators
+from linops.operators.outputs import every, numbered
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag, summed
 
@@ -102,6 +103,9 @@ class KroneckerSum(LinearOperator):
             if number:
                 steps.append(Step("add", f"({n}, {batch})", other_flops=n * batch, inputs=2 * n * batch, outputs=n * batch))
         return tuple(steps)
+
+    def _output_leaves(self) -> tuple[str, ...]:
+        return every(numbered("factors", self.factors))
 
     def _knowledge(self) -> Knowledge:
         return Knowledge(summed(factor.tags.yes for factor in self.factors))

@@ -79,6 +79,9 @@ class LowRank(LinearOperator):
         rank = self.U.shape[1]
         return {"U": (rank, m), "V": (n, rank)}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return ("U",)
+
     def _knowledge(self) -> Knowledge:
         if self.shape[0] != self.shape[1]:
             return Knowledge()

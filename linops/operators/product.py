@@ -8,6 +8,7 @@ from typing import Any
 from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
+from linops.operators.outputs import first, numbered
 from linops.plan.step import Step
 from linops.structure import adjoint_of
 from linops.tags import MULTIPLICATIVE, Knowledge, Tag, common
@@ -84,6 +85,9 @@ class Product(LinearOperator):
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return tuple(step for factor in self.factors[::-1] for step in factor._lower(batch))
+
+    def _output_leaves(self) -> tuple[str, ...]:
+        return first(numbered("factors", self.factors))
 
     def _knowledge(self) -> Knowledge:
         square = all(factor.shape[0] == factor.shape[1] for factor in self.factors)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from cmath import isfinite
 from typing import Any
 
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator
+from linops.operators.outputs import below
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
 
@@ -67,6 +69,10 @@ class Scaled(LinearOperator):
         return self.number == 1 and type(self.number) is int
 
     @property
+    def _aliases(self) -> bool:
+        return self._is_one and self.gain is None and self.base._aliases
+
+    @property
     def _prefers_rows(self) -> bool:
         return self.base._prefers_rows
 
@@ -82,6 +88,8 @@ class Scaled(LinearOperator):
     def _scale(self, x: Any) -> Any:
         if self.gain is not None:
             x = self.gain * x
+        if self.number == -1 and getattr(x.dtype, "kind", "") == "u":
+            return -x  # NumPy holds no -1 in unsigned integers, but negates them
         return x if self._is_one else self.number * x
 
     def _columns(self, x: Any) -> Any:
@@ -105,10 +113,15 @@ class Scaled(LinearOperator):
         steps = self.base._lower(batch)
         return (scaling, *steps) if self._first else (*steps, scaling)
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return below("base", self.base) or (("gain",) if self.gain is not None else ())
+
     def _knowledge(self) -> Knowledge:
         known, number = self.base.tags, self.number
         kept = Tag.SYMMETRIC | Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR | Tag.DIAGONAL
         if self.gain is not None:
+            return Knowledge(known.yes & kept)
+        if not isfinite(number):
             return Knowledge(known.yes & kept)
         if isinstance(number, complex) and number.imag != 0:
             yes, no = known.yes & (kept | Tag.INVERTIBLE), known.no & (Tag.SYMMETRIC | Tag.INVERTIBLE)

@@ -9,6 +9,7 @@ import numpy as np
 from linops import backends
 from linops.declare import declare, index, tree
 from linops.operator import LinearOperator, flat
+from linops.operators.outputs import below
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
 
@@ -96,6 +97,9 @@ class Sliced(LinearOperator):
         elif not self._all_rows:
             steps.append(Step("view", f"rows {_text(self.rows)} of ({rows}, {batch})"))
         return tuple(steps)
+
+    def _output_leaves(self) -> tuple[str, ...]:
+        return below("base", self.base)
 
     def _knowledge(self) -> Knowledge:
         known, kept = self.base.tags.yes, Tag.NONE

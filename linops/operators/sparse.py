@@ -133,6 +133,9 @@ class Sparse(LinearOperator):
         (m, n), entries = self.size, self.values.shape[0]
         return {"values": (ceil(entries / max(m, 1)), ceil(entries / max(n, 1)))}  # means
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return ("values",)
+
     def _knowledge(self) -> Knowledge:
         if backends.backend_of(self.rows) != "numpy":
             return Knowledge()

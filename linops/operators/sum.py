@@ -7,6 +7,7 @@ from typing import Any
 from linops.declare import declare, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
+from linops.operators.outputs import every, numbered
 from linops.plan.step import Step
 from linops.tags import Knowledge, summed
 
@@ -33,6 +34,8 @@ class Sum(LinearOperator):
     terms: tuple[LinearOperator, ...] = tree()
 
     def __post_init__(self) -> None:
+        if len(self.terms) < 2:
+            raise ValueError(f"Sum: expected at least two terms, got {len(self.terms)}")
         first, *rest = self.terms
         for term in rest:
             if term.shape != first.shape:
@@ -76,6 +79,9 @@ class Sum(LinearOperator):
             if number:
                 steps.append(Step("add", f"({self.shape[0]}, {batch})", other_flops=size, inputs=2 * size, outputs=size))
         return tuple(steps)
+
+    def _output_leaves(self) -> tuple[str, ...]:
+        return every(numbered("terms", self.terms))
 
     def _knowledge(self) -> Knowledge:
         return Knowledge(summed(term.tags.yes for term in self.terms))

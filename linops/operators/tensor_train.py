@@ -100,6 +100,9 @@ class TensorTrain(LinearOperator):
             fans[f"cores_{number}"] = (n * before, m * after)
         return fans
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return (f"cores_{len(self.cores) - 1 if self._forward() else 0}",)
+
     def _detail(self) -> str:
         out, into = tuple(core.shape[1] for core in self.cores), tuple(core.shape[2] for core in self.cores)
         return f"{out} × {into}, ranks {tuple(core.shape[3] for core in self.cores[:-1])}"

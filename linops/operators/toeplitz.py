@@ -74,5 +74,8 @@ class Toeplitz(Convolution):
         m, n = self.shape
         return {"c": (n, m), "r": (n, m)}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return "c", "r"
+
     def _detail(self) -> str:
         return "transposed" if self.transposed else ""

@@ -85,6 +85,9 @@ class Triangular(LinearOperator):
         mean = self.shape[0] // 2 + 1  # of 1 … n, rounded up: an output sums over as many inputs, and an input reaches as many outputs
         return {"matrix": (mean, mean)}
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return ("matrix",)
+
     def _knowledge(self) -> Knowledge:
         if self.shape[0] <= 1:
             return Knowledge(Tag.DIAGONAL)

@@ -102,6 +102,9 @@ class Tridiagonal(LinearOperator):
         neighbours = min(3, self.shape[0])  # an output sums over its own input and the two beside it
         return dict.fromkeys(("lower", "diag", "upper"), (neighbours, neighbours))
 
+    def _output_leaves(self) -> tuple[str, ...]:
+        return "lower", "diag", "upper"
+
     def _knowledge(self) -> Knowledge:
         if self.shape[0] <= 1:
             return Knowledge(Tag.DIAGONAL)

@@ -32,7 +32,8 @@ def _reduce_scaled(a: Scaled):
 def _as_one(a: Scaled, b: Scaled) -> LinearOperator | None:
     """X (y A) = (x y) A."""
     if a.gain is None or b.gain is None:
-        return Scaled(b.base, a.number * b.number, b.gain if a.gain is None else a.gain)
+        gain = b.gain if a.gain is None else a.gain
+        return scale(a.number * b.number, b.base if gain is None else scale(gain, b.base))
     if not computable(a):
         return None
     gain = (a.gain.reshape(1) * b.gain.reshape(1)).reshape(())  # of 0-d arrays NumPy makes scalars
