@@ -43,9 +43,18 @@ def test_gpt2():
 def test_vit():
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
-    model = transformers.ViTForImageClassification(transformers.ViTConfig(image_size=32, patch_size=8, **sizes))
+    eager = {"attn_implementation": "eager"}  # the fused kernels of attention are not counted
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(image_size=32, patch_size=8, **sizes, **eager))
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])
+    before = sum(parameter.numel() for parameter in model.parameters())
+    with FlopCounterMode(display=False) as dense:
+        model(images)
     report = lo.nn.replace_linear_(model, "monarch", exclude="classifier")
     assert len(report) == 2 * (4 + 2)
-    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])
+    assert before - sum(parameter.numel() for parameter in model.parameters()) == report.old_params - report.new_params
+    with FlopCounterMode(display=False) as structured:
+        model(images)
+    tokens = 4 * (16 + 1)  # patches and the class
+    assert dense.get_total_flops() - structured.get_total_flops() == 2 * tokens * (report.old_macs - report.new_macs)
     losses = train(model, lambda model: model(images, labels=labels).loss)
     assert losses[-1] < 0.5 * losses[0]
