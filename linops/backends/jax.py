@@ -31,11 +31,6 @@ def _shared_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)
 
 
-@p.scatter_add.dispatch
-def _scatter_add(x: Array, indices: Any, size: int):
-    return jax.ops.segment_sum(x, p.to_numpy(indices), num_segments=size)
-
-
 @p.sparse_matmul.dispatch
 def _sparse_matmul(values: Array, positions: p.Positions, x: Any):
     products = values[:, None] * x.at[positions.columns].get(mode="promise_in_bounds")

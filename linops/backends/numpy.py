@@ -26,18 +26,11 @@ def _shared_matmul(a: np.ndarray, x: np.ndarray):
     return a @ x
 
 
-@p.scatter_add.dispatch
-def _scatter_add(x: np.ndarray, indices: Any, size: int):
-    y = np.zeros((size, *x.shape[1:]), x.dtype)
-    np.add.at(y, indices, x)
-    return y
-
-
 @p.sparse_matmul.dispatch
 def _sparse_matmul(values: np.ndarray, positions: p.Positions, x: Any):
     if runs_in_scipy(values, x):
         return scipy_sparse(values, positions) @ x
-    return p.scatter_add(values[:, None] * x[positions.columns], positions.rows, positions.shape[0])
+    return p.scatter(values[:, None] * x[positions.columns], positions.rows, positions.shape[0])
 
 
 def runs_in_scipy(values: np.ndarray, x: np.ndarray) -> bool:

@@ -129,11 +129,6 @@ def sparse_matmul(values, positions: Positions, x):
 
 
 @generic
-def scatter_add(x, indices, size: int):
-    """The sums of x's rows by index: y[i] = Σ x[j] over the j with indices[j] = i, for i = 0 … size - 1."""
-
-
-@generic
 def permute(x, order):
     """The axes in another order: a view."""
 

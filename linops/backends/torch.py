@@ -70,11 +70,6 @@ def _shared_matmul(a: torch.Tensor, x: torch.Tensor):
     return torch.bmm(a.expand(x.shape[0], *a.shape), x)
 
 
-@p.scatter_add.dispatch
-def _scatter_add(x: torch.Tensor, indices: Any, size: int):
-    return x.new_zeros((size, *x.shape[1:])).index_add(0, _index(indices, x), x)
-
-
 def _index(indices: Any, like: torch.Tensor) -> torch.Tensor:
     """Indices as gathers and scatters are fastest with."""
     return torch.as_tensor(indices, device=like.device).long()
@@ -113,7 +108,7 @@ def _runs_bags(values: torch.Tensor, x: torch.Tensor) -> bool:
 def _sparse_sums(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
     """The product by plain ops, which every transformation knows; it writes nnz × k numbers on the way."""
     products = values[:, None] * x.index_select(0, _index(positions.columns, x))
-    return p.scatter_add(products, positions.rows, positions.shape[0])
+    return p.scatter(products, positions.rows, positions.shape[0])
 
 
 def _bags(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
@@ -206,9 +201,7 @@ def _spread(x: torch.Tensor, start: int, step: int, rows: int):
 
 @p.scatter.dispatch
 def _scatter(x: torch.Tensor, indices: Any, rows: int):
-    if isinstance(indices, np.ndarray):
-        indices = torch.from_numpy(indices).to(x.device)
-    return x.new_zeros((rows, *x.shape[1:])).index_add(0, indices, x)
+    return x.new_zeros((rows, *x.shape[1:])).index_add(0, _index(indices, x), x)
 
 
 @p.concatenate.dispatch

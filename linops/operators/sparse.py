@@ -121,7 +121,7 @@ class Sparse(LinearOperator):
         (m, n), backend = self.size, str(self.backend)
         wide = "torch" if backend == "torch" else "numpy"
         places = backends.asarray(self.rows, wide, "int64") * n + backends.asarray(self.columns, wide, "int64")
-        return backends.scatter_add(self.values, places, m * n).reshape(m, n)
+        return backends.scatter(self.values, places, m * n).reshape(m, n)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         (m, n), entries = self.size, self.values.shape[0]

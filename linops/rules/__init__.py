@@ -30,23 +30,4 @@ from linops.rules.functions import absorb, join, meet, merge, reduce, swap
 from linops.rules.simplify import simplify
 from linops.rules.steps import Rewrite, Rewrites
 
-_FILES = (
-    add,
-    blocks,
-    compose,
-    diagonals,
-    kroneckers,
-    low_ranks,
-    parts,
-    permutes,
-    power,
-    powers,
-    scalars,
-    scale,
-    slice,
-    sparses,
-    transforms,
-    triangles,
-)
-
 __all__ = ["Rewrite", "Rewrites", "absorb", "join", "meet", "merge", "reduce", "simplify", "swap"]

@@ -10,13 +10,14 @@ from typing import Any
 
 from linops import backends
 from linops.expression import require_joinable
-from linops.operator import LinearOperator, compose, scale
+from linops.operator import LinearOperator, compose
 from linops.operators.dense import aslinearoperator
 from linops.operators.identity import Identity
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.zero import Zero
 from linops.rules.functions import meet
+from linops.rules.scalars import times
 from linops.tags import Tag
 
 
@@ -61,9 +62,9 @@ def _compose(a: LinearOperator, b: LinearOperator):
         zero: Any = Zero(a.shape[0], b.shape[1])
         return zero if _dtype_survives(zero, a, b) else Product((a, b))
     if isinstance(a, Scaled) and a.assumed == Tag.NONE:
-        return scale_by(a, compose(a.base, b))
+        return times([a], compose(a.base, b))
     if isinstance(b, Scaled) and b.assumed == Tag.NONE:
-        return scale_by(b, compose(a, b.base))
+        return times([b], compose(a, b.base))
     return _join(a, b)
 
 
@@ -75,10 +76,3 @@ def _compose_with(a: LinearOperator, b: Any):
 @compose.dispatch
 def _compose_after(a: Any, b: LinearOperator):
     return compose(aslinearoperator(a), b)
-
-
-def scale_by(scaled: Scaled, operator: LinearOperator) -> Any:
-    """The operator times the scalar of a `Scaled`."""
-    if scaled.gain is not None:
-        operator = scale(scaled.gain, operator)
-    return scale(scaled.number, operator)
