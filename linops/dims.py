@@ -9,6 +9,7 @@ from math import prod
 
 from linops.operator import LinearOperator
 from linops.operators import Pad
+from linops.plan import natural_order
 
 #: a split is balanced if its largest dim is at most this many times its smallest
 BALANCE = 2
@@ -122,4 +123,5 @@ def choose_dims(
     outs = _given(family, "out_dims", out_dims, m, count) or candidates(m)
     ins = _given(family, "in_dims", in_dims, n, count) or candidates(n)
     members = (build(out, into) for out in dict.fromkeys(outs) for into in dict.fromkeys(ins))
-    return padded(min(members, key=lambda member: member.cost().macs), m, n)
+    with natural_order():
+        return padded(min(members, key=lambda member: member.cost().macs), m, n)

@@ -72,6 +72,11 @@ class Expression:
             below = [(f"{prefix}{name}_", child) for name, child in node._children() if isinstance(child, Expression)]
             stack += reversed(below)
 
+    @remembered
+    def _num_leaves(self) -> int:
+        """How many leaves there are."""
+        return sum([child._num_leaves if isinstance(child, Expression) else 1 for _, child in self._children()])
+
     def named_leaves(self) -> Iterator[tuple[str, Any]]:
         """The parameters (arrays or specs) with their names, in the order of the expression.
 

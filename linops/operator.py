@@ -21,7 +21,8 @@ from linops.backends.primitives import generic, generic_pair
 from linops.cost import Cost, count
 from linops.declare import remembered
 from linops.expression import Expression
-from linops.plan import Step, explain
+from linops.plan import Step, explain, machine_of
+from linops.plan.network import Axes, Graph
 from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
 
@@ -113,6 +114,19 @@ class LinearOperator(Expression, Properties):
         """The steps of a features-first product with `batch` vectors."""
         raise NotImplementedError(f"{type(self).__name__} does not say its cost")
 
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        """Adds the operator's tensors to a network, as contractions over named axes.
+
+        Args:
+            graph: The network.
+            axes: The axes of the operand.
+            leaf: Which of the network's leaves the operator's first one is.
+
+        Returns:
+            The axes of the result; None for an operator that is no such contraction, or does not fit the axes.
+        """
+        return None
+
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         """(fan_in, fan_out) of the operator's own leaves, by name; leaves it does not name are scalars or vectors."""
         return {}
@@ -173,17 +187,17 @@ class LinearOperator(Expression, Properties):
         return self.cost(batch).flops
 
     def explain(self, batch: int = 1) -> str:
-        """What a product runs, step by step, and what it costs.
+        """What a product runs, step by step, what it costs, and how long one thread of a CPU is predicted to take (`linops.plan.machine`).
 
         Args:
             batch: Number of vectors.
 
         Returns:
-            A table as text.
+            A table as text. An operator without arrays is planned as if torch ran it.
         """
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
-        return explain(header, self._lower(_vectors(batch)), self._itemsize)
+        return explain(header, self._lower(_vectors(batch)), self._itemsize, machine_of(self.backend))
 
     # ------------------------------------------------------------ products
 

@@ -104,7 +104,7 @@ class TestEinsum:
         tensors, in_dims = random_einsum(expression, **sizes)
 
         def work(A):  # of a tensor that sums over nothing, one for every multiplication
-            return sum(step.macs + step.other_flops for step in A._lower(1))
+            return sum(step.macs + step.other_flops for step in A._natural_steps(1))
 
         orders = itertools.permutations(range(len(tensors)))
         A = lo.Einsum(expression, tensors, in_dims=in_dims)

@@ -8,6 +8,7 @@ from typing import Any
 from linops.operator import LinearOperator
 from linops.operators import BlockDiag, Identity, Kronecker, Pad
 from linops.operators.zero import require_size
+from linops.plan import natural_order
 
 
 def check_sizes(family: str, m: int, n: int, **options: int) -> None:
@@ -20,7 +21,8 @@ def check_sizes(family: str, m: int, n: int, **options: int) -> None:
 
 def checked(operator: LinearOperator, family: str, m: int, n: int, allow_dearer: bool, advice: str) -> Any:
     """The operator, unless one vector more costs more FLOPs than dense's; the error counts in MACs where there is nothing else."""
-    one, two = operator.cost(), operator.cost(2)
+    with natural_order():
+        one, two = operator.cost(), operator.cost(2)
     flops = two.flops - one.flops  # what is done once a product, such as the transform of a parameter, is no vector's
     if flops > 2 * m * n and not allow_dearer:
         ours, dense, unit = (one.macs, m * n, "MACs") if flops == 2 * one.macs else (flops, 2 * m * n, "FLOPs")

@@ -10,6 +10,7 @@ from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import aslinearoperator, require_array
 from linops.operators.outputs import every, numbered
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 from linops.tags import BLOCKWISE, Knowledge, Tag, common
 
@@ -82,6 +83,17 @@ class BlockDiag(LinearOperator):
         if isinstance(self.blocks, tuple):
             return BlockDiag(tuple(block.conj() for block in self.blocks))
         return BlockDiag(backends.conj(self.blocks))
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        if isinstance(self.blocks, tuple):
+            return None
+        b, p, q = self._sizes
+        split = graph.split(axes, (b, q))
+        if split is None:
+            return None
+        (blocks, columns), rows = split, graph.axes(p)
+        graph.add(leaf, (*blocks, *rows, *columns))
+        return (*blocks, *rows)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         if isinstance(self.blocks, tuple):

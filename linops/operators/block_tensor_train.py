@@ -10,6 +10,7 @@ from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator
 from linops.operators.dense import require_array
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 
 
@@ -122,6 +123,17 @@ class BlockTensorTrain(LinearOperator):
             swapped = backends.permute(split, (1, 0, 5, 4, 3, 2))
             cores.append(swapped.reshape((passing * done, before * n, m * after)))
         return BlockTensorTrain(tuple(cores), self.in_dims, self.out_dims)
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        passing, done, rank = graph.split(axes, self.in_dims), (), ()
+        if passing is None:
+            return None
+        for k, after in enumerate((*self.ranks, 1)):
+            columns, before = passing.pop(), rank
+            rank, rows = graph.axes(after), graph.axes(self.out_dims[k])
+            graph.add(leaf + k, (*done, *sum(passing, ()), *rank, *rows, *columns, *before))
+            done += rows
+        return done
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         steps = []

@@ -11,6 +11,7 @@ from linops.declare import declare, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator
 from linops.operators.dense import require_array
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 
 
@@ -105,6 +106,17 @@ class Butterfly(LinearOperator):
 
     def _transpose(self) -> Butterfly:
         return Butterfly(tuple([backends.permute(factor, (0, 1, 3, 2)) for factor in self.factors[::-1]]))
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        for place in reversed(range(len(self.factors))):
+            d, a, b, c = self.factors[place].shape
+            split = graph.split(axes, (a, c, d))
+            if split is None:
+                return None
+            (blocks, columns, inner), rows = split, graph.axes(b)
+            graph.add(leaf + place, (*inner, *blocks, *rows, *columns))
+            axes = (*blocks, *rows, *inner)
+        return axes
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         steps = []

@@ -10,6 +10,7 @@ from linops.operator import LinearOperator, flat
 from linops.operators.checks import require_array
 from linops.operators.scipy_operator import ScipyOperator
 from linops.operators.sparse import Sparse
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 
 
@@ -63,6 +64,11 @@ class Dense(LinearOperator):
     def to_dense(self) -> Any:
         """The matrix itself."""
         return super().to_dense() if self.is_symbolic else self.matrix
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        rows = graph.axes(self.shape[0])
+        graph.add(leaf, (*rows, *axes))
+        return rows
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return (matmul_step(1, *self.shape, batch),)

@@ -8,6 +8,7 @@ from linops import backends
 from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import require_array
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
 
@@ -58,6 +59,10 @@ class Diagonal(LinearOperator):
 
     def _transpose(self) -> Diagonal:
         return Diagonal(self.diagonal)
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        graph.add(leaf, axes)
+        return axes
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n = self.shape[0]

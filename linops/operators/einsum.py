@@ -10,15 +10,17 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
-from linops.operator import LinearOperator
 from linops.operators.dense import require_array
-from linops.plan.contraction import Program, actions, cached_order, cached_program, cheapest_order, program, sizer, terms
+from linops.operators.planned import Planned, run
+from linops.plan.contraction import Action, Program, actions, one_by_one, program
+from linops.plan.einsum import cached_order, cheapest_order, sizer, terms
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Tag
 
 
 @declare(init=False)
-class Einsum(LinearOperator):
+class Einsum(Planned):
     """The operator of an einsum: ``A @ x`` is ``numpy.einsum(expression, *tensors, x.reshape(in_dims)).ravel()``.
 
     Row and column index are those of the result's and the operand's axes, the first axis slowest. So, for example,
@@ -113,48 +115,44 @@ class Einsum(LinearOperator):
     @remembered
     def _program(self) -> Program:
         order = tuple([operator.index(position) for position in self.order])  # under torch.compile it may hold symbols
-        return (program if backends.is_compiling() else cached_program)(self.expression, order, self.in_dims, self._shapes)
+        return program(*terms(self.expression), one_by_one(order), self._size)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
         return self._program.shape
 
-    def _columns(self, x: Any) -> Any:
-        batch = x.shape[-1]
-        _, kernels, dims, last = self._program
-        for tensor, kind, turn, shape, split, order, merged in kernels:
-            a = self.tensors[tensor]
-            if turn:
-                a = backends.permute(a, turn)
-            if a.shape != shape:
-                a = a.reshape(shape)
-            x = x.reshape(*split[:-1], split[-1] * batch)
-            if order:
-                x = backends.permute(x, order)
-            if merged:
-                x = x.reshape(*merged[:-1], merged[-1] * batch)
-            if kind == "bmm":
-                x = backends.block_matmul(a, x)
-            elif kind == "shared":
-                x = backends.shared_matmul(a, x)
-            else:
-                x = a @ x if kind == "matmul" else a * x
-        x = x.reshape(*dims, batch)
-        return backends.permute(x, last) if last else x
+    def _natural(self, x: Any) -> Any:
+        return run(self._program, list(self.tensors), x)
 
     def _transpose(self) -> Einsum:
         names, into, out = terms(self.expression)
         out_dims = tuple([self._size(axis) for axis in out]) if self.in_dims else ()
         return Einsum(f"{','.join([*names, out])}->{into}", self.tensors, in_dims=out_dims, order=self.order[::-1])
 
-    def _lower(self, batch: int) -> tuple[Step, ...]:
+    @property
+    def _actions(self) -> tuple[Action, ...]:
+        return actions(*terms(self.expression), one_by_one(self.order))
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        names, into, out = terms(self.expression)
+        groups = graph.split(axes, [self._size(axis) for axis in into])
+        if groups is None:
+            return None
+        found = dict(zip(into, groups))
+        for position in self.order:
+            for axis in names[position]:
+                found.setdefault(axis, graph.axes(self._size(axis)))
+            graph.add(leaf + position, sum([found[axis] for axis in names[position]], ()))
+        return sum([found[axis] for axis in out], ())
+
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         size = self._size
-        return tuple(step for action in actions(self.expression, self.order) for step in action.steps(size, batch))
+        return tuple(step for action in self._actions for step in action.steps(size, batch))
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         size = self._size
-        fans = {f"tensors_{act.tensor}": (size(act.columns), size(act.rows)) for act in actions(self.expression, self.order)}
+        fans = {f"tensors_{act.tensor}": (size(act.columns), size(act.rows)) for act in self._actions}
         return {name: fans[name] for name, tensor in self._children() if tensor.shape}  # a number has none
 
     def _output_leaves(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from linops.declare import declare
 from linops.operator import LinearOperator
 from linops.operators.zero import require_size
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
 
@@ -55,6 +56,9 @@ class Identity(LinearOperator):
 
     def _transpose(self) -> Identity:
         return self
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        return axes
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return ()

@@ -10,12 +10,14 @@ from linops.expression import require_same_backend
 from linops.operator import LinearOperator
 from linops.operators.dense import aslinearoperator
 from linops.operators.outputs import first, numbered
+from linops.operators.planned import Planned, first_leaves
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import KRONECKER, Knowledge, Tag, common
 
 
 @declare(init=False)
-class Kronecker(LinearOperator):
+class Kronecker(Planned):
     """The Kronecker product A_1 ⊗ … ⊗ A_c; the first factor's index is the slowest.
 
     Factors act one after the other, each along its own axis, in the order of fewest MACs: applying factor k of shape (m, n) to an
@@ -60,7 +62,7 @@ class Kronecker(LinearOperator):
 
         return sorted(range(len(self.factors)), key=key)
 
-    def _columns(self, x: Any) -> Any:
+    def _natural(self, x: Any) -> Any:
         sizes = [factor.shape[1] for factor in self.factors]
         batch = x.shape[-1]
         for position in self._order():
@@ -76,7 +78,19 @@ class Kronecker(LinearOperator):
     def _conj(self) -> Kronecker:
         return Kronecker(*(factor.conj() for factor in self.factors))
 
-    def _lower(self, batch: int) -> tuple[Step, ...]:
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        groups = graph.split(axes, [factor.shape[1] for factor in self.factors])
+        if groups is None:
+            return None
+        starts = first_leaves(self.factors, leaf)
+        for position in self._order():
+            found = self.factors[position]._trace(graph, groups[position], starts[position])
+            if found is None:
+                return None
+            groups[position] = found
+        return sum(groups, ())
+
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         sizes = [factor.shape[1] for factor in self.factors]
         steps: list[Step] = []
         for position in self._order():

@@ -7,15 +7,17 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.expression import require_leaves
-from linops.operator import LinearOperator, flat
+from linops.operator import flat
 from linops.operators.dense import require_array
+from linops.operators.planned import Planned
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 from linops.structure import same
 from linops.tags import Knowledge, Tag
 
 
 @declare
-class LowRank(LinearOperator):
+class LowRank(Planned):
     """The operator U V of rank at most r; U Uᴴ is known to be positive semidefinite.
 
     Cost: r (m + n) MACs a vector.
@@ -54,22 +56,30 @@ class LowRank(LinearOperator):
 
     _prefers_rows = True  # type: ignore[assignment]
 
-    def _columns(self, x: Any) -> Any:
+    def _natural(self, x: Any) -> Any:
         return self.U @ (self.V @ flat(x))
 
-    def _rows(self, x: Any) -> Any:
+    def _natural_rows(self, x: Any) -> Any:
         return (x @ self.V.T) @ self.U.T
 
     def _stacked(self, x: Any) -> Any:
+        if self._plan(x.shape[0] * x.shape[2]) is not None:
+            return super()._stacked(x)
         return backends.shared_matmul(self.U, backends.shared_matmul(self.V, x))
 
     def _vector(self, x: Any) -> Any:
-        return self.U @ (self.V @ x)
+        return self.U @ (self.V @ x)  # in any plan, for one vector
 
     def _transpose(self) -> LowRank:
         return LowRank(backends.permute(self.V, (1, 0)), backends.permute(self.U, (1, 0)))
 
-    def _lower(self, batch: int) -> tuple[Step, ...]:
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        rank, rows = graph.axes(self.U.shape[1]), graph.axes(self.U.shape[0])
+        graph.add(leaf + 1, (*rank, *axes))
+        graph.add(leaf, (*rows, *rank))
+        return rows
+
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         m, n = self.shape
         rank = self.U.shape[1]
         return matmul_step(1, rank, n, batch), matmul_step(1, m, rank, batch)

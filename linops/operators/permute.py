@@ -12,6 +12,7 @@ from linops import backends
 from linops.declare import declare, index
 from linops.operator import LinearOperator, flat
 from linops.operators.zero import require_size
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.spec import dtype_name
 from linops.tags import Knowledge, Tag
@@ -140,6 +141,10 @@ class Permute(LinearOperator):
         for place, axis in enumerate(self.order):
             inverse[axis] = place
         return Permute._unchecked(indices=None, dims=tuple([self.dims[axis] for axis in self.order]), order=tuple(inverse))
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        groups = None if self.indices is not None else graph.split(axes, self.dims)
+        return None if groups is None else sum([groups[axis] for axis in self.order], ())
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n = self.shape[0]

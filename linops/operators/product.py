@@ -5,17 +5,20 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
-from linops.operator import LinearOperator, flat
+from linops.operator import LinearOperator
 from linops.operators.outputs import first, numbered
+from linops.operators.planned import PLANS, Planned, first_leaves, structure_key
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.structure import adjoint_of
 from linops.tags import MULTIPLICATIVE, Knowledge, Tag, common
 
 
 @declare
-class Product(LinearOperator):
+class Product(Planned):
     """The product A_1 A_2 … A_c, made by ``@``: the last factor acts first.
 
     Cost: the sum of the factors' costs; permutations of axes between two factors are views.
@@ -58,23 +61,35 @@ class Product(LinearOperator):
     def _prefers_rows(self) -> bool:
         return all(factor._prefers_rows for factor in self.factors)
 
-    def _columns(self, x: Any) -> Any:
-        for factor in self.factors[::-1]:
-            x = factor._columns(x)
+    @remembered
+    def _parts(self) -> tuple[LinearOperator, ...]:
+        """The factors in the order in which they act; runs of them that are networks are products of their own, if they are not all."""
+        acting = self.factors[::-1]
+        if backends.is_compiling():
+            return acting
+        cuts = PLANS.get(("cuts", structure_key(self)), lambda: _cuts(acting))
+        if len(cuts) == 2:
+            return acting
+        runs = [self.factors[len(acting) - stop : len(acting) - start] for start, stop in pairwise(cuts)]
+        return tuple([run[0] if len(run) == 1 else Product._unchecked(factors=run) for run in runs])
+
+    def _natural(self, x: Any) -> Any:
+        for part in self._parts:
+            x = part._columns(x)
         return x
 
-    def _rows(self, x: Any) -> Any:
+    def _natural_rows(self, x: Any) -> Any:
         if not self._prefers_rows:
-            return flat(self._columns(x.T)).T
-        for factor in self.factors[::-1]:
-            x = factor._rows(x)
+            return super()._natural_rows(x)
+        for part in self._parts:
+            x = part._rows(x)
         return x
 
     def _vector(self, x: Any) -> Any:
-        if not self._prefers_rows:
+        if not self._prefers_rows or self._plan(1) is not None:
             return super()._vector(x)
-        for factor in self.factors[::-1]:
-            x = factor._vector(x)
+        for part in self._parts:
+            x = part._vector(x)
         return x
 
     def _transpose(self) -> Product:
@@ -83,8 +98,17 @@ class Product(LinearOperator):
     def _conj(self) -> Product:
         return Product(tuple(factor.conj() for factor in self.factors))
 
-    def _lower(self, batch: int) -> tuple[Step, ...]:
-        return tuple(step for factor in self.factors[::-1] for step in factor._lower(batch))
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        starts = first_leaves(self.factors, leaf)
+        for factor, start in zip(self.factors[::-1], starts[::-1]):
+            found = factor._trace(graph, axes, start)
+            if found is None:
+                return None
+            axes = found
+        return axes
+
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
+        return tuple(step for part in self._parts for step in part._lower(batch))
 
     def _output_leaves(self) -> tuple[str, ...]:
         return first(numbered("factors", self.factors))
@@ -103,3 +127,19 @@ class Product(LinearOperator):
 
     def _detail(self) -> str:
         return f"{len(self.factors)} factors"
+
+
+def _cuts(acting: tuple[LinearOperator, ...]) -> tuple[int, ...]:
+    """Where a chain of operators is cut into the longest runs that are networks, and operators that are none."""
+    cuts, graph, axes = [0], Graph(), ()
+    for place, operator in enumerate(acting):
+        found = operator._trace(graph, axes, 0) if place > cuts[-1] else None
+        if found is None:
+            if place > cuts[-1]:
+                cuts.append(place)
+            graph = Graph()
+            found = operator._trace(graph, graph.axes(operator.shape[1]), 0)
+            if found is None:
+                cuts.append(place + 1)
+        axes = found or ()
+    return tuple(dict.fromkeys([*cuts, len(acting)]))

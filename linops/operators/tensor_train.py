@@ -9,13 +9,14 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.expression import require_leaves
-from linops.operator import LinearOperator
 from linops.operators.dense import require_array
+from linops.operators.planned import Planned
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 
 
 @declare
-class TensorTrain(LinearOperator):
+class TensorTrain(Planned):
     """A tensor train, also known as a matrix product operator.
 
         A[(i_1 … i_c), (j_1 … j_c)] = Σ_ρ Π_k cores[k][ρ_{k-1}, i_k, j_k, ρ_k]
@@ -71,7 +72,7 @@ class TensorTrain(LinearOperator):
     def _forward(self) -> bool:
         return self._macs(True) <= self._macs(False)
 
-    def _columns(self, x: Any) -> Any:
+    def _natural(self, x: Any) -> Any:
         batch, forward = x.shape[-1], self._forward()
         for k, left, right in self._sweep(forward):
             core = self.cores[k]
@@ -85,7 +86,17 @@ class TensorTrain(LinearOperator):
     def _transpose(self) -> TensorTrain:
         return TensorTrain(tuple(backends.permute(core, (0, 2, 1, 3)) for core in self.cores))
 
-    def _lower(self, batch: int) -> tuple[Step, ...]:
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        groups = graph.split(axes, [core.shape[2] for core in self.cores])
+        if groups is None:
+            return None
+        out = [graph.axes(core.shape[1]) for core in self.cores]
+        ranks = [(), *[graph.axes(core.shape[3]) for core in self.cores[:-1]], ()]
+        for k, _, _ in self._sweep(self._forward()):
+            graph.add(leaf + k, (*ranks[k], *out[k], *groups[k], *ranks[k + 1]))
+        return sum(out, ())
+
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         forward, steps = self._forward(), []
         for k, left, right in self._sweep(forward):
             before, m, n, after = self.cores[k].shape

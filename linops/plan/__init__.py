@@ -1,5 +1,8 @@
-"""How a product runs: its steps, in the order in which they run."""
+"""How a product runs: its steps, their order, and what they take."""
 
-from linops.plan.step import Step, explain
+from linops.plan.explain import explain
+from linops.plan.machine import Machine, machine_of
+from linops.plan.plan import natural_order
+from linops.plan.step import Step
 
-__all__ = ["Step", "explain"]
+__all__ = ["Machine", "Step", "explain", "machine_of", "natural_order"]

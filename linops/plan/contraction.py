@@ -1,6 +1,7 @@
-"""Einsum expressions lowered to matrix products: tensors act on an operand one after the other, each in one batched product.
+"""Contractions of tensors over named axes, lowered to matrix products: each step multiplies two of them in one batched product.
 
-Nothing here depends on the number of vectors, which are one more axis of the operand, innermost in memory.
+One of the tensors is the operand of a product with an operator; the vectors are one more axis of it, innermost in memory. Nothing here
+depends on their number.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from functools import lru_cache, wraps
 from math import prod
 from typing import Any, NamedTuple
 
-from linops.plan.step import Step, matmul_step
+from linops.plan.step import Step, copy_step, matmul_step
 
-#: up to how many tensors all orders are compared
-COMPARED = 8
+#: the place of the operand among the tensors
+OPERAND = -1
+
+#: pairs (tensor, onto): each tensor in turn acts on another, or on the operand, and is then gone
+Path = tuple[tuple[int, int], ...]
 
 
 def constant(function: Callable[..., Any]) -> Any:
@@ -28,88 +32,13 @@ def constant(function: Callable[..., Any]) -> Any:
     return call
 
 
-@constant
-def terms(expression: str) -> tuple[tuple[str, ...], str, str]:
-    """The axes of the tensors, of the operand and of the result of an expression such as ``"ab,b->a"``.
-
-    Args:
-        expression: As for `numpy.einsum`, with the operand last; axes may be any letters.
-
-    Returns:
-        (axes of each tensor, axes of the operand, axes of the result).
-
-    Raises:
-        ValueError: If the expression is no such thing, or an axis is in one term alone.
-    """
-    inputs, arrow, out = expression.partition("->")
-    *tensors, into = inputs.split(",")
-    everything = [*tensors, into, out]
-    if not arrow or not tensors:
-        raise ValueError(f"Einsum({expression!r}): expected tensors, the operand and the result, as in 'ab,b->a'")
-    for term in everything:
-        if not all(axis.isalpha() for axis in term) or len(set(term)) < len(term):
-            raise ValueError(f"Einsum({expression!r}): the axes of a term must be different letters, got {term!r}")
-    for axis in sorted(set("".join(everything))):
-        if sum(axis in term for term in everything) < 2:
-            raise ValueError(f"Einsum({expression!r}): axis {axis!r} is in one term alone; expected it in two or more")
-    return tuple(tensors), into, out
-
-
-def sizer(expression: str, in_dims: tuple[int, ...], shapes: Iterable[tuple[int, ...]]) -> Callable[[Iterable[str]], int]:
-    """A function from axes to the product of their sizes.
-
-    Args:
-        expression: The expression; see `terms`.
-        in_dims: The sizes of the operand's axes; none, if every axis is one of a tensor.
-        shapes: Of the tensors.
-
-    Returns:
-        The function.
-    """
-    tensors, into, _ = terms(expression)
-    sizes = dict(zip(into, in_dims))
-    for axes, shape in zip(tensors, shapes):
-        sizes.update(zip(axes, shape))
-    return lambda axes: prod([sizes[axis] for axis in axes])
-
-
-def cheapest_order(expression: str, in_dims: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-    """The order of fewest MACs in which tensors act on the operand; of more than eight, the last acts first.
-
-    Args:
-        expression: The expression; see `terms`.
-        in_dims: The sizes of the operand's axes; none, if every axis is one of a tensor.
-        shapes: Of the tensors.
-
-    Returns:
-        Positions of tensors, the one that acts first first.
-    """
-    tensors, into, out = terms(expression)
-    backwards = tuple(range(len(tensors) - 1, -1, -1))
-    if len(tensors) == 1 or len(tensors) > COMPARED:
-        return backwards
-    size, everything = sizer(expression, in_dims, shapes), "".join(dict.fromkeys("".join([*tensors, into])))
-    best: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {(): (0, ())}  # of those that have acted, sorted: MACs and order
-    for _ in tensors:
-        longer: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}
-        for done, (macs, order) in best.items():
-            waiting = [position for position in backwards if position not in done]
-            wanted, seen = out + "".join([tensors[it] for it in waiting]), into + "".join([tensors[it] for it in done])
-            for position in waiting:
-                own = tensors[position]
-                cost = macs + size([axis for axis in everything if axis in own or (axis in wanted and axis in seen)])
-                now = tuple(sorted((*done, position)))
-                if now not in longer or cost < longer[now][0]:
-                    longer[now] = (cost, (*order, position))
-        best = longer
-    return best[tuple(range(len(tensors)))][1]
-
-
 class Action(NamedTuple):
-    """How one tensor acts on the operand, by names of axes.
+    """How one tensor acts on another or on the operand, by names of axes.
 
     Attributes:
         tensor: Its position.
+        onto: The position of what it acts on.
+        own: Its axes as it lies in memory.
         kind: ``"bmm"``: blocks × (rows, columns) @ (columns, rest). ``"shared"``: (rows, columns) @ left × (columns, rest).
             ``"matmul"``: (rows, columns) @ (columns, rest). ``"scale"``: nothing is summed over, so the tensor multiplies elementwise.
         blocks: Axes of both that stay.
@@ -126,6 +55,8 @@ class Action(NamedTuple):
     """
 
     tensor: int
+    onto: int
+    own: str
     kind: str
     blocks: str
     rows: str
@@ -139,14 +70,14 @@ class Action(NamedTuple):
     merged: bool
     after: str
 
-    def kernel(self, size: Callable[[Iterable[str]], int]) -> tuple[Any, ...]:
-        """What runs, in numbers: (tensor, kind, turn, shape of the turned tensor, split, order, merged), sizes without vectors.
+    def kernel(self, size: Callable[[Iterable[str]], int]) -> Kernel:
+        """What runs, in numbers: sizes without vectors.
 
         Args:
             size: The product of the sizes of axes.
 
         Returns:
-            The fields of that name with sizes; `merged` is None where nothing is copied.
+            The kernel.
         """
         blocks, rows, columns = size(self.blocks), size(self.rows), size(self.columns)
         shape, merged = (rows, columns), (columns, size(self.rest))
@@ -155,7 +86,8 @@ class Action(NamedTuple):
         elif self.kind == "scale":
             shape = (*map(size, self.rows), *[size(axis) if axis in self.blocks else 1 for axis in self.split[:-1]], 1)
         split = tuple([size(group) for group in self.split])
-        return self.tensor, self.kind, self.turn, shape, split, self.order, merged if self.merged else None
+        dims = tuple([size(axis) for axis in self.own])
+        return Kernel(self.tensor, self.onto, self.kind, dims, self.turn, shape, split, self.order, merged if self.merged else None)
 
     def steps(self, size: Callable[[Iterable[str]], int], batch: int) -> Iterator[Step]:
         """What runs, and what it costs.
@@ -167,86 +99,135 @@ class Action(NamedTuple):
         Yields:
             Copies and views, then the product.
         """
-        blocks, rows, columns, rest = size(self.blocks), size(self.rows), size(self.columns), size(self.rest) * batch
-        own, operand = blocks * rows * columns, size("".join(self.split))
+        blocks, rows, columns = size(self.blocks), size(self.rows), size(self.columns)
+        count = batch if self.onto == OPERAND else 1
+        rest, own, operand = size(self.rest) * count, blocks * rows * columns, size("".join(self.split)) * count
         if not self.lies:
-            yield Step("copy", f"axes of tensors[{self.tensor}]", weights=own, outputs=own)
+            yield copy_step(f"axes of tensors[{self.tensor}]", weights=own)
         if self.order:
-            moved = operand * batch if self.merged else 0
-            yield Step("copy" if moved else "view", f"axes for tensors[{self.tensor}]", inputs=moved, outputs=moved)
+            detail = f"axes for tensors[{self.tensor}]"
+            yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail)
         if self.kind == "scale":
-            whole = rows * operand * batch
-            detail = f"({own}) · ({operand}, {batch})"
-            yield Step("scale", detail, other_flops=whole, inputs=operand * batch, weights=own, outputs=whole)
+            whole = rows * operand
+            detail = f"({own}) · ({operand // count}, {count})"
+            yield Step("scale", detail, other_flops=whole, inputs=operand, weights=own, outputs=whole)
         elif self.kind == "shared":
             yield matmul_step(size(self.left), rows, columns, rest, weights=own)
         else:
             yield matmul_step(blocks, rows, columns, rest)
 
 
-@constant
-def actions(expression: str, order: tuple[int, ...]) -> tuple[Action, ...]:
-    """How the tensors of an expression act on its operand in an order.
+class Kernel(NamedTuple):
+    """What an action runs, in numbers; see `Action`.
 
-    Args:
-        expression: The expression; see `terms`.
-        order: Positions of tensors, the one that acts first first.
-
-    Returns:
-        The actions.
+    Attributes:
+        tensor: Its position.
+        onto: The position of what it acts on.
+        kind: The kernel.
+        dims: The sizes of the tensor's axes.
+        turn: Their order, or None.
+        shape: Of the turned tensor, its axes joined.
+        split: The shape of the operand, without vectors.
+        order: The order of its groups, or None.
+        merged: The shape to which it is then copied, or None.
     """
-    tensors, held, out = terms(expression)
-    found = []
-    for place, position in enumerate(order):
-        wanted = out + "".join([tensors[later] for later in order[place + 1 :]])
-        found.append(_action(position, tensors[position], held, wanted))
-        held = found[-1].after
-    return tuple(found)
+
+    tensor: int
+    onto: int
+    kind: str
+    dims: tuple[int, ...]
+    turn: tuple[int, ...] | None
+    shape: tuple[int, ...]
+    split: tuple[int, ...]
+    order: tuple[int, ...] | None
+    merged: tuple[int, ...] | None
 
 
 class Program(NamedTuple):
-    """What an einsum runs, in numbers.
+    """What a product runs, in numbers.
 
     Attributes:
         shape: (m, n).
-        kernels: `Action.kernel` of every tensor in the order in which they act.
+        kernels: Kernels in the order in which they run.
         dims: The axes of the result as the last kernel leaves them, without vectors.
         turn: Their order, the vectors' axis last, or None where it stays.
     """
 
     shape: tuple[int, int]
-    kernels: tuple[tuple[Any, ...], ...]
+    kernels: tuple[Kernel, ...]
     dims: tuple[int, ...]
     turn: tuple[int, ...] | None
 
 
-def program(expression: str, order: tuple[int, ...], in_dims: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]) -> Program:
-    """What an einsum runs.
+@constant
+def actions(tensors: tuple[str, ...], into: str, out: str, path: Path) -> tuple[Action, ...]:
+    """How the tensors act on each other and on the operand along a path.
 
     Args:
-        expression: The expression; see `terms`.
-        order: Positions of tensors, the one that acts first first.
-        in_dims: The sizes of the operand's axes; none, if every axis is one of a tensor.
-        shapes: Of the tensors.
+        tensors: The axes of each tensor.
+        into: The axes of the operand.
+        out: The axes of the result.
+        path: The path.
+
+    Returns:
+        The actions.
+    """
+    held = {OPERAND: into, **dict(enumerate(tensors))}
+    found = []
+    for tensor, onto in path:
+        own = held.pop(tensor)
+        wanted = out + "".join([axes for place, axes in held.items() if place != onto])
+        found.append(_action(tensor, onto, own, held[onto], wanted))
+        held[onto] = found[-1].after
+    return tuple(found)
+
+
+def program(tensors: tuple[str, ...], into: str, out: str, path: Path, size: Callable[[Iterable[str]], int]) -> Program:
+    """What a product runs along a path.
+
+    Args:
+        tensors: The axes of each tensor.
+        into: The axes of the operand.
+        out: The axes of the result.
+        path: The path; its last action is one on the operand.
+        size: The product of the sizes of axes.
 
     Returns:
         The program.
     """
-    size = sizer(expression, in_dims, shapes)
-    _, into, out = terms(expression)
-    found = actions(expression, order)
+    found = actions(tensors, into, out, path)
     held = found[-1].after
     turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
     dims = tuple([size(axis) for axis in held]) if turn else (size(out),)
     return Program((size(out), size(into)), tuple([action.kernel(size) for action in found]), dims, turn)
 
 
-#: of constants; torch.compile does not look into caches, and its sizes may be symbols
-cached_order, cached_program = lru_cache(maxsize=4096)(cheapest_order), lru_cache(maxsize=4096)(program)
+def one_by_one(order: Iterable[int]) -> Path:
+    """The path on which each tensor acts on the operand.
+
+    Args:
+        order: Positions of tensors, the one that acts first first.
+
+    Returns:
+        The path.
+    """
+    return tuple([(tensor, OPERAND) for tensor in order])
 
 
-def _action(position: int, own: str, held: str, wanted: str) -> Action:
-    """How a tensor with axes `own` acts on an operand that lies in memory as `held`, if `wanted` is needed afterwards."""
+def sizes_of(sizes: dict[str, int]) -> Callable[[Iterable[str]], int]:
+    """A function from axes to the product of their sizes.
+
+    Args:
+        sizes: The size of each axis.
+
+    Returns:
+        The function.
+    """
+    return lambda axes: prod([sizes[axis] for axis in axes])
+
+
+def _action(position: int, onto: int, own: str, held: str, wanted: str) -> Action:
+    """How a tensor with axes `own` acts on what lies in memory as `held`, if `wanted` is needed afterwards."""
     blocks = "".join([axis for axis in held if axis in own and axis in wanted])
     columns = "".join([axis for axis in held if axis in own and axis not in wanted])
     rows = "".join([axis for axis in own if axis not in held])
@@ -272,4 +253,4 @@ def _action(position: int, own: str, held: str, wanted: str) -> Action:
     joined = all(group in own for group in (blocks, rows, columns))
     lies = kind == "scale" or (joined and not (blocks and own.endswith(blocks)))  # no product reads blocks that lie innermost
     moved = turn if turn != tuple(range(len(turn))) else None
-    return Action(position, kind, blocks, rows, columns, left, rest, moved, lies, split, order, merged, after)
+    return Action(position, onto, own, kind, blocks, rows, columns, left, rest, moved, lies, split, order, merged, after)

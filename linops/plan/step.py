@@ -5,7 +5,6 @@ Operators lower themselves to steps. Costs, tables and (later) the choice of an 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -23,6 +22,10 @@ class Step:
         outputs: Numbers written.
         gradient_macs: Multiply-accumulates of its gradients that have no counterpart in the step, as the outer product that the gradient of
             a solve ends with.
+        blocks: Of a matrix product, how many there are.
+        rows: Of a matrix product, the rows of each left operand; 0 for other steps.
+        columns: Of a matrix product, what each number sums over.
+        batch: Of a matrix product, the columns of each right operand.
     """
 
     kind: str
@@ -33,6 +36,10 @@ class Step:
     weights: int = 0
     outputs: int = 0
     gradient_macs: int = 0
+    blocks: int = 0
+    rows: int = 0
+    columns: int = 0
+    batch: int = 0
 
 
 def matmul_step(blocks: int, rows: int, columns: int, batch: int, *, weights: int | None = None) -> Step:
@@ -58,33 +65,22 @@ def matmul_step(blocks: int, rows: int, columns: int, batch: int, *, weights: in
         inputs=blocks * columns * batch,
         weights=blocks * rows * columns if weights is None else weights,
         outputs=blocks * rows * batch,
+        blocks=blocks,
+        rows=rows,
+        columns=columns,
+        batch=batch,
     )
 
 
-def explain(header: str, steps: Iterable[Step], itemsize: int) -> str:
-    """A table of the steps of a program, first step first.
+def copy_step(detail: str, *, inputs: int = 0, weights: int = 0) -> Step:
+    """A copy of numbers to another order.
 
     Args:
-        header: The line above the table.
-        steps: The steps.
-        itemsize: Bytes of one number.
+        detail: What it is for.
+        inputs: Numbers of what flows through the program.
+        weights: Numbers of parameters.
 
     Returns:
-        The table, as text: per step its operands, MACs, FLOPs, and bytes moved (read and written).
+        The step.
     """
-    rows: list[Sequence[str]] = [("step", "what", "operands", "MACs", "FLOPs", "bytes moved")]
-    total = [0, 0, 0]
-    for number, step in enumerate(steps, 1):
-        moved = itemsize * (step.inputs + step.weights + step.outputs)
-        flops = 2 * step.macs + step.other_flops
-        rows.append((str(number), step.kind, step.detail, f"{step.macs:,}", f"{flops:,}", f"{moved:,}"))
-        total = [total[0] + step.macs, total[1] + flops, total[2] + moved]
-    rows.append(("", "total", "", *(f"{value:,}" for value in total)))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [f"{cell:<{width}}" if column in (1, 2) else f"{cell:>{width}}" for column, (cell, width) in enumerate(zip(row, widths))]
-        return "  ".join(cells).rstrip()
-
-    rule = "  ".join("─" * width for width in widths)
-    return "\n".join([header, line(rows[0]), rule, *map(line, rows[1:-1]), rule, line(rows[-1])])
+    return Step("copy", detail, inputs=inputs, weights=weights, outputs=inputs + weights)

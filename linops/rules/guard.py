@@ -13,8 +13,9 @@ from linops import backends
 from linops.expression import Expression
 from linops.operator import LinearOperator
 from linops.operators.product import Product
+from linops.plan import natural_order
 
-#: every count is linear in the number of vectors, so that what holds for one and for many holds between
+#: in the natural order every count is linear in the number of vectors, so that what holds for one and for many holds between
 BATCHES = (1, 1024)
 
 
@@ -67,13 +68,14 @@ def counts(operator: LinearOperator) -> tuple[int, ...]:
         The counts.
     """
     found = [operator.num_params]
-    for batch in BATCHES:
-        macs = other = moved = 0
-        for step in operator._lower(batch):
-            macs += step.macs
-            other += step.other_flops
-            moved += step.inputs + step.weights + step.outputs
-        found += [macs, 2 * macs + other, moved]
+    with natural_order():
+        for batch in BATCHES:
+            macs = other = moved = 0
+            for step in operator._lower(batch):
+                macs += step.macs
+                other += step.other_flops
+                moved += step.inputs + step.weights + step.outputs
+            found += [macs, 2 * macs + other, moved]
     return tuple(found)
 
 

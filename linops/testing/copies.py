@@ -11,6 +11,7 @@ import numpy as np
 import linops.scaling as scaling
 from linops import backends
 from linops.backends.tree import flatten
+from linops.plan import natural_order
 from linops.spec import dtype_name, numpy_dtype
 from linops.testing.check import BACKENDS, Subject, as_specs, check, error_of, holds, installed, require
 
@@ -141,14 +142,17 @@ def symbolic(s: Subject) -> None:
         require(one.shape == other.shape, f"{name} has shape {one.shape}, expected {other.shape}")
         ours, theirs = (None if each.dtype is None else dtype_name(each.dtype) for each in (one, other))
         require(ours == theirs, f"{name} has dtype {ours}, expected {theirs}")
-        require(one.cost(batch=7) == other.cost(batch=7), f"{name} costs {one.cost(batch=7)}, expected {other.cost(batch=7)}")
+        with natural_order():
+            costs = one.cost(batch=7), other.cost(batch=7)
+        require(costs[0] == costs[1], f"{name} costs {costs[0]}, expected {costs[1]}")
         fans = scaling.fans(one), scaling.fans(other)
         require(fans[0] == fans[1], f"{name} has fans {fans[0]}, expected {fans[1]}")
     require(twin.num_params == A.num_params, f"it has {twin.num_params} parameters, expected {A.num_params}")
     names = [name for name, _ in twin.named_leaves()], [name for name, _ in A.named_leaves()]
     require(names[0] == names[1], f"it has leaves {names[0]}, expected {names[1]}")
-    lines = twin.explain(batch=7).split("\n")[1:], A.explain(batch=7).split("\n")[1:]
-    require(lines[0] == lines[1], "explain says something else")
+    if s.backend == "torch":  # symbolic operators are planned as torch runs them
+        lines = twin.explain(batch=7).split("\n")[1:], A.explain(batch=7).split("\n")[1:]
+        require(lines[0] == lines[1], "explain says something else")
     if s.leaves and not s.exact:
         first, again = twin.init(seed=1), twin.init(seed=1)
         _same_numbers(s, first, again)
@@ -159,12 +163,14 @@ def symbolic(s: Subject) -> None:
 def cost(s: Subject) -> None:
     """Parameters are the leaves' numbers; work is done once or for each vector; `explain` adds up; fans name leaves."""
     A = s.operator
-    found, one, once = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)  # once: what is done whatever the batch, as of a spectrum
+    found = A.cost(batch=BATCH)
+    with natural_order():
+        many, one, once = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)  # once: what is done whatever the batch, as of a spectrum
     numbers = sum(int(np.prod(leaf.shape)) for leaf in s.leaves)
     require(found.num_params == A.num_params == numbers, f"{A.num_params} parameters, but its leaves have {numbers} numbers")
     require(found.batch == BATCH, f"cost says batch {found.batch}, expected {BATCH}")
     for what in ("macs", "flops"):
-        ours, of_one, of_none = (getattr(each, what) for each in (found, one, once))
+        ours, of_one, of_none = (getattr(each, what) for each in (many, one, once))
         require(ours == of_none + BATCH * (of_one - of_none), f"{ours} {what} for {BATCH} vectors, {of_one} for one, {of_none} for none")
     require(found.flops > once.flops or not found.flops, f"{found.flops} FLOPs, however many vectors")
     require(A.flops(batch=BATCH) == found.flops >= 2 * found.macs, f"{found.flops} FLOPs, but {found.macs} MACs")
@@ -176,7 +182,7 @@ def cost(s: Subject) -> None:
         require(found.bytes_read >= itemsize * BATCH, f"it reads {found.bytes_read} bytes")
     header, *_, total = A.explain(batch=BATCH).split("\n")
     expected = ["total", f"{found.macs:,}", f"{found.flops:,}", f"{found.bytes_read + found.bytes_written:,}"]
-    require(total.split() == expected, f"explain adds up to {total.split()}, expected {expected}")
+    require(total.split()[: len(expected)] == expected, f"explain adds up to {total.split()}, expected {expected}")
     require(f"{A.num_params:,} parameters" in header, f"explain does not say the parameters: {header}")
     fans, names = scaling.fans(A), [name for name, _ in A.named_leaves()]
     require(list(fans) == [name for name in names if name in fans], f"fans of {list(fans)}, leaves {names}")

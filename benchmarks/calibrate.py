@@ -1,0 +1,100 @@
+"""The numbers of the planner's machine model (`linops.plan.machine`), fitted to products measured on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from linops import backends
+from linops.lab.measure import Timing, compiler, side_by_side
+from linops.plan.machine import MACHINES, Machine
+
+SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+BATCHES = (1, 1, 4, 16, 64, 256, 1024)
+#: of one product: MACs, and numbers in its operands and its result
+LARGEST, NUMBERS = 1 << 28, 1 << 23
+
+Shape = tuple[int, int, int, int]
+
+
+def shapes(count: int, seed: int) -> list[Shape]:
+    """Random products (blocks, rows, columns, batch) of many magnitudes."""
+    random, found = np.random.default_rng(seed), []
+    while len(found) < count:
+        blocks, rows, columns = (int(size) for size in random.choice((1, 1, *SIZES[:9]), 1).tolist() + random.choice(SIZES, 2).tolist())
+        batch = int(random.choice(BATCHES))
+        numbers = blocks * (rows * columns + columns * batch + rows * batch)
+        if blocks * rows * columns * batch <= LARGEST and numbers <= NUMBERS:
+            found.append((blocks, rows, columns, batch))
+    return found
+
+
+def samples(backend: str, products: list[Shape], seconds: float) -> tuple[list[float], list[tuple[int, float]]]:
+    """Median seconds of products, and (numbers, seconds) of copies to another order of axes."""
+    compiled, wait = compiler(backend)
+    multiply = compiled(backends.block_matmul)
+
+    def turn(x: Any) -> Any:
+        return backends.copy(backends.permute(x, (1, 0, 2))) if backend != "jax" else backends.permute(x, (1, 0, 2)) + 0
+
+    turned = compiled(turn)
+    random = np.random.default_rng(0)
+
+    def array(*shape: int) -> Any:
+        return backends.asarray(random.standard_normal(shape), backend, "float32")
+
+    def timed(function: Callable[[], Any]) -> Timing:
+        return side_by_side({"it": function}, seconds=seconds, rounds=5, wait=wait)["it"]
+
+    times = []
+    for blocks, rows, columns, batch in products:
+        a, x = array(blocks, rows, columns), array(blocks, columns, batch)
+        times.append(timed(lambda a=a, x=x: multiply(a, x)).median)
+    copies = []
+    for size in (4, 16, 64, 256):
+        for batch in (1, 16, 64):
+            x = array(size, size, batch)
+            copies.append((size * size * batch, timed(lambda x=x: turned(x)).median))
+    return times, copies
+
+
+def fit(backend: str, products: list[Shape], times: list[float], copies: list[tuple[int, float]]) -> tuple[Machine, float]:
+    """The machine of least squares of log seconds, and the median factor by which it errs."""
+    start = MACHINES[backend]
+    names = list(asdict(start))
+    measured = np.log([*times, *[took for _, took in copies]])
+
+    def machine(logs: Any) -> Machine:
+        return Machine(**dict(zip(names, np.exp(logs).tolist())))
+
+    def errors(logs: Any) -> Any:
+        model = machine(logs)
+        predicted = [model.matmul(*shape, 4) for shape in products]
+        predicted += [model.call + 8 * numbers / model.shuffled for numbers, _ in copies]
+        return np.log(predicted) - measured
+
+    found = least_squares(errors, np.log(list(asdict(start).values())), loss="soft_l1")
+    return machine(found.x), float(np.exp(np.median(np.abs(errors(found.x)))))
+
+
+def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
+    """The numbers of each backend.
+
+    Args:
+        seconds: About how long to measure each product.
+        count: Number of products.
+
+    Returns:
+        One row a backend: the fields of `Machine`, and the median factor between prediction and measurement.
+    """
+    products = shapes(count, seed=0)
+    rows = []
+    for backend in MACHINES:
+        backends.load(backend)
+        machine, error = fit(backend, products, *samples(backend, products, seconds))
+        rows.append({"backend": backend, **{name: float(f"{value:.2g}") for name, value in asdict(machine).items()}, "median_factor": error})
+    return rows

@@ -1,0 +1,189 @@
+"""`Planned`: operators of several tensors, whose product runs in the order that a plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from itertools import accumulate
+from typing import Any
+
+from linops import backends
+from linops.declare import remembered
+from linops.operator import LinearOperator, flat
+from linops.plan.contraction import OPERAND, Kernel, Program
+from linops.plan.machine import machine_of
+from linops.plan.network import Graph, Network
+from linops.plan.plan import Plan, Plans, batch_class, choose, natural, representative
+from linops.plan.step import Step
+
+#: of all operators, by structure, class of batches, dtype and backend
+PLANS = Plans(bound=4096)
+
+
+class Planned(LinearOperator):
+    """An operator that runs in its natural order, or along a plan where that is predicted to be faster.
+
+    A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure, class of batches
+    (up to a factor of two), dtype and backend. Under torch.compile and torch.export, where the number of vectors may be a symbol, the
+    natural order runs.
+    """
+
+    def _natural(self, x: Any) -> Any:
+        """A x of a features-first x in the natural order; see `_columns`."""
+        raise NotImplementedError
+
+    def _natural_rows(self, x: Any) -> Any:
+        """X Aᵀ of rows in the natural order; see `_rows`."""
+        return flat(self._natural(x.T)).T
+
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
+        """The steps of the natural order; see `_lower`."""
+        raise NotImplementedError
+
+    @remembered
+    def _plans(self) -> dict[int, Plan | None]:
+        """Plans by class of batches."""
+        return {}
+
+    def _plan(self, batch: Any) -> Plan | None:
+        """The plan for a number of vectors, or None for the natural order."""
+        if backends.is_compiling() or natural.get() or type(batch) is not int:
+            return None
+        size, plans = batch.bit_length(), self._plans
+        if size in plans:
+            return plans[size]
+        return plans.setdefault(size, self._make(batch_class(batch)))
+
+    def _make(self, size: int) -> Plan | None:
+        dtype, backend = self.dtype, self.backend
+        if any(leaf.dtype != dtype for _, leaf in self.named_leaves()):  # products of some would be less precise
+            return None
+
+        def made() -> Plan | None:
+            network = network_of(self)
+            if network is None:
+                return None
+            return choose(network, representative(size), machine_of(backend), self._itemsize, self._natural_steps)
+
+        return PLANS.get((structure_key(self), size, str(dtype), backend), made)
+
+    def _columns(self, x: Any) -> Any:
+        plan = self._plan(x.shape[-1])
+        if plan is None or x.dtype != self.dtype:
+            return self._natural(x)
+        return self._run(plan, x)
+
+    def _rows(self, x: Any) -> Any:
+        plan = self._plan(x.shape[0])
+        if plan is None or x.dtype != self.dtype:
+            return self._natural_rows(x)
+        return flat(self._run(plan, x.T)).T
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        plan = self._plan(batch)
+        return self._natural_steps(batch) if plan is None else plan.steps(batch)
+
+    def _run(self, plan: Plan, x: Any) -> Any:
+        leaves = [leaf for _, leaf in self.named_leaves()]
+        return run(plan.program, [leaves[place] for place in plan.network.leaves], x)
+
+
+def first_leaves(operators: tuple[LinearOperator, ...], leaf: int) -> list[int]:
+    """Which leaf the first one of each operator is.
+
+    Args:
+        operators: Operators in the order of their leaves.
+        leaf: Which leaf the first one of all is.
+
+    Returns:
+        Positions.
+    """
+    return [*accumulate([operator._num_leaves for operator in operators[:-1]], initial=leaf)]
+
+
+def network_of(operator: LinearOperator) -> Network | None:
+    """An operator as a network of contractions.
+
+    Args:
+        operator: The operator.
+
+    Returns:
+        The network, or None if it is none.
+    """
+    graph = Graph()
+    into = graph.axes(operator.shape[1])
+    out = operator._trace(graph, into, 0)
+    return None if out is None else graph.network(into, out)
+
+
+def structure_key(value: Any) -> Hashable:
+    """What plans depend on of an operator: types, shapes of leaves, and other fields but index arrays.
+
+    Args:
+        value: An operator, or the value of a field.
+
+    Returns:
+        The key.
+    """
+    if isinstance(value, LinearOperator):
+        kinds = value._fields
+        return (
+            type(value),
+            *[
+                structure_key(getattr(value, name)) if kind == "tree" else getattr(value, name) if kind == "static" else None
+                for name, kind in kinds
+            ],
+        )
+    if isinstance(value, tuple):
+        return tuple([structure_key(item) for item in value])
+    return None if value is None else tuple(value.shape)
+
+
+def run(program: Program, tensors: list[Any], x: Any) -> Any:
+    """The product of a program.
+
+    Args:
+        program: The program.
+        tensors: Its tensors; the list is changed.
+        x: The operand, features first.
+
+    Returns:
+        The result, features first.
+    """
+    batch = x.shape[-1]
+    for kernel in program.kernels:
+        place = kernel.onto
+        if place == OPERAND:
+            x = contract(kernel, tensors[kernel.tensor], x, batch)
+        else:
+            tensors[place] = contract(kernel, tensors[kernel.tensor], tensors[place], 1)
+    x = x.reshape(*program.dims, batch)
+    return backends.permute(x, program.turn) if program.turn else x
+
+
+def contract(kernel: Kernel, a: Any, x: Any, batch: Any) -> Any:
+    """What one kernel computes.
+
+    Args:
+        kernel: The kernel.
+        a: The tensor that acts.
+        x: What it acts on.
+        batch: How many vectors the last axis of x counts beside its features.
+
+    Returns:
+        The result.
+    """
+    _, _, kind, dims, turn, shape, split, order, merged = kernel
+    if turn:
+        a = backends.permute(a if a.shape == dims else a.reshape(dims), turn)
+    if a.shape != shape:
+        a = a.reshape(shape)
+    x = x.reshape(*split[:-1], split[-1] * batch)
+    if order:
+        x = backends.permute(x, order)
+    if merged:
+        x = x.reshape(*merged[:-1], merged[-1] * batch)
+    if kind == "bmm":
+        return backends.block_matmul(a, x)
+    if kind == "shared":
+        return backends.shared_matmul(a, x)
+    return a @ x if kind == "matmul" else a * x

@@ -1,0 +1,116 @@
+"""What steps take: a model of a machine in a few numbers.
+
+A step takes a fixed time for its call and for each block, and then as long as the slower of arithmetic and memory:
+
+    seconds = call + blocks · block + max(2 · MACs / (flops · u(rows) u(columns) u(batch)), bytes / bandwidth),   u(d) = d / (d + h).
+
+The numbers of a backend are the least-squares fit of log seconds to measured products of one thread in float32
+(``python -m benchmarks calibrate``). Only ratios of times are used to choose, so that they need not be those of the machine at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from linops.plan.step import Step
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A backend on one thread of a CPU.
+
+    Attributes:
+        call: Seconds of a call, with the views around it.
+        block: Seconds of a block of a batched product.
+        flops: FLOPs a second of a large product in float32.
+        half: h, the size at which a product runs at half speed on account of one of its sizes.
+        bandwidth: Bytes a second, read and written.
+        shuffled: Bytes a second, read and written, of a copy to another order of axes.
+    """
+
+    call: float
+    block: float
+    flops: float
+    half: float
+    bandwidth: float
+    shuffled: float
+
+    def matmul(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
+        """Seconds of a batched matrix product: blocks × (rows, columns) @ (columns, batch).
+
+        Args:
+            blocks: Number of products.
+            rows: Rows of each left operand.
+            columns: Columns of each left operand.
+            batch: Columns of each right operand.
+            itemsize: Bytes of a number.
+
+        Returns:
+            Seconds.
+        """
+        h, outer = self.half, rows * batch
+        # 2 MACs / (u u u), the sizes cancelled; doubles are half as many in a register
+        arithmetic = blocks * 2 * (rows + h) * (columns + h) * (batch + h) * itemsize / (4 * self.flops)
+        memory = blocks * (rows * columns + columns * batch + outer) * itemsize / self.bandwidth
+        return self.call + blocks * self.block + (arithmetic if arithmetic > memory else memory)
+
+    def scale(self, moved: int) -> float:
+        """Seconds of an elementwise step.
+
+        Args:
+            moved: Bytes read and written.
+
+        Returns:
+            Seconds.
+        """
+        return self.call + moved / self.bandwidth
+
+    def seconds(self, step: Step, itemsize: int) -> float:
+        """Seconds of a step.
+
+        Args:
+            step: The step.
+            itemsize: Bytes of a number.
+
+        Returns:
+            Seconds; views cost nothing beside the call of the step that reads them.
+        """
+        if step.blocks:
+            return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)
+        moved = itemsize * (step.inputs + step.weights + step.outputs)
+        if step.kind in ("copy", "gather", "scatter"):
+            return self.call + moved / self.shuffled
+        return self.scale(moved) if moved else 0.0
+
+    def total(self, steps: Iterable[Step], itemsize: int) -> float:
+        """Seconds of steps.
+
+        Args:
+            steps: The steps.
+            itemsize: Bytes of a number.
+
+        Returns:
+            Seconds.
+        """
+        return sum([self.seconds(step, itemsize) for step in steps])
+
+
+#: of the backends; operators without arrays are planned as if torch ran them
+MACHINES = {
+    "numpy": Machine(call=1.1e-6, block=2.3e-8, flops=1.1e11, half=3.9, bandwidth=4.0e10, shuffled=1.7e10),
+    "torch": Machine(call=2.3e-6, block=1e-9, flops=2.4e11, half=15.0, bandwidth=1.7e10, shuffled=1.5e10),
+    "jax": Machine(call=1e-6, block=1e-9, flops=1.6e11, half=8.7, bandwidth=3.5e10, shuffled=1.5e10),
+}
+
+
+def machine_of(backend: str | None) -> Machine:
+    """The model of a backend.
+
+    Args:
+        backend: Its name, ``"spec"`` or None.
+
+    Returns:
+        The model.
+    """
+    return MACHINES.get(backend or "torch", MACHINES["torch"])

@@ -1,0 +1,166 @@
+"""Plans: the program of a product that takes the least predicted time, for a class of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from linops.plan.contraction import Path, Program, actions, program, sizes_of
+from linops.plan.machine import Machine
+from linops.plan.network import Network
+from linops.plan.search import cheapest, path
+from linops.plan.step import Step
+
+#: a plan must be predicted to be so much faster than the natural order to be preferred to it
+GAIN = 1.2
+
+
+#: whether no plan is made or used
+natural = ContextVar("natural", default=False)
+
+
+@contextmanager
+def natural_order() -> Iterator[None]:
+    """A context in which products run, and are counted, in the order of their factors: no plan is made or used.
+
+    Every count of a product is then linear in the number of vectors.
+
+    Example:
+        >>> import linops as lo
+        >>> A = lo.dense(4, 512) @ lo.Dense(lo.spec(512, 512))  # cheaper from the left for many vectors
+        >>> with natural_order():
+        ...     natural = A.flops(batch=512)
+        >>> natural / A.flops(batch=512) > 30
+        True
+    """
+    token = natural.set(True)
+    try:
+        yield
+    finally:
+        natural.reset(token)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a product runs, other than in the order of its factors.
+
+    Attributes:
+        network: Its tensors.
+        path: Which of them act on which.
+        program: What runs, in numbers.
+    """
+
+    network: Network
+    path: Path
+    program: Program
+
+    def steps(self, batch: int) -> tuple[Step, ...]:
+        """What runs, and what it costs.
+
+        Args:
+            batch: Number of vectors.
+
+        Returns:
+            The steps.
+        """
+        network = self.network
+        size = sizes_of(network.sizes)
+        return tuple(
+            step for action in actions(network.tensors, network.into, network.out, self.path) for step in action.steps(size, batch)
+        )
+
+
+def plan_along(network: Network, along: Path) -> Plan:
+    """A plan with a path.
+
+    Args:
+        network: The network.
+        along: The path.
+
+    Returns:
+        The plan.
+    """
+    return Plan(network, along, program(network.tensors, network.into, network.out, along, sizes_of(network.sizes)))
+
+
+def batch_class(batch: int) -> int:
+    """The class of a number of vectors: those of one class, up to twice as many, share a plan.
+
+    Args:
+        batch: Number of vectors.
+
+    Returns:
+        The number of its binary digits.
+    """
+    return batch.bit_length()
+
+
+def representative(size: int) -> int:
+    """The number of vectors for which a class is planned, in the middle of it.
+
+    Args:
+        size: The class.
+
+    Returns:
+        Number of vectors.
+    """
+    return max(1, 3 << size >> 2)
+
+
+def choose(network: Network, batch: int, machine: Machine, itemsize: int, natural: Callable[[int], Iterable[Step]]) -> Plan | None:
+    """The plan for a product with a number of vectors.
+
+    Args:
+        network: The network.
+        batch: Number of vectors.
+        machine: What steps take.
+        itemsize: Bytes of a number.
+        natural: The steps of the product in the order of its factors, of a number of vectors.
+
+    Returns:
+        The plan, or None if none is predicted to be faster than the natural order by `GAIN`.
+    """
+    if len(network.tensors) < 2:
+        return None
+    groups = cheapest(network, batch, machine, itemsize)
+    if len(groups) == len(network.tensors):
+        return None
+    found = plan_along(network, path(network, groups, batch, machine, itemsize))
+    faster = GAIN * machine.total(found.steps(batch), itemsize) < machine.total(natural(batch), itemsize)
+    return found if faster else None
+
+
+class Plans:
+    """Plans that were made, by structure and class of batches; the oldest go where there are more than a bound.
+
+    Args:
+        bound: How many are kept.
+    """
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self._plans: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What was made for a key, or is made now.
+
+        Args:
+            key: The key.
+            make: Makes it.
+
+        Returns:
+            The plan.
+        """
+        if key in self._plans:
+            return self._plans[key]
+        made = make()
+        while len(self._plans) >= self.bound:
+            self._plans.pop(next(iter(self._plans)), None)
+        self._plans[key] = made
+        return made
+
+    def __len__(self) -> int:
+        return len(self._plans)

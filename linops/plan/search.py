@@ -1,0 +1,152 @@
+"""Which tensors of a network to multiply with each other before the operand: the order that takes the least predicted time.
+
+The tensors act on the operand one after the other, T_1 first. A plan cuts them into groups of neighbours; those of a group are multiplied
+with each other, and the product acts on the operand. Every order of multiplying a chain A_c … A_1 x is of that form, as one of its factors
+is the one that x is first multiplied with. So dynamic programming over intervals finds the best of them all (as for matrix chains;
+Cormen et al., Introduction to Algorithms, ch. 15), with x as one of the tensors, in O(c³) steps:
+
+    merge[i, j] = min_s  merge[i, s] + merge[s + 1, j] + time of multiplying the two,
+    best[j]     = min_i  best[i - 1] + merge[i, j] + time of the action of T_i … T_j on the operand.
+
+Axes are bits of an integer, so that sets of axes are unions and intersections of integers.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from operator import or_
+
+from linops.plan.contraction import OPERAND, Path
+from linops.plan.machine import Machine
+from linops.plan.network import Network
+
+#: of up to so many tensors all groups are compared, of more those of at most SHORT
+LONG, SHORT = 12, 4
+
+
+class _Sizes(dict):
+    """The product of the sizes of a set of axes, by its bits."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__({0: 1, **{1 << place: size for place, size in enumerate(sizes)}})
+
+    def __missing__(self, axes: int) -> int:
+        lowest = axes & -axes
+        self[axes] = product = self[lowest] * self[axes ^ lowest]
+        return product
+
+
+def cheapest(network: Network, batch: int, machine: Machine, itemsize: int, constants: bool = False) -> tuple[tuple[int, int], ...]:
+    """The groups of neighbouring tensors, multiplied with each other first, that take the least predicted time.
+
+    Args:
+        network: The network.
+        batch: Number of vectors.
+        machine: What steps take.
+        itemsize: Bytes of a number.
+        constants: Whether the tensors' products are made beforehand, and take no time.
+
+    Returns:
+        (first, last) of each group, in the order in which they act.
+    """
+    return _Search(network, batch, machine, itemsize, constants).groups()
+
+
+def path(network: Network, groups: tuple[tuple[int, int], ...], batch: int, machine: Machine, itemsize: int) -> Path:
+    """The path that multiplies the tensors of each group in the cheapest order, and lets the products act.
+
+    Args:
+        network: The network.
+        groups: (first, last) of each group.
+        batch: Number of vectors.
+        machine: What steps take.
+        itemsize: Bytes of a number.
+
+    Returns:
+        The path.
+    """
+    search, found = _Search(network, batch, machine, itemsize, False), []
+    for first, last in groups:
+        search.merges(first, last, found)
+        found.append((first, OPERAND))
+    return tuple(found)
+
+
+class _Search:
+    """The dynamic programming of one network; a product of tensors i … j takes the place of tensor i."""
+
+    def __init__(self, network: Network, batch: int, machine: Machine, itemsize: int, constants: bool) -> None:
+        bits = {letter: 1 << place for place, letter in enumerate(network.sizes)}
+
+        def mask(letters: str) -> int:
+            return sum([bits[letter] for letter in letters])
+
+        self.size = _Sizes(list(network.sizes.values()))
+        self.batch, self.machine, self.itemsize, self.constants = batch, machine, itemsize, constants
+        self.tensors = tensors = [mask(letters) for letters in network.tensors]
+        self.into, self.out = mask(network.into), mask(network.out)
+        self.before = [0, *accumulate(tensors, or_)]  # axes of tensors 0 … i - 1
+        self.after = [*[*accumulate(reversed(tensors), or_)][::-1], 0]  # axes of tensors i … c - 1
+        self.held = [(self.into | before) & (after | self.out) for before, after in zip(self.before, self.after)]
+        self._merged: dict[tuple[int, int], tuple[float, int, int]] = {}
+
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        count = len(self.tensors)
+        longest = count if count <= LONG else SHORT
+        best: list[tuple[float, int]] = [(0.0, 0)]  # of the first j tensors: seconds, and where the last group starts
+        for last in range(count):
+            candidates = []
+            for first in range(max(0, last + 1 - longest), last + 1):
+                seconds, axes, _ = self.merged(first, last)
+                candidates.append((best[first][0] + (0.0 if self.constants else seconds) + self._acts(first, last, axes), first))
+            best.append(min(candidates))
+        found, stop = [], count
+        while stop:
+            start = best[stop][1]
+            found.append((start, stop - 1))
+            stop = start
+        return tuple(reversed(found))
+
+    def merged(self, first: int, last: int) -> tuple[float, int, int]:
+        """Of the product of tensors first … last: seconds to make it, its axes, and where it is cut last."""
+        key = (first, last)
+        if key in self._merged:
+            return self._merged[key]
+        if first == last:
+            found = (0.0, self.tensors[first], first)
+        else:
+            needed = self.into | self.out | self.before[first] | self.after[last + 1]
+            inner = 0
+            for tensor in self.tensors[first : last + 1]:
+                inner |= tensor
+            axes, least, where = inner & needed, float("inf"), first
+            for cut in range(first, last):
+                one, own, _ = self.merged(first, cut)
+                other, theirs, _ = self.merged(cut + 1, last)
+                seconds = one + other + self._contraction(theirs, own, axes, 1)
+                if seconds < least:
+                    least, where = seconds, cut
+            found = (least, axes, where)
+        self._merged[key] = found
+        return found
+
+    def merges(self, first: int, last: int, found: list[tuple[int, int]]) -> None:
+        """Appends the path that multiplies tensors first … last."""
+        if first < last:
+            cut = self.merged(first, last)[2]
+            self.merges(first, cut, found)
+            self.merges(cut + 1, last, found)
+            found.append((cut + 1, first))
+
+    def _acts(self, first: int, last: int, axes: int) -> float:
+        return self._contraction(axes, self.held[first], self.held[last + 1], self.batch)
+
+    def _contraction(self, tensor: int, onto: int, result: int, batch: int) -> float:
+        """Seconds of a tensor's action on another tensor, or on the operand."""
+        size, common = self.size, tensor & onto
+        summed = common & ~result
+        rest = size[onto & ~tensor] * batch
+        if not summed:
+            own, operand, whole = size[tensor], size[onto] * batch, size[result] * batch
+            return self.machine.scale((own + operand + whole) * self.itemsize)
+        return self.machine.matmul(size[common & result], size[tensor & ~onto], size[summed], rest, self.itemsize)
