@@ -57,7 +57,7 @@ from linops.operators import (
     kron,
     vstack,
 )
-from linops.rules import simplify
+from linops.rules import freeze, simplify
 from linops.scaling import fans, initial_stds, lr_multipliers
 from linops.spec import Spec, spec
 from linops.structure import same_structure

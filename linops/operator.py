@@ -114,6 +114,10 @@ class LinearOperator(Expression, Properties):
         """The steps of a features-first product with `batch` vectors."""
         raise NotImplementedError(f"{type(self).__name__} does not say its cost")
 
+    def _stacked_steps(self, count: int, batch: int) -> tuple[Step, ...]:
+        """The steps of `_stacked`, of `count` operands with `batch` vectors each."""
+        return self._lower(count * batch)
+
     def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
         """Adds the operator's tensors to a network, as contractions over named axes.
 

@@ -9,14 +9,14 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.expression import require_leaves
-from linops.operator import LinearOperator
 from linops.operators.dense import require_array
+from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 
 
 @declare
-class Butterfly(LinearOperator):
+class Butterfly(Planned):
     """A product of Kronecker-sparse factors; the last factor acts first.
 
     A factor of pattern (a, b, c, d) has the support I_a ⊗ 1_{b×c} ⊗ I_d: it maps each of a·d interleaved c-vectors to a b-vector,
@@ -89,7 +89,7 @@ class Butterfly(LinearOperator):
             yield factor, inner, inner == c * d or (a == 1 and inner == 1)
             inner = d or 1
 
-    def _columns(self, x: Any) -> Any:
+    def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]
         for factor, inner, direct in self._acting():
             d, a, b, c = factor.shape
@@ -118,7 +118,7 @@ class Butterfly(LinearOperator):
             axes = (*blocks, *rows, *inner)
         return axes
 
-    def _lower(self, batch: int) -> tuple[Step, ...]:
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         steps = []
         for factor, inner, direct in self._acting():
             d, a, b, c = factor.shape

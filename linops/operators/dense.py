@@ -70,6 +70,10 @@ class Dense(LinearOperator):
         graph.add(leaf, (*rows, *axes))
         return rows
 
+    def _stacked_steps(self, count: int, batch: int) -> tuple[Step, ...]:
+        m, n = self.shape
+        return (matmul_step(count, m, n, batch, weights=m * n),)
+
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return (matmul_step(1, *self.shape, batch),)
 

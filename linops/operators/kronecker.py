@@ -95,8 +95,7 @@ class Kronecker(Planned):
         steps: list[Step] = []
         for position in self._order():
             factor = self.factors[position]
-            stack = prod(sizes[:position]) * prod(sizes[position + 1 :])
-            steps += factor._lower(stack * batch)
+            steps += factor._stacked_steps(prod(sizes[:position]), prod(sizes[position + 1 :]) * batch)
             sizes[position] = factor.shape[0]
         return tuple(steps)
 

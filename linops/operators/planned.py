@@ -55,7 +55,7 @@ class Planned(LinearOperator):
 
     def _make(self, size: int) -> Plan | None:
         dtype, backend = self.dtype, self.backend
-        if any(leaf.dtype != dtype for _, leaf in self.named_leaves()):  # products of some would be less precise
+        if any(leaf.dtype != dtype for leaf in self._leaves):  # products of some would be less precise
             return None
 
         def made() -> Plan | None:
@@ -83,8 +83,13 @@ class Planned(LinearOperator):
         return self._natural_steps(batch) if plan is None else plan.steps(batch)
 
     def _run(self, plan: Plan, x: Any) -> Any:
-        leaves = [leaf for _, leaf in self.named_leaves()]
+        leaves = self._leaves
         return run(plan.program, [leaves[place] for place in plan.network.leaves], x)
+
+    @remembered
+    def _leaves(self) -> tuple[Any, ...]:
+        """The leaves in the order of `named_leaves`."""
+        return tuple([leaf for _, leaf in self.named_leaves()])
 
 
 def first_leaves(operators: tuple[LinearOperator, ...], leaf: int) -> list[int]:

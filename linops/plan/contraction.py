@@ -7,6 +7,7 @@ depends on their number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache, wraps
 from math import prod
 from typing import Any, NamedTuple
@@ -96,12 +97,17 @@ class Action(NamedTuple):
             size: The product of the sizes of axes.
             batch: Number of vectors.
 
-        Yields:
+        Returns:
             Copies and views, then the product.
         """
+        found = self._steps(size, batch)
+        return found if self.onto == OPERAND else (replace(step, merges=True) for step in found)
+
+    def _steps(self, size: Callable[[Iterable[str]], int], batch: int) -> Iterator[Step]:
         blocks, rows, columns = size(self.blocks), size(self.rows), size(self.columns)
         count = batch if self.onto == OPERAND else 1
-        rest, own, operand = size(self.rest) * count, blocks * rows * columns, size("".join(self.split)) * count
+        rest, own, features = size(self.rest) * count, blocks * rows * columns, size("".join(self.split))
+        operand = features * count
         if not self.lies:
             yield copy_step(f"axes of tensors[{self.tensor}]", weights=own)
         if self.order:
@@ -109,7 +115,7 @@ class Action(NamedTuple):
             yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail)
         if self.kind == "scale":
             whole = rows * operand
-            detail = f"({own}) · ({operand // count}, {count})"
+            detail = f"({own}) · ({features}, {count})"
             yield Step("scale", detail, other_flops=whole, inputs=operand, weights=own, outputs=whole)
         elif self.kind == "shared":
             yield matmul_step(size(self.left), rows, columns, rest, weights=own)

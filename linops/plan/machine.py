@@ -4,8 +4,12 @@ A step takes a fixed time for its call and for each block, and then as long as t
 
     seconds = call + blocks · block + max(2 · MACs / (flops · u(rows) u(columns) u(batch)), bytes / bandwidth),   u(d) = d / (d + h).
 
-The numbers of a backend are the least-squares fit of log seconds to measured products of one thread in float32
-(``python -m benchmarks calibrate``). Only ratios of times are used to choose, so that they need not be those of the machine at hand.
+The numbers of a backend are the least-squares fit of log seconds to measured products of one thread in float32; `call` is that of a step
+in a chain of tiny ones, with its views (``python -m benchmarks calibrate``). Only ratios of times are used to choose, so that they need
+not be those of the machine at hand.
+
+To multiply small tensors of many short axes with each other takes far longer than that, for the views around the kernel and for loops over
+short axes: measured on products of Kronecker and butterfly factors, MERGING times a call, and a SHORT-th of the bandwidth.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from linops.plan.step import Step
+
+MERGING, SHORT = 5, 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,23 @@ class Machine:
         """
         return self.call + moved / self.bandwidth
 
+    def merge(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
+        """Seconds of multiplying two tensors with each other.
+
+        Args:
+            blocks: Number of products.
+            rows: Rows of each left operand.
+            columns: Columns of each left operand; 0 where nothing is summed over.
+            batch: Columns of each right operand.
+            itemsize: Bytes of a number.
+
+        Returns:
+            Seconds.
+        """
+        if columns:
+            return (MERGING - 1) * self.call + self.matmul(blocks, rows, columns, batch, itemsize)
+        return MERGING * self.call + SHORT * itemsize * blocks * (rows + batch + rows * batch) / self.bandwidth
+
     def seconds(self, step: Step, itemsize: int) -> float:
         """Seconds of a step.
 
@@ -76,9 +99,15 @@ class Machine:
         Returns:
             Seconds; views cost nothing beside the call of the step that reads them.
         """
+        moved = itemsize * (step.inputs + step.weights + step.outputs)
+        if step.merges:
+            if step.kind == "copy":
+                return self.call + SHORT * moved / self.shuffled
+            if step.kind == "scale":
+                return MERGING * self.call + SHORT * moved / self.bandwidth
+            return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize) if step.blocks else 0.0
         if step.blocks:
             return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)
-        moved = itemsize * (step.inputs + step.weights + step.outputs)
         if step.kind in ("copy", "gather", "scatter"):
             return self.call + moved / self.shuffled
         return self.scale(moved) if moved else 0.0
@@ -98,9 +127,9 @@ class Machine:
 
 #: of the backends; operators without arrays are planned as if torch ran them
 MACHINES = {
-    "numpy": Machine(call=1.1e-6, block=2.3e-8, flops=1.1e11, half=3.9, bandwidth=4.0e10, shuffled=1.7e10),
-    "torch": Machine(call=2.3e-6, block=1e-9, flops=2.4e11, half=15.0, bandwidth=1.7e10, shuffled=1.5e10),
-    "jax": Machine(call=1e-6, block=1e-9, flops=1.6e11, half=8.7, bandwidth=3.5e10, shuffled=1.5e10),
+    "numpy": Machine(call=2.5e-6, block=2.6e-8, flops=1.2e11, half=3.1, bandwidth=3.1e10, shuffled=1.7e10),
+    "torch": Machine(call=6e-6, block=4.6e-8, flops=1.8e11, half=7.0, bandwidth=2.4e10, shuffled=1.5e10),
+    "jax": Machine(call=1e-6, block=1e-9, flops=1.6e11, half=8.7, bandwidth=3.3e10, shuffled=1.5e10),
 }
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from opt_einsum import get_symbol
+
 Axes = tuple[int, ...]
 
 
@@ -105,7 +107,7 @@ class Graph:
         """
         tensors = [self._resolved(axes) for _, axes in self._tensors]
         into, out = self._resolved(into), self._resolved(out)
-        letters = {axis: chr(ord("a") + number) for number, axis in enumerate(dict.fromkeys([*into, *out, *sum(tensors, ())]))}
+        letters = {axis: get_symbol(number) for number, axis in enumerate(dict.fromkeys([*into, *out, *sum(tensors, ())]))}
 
         def named(axes: Iterable[int]) -> str:
             return "".join([letters[axis] for axis in axes])

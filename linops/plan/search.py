@@ -85,6 +85,7 @@ class _Search:
         self.batch, self.machine, self.itemsize, self.constants = batch, machine, itemsize, constants
         self.tensors = tensors = [mask(letters) for letters in network.tensors]
         self.into, self.out = mask(network.into), mask(network.out)
+        self.into_axes = tuple([bits[letter] for letter in network.into])
         self.before = [0, *accumulate(tensors, or_)]  # axes of tensors 0 … i - 1
         self.after = [*[*accumulate(reversed(tensors), or_)][::-1], 0]  # axes of tensors i … c - 1
         self.held = [(self.into | before) & (after | self.out) for before, after in zip(self.before, self.after)]
@@ -94,12 +95,17 @@ class _Search:
         count = len(self.tensors)
         longest = count if count <= LONG else SHORT
         best: list[tuple[float, int]] = [(0.0, 0)]  # of the first j tensors: seconds, and where the last group starts
+        lying = [self.into_axes]  # and the operand's axes as they then lie in memory
         for last in range(count):
-            candidates = []
+            least, start, after = float("inf"), last, ()
             for first in range(max(0, last + 1 - longest), last + 1):
-                seconds, axes, _ = self.merged(first, last)
-                candidates.append((best[first][0] + (0.0 if self.constants else seconds) + self._acts(first, last, axes), first))
-            best.append(min(candidates))
+                merging, axes, _ = self.merged(first, last)
+                acting, axes = self._acts(axes, lying[first], self.held[last + 1])
+                seconds = best[first][0] + acting + (0.0 if self.constants else merging)
+                if seconds < least:
+                    least, start, after = seconds, first, axes
+            best.append((least, start))
+            lying.append(after)
         found, stop = [], count
         while stop:
             start = best[stop][1]
@@ -123,7 +129,7 @@ class _Search:
             for cut in range(first, last):
                 one, own, _ = self.merged(first, cut)
                 other, theirs, _ = self.merged(cut + 1, last)
-                seconds = one + other + self._contraction(theirs, own, axes, 1)
+                seconds = one + other + self._contraction(theirs, own, axes)
                 if seconds < least:
                     least, where = seconds, cut
             found = (least, axes, where)
@@ -138,15 +144,45 @@ class _Search:
             self.merges(cut + 1, last, found)
             found.append((cut + 1, first))
 
-    def _acts(self, first: int, last: int, axes: int) -> float:
-        return self._contraction(axes, self.held[first], self.held[last + 1], self.batch)
+    def _acts(self, tensor: int, lying: tuple[int, ...], result: int) -> tuple[float, tuple[int, ...]]:
+        """Of a tensor's action on the operand, whose axes lie in memory as given: seconds, and how they lie afterwards (`_action`)."""
+        size, itemsize = self.size, self.itemsize
+        rest = [axis for axis in lying if not axis & tensor]
+        blocks = [axis for axis in lying if axis & tensor & result]
+        columns = [axis for axis in lying if axis & tensor & ~result]
+        held = sum(lying)
+        rows, operand = tensor & ~held, size[held] * self.batch
+        new = _bits(rows)
+        if not columns:
+            return self.machine.scale((size[tensor] + operand * (1 + size[rows])) * itemsize), (*new, *lying)
+        left, copied = 1, 0.0
+        if blocks:
+            if lying != (*blocks, *columns, *rest) and lying != (*columns, *blocks, *rest):
+                copied = self.machine.call + 2 * operand * itemsize / self.machine.shuffled
+            after = (*blocks, *new, *rest)
+        else:
+            start = lying.index(columns[0])
+            if lying[start : start + len(columns)] == tuple(columns):
+                left, after = size[sum(lying[:start])], (*lying[:start], *new, *lying[start + len(columns) :])
+            else:
+                copied, after = self.machine.call + 2 * operand * itemsize / self.machine.shuffled, (*new, *rest)
+        count = size[sum(blocks)] * left
+        beside = size[sum(rest)] * self.batch // left
+        return copied + self.machine.matmul(count, size[rows], size[sum(columns)], beside, itemsize), after
 
-    def _contraction(self, tensor: int, onto: int, result: int, batch: int) -> float:
-        """Seconds of a tensor's action on another tensor, or on the operand."""
+    def _contraction(self, tensor: int, onto: int, result: int) -> float:
+        """Seconds of a tensor's action on another tensor."""
         size, common = self.size, tensor & onto
         summed = common & ~result
-        rest = size[onto & ~tensor] * batch
-        if not summed:
-            own, operand, whole = size[tensor], size[onto] * batch, size[result] * batch
-            return self.machine.scale((own + operand + whole) * self.itemsize)
-        return self.machine.matmul(size[common & result], size[tensor & ~onto], size[summed], rest, self.itemsize)
+        columns = size[summed] if summed else 0
+        return self.machine.merge(size[common & result], size[tensor & ~onto], columns, size[onto & ~tensor], self.itemsize)
+
+
+def _bits(axes: int) -> tuple[int, ...]:
+    """The axes of a set, one by one."""
+    found = []
+    while axes:
+        lowest = axes & -axes
+        found.append(lowest)
+        axes ^= lowest
+    return tuple(found)

@@ -22,6 +22,7 @@ class Step:
         outputs: Numbers written.
         gradient_macs: Multiply-accumulates of its gradients that have no counterpart in the step, as the outer product that the gradient of
             a solve ends with.
+        merges: Whether it is among parameters alone, which are multiplied with each other before the operand.
         blocks: Of a matrix product, how many there are.
         rows: Of a matrix product, the rows of each left operand; 0 for other steps.
         columns: Of a matrix product, what each number sums over.
@@ -36,6 +37,7 @@ class Step:
     weights: int = 0
     outputs: int = 0
     gradient_macs: int = 0
+    merges: bool = False
     blocks: int = 0
     rows: int = 0
     columns: int = 0

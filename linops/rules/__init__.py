@@ -26,8 +26,9 @@ from linops.rules import (
     transforms,
     triangles,
 )
+from linops.rules.freeze import freeze
 from linops.rules.functions import absorb, join, meet, merge, reduce, swap
 from linops.rules.simplify import simplify
 from linops.rules.steps import Rewrite, Rewrites
 
-__all__ = ["Rewrite", "Rewrites", "absorb", "join", "meet", "merge", "reduce", "simplify", "swap"]
+__all__ = ["Rewrite", "Rewrites", "absorb", "freeze", "join", "meet", "merge", "reduce", "simplify", "swap"]

@@ -1,0 +1,124 @@
+"""`freeze`: an operator for many products with the same arrays, what can be multiplied beforehand being multiplied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from linops import backends
+from linops.operator import LinearOperator
+from linops.operators.block_diag import BlockDiag
+from linops.operators.dense import Dense
+from linops.operators.diagonal import Diagonal
+from linops.operators.einsum import Einsum
+from linops.operators.planned import contract, network_of
+from linops.operators.product import Product
+from linops.plan.contraction import OPERAND, actions, sizes_of
+from linops.plan.machine import machine_of
+from linops.plan.network import Network
+from linops.plan.plan import GAIN
+from linops.plan.search import cheapest, path
+from linops.spec import Spec
+
+
+def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
+    """The operator for many products with `batch` vectors and the same arrays: tensors are multiplied with each other now, not each time.
+
+    ``A @ x`` follows its leaves: what it gains from multiplying them with each other it pays for in every product. Where the leaves stay,
+    as at inference, that is paid once. Which to multiply is found as for plans, by predicted time: all of them into one matrix, some, or
+    none.
+
+    Args:
+        A: An operator; a symbolic one tells what would become of it.
+        batch: The number of vectors of the products to come.
+
+    Returns:
+        The operator, with arrays of its own where that is predicted to be faster; it does not follow changes of A's.
+
+    Example:
+        >>> import linops as lo
+        >>> P = lo.Permute.axes((8, 8), (1, 0))
+        >>> A = P @ lo.BlockDiag(lo.spec(8, 8, 8)) @ P @ lo.BlockDiag(lo.spec(8, 8, 8)) @ P @ lo.BlockDiag(lo.spec(8, 8, 8))
+        >>> lo.freeze(A, batch=1)
+        Dense()  64×64  float32  4,096 parameters  symbolic
+    """
+    network = network_of(A)
+    if network is not None:
+        return _frozen(A, network, batch)
+    values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
+    if isinstance(A, Product):
+        values = {"factors": tuple([freeze(part, batch) for part in A._parts[::-1]])}
+    return A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
+
+
+def _within(value: Any, batch: int) -> Any:
+    """A field's value with its operators frozen; the same where nothing changes."""
+    if isinstance(value, tuple):
+        items = tuple([_within(item, batch) for item in value])
+        return value if all(one is other for one, other in zip(value, items)) else items
+    return freeze(value, batch) if isinstance(value, LinearOperator) else value
+
+
+def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
+    leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, machine_of(A.backend)
+    if len(network.tensors) < 2 or any(leaf.dtype != A.dtype for leaf in leaves):
+        return A
+    groups = cheapest(network, batch, machine, itemsize, constants=True)
+    if len(groups) == len(network.tensors):
+        return A
+    along = path(network, groups, batch, machine, itemsize)
+    before = machine.total(A._lower(batch), itemsize)
+    prototype = _multiplied(network, along, [Spec(tuple(leaf.shape), leaf.dtype) for leaf in leaves])
+    if GAIN * machine.total(prototype._lower(batch), itemsize) > before:
+        return A
+    return prototype if A.is_symbolic else _multiplied(network, along, leaves)
+
+
+def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
+    """The operator of a network whose tensors are multiplied along a path, up to the operand."""
+    size = sizes_of(network.sizes)
+    tensors = [leaves[place] for place in network.leaves]
+    names, arrays = [], []
+    for action in actions(network.tensors, network.into, network.out, along):
+        tensor = tensors[action.tensor]
+        if action.onto == OPERAND:
+            turn = action.turn or tuple(range(len(action.own)))
+            names.append("".join([action.own[axis] for axis in turn]))
+            arrays.append(_turned(tensor, tuple([size(axis) for axis in action.own]), turn))
+        elif isinstance(tensor, Spec):
+            tensors[action.onto] = Spec(tuple([size(axis) for axis in action.after]), tensor.dtype)
+        else:
+            tensors[action.onto] = contract(action.kernel(size), tensor, tensors[action.onto], 1)
+    if len(names) == 1:
+        return _single(names[0], arrays[0], network)
+    dims = tuple([size(axis) for axis in network.into])
+    expression = f"{','.join([*names, network.into])}->{network.out}"
+    return Einsum(expression, tensors=arrays, in_dims=dims, order=range(len(names)))
+
+
+def _turned(tensor: Any, dims: tuple[int, ...], turn: tuple[int, ...]) -> Any:
+    if isinstance(tensor, Spec):
+        return Spec(tuple([dims[axis] for axis in turn]), tensor.dtype)
+    return backends.copy(backends.permute(tensor.reshape(dims), turn))
+
+
+def _single(names: str, array: Any, network: Network) -> LinearOperator:
+    """One tensor as the plainest operator there is."""
+    into, out, size = network.into, network.out, sizes_of(network.sizes)
+    blocks = "".join([axis for axis in into if axis in out])
+
+    def shaped(axes: str, *shape: int) -> Any:
+        turn = tuple([names.index(axis) for axis in axes])
+        turned = _turned(array, tuple([size(axis) for axis in names]), turn)
+        return Spec(shape, turned.dtype) if isinstance(turned, Spec) else turned.reshape(shape)
+
+    m, n, count = size(out), size(into), size(blocks)
+    if set(names) == set(into) | set(out):
+        if not blocks:
+            return Dense(shaped(out + into, m, n))
+        if into == out:
+            return Diagonal(shaped(into, n))
+        if into.startswith(blocks) and out.startswith(blocks):
+            return BlockDiag(shaped(out + into[len(blocks) :], count, m // count, n // count))
+    dims = tuple([size(axis) for axis in into])
+    return Einsum(f"{names},{into}->{out}", array, in_dims=dims)
