@@ -16,7 +16,6 @@ from linops.operators.product import Product
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
 from linops.plan.network import Network
-from linops.plan.plan import GAIN
 from linops.plan.search import cheapest, path
 from linops.spec import Spec
 
@@ -69,7 +68,7 @@ def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
     along = path(network, groups, batch, machine, itemsize)
     before = machine.total(A._lower(batch), itemsize)
     prototype = _multiplied(network, along, [Spec(tuple(leaf.shape), leaf.dtype) for leaf in leaves])
-    if GAIN * machine.total(prototype._lower(batch), itemsize) > before:
+    if machine.total(prototype._lower(batch), itemsize) >= before:
         return A
     return prototype if A.is_symbolic else _multiplied(network, along, leaves)
 
