@@ -36,6 +36,8 @@ class Expression:
     assumed: Tag = field(default=Tag.NONE, kw_only=True)
 
     _fields = (("assumed", "static"),)
+    #: an expression of the same structure, whose knowledge of it is shared
+    _template: ClassVar[Any] = None
     #: the one backend that an operator without arrays runs on, if it is bound to one
     _home: ClassVar[str | None] = None
 
@@ -101,14 +103,19 @@ class Expression:
             else:
                 path.pop()
 
-    def _map(self, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None = None) -> Any:
-        """The same expression with a function applied to every leaf (and to every index array); the result is not checked again."""
+    def _map(self, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None = None, *, template: bool = False) -> Any:
+        """The same expression with a function applied to every leaf (and to every index array); the result is not checked again.
+
+        As a `template` the expression shares what it knows of its structure with the result, whose leaves have the same shapes.
+        """
         operator = object.__new__(type(self))
         values = operator.__dict__
+        if template:
+            values["_template"] = self
         for name, kind in self._fields:
             value = getattr(self, name)
             if kind == "tree":
-                value = _mapped(value, function, index_function)
+                value = _mapped(value, function, index_function, template)
             elif kind == "index" and value is not None and index_function is not None:
                 value = index_function(value)
             values[name] = value
@@ -305,12 +312,12 @@ def _check(value: Any) -> Any:
     return value._checked() if isinstance(value, Expression) else value
 
 
-def _mapped(value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None) -> Any:
+def _mapped(value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None, template: bool) -> Any:
     """What `Expression._map` makes of a field's value."""
     if isinstance(value, Expression):
-        return value._map(function, index_function)
+        return value._map(function, index_function, template=template)
     if isinstance(value, tuple):
-        return tuple([_mapped(item, function, index_function) for item in value])
+        return tuple([_mapped(item, function, index_function, template) for item in value])
     return None if value is None else function(value)
 
 

@@ -124,7 +124,7 @@ class Linear(nn.Module):
         """The operator over the layer's parameters as they are now."""
         leaves = iter([self._leaf(name) for name in self._names])
         indices = iter([getattr(self, name) for name in self._indices])
-        return self.structure._map(lambda _: next(leaves), lambda _: next(indices))
+        return self.structure._map(lambda _: next(leaves), lambda _: next(indices), template=True)
 
     def _leaf(self, name: str) -> torch.Tensor:
         leaf = getattr(self, name)

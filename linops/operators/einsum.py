@@ -31,8 +31,8 @@ class Einsum(Planned):
         "φεβγρ,γρφδα,γβα->φεδ"              is  the two-factor family of seven sizes (Potapczynski et al., NeurIPS 2024).
 
     Tensors act on the vector one after the other, each in one batched matrix product, in the order of fewest MACs (of more than eight
-    tensors the last acts first) or in a given one. They are never multiplied with each other first, so a product costs MACs in proportion
-    to the number of vectors, and each leaf has its own fans. A product of views needs no copy: where the axes that a tensor shares with
+    tensors the last acts first) or in a given one; this order gives each leaf its fans. Where it is faster for many vectors, a plan
+    multiplies some tensors with each other first. A product of views needs no copy: where the axes that a tensor shares with
     the operand and keeps, then those it sums over (or these first), then all others lie in this order in memory, and the tensor's own are
     stored as kept, new, summed.
 

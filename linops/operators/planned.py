@@ -42,7 +42,7 @@ class Planned(LinearOperator):
     @remembered
     def _plans(self) -> dict[int, Plan | None]:
         """Plans by class of batches."""
-        return {}
+        return {} if self._template is None else self._template._plans
 
     def _plan(self, batch: Any) -> Plan | None:
         """The plan for a number of vectors, or None for the natural order."""

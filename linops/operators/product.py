@@ -65,13 +65,21 @@ class Product(Planned):
     def _parts(self) -> tuple[LinearOperator, ...]:
         """The factors in the order in which they act; runs of them that are networks are products of their own, if they are not all."""
         acting = self.factors[::-1]
-        if backends.is_compiling():
+        if backends.is_compiling() or len(self._cuts) == 2:
             return acting
-        cuts = PLANS.get(("cuts", structure_key(self)), lambda: _cuts(acting))
-        if len(cuts) == 2:
-            return acting
-        runs = [self.factors[len(acting) - stop : len(acting) - start] for start, stop in pairwise(cuts)]
-        return tuple([run[0] if len(run) == 1 else Product._unchecked(factors=run) for run in runs])
+        parts = []
+        for place, (start, stop) in enumerate(pairwise(self._cuts)):
+            run = self.factors[len(acting) - stop : len(acting) - start]
+            shared = {} if self._template is None else {"_template": self._template._parts[place]}
+            parts.append(run[0] if len(run) == 1 else Product._unchecked(factors=run, **shared))
+        return tuple(parts)
+
+    @remembered
+    def _cuts(self) -> tuple[int, ...]:
+        """Where the factors, in the order in which they act, are cut into runs."""
+        if self._template is not None:
+            return self._template._cuts
+        return PLANS.get(("cuts", structure_key(self)), lambda: _cuts(self.factors[::-1]))
 
     def _natural(self, x: Any) -> Any:
         for part in self._parts:

@@ -125,3 +125,32 @@ class Graph:
             else:
                 found.append(axis)
         return tuple(reversed(found))
+
+
+def joined(terms: Sequence[str]) -> list[list[str]]:
+    """Terms with axes that stand side by side wherever one of them stands as one.
+
+    Args:
+        terms: Axes of tensors.
+
+    Returns:
+        Of each term its groups of axes.
+
+    Example:
+        >>> joined(["abc", "cab", "xc"])
+        [['ab', 'c'], ['c', 'ab'], ['x', 'c']]
+    """
+
+    def together(first: str, second: str) -> bool:
+        return all(first + second in term for term in terms if first in term or second in term)
+
+    found = []
+    for term in terms:
+        groups: list[str] = []
+        for axis in term:
+            if groups and together(groups[-1][-1], axis):
+                groups[-1] += axis
+            else:
+                groups.append(axis)
+        found.append(groups)
+    return found

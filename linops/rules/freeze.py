@@ -15,7 +15,7 @@ from linops.operators.planned import contract, network_of
 from linops.operators.product import Product
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
-from linops.plan.network import Network
+from linops.plan.network import Network, joined
 from linops.plan.search import cheapest, path
 from linops.spec import Spec
 
@@ -77,12 +77,12 @@ def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
     """The operator of a network whose tensors are multiplied along a path, up to the operand."""
     size = sizes_of(network.sizes)
     tensors = [leaves[place] for place in network.leaves]
-    names, arrays = [], []
+    names, arrays, order = [], [], (network.out + network.into + "".join(network.tensors)).index
     for action in actions(network.tensors, network.into, network.out, along):
         tensor = tensors[action.tensor]
         if action.onto == OPERAND:
-            turn = action.turn or tuple(range(len(action.own)))
-            names.append("".join([action.own[axis] for axis in turn]))
+            names.append("".join(["".join(sorted(group, key=order)) for group in (action.blocks, action.rows, action.columns)]))
+            turn = tuple([action.own.index(axis) for axis in names[-1]])
             arrays.append(_turned(tensor, tuple([size(axis) for axis in action.own]), turn))
         elif isinstance(tensor, Spec):
             tensors[action.onto] = Spec(tuple([size(axis) for axis in action.after]), tensor.dtype)
@@ -90,9 +90,12 @@ def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
             tensors[action.onto] = contract(action.kernel(size), tensor, tensors[action.onto], 1)
     if len(names) == 1:
         return _single(names[0], arrays[0], network)
-    dims = tuple([size(axis) for axis in network.into])
-    expression = f"{','.join([*names, network.into])}->{network.out}"
-    return Einsum(expression, tensors=arrays, in_dims=dims, order=range(len(names)))
+    *groups, into, out = joined([*names, network.into, network.out])
+    arrays = [array.reshape(tuple([size(group) for group in axes])) for array, axes in zip(arrays, groups)]
+    letters = {group: group[0] for axes in (*groups, into, out) for group in axes}
+    *terms, operand, result = ("".join([letters[group] for group in axes]) for axes in (*groups, into, out))
+    dims = tuple([size(group) for group in into])
+    return Einsum(f"{','.join([*terms, operand])}->{result}", tensors=arrays, in_dims=dims, order=range(len(names)))
 
 
 def _turned(tensor: Any, dims: tuple[int, ...], turn: tuple[int, ...]) -> Any:
