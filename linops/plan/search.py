@@ -8,6 +8,9 @@ Cormen et al., Introduction to Algorithms, ch. 15), with x as one of the tensors
     merge[i, j] = min_s  merge[i, s] + merge[s + 1, j] + time of multiplying the two,
     best[j]     = min_i  best[i - 1] + merge[i, j] + time of the action of T_i … T_j on the operand.
 
+Of other networks than chains, groups of tensors that are no neighbours are not looked at. opt_einsum, which would, knows MACs alone: no
+calls, no batched products of small blocks, no memory; and its exact searches take 4 ms for ten block-diagonal factors, this one 0.6 ms.
+
 Axes are bits of an integer, so that sets of axes are unions and intersections of integers.
 """
 
