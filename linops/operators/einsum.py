@@ -115,7 +115,8 @@ class Einsum(Planned):
     @remembered
     def _program(self) -> Program:
         order = tuple([operator.index(position) for position in self.order])  # under torch.compile it may hold symbols
-        return program(*terms(self.expression), one_by_one(order), self._size)
+        names, into, out = terms(self.expression)
+        return program(names, into, out, one_by_one(order), self._size)
 
     @property
     def shape(self) -> tuple[int, int]:
