@@ -74,6 +74,7 @@ def side_by_side(
     *,
     seconds: float = 3.0,
     rounds: int = 15,
+    least_rounds: int | None = None,
     wait: Callable[[Any], Any] = nothing,
 ) -> dict[str, Timing]:
     """Times candidates in turns, so that what else runs on the machine hits all of them alike.
@@ -85,6 +86,7 @@ def side_by_side(
         functions: Candidates by name: functions of no arguments.
         seconds: About how long to measure in all; rounds share it.
         rounds: How many rounds, at least 1.
+        least_rounds: How many to do at least where a call takes so long that all of them would exceed the time; by default all.
         wait: Called on the last result of a sample before the clock stops, as `jax.block_until_ready`.
 
     Returns:
@@ -103,8 +105,10 @@ def side_by_side(
     share = seconds / rounds / len(functions)
     calls = {name: _calls(function, share, wait) for name, function in functions.items()}
     samples: dict[str, list[float]] = {name: [] for name in functions}
-    names = list(functions)
+    names, start = list(functions), perf_counter()
     for number in range(rounds):
+        if least_rounds is not None and number >= least_rounds and perf_counter() - start > seconds:
+            break
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             samples[name].append(_sample(functions[name], calls[name], wait))
