@@ -1,0 +1,113 @@
+"""Results that are kept: a JSON file of rows and of the conditions that they were measured under."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import environment, use_threads
+from benchmarks.registry import Benchmark
+
+#: where ``python -m benchmarks all`` keeps results
+FOLDER = Path(__file__).parent / "results"
+#: conditions under which rows may stand side by side
+SAME = ("processor", "cores", "threads", "python", "versions", "seconds")
+
+
+class OtherConditions(ValueError):
+    """Results that exist were measured under other conditions."""
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads results.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``{"conditions": …, "rows": […]}``; empty where there is no file.
+    """
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"conditions": {}, "rows": []}
+
+
+def load_all(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """Reads all results of a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Results by name of the benchmark.
+    """
+    return {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
+
+
+def save(path: Path, conditions: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Writes results, whole or not at all.
+
+    Args:
+        path: The file.
+        conditions: What they were measured under.
+        rows: The rows.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    lines = ",\n".join("  " + json.dumps(row) for row in rows)
+    part.write_text(f'{{"conditions": {json.dumps(conditions, indent=1)},\n "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    part.replace(path)
+
+
+def run(
+    benchmark: Benchmark,
+    options: Mapping[str, Any],
+    threads: int,
+    path: Path | None = None,
+    *,
+    fresh: bool = False,
+    keep: bool = False,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Measures, and keeps the rows as they come.
+
+    Args:
+        benchmark: What.
+        options: Keywords of its `measure`.
+        threads: How many threads products may use.
+        path: The file, if rows shall be kept. Rows that it has are not measured again, if the benchmark knows how to go on.
+        fresh: Whether to measure everything again.
+        keep: Whether the file is the result where the benchmark does not know how to go on.
+
+    Returns:
+        All rows, and the conditions.
+
+    Raises:
+        OtherConditions: If the file's rows were measured under others and `fresh` was not asked for.
+    """
+    parameters = signature(benchmark.measure).parameters
+    use_threads(threads, jax="jax" in options.get("backends", getattr(parameters.get("backends"), "default", ())))
+    conditions = environment(threads)
+    if "seconds" in parameters:
+        conditions["seconds"] = options.get("seconds", parameters["seconds"].default)
+    resumes, old = "known" in parameters, load(path) if path and not fresh else {"conditions": {}, "rows": []}
+    if old["rows"] and (resumes or keep):
+        _check(path, old["conditions"], conditions)
+        if not resumes:
+            return old["rows"], old["conditions"]
+    rows = list(old["rows"]) if resumes else []
+    more = {"known": tuple(rows), "threads": threads}
+    for row in benchmark.measure(**options, **{name: value for name, value in more.items() if name in parameters}):
+        rows.append(row)
+        if path and resumes:
+            save(path, conditions, rows)
+    if path and not resumes:
+        save(path, conditions, rows)
+    return rows, conditions
+
+
+def _check(path: Path | None, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise unless rows measured under both may stand side by side."""
+    wrong = [f"{name} {old.get(name)} then, {new.get(name)} now" for name in SAME if old.get(name) != new.get(name)]
+    if wrong:
+        raise OtherConditions(f"{path} was measured under other conditions: {'; '.join(wrong)}. Pass --fresh to measure it again")
