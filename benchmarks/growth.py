@@ -30,8 +30,8 @@ AGAINST_D = {
     "btt:cores=3": "4/3",
     "kronecker:factors=3": "4/3",
     "tensor_train:rank=4:cores=3": "4/3",
-    "butterfly": "1 + log",
-    "circulant": "1 + log",
+    "butterfly": "1, × log d",
+    "circulant": "1, × log d",
 }
 AGAINST_BATCH = ("dense", "monarch", "btt", "kronecker", "butterfly", "circulant")
 #: structures of so many parameters that they stop at half of the largest d

@@ -33,6 +33,11 @@ class Benchmark:
         """The module's function."""
         return import_module(self.module).measure
 
+    @property
+    def summary(self) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None:
+        """The module's function that shortens rows for the page, if it has one."""
+        return getattr(import_module(self.module), "summary", None)
+
 
 _LINES = {
     "families": Benchmark("benchmarks.families", "Families against dense, float32: times and ratios of times (below 1: faster)"),
