@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import linops as lo
-from benchmarks.plain import forms
+from benchmarks.plain import batched, forms
 from benchmarks.progress import progress
 from linops import backends as lops
 from linops.lab.measure import compiler, side_by_side
@@ -48,16 +48,7 @@ def by_hand(backend: str, batch: int) -> dict[str, Callable[[Any, Any, Any], Any
     """
     if batch == 1:
         return {name: _of_blocks(form) for name, form in forms("monarch", backend).items()}
-    if backend == "torch":
-        import torch
-
-        bmm = torch.bmm
-    elif backend == "jax":
-        import jax.numpy as jnp
-
-        bmm = jnp.matmul
-    else:
-        bmm = np.matmul
+    bmm = batched(backend)
 
     def kernel(left: Any, right: Any, x: Any) -> Any:
         blocks, size, _ = left.shape

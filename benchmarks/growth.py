@@ -170,7 +170,8 @@ def peak_bytes(function: Function) -> int:
     with _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         result = function()
     del result
-    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    recorded: Any = profiled.profiler
+    events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
     live = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()

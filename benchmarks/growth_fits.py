@@ -62,9 +62,20 @@ def growths(rows: Sequence[Mapping[str, Any]], against: str) -> list[Growth]:
         mine = sorted((row for row in ours if row["structure"] == name), key=lambda row: row[against])
         above = [row for row in mine if row["forward_us"] >= FLOOR * row["floor_us"] and row["batch"] >= VECTORS]
         theory = AGAINST_D.get(name, "–") if against == "d" else "1"
-        laws = [_law(above, against, key) for key in ("forward_us", "flops", "training_us")]
-        laws += [_law(mine, against, key) for key in ("forward_bytes", "training_bytes")]
-        result.append(Growth(name, against, mine, above, *laws, theory))
+        result.append(
+            Growth(
+                structure=name,
+                against=against,
+                rows=mine,
+                fitted=above,
+                time=_law(above, against, "forward_us"),
+                flops=_law(above, against, "flops"),
+                training=_law(above, against, "training_us"),
+                memory=_law(mine, against, "forward_bytes"),
+                training_memory=_law(mine, against, "training_bytes"),
+                theory=theory,
+            )
+        )
     return result
 
 

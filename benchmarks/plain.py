@@ -26,10 +26,23 @@ def forms(family: str, backend: str) -> dict[str, Form]:
         Functions of the concrete operator and a vector, by name.
     """
     ops = _namespace(backend)
-    ways = _ways(ops, backend)
+    ways = _ways(batched(backend))
     if family in BLOCKS:
         return {name: _blocks(BLOCKS[family], way) for name, way in ways.items()}
     return OTHERS[family](ops)
+
+
+def batched(backend: str) -> Callable[[Any, Any], Any]:
+    """The batched matrix product.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+
+    Returns:
+        `torch.bmm` or `matmul`.
+    """
+    ops = _namespace(backend)
+    return ops.bmm if backend == "torch" else ops.matmul
 
 
 def _namespace(backend: str) -> Any:
@@ -46,8 +59,7 @@ def _namespace(backend: str) -> Any:
     return numpy
 
 
-def _ways(ops: Any, backend: str) -> dict[str, Way]:
-    bmm = ops.bmm if backend == "torch" else ops.matmul
+def _ways(bmm: Callable[[Any, Any], Any]) -> dict[str, Way]:
     return {
         "bmm with columns": lambda a, x: bmm(a, x[:, :, None])[:, :, 0],
         "bmm with rows": lambda a, x: bmm(x[:, None, :], a.swapaxes(1, 2))[:, 0],

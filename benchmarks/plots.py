@@ -118,8 +118,10 @@ def growth(rows: Rows, path: Path) -> None:
             if found.time:
                 ends = np.array([found.fitted[0][against], found.fitted[-1][against]], float)
                 axis.plot(ends, 1e-3 * found.time(ends), color=style["color"], lw=1.2)
-        axis.set(xscale="log", yscale="log", xlabel=label, ylabel="milliseconds", title=f"against {label}")
-        _plain(axis, sorted({row[against] for row in rows if row["against"] == against}))
+        axis.set(xscale="log", yscale="log", xlabel=label, ylabel="milliseconds")
+        ours = [row for row in rows if row["against"] == against]
+        axis.set_title(f"{ours[0]['batch']} vectors" if against == "d" else f"d = {ours[0]['d']}")
+        _plain(axis, sorted({row[against] for row in ours}))
         _legend(axis, "fitted exponent (of FLOPs)")
     made.suptitle("forward time, torch, float32; faint points are too near the overhead, or of too few vectors, to be fitted")
     write_figure(made, path)

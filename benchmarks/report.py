@@ -216,7 +216,7 @@ def _summary(name: str) -> Callable[[Rows], str]:
 
     def section(rows: Rows) -> str:
         summary = BENCHMARKS[name].summary if name in BENCHMARKS else None
-        return plain(summary(list(rows)) if summary else rows)
+        return plain(summary([dict(row) for row in rows]) if summary else rows)
 
     return section
 

@@ -55,9 +55,14 @@ def save(path: Path, conditions: Mapping[str, Any], rows: list[dict[str, Any]]) 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    lines = ",\n".join("  " + json.dumps(row) for row in rows)
+    lines = ",\n".join("  " + json.dumps({name: _rounded(value) for name, value in row.items()}) for row in rows)
     part.write_text(f'{{"conditions": {json.dumps(conditions, indent=1)},\n "rows": [\n{lines}\n]}}\n', encoding="utf-8")
     part.replace(path)
+
+
+def _rounded(value: Any) -> Any:
+    """A number to as many digits as are measured."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def run(
