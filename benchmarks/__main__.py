@@ -40,36 +40,38 @@ def _cell(value: Any) -> str:
 
 
 def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[str, Any]) -> None:
-    """Print rows as a table."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Print rows as tables."""
     threads, load = conditions["threads"], conditions["load_average"]
-    table = Table(
-        title=benchmark.title,
-        caption=f"{conditions['processor']}, {threads} thread{'s' if threads > 1 else ''}, {benchmark.statistic}; load {load:.1f}",
-    )
-    for name in names:
-        text = any(isinstance(row.get(name), str) for row in rows)
-        table.add_column(name.replace("_", " "), justify="left" if text else "right")
-    for row in rows:
-        table.add_row(*(_cell(row[name]) if name in row else "" for name in names))
-    console.print(table)
+    caption = f"{conditions['processor']}, {threads} thread{'s' if threads > 1 else ''}, {benchmark.statistic}; load {load:.1f}"
+    for shown in benchmark.tables(rows):
+        names = list(dict.fromkeys(name for row in shown for name in row))
+        table = Table(title=benchmark.title, caption=caption)
+        for name in names:
+            text = any(isinstance(row.get(name), str) for row in shown)
+            table.add_column(name.replace("_", " "), justify="left" if text else "right")
+        for row in shown:
+            table.add_row(*(_cell(row[name]) if name in row else "" for name in names))
+        console.print(table)
 
 
 def _run(name: str, options: Mapping[str, Any], threads: int, path: Path | None, fresh: bool, keep: bool = False) -> bool:
-    """Measure and print; say what is wrong, and whether nothing is."""
+    """Measure, and print unless `keep`, as `results.run` has it; say what is wrong, and whether nothing is."""
     benchmark = BENCHMARKS[name]
     try:
         rows, conditions = results.run(benchmark, options, threads, path, fresh=fresh, keep=keep)
     except results.OtherConditions as error:
         console.print(f"[bold red]{name}:[/] {error}", highlight=False, soft_wrap=True)
         return False
-    _show(benchmark, rows, conditions)
+    if keep:
+        console.print(f"{name}: {len(rows)} rows in {path}", highlight=False)
+    else:
+        _show(benchmark, rows, conditions)
     return True
 
 
 def _command(name: str, benchmark: Benchmark) -> Callable[..., None]:
     """A command with an option for each keyword of the benchmark's `measure`, and --threads, --json and --fresh."""
-    keywords = {key: value for key, value in signature(benchmark.measure).parameters.items() if _written(key, value.default)}
+    keywords = {key: value for key, value in signature(benchmark.measure).parameters.items() if _written(value)}
     text = benchmark.measure.__doc__ or benchmark.title
 
     def command(threads: int, json_path: Path | None, fresh: bool, **given: Any) -> None:
@@ -86,23 +88,28 @@ def _command(name: str, benchmark: Benchmark) -> Callable[..., None]:
     return command
 
 
-def _written(key: str, default: Any) -> bool:
+def _written(parameter: Parameter) -> bool:
     """Whether a keyword is one that the command line can write."""
-    return key not in ("known", "threads") and isinstance(default, (bool, int, float, str, tuple))
+    default = parameter.default
+    texts = default is None and "str" in str(parameter.annotation)
+    return parameter.name not in ("known", "threads") and (texts or isinstance(default, (bool, int, float, str, tuple, Path)))
 
 
 def _option(key: str, default: Any, text: str) -> Parameter:
     """An option for a keyword, with the line of the docstring about it."""
+    kind = type(default) if isinstance(default, (bool, int, float, Path)) else str | None if default is None else str
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     line = re.search(rf"^\s+{key}: (.*)$", text, re.MULTILINE)
-    kind = Annotated[type(default), typer.Option(help=line[1] if line else None)]
-    return Parameter(key, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    annotation = Annotated[kind, typer.Option(help=line[1] if line else None)]
+    return Parameter(key, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _parsed(value: Any, default: Any) -> Any:
     """An option's value; a tuple is written with commas."""
-    return tuple(type(default[0])(item) for item in value.split(",") if item) if isinstance(default, tuple) else value
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    return tuple(type(default[0] if default else "")(item) for item in value.split(",") if item)
 
 
 for _name, _benchmark in BENCHMARKS.items():

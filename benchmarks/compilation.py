@@ -39,7 +39,8 @@ def measure(
         Rows.
     """
     warm = lo.dense(8, 8)
-    _torch(warm, 2, 0.0), _jax(warm, 2, 0.0)  # imports of the compilers
+    for imported in (_torch, _jax):  # the compilers
+        imported(warm, 2, 0.0)
     done = {(row["structure"], row["d"], row["batch"]) for row in known}
     wanted = [structure for structure in parse_list(structures) if (structure.text, size, batch) not in done]
     for structure in progress(wanted, "compile"):

@@ -2,7 +2,8 @@
 
 `measure` takes keywords with defaults, which become the options of its command: numbers, texts, and tuples of those, written with commas.
 If it takes ``known``, it gets the rows that were measured before and need not be measured again; if ``threads``, the command's own.
-If the module has ``summary(rows) → rows``, those are what the page of benchmarks shows.
+A module of many rows may have ``summary(rows) → rows``, and ``missing(rows) → rows`` that says what could not be measured: people read
+those.
 """
 
 from __future__ import annotations
@@ -33,10 +34,18 @@ class Benchmark:
         """The module's function."""
         return import_module(self.module).measure
 
-    @property
-    def summary(self) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None:
-        """The module's function that shortens rows for the page, if it has one."""
-        return getattr(import_module(self.module), "summary", None)
+    def tables(self, rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """What people read of the rows.
+
+        Args:
+            rows: The rows.
+
+        Returns:
+            What the module's `summary` and `missing` make of them, where it has those; otherwise the rows.
+        """
+        module = import_module(self.module)
+        found = [getattr(module, name)(rows) for name in ("summary", "missing") if hasattr(module, name)]
+        return [table for table in found if table] or [rows]
 
 
 _LINES = {

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import linops as lo
 from benchmarks import composed, families, goals, growth, growth_fits, paper, plain, report, results
-from benchmarks.__main__ import app
+from benchmarks.__main__ import _parsed, app
 from benchmarks.registry import BENCHMARKS, Benchmark
 from linops import backends
 from linops.lab.measure import side_by_side
@@ -252,6 +252,21 @@ def test_commands(tmp_path):
     assert run.exit_code == 0, run.output
     assert [row["d"] for row in results.load(tmp_path / "c.json")["rows"]] == [16]
     assert all(name in CliRunner().invoke(app, ["--help"]).output for name in BENCHMARKS)
+
+
+def test_options_are_written_with_commas():
+    assert _parsed("1,16", (256,)) == (1, 16)
+    assert _parsed("torch", ("numpy",)) == ("torch",)
+    assert _parsed("pylops,scipy", None) == ("pylops", "scipy")
+    assert _parsed("btt,dense", "btt") == "btt,dense"
+    assert _parsed(None, None) is None
+    assert _parsed(0.5, 1.0) == 0.5
+
+
+def test_a_benchmark_may_say_what_people_read(monkeypatch):
+    module = type("module", (), {"summary": staticmethod(lambda rows: rows[:1]), "missing": staticmethod(lambda rows: [])})
+    monkeypatch.setattr("benchmarks.registry.import_module", lambda name: module)
+    assert Benchmark("fake", "fake").tables([{"a": 1}, {"a": 2}]) == [[{"a": 1}]]
 
 
 @pytest.mark.parametrize("module", ["goals", "tables"])
