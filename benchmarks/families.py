@@ -20,7 +20,7 @@ from linops.operator import LinearOperator
 #: a tensor train of rank 1 is a Kronecker product, hence rank 4
 STRUCTURES = "dense,low_rank,block_diag,kronecker,monarch,tensor_train:rank=4,btt,btt:rank=4,blast,butterfly,circulant,toeplitz"
 #: rounds of products so large that a single call takes its share of the time
-LEAST_ROUNDS = 5
+LEAST_ROUNDS = 3
 
 
 def measure(

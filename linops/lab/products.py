@@ -150,8 +150,8 @@ def bytes_moved(operator: LinearOperator, batch: int) -> int:
 
 
 def _rounded(size: int) -> int:
-    """The power of two from a size up."""
-    return 1 << (size - 1).bit_length()
+    """The power of two from a size down: no less fits a cache that the size itself fits."""
+    return 1 << (size.bit_length() - 1)
 
 
 def forward_step(operator: LinearOperator, x: Any, compiled: Callable[[Any], Any]) -> Function:
