@@ -54,19 +54,18 @@ def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[
         console.print(table)
 
 
-def _run(name: str, options: Mapping[str, Any], threads: int, path: Path | None, fresh: bool, keep: bool = False) -> bool:
-    """Measure, and print unless `keep`, as `results.run` has it; say what is wrong, and whether nothing is."""
+def _run(name: str, options: Mapping[str, Any], threads: int, path: Path | None, fresh: bool, keep: bool = False) -> None:
+    """Measure, and print; with `keep`, as `results.run` has it, only how much there is."""
     benchmark = BENCHMARKS[name]
     try:
         rows, conditions = results.run(benchmark, options, threads, path, fresh=fresh, keep=keep)
     except results.OtherConditions as error:
         console.print(f"[bold red]{name}:[/] {error}", highlight=False, soft_wrap=True)
-        return False
+        raise typer.Exit(1) from None
     if keep:
         console.print(f"{name}: {len(rows)} rows in {path}", highlight=False)
     else:
         _show(benchmark, rows, conditions)
-    return True
 
 
 def _command(name: str, benchmark: Benchmark) -> Callable[..., None]:
@@ -76,8 +75,7 @@ def _command(name: str, benchmark: Benchmark) -> Callable[..., None]:
 
     def command(threads: int, json_path: Path | None, fresh: bool, **given: Any) -> None:
         options = {key: _parsed(value, keywords[key].default) for key, value in given.items()}
-        if not _run(name, options, threads, json_path, fresh):
-            raise typer.Exit(1)
+        _run(name, options, threads, json_path, fresh)
 
     parameters = [_option(key, value.default, text) for key, value in keywords.items()]
     for key, kind, default in (("threads", Threads, 1), ("json_path", Json, None), ("fresh", Fresh, False)):
@@ -122,10 +120,9 @@ def everything(
     fresh: Fresh = False,
     folder: Annotated[Path, typer.Option(help="Where the JSON files are.")] = results.FOLDER,
 ) -> None:
-    """Run every benchmark, and keep the results. Those that are there already stay, unless --fresh."""
-    done = [_run(name, {}, threads, folder / f"{name}.json", fresh, keep=True) for name in BENCHMARKS]
-    if not all(done):
-        raise typer.Exit(1)
+    """Run every benchmark, and keep the results. Those of this machine, these versions and options stay, unless --fresh."""
+    for name in BENCHMARKS:
+        _run(name, {}, threads, folder / f"{name}.json", fresh, keep=True)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 import linops as lo
 from benchmarks.progress import progress
@@ -67,7 +68,9 @@ def _torch(symbolic: lo.LinearOperator, batch: int, seconds: float) -> dict[str,
     operator = symbolic.init(seed=0, backend="torch")
     x = torch.randn(symbolic.shape[1], batch)
     torch._dynamo.reset()
-    with inductor.patch(fx_graph_cache=False), functorch.patch(enable_autograd_cache=False), torch.no_grad():
+    uncached = inductor.patch(fx_graph_cache=False), functorch.patch(enable_autograd_cache=False)
+    with uncached[0], uncached[1], torch.no_grad(), catch_warnings():
+        filterwarnings("ignore", "Torchinductor does not support code generation for complex", UserWarning)
         product = torch.compile(lambda A, x: A @ x, fullgraph=True)
         took, later = _first_and_later(lambda: product(operator, x), "torch", seconds)
         times = side_by_side({"eager": lambda: operator @ x, "compiled": lambda: product(operator, x)}, seconds=seconds)

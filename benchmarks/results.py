@@ -17,6 +17,10 @@ FOLDER = Path(__file__).parent / "results"
 SAME = ("processor", "cores", "threads", "python", "versions", "seconds")
 
 
+#: what a file that is not there holds
+NOTHING: dict[str, Any] = {"conditions": {}, "rows": []}
+
+
 class OtherConditions(ValueError):
     """Results that exist were measured under other conditions."""
 
@@ -30,7 +34,7 @@ def load(path: Path) -> dict[str, Any]:
     Returns:
         ``{"conditions": …, "rows": […]}``; empty where there is no file.
     """
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"conditions": {}, "rows": []}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else NOTHING
 
 
 def load_all(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -82,25 +86,28 @@ def run(
         threads: How many threads products may use.
         path: The file, if rows shall be kept. Rows that it has are not measured again, if the benchmark knows how to go on.
         fresh: Whether to measure everything again.
-        keep: Whether the file is the result where the benchmark does not know how to go on.
+        keep: Whether the file is the result where the benchmark does not know how to go on, and is replaced where conditions are others.
 
     Returns:
         All rows, and the conditions.
 
     Raises:
-        OtherConditions: If the file's rows were measured under others and `fresh` was not asked for.
+        OtherConditions: If the file's rows were measured under others, and neither `fresh` nor `keep` was asked for.
     """
     parameters = signature(benchmark.measure).parameters
     use_threads(threads, jax="jax" in options.get("backends", getattr(parameters.get("backends"), "default", ())))
     conditions = environment(threads)
     if "seconds" in parameters:
         conditions["seconds"] = options.get("seconds", parameters["seconds"].default)
-    resumes, old = "known" in parameters, load(path) if path and not fresh else {"conditions": {}, "rows": []}
-    if old["rows"] and (resumes or keep):
-        _check(path, old["conditions"], conditions)
-        if not resumes:
-            return old["rows"], old["conditions"]
-    rows = list(old["rows"]) if resumes else []
+    resumes = "known" in parameters
+    old = load(path) if path and not fresh and (resumes or keep) else NOTHING
+    if old["rows"] and (other := _differences(old["conditions"], conditions)):
+        if not keep:
+            raise OtherConditions(f"{path} was measured under other conditions: {other}. Pass --fresh to measure it again")
+        old = NOTHING
+    if old["rows"] and not resumes:
+        return old["rows"], old["conditions"]
+    rows = list(old["rows"])
     more = {"known": tuple(rows), "threads": threads}
     for row in benchmark.measure(**options, **{name: value for name, value in more.items() if name in parameters}):
         rows.append(row)
@@ -111,8 +118,6 @@ def run(
     return rows, conditions
 
 
-def _check(path: Path | None, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raise unless rows measured under both may stand side by side."""
-    wrong = [f"{name} {old.get(name)} then, {new.get(name)} now" for name in SAME if old.get(name) != new.get(name)]
-    if wrong:
-        raise OtherConditions(f"{path} was measured under other conditions: {'; '.join(wrong)}. Pass --fresh to measure it again")
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What keeps rows that were measured under both from standing side by side."""
+    return "; ".join(f"{name} {old.get(name)} then, {new.get(name)} now" for name in SAME if old.get(name) != new.get(name))

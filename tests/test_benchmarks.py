@@ -166,6 +166,10 @@ def test_rows_resume(tmp_path, benchmark_of):
         results.run(benchmark, {"seconds": 2.0}, 1, path)
     results.run(benchmark, {"numbers": (1,), "seconds": 2.0}, 1, path, fresh=True)
     assert [row["number"] for row in results.load(path)["rows"]] == [1]
+    results.run(benchmark, {"numbers": (2,), "seconds": 2.0}, 1, path, keep=True)
+    assert [row["number"] for row in results.load(path)["rows"]] == [1, 2]
+    results.run(benchmark, {"numbers": (2,), "seconds": 1.0}, 1, path, keep=True)
+    assert [row["number"] for row in results.load(path)["rows"]] == [2]
 
 
 def test_an_interrupted_run_keeps_its_rows(tmp_path, benchmark_of):
