@@ -1,8 +1,10 @@
-"""``python -m benchmarks``: each benchmark prints a table and writes JSON with the conditions."""
+"""``python -m benchmarks``: each benchmark prints a table and may keep its rows with the conditions as JSON."""
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Callable, Mapping
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,73 +12,126 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import btt as btt_benchmark
-from benchmarks import imports as imports_benchmark
-from benchmarks import overhead as overhead_benchmark
-from benchmarks import symbolic as symbolic_benchmark
-from benchmarks.environment import environment, use_threads
+from benchmarks import results
+from benchmarks.registry import BENCHMARKS, Benchmark
 
-app = typer.Typer(help="Benchmarks of linops: ratios measured side by side in one run. Set OMP_NUM_THREADS for NumPy's threads.")
+app = typer.Typer(
+    help="""Benchmarks of linops: candidates take turns in one run, so read the ratios.
 
-Threads = Annotated[int, typer.Option(help="Threads of torch.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write rows and conditions to this file.")]
+    One benchmark, quickly, on the terminal: `python -m benchmarks families --sizes 256,1024 --batches 1,256 --backends torch --seconds 2`
+
+    All of them, kept in benchmarks/results/: `python -m benchmarks all`; then `python -m benchmarks report` writes docs/benchmarks.md.
+
+    Rows that a JSON file has are not measured again, so an interrupted run goes on where it stopped; --fresh starts over.""",
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(width=None if Console().is_terminal else 240)
+
+Threads = Annotated[int, typer.Option(help="Threads that products may use.", min=1)]
+Json = Annotated[Path | None, typer.Option("--json", help="Keep rows and conditions in this file.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what the file has.")]
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _show(title: str, rows: list[dict[str, Any]], threads: int, path: Path | None, statistic: str = "medians") -> None:
-    """Print rows as a table, and write them with the conditions if a path is given."""
-    conditions = environment(threads)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(
-        title=title, caption=f"{conditions['processor']}, {threads} thread(s), {statistic}; load {conditions['load_average']:.1f}"
-    )
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0].get(name), str) else "right")
-    for row in rows:
-        table.add_row(*(_cell(row.get(name, "")) for name in names))
-    Console(width=160).print(table)
-    if path is not None:
-        path.write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")
+def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[str, Any]) -> None:
+    """Print rows as tables."""
+    threads, load = conditions["threads"], conditions["load_average"]
+    caption = f"{conditions['processor']}, {threads} thread{'s' if threads > 1 else ''}, {benchmark.statistic}; load {load:.1f}"
+    for shown in benchmark.tables(rows):
+        names = list(dict.fromkeys(name for row in shown for name in row))
+        table = Table(title=benchmark.title, caption=caption)
+        for name in names:
+            text = any(isinstance(row.get(name), str) for row in shown)
+            table.add_column(name.replace("_", " "), justify="left" if text else "right")
+        for row in shown:
+            table.add_row(*(_cell(row[name]) if name in row else "" for name in names))
+        console.print(table)
+
+
+def _run(name: str, options: Mapping[str, Any], threads: int, path: Path | None, fresh: bool, keep: bool = False) -> None:
+    """Measure, and print; with `keep`, as `results.run` has it, only how much there is."""
+    benchmark = BENCHMARKS[name]
+    try:
+        rows, conditions = results.run(benchmark, options, threads, path, fresh=fresh, keep=keep)
+    except results.OtherConditions as error:
+        console.print(f"[bold red]{name}:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    if keep:
+        console.print(f"{name}: {len(rows)} rows in {path}", highlight=False)
+    else:
+        _show(benchmark, rows, conditions)
+
+
+def _command(name: str, benchmark: Benchmark) -> Callable[..., None]:
+    """A command with an option for each keyword of the benchmark's `measure`, and --threads, --json and --fresh."""
+    keywords = {key: value for key, value in signature(benchmark.measure).parameters.items() if _written(value)}
+    text = benchmark.measure.__doc__ or benchmark.title
+
+    def command(threads: int, json_path: Path | None, fresh: bool, **given: Any) -> None:
+        options = {key: _parsed(value, keywords[key].default) for key, value in given.items()}
+        _run(name, options, threads, json_path, fresh)
+
+    parameters = [_option(key, value.default, text) for key, value in keywords.items()]
+    for key, kind, default in (("threads", Threads, 1), ("json_path", Json, None), ("fresh", Fresh, False)):
+        parameters.append(Parameter(key, Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = text.split("\n\n")[0]
+    return command
+
+
+def _written(parameter: Parameter) -> bool:
+    """Whether a keyword is one that the command line can write."""
+    default = parameter.default
+    texts = default is None and "str" in str(parameter.annotation)
+    return parameter.name not in ("known", "threads") and (texts or isinstance(default, (bool, int, float, str, tuple, Path)))
+
+
+def _option(key: str, default: Any, text: str) -> Parameter:
+    """An option for a keyword, with the line of the docstring about it."""
+    kind = type(default) if isinstance(default, (bool, int, float, Path)) else str | None if default is None else str
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    line = re.search(rf"^\s+{key}: (.*)$", text, re.MULTILINE)
+    annotation = Annotated[kind, typer.Option(help=line[1] if line else None)]
+    return Parameter(key, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _parsed(value: Any, default: Any) -> Any:
+    """An option's value; a tuple is written with commas."""
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    return tuple(type(default[0] if default else "")(item) for item in value.split(",") if item)
+
+
+for _name, _benchmark in BENCHMARKS.items():
+    app.command(_name)(_command(_name, _benchmark))
+
+
+@app.command("all")
+def everything(
+    threads: Threads = 1,
+    fresh: Fresh = False,
+    folder: Annotated[Path, typer.Option(help="Where the JSON files are.")] = results.FOLDER,
+) -> None:
+    """Run every benchmark, and keep the results. Those of this machine, these versions and options stay, unless --fresh."""
+    for name in BENCHMARKS:
+        _run(name, {}, threads, folder / f"{name}.json", fresh, keep=True)
 
 
 @app.command()
-def overhead(seconds: float = 1.0, threads: Threads = 1, json_path: Json = None) -> None:
-    """Microseconds of Python over the bare kernels, and of building operators."""
-    use_threads(threads)
-    _show(
-        "Overhead in microseconds (goals: 2 for one kernel, 3 for two, 10 for building)",
-        overhead_benchmark.measure(seconds),
-        threads,
-        json_path,
-        "least of many samples",
-    )
+def report() -> None:
+    """Write docs/benchmarks.md and its plots from the JSON files in benchmarks/results/ alone."""
+    from benchmarks import report
 
-
-@app.command()
-def btt(seconds: float = 6.0, batch: int = 256, threads: Threads = 1, json_path: Json = None) -> None:
-    """BTT forward against the paper's formulation."""
-    use_threads(threads)
-    _show(
-        "BTT forward, float32: times faster than the paper's formulation",
-        btt_benchmark.measure(batch=batch, seconds=seconds),
-        threads,
-        json_path,
-    )
-
-
-@app.command()
-def symbolic(json_path: Json = None) -> None:
-    """Counting an expression of 10^12 parameters (goals: 1 ms, 1 MB)."""
-    _show("Counting 10^12 parameters", symbolic_benchmark.measure(), 1, json_path)
-
-
-@app.command()
-def imports(json_path: Json = None) -> None:
-    """Seconds that importing linops adds to importing numpy."""
-    _show("Import", imports_benchmark.measure(), 1, json_path)
+    for path in report.write():
+        console.print(path, highlight=False)
 
 
 if __name__ == "__main__":

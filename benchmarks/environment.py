@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
+from linops.lab import threads as cpu
+
+PACKAGES = ("linops", "numpy", "scipy", "torch", "jax")
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """The machine, the versions and the number of threads.
+    """The machine, the versions, the number of threads, the load and the date.
 
     Args:
         threads: The number of threads that the benchmark was given.
@@ -29,15 +32,32 @@ def environment(threads: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": threads,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("linops", "numpy", "torch")},
-        "load_average": os.getloadavg()[0],
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "load_average": round(os.getloadavg()[0], 2),
+        "date": datetime.now(UTC).date().isoformat(),
     }
 
 
-def use_threads(threads: int) -> None:
-    """Give torch a number of threads (NumPy's follow OMP_NUM_THREADS, which must be set before Python starts).
+def _version(package: str) -> str | None:
+    """Linops' own, where it is run from a checkout."""
+    if package == "linops":
+        import linops
+
+        return linops.__version__
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def use_threads(threads: int, jax: bool = False) -> None:
+    """Limits the threads of NumPy and torch, and of JAX if it is measured, which pins this process to so many CPUs.
 
     Args:
         threads: How many.
+        jax: Whether JAX is measured; it must not have been imported yet.
     """
-    torch.set_num_threads(threads)
+    cpu.limit(threads, "numpy")
+    cpu.limit(threads, "torch")
+    if jax:
+        cpu.limit(threads, "jax")

@@ -14,7 +14,7 @@ def _run(code: str) -> None:
 
 
 def measure(seconds: float = 15.0) -> list[dict[str, Any]]:
-    """The one row.
+    """Seconds that importing linops adds to importing numpy, in fresh processes.
 
     Args:
         seconds: About how long to measure.

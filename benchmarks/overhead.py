@@ -94,8 +94,8 @@ def constructions(backend: str) -> dict[str, Callable[[], Any]]:
     }
 
 
-def measure(seconds: float) -> list[dict[str, Any]]:
-    """All rows.
+def measure(seconds: float = 1.0) -> list[dict[str, Any]]:
+    """Microseconds of Python over the bare kernels, and of building operators.
 
     Args:
         seconds: About how long to measure each.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
-import numpy as np
-
 from linops import backends
-from linops.lab.measure import Function, Probes, Roofline, Timing, compiler, side_by_side
+from linops.lab.measure import Roofline
+from linops.lab.products import products
 from linops.lab.structures import Structure
 from linops.operator import LinearOperator
 
@@ -109,25 +107,12 @@ def compare(
         raise ValueError(f"compare: out {out_features}, in {in_features}, batch {batch}; each must be at least 1")
     backends.load(backend)
     operators, refused = _members(out_features, in_features, structures, dtype)
-    vectors = np.random.default_rng(0).standard_normal((in_features, batch) if batch > 1 else in_features)
-    x = backends.asarray(vectors, backend, dtype)
-    concrete = {name: operator.init(seed=0, backend=backend, dtype=dtype) for name, operator in operators.items()}
-    compiled, wait = compiler(backend)
-    half = seconds / 2
-    moves = {name: _moved(operator, batch) for name, operator in operators.items()}
-    probes = Probes(backend, dtype, {_rounded(moved) for moved in moves.values()})  # one serves sizes within a factor of two
-    products = {name: _forward(A, x, compiled) for name, A in concrete.items()}
-    forward = side_by_side(products | probes.functions, seconds=half, wait=wait)
-    backward: dict[str, Timing] = {}
-    if backend != "numpy":
-        steps = {name: _forward_backward(A, x, backend, compiled) for name, A in concrete.items()}
-        backward = side_by_side(steps, seconds=half, wait=wait)
+    found = products(operators, batch=batch, backend=backend, dtype=dtype, seconds=seconds)
     rows = []
     dense_flops = operators["dense"].flops()
     for name, operator in operators.items():
-        limit = probes.roofline(forward, _rounded(moves[name]))
         cost = operator.cost()
-        timing, both = forward[name], backward.get(name)
+        timing, both = found.forward[name], found.training.get(name)
         rows.append(
             Row(
                 structure=name,
@@ -136,14 +121,13 @@ def compare(
                 flops=cost.flops,
                 share=cost.flops / dense_flops,
                 forward=timing.median,
-                forward_ratio=timing.ratio(forward["dense"]),
+                forward_ratio=timing.ratio(found.forward["dense"]),
                 forward_backward=both.median if both else None,
-                forward_backward_ratio=both.ratio(backward["dense"]) if both else None,
-                roofline_share=limit.seconds(operator.flops(batch), moves[name]) / timing.median,
+                forward_backward_ratio=both.ratio(found.training["dense"]) if both else None,
+                roofline_share=found.roofline_share(name),
             )
         )
-    largest = probes.roofline(forward, _rounded(max(moves.values())))
-    return Comparison(out_features, in_features, batch, backend, dtype, largest, rows, refused)
+    return Comparison(out_features, in_features, batch, backend, dtype, found.largest_limit, rows, refused)
 
 
 def _members(
@@ -158,40 +142,3 @@ def _members(
         except (ValueError, TypeError) as error:
             refused[structure.text] = str(error)
     return operators, refused
-
-
-def _moved(operator: LinearOperator, batch: int) -> int:
-    """Bytes that any program must move: parameters and input read once, output written once."""
-    m, n = operator.shape
-    numbers = sum(prod(leaf.shape) for _, leaf in operator.named_leaves()) + batch * (m + n)
-    return numbers * backends.itemsize(operator.dtype)
-
-
-def _rounded(size: int) -> int:
-    """The power of two from a size up."""
-    return 1 << (size - 1).bit_length()
-
-
-def _forward(operator: LinearOperator, x: Any, compiled: Callable[[Any], Any]) -> Function:
-    product = compiled(lambda A, x: A @ x)
-    return lambda: product(operator, x)
-
-
-def _forward_backward(operator: LinearOperator, x: Any, backend: str, compiled: Callable[[Any], Any]) -> Function:
-    """A @ X, and the gradients of X and of all parameters for a gradient of ones."""
-    if backend == "jax":
-        import jax
-        import jax.numpy as jnp
-
-        def both(A: Any, x: Any) -> Any:
-            y, pullback = jax.vjp(lambda A, x: A @ x, A, x)
-            return y, pullback(jnp.ones_like(y))
-
-        step = compiled(both)
-        return lambda: step(operator, x)
-    import torch
-
-    leaves = [leaf.detach().requires_grad_() for _, leaf in operator.named_leaves()]
-    operator, x = operator.with_leaves(leaves), x.detach().requires_grad_()
-    ones = torch.ones_like(operator @ x)
-    return lambda: torch.autograd.grad(operator @ x, [x, *leaves], ones)

@@ -74,6 +74,7 @@ def side_by_side(
     *,
     seconds: float = 3.0,
     rounds: int = 15,
+    least_rounds: int | None = None,
     wait: Callable[[Any], Any] = nothing,
 ) -> dict[str, Timing]:
     """Times candidates in turns, so that what else runs on the machine hits all of them alike.
@@ -85,6 +86,7 @@ def side_by_side(
         functions: Candidates by name: functions of no arguments.
         seconds: About how long to measure in all; rounds share it.
         rounds: How many rounds, at least 1.
+        least_rounds: How many to do at least where a call takes so long that all of them would exceed the time; by default all.
         wait: Called on the last result of a sample before the clock stops, as `jax.block_until_ready`.
 
     Returns:
@@ -103,8 +105,10 @@ def side_by_side(
     share = seconds / rounds / len(functions)
     calls = {name: _calls(function, share, wait) for name, function in functions.items()}
     samples: dict[str, list[float]] = {name: [] for name in functions}
-    names = list(functions)
+    names, start = list(functions), perf_counter()
     for number in range(rounds):
+        if least_rounds is not None and number >= least_rounds and perf_counter() - start > seconds:
+            break
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             samples[name].append(_sample(functions[name], calls[name], wait))
@@ -139,7 +143,7 @@ class Roofline:
 
     Attributes:
         flops_per_second: FLOPs a second of the best large matrix product.
-        bytes_per_second: Bytes a second, read and written, of adding to an array of the size in question.
+        bytes_per_second: Bytes a second of reading and writing in a sum, or of reading in a dot product, over so many bytes as in question.
     """
 
     flops_per_second: float
@@ -179,7 +183,7 @@ def roofline(backend: str, dtype: str = "float32", moved: int = 1 << 24, seconds
 
 
 class Probes:
-    """Candidates for `side_by_side` that find a backend's limits: large square matrix products, and adding one to arrays.
+    """Candidates for `side_by_side` that find a backend's limits: large square matrix products, adding one to arrays, and dot products.
 
     Timed in one call with what the roofline is for, they meet the same other work on the machine.
 
@@ -197,11 +201,16 @@ class Probes:
         multiply, increase = compiled(lambda a: a @ a), compiled(lambda a: a + 1)
         random, itemsize = np.random.default_rng(0), numpy_dtype(dtype).itemsize
         self._flops = {f"matmul {size}": 2 * size**3 for size in MATMUL_SIZES}
-        self._bytes = {f"add {size}": 2 * itemsize * max(size // 2 // itemsize, 1) for size in moved}
-        squares = [backends.asarray(random.standard_normal((size, size)), backend, dtype) for size in MATMUL_SIZES]
-        arrays = [backends.asarray(np.zeros(size // 2 // itemsize), backend, dtype) for size in self._bytes.values()]
-        self.functions: dict[str, Function] = {name: partial(multiply, square) for name, square in zip(self._flops, squares)}
-        self.functions |= {name: partial(increase, array) for name, array in zip(self._bytes, arrays)}
+        self._bytes: dict[str, int] = {}
+        self.functions: dict[str, Function] = {}
+        for name, size in zip(self._flops, MATMUL_SIZES):
+            square = backends.asarray(random.standard_normal((size, size)), backend, dtype)
+            self.functions[name] = partial(multiply, square)
+        for size in moved:
+            count = max(size // itemsize, 2)
+            for name, step, length in ((f"add {size}", increase, count // 2), (f"dot {size}", multiply, count)):
+                self.functions[name] = partial(step, backends.asarray(np.zeros(length), backend, dtype))
+                self._bytes[name] = itemsize * count
 
     def roofline(self, times: Mapping[str, Timing], moved: int) -> Roofline:
         """The best rates seen.
@@ -214,8 +223,8 @@ class Probes:
             The roofline for products that move so many bytes.
         """
         flops = max(count / min(times[name].seconds) for name, count in self._flops.items())
-        name = f"add {moved}"
-        return Roofline(flops, self._bytes[name] / min(times[name].seconds))
+        names = f"add {moved}", f"dot {moved}"
+        return Roofline(flops, max(self._bytes[name] / min(times[name].seconds) for name in names))
 
 
 def compiler(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

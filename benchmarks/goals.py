@@ -1,0 +1,196 @@
+"""The goals, judged by the rows of the results: goal, measured, met or missed, and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+Row = Mapping[str, Any]
+#: names of columns that say which case a row is, in the order in which they are written
+NAMES = ("backend", "work", "structure", "peer", "what", "case", "size", "d", "rank", "blocks", "batch")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal for a number of every row of a kind.
+
+    Attributes:
+        what: What it is about.
+        benchmark: Whose rows.
+        key: The number's column.
+        bound: The goal.
+        at_least: Whether numbers must reach the bound; otherwise they must not exceed it.
+        unit: Written after a number.
+        where: Which rows.
+        beside: Another column, shown with its range but not judged, and its name.
+    """
+
+    what: str
+    benchmark: str
+    key: str
+    bound: float
+    at_least: bool = False
+    unit: str = "×"
+    where: Callable[[Row], bool] = lambda row: True
+    beside: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged goal.
+
+    Attributes:
+        goal: The goal.
+        met: Whether every row meets it; None if none was measured.
+        measured: The numbers, as text.
+    """
+
+    goal: Goal
+    met: bool | None
+    measured: str
+
+    @property
+    def text(self) -> str:
+        """The verdict in a word."""
+        return "not measured" if self.met is None else "met" if self.met else "**missed**"
+
+
+def number(value: float) -> str:
+    """A number in three digits, as people write them.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> number(1234.5), number(1.0), number(0.01234)
+        ('1,234', '1.00', '0.0123')
+    """
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
+
+
+def case_of(row: Row) -> str:
+    """Which case a row is.
+
+    Args:
+        row: The row.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> case_of({"backend": "torch", "d": 256, "batch": 1, "ratio": 2.0})
+        'torch, d = 256, batch = 1'
+    """
+    named = [(name, row[name]) for name in NAMES if row.get(name) is not None]
+    return ", ".join(str(value) if isinstance(value, str) else f"{name} = {value}" for name, value in named)
+
+
+def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
+    """Judges a goal.
+
+    Args:
+        goal: The goal.
+        rows: The rows of its benchmark.
+
+    Returns:
+        The verdict: the goal is met if every row that it is about meets it.
+    """
+    ours = [row for row in rows if row.get(goal.key) is not None and goal.where(row)]
+    if not ours:
+        return Verdict(goal, None, "–")
+    values = [row[goal.key] for row in ours]
+    passed = sum(value >= goal.bound if goal.at_least else value <= goal.bound for value in values)
+    worst = (min if goal.at_least else max)(ours, key=lambda row: row[goal.key])
+    if len(ours) == 1:
+        measured = f"{number(values[0])}{goal.unit}"
+    else:
+        measured = f"{passed} of {len(ours)} cases; median {number(median(values))}{goal.unit}, worst {number(worst[goal.key])}{goal.unit}"
+        measured += f" ({case_of(worst)})"
+    if goal.beside:
+        key, name = goal.beside
+        others = [row[key] for row in ours if row.get(key) is not None]
+        measured += f"; {name} {number(min(others))}{goal.unit} – {number(max(others))}{goal.unit}" if others else ""
+    return Verdict(goal, passed == len(ours), measured)
+
+
+def bound_of(goal: Goal) -> str:
+    """The bound, as text.
+
+    Args:
+        goal: The goal.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> bound_of(Goal("imports", "imports", "added_s", 0.25, unit=" s"))
+        '≤ 0.25 s'
+    """
+    bound = f"{goal.bound:g}" if goal.bound < 1000 else f"{goal.bound:,.0f}"
+    return f"{'≥' if goal.at_least else '≤'} {bound}{goal.unit}"
+
+
+def _large(row: Row) -> bool:
+    return row["d"] >= 1024 and row["batch"] >= 256
+
+
+def _quarter(row: Row) -> bool:
+    return row["structure"] != "dense" and row["d"] >= 256 and row["flops_share"] <= 0.25
+
+
+def _kronecker(row: Row) -> bool:
+    return "kron" in str(row["work"]).lower() and any(peer in str(row["peer"]) for peer in ("linear_operator", "pylops", "lazylinop"))
+
+
+GOALS = (
+    Goal(
+        "BTT forward, times faster than the paper's formulation, d ≥ 1024, batch ≥ 256",
+        "btt",
+        "operator_speedup",
+        2,
+        at_least=True,
+        where=_large,
+        beside=("layer_speedup", "as a layer"),
+    ),
+    Goal(
+        "BTT forward + backward, the same",
+        "btt",
+        "training_operator_speedup",
+        1.8,
+        at_least=True,
+        where=_large,
+        beside=("training_layer_speedup", "as a layer"),
+    ),
+    Goal("one vector, any family, over the best plain form", "families", "plain_ratio", 1.1, where=lambda row: row["batch"] == 1),
+    Goal("structures of ≤ 1/4 of dense's FLOPs, forward, over dense, d ≥ 256", "families", "forward_ratio", 1, where=_quarter),
+    Goal("composed Permute @ BlockDiag @ Permute @ BlockDiag over the hand-written kernel", "composed", "ratio", 1.1),
+    Goal("peers, over linops on the same work", "peers", "ratio", 1, at_least=True),
+    Goal("Kronecker: linear_operator, pylops, lazylinop over linops", "peers", "ratio", 3, at_least=True, where=_kronecker),
+    Goal("overhead of a product of one kernel", "overhead", "overhead", 2, unit=" µs", where=lambda row: row["kernels"] == 1),
+    Goal("overhead of a product of two kernels", "overhead", "overhead", 3, unit=" µs", where=lambda row: row["kernels"] == 2),
+    Goal("building an operator, composing two", "overhead", "overhead", 10, unit=" µs", where=lambda row: row["kernels"] == 0),
+    Goal("planned product over the best of the naive orders and dense", "planning", "ratio", 1.1),
+    Goal("import linops beyond import numpy", "imports", "added_s", 0.25, unit=" s"),
+    Goal("counting an expression of 10¹² parameters: time", "symbolic", "milliseconds", 1, unit=" ms"),
+    Goal("counting an expression of 10¹² parameters: memory", "symbolic", "peak_bytes", 1e6, unit=" B"),
+)
+
+
+def verdicts(results: Mapping[str, Mapping[str, Any]], goals: Sequence[Goal] = GOALS) -> list[Verdict]:
+    """Judges goals.
+
+    Args:
+        results: Results by name of the benchmark.
+        goals: The goals.
+
+    Returns:
+        A verdict for each.
+    """
+    return [judge(goal, results.get(goal.benchmark, {}).get("rows", [])) for goal in goals]

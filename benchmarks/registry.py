@@ -1,0 +1,65 @@
+"""The benchmarks: a line each. A benchmark is a module with ``measure(...) → rows``, a list or an iterator of plain dicts.
+
+`measure` takes keywords with defaults, which become the options of its command: numbers, texts, and tuples of those, written with commas.
+If it takes ``known``, it gets the rows that were measured before and need not be measured again; if ``threads``, the command's own.
+A module of many rows may have ``summary(rows) → rows``, and ``missing(rows) → rows`` that says what could not be measured: people read
+those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark.
+
+    Attributes:
+        module: The module that has `measure`.
+        title: The heading of its table.
+        statistic: What its numbers are of their samples.
+    """
+
+    module: str
+    title: str
+    statistic: str = "medians"
+
+    @property
+    def measure(self) -> Callable[..., Iterable[dict[str, Any]]]:
+        """The module's function."""
+        return import_module(self.module).measure
+
+    def tables(self, rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """What people read of the rows.
+
+        Args:
+            rows: The rows.
+
+        Returns:
+            What the module's `summary` and `missing` make of them, where it has those; otherwise the rows.
+        """
+        module = import_module(self.module)
+        found = [getattr(module, name)(rows) for name in ("summary", "missing") if hasattr(module, name)]
+        return [table for table in found if table] or [rows]
+
+
+_LINES = {
+    "families": Benchmark("benchmarks.families", "Families against dense, float32: times and ratios of times (below 1: faster)"),
+    "btt": Benchmark("benchmarks.btt", "BTT, float32: times faster than the paper's formulation"),
+    "composed": Benchmark("benchmarks.composed", "Permute @ BlockDiag @ Permute @ BlockDiag over the hand-written kernel, float32"),
+    "peers": Benchmark("benchmarks.peers", "Times faster than peers on the same work"),
+    "overhead": Benchmark("benchmarks.overhead", "Overhead in microseconds", "least of many samples"),
+    "planning": Benchmark("benchmarks.planning", "Planned products over the best of naive orders and dense"),
+    "growth": Benchmark("benchmarks.growth", "Time and memory against d, batch and number of factors, torch, float32"),
+    "compile": Benchmark("benchmarks.compilation", "Compile times: the first call less a later one"),
+    "symbolic": Benchmark("benchmarks.symbolic", "Counting an expression of 10^12 parameters"),
+    "imports": Benchmark("benchmarks.imports", "What importing linops adds to importing numpy"),
+}
+
+#: by name, those that this checkout has
+BENCHMARKS = {name: benchmark for name, benchmark in _LINES.items() if find_spec(benchmark.module)}

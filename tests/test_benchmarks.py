@@ -1,0 +1,280 @@
+"""The benchmarks: what they compare computes the same, rows resume, goals and fits are judged rightly, and the page is fresh."""
+
+import doctest
+import importlib
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import linops as lo
+from benchmarks import composed, families, goals, growth, growth_fits, paper, plain, report, results
+from benchmarks.__main__ import _parsed, app
+from benchmarks.registry import BENCHMARKS, Benchmark
+from linops import backends
+from linops.lab.measure import side_by_side
+from linops.lab.structures import parse_list
+
+STRUCTURES = parse_list(families.STRUCTURES)
+
+
+def vectors(backend, *shape):
+    return backends.asarray(np.random.default_rng(0).standard_normal(shape), backend, "float32")
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), rtol=1e-3, atol=1e-4)
+
+
+# ---------------------------------------------------------------- candidates compute the same
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.text)
+def test_plain_forms_are_the_product(structure, backend):
+    pytest.importorskip(backend)
+    operator, x = structure(64, 64).init(seed=0, backend=backend), vectors(backend, 64)
+    found = plain.forms(structure.family, backend)
+    assert found
+    for form in found.values():
+        close(form(operator, x), operator @ x)
+
+
+@pytest.mark.parametrize("structure", ["btt", "btt:rank=3", "monarch", "monarch:blocks=8"])
+def test_the_papers_formulation_is_the_product_and_its_gradients(structure):
+    torch = pytest.importorskip("torch")
+    operator = parse_list(structure)[0](64, 96).init(seed=0, backend="torch")
+    formulation, rows = paper.paper_of(operator), vectors("torch", 5, 96)
+    close(formulation.forward(rows)(), (operator @ rows.T).T)
+    of_rows, first, second = formulation.training(rows)()
+    leaves = [leaf.requires_grad_() for _, leaf in operator.named_leaves()]
+    columns = rows.T.clone().requires_grad_()
+    expected, *of_leaves = torch.autograd.grad((operator.with_leaves(leaves) @ columns).sum(), [columns, *leaves])
+    close(of_rows, expected.T)
+    theirs = paper.paper_of(operator.with_leaves(of_leaves))  # the gradients are laid out as the leaves are
+    close(first, theirs.first)
+    close(second, theirs.second)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_kernel_by_hand_is_the_composed_product(backend, batch):
+    pytest.importorskip(backend)
+    operator = composed.composed(64, 4).init(seed=0, backend=backend)
+    left, right = (leaf for _, leaf in operator.named_leaves())
+    x = vectors(backend, 64, batch) if batch > 1 else vectors(backend, 64)
+    for kernel in composed.by_hand(backend, batch).values():
+        close(kernel(left, right, x), operator @ x)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def test_families():
+    options = {"sizes": (64,), "batches": (1, 2), "backends": ("torch",), "structures": "btt,low_rank", "seconds": 0.01}
+    rows = list(families.measure(**options))
+    assert [(row["batch"], row["structure"]) for row in rows] == [(b, s) for b in (1, 2) for s in ("dense", "btt", "low_rank")]
+    assert all(row["forward_ratio"] == row["training_ratio"] == 1 for row in rows if row["structure"] == "dense")
+    assert ["plain_ratio" in row for row in rows] == [True] * 3 + [False] * 3
+    assert ["paper_training_ratio" in row for row in rows] == [False, True, False] * 2
+    assert all(row["roofline"] > 0 and row["training_roofline"] > 0 for row in rows)
+    assert rows[1]["flops_share"] == lo.btt(64, 64).flops() / lo.dense(64, 64).flops()
+    again = list(families.measure(**options, known=rows[:3]))
+    assert {row["batch"] for row in again} == {2}
+
+
+def test_growth_measures_memory():
+    point = growth._family("d", "dense", 64, 8)
+    row = growth._row(point, 0.01)
+    assert row["forward_bytes"] == 4 * 64 * 8  # the output
+    assert row["training_bytes"] >= 4 * (64 * 64 + 2 * 64 * 8)  # and both gradients
+    assert growth._key(row) == ("d", "dense", 64, 8, 0)
+    keys = [(point.against, point.structure, point.d, point.batch, point.factors) for point in growth.points(1024)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_candidates_that_take_long_stop_early():
+    calls = []
+    times = side_by_side({"slow": lambda: calls.append(sum(range(100_000)))}, seconds=1e-6, rounds=50, least_rounds=2)
+    assert len(times["slow"].seconds) == 2
+
+
+def test_growth_fits_what_is_above_the_overhead():
+    def row(d, microseconds, batch=64):
+        return {
+            "against": "d",
+            "structure": "btt",
+            "d": d,
+            "batch": batch,
+            "flops": 3 * d**1.5,
+            "forward_us": microseconds,
+            "training_us": 3 * microseconds,
+            "floor_us": 10.0,
+            "forward_bytes": 8 * d,
+            "training_bytes": d**2,
+        }
+
+    rows = [row(d, max(2e-3 * d**1.5, 30)) for d in (4096, 64, 256, 1024, 16384)]
+    (found,) = growth_fits.growths(rows, "d")
+    assert [row["d"] for row in found.fitted] == [1024, 4096, 16384]  # 65 µs on; 30 µs are within five times the overhead
+    exponents = [law.exponent for law in (found.time, found.flops, found.training, found.memory, found.training_memory)]
+    assert exponents == pytest.approx([1.5, 1.5, 1.5, 1, 2])
+    assert found.theory == "3/2"
+    (few,) = growth_fits.growths([row(d, 1e3, batch=16) for d in (256, 1024, 4096)], "d")
+    assert few.time is None
+    assert few.memory is not None
+
+
+# ---------------------------------------------------------------- results
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_they_are(monkeypatch):
+    monkeypatch.setattr(results, "use_threads", lambda threads, jax=False: None)
+
+
+@pytest.fixture
+def benchmark_of(monkeypatch):
+    """Makes a benchmark of a function."""
+
+    def make(measure):
+        module = type("module", (), {"measure": staticmethod(measure)})
+        monkeypatch.setattr("benchmarks.registry.import_module", lambda name: module)
+        return Benchmark("fake", "fake")
+
+    return make
+
+
+def test_rows_resume(tmp_path, benchmark_of):
+    measured = []
+
+    def measure(numbers=(1, 2), seconds=1.0, known=()):
+        for number in numbers:
+            if number not in [row["number"] for row in known]:
+                measured.append(number)
+                yield {"number": number, "value": 0.1 * number}
+
+    benchmark, path = benchmark_of(measure), tmp_path / "fake.json"
+    results.run(benchmark, {"numbers": (1,)}, 1, path)
+    rows, conditions = results.run(benchmark, {"numbers": (1, 2)}, 1, path)
+    assert measured == [1, 2]
+    assert [row["number"] for row in rows] == [1, 2]
+    assert conditions["seconds"] == 1
+    assert results.load(path) == {"conditions": conditions, "rows": [{"number": 1, "value": 0.1}, {"number": 2, "value": 0.2}]}
+    with pytest.raises(results.OtherConditions, match=r"seconds 1\.0 then, 2\.0 now"):
+        results.run(benchmark, {"seconds": 2.0}, 1, path)
+    results.run(benchmark, {"numbers": (1,), "seconds": 2.0}, 1, path, fresh=True)
+    assert [row["number"] for row in results.load(path)["rows"]] == [1]
+    results.run(benchmark, {"numbers": (2,), "seconds": 2.0}, 1, path, keep=True)
+    assert [row["number"] for row in results.load(path)["rows"]] == [1, 2]
+    results.run(benchmark, {"numbers": (2,), "seconds": 1.0}, 1, path, keep=True)
+    assert [row["number"] for row in results.load(path)["rows"]] == [2]
+
+
+def test_an_interrupted_run_keeps_its_rows(tmp_path, benchmark_of):
+    def measure(known=()):
+        yield {"number": 1}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        results.run(benchmark_of(measure), {}, 1, tmp_path / "fake.json")
+    assert results.load(tmp_path / "fake.json")["rows"] == [{"number": 1}]
+
+
+def test_what_cannot_resume_is_kept_on_request(tmp_path, benchmark_of):
+    measured = []
+
+    def measure(seconds=1.0):
+        measured.append(seconds)
+        return [{"number": len(measured)}]
+
+    benchmark, path = benchmark_of(measure), tmp_path / "fake.json"
+    found = [results.run(benchmark, {}, 1, path, keep=keep)[0][0]["number"] for keep in (False, True, False)]
+    assert found == [1, 1, 2]
+
+
+# ---------------------------------------------------------------- goals and the page
+
+
+def test_goals():
+    at_most = goals.Goal("x", "some", "ratio", 1.1, where=lambda row: row["batch"] == 1)
+    rows = [{"d": 8, "batch": 1, "ratio": 1.1}, {"d": 16, "batch": 1, "ratio": 0.5}, {"d": 16, "batch": 2, "ratio": 9.0}]
+    good = goals.judge(at_most, rows)
+    assert good.met
+    assert good.measured == "2 of 2 cases; median 0.80×, worst 1.10× (d = 8, batch = 1)"
+    bad = goals.judge(at_most, [*rows, {"d": 32, "batch": 1, "ratio": 1.2}])
+    assert (bad.met, bad.text) == (False, "**missed**")
+    assert "worst 1.20× (d = 32, batch = 1)" in bad.measured
+    at_least = goals.Goal("y", "some", "ratio", 2, at_least=True, beside=("other", "as a layer"))
+    found = goals.judge(at_least, [{"d": 8, "ratio": 3.0, "other": 1.5}, {"d": 16, "ratio": 1.9, "other": 2.5}])
+    assert not found.met
+    assert found.measured.endswith("worst 1.90× (d = 16); as a layer 1.50× – 2.50×")
+    assert goals.judge(at_least, [{"d": 8, "ratio": None}]).text == "not measured"
+
+
+def test_every_goal_is_about_a_benchmark_and_its_columns():
+    measured = {name: result["rows"] for name, result in results.load_all().items()}
+    assert goals.verdicts({})
+    assert all(verdict.met is None for verdict in goals.verdicts({}))
+    for goal in goals.GOALS:
+        if goal.benchmark in measured:
+            assert goals.judge(goal, measured[goal.benchmark]).met is not None, goal
+    rows = [
+        {"work": "kronecker", "peer": "pylops", "ratio": 2.0},
+        {"work": "kronecker", "peer": "scipy", "ratio": 1.5},
+        {"work": "low rank", "peer": "pylops", "ratio": None},
+    ]
+    verdicts = [verdict for verdict in goals.verdicts({"peers": {"rows": rows}}) if verdict.goal.benchmark == "peers"]
+    assert [verdict.met for verdict in verdicts] == [True, False]
+
+
+def test_the_page_is_fresh():
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(results.load_all()), "stale: python -m benchmarks report"
+
+
+def test_the_page_is_made_of_whatever_was_measured():
+    assert report.page({}).count(report.MISSING) == len(report.SECTIONS)
+    names = re.findall(r"\{\{(\w+)\}\}", report.TEMPLATE.read_text(encoding="utf-8"))
+    assert set(names) == {*report.SECTIONS, "goals", "conditions"}
+    assert {benchmark for benchmark, _ in report.SECTIONS.values()} >= set(BENCHMARKS)
+
+
+def test_plots(tmp_path):
+    from benchmarks import plots
+
+    made = plots.write(results.load_all(), tmp_path)
+    assert all(path.stat().st_size > 10_000 for path in made)
+    pictures = set(re.findall(r"images/(\S+\.png)", report.TEMPLATE.read_text(encoding="utf-8")))
+    assert {path.name for path in made} == pictures
+    assert all((report.IMAGES / name).exists() for name in pictures)
+
+
+def test_commands(tmp_path):
+    options = "--sizes 16 --batches 2 --backends numpy --seconds 0.01 --json"
+    run = CliRunner().invoke(app, ["composed", *options.split(), f"{tmp_path}/c.json"])
+    assert run.exit_code == 0, run.output
+    assert [row["d"] for row in results.load(tmp_path / "c.json")["rows"]] == [16]
+    assert all(name in CliRunner().invoke(app, ["--help"]).output for name in BENCHMARKS)
+
+
+def test_options_are_written_with_commas():
+    assert _parsed("1,16", (256,)) == (1, 16)
+    assert _parsed("torch", ("numpy",)) == ("torch",)
+    assert _parsed("pylops,scipy", None) == ("pylops", "scipy")
+    assert _parsed("btt,dense", "btt") == "btt,dense"
+    assert _parsed(None, None) is None
+    assert _parsed(0.5, 1.0) == 0.5
+
+
+def test_a_benchmark_may_say_what_people_read(monkeypatch):
+    module = type("module", (), {"summary": staticmethod(lambda rows: rows[:1]), "missing": staticmethod(lambda rows: [])})
+    monkeypatch.setattr("benchmarks.registry.import_module", lambda name: module)
+    assert Benchmark("fake", "fake").tables([{"a": 1}, {"a": 2}]) == [[{"a": 1}]]
+
+
+@pytest.mark.parametrize("module", ["goals", "tables"])
+def test_doctests(module):
+    found = doctest.testmod(importlib.import_module(f"benchmarks.{module}"))
+    assert found.attempted > 2
+    assert found.failed == 0
