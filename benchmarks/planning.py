@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 import linops as lo
 from linops import backends
+from linops.backends import load
 from linops.lab.measure import side_by_side
-from linops.operators.planned import network_of
+from linops.operators.planned import network_of, run
 from linops.plan import machine_of, natural_order
-from linops.plan.plan import Plans, choose
+from linops.plan.contraction import one_by_one
+from linops.plan.plan import Plans, choose, plan_along
 
 #: no matrix of more numbers is made, and none that is much dearer than the expression
 LARGEST = 1 << 23
@@ -25,7 +27,7 @@ def cases() -> dict[str, tuple[lo.LinearOperator, tuple[int, ...]]]:
     diagonal = lo.Diagonal(lo.spec(1024))
     return {
         "A B X, A 64×4096": (lo.dense(64, 4096) @ lo.Dense(lo.spec(4096, 4096)), (1, 1024)),
-        "U V B x": (lo.low_rank(4096, 4096, rank=16) @ lo.Dense(lo.spec(4096, 4096)), (1, 256)),
+        "U V B x": (lo.low_rank(1024, 1024, rank=16) @ lo.Dense(lo.spec(1024, 1024)), (1, 256)),
         "Kronecker 256×16, 16×256": (lo.kron(lo.spec(256, 16), lo.spec(16, 256)), (1, 64)),
         "6 (Permute BlockDiag), d = 64": (lo.Product((permute, block) * 6), (1, 16, 256)),
         "Kronecker of 12 2×2": (lo.kron(*[lo.spec(2, 2)] * 12), (1, 16, 256)),
@@ -40,12 +42,11 @@ def cases() -> dict[str, tuple[lo.LinearOperator, tuple[int, ...]]]:
 
 
 def _from_the_left(operator: Any, x: Any) -> Callable[[], Any] | None:
-    """The product that multiplies the factors with each other, from the left, and then with x."""
+    """The product that multiplies the factors with each other, from the left, and then with x; None where it takes far too long."""
     m, n = operator.shape
-    transpose = operator.T
-    like = next(leaf for _, leaf in operator.named_leaves())
+    transpose, like = operator.T, next(leaf for _, leaf in operator.named_leaves())
     with natural_order():
-        dearer = operator.T.flops(m) > 100 * operator.flops(x.shape[-1])
+        dearer = transpose.flops(m) > 300 * operator.flops(x.shape[-1])
     if m * n > LARGEST or dearer:
         return None
 
@@ -54,6 +55,16 @@ def _from_the_left(operator: Any, x: Any) -> Callable[[], Any] | None:
             return (transpose @ backends.eye(like, m, like.dtype)).T @ x
 
     return left
+
+
+def _backwards(operator: Any, x: Any) -> Callable[[], Any] | None:
+    """The product whose Kronecker factors act in the other order."""
+    network = network_of(operator)
+    if not isinstance(operator, lo.Kronecker) or network is None:
+        return None
+    program = plan_along(network, one_by_one(reversed(range(len(network.tensors))))).program
+    leaves = [leaf for _, leaf in operator.named_leaves()]
+    return lambda: run(program, [leaves[place] for place in network.leaves], x)
 
 
 def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, seconds: float) -> dict[str, Any]:
@@ -67,7 +78,8 @@ def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, second
         seconds: About how long to measure.
 
     Returns:
-        Microseconds, and how many times as long as the best of the others planned and frozen products take.
+        Microseconds; the planned product's time over that of the best naive order, the frozen one's over that of the best of those and of
+        the dense matrix, both made beforehand; and the time of the worst order over the planned product's.
     """
     operator = symbolic.init(seed=0, backend=backend)
     frozen, (m, n) = lo.freeze(operator, batch), operator.shape
@@ -77,32 +89,60 @@ def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, second
         with natural_order():
             return operator @ x
 
-    functions: dict[str, Any] = {"right first": natural, "plan": lambda: operator @ x, "frozen": lambda: frozen @ x}
-    left = _from_the_left(operator, x)
-    if left:
-        functions["left first"] = left
+    orders = {"right first": natural, "left first": _from_the_left(operator, x), "other order": _backwards(operator, x)}
+    functions: dict[str, Any] = {which: function for which, function in orders.items() if function}
+    naive = list(functions)
     if m * n <= LARGEST:
         dense = operator.to_dense()
         functions["dense"] = lambda: dense @ x
+    functions |= {"plan": lambda: operator @ x, "frozen": lambda: frozen @ x}
     expected = backends.to_numpy(natural())
     scale = float(np.abs(expected).max())
     for which, function in functions.items():
         np.testing.assert_allclose(backends.to_numpy(function()), expected, rtol=0, atol=1e-4 * scale, err_msg=f"{name}: {which}")
     times = side_by_side(functions, seconds=seconds, rounds=11)
-    naive = [times[which] for which in ("right first", "left first") if which in times]
-    ready = [*naive, *[times[which] for which in ("dense",) if which in times]]
-    best, best_ready = (min(found, key=lambda timing: timing.median) for found in (naive, ready))
+    ranked = sorted(naive, key=lambda which: times[which].median)
+    made: list[str] = [*naive, *[which for which in ("dense",) if which in times]]
+    ready = min(made, key=lambda which: times[which].median)
+    columns = ("right first", "left first", "other order", "dense", "plan", "frozen")
     return {
+        "backend": backend,
         "case": name,
         "batch": batch,
-        "backend": backend,
-        **{f"{which}_us".replace(" ", "_"): 1e6 * timing.median for which, timing in times.items()},
-        "plan_over_best_order": times["plan"].ratio(best),
-        "frozen_over_best": times["frozen"].ratio(best_ready),
-        "gain": best.ratio(times["plan"]) if best is not times["right first"] else times["right first"].ratio(times["plan"]),
-        "frozen_gain": times["right first"].ratio(times["frozen"]),
-        "planned": operator._plan(batch) is not None if hasattr(operator, "_plan") else False,
+        **{f"{which.replace(' ', '_')}_us": 1e6 * times[which].median if which in times else None for which in columns},
+        "ratio": times["plan"].ratio(times[ranked[0]]),
+        "frozen_ratio": times["frozen"].ratio(times[ready]),
+        "worst_order_ratio": times[ranked[-1]].ratio(times["plan"]),
     }
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What people read of the rows.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        Rows of cases, with the best of the naive orders.
+    """
+    found = []
+    for each in rows:
+        if "batch" not in each:
+            continue
+        orders = [each[key] for key in ("right_first_us", "left_first_us", "other_order_us") if each[key] is not None]
+        found.append(
+            {
+                **{key: each[key] for key in ("backend", "case", "batch")},
+                "best order, µs": min(orders),
+                "dense, µs": each["dense_us"] or "",
+                "plan, µs": each["plan_us"],
+                "frozen, µs": each["frozen_us"],
+                "plan / best order": each["ratio"],
+                "worst order / plan": each["worst_order_ratio"],
+                "frozen / best": each["frozen_ratio"],
+            }
+        )
+    return found
 
 
 def planning_time() -> dict[str, Any]:
@@ -117,26 +157,22 @@ def planning_time() -> dict[str, Any]:
 
     operator.cost(64)
     times = side_by_side({"plan": plan, "hit": lambda: operator._plan(64)}, seconds=1.0, rounds=21)
-    return {
-        "case": "planning ten factors (ms), a plan that is there (µs)",
-        "planning_ms": 1e3 * times["plan"].median,
-        "hit_us": 1e6 * times["hit"].median,
-    }
+    return {"case": "planning ten factors", "planning_ms": 1e3 * times["plan"].median, "hit_us": 1e6 * times["hit"].median}
 
 
-def measure(seconds: float = 1.0, backends_: tuple[str, ...] = ("numpy", "torch")) -> list[dict[str, Any]]:
+def measure(seconds: float = 1.0, backends: tuple[str, ...] = ("numpy", "torch")) -> Iterator[dict[str, Any]]:
     """All rows.
 
     Args:
         seconds: About how long to measure each case.
-        backends_: The backends.
+        backends: The backends.
 
-    Returns:
-        Rows of `row`, and that of `planning_time`.
+    Yields:
+        The row of `planning_time`, and those of `row`.
     """
-    rows = [planning_time()]
-    for backend in backends_:
-        backends.load(backend)
+    yield planning_time()
+    for backend in backends:
+        load(backend)
         for name, (operator, batches) in cases().items():
-            rows += [row(name, operator, batch, backend, seconds) for batch in batches]
-    return rows
+            for batch in batches:
+                yield row(name, operator, batch, backend, seconds)

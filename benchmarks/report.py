@@ -232,6 +232,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "peers": ("peers", _as_they_are("peers")),
     "overhead": ("overhead", _overhead),
     "planning": ("planning", _as_they_are("planning")),
+    "calibrate": ("calibrate", _as_they_are("calibrate")),
     "growth": ("growth", _growth),
     "compile": ("compile", _as_they_are("compile")),
     "symbolic": ("symbolic", _as_they_are("symbolic")),
