@@ -45,8 +45,8 @@ def test_the_dispatcher_is_our_own():
 
 
 def test_every_backend_has_every_primitive_of_products():
-    products = ("block_matmul", "shared_matmul", "sparse_matmul", "gather", "pad_rows", "spread", "scatter", "map_columns")
-    for name in (*products, "concatenate", "permute", "copy", "conj", "eye", "zeros", "jvp", "vjp"):
+    products = ("block_matmul", "crossed_matmul", "shared_matmul", "sparse_matmul", "gather", "pad_rows", "spread", "scatter")
+    for name in (*products, "map_columns", "concatenate", "permute", "copy", "conj", "eye", "zeros", "jvp", "vjp"):
         firsts = [str(method.signature.types[0]) for method in getattr(primitives, name).resolver.methods]
         for kind in ("numpy.ndarray", "torch.Tensor", "Tracer"):
             assert any(kind in first for first in firsts), f"{name} has no method for {kind}"

@@ -26,6 +26,12 @@ def _block_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)
 
 
+@p.crossed_matmul.dispatch
+def _crossed_matmul(first: Array, second: Array, x: Array):
+    between = namespace.matmul(first, x).reshape(second.shape[2], second.shape[0], x.shape[2])
+    return namespace.matmul(second, between.swapaxes(0, 1))
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)

@@ -21,6 +21,12 @@ def _block_matmul(a: np.ndarray, x: np.ndarray):
     return a @ x
 
 
+@p.crossed_matmul.dispatch
+def _crossed_matmul(first: np.ndarray, second: np.ndarray, x: np.ndarray):
+    between = (first @ x).reshape(second.shape[2], second.shape[0], x.shape[2])
+    return second @ between.swapaxes(0, 1)
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: np.ndarray, x: np.ndarray):
     return a @ x

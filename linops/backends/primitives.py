@@ -90,6 +90,14 @@ def block_matmul(a, x):
 
 
 @generic
+def crossed_matmul(first, second, x):
+    """Two products per block, the second across the first's blocks: Σ_jρ second[i, o, jρ] Σ_n first[j, ρi, n] x[j, n, k].
+
+    (b, r·m, n), (m, p, b·r) and (b, n, k) give (m, p, k), contiguous.
+    """
+
+
+@generic
 def shared_matmul(a, x):
     """One matrix times each of a stack: (p, q) and (l, q, k) give (l, p, k), without copying the matrix."""
 

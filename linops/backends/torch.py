@@ -8,6 +8,7 @@ from typing import Any
 import array_api_compat.torch as namespace
 import numpy as np
 import torch
+from torch.autograd.forward_ad import unpack_dual
 
 import linops.backends as backends
 from linops.backends import primitives as p
@@ -63,6 +64,47 @@ def _block_matmul(a: torch.Tensor, x: torch.Tensor):
     if x.shape[2] == 1:  # one vector: rows first is several times faster
         return torch.bmm(x.mT, a.mT).mT
     return torch.bmm(a, x)
+
+
+#: numbers between two products from which they run in parts, and numbers of a part: glibc returns arrays of 32 MiB to the system when
+#: they are freed, and fresh pages cost more than what is multiplied there
+_SPLIT, _PART = 1 << 23, 1 << 22
+
+
+@p.crossed_matmul.dispatch
+def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
+    (blocks, rows, _), (m, _, middle), batch = first.shape, second.shape, x.shape[2]
+    if not torch.compiler.is_compiling() and blocks * rows * batch >= _SPLIT and all(map(_is_mere_value, (first, second, x))):
+        return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // _PART))
+    multiply = p.block_matmul if batch == 1 else torch.bmm
+    between = multiply(first, x)
+    if middle != blocks:
+        between = between.reshape(middle, m, batch)
+    return multiply(second, between.swapaxes(0, 1))
+
+
+def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, parts: int) -> torch.Tensor:
+    """`crossed_matmul`, so many of the second's blocks at a time, whose operands then reuse the same memory."""
+    (blocks, _, columns), (m, rows, middle), batch = first.shape, second.shape, x.shape[2]
+    first, y, step = first.reshape(blocks, -1, m, columns), x.new_empty(m, rows, batch), -(-m // parts)
+    for start in range(0, m, step):
+        part = first[:, :, start : start + step]
+        between = torch.bmm(part.reshape(blocks, -1, columns), x).view(middle, part.shape[2], batch)
+        torch.bmm(second[start : start + step], between.swapaxes(0, 1), out=y[start : start + step])
+        del between  # before the next is made
+    return y
+
+
+def _is_mere_value(x: torch.Tensor) -> bool:
+    """Whether a CPU tensor is plain numbers to products now: neither differentiated in either mode nor transformed."""
+    return (
+        type(x) in (torch.Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not _transforming()
+        and not torch.is_autocast_enabled("cpu")
+        and unpack_dual(x).tangent is None
+    )
 
 
 @p.shared_matmul.dispatch

@@ -98,12 +98,10 @@ class BlockTensorTrain(LinearOperator):
     def _columns(self, x: Any) -> Any:
         cores, sizes, out_dims, batch = self.cores, self._sizes, self.out_dims, x.shape[-1]
         blocks, columns = sizes[0]
-        x = backends.block_matmul(cores[0], x.reshape(blocks, columns, batch))
-        if len(cores) == 2:  # (n_2·ρ, m_1, batch) → (m_1, n_2·ρ, batch), a view
-            rows, middle = sizes[1]
-            if middle != blocks:
-                x = x.reshape(middle, rows, batch)
-            return backends.block_matmul(cores[1], x.swapaxes(0, 1))
+        x = x.reshape(blocks, columns, batch)
+        if len(cores) == 2:  # between them (n_2·ρ, m_1, batch) → (m_1, n_2·ρ, batch), a view
+            return backends.crossed_matmul(cores[0], cores[1], x)
+        x = backends.block_matmul(cores[0], x)
         for k in range(1, len(cores)):
             # (M, N, n_k·ρ, m_{k-1}, batch) → (M·m_{k-1}·N, n_k·ρ, batch), a copy
             blocks, columns = sizes[k]
