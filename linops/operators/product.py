@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +11,9 @@ from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator
+from linops.operators.block_diag import BlockDiag
 from linops.operators.outputs import first, numbered
+from linops.operators.permute import Permute
 from linops.operators.planned import PLANS, Planned, first_leaves, structure_key
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
@@ -81,9 +85,23 @@ class Product(Planned):
             return self._template._cuts
         return PLANS.get(("cuts", structure_key(self)), lambda: _cuts(self.factors[::-1]))
 
+    @remembered
+    def _acts(self) -> tuple[Callable[[Any], Any], ...]:
+        """What runs on a features-first operand; two block products with a swap of axes between, as in Monarch, are one call."""
+        parts, found, place = self._parts, [], 0
+        while place < len(parts):
+            first, swap, second = (*parts[place : place + 3], None, None)[:3]
+            if _crosses(first, swap, second):
+                found.append(partial(_crossed, first.blocks, second.blocks))
+                place += 3
+            else:
+                found.append(first._columns)
+                place += 1
+        return tuple(found)
+
     def _natural(self, x: Any) -> Any:
-        for part in self._parts:
-            x = part._columns(x)
+        for act in self._acts:
+            x = act(x)
         return x
 
     def _natural_rows(self, x: Any) -> Any:
@@ -135,6 +153,21 @@ class Product(Planned):
 
     def _detail(self) -> str:
         return f"{len(self.factors)} factors"
+
+
+def _crosses(first: Any, swap: Any, second: Any) -> bool:
+    """Whether equal blocks, a swap of two axes and equal blocks are one `crossed_matmul`."""
+    if not (type(first) is type(second) is BlockDiag and type(swap) is Permute and swap.order == (1, 0)):
+        return False
+    if isinstance(first.blocks, tuple) or isinstance(second.blocks, tuple):
+        return False
+    blocks, _, columns = second.blocks.shape
+    return swap.dims == (columns, blocks) and columns % first.blocks.shape[0] == 0
+
+
+def _crossed(first: Any, second: Any, x: Any) -> Any:
+    blocks, _, columns = first.shape
+    return backends.crossed_matmul(first, second, x.reshape(blocks, columns, x.shape[-1]))
 
 
 def _cuts(acting: tuple[LinearOperator, ...]) -> tuple[int, ...]:
