@@ -1,18 +1,13 @@
-"""linox, on JAX. Its import switches JAX to 64 bits, for the whole program; that is undone, for all are measured in 32."""
+"""linox, on JAX."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import jax
+import linox  # type: ignore[import-not-found]
 
 from benchmarks.peers.cases import call
-
-_wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
-
-import linox  # type: ignore[import-not-found]  # noqa: E402
-
-jax.config.update("jax_enable_x64", _wide)
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case

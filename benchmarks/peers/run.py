@@ -50,6 +50,12 @@ def imported(names: list[str]) -> tuple[dict[str, ModuleType], dict[str, str]]:
     return modules, reasons
 
 
+def undo_switches() -> None:
+    """JAX back to 32 bits, in which all are measured: linox and tensorly switch the whole program to 64."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", False)
+
+
 def short(error: Exception) -> str:
     """An error in a few words.
 
@@ -122,6 +128,7 @@ def rows_of(case: Case, modules: dict[str, ModuleType], seconds: float) -> Itera
             products[name] = module.products(case)
         except Exception as error:
             products[name] = short(error)
+        undo_switches()
         notes[name] = checked(products[name], expected, case)
     fit = {name: products[name] for name in modules if not notes[name]}
     times = {}
@@ -134,8 +141,8 @@ def rows_of(case: Case, modules: dict[str, ModuleType], seconds: float) -> Itera
             row["ratio"] = times[name].ratio(times["linops"])
             row["note"] = getattr(modules[name], "NOTES", {}).get(case.work, "")
         yield row
-    wide = {name: modules[name] for name, note in notes.items() if note == "computes in float64" and case.dtype == "float32"}
-    if wide:
+    wide = {name: modules[name] for name, note in notes.items() if note == "computes in float64"}
+    if wide and case.backend != "jax":
         yield from rows_of(cases.case(case.work, case.size, case.batch, case.backend, "float64"), wide, seconds)
 
 
@@ -172,6 +179,7 @@ def measure(backend: str, names: list[str], seconds: float, quick: bool) -> list
         The rows.
     """
     modules, reasons = imported(names)
+    undo_switches()
     rows = [row_of(name, backend, reason) for name, reason in reasons.items()]
     from benchmarks.peers.cases import cases
 
