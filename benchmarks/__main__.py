@@ -15,8 +15,8 @@ from benchmarks import imports as imports_benchmark
 from benchmarks import overhead as overhead_benchmark
 from benchmarks import peers as peers_benchmark
 from benchmarks import symbolic as symbolic_benchmark
-from benchmarks.environment import environment as conditions
 from benchmarks.environment import environment, use_threads
+from benchmarks.environment import environment as conditions
 
 app = typer.Typer(help="Benchmarks of linops: ratios measured side by side in one run. Set OMP_NUM_THREADS for NumPy's threads.")
 
@@ -85,14 +85,16 @@ def imports(json_path: Json = None) -> None:
 def peers(
     seconds: float = 0.4,
     only: Annotated[list[str] | None, typer.Option(help="A peer; may be given several times. All, if none is given.")] = None,
-    backend: Annotated[list[str], typer.Option(help="A backend; may be given several times.")] = list(peers_benchmark.BACKENDS),
+    backend: Annotated[list[str] | None, typer.Option(help="A backend; may be given several times. All, if none is given.")] = None,
     quick: Annotated[bool, typer.Option(help="Few sizes, less than a minute.")] = False,
     environment: Annotated[Path, typer.Option(help="Where the virtual environments are, or are made.")] = peers_benchmark.ENVIRONMENTS,
     threads: Threads = 1,
     json_path: Json = None,
 ) -> None:
-    """The same work done by CoLA, linear_operator, pylops, lineax, linox, lazylinop, scipy and tensorly: how many times as long they take."""
-    rows = peers_benchmark.measure(seconds / 4 if quick else seconds, only, backend, quick, threads, environment)
+    """The same work done by CoLA, linear_operator, pylops, lineax, linox, lazylinop, scipy and tensorly, in times of linops."""
+    rows = peers_benchmark.measure(
+        seconds / 4 if quick else seconds, only, backend or peers_benchmark.BACKENDS, quick, threads, environment
+    )
     _show("Times as long as linops (goals: never below 1; Kronecker 3)", peers_benchmark.summary(rows), threads, None)
     _show("Without numbers", peers_benchmark.missing(rows), threads, None)
     if json_path is not None:

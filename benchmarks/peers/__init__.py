@@ -122,7 +122,9 @@ def missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         if row["ratio"] is None:
             reasons.setdefault((row["peer"], row["backend"], row["note"]), {})[row["work"] or "all"] = None
-    return [{"peer": peer, "backend": backend, "reason": reason, "work": ", ".join(works)} for (peer, backend, reason), works in reasons.items()]
+    return [
+        {"peer": peer, "backend": backend, "reason": reason, "work": ", ".join(works)} for (peer, backend, reason), works in reasons.items()
+    ]
 
 
 def _notes(rows: list[dict[str, Any]]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-import lazylinop  # type: ignore[import-not-found]
-from lazylinop.butterfly import ksm  # type: ignore[import-not-found]
-from lazylinop.signal import convolve  # type: ignore[import-not-found]
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case
+
+lazylinop: Any = import_module("lazylinop")
+ksm: Any = import_module("lazylinop.butterfly").ksm
+convolve: Any = import_module("lazylinop.signal").convolve
 
 #: what to know of some works
 NOTES = {"block_diag": "as ksm, which is faster than its block_diag", "permuted": "as ksm"}

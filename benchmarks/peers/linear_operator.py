@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from linear_operator import operators, to_linear_operator  # type: ignore[import-not-found]
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case
+
+linear_operator: Any = import_module("linear_operator")
+operators, to_linear_operator = linear_operator.operators, linear_operator.to_linear_operator
 
 
 def products(case: Case) -> Any:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import jax
-import lineax  # type: ignore[import-not-found]
 
 from benchmarks.peers.cases import call
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case
+
+lineax: Any = import_module("lineax")
 
 
 def products(case: Case) -> Any:

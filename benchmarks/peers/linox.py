@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import jax
-import linox  # type: ignore[import-not-found]
 
 from benchmarks.peers.cases import call
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case
+
+linox: Any = import_module("linox")
 
 #: what to know of some works
 NOTES = {"symmetric_toeplitz": "no pytree: a constant of the compiled function"}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pylops  # type: ignore[import-not-found]
-import scipy.fft
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case
+
+pylops: Any = import_module("pylops")
+fft: Any = import_module("scipy.fft")
 
 
 def products(case: Case) -> Any:
@@ -37,7 +39,7 @@ def products(case: Case) -> Any:
             operator = matrix(arrays["U"]) @ matrix(arrays["V"])
         case "toeplitz" | "symmetric_toeplitz":
             c, r = arrays["c"], arrays.get("r", arrays["c"])
-            length = scipy.fft.next_fast_len(len(c) + len(r) - 1, real=True)
+            length = fft.next_fast_len(len(c) + len(r) - 1, real=True)
             kernel = np.concatenate([c, np.zeros(length - len(c) - len(r) + 1, dtype), r[:0:-1]])
             pad, crop = (pylops.Pad(n, (0, length - n), dtype=dtype) for n in (len(r), len(c)))
             operator = crop.H @ _circulant(kernel, dtype) @ pad
@@ -53,5 +55,5 @@ def products(case: Case) -> Any:
 def _circulant(kernel: np.ndarray, dtype: str) -> Any:
     """Fᴴ diag(F kernel) F with the transform of real numbers."""
     transform = pylops.signalprocessing.FFT(kernel.size, real=True, engine="scipy", dtype=dtype)
-    spectrum = scipy.fft.rfft(kernel)
+    spectrum = fft.rfft(kernel)
     return transform.H @ pylops.Diagonal(spectrum, dtype=spectrum.dtype) @ transform

@@ -1,4 +1,4 @@
-"""Measures linops beside some peers in this process: ``python -m benchmarks.peers.run BACKEND SECONDS QUICK PEER …`` prints rows as JSON."""
+"""Measures linops beside peers in this process: ``python -m benchmarks.peers.run BACKEND SECONDS quick|full PEER …`` prints JSON."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def checked(product: Callable[[], Any] | str, expected: Any, case: Case) -> str:
         return product
     try:
         found = product()
-        result = backends.to_numpy(found)
     except Exception as error:
         return short(error)
     if backends.backend_of(found) != case.backend:
         return f"gives {type(found).__name__}"
+    result = backends.to_numpy(found)
     if result.size != expected.size:
         return f"shape {result.shape}, expected {expected.shape}"
     if result.dtype.name != case.dtype:

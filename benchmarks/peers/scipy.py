@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
-from scipy.sparse.linalg import aslinearoperator
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case
+
+linalg: Any = import_module("scipy.linalg")
+sparse: Any = import_module("scipy.sparse")
+aslinearoperator: Any = import_module("scipy.sparse.linalg").aslinearoperator
 
 #: what to know of some works
 NOTES = {"block_diag": "bsr_array", "permuted": "bsr_array and indices", "sparse": "csr_array"}
@@ -33,11 +35,11 @@ def products(case: Case) -> Any:
             return lambda: operator @ x
         case "toeplitz" | "symmetric_toeplitz":
             c, r = arrays["c"], arrays.get("r", arrays["c"])
-            return lambda: scipy.linalg.matmul_toeplitz((c, r), x, check_finite=False)
+            return lambda: linalg.matmul_toeplitz((c, r), x, check_finite=False)
         case "circulant":
             c = arrays["c"]
             r = np.roll(c[::-1], 1)
-            return lambda: scipy.linalg.matmul_toeplitz((c, r), x, check_finite=False)
+            return lambda: linalg.matmul_toeplitz((c, r), x, check_finite=False)
         case "sparse":
             matrix = case.csr
             return lambda: matrix @ x
@@ -49,4 +51,4 @@ def products(case: Case) -> Any:
 def _blocks(blocks: np.ndarray) -> Any:
     """A block-diagonal matrix in block rows."""
     b, p, q = blocks.shape
-    return scipy.sparse.bsr_array((blocks, np.arange(b), np.arange(b + 1)), shape=(b * p, b * q))
+    return sparse.bsr_array((blocks, np.arange(b), np.arange(b + 1)), shape=(b * p, b * q))

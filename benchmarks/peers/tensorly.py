@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-import tensorly  # type: ignore[import-not-found]
-from tensorly.tenalg import multi_mode_dot  # type: ignore[import-not-found]
 
 from benchmarks.peers.cases import call
 
 if TYPE_CHECKING:
     from benchmarks.peers.cases import Case
+
+tensorly: Any = import_module("tensorly")
+multi_mode_dot: Any = import_module("tensorly.tenalg").multi_mode_dot
 
 _BACKENDS = {"numpy": "numpy", "torch": "pytorch", "jax": "jax"}
 

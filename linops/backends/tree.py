@@ -69,7 +69,10 @@ def flattener(cls: Any) -> Callable[[Any], tuple[tuple, Hashable]]:
     context = _attributes([name for name, kind in cls._fields if kind != "tree"])
     indices = [kind == "index" for _, kind in cls._fields if kind != "tree"]
     if any(indices):
-        return lambda operator: (children(operator), tuple([_frozen(v) if is_index else v for v, is_index in zip(context(operator), indices)]))
+        return lambda operator: (
+            children(operator),
+            tuple([_frozen(v) if is_index else v for v, is_index in zip(context(operator), indices)]),
+        )
     return lambda operator: (children(operator), context(operator))
 
 

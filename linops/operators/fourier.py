@@ -117,7 +117,7 @@ def _suits_rows(x: Any, length: int, backend: str | None) -> bool:
     """
     if backend not in ("numpy", "torch") or backends.is_compiling() or length * x.shape[-1] * x.dtype.itemsize < _CACHE:
         return False
-    return length >= 2048 and (backend == "torch" and x.device.type == "cpu" or backend == "numpy" and length >= 2 * x.shape[-2])
+    return length >= 2048 and (x.device.type == "cpu" if backend == "torch" else length >= 2 * x.shape[-2])
 
 
 def transform_dtype(dtype: Any, backend: str | None) -> Any:
