@@ -93,7 +93,7 @@ def peers(
 ) -> None:
     """The same work done by CoLA, linear_operator, pylops, lineax, linox, lazylinop, scipy and tensorly, in times of linops."""
     rows = peers_benchmark.measure(
-        seconds / 4 if quick else seconds, only, backend or peers_benchmark.BACKENDS, quick, threads, environment
+        seconds / 8 if quick else seconds, only, backend or peers_benchmark.BACKENDS, quick, threads, environment
     )
     _show("Times as long as linops (goals: never below 1; Kronecker 3)", peers_benchmark.summary(rows), threads, None)
     _show("Without numbers", peers_benchmark.missing(rows), threads, None)
