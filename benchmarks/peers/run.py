@@ -50,10 +50,16 @@ def imported(names: list[str]) -> tuple[dict[str, ModuleType], dict[str, str]]:
     return modules, reasons
 
 
-def undo_switches() -> None:
-    """JAX back to 32 bits, in which all are measured: linox and tensorly switch the whole program to 64."""
-    if "jax" in sys.modules:
-        sys.modules["jax"].config.update("jax_enable_x64", False)
+def undo_switches(backend: str) -> None:
+    """JAX back to 32 bits, in which all are measured: linox and tensorly switch the whole program to 64.
+
+    Args:
+        backend: The backend that this process measures.
+    """
+    if backend == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", False)
 
 
 def short(error: Exception) -> str:
@@ -128,7 +134,7 @@ def rows_of(case: Case, modules: dict[str, ModuleType], seconds: float) -> Itera
             products[name] = module.products(case)
         except Exception as error:
             products[name] = short(error)
-        undo_switches()
+        undo_switches(case.backend)
         notes[name] = checked(products[name], expected, case)
     fit = {name: products[name] for name in modules if not notes[name]}
     times = {}
@@ -179,7 +185,7 @@ def measure(backend: str, names: list[str], seconds: float, quick: bool) -> list
         The rows.
     """
     modules, reasons = imported(names)
-    undo_switches()
+    undo_switches(backend)
     rows = [row_of(name, backend, reason) for name, reason in reasons.items()]
     from benchmarks.peers.cases import cases
 
