@@ -83,7 +83,7 @@ def imports(json_path: Json = None) -> None:
 
 @app.command()
 def peers(
-    seconds: float = 0.4,
+    seconds: float = 0.2,
     only: Annotated[list[str] | None, typer.Option(help="A peer; may be given several times. All, if none is given.")] = None,
     backend: Annotated[list[str] | None, typer.Option(help="A backend; may be given several times. All, if none is given.")] = None,
     quick: Annotated[bool, typer.Option(help="Few sizes, less than a minute.")] = False,
@@ -93,7 +93,7 @@ def peers(
 ) -> None:
     """The same work done by CoLA, linear_operator, pylops, lineax, linox, lazylinop, scipy and tensorly, in times of linops."""
     rows = peers_benchmark.measure(
-        seconds / 8 if quick else seconds, only, backend or peers_benchmark.BACKENDS, quick, threads, environment
+        seconds / 4 if quick else seconds, only, backend or peers_benchmark.BACKENDS, quick, threads, environment
     )
     _show("Times as long as linops (goals: never below 1; Kronecker 3)", peers_benchmark.summary(rows), threads, None)
     _show("Without numbers", peers_benchmark.missing(rows), threads, None)

@@ -22,7 +22,7 @@ def say(text: str) -> None:
 
 
 def measure(
-    seconds: float = 0.4,
+    seconds: float = 0.2,
     peers: Iterable[str] | None = None,
     backends: Iterable[str] = BACKENDS,
     quick: bool = False,
