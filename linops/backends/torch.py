@@ -123,14 +123,21 @@ def _sparse_matmul(values: torch.Tensor, positions: p.Positions, x: torch.Tensor
         raise RuntimeError(f"Sparse: entries of {values.dtype} times an operand of {x.dtype}; torch does not mix dtypes in a product")
     if not _runs_bags(values, x):
         return _sparse_sums(values, positions, x)
+    product = _SparseProduct.apply if _differentiates(values, x) else _bags
     if values.is_complex():  # products of real and imaginary parts, which stand side by side as columns
         pairs = torch.view_as_real(x.resolve_conj()).reshape(x.shape[0], -1)
         real, imaginary = (
-            torch.view_as_complex(_SparseProduct.apply(part, pairs, positions).reshape(positions.shape[0], -1, 2))
-            for part in (values.real, values.imag)
+            torch.view_as_complex(product(part, positions, pairs).reshape(positions.shape[0], -1, 2)) for part in (values.real, values.imag)
         )
         return real + 1j * imaginary
-    return _SparseProduct.apply(values, x, positions)
+    return product(values, positions, x)
+
+
+def _differentiates(values: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether someone may ask for derivatives of a product: in reverse mode, or (inside a dual level) in forward mode."""
+    if torch.is_grad_enabled() and (values.requires_grad or x.requires_grad):
+        return True
+    return getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
 
 
 def _runs_bags(values: torch.Tensor, x: torch.Tensor) -> bool:
@@ -170,7 +177,7 @@ class _SparseProduct(torch.autograd.Function):
     """`_bags` with its derivatives, of any order and in both modes."""
 
     @staticmethod
-    def forward(ctx: Any, values: Any, x: Any, positions: p.Positions) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, values: Any, positions: p.Positions, x: Any) -> Any:  # type: ignore[override]
         ctx.save_for_backward(values, x)
         ctx.save_for_forward(values, x)
         ctx.positions = positions
@@ -188,12 +195,12 @@ class _SparseProduct(torch.autograd.Function):
                 with torch.enable_grad():
                     weights = values.detach().requires_grad_()
                     (of_values,) = torch.autograd.grad(_bags(weights, positions, x.detach()), weights, gradient)
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[2]:
             of_x = p.sparse_matmul(values, positions.T, gradient)
-        return of_values, of_x, None
+        return of_values, None, of_x
 
     @staticmethod
-    def jvp(ctx: Any, of_values: Any, of_x: Any, _: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, of_values: Any, _: Any, of_x: Any) -> Any:  # type: ignore[override]
         (values, x), positions = ctx.saved_tensors, ctx.positions
         parts = [] if of_values is None else [p.sparse_matmul(of_values, positions, x)]
         parts += [] if of_x is None else [p.sparse_matmul(values, positions, of_x)]

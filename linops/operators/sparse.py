@@ -94,6 +94,11 @@ class Sparse(LinearOperator):
             return self._scipy @ x
         return backends.sparse_matmul(self.values, self._positions(), x)
 
+    def _vector(self, x: Any) -> Any:
+        if self.backend == "numpy" and runs_in_scipy(self.values, x):
+            return self._scipy @ x
+        return super()._vector(x)
+
     def _transpose(self) -> Sparse:
         return self._turned if self.backend == "numpy" else self._turn()
 
