@@ -18,6 +18,7 @@ from linops.backends.foreign import Coordinates, coordinates, foreign_kind
 from linops.backends.primitives import (
     Positions,
     block_matmul,
+    block_matvec,
     check_permutation,
     concatenate,
     conj,
@@ -53,6 +54,7 @@ __all__ = [
     "asarray",
     "backend_of",
     "block_matmul",
+    "block_matvec",
     "canonical_dtype",
     "check_permutation",
     "concatenate",

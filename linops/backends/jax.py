@@ -26,6 +26,11 @@ def _block_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)
 
 
+@p.block_matvec.dispatch
+def _block_matvec(a: Array, x: Array):
+    return namespace.matmul(a, x.reshape(a.shape[0], a.shape[2], 1))
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)

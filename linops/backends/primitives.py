@@ -32,12 +32,19 @@ def generic(function: Callable[..., Any]) -> Any:
     resolver = dispatch.abstract(function)
     methods: dict[type, Callable[..., Any]] = {}
 
-    @wraps(function)
     def call(first: Any, *rest: Any) -> Any:
         method = methods.get(type(first))
         if method is None:
             method = methods.setdefault(type(first), _resolve(resolver, first, *rest))
         return method(first, *rest)
+
+    def call_of_two(first: Any, second: Any) -> Any:  # as most are called: a third of the time
+        method = methods.get(type(first))
+        if method is None:
+            method = methods.setdefault(type(first), _resolve(resolver, first, second))
+        return method(first, second)
+
+    call = wraps(function)(call_of_two if function.__code__.co_argcount == 2 else call)
 
     registered: dict[type, Callable[..., Any]] = {}
 
@@ -87,6 +94,11 @@ def _resolve(resolver: Any, *arguments: Any) -> Callable[..., Any]:
 @generic
 def block_matmul(a, x):
     """A product per block: (b, p, q) and (b, q, k) give (b, p, k), contiguous."""
+
+
+@generic
+def block_matvec(a, x):
+    """As `block_matmul` of one vector, the b q numbers of x in any shape: gives the b p numbers in order, in any shape."""
 
 
 @generic
