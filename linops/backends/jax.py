@@ -31,6 +31,11 @@ def _block_matvec(a: Array, x: Array):
     return namespace.matmul(a, x.reshape(a.shape[0], a.shape[2], 1))
 
 
+@p.grid_matmul.dispatch
+def _grid_matmul(a: Array, x: Array):
+    return namespace.matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)

@@ -30,6 +30,11 @@ def _block_matvec(a: np.ndarray, x: np.ndarray):
     return a @ x
 
 
+@p.grid_matmul.dispatch
+def _grid_matmul(a: np.ndarray, x: np.ndarray):
+    return a.reshape(*x.shape[:-2], *a.shape[1:]) @ x  # which reads blocks where they lie: no copy
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: np.ndarray, x: np.ndarray):
     stack, columns, batch = x.shape

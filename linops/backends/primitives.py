@@ -102,6 +102,11 @@ def block_matvec(a, x):
 
 
 @generic
+def grid_matmul(a, x):
+    """As `block_matmul`, with the blocks of x over several axes in any strides: (b, p, q) and (…, q, k) give (…, p, k), in any shape."""
+
+
+@generic
 def shared_matmul(a, x):
     """One matrix times each of a stack: (p, q) and (l, q, k) give (l, p, k), without copying the matrix."""
 

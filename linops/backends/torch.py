@@ -81,6 +81,11 @@ def _block_matvec(a: torch.Tensor, x: torch.Tensor):
     return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)  # as is MKL, and on rows
 
 
+@p.grid_matmul.dispatch
+def _grid_matmul(a: torch.Tensor, x: torch.Tensor):
+    return _block_matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: torch.Tensor, x: torch.Tensor):
     stack, columns, batch = x.shape

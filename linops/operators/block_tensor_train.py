@@ -112,10 +112,9 @@ class BlockTensorTrain(LinearOperator):
             if middle != blocks:
                 x = x.reshape(middle, rows, batch)
             return backends.block_matmul(cores[1], x.swapaxes(0, 1))
-        for core, size, middle in zip(cores[1:], sizes[1:], self._middles):
-            # (M, N, n_k·ρ, m_{k-1}, batch) → (M·m_{k-1}·N, n_k·ρ, batch), a copy
-            x = backends.permute(x.reshape(*middle, batch), (0, 3, 1, 2, 4))
-            x = backends.block_matmul(core, x.reshape(*size, batch))
+        for core, middle in zip(cores[1:], self._middles):
+            # (M, N, n_k·ρ, m_{k-1}, batch) → (M, m_{k-1}, N, n_k·ρ, batch): in torch a copy
+            x = backends.grid_matmul(core, backends.permute(x.reshape(*middle, batch), (0, 3, 1, 2, 4)))
         return x
 
     def _vector(self, x: Any) -> Any:
