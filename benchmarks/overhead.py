@@ -45,7 +45,7 @@ def products(backend: str) -> dict[str, tuple[int, Pair]]:
     left, right = (factor.blocks for factor in monarch.factors[1::2])
     butterfly = lo.Butterfly([lo.spec(1, 8, 8, 8), lo.spec(8, 1, 8, 8)]).init(0, backend)
     one, two = (factor.reshape(8, 8, 8) for factor in butterfly.factors)
-    kronecker = lo.kron(array(8, 8), array(8, 8))
+    kronecker: Any = lo.kron(array(8, 8), array(8, 8))
     kronecker_sum = lo.KroneckerSum(array(8, 8), array(8, 8))
     slow, fast = (factor.matrix for factor in kronecker.factors)
     diagonal = lo.Diagonal(array(64, 1)[:, 0] + 0)

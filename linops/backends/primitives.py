@@ -44,7 +44,8 @@ def generic(function: Callable[..., Any]) -> Any:
             method = methods.setdefault(type(first), _resolve(resolver, first, second))
         return method(first, second)
 
-    call = wraps(function)(call_of_two if function.__code__.co_argcount == 2 else call)
+    found: Any = call_of_two if function.__code__.co_argcount == 2 else call
+    found = wraps(function)(found)
 
     registered: dict[type, Callable[..., Any]] = {}
 
@@ -56,8 +57,8 @@ def generic(function: Callable[..., Any]) -> Any:
         methods.update({subclass: method for kind, method in registered.items() for subclass in kind.__subclasses__()} | registered)
         return resolver.dispatch(method)
 
-    call.dispatch, call.resolver = register, resolver  # type: ignore[attr-defined]
-    return call
+    found.dispatch, found.resolver = register, resolver
+    return found
 
 
 def generic_pair(function: Callable[..., Any]) -> Any:
@@ -98,7 +99,7 @@ def block_matmul(a, x):
 
 @generic
 def block_matvec(a, x):
-    """As `block_matmul` of one vector, the b q numbers of x in any shape: gives the b p numbers in order, in any shape."""
+    """As `block_matmul` of one vector, its numbers in order as (b, q, 1) or in other than three axes: gives b p numbers, in any shape."""
 
 
 @generic

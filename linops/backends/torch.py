@@ -75,7 +75,7 @@ def _block_matmul(a: torch.Tensor, x: torch.Tensor):
 def _block_matvec(a: torch.Tensor, x: torch.Tensor):
     blocks, rows, columns = a.shape
     if blocks == 1 or blocks * rows * columns < _TINY:
-        return torch.bmm(a, x.reshape(blocks, columns, 1))
+        return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
     if rows * columns < _LOOPED:  # twice as fast on numbers side by side
         return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
     return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)  # as is MKL, and on rows

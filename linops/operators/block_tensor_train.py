@@ -122,7 +122,9 @@ class BlockTensorTrain(LinearOperator):
         x = backends.block_matvec(cores[0], x)
         if len(cores) == 2:
             rows, middle = self._sizes[1]
-            x = backends.block_matvec(cores[1], x.reshape(middle, rows).swapaxes(0, 1))
+            if x.shape != (middle, rows, 1):
+                x = x.reshape(middle, rows, 1)
+            x = backends.block_matvec(cores[1], x.swapaxes(0, 1))
         else:
             for core, middle in zip(cores[1:], self._middles):
                 x = backends.block_matvec(core, backends.permute(x.reshape(*middle), (0, 3, 1, 2)))

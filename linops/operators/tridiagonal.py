@@ -76,13 +76,11 @@ class Tridiagonal(LinearOperator):
         lower, diag, upper = self.lower, self.diag, self.upper
         if column:
             lower, diag, upper = lower[:, None], diag[:, None], upper[:, None]
+        n = x.shape[axis]
+        before, after = (x[: n - 1], x[1:]) if axis == 0 else (x[:, : n - 1], x[:, 1:])
+        zero = backends.zeros(x, (*x.shape[:axis], 1, *x.shape[axis + 1 :]), x.dtype)
         join: Any = backends.namespace(backends.backend_of(x)).concat
-        y = diag * x
-        if axis == 0:
-            y = join([y[:1], y[1:] + lower * x[:-1]], axis=0)
-            return join([y[:-1] + upper * x[1:], y[-1:]], axis=0)
-        y = join([y[:, :1], y[:, 1:] + lower * x[:, :-1]], axis=1)
-        return join([y[:, :-1] + upper * x[:, 1:], y[:, -1:]], axis=1)
+        return diag * x + join([zero, lower * before], axis=axis) + join([upper * after, zero], axis=axis)
 
     def _transpose(self) -> Tridiagonal:
         return Tridiagonal(self.upper, self.diag, self.lower)
