@@ -43,10 +43,34 @@ def products(backend: str) -> dict[str, tuple[int, Pair]]:
     monarch = lo.monarch(64, 64, blocks=8).init(0, backend)
     first, second = btt.cores
     left, right = (factor.blocks for factor in monarch.factors[1::2])
+    butterfly = lo.Butterfly([lo.spec(1, 8, 8, 8), lo.spec(8, 1, 8, 8)]).init(0, backend)
+    one, two = (factor.reshape(8, 8, 8) for factor in butterfly.factors)
+    kronecker: Any = lo.kron(array(8, 8), array(8, 8))
+    kronecker_sum = lo.KroneckerSum(array(8, 8), array(8, 8))
+    slow, fast = (factor.matrix for factor in kronecker.factors)
+    diagonal = lo.Diagonal(array(64, 1)[:, 0] + 0)
+    tridiagonal = lo.Tridiagonal(*(array(size, 1)[:, 0] + 0 for size in (63, 64, 63)))
+    lower, middle, upper = tridiagonal.lower[:, None], tridiagonal.diag[:, None], tridiagonal.upper[:, None]
+    reflection = lo.Householder(array(64, 1)[:, 0] + 0)
+
+    def expanded(a: Any) -> Any:
+        return a if backend == "numpy" else a.expand(8, 8, 8)
+
+    def three_diagonals() -> Any:
+        y = middle * vectors
+        y[1:] += lower * vectors[:-1]
+        y[:-1] += upper * vectors[1:]
+        return y
+
+    def reflect() -> Any:
+        v = reflection.v
+        return vectors - v[:, None] * ((2 / (v @ v)) * (v @ vectors))
+
     return {
         "Dense @ matrix": (1, (lambda: dense @ vectors, lambda: dense.matrix @ vectors)),
         "Dense @ vector": (1, (lambda: dense @ vector, lambda: dense.matrix @ vector)),
         "BlockDiag @ matrix": (1, (lambda: blocks @ vectors, lambda: bmm(blocks.blocks, vectors.reshape(8, 8, 4)).reshape(64, 4))),
+        "BlockDiag @ vector": (1, (lambda: blocks @ vector, lambda: bmm(blocks.blocks, vector.reshape(8, 8, 1)).reshape(64))),
         "LowRank @ matrix": (2, (lambda: low_rank @ vectors, lambda: low_rank.U @ (low_rank.V @ vectors))),
         "BlockTensorTrain @ matrix": (
             2,
@@ -62,6 +86,31 @@ def products(backend: str) -> dict[str, tuple[int, Pair]]:
                 lambda: swap(bmm(left, swap(bmm(right, vectors.reshape(8, 8, 4)).reshape(8, 8, 4)))).reshape(64, 4),
             ),
         ),
+        "BlockTensorTrain @ vector": (
+            2,
+            (lambda: btt @ vector, lambda: bmm(second, swap(bmm(first, vector.reshape(8, 8, 1)))).reshape(64)),
+        ),
+        "Butterfly @ matrix": (
+            2,
+            (lambda: butterfly @ vectors, lambda: bmm(one, swap(bmm(two, swap(vectors.reshape(8, 8, 4))))).reshape(64, 4)),
+        ),
+        "Kronecker @ matrix": (
+            2,
+            (
+                lambda: kronecker @ vectors,
+                lambda: bmm(expanded(fast), (slow @ vectors.reshape(8, 32)).reshape(8, 8, 4)).reshape(64, 4),
+            ),
+        ),
+        "KroneckerSum @ matrix": (
+            2,
+            (
+                lambda: kronecker_sum @ vectors,
+                lambda: (slow @ vectors.reshape(8, 32)).reshape(64, 4) + bmm(expanded(fast), vectors.reshape(8, 8, 4)).reshape(64, 4),
+            ),
+        ),
+        "Diagonal @ matrix": (1, (lambda: diagonal @ vectors, lambda: diagonal.diagonal[:, None] * vectors)),
+        "Tridiagonal @ matrix": (1, (lambda: tridiagonal @ vectors, three_diagonals)),
+        "Householder @ matrix": (2, (lambda: reflection @ vectors, reflect)),
     }
 
 

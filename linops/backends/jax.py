@@ -33,6 +33,16 @@ def _crossed_matmul(first: Array, second: Array, x: Array):
     return namespace.matmul(second, between.swapaxes(0, 1))
 
 
+@p.block_matvec.dispatch
+def _block_matvec(a: Array, x: Array):
+    return namespace.matmul(a, x.reshape(a.shape[0], a.shape[2], 1))
+
+
+@p.grid_matmul.dispatch
+def _grid_matmul(a: Array, x: Array):
+    return namespace.matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)

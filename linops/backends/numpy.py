@@ -18,17 +18,34 @@ backends.register_type(np.ndarray, "numpy")
 
 @p.block_matmul.dispatch
 def _block_matmul(a: np.ndarray, x: np.ndarray):
+    return a @ x if x.shape[2] != 1 else _block_matvec(a, x)
+
+
+@p.block_matvec.dispatch
+def _block_matvec(a: np.ndarray, x: np.ndarray):
+    blocks, rows, columns = a.shape
+    x = x.reshape(blocks, columns, 1)
+    if blocks >= 128 and rows * columns <= 16:  # else many calls of BLAS for a few numbers each
+        return np.einsum("bpq,bqk->bpk", a, x)
     return a @ x
 
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: np.ndarray, second: np.ndarray, x: np.ndarray):
-    between = (first @ x).reshape(second.shape[2], second.shape[0], x.shape[2])
-    return second @ between.swapaxes(0, 1)
+    between = _block_matmul(first, x).reshape(second.shape[2], second.shape[0], x.shape[2])
+    return _block_matmul(second, between.swapaxes(0, 1))
+
+
+@p.grid_matmul.dispatch
+def _grid_matmul(a: np.ndarray, x: np.ndarray):
+    return a.reshape(*x.shape[:-2], *a.shape[1:]) @ x  # which reads blocks where they lie: no copy
 
 
 @p.shared_matmul.dispatch
 def _shared_matmul(a: np.ndarray, x: np.ndarray):
+    stack, columns, batch = x.shape
+    if batch == 1 and stack >= 16:
+        return (x.reshape(stack, columns) @ a.T).reshape(stack, a.shape[0], 1)
     return a @ x
 
 

@@ -59,10 +59,16 @@ def result_type(*dtypes: Any) -> torch.dtype:
     return promoted
 
 
+#: torch multiplies blocks of fewer numbers by plain loops, larger ones by MKL
+_LOOPED = 400
+#: MACs of one vector below which views and copies of the operand cost more than they save
+_TINY = 1 << 13
+
+
 @p.block_matmul.dispatch
 def _block_matmul(a: torch.Tensor, x: torch.Tensor):
-    if x.shape[2] == 1:  # one vector: rows first is several times faster
-        return torch.bmm(x.mT, a.mT).mT
+    if x.shape[2] == 1:
+        return _block_matvec(a, x).reshape(a.shape[0], a.shape[1], 1)
     return torch.bmm(a, x)
 
 
@@ -107,9 +113,27 @@ def _is_mere_value(x: torch.Tensor) -> bool:
     )
 
 
+@p.block_matvec.dispatch
+def _block_matvec(a: torch.Tensor, x: torch.Tensor):
+    blocks, rows, columns = a.shape
+    if blocks == 1 or blocks * rows * columns < _TINY:
+        return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
+    if rows * columns < _LOOPED:  # twice as fast on numbers side by side
+        return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
+    return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)  # as is MKL, and on rows
+
+
+@p.grid_matmul.dispatch
+def _grid_matmul(a: torch.Tensor, x: torch.Tensor):
+    return _block_matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
+
+
 @p.shared_matmul.dispatch
 def _shared_matmul(a: torch.Tensor, x: torch.Tensor):
-    return torch.bmm(a.expand(x.shape[0], *a.shape), x)
+    stack, columns, batch = x.shape
+    if batch == 1 and stack * columns * a.shape[0] >= _TINY // 2:
+        return torch.mm(x.reshape(stack, columns), a.mT).reshape(stack, a.shape[0], 1)
+    return torch.bmm(a.expand(stack, -1, -1), x)
 
 
 def _index(indices: Any, like: torch.Tensor) -> torch.Tensor:
@@ -213,7 +237,7 @@ _CACHED = 2**20
 
 @p.permute.dispatch
 def _permute(x: torch.Tensor, order: tuple):
-    return x.permute(order)
+    return x.permute(*order)  # faster than of a tuple
 
 
 @p.copy.dispatch

@@ -74,6 +74,11 @@ class BlockDiag(LinearOperator):
             x = x.reshape(b, q, shape[-1])
         return backends.block_matmul(self.blocks, x)
 
+    def _vector(self, x: Any) -> Any:
+        if isinstance(self.blocks, tuple):
+            return super()._vector(x)
+        return backends.block_matvec(self.blocks, x).reshape(self.shape[0])
+
     def _transpose(self) -> BlockDiag:
         if isinstance(self.blocks, tuple):
             return BlockDiag(tuple(block.T for block in self.blocks))

@@ -95,20 +95,39 @@ class BlockTensorTrain(LinearOperator):
         """(B_k, n_k r_{k-1}) of each core: what its product sums over, block by block."""
         return tuple((core.shape[0], core.shape[2]) for core in self.cores)
 
+    @remembered
+    def _middles(self) -> tuple[tuple[int, int, int, int], ...]:
+        """(M, N, n_k r_{k-1}, m_{k-1}) of each core but the first: the axes of its operand as the core before leaves them."""
+        count = len(self.cores)
+        return tuple(
+            (prod(self.out_dims[: k - 1]), prod(self.in_dims[: count - 1 - k]), self._sizes[k][1], self.out_dims[k - 1])
+            for k in range(1, count)
+        )
+
     def _columns(self, x: Any) -> Any:
-        cores, sizes, out_dims, batch = self.cores, self._sizes, self.out_dims, x.shape[-1]
+        cores, sizes, batch = self.cores, self._sizes, x.shape[-1]
         blocks, columns = sizes[0]
         x = x.reshape(blocks, columns, batch)
         if len(cores) == 2:  # between them (n_2·ρ, m_1, batch) → (m_1, n_2·ρ, batch), a view
             return backends.crossed_matmul(cores[0], cores[1], x)
         x = backends.block_matmul(cores[0], x)
-        for k in range(1, len(cores)):
-            # (M, N, n_k·ρ, m_{k-1}, batch) → (M·m_{k-1}·N, n_k·ρ, batch), a copy
-            blocks, columns = sizes[k]
-            done, passing = prod(out_dims[: k - 1]), prod(self.in_dims[: len(cores) - 1 - k])
-            x = backends.permute(x.reshape(done, passing, columns, out_dims[k - 1], batch), (0, 3, 1, 2, 4))
-            x = backends.block_matmul(cores[k], x.reshape(blocks, columns, batch))
+        for core, middle in zip(cores[1:], self._middles):
+            # (M, N, n_k·ρ, m_{k-1}, batch) → (M, m_{k-1}, N, n_k·ρ, batch): in torch a copy
+            x = backends.grid_matmul(core, backends.permute(x.reshape(*middle, batch), (0, 3, 1, 2, 4)))
         return x
+
+    def _vector(self, x: Any) -> Any:
+        cores = self.cores
+        x = backends.block_matvec(cores[0], x)
+        if len(cores) == 2:
+            rows, middle = self._sizes[1]
+            if x.shape != (middle, rows, 1):
+                x = x.reshape(middle, rows, 1)
+            x = backends.block_matvec(cores[1], x.swapaxes(0, 1))
+        else:
+            for core, middle in zip(cores[1:], self._middles):
+                x = backends.block_matvec(core, backends.permute(x.reshape(*middle), (0, 3, 1, 2)))
+        return x.reshape(self.shape[0])
 
     def _transpose(self) -> BlockTensorTrain:
         # (i, j) swap, and the core that acted last acts first: blocks (M, N, r m, n r') → (N, M, r' n, m r)

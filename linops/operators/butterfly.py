@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operators.dense import require_array
 from linops.operators.planned import Planned
@@ -81,20 +80,20 @@ class Butterfly(Planned):
 
     # An operand of index (q, p), q slower, is held as (p, q, k): `inner` is p. A factor leaves p = d; 1 is the natural order.
 
-    def _acting(self) -> Iterator[tuple[Any, int, bool]]:
-        """Of each factor in the order in which it acts: the factor, `inner` of its operand, and whether it reads that as it lies."""
-        inner = 1
-        for factor in self.factors[::-1]:
-            d, a, _, c = factor.shape
-            yield factor, inner, inner == c * d or (a == 1 and inner == 1)
+    @remembered
+    def _acting(self) -> tuple[tuple[tuple[int, int, int, int], int, bool], ...]:
+        """Of each factor in the order in which it acts: its pattern, `inner` of its operand, and whether it reads that as it lies."""
+        found, inner = [], 1
+        for a, b, c, d in self.patterns[::-1]:
+            found.append(((a, b, c, d), inner, inner == c * d or (a == 1 and inner == 1)))
             inner = d or 1
+        return tuple(found)
 
     def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]
-        for factor, inner, direct in self._acting():
-            d, a, b, c = factor.shape
+        for factor, ((a, b, c, d), inner, direct) in zip(self.factors[::-1], self._acting):
             if direct:  # (γ, j·i, k) → (j·i, γ, k), a view
-                x = backends.permute(x.reshape(c, d * a, batch), (1, 0, 2))
+                x = x.reshape(c, d * a, batch).swapaxes(0, 1)
             else:
                 if d % inner:
                     x, inner = backends.permute(x.reshape(inner, a * c * d // inner, batch), (1, 0, 2)), 1
@@ -120,8 +119,7 @@ class Butterfly(Planned):
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         steps = []
-        for factor, inner, direct in self._acting():
-            d, a, b, c = factor.shape
+        for (a, b, c, d), inner, direct in self._acting:
             copies = 0 if direct else (d % inner > 0) + (d != inner if d % inner == 0 else d != 1)
             size = copies * a * c * d * batch
             steps.append(Step("copy" if copies else "view", f"axes of pattern {(a, b, c, d)}", inputs=size, outputs=size))

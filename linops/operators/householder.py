@@ -72,11 +72,12 @@ class Householder(LinearOperator):
     def _vectors(self) -> Any:
         """U: the vectors at length √2, as rows."""
         v = self.v if self.v.ndim == 2 else self.v[None]
-        return v * (2 / (v * backends.conj(v)).real.sum(-1))[:, None] ** 0.5
+        squares = (v * backends.conj(v)).real if self._is_complex else v * v
+        return v * (2 / squares.sum(-1, keepdims=True)) ** 0.5
 
     def _coefficients(self, u: Any, x: Any) -> Any:
         """S⁻¹ Ū x."""
-        conjugate = backends.conj(u)
+        conjugate = backends.conj(u) if self._is_complex else u
         if self._count == 1:
             return conjugate @ x
         return backends.solve_triangular(conjugate @ u.T, conjugate @ x, self.reverse, True)

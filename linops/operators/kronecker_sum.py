@@ -81,11 +81,19 @@ class KroneckerSum(LinearOperator):
 
     def _along_axes(self, x: Any, before: int, after: int, shape: tuple[int, ...]) -> Any:
         """The product, in a shape, with an x that has axes of sizes `before` and `after` around the features."""
-        x, y = x.reshape(before * self.shape[0] * after), None  # at most one copy, where every factor's reshape might make one
+        y = None
         for factor, size, left, right in self._places:
             left, right = before * left, right * after
-            # without an axis after the factor's, x has rows, which matrix products take as they are
-            term = factor._rows(x.reshape(left, size)) if right == 1 else factor._stacked(x.reshape(left, size, right))
+            # the first reshape copies an x that does not lie in order, and the others are views of it
+            if right == 1:  # x has rows, which matrix products take as they are
+                x = x.reshape(left, size)
+                term = factor._rows(x)
+            elif left == 1:
+                x = x.reshape(size, right)
+                term = factor._columns(x)
+            else:
+                x = x.reshape(left, size, right)
+                term = factor._stacked(x)
             y = term.reshape(shape) if y is None else y + term.reshape(shape)
         return y
 

@@ -129,9 +129,9 @@ class Permute(LinearOperator):
     def _columns(self, x: Any) -> Any:
         if self.indices is not None:
             return backends.gather(flat(x), self.indices)
-        dims = self.dims
-        if x.shape[:-1] != dims:
-            x = x.reshape(*dims, x.shape[-1])
+        dims, shape = self.dims, x.shape
+        if shape != (*dims, shape[-1]):
+            x = x.reshape(*dims, shape[-1])
         return x.swapaxes(0, 1) if self.order == (1, 0) else backends.permute(x, (*self.order, len(dims)))
 
     def _transpose(self) -> Permute:

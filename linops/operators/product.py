@@ -88,14 +88,14 @@ class Product(Planned):
     @remembered
     def _acts(self) -> tuple[Callable[[Any], Any], ...]:
         """What runs on a features-first operand; two block products with a swap of axes between, as in Monarch, are one call."""
-        parts, found, place = self._parts, [], 0
+        parts: tuple[Any, ...] = self._parts
+        found, place = [], 0
         while place < len(parts):
-            first, swap, second = (*parts[place : place + 3], None, None)[:3]
-            if _crosses(first, swap, second):
-                found.append(partial(_crossed, first.blocks, second.blocks))
+            if _crosses(*(*parts[place : place + 3], None, None)[:3]):
+                found.append(partial(_crossed, parts[place].blocks, parts[place + 2].blocks))
                 place += 3
             else:
-                found.append(first._columns)
+                found.append(parts[place]._columns)
                 place += 1
         return tuple(found)
 
