@@ -18,7 +18,7 @@ backends.register_type(np.ndarray, "numpy")
 
 @p.block_matmul.dispatch
 def _block_matmul(a: np.ndarray, x: np.ndarray):
-    return a @ x if x.shape[2] != 1 else _block_matvec(a, x)
+    return a @ x if x.shape[2] != 1 else p.block_matvec(a, x)
 
 
 @p.block_matvec.dispatch
@@ -32,8 +32,8 @@ def _block_matvec(a: np.ndarray, x: np.ndarray):
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: np.ndarray, second: np.ndarray, x: np.ndarray):
-    between = _block_matmul(first, x).reshape(second.shape[2], second.shape[0], x.shape[2])
-    return _block_matmul(second, between.swapaxes(0, 1))
+    between = p.block_matmul(first, x).reshape(second.shape[2], second.shape[0], x.shape[2])
+    return p.block_matmul(second, between.swapaxes(0, 1))
 
 
 @p.grid_matmul.dispatch

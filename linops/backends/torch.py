@@ -68,7 +68,7 @@ _TINY = 1 << 13
 @p.block_matmul.dispatch
 def _block_matmul(a: torch.Tensor, x: torch.Tensor):
     if x.shape[2] == 1:
-        return _block_matvec(a, x).reshape(a.shape[0], a.shape[1], 1)
+        return p.block_matvec(a, x).reshape(a.shape[0], a.shape[1], 1)
     return torch.bmm(a, x)
 
 
@@ -125,7 +125,7 @@ def _block_matvec(a: torch.Tensor, x: torch.Tensor):
 
 @p.grid_matmul.dispatch
 def _grid_matmul(a: torch.Tensor, x: torch.Tensor):
-    return _block_matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
+    return p.block_matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
 
 
 @p.shared_matmul.dispatch

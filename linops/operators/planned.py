@@ -112,12 +112,13 @@ def network_of(operator: LinearOperator) -> Network | None:
         operator: The operator.
 
     Returns:
-        The network, or None if it is none.
+        The network, or None if it is none, or one of no numbers.
     """
     graph = Graph()
     into = graph.axes(operator.shape[1])
     out = operator._trace(graph, into, 0)
-    return None if out is None else graph.network(into, out)
+    network = None if out is None else graph.network(into, out)
+    return None if network is None or 0 in network.sizes.values() else network
 
 
 def structure_key(value: Any) -> Hashable:
