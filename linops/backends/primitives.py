@@ -44,8 +44,14 @@ def generic(function: Callable[..., Any]) -> Any:
             method = methods.setdefault(type(first), _resolve(resolver, first, second))
         return method(first, second)
 
-    found: Any = call_of_two if function.__code__.co_argcount == 2 else call
-    found = wraps(function)(found)
+    def call_of_three(first: Any, second: Any, third: Any) -> Any:
+        method = methods.get(type(first))
+        if method is None:
+            method = methods.setdefault(type(first), _resolve(resolver, first, second, third))
+        return method(first, second, third)
+
+    calls: dict[int, Any] = {2: call_of_two, 3: call_of_three}
+    found: Any = wraps(function)(calls.get(function.__code__.co_argcount, call))
 
     registered: dict[type, Callable[..., Any]] = {}
 

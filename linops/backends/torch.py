@@ -80,13 +80,14 @@ _SPLIT, _PART = 1 << 23, 1 << 22
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
     (blocks, rows, _), (m, _, middle), batch = first.shape, second.shape, x.shape[2]
+    if batch == 1:
+        return p.block_matmul(second, p.block_matmul(first, x).reshape(middle, m, 1).transpose(0, 1))
     if not torch.compiler.is_compiling() and blocks * rows * batch >= _SPLIT and all(map(_is_mere_value, (first, second, x))):
         return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // _PART))
-    multiply = p.block_matmul if batch == 1 else torch.bmm
-    between = multiply(first, x)
+    between = torch.bmm(first, x)
     if middle != blocks:
         between = between.reshape(middle, m, batch)
-    return multiply(second, between.swapaxes(0, 1))
+    return torch.bmm(second, between.transpose(0, 1))
 
 
 def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, parts: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator
 from linops.operators.dense import aslinearoperator
@@ -53,23 +53,30 @@ class Kronecker(Planned):
     def _aliases(self) -> bool:
         return all(factor._aliases for factor in self.factors)
 
-    def _order(self) -> list[int]:
+    @remembered
+    def _order(self) -> tuple[int, ...]:
         """The positions of the factors in the order in which they act."""
 
         def key(position: int) -> float:
             m, n = self.factors[position].shape
             return 1 / max(n, 1) - 1 / max(m, 1)
 
-        return sorted(range(len(self.factors)), key=key)
+        return tuple(sorted(range(len(self.factors)), key=key))
+
+    @remembered
+    def _places(self) -> tuple[tuple[LinearOperator, int, int, int], ...]:
+        """Of each factor in the order in which they act: it, the sizes left of its axis, of its axis, and right of it."""
+        sizes, found = [factor.shape[1] for factor in self.factors], []
+        for position in self._order:
+            factor = self.factors[position]
+            found.append((factor, prod(sizes[:position]), sizes[position], prod(sizes[position + 1 :])))
+            sizes[position] = factor.shape[0]
+        return tuple(found)
 
     def _natural(self, x: Any) -> Any:
-        sizes = [factor.shape[1] for factor in self.factors]
         batch = x.shape[-1]
-        for position in self._order():
-            factor = self.factors[position]
-            left, right = prod(sizes[:position]), prod(sizes[position + 1 :]) * batch
-            x = factor._stacked(x.reshape(left, sizes[position], right))
-            sizes[position] = factor.shape[0]
+        for factor, left, size, right in self._places:
+            x = factor._stacked(x.reshape(left, size, right * batch))
         return x.reshape(self.shape[0], batch)
 
     def _transpose(self) -> Kronecker:
@@ -83,7 +90,7 @@ class Kronecker(Planned):
         if groups is None:
             return None
         starts = first_leaves(self.factors, leaf)
-        for position in self._order():
+        for position in self._order:
             found = self.factors[position]._trace(graph, groups[position], starts[position])
             if found is None:
                 return None
@@ -91,17 +98,11 @@ class Kronecker(Planned):
         return sum(groups, ())
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
-        sizes = [factor.shape[1] for factor in self.factors]
-        steps: list[Step] = []
-        for position in self._order():
-            factor = self.factors[position]
-            steps += factor._stacked_steps(prod(sizes[:position]), prod(sizes[position + 1 :]) * batch)
-            sizes[position] = factor.shape[0]
-        return tuple(steps)
+        return tuple(step for factor, left, _, right in self._places for step in factor._stacked_steps(left, right * batch))
 
     def _output_leaves(self) -> tuple[str, ...]:
         named = numbered("factors", self.factors)
-        return first([named[position] for position in reversed(self._order())])
+        return first([named[position] for position in reversed(self._order)])
 
     def _knowledge(self) -> Knowledge:
         if any(factor.shape[0] != factor.shape[1] for factor in self.factors):

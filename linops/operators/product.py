@@ -92,8 +92,10 @@ class Product(Planned):
         found, place = [], 0
         while place < len(parts):
             if _crosses(*(*parts[place : place + 3], None, None)[:3]):
-                found.append(partial(_crossed, parts[place].blocks, parts[place + 2].blocks))
-                place += 3
+                (blocks, _, columns), rows = parts[place]._sizes, parts[place + 2]._sizes[:2]
+                swapped = place + 3 < len(parts) and _swaps(parts[place + 3], rows)
+                found.append(partial(_crossed, parts[place].blocks, parts[place + 2].blocks, blocks, columns, swapped))
+                place += 4 if swapped else 3
             else:
                 found.append(parts[place]._columns)
                 place += 1
@@ -157,17 +159,23 @@ class Product(Planned):
 
 def _crosses(first: Any, swap: Any, second: Any) -> bool:
     """Whether equal blocks, a swap of two axes and equal blocks are one `crossed_matmul`."""
-    if not (type(first) is type(second) is BlockDiag and type(swap) is Permute and swap.order == (1, 0)):
+    if not type(first) is type(second) is BlockDiag:
         return False
     if isinstance(first.blocks, tuple) or isinstance(second.blocks, tuple):
         return False
-    blocks, _, columns = second.blocks.shape
-    return swap.dims == (columns, blocks) and columns % first.blocks.shape[0] == 0
+    blocks, _, columns = second._sizes
+    return _swaps(swap, (columns, blocks)) and columns % first._sizes[0] == 0
 
 
-def _crossed(first: Any, second: Any, x: Any) -> Any:
-    blocks, _, columns = first.shape
-    return backends.crossed_matmul(first, second, x.reshape(blocks, columns, x.shape[-1]))
+def _swaps(part: Any, dims: tuple[int, int]) -> bool:
+    """Whether an operator swaps two axes of given sizes."""
+    return type(part) is Permute and part.order == (1, 0) and part.dims == dims
+
+
+def _crossed(first: Any, second: Any, blocks: int, columns: int, swapped: bool, x: Any) -> Any:
+    """Two block products with a swap of axes between, and one after."""
+    y = backends.crossed_matmul(first, second, x.reshape(blocks, columns, x.shape[-1]))
+    return y.swapaxes(0, 1) if swapped else y
 
 
 def _cuts(acting: tuple[LinearOperator, ...]) -> tuple[int, ...]:
