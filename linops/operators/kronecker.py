@@ -76,7 +76,10 @@ class Kronecker(Planned):
     def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]
         for factor, left, size, right in self._places:
-            x = factor._stacked(x.reshape(left, size, right * batch))
+            if left == 1:
+                x = factor._columns(x.reshape(size, right * batch))
+            else:
+                x = factor._stacked(x.reshape(left, size, right * batch))
         return x.reshape(self.shape[0], batch)
 
     def _transpose(self) -> Kronecker:

@@ -5,7 +5,7 @@ A step takes a fixed time for its call and for each block, and then as long as t
     seconds = call + blocks · block + max(2 · MACs / (flops · u(rows) u(columns) u(batch)), bytes / bandwidth),   u(d) = d / (d + h).
 
 The numbers of a backend are the least-squares fit of log seconds to measured products of one thread in float32; `call` is that of a step
-in a chain of tiny ones, with its views (``python -m benchmarks calibrate``). Only ratios of times are used to choose, so that they need
+in a chain of tiny ones, with its views (``python -m benchmarks calibrate``; an Intel Xeon with AVX-512). Only ratios of times are used to choose, so that they need
 not be those of the machine at hand.
 
 To multiply small tensors of many short axes with each other takes far longer than that, for the views around the kernel and for loops over
@@ -127,9 +127,9 @@ class Machine:
 
 #: of the backends; operators without arrays are planned as if torch ran them
 MACHINES = {
-    "numpy": Machine(call=2.5e-6, block=2.6e-8, flops=1.2e11, half=3.1, bandwidth=3.1e10, shuffled=1.7e10),
-    "torch": Machine(call=6e-6, block=4.6e-8, flops=1.8e11, half=7.0, bandwidth=2.4e10, shuffled=1.5e10),
-    "jax": Machine(call=1e-6, block=1e-9, flops=1.6e11, half=8.7, bandwidth=3.3e10, shuffled=1.5e10),
+    "numpy": Machine(call=2.9e-6, block=2.5e-8, flops=1.2e11, half=3.9, bandwidth=2.6e10, shuffled=2.1e10),
+    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10),
+    "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10),
 }
 
 
