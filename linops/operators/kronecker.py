@@ -76,10 +76,8 @@ class Kronecker(Planned):
     def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]
         for factor, left, size, right in self._places:
-            if left == 1:
-                x = factor._columns(x.reshape(size, right * batch))
-            else:
-                x = factor._stacked(x.reshape(left, size, right * batch))
+            right *= batch
+            x = factor._columns(x.reshape(size, right)) if left == 1 else factor._stacked(x.reshape(left, size, right))
         return x.reshape(self.shape[0], batch)
 
     def _transpose(self) -> Kronecker:
