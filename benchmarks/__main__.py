@@ -59,7 +59,7 @@ def _run(name: str, options: Mapping[str, Any], threads: int, path: Path | None,
     benchmark = BENCHMARKS[name]
     try:
         rows, conditions = results.run(benchmark, options, threads, path, fresh=fresh, keep=keep)
-    except results.OtherConditions as error:
+    except (results.OtherConditions, ValueError, TypeError, ImportError, OSError) as error:
         console.print(f"[bold red]{name}:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     if keep:

@@ -99,15 +99,17 @@ def step_seconds(backend: str, seconds: float) -> float:
 
 
 def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
-    """The numbers of each backend.
+    """Fit the numbers of the planner's machine model (linops/plan/machine.py) to products measured on this machine.
 
     Args:
         seconds: About how long to measure each product.
-        count: Number of products.
+        count: Number of random products, at least 20.
 
     Returns:
         One row a backend: the fields of `Machine`, and the median factor between prediction and measurement.
     """
+    if count < 20:
+        raise ValueError(f"calibrate: six numbers cannot be fitted to {count} products; expected at least 20")
     products = shapes(count, seed=0)
     rows = []
     for backend in MACHINES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,7 +36,17 @@ def environment(threads: int) -> dict[str, Any]:
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
         "load_average": round(os.getloadavg()[0], 2),
         "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout, with a plus where files differ from it; None outside of one."""
+    call = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(call, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _version(package: str) -> str | None:

@@ -161,11 +161,11 @@ def planning_time() -> dict[str, Any]:
 
 
 def measure(seconds: float = 1.0, backends: tuple[str, ...] = ("numpy", "torch")) -> Iterator[dict[str, Any]]:
-    """All rows.
+    """Planned and frozen products beside the naive orders and dense, and what it takes to plan.
 
     Args:
         seconds: About how long to measure each case.
-        backends: The backends.
+        backends: Of numpy, torch and jax (which runs eagerly here).
 
     Yields:
         The row of `planning_time`, and those of `row`.

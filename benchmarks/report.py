@@ -68,7 +68,8 @@ def conditions(results: Results) -> str:
         known = result["conditions"]
         versions = ", ".join(f"{package} {number}" for package, number in known["versions"].items())
         machine = f"{known['processor']}, {known['cores']} cores"
-        rows.append((name, known["date"], machine, *(text_of(known.get(key)) for key in ("threads", "load_average", "seconds")), versions))
+        when = f"{known['date']} {known.get('commit') or ''}".strip()
+        rows.append((name, when, machine, *(text_of(known.get(key)) for key in ("threads", "load_average", "seconds")), versions))
     return markdown(["benchmark", "date", "processor", "threads", "load", "seconds a case", "versions"], rows, left=7)
 
 

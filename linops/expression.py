@@ -77,7 +77,7 @@ class Expression:
     @remembered
     def _num_leaves(self) -> int:
         """How many leaves there are."""
-        return sum([child._num_leaves if isinstance(child, Expression) else 1 for _, child in self._children()])
+        return sum([1 for _ in self.named_leaves()])
 
     def named_leaves(self) -> Iterator[tuple[str, Any]]:
         """The parameters (arrays or specs) with their names, in the order of the expression.

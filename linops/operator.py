@@ -172,7 +172,7 @@ class LinearOperator(Expression, Properties):
             >>> lo.Dense(lo.spec(4, 3)).cost(batch=10).macs
             120
         """
-        return count(self._lower(_vectors(batch)), self.num_params, batch, self._itemsize)
+        return count(self._lower(as_batch(batch)), self.num_params, batch, self._itemsize)
 
     def flops(self, batch: int = 1) -> int:
         """FLOPs (additions and multiplications) of a product with `batch` vectors.
@@ -201,7 +201,7 @@ class LinearOperator(Expression, Properties):
         """
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
-        return explain(header, self._lower(_vectors(batch)), self._itemsize, machine_of(self.backend))
+        return explain(header, self._lower(as_batch(batch)), self._itemsize, machine_of(self.backend))
 
     # ------------------------------------------------------------ products
 
@@ -486,7 +486,7 @@ def _adjoint_product(operator: LinearOperator, y: Any) -> Any:
     return operator.H @ y
 
 
-def _vectors(batch: Any) -> Any:
+def as_batch(batch: Any) -> Any:
     """A number of vectors, or an error."""
     if not isinstance(batch, (int, np.integer)):
         raise TypeError(f"batch must be an integer (the number of vectors), got {batch!r}")

@@ -71,6 +71,12 @@ class Bare(lo.LinearOperator):
         return (Step("scale", "", other_flops=self.size * batch),)
 
 
+def _transposed(self, graph, axes, leaf):
+    rows = graph.axes(self.shape[0])
+    graph.add(leaf, (*axes, *rows))
+    return rows
+
+
 SQUARE = np.random.default_rng(0).standard_normal((3, 3)) + 1j * np.random.default_rng(1).standard_normal((3, 3))
 #: what is wrong: (the check that says so, backend, operator)
 WRONG = {
@@ -133,6 +139,7 @@ WRONG = {
     "no vmap": ("vmap", "torch", lambda: (broken(_vector=lambda self, x: torch.from_numpy(self.matrix.numpy() @ x.numpy()))(SQUARE), None)),
     "no conjugate in the gradient": ("gradient", "jax", lambda: (broken(_columns=lambda self, x: self.matrix.real @ x)(SQUARE), None)),
     "no layer": ("layer", "torch", lambda: (broken(_rows=lambda self, x: x[:, :1] @ self.matrix.T[:1])(SQUARE), None)),
+    "tensors that are others": ("plans", "numpy", lambda: (broken(_trace=_transposed)(SQUARE), None)),
     "claims": ("tags", "numpy", lambda: (broken(_knowledge=lambda self: Knowledge(Tag.DIAGONAL))(SQUARE), None)),
 }
 

@@ -30,15 +30,15 @@ def measure(
     environments: Path = ENVIRONMENTS,
     say: Callable[[str], None] = say,
 ) -> list[dict[str, Any]]:
-    """Rows of ratios, float32 (and float64 where a peer has no other), forward, without gradients.
+    """The same products in linops and in other libraries, in virtual environments that are made first (3 GB); forward, float32.
 
     Each environment and backend is a process of its own, in which linops and all peers there are run on the same arrays in turns. JAX is
     timed compiled, with the operators as arguments. What a peer gives is compared with what linops gives before either is timed.
 
     Args:
         seconds: About how long to time each case.
-        peers: Keys of `PEERS`, with commas or as a list; None for all.
-        backends: Some of `BACKENDS`.
+        peers: Names such as pylops,cola; by default all.
+        backends: Of numpy, torch and jax.
         quick: Whether to take few sizes.
         threads: How many, on as many cores.
         environments: The directory of the virtual environments; what is missing there is made.

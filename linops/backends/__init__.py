@@ -83,6 +83,7 @@ __all__ = [
     "load",
     "map_columns",
     "namespace",
+    "on_cpu",
     "on_new_framework",
     "pad_rows",
     "permute",
@@ -183,6 +184,25 @@ def is_compiling() -> bool:
     """
     torch = sys.modules.get("torch")
     return torch is not None and torch.compiler.is_compiling()
+
+
+def on_cpu(array: Any) -> bool:
+    """Whether an array's numbers are on a CPU; specs are taken to be.
+
+    Args:
+        array: An array or a spec.
+
+    Returns:
+        True or False; of an array that JAX traces, whether that is JAX's default.
+    """
+    backend = backend_of(array)
+    if backend == "torch":
+        return array.device.type in ("cpu", "meta")
+    if backend == "jax":
+        jax = sys.modules["jax"]
+        platforms = {jax.default_backend()} if isinstance(array, jax.core.Tracer) else {device.platform for device in array.devices()}
+        return platforms == {"cpu"}
+    return True
 
 
 def is_array(value: Any) -> bool:

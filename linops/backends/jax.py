@@ -51,7 +51,14 @@ def _shared_matmul(a: Array, x: Array):
 @p.sparse_matmul.dispatch
 def _sparse_matmul(values: Array, positions: p.Positions, x: Any):
     m = positions.shape[0]
-    if x.shape[1] >= _COMPRESSED and values.dtype == x.dtype and values.dtype.char in "fdFD" and values.size and m:
+    if (
+        type(x.shape[1]) is int
+        and x.shape[1] >= _COMPRESSED
+        and values.dtype == x.dtype
+        and values.dtype.char in "fdFD"
+        and values.size
+        and m
+    ):
         return _compressed_rows(values, positions.columns, positions.row_starts, positions.by_row, x, m)
     return _segment_sums(values, positions.rows, positions.columns, x, m, positions.by_row is None)
 

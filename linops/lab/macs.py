@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from linops.nn.torch import Linear
+from linops.plan import natural_order
 
 
 def macs(model: nn.Module, example: torch.Tensor) -> int:
@@ -37,7 +38,8 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
         nonlocal total
         vectors = prod(inputs[0].shape[:-1])
         if isinstance(module, Linear):
-            total += module.structure.flops(vectors) // 2
+            with natural_order():
+                total += module.structure.flops(vectors) // 2
         elif isinstance(module, nn.Linear):
             total += vectors * module.weight.numel()
         else:

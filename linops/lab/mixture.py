@@ -10,6 +10,7 @@ from torch import nn
 from linops.families import btt
 from linops.lab.models import linear
 from linops.nn.torch import Linear
+from linops.plan import natural_order
 
 
 class RankMixture(nn.Module):
@@ -80,7 +81,8 @@ class RankMixture(nn.Module):
     def macs(self) -> int:
         """Multiply-accumulates an input vector."""
         expert: Any = self.experts[0]
-        return self.active * expert.structure.cost().macs + self.gate.weight.numel()
+        with natural_order():
+            return self.active * expert.structure.cost().macs + self.gate.weight.numel()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The weighted outputs of the active experts over the last axis of x."""

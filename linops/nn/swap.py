@@ -11,6 +11,7 @@ from linops.nn.members import build, named
 from linops.nn.patterns import choose, matches
 from linops.nn.report import Report, Row
 from linops.operator import LinearOperator
+from linops.plan import natural_order
 from linops.scaling import fans
 
 
@@ -157,6 +158,8 @@ def _rows(swap: Swap) -> Iterator[Row]:
         m, n = operator.shape
         biases = m if swap.found.bias else 0
         old, new = (0, 0) if swap.tied_to else (m * n, operator.num_params)
+        with natural_order():
+            macs = operator.cost().macs
         yield Row(
             name=swap.found.name if len(swap.operators) == 1 else f"{swap.found.name}.{number}",
             structure=f"{type(operator).__name__}({operator._detail()})",
@@ -164,7 +167,7 @@ def _rows(swap: Swap) -> Iterator[Row]:
             old_params=old + biases,
             new_params=new + biases,
             old_macs=m * n,
-            new_macs=operator.cost().macs,
+            new_macs=macs,
             fans=fans(operator),
             zero_init=swap.zero_init,
             tied_to=swap.tied_to,

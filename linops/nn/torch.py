@@ -83,7 +83,7 @@ class Linear(nn.Module):
         self.out_features, self.in_features = operator.shape
         self.structure = operator._map(lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy)
         self.weight_norm = weight_norm
-        self._names = [name for name, _ in leaves]
+        self._names, self._shapes = [name for name, _ in leaves], [tuple(leaf.shape) for _, leaf in leaves]
         self._zero = operator._output_leaves() if zero_init else ()
         if zero_init and not self._zero:
             raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
@@ -122,9 +122,12 @@ class Linear(nn.Module):
     @property
     def operator(self) -> Any:
         """The operator over the layer's parameters as they are now."""
-        leaves = iter([self._leaf(name) for name in self._names])
+        leaves = [self._leaf(name) for name in self._names]
         indices = iter([getattr(self, name) for name in self._indices])
-        return self.structure._map(lambda _: next(leaves), lambda _: next(indices), template=True)
+        # functional_call may put tensors of other shapes in their place, and plans are those of a CPU
+        alike = all(leaf.shape == shape and leaf.is_cpu for leaf, shape in zip(leaves, self._shapes))
+        supply = iter(leaves)
+        return self.structure._map(lambda _: next(supply), lambda _: next(indices), template=alike)
 
     def _leaf(self, name: str) -> torch.Tensor:
         leaf = getattr(self, name)

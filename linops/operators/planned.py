@@ -55,7 +55,7 @@ class Planned(LinearOperator):
 
     def _make(self, size: int) -> Plan | None:
         dtype, backend = self.dtype, self.backend
-        if any(leaf.dtype != dtype for leaf in self._leaves):  # products of some would be less precise
+        if not plannable(self):
             return None
 
         def made() -> Plan | None:
@@ -121,27 +121,64 @@ def network_of(operator: LinearOperator) -> Network | None:
     return None if network is None or 0 in network.sizes.values() else network
 
 
-def structure_key(value: Any) -> Hashable:
-    """What plans depend on of an operator: types, shapes of leaves, and other fields but index arrays.
+def plannable(operator: LinearOperator) -> bool:
+    """Whether plans are made: for leaves of one dtype of at least 32 bits, of known sizes, on a CPU.
+
+    Products of narrower or of several dtypes would be rounded earlier than in the natural order, or overflow; and the machine that plans
+    know is a CPU.
 
     Args:
-        value: An operator, or the value of a field.
+        operator: The operator.
 
     Returns:
-        The key.
+        True or False.
     """
-    if isinstance(value, LinearOperator):
-        kinds = value._fields
-        return (
-            type(value),
-            *[
-                structure_key(getattr(value, name)) if kind == "tree" else getattr(value, name) if kind == "static" else None
-                for name, kind in kinds
-            ],
-        )
-    if isinstance(value, tuple):
-        return tuple([structure_key(item) for item in value])
-    return None if value is None else tuple(value.shape)
+    dtype = operator.dtype
+    if dtype is None or (backends.itemsize(dtype) < 4 and backends.is_inexact(dtype)):
+        return False
+    return has_sizes(operator) and all(leaf.dtype == dtype and backends.on_cpu(leaf) for _, leaf in operator.named_leaves())
+
+
+def has_sizes(operator: LinearOperator) -> bool:
+    """Whether the sizes of all leaves are known: they are no symbols, as in programs that are exported for any size.
+
+    Args:
+        operator: The operator.
+
+    Returns:
+        True or False.
+    """
+    return all(type(size) is int for _, leaf in operator.named_leaves() for size in leaf.shape)
+
+
+def structure_key(operator: LinearOperator) -> Hashable:
+    """What plans depend on of an operator: types, shapes of leaves, and fields; of those that are no network the shape alone.
+
+    Args:
+        operator: The operator.
+
+    Returns:
+        The key, which holds no array.
+    """
+    found: list[Hashable] = []
+    waiting: list[LinearOperator] = [operator]
+    while waiting:  # a loop: expressions may be nested deeper than Python's stack
+        node = waiting.pop()
+        found.append(type(node))
+        if type(node)._trace is LinearOperator._trace:
+            found.append(node.shape)
+            continue
+        for name, kind in node._fields:
+            if kind != "tree":
+                value = getattr(node, name)
+                found.append(value if kind == "static" or value is None else tuple(value.shape))
+        for name, child in node._children():
+            found.append(name)
+            if isinstance(child, LinearOperator):
+                waiting.append(child)
+            else:
+                found.append(tuple(child.shape))
+    return tuple(found)
 
 
 def run(program: Program, tensors: list[Any], x: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from linops.declare import declare, tree
 from linops.operator import LinearOperator
+from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
 
@@ -66,6 +67,12 @@ class Power(LinearOperator):
 
     def _conj(self) -> Power:
         return Power(self.base.conj(), self.exponent)
+
+    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        found: Axes | None = axes
+        for _ in range(self.exponent):
+            found = None if found is None else self.base._trace(graph, found, leaf)
+        return found
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return self.base._lower(batch) * self.exponent

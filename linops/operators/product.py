@@ -14,7 +14,7 @@ from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.outputs import first, numbered
 from linops.operators.permute import Permute
-from linops.operators.planned import PLANS, Planned, first_leaves, structure_key
+from linops.operators.planned import PLANS, Planned, first_leaves, has_sizes, structure_key
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.structure import adjoint_of
@@ -25,7 +25,8 @@ from linops.tags import MULTIPLICATIVE, Knowledge, Tag, common
 class Product(Planned):
     """The product A_1 A_2 … A_c, made by ``@``: the last factor acts first.
 
-    Cost: the sum of the factors' costs; permutations of axes between two factors are views.
+    Cost: the sum of the factors' costs; permutations of axes between two factors are views. A plan may multiply factors with each other
+    first, where that is faster for the number of vectors.
 
     Attributes:
         factors: At least two operators whose shapes chain.
@@ -83,6 +84,8 @@ class Product(Planned):
         """Where the factors, in the order in which they act, are cut into runs."""
         if self._template is not None:
             return self._template._cuts
+        if not has_sizes(self):
+            return (0, len(self.factors))
         return PLANS.get(("cuts", structure_key(self)), lambda: _cuts(self.factors[::-1]))
 
     @remembered
@@ -164,7 +167,7 @@ def _crosses(first: Any, swap: Any, second: Any) -> bool:
     if isinstance(first.blocks, tuple) or isinstance(second.blocks, tuple):
         return False
     blocks, _, columns = second._sizes
-    return _swaps(swap, (columns, blocks)) and columns % first._sizes[0] == 0
+    return _swaps(swap, (columns, blocks)) and first._sizes[0] > 0 and columns % first._sizes[0] == 0
 
 
 def _swaps(part: Any, dims: tuple[int, int]) -> bool:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from linops.plan.step import Step
 
 MERGING, SHORT = 5, 10
+#: how many times as long a FLOP of a Fourier transform takes as one of a large matrix product
+FOURIER = 8
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Machine:
             return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)
         if step.kind in ("copy", "gather", "scatter"):
             return self.call + moved / self.shuffled
-        return self.scale(moved) if moved else 0.0
+        return max(self.scale(moved), self.call + FOURIER * step.other_flops / self.flops) if moved else 0.0
 
     def total(self, steps: Iterable[Step], itemsize: int) -> float:
         """Seconds of steps.

@@ -1,6 +1,6 @@
 """A step of a program: one kernel or view, and what it costs.
 
-Operators lower themselves to steps. Costs, tables and (later) the choice of an order know steps and numbers, no operator.
+Operators lower themselves to steps. Costs, tables and the choice of an order know steps and numbers, no operator.
 """
 
 from __future__ import annotations

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
+from opt_einsum import get_symbol
+
 from linops import backends
-from linops.operator import LinearOperator
+from linops.operator import LinearOperator, as_batch, assume
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
-from linops.operators.planned import contract, network_of
+from linops.operators.planned import contract, has_sizes, network_of
 from linops.operators.product import Product
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
@@ -32,7 +35,12 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
         batch: The number of vectors of the products to come.
 
     Returns:
-        The operator, with arrays of its own where that is predicted to be faster; it does not follow changes of A's.
+        The operator, with what is known of A. Products of A's arrays are arrays of its own, which do not follow changes of A's; arrays that
+        nothing is multiplied with are A's. In torch they are differentiable; under `torch.no_grad` they keep no graph.
+
+    Raises:
+        TypeError: If A is no operator, or `batch` no integer.
+        ValueError: If `batch` is negative.
 
     Example:
         >>> import linops as lo
@@ -41,13 +49,25 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
         >>> lo.freeze(A, batch=1)
         Dense()  64×64  float32  4,096 parameters  symbolic
     """
-    network = network_of(A)
+    if not isinstance(A, LinearOperator):
+        raise TypeError(f"freeze: expected a linear operator, got {type(A).__name__}; lo.aslinearoperator wraps a matrix")
+    batch = as_batch(batch)
+    network = network_of(A) if has_sizes(A) else None
     if network is not None:
-        return _frozen(A, network, batch)
-    values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
+        frozen = _frozen(A, network, batch)
+        return A if frozen is A else assume(frozen, A.tags.yes)
     if isinstance(A, Product):
-        values = {"factors": tuple([freeze(part, batch) for part in A._parts[::-1]])}
+        factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, freeze(part, batch))])
+        return A if all(one is other for one, other in zip(A.factors, factors)) else replace(A, factors=factors)
+    values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
     return A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
+
+
+def _spliced(A: Product, part: LinearOperator, frozen: LinearOperator) -> tuple[LinearOperator, ...]:
+    """The factors that a part of A becomes; a part that A made of its own factors becomes these again."""
+    if isinstance(frozen, Product) and (frozen is not part or all(factor is not part for factor in A.factors)):
+        return frozen.factors
+    return (frozen,)
 
 
 def _within(value: Any, batch: int) -> Any:
@@ -62,15 +82,15 @@ def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
     leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, machine_of(A.backend)
     if len(network.tensors) < 2 or any(leaf.dtype != A.dtype for leaf in leaves):
         return A
-    groups = cheapest(network, batch, machine, itemsize, constants=True)
-    if len(groups) == len(network.tensors):
-        return A
-    along = path(network, groups, batch, machine, itemsize)
-    before = machine.total(A._lower(batch), itemsize)
-    prototype = _multiplied(network, along, [Spec(tuple(leaf.shape), leaf.dtype) for leaf in leaves])
-    if machine.total(prototype._lower(batch), itemsize) >= before:
-        return A
-    return prototype if A.is_symbolic else _multiplied(network, along, leaves)
+    specs, count_ = [Spec(tuple(leaf.shape), leaf.dtype) for leaf in leaves], len(network.tensors)
+    least, best = machine.total(A._lower(batch), itemsize), None
+    for groups in {cheapest(network, batch, machine, itemsize, constants=True), ((0, count_ - 1),)}:
+        if len(groups) < count_:
+            along = path(network, groups, batch, machine, itemsize)
+            seconds = machine.total(_multiplied(network, along, specs)._lower(batch), itemsize)
+            if seconds < least:
+                least, best = seconds, along
+    return A if best is None else _multiplied(network, best, specs if A.is_symbolic else leaves)
 
 
 def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
@@ -81,7 +101,7 @@ def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
     for action in actions(network.tensors, network.into, network.out, along):
         tensor = tensors[action.tensor]
         if action.onto == OPERAND:
-            names.append("".join(["".join(sorted(group, key=order)) for group in (action.blocks, action.rows, action.columns)]))
+            names.append(action.blocks + "".join(sorted(action.rows, key=order)) + action.columns)
             turn = tuple([action.own.index(axis) for axis in names[-1]])
             arrays.append(_turned(tensor, tuple([size(axis) for axis in action.own]), turn))
         elif isinstance(tensor, Spec):
@@ -90,9 +110,16 @@ def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
             tensors[action.onto] = contract(action.kernel(size), tensor, tensors[action.onto], 1)
     if len(names) == 1:
         return _single(names[0], arrays[0], network)
+    return _einsum(names, arrays, network)
+
+
+def _einsum(names: list[str], arrays: list[Any], network: Network) -> Einsum:
+    """Tensors that act one after the other, axes that stand together being one."""
+    size = sizes_of(network.sizes)
     *groups, into, out = joined([*names, network.into, network.out])
     arrays = [array.reshape(tuple([size(group) for group in axes])) for array, axes in zip(arrays, groups)]
-    letters = {group: group[0] for axes in (*groups, into, out) for group in axes}
+    alphabet = filter(str.isalpha, map(get_symbol, count()))
+    letters = dict(zip(dict.fromkeys([group for axes in (*groups, into, out) for group in axes]), alphabet))
     *terms, operand, result = ("".join([letters[group] for group in axes]) for axes in (*groups, into, out))
     dims = tuple([size(group) for group in into])
     return Einsum(f"{','.join([*terms, operand])}->{result}", tensors=arrays, in_dims=dims, order=range(len(names)))
@@ -114,13 +141,12 @@ def _single(names: str, array: Any, network: Network) -> LinearOperator:
         turned = _turned(array, tuple([size(axis) for axis in names]), turn)
         return Spec(shape, turned.dtype) if isinstance(turned, Spec) else turned.reshape(shape)
 
-    m, n, count = size(out), size(into), size(blocks)
+    m, n, b = size(out), size(into), size(blocks)
     if set(names) == set(into) | set(out):
         if not blocks:
             return Dense(shaped(out + into, m, n))
         if into == out:
             return Diagonal(shaped(into, n))
         if into.startswith(blocks) and out.startswith(blocks):
-            return BlockDiag(shaped(out + into[len(blocks) :], count, m // count, n // count))
-    dims = tuple([size(axis) for axis in into])
-    return Einsum(f"{names},{into}->{out}", array, in_dims=dims)
+            return BlockDiag(shaped(out + into[len(blocks) :], b, m // b, n // b))
+    return _einsum([names], [array], network)

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 
 from linops import backends
+from linops.operators.planned import network_of, plannable, run
+from linops.plan.machine import machine_of
+from linops.plan.plan import plan_along
+from linops.plan.search import path
 from linops.spec import dtype_name, numpy_dtype
 from linops.testing.check import BACKENDS, Subject, as_specs, check, error_of, installed, require, tolerance
 
@@ -273,3 +277,25 @@ def _refuses(what: str, action: Callable[[], Any], kind: type[Exception], fragme
     require(error is not None, f"{what} is not refused")
     require(isinstance(error, kind), f"{what} raises {type(error).__name__} ({error}), expected {kind.__name__}")
     require(fragment in str(error), f"{what}: the error does not say {fragment!r}: {error}")
+
+
+def _no_plans(s: Subject) -> str | None:
+    network = network_of(s.operator)
+    if network is None or not network.tensors:
+        return "it is no contraction of tensors over named axes"
+    if s.backend == "jax":
+        return "the program is NumPy's"
+    return None if plannable(s.operator) else "its leaves are narrow floats, or of several dtypes"
+
+
+@check(_no_plans)
+def plans(s: Subject) -> None:
+    """Its tensors over named axes (`_trace`) make the matrix, one after the other and multiplied with each other first."""
+    network = network_of(s.operator)
+    assert network is not None
+    (m, n), count = s.operator.shape, len(network.tensors)
+    x = s.array(n, 3)
+    for groups in {tuple([(place, place) for place in range(count)]), ((0, count - 1),)}:
+        plan = plan_along(network, path(network, groups, 3, machine_of(s.backend), s.dtype.itemsize))
+        y = run(plan.program, [s.leaves[place] for place in network.leaves], s.on(x))
+        s.is_product("the planned product", y.reshape(m, 3), s.matrix, x)
