@@ -1,0 +1,88 @@
+"""PyTorch's products of blocks: which kernel for which sizes, as measured on a CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd.forward_ad import unpack_dual
+
+from linops.backends import primitives as p
+
+#: whether torch.func transforms what runs now (vmap, grad, jvp …); as autograd.Function asks itself
+transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+#: torch multiplies blocks of fewer numbers by plain loops, larger ones by MKL
+_LOOPED = 400
+#: MACs of one vector below which views and copies of the operand cost more than they save
+_TINY = 1 << 13
+
+
+@p.block_matmul.dispatch
+def _block_matmul(a: torch.Tensor, x: torch.Tensor):
+    if x.shape[2] == 1:
+        return p.block_matvec(a, x).reshape(a.shape[0], a.shape[1], 1)
+    return torch.bmm(a, x)
+
+
+#: numbers between two products from which they run in parts, and numbers of a part: glibc returns arrays of 32 MiB to the system when
+#: they are freed, and fresh pages cost more than what is multiplied there
+_SPLIT, _PART = 1 << 23, 1 << 22
+
+
+@p.crossed_matmul.dispatch
+def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
+    (blocks, rows, _), (m, _, middle), batch = first.shape, second.shape, x.shape[2]
+    if batch == 1:
+        return p.block_matmul(second, p.block_matmul(first, x).reshape(middle, m, 1).transpose(0, 1))
+    if not torch.compiler.is_compiling() and blocks * rows * batch >= _SPLIT and all(map(_is_mere_value, (first, second, x))):
+        return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // _PART))
+    between = torch.bmm(first, x)
+    if middle != blocks:
+        between = between.reshape(middle, m, batch)
+    return torch.bmm(second, between.transpose(0, 1))
+
+
+def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, parts: int) -> torch.Tensor:
+    """`crossed_matmul`, so many of the second's blocks at a time, whose operands then reuse the same memory."""
+    (blocks, _, columns), (m, rows, middle), batch = first.shape, second.shape, x.shape[2]
+    first, y, step = first.reshape(blocks, -1, m, columns), x.new_empty(m, rows, batch), -(-m // parts)
+    for start in range(0, m, step):
+        part = first[:, :, start : start + step]
+        between = torch.bmm(part.reshape(blocks, -1, columns), x).view(middle, part.shape[2], batch)
+        torch.bmm(second[start : start + step], between.swapaxes(0, 1), out=y[start : start + step])
+        del between  # before the next is made
+    return y
+
+
+def _is_mere_value(x: torch.Tensor) -> bool:
+    """Whether a CPU tensor is plain numbers to products now: neither differentiated in either mode nor transformed."""
+    return (
+        type(x) in (torch.Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not transforming()
+        and not torch.is_autocast_enabled("cpu")
+        and unpack_dual(x).tangent is None
+    )
+
+
+@p.block_matvec.dispatch
+def _block_matvec(a: torch.Tensor, x: torch.Tensor):
+    blocks, rows, columns = a.shape
+    if blocks == 1 or blocks * rows * columns < _TINY:
+        return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
+    if rows * columns < _LOOPED:  # twice as fast on numbers side by side
+        return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
+    return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)  # as is MKL, and on rows
+
+
+@p.grid_matmul.dispatch
+def _grid_matmul(a: torch.Tensor, x: torch.Tensor):
+    return p.block_matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
+
+
+@p.shared_matmul.dispatch
+def _shared_matmul(a: torch.Tensor, x: torch.Tensor):
+    stack, columns, batch = x.shape
+    if batch == 1 and stack * columns * a.shape[0] >= _TINY // 2:
+        return torch.mm(x.reshape(stack, columns), a.mT).reshape(stack, a.shape[0], 1)
+    return torch.bmm(a.expand(stack, -1, -1), x)
