@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operators.dense import require_array
 from linops.operators.planned import Planned
@@ -72,15 +72,24 @@ class TensorTrain(Planned):
     def _forward(self) -> bool:
         return self._macs(True) <= self._macs(False)
 
-    def _natural(self, x: Any) -> Any:
-        batch, forward = x.shape[-1], self._forward()
+    @remembered
+    def _acting(self) -> tuple[tuple[int, tuple[int, ...], tuple[int, int], int, int], ...]:
+        """Of each core in the order in which it acts: position, order of its axes and shape as a matrix, sizes left and right of it."""
+        forward, found = self._forward(), []
         for k, left, right in self._sweep(forward):
-            core = self.cores[k]
-            before, m, n, after = core.shape
+            before, m, n, after = self.cores[k].shape
             order = (1, 3, 0, 2) if forward else (0, 1, 2, 3)
-            rows, columns = (m * after, before * n) if forward else (before * m, n * after)
-            matrix = backends.permute(core, order).reshape(rows, columns)
-            x = backends.shared_matmul(matrix, x.reshape(left, columns, right * batch))
+            found.append((k, order, (m * after, before * n) if forward else (before * m, n * after), left, right))
+        return tuple(found)
+
+    def _natural(self, x: Any) -> Any:
+        batch = x.shape[-1]
+        for k, order, shape, left, right in self._acting:
+            matrix = backends.permute(self.cores[k], order).reshape(shape)
+            if left == 1:
+                x = matrix @ x.reshape(shape[1], right * batch)
+            else:
+                x = backends.shared_matmul(matrix, x.reshape(left, shape[1], right * batch))
         return x.reshape(self.shape[0], batch)
 
     def _transpose(self) -> TensorTrain:
@@ -92,17 +101,14 @@ class TensorTrain(Planned):
             return None
         out = [graph.axes(core.shape[1]) for core in self.cores]
         ranks = [(), *[graph.axes(core.shape[3]) for core in self.cores[:-1]], ()]
-        for k, _, _ in self._sweep(self._forward()):
+        for k, *_ in self._acting:
             graph.add(leaf + k, (*ranks[k], *out[k], *groups[k], *ranks[k + 1]))
         return sum(out, ())
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
-        forward, steps = self._forward(), []
-        for k, left, right in self._sweep(forward):
-            before, m, n, after = self.cores[k].shape
-            rows, columns = (m * after, before * n) if forward else (before * m, n * after)
-            steps.append(matmul_step(left, rows, columns, right * batch, weights=rows * columns))
-        return tuple(steps)
+        return tuple(
+            matmul_step(left, rows, columns, right * batch, weights=rows * columns) for _, _, (rows, columns), left, right in self._acting
+        )
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         fans = {}

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from linops.plan.step import Step
 
 MERGING, SHORT = 5, 10
+#: torch multiplies blocks of fewer MACs by plain loops, as `bmm` of many vectors
+LOOPED = 400
 #: how many times as long a FLOP of a Fourier transform takes as one of a large matrix product
 FOURIER = 8
 
@@ -35,6 +37,7 @@ class Machine:
         half: h, the size at which a product runs at half speed on account of one of its sizes.
         bandwidth: Bytes a second, read and written.
         shuffled: Bytes a second, read and written, of a copy to another order of axes.
+        looped: Seconds a MAC of blocks of fewer than LOOPED MACs, if they are multiplied by plain loops.
     """
 
     call: float
@@ -43,6 +46,7 @@ class Machine:
     half: float
     bandwidth: float
     shuffled: float
+    looped: float = 0.0
 
     def matmul(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
         """Seconds of a batched matrix product: blocks × (rows, columns) @ (columns, batch).
@@ -61,6 +65,8 @@ class Machine:
         # 2 MACs / (u u u), the sizes cancelled; doubles are half as many in a register
         arithmetic = blocks * 2 * (rows + h) * (columns + h) * (batch + h) * itemsize / (4 * self.flops)
         memory = blocks * (rows * columns + columns * batch + outer) * itemsize / self.bandwidth
+        if self.looped and blocks > 1 and batch > 1 and columns * outer < LOOPED:
+            arithmetic = blocks * columns * outer * self.looped
         return self.call + blocks * self.block + (arithmetic if arithmetic > memory else memory)
 
     def scale(self, moved: int) -> float:
@@ -130,7 +136,7 @@ class Machine:
 #: of the backends; operators without arrays are planned as if torch ran them
 MACHINES = {
     "numpy": Machine(call=2.9e-6, block=2.5e-8, flops=1.2e11, half=3.9, bandwidth=2.6e10, shuffled=2.1e10),
-    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10),
+    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10, looped=2e-9),
     "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10),
 }
 
