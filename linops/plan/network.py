@@ -6,12 +6,24 @@ neighbours become the same axes, or parts of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
-from opt_einsum import get_symbol
-
 Axes = tuple[int, ...]
+
+
+def alphabet() -> Iterator[str]:
+    """Letters without end, those of ASCII first.
+
+    Returns:
+        An iterator of characters.
+
+    Example:
+        >>> "".join(letter for letter, _ in zip(alphabet(), range(28)))
+        'abcdefghijklmnopqrstuvwxyzªµ'
+    """
+    return filter(str.isalpha, map(chr, count(ord("a"))))
 
 
 class Network(NamedTuple):
@@ -107,7 +119,7 @@ class Graph:
         """
         tensors = [self._resolved(axes) for _, axes in self._tensors]
         into, out = self._resolved(into), self._resolved(out)
-        letters = {axis: get_symbol(number) for number, axis in enumerate(dict.fromkeys([*into, *out, *sum(tensors, ())]))}
+        letters = dict(zip(dict.fromkeys([*into, *out, *sum(tensors, ())]), alphabet()))
 
         def named(axes: Iterable[int]) -> str:
             return "".join([letters[axis] for axis in axes])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count
 from typing import Any
-
-from opt_einsum import get_symbol
 
 from linops import backends
 from linops.operator import LinearOperator, as_batch, assume
@@ -18,7 +15,7 @@ from linops.operators.planned import contract, has_sizes, network_of
 from linops.operators.product import Product
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
-from linops.plan.network import Network, joined
+from linops.plan.network import Network, alphabet, joined
 from linops.plan.search import cheapest, path
 from linops.spec import Spec
 
@@ -118,8 +115,7 @@ def _einsum(names: list[str], arrays: list[Any], network: Network) -> Einsum:
     size = sizes_of(network.sizes)
     *groups, into, out = joined([*names, network.into, network.out])
     arrays = [array.reshape(tuple([size(group) for group in axes])) for array, axes in zip(arrays, groups)]
-    alphabet = filter(str.isalpha, map(get_symbol, count()))
-    letters = dict(zip(dict.fromkeys([group for axes in (*groups, into, out) for group in axes]), alphabet))
+    letters = dict(zip(dict.fromkeys([group for axes in (*groups, into, out) for group in axes]), alphabet()))
     *terms, operand, result = ("".join([letters[group] for group in axes]) for axes in (*groups, into, out))
     dims = tuple([size(group) for group in into])
     return Einsum(f"{','.join([*terms, operand])}->{result}", tensors=arrays, in_dims=dims, order=range(len(names)))
