@@ -250,6 +250,15 @@ def test_layers_follow_tensors_of_other_shapes(warm):
     torch.testing.assert_close(found, x @ lo.kron(*swapped.values()).to_dense().T, rtol=1e-3, atol=1e-3)
 
 
+def test_layers_of_another_dtype_have_plans_of_their_own():
+    layer = lo.LowRank(lo.spec(4, 512), lo.spec(512, 512)).to_layer(bias=False)
+    layer(torch.ones(2048, 512))
+    assert layer.structure._plan(2048) is not None
+    layer.bfloat16()
+    layer(torch.ones(2048, 512, dtype=torch.bfloat16))
+    assert layer.structure._plan(2048) is None
+
+
 def test_plans_hold_no_arrays_of_users():
     big = np.ones(10)
     gone = weakref.ref(big)

@@ -187,6 +187,7 @@ class Linear(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
+        self.structure = self.structure._map(lambda leaf: leaf, lambda indices: indices)  # plans are of a dtype
         for name in self._indices[:1]:
             self._place_indices(getattr(self, name).device)
         return self
