@@ -69,20 +69,19 @@ def samples(backend: str, products: list[Shape], seconds: float) -> tuple[list[f
 
 def fit(backend: str, products: list[Shape], times: list[float], copies: list[tuple[int, float]]) -> tuple[Machine, float]:
     """The machine of least squares of log seconds, and the median factor by which it errs."""
-    start = MACHINES[backend]
-    names = list(asdict(start))
+    start = {name: value for name, value in asdict(MACHINES[backend]).items() if value}  # not all have plain loops
     measured = np.log([*times, *[took for _, took in copies]])
 
     def machine(logs: Any) -> Machine:
-        return Machine(**dict(zip(names, np.exp(logs).tolist())))
+        return Machine(**dict(zip(start, np.exp(logs).tolist())))
 
     def errors(logs: Any) -> Any:
         model = machine(logs)
         predicted = [model.matmul(*shape, 4) for shape in products]
-        predicted += [model.call + 8 * numbers / model.shuffled for numbers, _ in copies]
+        predicted += [model.copy(8 * numbers) for numbers, _ in copies]
         return np.log(predicted) - measured
 
-    found = least_squares(errors, np.log(list(asdict(start).values())), loss="soft_l1", f_scale=0.2)
+    found = least_squares(errors, np.log(list(start.values())), loss="soft_l1", f_scale=0.2)
     return machine(found.x), float(np.exp(np.median(np.abs(errors(found.x)))))
 
 
@@ -109,7 +108,7 @@ def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
         One row a backend: the fields of `Machine`, and the median factor between prediction and measurement.
     """
     if count < 20:
-        raise ValueError(f"calibrate: six numbers cannot be fitted to {count} products; expected at least 20")
+        raise ValueError(f"calibrate: the numbers of a machine cannot be fitted to {count} products; expected at least 20")
     products = shapes(count, seed=0)
     rows = []
     for backend in MACHINES:

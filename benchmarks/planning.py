@@ -11,7 +11,7 @@ import linops as lo
 from linops import backends
 from linops.backends import load
 from linops.lab.measure import side_by_side
-from linops.operators.planned import network_of, run
+from linops.operators.planned import multiply, network_of
 from linops.plan import machine_of, natural_order
 from linops.plan.contraction import one_by_one
 from linops.plan.plan import Plans, choose, plan_along
@@ -62,9 +62,9 @@ def _backwards(operator: Any, x: Any) -> Callable[[], Any] | None:
     network = network_of(operator)
     if not isinstance(operator, lo.Kronecker) or network is None:
         return None
-    program = plan_along(network, one_by_one(reversed(range(len(network.tensors))))).program
+    plan = plan_along(network, one_by_one(reversed(range(len(network.tensors)))))
     leaves = [leaf for _, leaf in operator.named_leaves()]
-    return lambda: run(program, [leaves[place] for place in network.leaves], x)
+    return lambda: multiply(plan, leaves, x)
 
 
 def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, seconds: float) -> dict[str, Any]:

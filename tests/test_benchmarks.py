@@ -1,5 +1,6 @@
 """The benchmarks: what they compare computes the same, rows resume, goals and fits are judged rightly, and the page is fresh."""
 
+import dataclasses
 import doctest
 import importlib
 import re
@@ -9,12 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 import linops as lo
-from benchmarks import composed, families, goals, growth, growth_fits, paper, plain, report, results
+from benchmarks import calibrate, composed, families, goals, growth, growth_fits, paper, plain, report, results
 from benchmarks.__main__ import _parsed, app
 from benchmarks.registry import BENCHMARKS, Benchmark
 from linops import backends
 from linops.lab.measure import side_by_side
 from linops.lab.structures import parse_list
+from linops.plan.machine import MACHINES
 
 STRUCTURES = parse_list(families.STRUCTURES)
 
@@ -248,6 +250,19 @@ def test_plots(tmp_path):
     pictures = set(re.findall(r"images/(\S+\.png)", report.TEMPLATE.read_text(encoding="utf-8")))
     assert {path.name for path in made} == pictures
     assert all((report.IMAGES / name).exists() for name in pictures)
+
+
+@pytest.mark.parametrize("backend", MACHINES)
+def test_the_machine_that_took_so_long_is_found(backend):
+    start = MACHINES[backend]
+    wanted = dataclasses.replace(start, call=1.5 * start.call, flops=start.flops / 1.5, bandwidth=start.bandwidth / 1.5)
+    products = calibrate.shapes(120, seed=0)
+    times = [wanted.matmul(*shape, 4) for shape in products]
+    copies = [(numbers, wanted.copy(8 * numbers)) for numbers in (10**3, 10**5, 10**7)]
+    found, factor = calibrate.fit(backend, products, times, copies)
+    assert factor < 1.001
+    others = [shape for shape in calibrate.shapes(120, seed=1) if shape not in products]
+    np.testing.assert_allclose([found.matmul(*shape, 4) for shape in others], [wanted.matmul(*shape, 4) for shape in others], rtol=0.05)
 
 
 def test_commands(tmp_path):

@@ -17,7 +17,7 @@ from helpers import TOLERANCE, as_numpy, assert_product, build, every_backend, e
 
 import linops as lo
 from linops.operators import planned
-from linops.operators.planned import network_of, run
+from linops.operators.planned import multiply, network_of
 from linops.plan import machine_of, natural_order
 from linops.plan import plan as plans
 from linops.plan.machine import Machine
@@ -53,7 +53,7 @@ def test_every_grouping_is_the_product(case):
         leaves = [leaf for _, leaf in node.named_leaves()]
         for groups in groupings(len(network.tensors)):
             plan = plan_along(network, path(network, groups, 3, TORCH, 16))
-            y = run(plan.program, [leaves[place] for place in network.leaves], x)
+            y = multiply(plan, leaves, x)
             assert_product(y.reshape(node.shape[0], 3), np.asarray(node.to_dense()), x, "complex128")
 
 

@@ -50,21 +50,17 @@ class Frozen:
 
 
 _CLASSES: list[Any] = []
+_FLATTENERS: dict[type, Callable[[Any], tuple[tuple, Hashable]]] = {}
 _REGISTRARS: list[Callable[[Any], None]] = []
 
 
 def flatten(operator: Any) -> tuple[tuple, Hashable]:
     """The children (field values that hold arrays and operators) and the context."""
-    kinds = type(operator)._fields
-    children = tuple(getattr(operator, name) for name, kind in kinds if kind == "tree")
-    context = tuple(
-        Frozen(getattr(operator, name)) if kind == "index" else getattr(operator, name) for name, kind in kinds if kind != "tree"
-    )
-    return children, context
+    return _FLATTENERS[type(operator)](operator)
 
 
-def flattener(cls: Any) -> Callable[[Any], tuple[tuple, Hashable]]:
-    """`flatten` for one class, in a part of the time: jax.jit calls it for every operator of an expression at every call."""
+def _flattener(cls: Any) -> Callable[[Any], tuple[tuple, Hashable]]:
+    """`flatten` for one class: jax.jit calls it for every operator of an expression at every call."""
     children = _attributes([name for name, kind in cls._fields if kind == "tree"])
     context = _attributes([name for name, kind in cls._fields if kind != "tree"])
     indices = [kind == "index" for _, kind in cls._fields if kind != "tree"]
@@ -117,6 +113,7 @@ def _unflatten_present(cls: Any, context: Any, children: Iterable[Any]) -> Any:
 def register_class(cls: Any) -> None:
     """Make a class of operators a pytree in every framework that is loaded, and in those loaded later."""
     _CLASSES.append(cls)
+    _FLATTENERS[cls] = _flattener(cls)
     for register in _REGISTRARS:
         register(cls)
 
@@ -138,7 +135,7 @@ def register_jax() -> None:
             return [(tree_util.GetAttrKey(name), child) for name, child in zip(names, children)], context
 
         tree_util.register_pytree_with_keys(
-            cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=flattener(cls)
+            cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=_FLATTENERS[cls]
         )
 
     _add(register)

@@ -12,8 +12,8 @@ from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operators.dense import require_array
 from linops.operators.planned import Planned, run
-from linops.plan.contraction import Action, Program, actions, one_by_one, program
-from linops.plan.einsum import cached_order, cheapest_order, sizer, terms
+from linops.plan.contraction import Action, Program, actions, one_by_one
+from linops.plan.einsum import cached_order, cached_program, cheapest_order, einsum_program, sizer, terms
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Tag
@@ -115,8 +115,8 @@ class Einsum(Planned):
     @remembered
     def _program(self) -> Program:
         order = tuple([operator.index(position) for position in self.order])  # under torch.compile it may hold symbols
-        names, into, out = terms(self.expression)
-        return program(names, into, out, one_by_one(order), self._size)
+        made = einsum_program if backends.is_compiling() else cached_program
+        return made(self.expression, order, self.in_dims, self._shapes)
 
     @property
     def shape(self) -> tuple[int, int]:

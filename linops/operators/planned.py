@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -48,10 +48,10 @@ class Planned(LinearOperator):
         """The plan for a number of vectors, or None for the natural order."""
         if backends.is_compiling() or natural.get() or type(batch) is not int:
             return None
-        size, plans = batch.bit_length(), self._plans
+        size, plans = batch_class(batch), self._plans
         if size in plans:
             return plans[size]
-        return plans.setdefault(size, self._make(batch_class(batch)))
+        return plans.setdefault(size, self._make(size))
 
     def _make(self, size: int) -> Plan | None:
         dtype, backend = self.dtype, self.backend
@@ -70,21 +70,17 @@ class Planned(LinearOperator):
         plan = self._plan(x.shape[-1])
         if plan is None or x.dtype != self.dtype:
             return self._natural(x)
-        return self._run(plan, x)
+        return multiply(plan, self._leaves, x)
 
     def _rows(self, x: Any) -> Any:
         plan = self._plan(x.shape[0])
         if plan is None or x.dtype != self.dtype:
             return self._natural_rows(x)
-        return flat(self._run(plan, x.T)).T
+        return flat(multiply(plan, self._leaves, x.T)).T
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         plan = self._plan(batch)
         return self._natural_steps(batch) if plan is None else plan.steps(batch)
-
-    def _run(self, plan: Plan, x: Any) -> Any:
-        leaves = self._leaves
-        return run(plan.program, [leaves[place] for place in plan.network.leaves], x)
 
     @remembered
     def _leaves(self) -> tuple[Any, ...]:
@@ -179,6 +175,20 @@ def structure_key(operator: LinearOperator) -> Hashable:
             else:
                 found.append(tuple(child.shape))
     return tuple(found)
+
+
+def multiply(plan: Plan, leaves: Sequence[Any], x: Any) -> Any:
+    """The product of a plan.
+
+    Args:
+        plan: The plan.
+        leaves: The leaves of the operator that it is of.
+        x: The operand, features first.
+
+    Returns:
+        The result, features first.
+    """
+    return run(plan.program, [leaves[place] for place in plan.network.leaves], x)
 
 
 def run(program: Program, tensors: list[Any], x: Any) -> Any:

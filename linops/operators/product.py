@@ -86,7 +86,7 @@ class Product(Planned):
             return self._template._cuts
         if not has_sizes(self):
             return (0, len(self.factors))
-        return PLANS.get(("cuts", structure_key(self)), lambda: _cuts(self.factors[::-1]))
+        return PLANS.get(("cuts", structure_key(self)), lambda: _cut(self.factors[::-1]))
 
     @remembered
     def _acts(self) -> tuple[Callable[[Any], Any], ...]:
@@ -181,7 +181,7 @@ def _crossed(first: Any, second: Any, blocks: int, columns: int, swapped: bool, 
     return y.swapaxes(0, 1) if swapped else y
 
 
-def _cuts(acting: tuple[LinearOperator, ...]) -> tuple[int, ...]:
+def _cut(acting: tuple[LinearOperator, ...]) -> tuple[int, ...]:
     """Where a chain of operators is cut into the longest runs that are networks, and operators that are none."""
     cuts, graph, axes = [0], Graph(), ()
     for place, operator in enumerate(acting):

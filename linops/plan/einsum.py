@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from linops.plan.contraction import constant, sizes_of
+from linops.plan.contraction import Program, constant, one_by_one, program, sizes_of
 
 #: up to how many tensors all orders are compared
 COMPARED = 8
@@ -88,5 +88,21 @@ def cheapest_order(expression: str, in_dims: tuple[int, ...], shapes: tuple[tupl
     return best[tuple(range(len(tensors)))][1]
 
 
+def einsum_program(expression: str, order: tuple[int, ...], in_dims: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]) -> Program:
+    """What an einsum runs, each tensor acting on the operand.
+
+    Args:
+        expression: The expression; see `terms`.
+        order: Positions of tensors, the one that acts first first.
+        in_dims: The sizes of the operand's axes; none, if every axis is one of a tensor.
+        shapes: Of the tensors.
+
+    Returns:
+        The program.
+    """
+    tensors, into, out = terms(expression)
+    return program(tensors, into, out, one_by_one(order), sizer(expression, in_dims, shapes))
+
+
 #: of constants; torch.compile does not look into caches, and its sizes may be symbols
-cached_order = lru_cache(maxsize=4096)(cheapest_order)
+cached_order, cached_program = lru_cache(maxsize=4096)(cheapest_order), lru_cache(maxsize=4096)(einsum_program)

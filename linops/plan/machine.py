@@ -37,7 +37,7 @@ class Machine:
         half: h, the size at which a product runs at half speed on account of one of its sizes.
         bandwidth: Bytes a second, read and written.
         shuffled: Bytes a second, read and written, of a copy to another order of axes.
-        looped: Seconds a MAC of blocks of fewer than LOOPED MACs, if they are multiplied by plain loops.
+        looped: Seconds a MAC of blocks of fewer than LOOPED MACs, if they are multiplied by plain loops; as butterflies of 2×2 blocks take.
     """
 
     call: float
@@ -80,6 +80,17 @@ class Machine:
         """
         return self.call + moved / self.bandwidth
 
+    def copy(self, moved: int) -> float:
+        """Seconds of a copy to another order of axes.
+
+        Args:
+            moved: Bytes read and written.
+
+        Returns:
+            Seconds.
+        """
+        return self.call + moved / self.shuffled
+
     def merge(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
         """Seconds of multiplying two tensors with each other.
 
@@ -95,7 +106,11 @@ class Machine:
         """
         if columns:
             return (MERGING - 1) * self.call + self.matmul(blocks, rows, columns, batch, itemsize)
-        return MERGING * self.call + SHORT * itemsize * blocks * (rows + batch + rows * batch) / self.bandwidth
+        return self._outer(itemsize * blocks * (rows + batch + rows * batch))
+
+    def _outer(self, moved: int) -> float:
+        """Seconds of multiplying two tensors with each other elementwise."""
+        return MERGING * self.call + SHORT * moved / self.bandwidth
 
     def seconds(self, step: Step, itemsize: int) -> float:
         """Seconds of a step.
@@ -110,14 +125,14 @@ class Machine:
         moved = itemsize * (step.inputs + step.weights + step.outputs)
         if step.merges:
             if step.kind == "copy":
-                return self.call + SHORT * moved / self.shuffled
+                return self.copy(SHORT * moved)
             if step.kind == "scale":
-                return MERGING * self.call + SHORT * moved / self.bandwidth
+                return self._outer(moved)
             return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize) if step.blocks else 0.0
         if step.blocks:
             return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)
         if step.kind in ("copy", "gather", "scatter"):
-            return self.call + moved / self.shuffled
+            return self.copy(moved)
         return max(self.scale(moved), self.call + FOURIER * step.other_flops / self.flops) if moved else 0.0
 
     def total(self, steps: Iterable[Step], itemsize: int) -> float:

@@ -183,14 +183,14 @@ class _Search:
         left, copied = 1, 0.0
         if blocks:
             if lying != (*blocks, *columns, *rest) and lying != (*columns, *blocks, *rest):
-                copied = self.machine.call + 2 * operand * itemsize / self.machine.shuffled
+                copied = self.machine.copy(2 * operand * itemsize)
             after = (*blocks, *new, *rest)
         else:
             start = lying.index(columns[0])
             if lying[start : start + len(columns)] == tuple(columns):
                 left, after = size[sum(lying[:start])], (*lying[:start], *new, *lying[start + len(columns) :])
             else:
-                copied, after = self.machine.call + 2 * operand * itemsize / self.machine.shuffled, (*new, *rest)
+                copied, after = self.machine.copy(2 * operand * itemsize), (*new, *rest)
         count = size[sum(blocks)] * left
         beside = size[sum(rest)] * self.batch // left
         return copied + self.machine.matmul(count, size[rows], size[sum(columns)], beside, itemsize), after

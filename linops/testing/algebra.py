@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.operators.planned import network_of, plannable, run
+from linops.operators.planned import multiply, network_of, plannable
 from linops.plan.machine import machine_of
 from linops.plan.plan import plan_along
 from linops.plan.search import path
@@ -297,5 +297,5 @@ def plans(s: Subject) -> None:
     x = s.array(n, 3)
     for groups in {tuple([(place, place) for place in range(count)]), ((0, count - 1),)}:
         plan = plan_along(network, path(network, groups, 3, machine_of(s.backend), s.dtype.itemsize))
-        y = run(plan.program, [s.leaves[place] for place in network.leaves], s.on(x))
+        y = multiply(plan, s.leaves, s.on(x))
         s.is_product("the planned product", y.reshape(m, 3), s.matrix, x)
