@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy.optimize import least_squares
 import linops as lo
 from linops import backends
 from linops.lab.measure import Timing, compiler, side_by_side
-from linops.plan import natural_order
+from linops.plan import Step, natural_order
 from linops.plan.machine import MACHINES, Machine
 
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -38,8 +38,23 @@ def shapes(count: int, seed: int) -> list[Shape]:
     return found
 
 
-def samples(backend: str, products: list[Shape], seconds: float) -> tuple[list[float], list[tuple[int, float]]]:
-    """Median seconds of products, and (numbers, seconds) of copies to another order of axes."""
+@dataclass(frozen=True)
+class Samples:
+    """What was measured.
+
+    Attributes:
+        products: Median seconds of each product.
+        copies: (numbers, seconds) of copies to another order of axes.
+        convolutions: (steps, seconds) of convolutions by Fourier transforms.
+    """
+
+    products: list[float]
+    copies: list[tuple[int, float]]
+    convolutions: list[tuple[tuple[Step, ...], float]]
+
+
+def samples(backend: str, products: list[Shape], seconds: float) -> Samples:
+    """Median seconds of products, copies and convolutions."""
     compiled, wait = compiler(backend)
     multiply = compiled(backends.block_matmul)
 
@@ -64,13 +79,19 @@ def samples(backend: str, products: list[Shape], seconds: float) -> tuple[list[f
         for batch in (1, 16, 64):
             x = array(size, size, batch)
             copies.append((size * size * batch, timed(lambda x=x: turned(x)).median))
-    return times, copies
+    convolve, convolutions = compiled(lambda A, x: A @ x), []
+    with natural_order():
+        for size in (64, 256, 1024):
+            for batch in (16, 256):
+                A, x = lo.toeplitz(size, size).init(seed=0, backend=backend), array(size, batch)
+                convolutions.append((A._lower(batch), timed(lambda A=A, x=x: convolve(A, x)).median))
+    return Samples(times, copies, convolutions)
 
 
-def fit(backend: str, products: list[Shape], times: list[float], copies: list[tuple[int, float]]) -> tuple[Machine, float]:
+def fit(backend: str, products: list[Shape], samples: Samples) -> tuple[Machine, float]:
     """The machine of least squares of log seconds, and the median factor by which it errs."""
     start = {name: value for name, value in asdict(MACHINES[backend]).items() if value}  # not all have plain loops
-    measured = np.log([*times, *[took for _, took in copies]])
+    measured = np.log([*samples.products, *[took for *_, took in (*samples.copies, *samples.convolutions)]])
 
     def machine(logs: Any) -> Machine:
         return Machine(**dict(zip(start, np.exp(logs).tolist())))
@@ -78,7 +99,8 @@ def fit(backend: str, products: list[Shape], times: list[float], copies: list[tu
     def errors(logs: Any) -> Any:
         model = machine(logs)
         predicted = [model.matmul(*shape, 4) for shape in products]
-        predicted += [model.copy(8 * numbers) for numbers, _ in copies]
+        predicted += [model.copy(8 * numbers) for numbers, _ in samples.copies]
+        predicted += [model.total(steps, 4) for steps, _ in samples.convolutions]
         return np.log(predicted) - measured
 
     found = least_squares(errors, np.log(list(start.values())), loss="soft_l1", f_scale=0.2)
@@ -113,7 +135,7 @@ def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
     rows = []
     for backend in MACHINES:
         backends.load(backend)
-        machine, error = fit(backend, products, *samples(backend, products, seconds))
+        machine, error = fit(backend, products, samples(backend, products, seconds))
         machine = replace(machine, call=step_seconds(backend, 20 * seconds))
         rows.append(
             {"backend": backend, **{name: float(f"{value:.2g}") for name, value in asdict(machine).items()}, "median_factor": error}

@@ -84,7 +84,7 @@ def _row(found: Products, name: str) -> dict[str, Any]:
     forward, training, operator = found.forward, found.training, found.operators[name]
     row: dict[str, Any] = {
         "params": operator.num_params,
-        "flops_share": operator.flops(found.batch) / found.operators["dense"].flops(found.batch),
+        "flops_share": found.flops(name) / found.flops("dense"),
         "forward_us": 1e6 * forward[name].median,
         "forward_ratio": forward[name].ratio(forward["dense"]),
         "roofline": found.roofline_share(name),

@@ -16,6 +16,7 @@ from benchmarks.registry import BENCHMARKS, Benchmark
 from linops import backends
 from linops.lab.measure import side_by_side
 from linops.lab.structures import parse_list
+from linops.plan import natural_order
 from linops.plan.machine import MACHINES
 
 STRUCTURES = parse_list(families.STRUCTURES)
@@ -255,12 +256,17 @@ def test_plots(tmp_path):
 @pytest.mark.parametrize("backend", MACHINES)
 def test_the_machine_that_took_so_long_is_found(backend):
     start = MACHINES[backend]
-    wanted = dataclasses.replace(start, call=1.5 * start.call, flops=start.flops / 1.5, bandwidth=start.bandwidth / 1.5)
+    slower = ("flops", "bandwidth", "fourier")
+    wanted = dataclasses.replace(start, call=1.5 * start.call, **{name: getattr(start, name) / 1.5 for name in slower})
     products = calibrate.shapes(120, seed=0)
     times = [wanted.matmul(*shape, 4) for shape in products]
     copies = [(numbers, wanted.copy(8 * numbers)) for numbers in (10**3, 10**5, 10**7)]
-    found, factor = calibrate.fit(backend, products, times, copies)
+    with natural_order():
+        steps = [lo.toeplitz(size, size)._lower(batch) for size in (64, 1024) for batch in (16, 256)]
+    convolutions = [(each, wanted.total(each, 4)) for each in steps]
+    found, factor = calibrate.fit(backend, products, calibrate.Samples(times, copies, convolutions))
     assert factor < 1.001
+    assert found.fourier == pytest.approx(wanted.fourier, rel=0.05)
     others = [shape for shape in calibrate.shapes(120, seed=1) if shape not in products]
     np.testing.assert_allclose([found.matmul(*shape, 4) for shape in others], [wanted.matmul(*shape, 4) for shape in others], rtol=0.05)
 

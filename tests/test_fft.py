@@ -1,5 +1,6 @@
 """Circulant, Toeplitz, Hadamard and DFT beyond the table of cases: lengths, dtypes, integers, what is not finite, sizes zero, tags."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from helpers import as_numpy, assert_close, every_backend, on, randoms
 
 import linops as lo
 from linops.operators.fourier import fast_length, is_fast
+from linops.plan import natural_order
 
 array = randoms("fft", "float64")
 
@@ -185,3 +187,53 @@ def test_initial_scale():
         for m, n in ((300, 300), (400, 100), (100, 400)):
             norm = np.linalg.norm(family(m, n, dtype="float64").init(seed=0).to_dense(), 2)
             assert 0.5 <= norm / np.sqrt(m / n) <= 6, (family, m, n, norm)
+
+
+def steps(operator, batch):
+    return [step.kind for step in operator._lower(batch)]
+
+
+class TestTheFasterWay:
+    """Convolutions of some hundred numbers multiply by their matrix, written out; longer ones, or of few vectors, by transforms."""
+
+    @every_backend
+    @pytest.mark.parametrize("family", [lo.toeplitz, lo.circulant])
+    def test_way(self, backend, family):
+        def ways(d):
+            operator = family(d, d).init(seed=0, backend=backend)
+            return ["tile" in steps(each, batch) for each in (operator, operator.T) for batch in (1, 2048)]
+
+        assert ways(64)[1::2] == [True, True]
+        assert ways(512)[::2] == [False, False]
+        assert ways(4096) == [False, False] * 2
+
+    def test_natural_order_and_other_leaves(self):
+        with natural_order():
+            assert "tile" not in steps(lo.toeplitz(64, 64), 16)
+        assert "tile" not in steps(lo.Toeplitz(array(9).astype(int), array(9).astype(int)), 16)  # exact, in float64
+        assert "tile" not in steps(lo.Toeplitz(array(9).astype("float16"), array(9).astype("float16")), 16)
+
+    @every_backend
+    @pytest.mark.parametrize(("m", "n"), [(6, 6), (5, 9), (9, 5), (1, 4), (4, 1), (1, 1)])
+    @pytest.mark.parametrize("dtype", ["float64", "complex128"])
+    def test_both_ways_have_the_same_products_and_gradients(self, backend, m, n, dtype):
+        random = randoms(f"ways {m} {n}", dtype)
+        for operator in (lo.Toeplitz(random(m), random(n)), lo.Circulant(random(max(m, n)), m, n)):
+            for each in (operator, operator.T, operator.H):
+                x, rows = random(each.shape[1], 3), random(2, 3, each.shape[0])
+                found = self._products_and_gradients(each.to(backend=backend), on(backend, x), on(backend, rows))
+                with natural_order():
+                    expected = self._products_and_gradients(each.to(backend=backend), on(backend, x), on(backend, rows))
+                for one, other in zip(found, expected, strict=True):
+                    assert_close(one, as_numpy(other), 1 + np.abs(as_numpy(other)).max())
+
+    def _products_and_gradients(self, operator, x, rows):
+        products = [operator @ x, operator @ x[:, 0], rows @ operator, operator @ x[None]]
+        if operator.backend == "torch":
+            leaves = [leaf.detach().clone().requires_grad_() for _, leaf in operator.named_leaves()]
+            y = operator.with_leaves(leaves) @ x
+            return [*products, *torch.autograd.grad((y * y.conj()).real.sum(), leaves)]
+        if operator.backend == "jax":
+            gradient = jax.grad(lambda operator: (jnp.abs(operator @ x) ** 2).sum())(operator)
+            return [*products, *[leaf for _, leaf in gradient.named_leaves()]]
+        return products

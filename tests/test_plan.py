@@ -27,7 +27,7 @@ from linops.plan.search import cheapest, path
 freezing = sys.modules["linops.rules.freeze"]
 TORCH = machine_of("torch")
 #: takes as long as there are MACs
-COUNTING = Machine(call=0.0, block=0.0, flops=2.0, half=0.0, bandwidth=float("inf"), shuffled=float("inf"))
+COUNTING = Machine(call=0.0, block=0.0, flops=2.0, half=0.0, bandwidth=float("inf"), shuffled=float("inf"), fourier=float("inf"))
 
 
 def groupings(count):

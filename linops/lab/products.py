@@ -12,6 +12,7 @@ import numpy as np
 from linops import backends
 from linops.lab.measure import Function, Probes, Roofline, Timing, compiler, side_by_side
 from linops.operator import LinearOperator
+from linops.plan import natural_order
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ class Products:
     training: dict[str, Timing]
     limits: dict[str, Roofline]
 
+    def flops(self, name: str) -> int:
+        """FLOPs that a structure needs, in its natural order: a plan may run more of them in less time.
+
+        Args:
+            name: The operator's name.
+
+        Returns:
+            The number of FLOPs.
+        """
+        with natural_order():
+            return self.operators[name].flops(self.batch)
+
     def roofline_share(self, name: str, training: bool = False) -> float:
         """The least time that an operator's FLOPs and bytes need on this machine, over the time they took.
 
@@ -62,8 +75,7 @@ class Products:
         Returns:
             A share of 1.
         """
-        operator = self.operators[name]
-        flops, moved = operator.flops(self.batch), bytes_moved(operator, self.batch)
+        flops, moved = self.flops(name), bytes_moved(self.operators[name], self.batch)
         if training:
             return self.limits[name].seconds(3 * flops, 2 * moved) / self.training[name].median
         return self.limits[name].seconds(flops, moved) / self.forward[name].median

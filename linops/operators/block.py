@@ -73,7 +73,7 @@ class Block(LinearOperator):
         rows = [[(column, block) for column, block in enumerate(row) if not isinstance(block, Zero)] for row in self.blocks]
         return [terms or [(0, row[0])] for terms, row in zip(rows, self.blocks)]
 
-    @property
+    @remembered
     def _aliases(self) -> bool:
         rows = self._rows_of_terms
         return len(rows) == 1 and len(rows[0]) == 1 and rows[0][0][1]._aliases

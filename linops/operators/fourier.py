@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from math import log2
+from math import log2, prod
 from typing import Any
-
-import numpy as np
 
 from linops import backends
 from linops.declare import remembered
 from linops.operator import LinearOperator, flat
-from linops.plan.step import Step
+from linops.operators.planned import Choosing, plannable
+from linops.plan.machine import machine_of
+from linops.plan.plan import representative
+from linops.plan.step import Step, matmul_step
 
 
 class AlongAxis(LinearOperator):
@@ -35,11 +36,13 @@ class AlongAxis(LinearOperator):
         return self._along(x, -1)
 
 
-class Convolution(AlongAxis):
+class Convolution(AlongAxis, Choosing):
     """A block of a circulant matrix: A[i, j] = kernel[(i - j) mod L], with a kernel of length L made of the leaves.
 
     The convolution theorem: with F the discrete Fourier transform of length L, a circulant matrix is F⁻¹ diag(F kernel) F. Its transpose
     has the spectrum in reverse, which of a real kernel is the conjugate, so transposing is a flag over the same leaves.
+
+    Where that is predicted to be faster, as for many vectors of some hundred numbers, the matrix is written out and multiplied by.
     """
 
     transposed: bool = False
@@ -61,6 +64,8 @@ class Convolution(AlongAxis):
         return backends.fourier(kernel, "ifft" if self.transposed else "fft", length, -1, "forward" if self.transposed else None)
 
     def _along(self, x: Any, axis: int) -> Any:
+        if x.dtype == self.dtype and self._plan(prod(x.shape) // max(self.shape[1], 1)):
+            return x @ self._matrix().T if axis == -1 and x.ndim > 1 else self._matrix() @ x
         backend = backends.backend_of(x)
         if axis == -2 and _suits_rows(x, self._length, backend):
             order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
@@ -85,12 +90,41 @@ class Convolution(AlongAxis):
         """The (m, n) array, its entries those of the leaves."""
         if self.is_symbolic:
             return super().to_dense()
-        m, n = self.shape
-        lags = np.arange(m)[:, None] - np.arange(n)
-        lags = (-lags if self.transposed else lags) % self._length
-        return backends.gather(self._kernel(), lags.ravel()).reshape(m, n)
+        return backends.copy(self._matrix())
+
+    def _matrix(self) -> Any:
+        """The matrix, as a view of a sequence that the kernel fills over and over: rows of one number less begin one number earlier."""
+        kernel, length, (m, n) = self._kernel(), self._length, self.shape
+        space = backends.namespace(self.backend)
+        if not self.transposed:  # lags fall along a row
+            kernel = backends.concatenate(kernel[:1], [space.flip(kernel[1:])])
+        width = self._width
+        sequence = space.broadcast_to(kernel, (m * (width + 1) // length, length)).reshape(-1)
+        return sequence[: m * width].reshape(m, width)[:, :n]
+
+    @remembered
+    def _width(self) -> int:
+        """One less than a multiple of L, and at least the number of columns."""
+        return (1 if self.shape[1] < self._length else 2) * self._length - 1
+
+    def _make(self, size: int) -> bool | None:
+        if not plannable(self) or not backends.is_inexact(self.dtype) or self.shape[0] * self._width * self._itemsize >= _FRESH:
+            return None
+        batch, machine = representative(size), machine_of(self.backend)
+        transforms, matrix = (machine.total(way(batch), self._itemsize) for way in (self._natural_steps, self._matrix_steps))
+        return True if _MARGIN * matrix < transforms else None
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
+        return self._matrix_steps(batch) if self._plan(batch) else self._natural_steps(batch)
+
+    def _matrix_steps(self, batch: int) -> tuple[Step, ...]:
+        """The steps of a product by the matrix."""
+        m, n = self.shape
+        tile = Step("tile", f"({self._length},) → ({m}, {n})", inputs=self._length, outputs=m * (self._width + 1))
+        return tile, matmul_step(1, m, n, batch)
+
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
+        """The steps of a product by transforms."""
         m, n = self.shape
         length, is_complex = self._length, self._is_complex
         kind, flops = ("fft" if is_complex else "rfft"), transform_flops(length, is_complex)
@@ -105,6 +139,10 @@ class Convolution(AlongAxis):
         )
 
 
+#: by so much must multiplying by the matrix be predicted to be faster than transforms
+_MARGIN = 1.2
+#: bytes of a matrix from which it is not written out: glibc returns such memory to the system, and fresh pages cost more than the matrix
+_FRESH = 1 << 25
 #: bytes of the transforms from which they leave a core's cache
 _CACHE = 1 << 21
 

@@ -49,7 +49,7 @@ class Kronecker(Planned):
         """(m, n)."""
         return prod([factor.shape[0] for factor in self.factors]), prod([factor.shape[1] for factor in self.factors])
 
-    @property
+    @remembered
     def _aliases(self) -> bool:
         return all(factor._aliases for factor in self.factors)
 
@@ -72,6 +72,14 @@ class Kronecker(Planned):
             found.append((factor, prod(sizes[:position]), sizes[position], prod(sizes[position + 1 :])))
             sizes[position] = factor.shape[0]
         return tuple(found)
+
+    def _natural_vector(self, x: Any) -> Any:
+        for factor, left, size, right in self._places:
+            if right == 1:
+                x = factor._rows(x.reshape(left, size))
+            else:
+                x = factor._columns(x.reshape(size, right)) if left == 1 else factor._stacked(x.reshape(left, size, right))
+        return x.reshape(self.shape[0])
 
     def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]

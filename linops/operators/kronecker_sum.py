@@ -56,7 +56,7 @@ class KroneckerSum(LinearOperator):
         n = prod([factor.shape[0] for factor in self.factors])
         return n, n
 
-    @property
+    @remembered
     def _aliases(self) -> bool:
         return len(self.factors) == 1 and self.factors[0]._aliases
 

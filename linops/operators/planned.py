@@ -1,4 +1,4 @@
-"""`Planned`: operators of several tensors, whose product runs in the order that a plan says."""
+"""`Choosing` and `Planned`: operators whose product runs in the way that is fastest for the number of vectors."""
 
 from __future__ import annotations
 
@@ -12,24 +12,51 @@ from linops.operator import LinearOperator, flat
 from linops.plan.contraction import OPERAND, Kernel, Program
 from linops.plan.machine import machine_of
 from linops.plan.network import Graph, Network
-from linops.plan.plan import Plan, Plans, batch_class, choose, natural, representative
+from linops.plan.plan import Plan, Plans, choose, natural, representative
 from linops.plan.step import Step
 
 #: of all operators, by structure, class of batches, dtype and backend
 PLANS = Plans(bound=4096)
 
 
-class Planned(LinearOperator):
-    """An operator that runs in its natural order, or along a plan where that is predicted to be faster.
+class Choosing(LinearOperator):
+    """An operator that runs in its natural way, or in another where that is predicted to be faster for a number of vectors.
 
-    A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure, class of batches
-    (up to a factor of two), dtype and backend. Under torch.compile and torch.export, where the number of vectors may be a symbol, the
-    natural order runs.
+    It is decided once a class of batches (up to a factor of two). Under torch.compile and torch.export, where the number of vectors may be
+    a symbol, the natural way runs.
+    """
+
+    @remembered
+    def _plans(self) -> dict[int, Any]:
+        """What was decided, by class of batches."""
+        return {} if self._template is None else self._template._plans
+
+    def _plan(self, batch: Any) -> Any:
+        """What runs for a number of vectors, or None for the natural way."""
+        if type(batch) is not int or natural.get() or backends.is_compiling():
+            return None
+        size, plans = batch.bit_length(), self._plans  # `batch_class`, which a call would make slower
+        return plans[size] if size in plans else plans.setdefault(size, self._make(size))
+
+    def _make(self, size: int) -> Any:
+        """What runs for a class of batches, or None for the natural way."""
+        raise NotImplementedError
+
+
+class Planned(Choosing):
+    """An operator of several tensors: it runs in the order of its factors, or along a plan.
+
+    A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure, class of batches,
+    dtype and backend.
     """
 
     def _natural(self, x: Any) -> Any:
         """A x of a features-first x in the natural order; see `_columns`."""
         raise NotImplementedError
+
+    def _natural_vector(self, x: Any) -> Any:
+        """A x of a vector in the natural order: (n,) → (m,)."""
+        return self._natural(x.reshape(x.shape[0], 1)).reshape(self.shape[0])
 
     def _natural_rows(self, x: Any) -> Any:
         """X Aᵀ of rows in the natural order; see `_rows`."""
@@ -38,20 +65,6 @@ class Planned(LinearOperator):
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         """The steps of the natural order; see `_lower`."""
         raise NotImplementedError
-
-    @remembered
-    def _plans(self) -> dict[int, Plan | None]:
-        """Plans by class of batches."""
-        return {} if self._template is None else self._template._plans
-
-    def _plan(self, batch: Any) -> Plan | None:
-        """The plan for a number of vectors, or None for the natural order."""
-        if backends.is_compiling() or natural.get() or type(batch) is not int:
-            return None
-        size, plans = batch_class(batch), self._plans
-        if size in plans:
-            return plans[size]
-        return plans.setdefault(size, self._make(size))
 
     def _make(self, size: int) -> Plan | None:
         dtype, backend = self.dtype, self.backend
@@ -71,6 +84,12 @@ class Planned(LinearOperator):
         if plan is None or x.dtype != self.dtype:
             return self._natural(x)
         return multiply(plan, self._leaves, x)
+
+    def _vector(self, x: Any) -> Any:
+        plan = self._plan(1)
+        if plan is None or x.dtype != self.dtype:
+            return self._natural_vector(x)
+        return multiply(plan, self._leaves, x.reshape(x.shape[0], 1)).reshape(self.shape[0])
 
     def _rows(self, x: Any) -> Any:
         plan = self._plan(x.shape[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
@@ -44,7 +44,7 @@ class Power(LinearOperator):
         """(m, n)."""
         return self.base.shape
 
-    @property
+    @remembered
     def _aliases(self) -> bool:
         return self.base._aliases
 

@@ -62,7 +62,7 @@ class Product(Planned):
     def _aliases(self) -> bool:
         return all(factor._aliases for factor in self.factors)
 
-    @property
+    @remembered
     def _prefers_rows(self) -> bool:
         return all(factor._prefers_rows for factor in self.factors)
 
@@ -116,9 +116,9 @@ class Product(Planned):
             x = part._rows(x)
         return x
 
-    def _vector(self, x: Any) -> Any:
-        if not self._prefers_rows or self._plan(1) is not None:
-            return super()._vector(x)
+    def _natural_vector(self, x: Any) -> Any:
+        if not self._prefers_rows:
+            return super()._natural_vector(x)
         for part in self._parts:
             x = part._vector(x)
         return x

@@ -68,7 +68,7 @@ class Scaled(LinearOperator):
         """Whether the number says nothing, not even a dtype."""
         return self.number == 1 and type(self.number) is int
 
-    @property
+    @remembered
     def _aliases(self) -> bool:
         return self._is_one and self.gain is None and self.base._aliases
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declare import declare, index, tree
+from linops.declare import declare, index, remembered, tree
 from linops.operator import LinearOperator, flat
 from linops.operators.outputs import below
 from linops.plan.step import Step
@@ -62,7 +62,7 @@ class Sliced(LinearOperator):
     def _all_columns(self) -> bool:
         return self.columns is not None and self.columns.step == 1 and len(self.columns) == self.base.shape[1]
 
-    @property
+    @remembered
     def _aliases(self) -> bool:
         return self.base._aliases and self._all_columns and self.rows is not None
 

@@ -70,7 +70,7 @@ class TensorTrain(Planned):
         return sum([prod(self.cores[k].shape) * left * right for k, left, right in self._sweep(forward)])
 
     def _forward(self) -> bool:
-        return self._macs(True) <= self._macs(False)
+        return self._macs(True) < self._macs(False)  # backward, cores are read as they lie
 
     @remembered
     def _acting(self) -> tuple[tuple[int, tuple[int, ...], tuple[int, int], int, int], ...]:
@@ -78,18 +78,32 @@ class TensorTrain(Planned):
         forward, found = self._forward(), []
         for k, left, right in self._sweep(forward):
             before, m, n, after = self.cores[k].shape
-            order = (1, 3, 0, 2) if forward else (0, 1, 2, 3)
+            order = (1, 3, 0, 2) if forward else ()
             found.append((k, order, (m * after, before * n) if forward else (before * m, n * after), left, right))
         return tuple(found)
 
+    def _matrices(self) -> Iterator[tuple[Any, int, int]]:
+        """Of each core in the order in which it acts: its matrix, the sizes left and right of it."""
+        for k, order, shape, left, right in self._acting:
+            yield (backends.permute(self.cores[k], order) if order else self.cores[k]).reshape(shape), left, right
+
+    def _natural_vector(self, x: Any) -> Any:
+        for matrix, left, right in self._matrices():
+            if right == 1:
+                x = x.reshape(left, matrix.shape[1]) @ matrix.T
+            elif left == 1:
+                x = matrix @ x.reshape(matrix.shape[1], right)
+            else:
+                x = backends.shared_matmul(matrix, x.reshape(left, matrix.shape[1], right))
+        return x.reshape(self.shape[0])
+
     def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]
-        for k, order, shape, left, right in self._acting:
-            matrix = backends.permute(self.cores[k], order).reshape(shape)
+        for matrix, left, right in self._matrices():
             if left == 1:
-                x = matrix @ x.reshape(shape[1], right * batch)
+                x = matrix @ x.reshape(matrix.shape[1], right * batch)
             else:
-                x = backends.shared_matmul(matrix, x.reshape(left, shape[1], right * batch))
+                x = backends.shared_matmul(matrix, x.reshape(left, matrix.shape[1], right * batch))
         return x.reshape(self.shape[0], batch)
 
     def _transpose(self) -> TensorTrain:

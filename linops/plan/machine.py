@@ -22,8 +22,6 @@ from linops.plan.step import Step
 MERGING, SHORT = 5, 10
 #: torch multiplies blocks of fewer MACs by plain loops, as `bmm` of many vectors
 LOOPED = 400
-#: how many times as long a FLOP of a Fourier transform takes as one of a large matrix product
-FOURIER = 8
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class Machine:
         half: h, the size at which a product runs at half speed on account of one of its sizes.
         bandwidth: Bytes a second, read and written.
         shuffled: Bytes a second, read and written, of a copy to another order of axes.
+        fourier: FLOPs a second of Fourier transforms, beside such a copy.
         looped: Seconds a MAC of blocks of fewer than LOOPED MACs, if they are multiplied by plain loops; as butterflies of 2×2 blocks take.
     """
 
@@ -46,6 +45,7 @@ class Machine:
     half: float
     bandwidth: float
     shuffled: float
+    fourier: float
     looped: float = 0.0
 
     def matmul(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
@@ -131,9 +131,11 @@ class Machine:
             return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize) if step.blocks else 0.0
         if step.blocks:
             return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)
-        if step.kind in ("copy", "gather", "scatter"):
+        if step.kind in ("copy", "tile", "gather", "scatter"):
             return self.copy(moved)
-        return max(self.scale(moved), self.call + FOURIER * step.other_flops / self.flops) if moved else 0.0
+        if step.kind in ("fft", "rfft", "ifft", "irfft"):
+            return self.copy(moved) + step.other_flops / self.fourier
+        return self.scale(moved) if moved else 0.0
 
     def total(self, steps: Iterable[Step], itemsize: int) -> float:
         """Seconds of steps.
@@ -150,9 +152,9 @@ class Machine:
 
 #: of the backends; operators without arrays are planned as if torch ran them
 MACHINES = {
-    "numpy": Machine(call=2.9e-6, block=2.5e-8, flops=1.2e11, half=3.9, bandwidth=2.6e10, shuffled=2.1e10),
-    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10, looped=2e-9),
-    "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10),
+    "numpy": Machine(call=2.9e-6, block=2.5e-8, flops=1.2e11, half=3.9, bandwidth=2.6e10, shuffled=2.1e10, fourier=9e9),
+    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10, fourier=1.4e10, looped=2e-9),
+    "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10, fourier=1e10),
 }
 
 

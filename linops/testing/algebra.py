@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.operators.planned import multiply, network_of, plannable
+from linops.operators.planned import Choosing, multiply, network_of, plannable
+from linops.plan import natural_order
 from linops.plan.machine import machine_of
 from linops.plan.plan import plan_along
 from linops.plan.search import path
@@ -299,3 +300,22 @@ def plans(s: Subject) -> None:
         plan = plan_along(network, path(network, groups, 3, machine_of(s.backend), s.dtype.itemsize))
         y = multiply(plan, s.leaves, s.on(x))
         s.is_product("the planned product", y.reshape(m, 3), s.matrix, x)
+
+
+def _one_way(s: Subject) -> str | None:
+    if any(isinstance(node, Choosing) for _, node in s.operator._nodes()):
+        return None
+    return "it multiplies in one way alone"
+
+
+@check(_one_way)
+def natural_way(s: Subject) -> None:
+    """Its natural way, which otherwise runs for some numbers of vectors alone, and under torch.compile, gives the product."""
+    m, n = s.operator.shape
+    with natural_order():
+        for shape in ((n,), (n, 3), (2, n, 3)):
+            x = s.array(*shape)
+            s.is_product(f"A @ x of x {shape} in natural order", s.operator @ s.on(x), s.matrix, x)
+        for shape in ((m,), (3, m)):
+            x = s.array(*shape)
+            s.is_left_product(f"x @ A of x {shape} in natural order", s.on(x) @ s.operator, x, s.matrix)
