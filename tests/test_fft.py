@@ -44,6 +44,17 @@ class TestLengths:
         assert np.linalg.norm(y - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
+    def test_many_columns_run_in_parts(self):
+        c, r = array(300), array(200)
+        for operator, matrix in ((lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)), (lo.Toeplitz(c, r).T, scipy.linalg.toeplitz(c, r).T)):
+            x = array(matrix.shape[1], 1501)
+            with natural_order():
+                y, stacked, empty = operator @ x, operator @ np.stack([x, 2 * x]), operator @ x[:, :0]
+            assert_close(y, matrix @ x, 300)
+            assert_close(stacked, np.stack([y, 2 * y]), 600)
+            assert empty.shape == (matrix.shape[0], 0)
+
+
 class TestDtypes:
     @every_backend
     @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "bool"])

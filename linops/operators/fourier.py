@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
+import numpy as np
+
 from linops import backends
 from linops.declare import remembered
 from linops.operator import LinearOperator, flat
@@ -80,11 +82,21 @@ class Convolution(AlongAxis, Choosing):
         is_complex = backends.is_complex(dtype)
         forward, inverse = ("fft", "ifft") if is_complex else ("rfft", "irfft")
         spectrum = self._spectrum(kernel, is_complex)
-        y = backends.fourier(x, forward, length, axis, None) * (spectrum if axis == -1 else spectrum[:, None])
-        y = backends.fourier(y, inverse, length, axis, None)
-        if rows != length:
-            y = y[..., :rows] if axis == -1 else y[..., :rows, :]
-        return as_dtype(y, result)
+        if axis == -2:
+            spectrum = spectrum[:, None]
+
+        def convolved(x: Any) -> Any:
+            y = backends.fourier(x, forward, length, axis, None) * spectrum
+            y = backends.fourier(y, inverse, length, axis, None)
+            if rows != length:
+                y = y[..., :rows] if axis == -1 else y[..., :rows, :]
+            return as_dtype(y, result)
+
+        size = length * x.itemsize * prod(x.shape) // max(self.shape[1], 1) if axis == -2 and backend == "numpy" else 0
+        if size < _CACHE:
+            return convolved(x)
+        # columns, which pocketfft gathers from all over the memory: parts of them stay in the cache
+        return np.concatenate([convolved(part) for part in np.array_split(x, -(-size // _PART), -1)], -1)
 
     def to_dense(self) -> Any:
         """The (m, n) array, its entries those of the leaves."""
@@ -143,8 +155,8 @@ class Convolution(AlongAxis, Choosing):
 _MARGIN = 1.2
 #: bytes of a matrix from which it is not written out: glibc returns such memory to the system, and fresh pages cost more than the matrix
 _FRESH = 1 << 25
-#: bytes of the transforms from which they leave a core's cache
-_CACHE = 1 << 21
+#: bytes of the transforms from which they leave a core's cache, and of a part of them
+_CACHE, _PART = 1 << 21, 1 << 19
 
 
 def _suits_rows(x: Any, length: int, backend: str | None) -> bool:

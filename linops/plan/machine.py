@@ -153,7 +153,7 @@ class Machine:
 #: of the backends; operators without arrays are planned as if torch ran them
 MACHINES = {
     "numpy": Machine(call=2.9e-6, block=2.5e-8, flops=1.2e11, half=3.9, bandwidth=2.6e10, shuffled=2.1e10, fourier=9e9),
-    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10, fourier=1.4e10, looped=2e-9),
+    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10, fourier=1.5e10, looped=2e-9),
     "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10, fourier=1e10),
 }
 
