@@ -17,6 +17,7 @@ import numpy as np
 from linops.backends.foreign import Coordinates, coordinates, foreign_kind
 from linops.backends.primitives import (
     Positions,
+    add_slice,
     block_matmul,
     block_matvec,
     check_permutation,
@@ -53,6 +54,7 @@ from linops.spec import Spec, dtype_name, numpy_dtype
 __all__ = [
     "Coordinates",
     "Positions",
+    "add_slice",
     "asarray",
     "backend_of",
     "block_matmul",

@@ -116,6 +116,12 @@ def _spread(x: Array, start: int, step: int, rows: int):
     return jax.lax.pad(x, namespace.zeros((), x.dtype), [(start, after, step - 1)] + [(0, 0, 0)] * (x.ndim - 1))
 
 
+@p.add_slice.dispatch
+def _add_slice(y: Array, x: Array, start: int, axis: int):
+    around = (start, y.shape[axis] - start - x.shape[axis])
+    return y + namespace.pad(x, [around if place == axis else (0, 0) for place in range(x.ndim)])
+
+
 @p.scatter.dispatch
 def _scatter(x: Array, indices: Any, rows: int):
     return namespace.zeros((rows, *x.shape[1:]), x.dtype).at[p.to_numpy(indices)].add(x)

@@ -123,6 +123,15 @@ def _spread(x: np.ndarray, start: int, step: int, rows: int):
     return result
 
 
+@p.add_slice.dispatch
+def _add_slice(y: np.ndarray, x: np.ndarray, start: int, axis: int):
+    if y.dtype != x.dtype:
+        y = y.astype(np.result_type(y, x))
+    part = y[(slice(None),) * axis + (slice(start, start + x.shape[axis]),)]
+    part += x
+    return y
+
+
 @p.scatter.dispatch
 def _scatter(x: np.ndarray, indices: Any, rows: int):
     indices = p.to_numpy(indices)

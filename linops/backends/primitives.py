@@ -191,6 +191,11 @@ def spread(x, start: int, step: int, rows: int):
 
 
 @generic
+def add_slice(y, x, start: int, axis: int):
+    """y, with x added along an axis from a position on; y is no longer of use."""
+
+
+@generic
 def scatter(x, indices, rows: int):
     """Zeros of `rows` rows, with each row of x added at its index."""
 

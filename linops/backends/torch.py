@@ -191,6 +191,15 @@ def _spread(x: torch.Tensor, start: int, step: int, rows: int):
     return torch.nn.functional.pad(x, (0, 0) * len(rest) + (start, rows - start - count * step))
 
 
+@p.add_slice.dispatch
+def _add_slice(y: torch.Tensor, x: torch.Tensor, start: int, axis: int):
+    if y.dtype == x.dtype and not transforming() and not torch.compiler.is_compiling():
+        y.narrow(axis, start, x.shape[axis]).add_(x)
+        return y
+    around = (start, y.shape[axis] - start - x.shape[axis])
+    return y + torch.nn.functional.pad(x, (0, 0) * (x.ndim - 1 - axis) + around)
+
+
 @p.scatter.dispatch
 def _scatter(x: torch.Tensor, indices: Any, rows: int):
     return x.new_zeros((rows, *x.shape[1:])).index_add(0, _index(indices, x), x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import require_array
 from linops.plan.step import Step, matmul_step
@@ -62,7 +62,7 @@ class Householder(LinearOperator):
         n = self.v.shape[-1]
         return n, n
 
-    @property
+    @remembered
     def _count(self) -> int:
         """The number of reflections, k."""
         return self.v.shape[0] if len(self.v.shape) == 2 else 1
@@ -70,25 +70,33 @@ class Householder(LinearOperator):
     _prefers_rows = True  # type: ignore[assignment]
 
     def _vectors(self) -> Any:
-        """U: the vectors at length √2, as rows."""
-        v = self.v if self.v.ndim == 2 else self.v[None]
+        """U: the vectors, of which there are several, at length √2, as rows."""
+        v = self.v
         squares = (v * backends.conj(v)).real if self._is_complex else v * v
         return v * (2 / squares.sum(-1, keepdims=True)) ** 0.5
 
     def _coefficients(self, u: Any, x: Any) -> Any:
         """S⁻¹ Ū x."""
         conjugate = backends.conj(u) if self._is_complex else u
-        if self._count == 1:
-            return conjugate @ x
         return backends.solve_triangular(conjugate @ u.T, conjugate @ x, self.reverse, True)
 
     def _columns(self, x: Any) -> Any:
+        if self._count == 1:
+            return self._reflected(flat(x).T).T
         x, u = flat(x), self._vectors()
         return x - u.T @ self._coefficients(u, x)
 
     def _rows(self, x: Any) -> Any:
+        if self._count == 1:
+            return self._reflected(x)
         u = self._vectors()
         return x - self._coefficients(u, x.T).T @ u
+
+    def _reflected(self, x: Any) -> Any:
+        """One reflection of rows."""
+        v = self.v if self.v.ndim == 1 else self.v[0]
+        conjugate = backends.conj(v) if self._is_complex else v
+        return x - (x @ (conjugate * (2 / (conjugate @ v)))[:, None]) @ v[None]
 
     def _transpose(self) -> Householder:
         return Householder(backends.conj(self.v), reverse=self._count > 1 and not self.reverse)
