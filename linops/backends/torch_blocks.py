@@ -12,8 +12,8 @@ transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: Tru
 
 #: torch multiplies blocks of fewer numbers by plain loops, larger ones by MKL
 _LOOPED = 400
-#: MACs of one vector below which views and copies of the operand cost more than they save
-_TINY = 1 << 13
+#: MACs of one vector up to which copies of the operand, and views of it as rows, cost more than they save
+_TINY, _SMALL = 1 << 12, 1 << 15
 
 
 @p.block_matmul.dispatch
@@ -30,9 +30,10 @@ _SPLIT, _PART = 1 << 23, 1 << 22
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
-    (blocks, rows, _), (m, _, middle), batch = first.shape, second.shape, x.shape[2]
+    (blocks, rows, _), (m, out, middle), batch = first.shape, second.shape, x.shape[2]
     if batch == 1:
-        return p.block_matmul(second, p.block_matmul(first, x).reshape(middle, m, 1).transpose(0, 1))
+        between = p.block_matvec(first, x).reshape(middle, m, 1).transpose(0, 1)
+        return p.block_matvec(second, between).reshape(m, out, 1)
     if not torch.compiler.is_compiling() and blocks * rows * batch >= _SPLIT and all(map(_is_mere_value, (first, second, x))):
         return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // _PART))
     between = torch.bmm(first, x)
@@ -68,10 +69,11 @@ def _is_mere_value(x: torch.Tensor) -> bool:
 @p.block_matvec.dispatch
 def _block_matvec(a: torch.Tensor, x: torch.Tensor):
     blocks, rows, columns = a.shape
-    if blocks == 1 or blocks * rows * columns < _TINY:
-        return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
-    if rows * columns < _LOOPED:  # twice as fast on numbers side by side
+    macs = blocks * rows * columns
+    if rows * columns < _LOOPED and macs > _TINY and blocks > 1:  # twice as fast on numbers side by side
         return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
+    if blocks == 1 or macs <= _SMALL:
+        return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
     return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)  # as is MKL, and on rows
 
 
@@ -83,6 +85,6 @@ def _grid_matmul(a: torch.Tensor, x: torch.Tensor):
 @p.shared_matmul.dispatch
 def _shared_matmul(a: torch.Tensor, x: torch.Tensor):
     stack, columns, batch = x.shape
-    if batch == 1 and stack * columns * a.shape[0] >= _TINY // 2:
+    if batch == 1 and stack * columns * a.shape[0] >= _TINY:
         return torch.mm(x.reshape(stack, columns), a.mT).reshape(stack, a.shape[0], 1)
     return torch.bmm(a.expand(stack, -1, -1), x)
