@@ -43,7 +43,6 @@ class TestLengths:
         assert y.dtype == np.float32
         assert np.linalg.norm(y - expected) <= 1e-6 * np.linalg.norm(expected)
 
-
     def test_many_columns_run_in_parts(self):
         c, r = array(300), array(200)
         for operator, matrix in ((lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)), (lo.Toeplitz(c, r).T, scipy.linalg.toeplitz(c, r).T)):

@@ -12,7 +12,7 @@ transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: Tru
 
 #: torch multiplies blocks of fewer numbers by plain loops, larger ones by MKL
 _LOOPED = 400
-#: MACs of one vector up to which copies of the operand, and views of it as rows, cost more than they save
+#: MACs of one vector up to which views of the operand cost more than they save, and up to which copies of it do
 _TINY, _SMALL = 1 << 12, 1 << 15
 
 
@@ -72,7 +72,7 @@ def _block_matvec(a: torch.Tensor, x: torch.Tensor):
     macs = blocks * rows * columns
     if rows * columns < _LOOPED and macs > _TINY and blocks > 1:  # twice as fast on numbers side by side
         return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
-    if blocks == 1 or macs <= _SMALL:
+    if blocks == 1 or macs <= (_TINY if x.is_contiguous() else _SMALL):
         return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
     return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)  # as is MKL, and on rows
 

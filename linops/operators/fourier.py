@@ -66,7 +66,8 @@ class Convolution(AlongAxis, Choosing):
         return backends.fourier(kernel, "ifft" if self.transposed else "fft", length, -1, "forward" if self.transposed else None)
 
     def _along(self, x: Any, axis: int) -> Any:
-        if x.dtype == self.dtype and self._plan(prod(x.shape) // max(self.shape[1], 1)):
+        own = x.dtype == self.dtype
+        if own and self._plan(prod(x.shape) // max(self.shape[1], 1)):
             return x @ self._matrix().T if axis == -1 and x.ndim > 1 else self._matrix() @ x
         backend = backends.backend_of(x)
         if axis == -2 and _suits_rows(x, self._length, backend):
@@ -75,11 +76,11 @@ class Convolution(AlongAxis, Choosing):
             return backends.copy(backends.permute(y, order))
         kernel, length, rows = self._kernel(), self._length, self.shape[0]
         dtype = result = x.dtype
-        if dtype != kernel.dtype or dtype != transform_dtype(dtype, backend):
+        if not (own and self._transforms_as_it_is) or dtype != kernel.dtype:
             result = backends.result_type(backend, kernel.dtype, dtype)
             dtype = transform_dtype(result, backend)
             kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
-        is_complex = backends.is_complex(dtype)
+        is_complex = self._is_complex if own else backends.is_complex(dtype)
         forward, inverse = ("fft", "ifft") if is_complex else ("rfft", "irfft")
         spectrum = self._spectrum(kernel, is_complex)
         if axis == -2:
@@ -97,6 +98,11 @@ class Convolution(AlongAxis, Choosing):
             return convolved(x)
         # columns, which pocketfft gathers from all over the memory: parts of them stay in the cache
         return np.concatenate([convolved(part) for part in np.array_split(x, -(-size // _PART), -1)], -1)
+
+    @remembered
+    def _transforms_as_it_is(self) -> bool:
+        """Whether numbers of the operator's dtype are transformed in it."""
+        return self.dtype == transform_dtype(self.dtype, self.backend)
 
     def to_dense(self) -> Any:
         """The (m, n) array, its entries those of the leaves."""
