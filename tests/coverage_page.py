@@ -29,6 +29,7 @@ HEADINGS = {
     "identity": "hash, ==",
     "strides": "strided",
     "aliasing": "memory",
+    "natural_way": "natural",
 }
 BACKENDS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from linops.plan.step import Step
 
 MERGING, SHORT = 5, 10
+#: bytes of a product that stay in a core's cache, and how many times as fast they are read and written there
+CACHE, CACHED = 1 << 20, 3
 #: torch multiplies blocks of fewer MACs by plain loops, as `bmm` of many vectors
 LOOPED = 400
 
@@ -64,7 +66,8 @@ class Machine:
         h, outer = self.half, rows * batch
         # 2 MACs / (u u u), the sizes cancelled; doubles are half as many in a register
         arithmetic = blocks * 2 * (rows + h) * (columns + h) * (batch + h) * itemsize / (4 * self.flops)
-        memory = blocks * (rows * columns + columns * batch + outer) * itemsize / self.bandwidth
+        moved = blocks * (rows * columns + columns * batch + outer) * itemsize
+        memory = moved / (self.bandwidth if moved > CACHE else CACHED * self.bandwidth)
         if self.looped and blocks > 1 and batch > 1 and columns * outer < LOOPED:
             arithmetic = blocks * columns * outer * self.looped
         return self.call + blocks * self.block + (arithmetic if arithmetic > memory else memory)
