@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.paper import paper_of
 from benchmarks.plain import forms
 from benchmarks.progress import progress
-from linops.lab.products import Candidates, Products, products
+from linops.lab.products import Candidates, Products, needed_flops, products
 from linops.lab.structures import parse, parse_list
 from linops.operator import LinearOperator
 
@@ -84,7 +84,7 @@ def _row(found: Products, name: str) -> dict[str, Any]:
     forward, training, operator = found.forward, found.training, found.operators[name]
     row: dict[str, Any] = {
         "params": operator.num_params,
-        "flops_share": found.flops(name) / found.flops("dense"),
+        "flops_share": needed_flops(operator, found.batch) / found.operators["dense"].flops(found.batch),
         "forward_us": 1e6 * forward[name].median,
         "forward_ratio": forward[name].ratio(forward["dense"]),
         "roofline": found.roofline_share(name),

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 import linops as lo
 from benchmarks.progress import progress
 from linops.lab.measure import Function, compiler, side_by_side
-from linops.lab.products import forward_step, training_step
+from linops.lab.products import forward_step, needed_flops, training_step
 from linops.lab.structures import parse
 
 BATCH = 64
@@ -147,7 +147,7 @@ def _row(point: Point, seconds: float) -> dict[str, Any]:
         "d": point.d,
         "batch": point.batch,
         "factors": point.factors,
-        "flops": symbolic.flops(point.batch),
+        "flops": needed_flops(symbolic, point.batch),
         "params": symbolic.num_params,
         "forward_us": 1e6 * times["product"].median,
         "training_us": 1e6 * times["training"].median,

@@ -10,8 +10,10 @@ import torch
 from helpers import as_numpy, assert_close, every_backend, on, randoms
 
 import linops as lo
+from linops.operators import fourier
 from linops.operators.fourier import fast_length, is_fast
 from linops.plan import natural_order
+from linops.plan.plan import Plans
 
 array = randoms("fft", "float64")
 
@@ -204,7 +206,7 @@ def steps(operator, batch):
 
 
 class TestTheFasterWay:
-    """Convolutions of some hundred numbers multiply by their matrix, written out; longer ones, or of few vectors, by transforms."""
+    """Convolutions of some hundred numbers multiply by their matrix, written out; longer ones by transforms."""
 
     @every_backend
     @pytest.mark.parametrize("family", [lo.toeplitz, lo.circulant])
@@ -217,6 +219,31 @@ class TestTheFasterWay:
         assert ways(512)[::2] == [False, False]
         assert ways(4096) == [False, False] * 2
 
+    def test_tall_and_wide_matrices_are_written_by_their_shorter_side(self):
+        for m, n in ((1500, 2), (2, 1500), (1500, 0), (0, 1500)):
+            operator = lo.Toeplitz(array(m), array(n))
+            for each in (operator, operator.T):
+                assert each._written <= 2 * (m + n) * max(min(m, n), 1)
+                assert each.to_dense().shape == each.shape
+        c, r = array(1500), array(2)
+        np.testing.assert_array_equal(lo.Toeplitz(c, r).to_dense(), scipy.linalg.toeplitz(c, r))
+
+    def test_autocast_narrows_no_transform_and_hence_no_matrix(self):
+        operator = lo.toeplitz(64, 64).init(seed=0, backend="torch")
+        x = torch.ones(64, 1024)
+        assert "tile" in steps(operator, 1024)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert {(operator @ x).dtype, (operator @ x[:, 0]).dtype} == {torch.float32}
+            assert "tile" not in steps(operator, 1024)
+
+    def test_a_decision_is_made_once_a_structure(self):
+        operator = lo.toeplitz(61, 67).init(seed=0)
+        operator.T._plan(8)
+        before = len(fourier.PLANS)
+        operator.T._plan(9)
+        operator.with_leaves([leaf + 1 for _, leaf in operator.named_leaves()]).T._plan(10)
+        assert len(fourier.PLANS) == before
+
     def test_natural_order_and_other_leaves(self):
         with natural_order():
             assert "tile" not in steps(lo.toeplitz(64, 64), 16)
@@ -226,11 +253,14 @@ class TestTheFasterWay:
     @every_backend
     @pytest.mark.parametrize(("m", "n"), [(6, 6), (5, 9), (9, 5), (1, 4), (4, 1), (1, 1)])
     @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-    def test_both_ways_have_the_same_products_and_gradients(self, backend, m, n, dtype):
+    def test_both_ways_have_the_same_products_and_gradients(self, monkeypatch, backend, m, n, dtype):
+        monkeypatch.setattr(fourier, "_MARGIN", 0)  # the matrix is always faster
+        monkeypatch.setattr(fourier, "PLANS", Plans(bound=64))
         random = randoms(f"ways {m} {n}", dtype)
         for operator in (lo.Toeplitz(random(m), random(n)), lo.Circulant(random(max(m, n)), m, n)):
             for each in (operator, operator.T, operator.H):
                 x, rows = random(each.shape[1], 3), random(2, 3, each.shape[0])
+                assert steps(each.to(backend=backend), 3) == ["tile", "matmul"]
                 found = self._products_and_gradients(each.to(backend=backend), on(backend, x), on(backend, rows))
                 with natural_order():
                     expected = self._products_and_gradients(each.to(backend=backend), on(backend, x), on(backend, rows))

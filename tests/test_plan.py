@@ -259,6 +259,15 @@ def test_layers_of_another_dtype_have_plans_of_their_own():
     assert layer.structure._plan(2048) is None
 
 
+@pytest.mark.parametrize("first", [torch.float32, torch.bfloat16])
+def test_loaded_tensors_of_another_dtype_have_plans_of_their_own(first):
+    for layer, batch in ((lo.LowRank(lo.spec(4, 512), lo.spec(512, 512)).to_layer(bias=False), 2048), (lo.toeplitz(64, 64).to_layer(), 64)):
+        for dtype in (first, torch.bfloat16, torch.float32):
+            layer.load_state_dict({name: value.to(dtype) for name, value in layer.state_dict().items()}, assign=True)
+            layer(torch.ones(batch, layer.in_features, dtype=dtype))
+            assert (layer.structure._plan(batch) is None) == (layer.operator._plan(batch) is None) == (dtype is torch.bfloat16)
+
+
 def test_plans_hold_no_arrays_of_users():
     big = np.ones(10)
     gone = weakref.ref(big)

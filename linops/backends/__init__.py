@@ -76,6 +76,7 @@ __all__ = [
     "grid_matmul",
     "inverse_permutation",
     "is_array",
+    "is_autocasting",
     "is_compiling",
     "is_complex",
     "is_inexact",
@@ -186,6 +187,16 @@ def is_compiling() -> bool:
     """
     torch = sys.modules.get("torch")
     return torch is not None and torch.compiler.is_compiling()
+
+
+def is_autocasting() -> bool:
+    """Whether torch narrows matrix products on CPUs now.
+
+    Returns:
+        True or False.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.is_autocast_enabled("cpu")
 
 
 def on_cpu(array: Any) -> bool:

@@ -193,7 +193,7 @@ def _spread(x: torch.Tensor, start: int, step: int, rows: int):
 
 @p.add_slice.dispatch
 def _add_slice(y: torch.Tensor, x: torch.Tensor, start: int, axis: int):
-    if y.dtype == x.dtype and not transforming() and not torch.compiler.is_compiling():
+    if type(y) is torch.Tensor and y.dtype == x.dtype and not transforming() and not torch.compiler.is_compiling():
         y.narrow(axis, start, x.shape[axis]).add_(x)
         return y
     around = (start, y.shape[axis] - start - x.shape[axis])

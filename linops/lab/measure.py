@@ -116,7 +116,7 @@ def side_by_side(
 
 
 def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float:
-    """Seconds a call, over so many calls, after one: what a candidate finds in the caches is its own, not that of the one before."""
+    """Seconds a call, over so many calls, after one more: what a candidate finds in the caches is its own, not that of the one before."""
     result = wait(function())
     start = perf_counter()
     for _ in range(calls):

@@ -50,18 +50,6 @@ class Products:
     training: dict[str, Timing]
     limits: dict[str, Roofline]
 
-    def flops(self, name: str) -> int:
-        """FLOPs that a structure needs, in its natural order: a plan may run more of them in less time.
-
-        Args:
-            name: The operator's name.
-
-        Returns:
-            The number of FLOPs.
-        """
-        with natural_order():
-            return self.operators[name].flops(self.batch)
-
     def roofline_share(self, name: str, training: bool = False) -> float:
         """The least time that an operator's FLOPs and bytes need on this machine, over the time they took.
 
@@ -75,7 +63,8 @@ class Products:
         Returns:
             A share of 1.
         """
-        flops, moved = self.flops(name), bytes_moved(self.operators[name], self.batch)
+        operator = self.operators[name]
+        flops, moved = needed_flops(operator, self.batch), bytes_moved(operator, self.batch)
         if training:
             return self.limits[name].seconds(3 * flops, 2 * moved) / self.training[name].median
         return self.limits[name].seconds(flops, moved) / self.forward[name].median
@@ -139,6 +128,26 @@ def products(
         training = side_by_side(steps | more.training, seconds=seconds / 2, least_rounds=least_rounds, wait=wait)
     limits = {name: probes.roofline(forward, moved) for name, moved in moves.items()}
     return Products(dict(operators), batch, forward, training, limits)
+
+
+def needed_flops(operator: LinearOperator, batch: int) -> int:
+    """FLOPs that a structure needs: in its natural order, or along its plan if that runs fewer. A plan may run more in less time.
+
+    Args:
+        operator: The operator.
+        batch: Number of vectors.
+
+    Returns:
+        The number of FLOPs.
+
+    Example:
+        >>> import linops as lo
+        >>> needed_flops(lo.dense(4, 8), batch=2)
+        128
+    """
+    with natural_order():
+        flops = operator.flops(batch)
+    return min(flops, operator.flops(batch))
 
 
 def bytes_moved(operator: LinearOperator, batch: int) -> int:

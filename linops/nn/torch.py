@@ -83,7 +83,7 @@ class Linear(nn.Module):
         self.out_features, self.in_features = operator.shape
         self.structure = operator._map(lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy)
         self.weight_norm = weight_norm
-        self._names, self._shapes = [name for name, _ in leaves], [tuple(leaf.shape) for _, leaf in leaves]
+        self._names = [name for name, _ in leaves]
         self._zero = operator._output_leaves() if zero_init else ()
         if zero_init and not self._zero:
             raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
@@ -102,6 +102,7 @@ class Linear(nn.Module):
         for name in self._indices:
             self.register_buffer(name, None, persistent=False)
         self._place_indices(next((parameter.device for parameter in self.parameters()), device))
+        self._take_dtypes()
         if any(symbolic):
             self.reset_parameters()
 
@@ -124,8 +125,8 @@ class Linear(nn.Module):
         """The operator over the layer's parameters as they are now."""
         leaves = [self._leaf(name) for name in self._names]
         indices = iter([getattr(self, name) for name in self._indices])
-        # functional_call may put tensors of other shapes in their place, and plans are those of a CPU
-        alike = all(leaf.shape == shape and leaf.is_cpu for leaf, shape in zip(leaves, self._shapes))
+        # functional_call may put tensors of other shapes and dtypes in their place, and plans are those of a CPU
+        alike = all(leaf.shape == shape and leaf.dtype == dtype and leaf.is_cpu for leaf, (shape, dtype) in zip(leaves, self._kinds))
         supply = iter(leaves)
         return self.structure._map(lambda _: next(supply), lambda _: next(indices), template=alike)
 
@@ -187,13 +188,20 @@ class Linear(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
-        self.structure = self.structure._map(lambda leaf: leaf, lambda indices: indices)  # plans are of a dtype
+        self._take_dtypes()
         for name in self._indices[:1]:
             self._place_indices(getattr(self, name).device)
         return self
 
+    def _take_dtypes(self) -> None:
+        """Give the structure the dtypes of the parameters as they are now: its plans are of them."""
+        kinds = [(leaf.shape, leaf.dtype) for leaf in [getattr(self, name) for name in self._names]]
+        supply = iter([Spec(tuple(shape), dtype_name(dtype)) for shape, dtype in kinds])
+        self.structure, self._kinds = self.structure._map(lambda _: next(supply), lambda indices: indices), kinds
+
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
+        self._take_dtypes()  # with assign=True the parameters may be of another
         if self._indices:  # with assign=True the parameters may have come to another device
             self._place_indices(next((parameter.device for parameter in self.parameters()), None))
 

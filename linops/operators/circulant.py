@@ -20,12 +20,12 @@ class Circulant(Convolution):
     fast length of at least m + n - 1, without wrapping around.
 
     Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each
-    (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for many vectors of some hundred numbers, the matrix is
-    written out and multiplied by: m n MACs a vector.
+    (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the
+    matrix is written out and multiplied by: m n MACs a vector.
 
-    A NaN or infinity in a vector leaves no finite number in its product, and mostly NaN. Products of integers are computed in float64 and
-    rounded: they are exact, and wrap around as NumPy's, while |c| |x| (Euclidean norms) stays below about 2⁴⁵; JAX without x64 computes in
-    float32, exact below 2¹⁶.
+    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Products of integers are computed in
+    float64 and rounded: they are exact, and wrap around as NumPy's, while |c| |x| (Euclidean norms) stays below about 2⁴⁵; JAX without x64
+    computes in float32, exact below 2¹⁶.
 
     Attributes:
         c: (N,) array or spec, the first column.

@@ -5,12 +5,10 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
-import numpy as np
-
 from linops import backends
 from linops.declare import remembered
 from linops.operator import LinearOperator, flat
-from linops.operators.planned import Choosing, plannable
+from linops.operators.planned import PLANS, Choosing, plannable
 from linops.plan.machine import machine_of
 from linops.plan.plan import representative
 from linops.plan.step import Step, matmul_step
@@ -44,7 +42,8 @@ class Convolution(AlongAxis, Choosing):
     The convolution theorem: with F the discrete Fourier transform of length L, a circulant matrix is F⁻¹ diag(F kernel) F. Its transpose
     has the spectrum in reverse, which of a real kernel is the conjugate, so transposing is a flag over the same leaves.
 
-    Where that is predicted to be faster, as for many vectors of some hundred numbers, the matrix is written out and multiplied by.
+    Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the matrix is written out and multiplied
+    by.
     """
 
     transposed: bool = False
@@ -93,11 +92,14 @@ class Convolution(AlongAxis, Choosing):
                 y = y[..., :rows] if axis == -1 else y[..., :rows, :]
             return as_dtype(y, result)
 
-        size = length * x.itemsize * prod(x.shape) // max(self.shape[1], 1) if axis == -2 and backend == "numpy" else 0
-        if size < _CACHE:
+        columns = x.shape[-1] if axis == -2 and backend == "numpy" else 0
+        size = length * x.itemsize * columns
+        if size < _CACHE or columns < 2:
             return convolved(x)
         # columns, which pocketfft gathers from all over the memory: parts of them stay in the cache
-        return np.concatenate([convolved(part) for part in np.array_split(x, -(-size // _PART), -1)], -1)
+        step = max(1, columns * _PART // size)
+        parts = [convolved(x[..., start : start + step]) for start in range(0, columns, step)]
+        return backends.namespace(backend).concat(parts, axis=-1)
 
     @remembered
     def _transforms_as_it_is(self) -> bool:
@@ -111,26 +113,45 @@ class Convolution(AlongAxis, Choosing):
         return backends.copy(self._matrix())
 
     def _matrix(self) -> Any:
-        """The matrix, as a view of a sequence that the kernel fills over and over: rows of one number less begin one number earlier."""
+        """The matrix, as a view of a sequence that the kernel fills over and over: rows of one number less begin one number earlier.
+
+        Of a tall one the transpose, which has fewer rows.
+        """
         kernel, length, (m, n) = self._kernel(), self._length, self.shape
-        space = backends.namespace(self.backend)
-        if not self.transposed:  # lags fall along a row
+        space, tall, (rows, columns) = backends.namespace(self.backend), n < m, sorted((m, n))
+        if self.transposed == tall:  # lags fall along a row
             kernel = backends.concatenate(kernel[:1], [space.flip(kernel[1:])])
         width = self._width
-        sequence = space.broadcast_to(kernel, (m * (width + 1) // length, length)).reshape(-1)
-        return sequence[: m * width].reshape(m, width)[:, :n]
+        sequence = space.broadcast_to(kernel, (rows * (width + 1) // length, length)).reshape(-1)
+        matrix = sequence[: rows * width].reshape(rows, width)[:, :columns]
+        return backends.permute(matrix, (1, 0)) if tall else matrix
 
     @remembered
     def _width(self) -> int:
-        """One less than a multiple of L, and at least the number of columns."""
-        return (1 if self.shape[1] < self._length else 2) * self._length - 1
+        """One less than a multiple of L, and at least the larger size."""
+        return (1 if max(self.shape) < self._length else 2) * self._length - 1
+
+    @property
+    def _written(self) -> int:
+        """How many numbers are written for the matrix."""
+        return min(self.shape) * (self._width + 1)
+
+    def _plan(self, batch: Any) -> Any:
+        # under autocast a matrix product is narrowed, and a transform is not
+        return None if backends.is_autocasting() else super()._plan(batch)
 
     def _make(self, size: int) -> bool | None:
-        if not plannable(self) or not backends.is_inexact(self.dtype) or self.shape[0] * self._width * self._itemsize >= _FRESH:
+        """True where multiplying by the matrix is predicted to be faster than transforms."""
+        dtype, itemsize = self.dtype, self._itemsize
+        if not plannable(self) or not backends.is_inexact(dtype) or self._written * itemsize >= _FRESH:
             return None
-        batch, machine = representative(size), machine_of(self.backend)
-        transforms, matrix = (machine.total(way(batch), self._itemsize) for way in (self._natural_steps, self._matrix_steps))
-        return True if _MARGIN * matrix < transforms else None
+
+        def made() -> bool | None:
+            batch, machine = representative(size), machine_of(self.backend)
+            transforms, matrix = (machine.total(way(batch), itemsize) for way in (self._natural_steps, self._matrix_steps))
+            return True if _MARGIN * matrix < transforms else None
+
+        return PLANS.get(("convolution", self.shape, self._length, self.num_params, size, str(dtype), self.backend), made)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return self._matrix_steps(batch) if self._plan(batch) else self._natural_steps(batch)
@@ -138,7 +159,7 @@ class Convolution(AlongAxis, Choosing):
     def _matrix_steps(self, batch: int) -> tuple[Step, ...]:
         """The steps of a product by the matrix."""
         m, n = self.shape
-        tile = Step("tile", f"({self._length},) → ({m}, {n})", inputs=self._length, outputs=m * (self._width + 1))
+        tile = Step("tile", f"({self._length},) → ({m}, {n})", inputs=self._length, outputs=self._written)
         return tile, matmul_step(1, m, n, batch)
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:

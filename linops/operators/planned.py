@@ -33,13 +33,13 @@ class Choosing(LinearOperator):
 
     def _plan(self, batch: Any) -> Any:
         """What runs for a number of vectors, or None for the natural way."""
-        if type(batch) is not int or natural.get() or backends.is_compiling():
+        if type(batch) is not int or backends.is_compiling() or natural.get():
             return None
-        size, plans = batch.bit_length(), self._plans  # `batch_class`, which a call would make slower
+        size, plans = batch.bit_length(), self._plans
         return plans[size] if size in plans else plans.setdefault(size, self._make(size))
 
     def _make(self, size: int) -> Any:
-        """What runs for a class of batches, or None for the natural way."""
+        """What runs for the batches of so many binary digits, or None for the natural way."""
         raise NotImplementedError
 
 

@@ -21,11 +21,12 @@ class Toeplitz(Convolution):
     A x is a part of a circular convolution of length L ≥ m + n - 1, a product of spectra (Golub & Van Loan, Matrix Computations, §4.8).
     Real numbers have real transforms.
 
-    Cost: a transform of the entries a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each (complex:
-    1.5 L log2 L); no MACs. Where that is predicted to be faster, as for many vectors of some hundred numbers, the matrix is written out
-    and multiplied by: m n MACs a vector.
+    Cost: a transform of the entries a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each (complex: 1.5 L log2 L);
+    no MACs. Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the matrix is written out and
+    multiplied by: m n MACs a vector.
 
-    A NaN or infinity in a vector leaves no finite number in its product, and mostly NaN. Integers are multiplied as by `Circulant`.
+    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Integers are multiplied as by
+    `Circulant`.
 
     Attributes:
         c: (m,) array or spec, the first column.

@@ -88,23 +88,11 @@ def plan_along(network: Network, along: Path) -> Plan:
     return Plan(network, along, program(network.tensors, network.into, network.out, along, sizes_of(network.sizes)))
 
 
-def batch_class(batch: int) -> int:
-    """The class of a number of vectors: those of one class, up to twice as many, share a plan.
-
-    Args:
-        batch: Number of vectors.
-
-    Returns:
-        The number of its binary digits.
-    """
-    return batch.bit_length()
-
-
 def representative(size: int) -> int:
-    """The number of vectors for which a class is planned, the least of it: more of them make plans pay more.
+    """The number of vectors for which a class of batches is planned, the least of it: more of them make plans pay more.
 
     Args:
-        size: The class.
+        size: The class: how many binary digits the numbers of vectors have. Those of one class, up to twice as many, share a plan.
 
     Returns:
         Number of vectors.
