@@ -111,7 +111,9 @@ def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
     if len(ours) == 1:
         measured = f"{number(values[0])}{goal.unit}"
     else:
-        measured = f"{passed} of {len(ours)} cases; median {number(median(values))}{goal.unit}, worst {number(worst[goal.key])}{goal.unit}"
+        measured = (
+            f"{passed} of {len(ours)} cases meet it; median {number(median(values))}{goal.unit}, worst {number(worst[goal.key])}{goal.unit}"
+        )
         measured += f" ({case_of(worst)})"
     if goal.beside:
         key, name = goal.beside

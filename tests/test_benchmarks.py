@@ -205,7 +205,7 @@ def test_goals():
     rows = [{"d": 8, "batch": 1, "ratio": 1.1}, {"d": 16, "batch": 1, "ratio": 0.5}, {"d": 16, "batch": 2, "ratio": 9.0}]
     good = goals.judge(at_most, rows)
     assert good.met
-    assert good.measured == "2 of 2 cases; median 0.80×, worst 1.10× (d = 8, batch = 1)"
+    assert good.measured == "2 of 2 cases meet it; median 0.80×, worst 1.10× (d = 8, batch = 1)"
     bad = goals.judge(at_most, [*rows, {"d": 32, "batch": 1, "ratio": 1.2}])
     assert (bad.met, bad.text) == (False, "**missed**")
     assert "worst 1.20× (d = 32, batch = 1)" in bad.measured

@@ -1,5 +1,7 @@
 """Circulant, Toeplitz, Hadamard and DFT beyond the table of cases: lengths, dtypes, integers, what is not finite, sizes zero, tags."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -236,6 +238,22 @@ class TestTheFasterWay:
             assert {(operator @ x).dtype, (operator @ x[:, 0]).dtype} == {torch.float32}
             assert "tile" not in steps(operator, 1024)
 
+    @every_backend
+    def test_frozen(self, backend):
+        c, r, x = array(40).astype("float32"), array(30).astype("float32"), array(30, 500).astype("float32")
+        operator = lo.Toeplitz(on(backend, c), on(backend, r))
+        frozen = lo.freeze(operator @ lo.Permute(np.arange(30)[::-1].copy()), batch=500)
+        assert type(frozen.factors[0]) is lo.Dense
+        assert_close(frozen @ on(backend, x), scipy.linalg.toeplitz(c, r) @ x[::-1], 40, "float32")
+        assert type(lo.freeze(operator.T.T, 1)) is lo.Dense
+        symbolic = lo.freeze(lo.circulant(64, 48), batch=16)
+        assert type(symbolic) is lo.Dense
+        assert symbolic.is_symbolic
+        assert symbolic.shape == (64, 48)
+        large, whole = lo.toeplitz(8192, 8192), lo.Toeplitz(on(backend, np.arange(4)), on(backend, np.arange(4)))
+        assert lo.freeze(large) is large
+        assert lo.freeze(whole) is whole  # of integers, exact
+
     def test_a_decision_is_made_once_a_structure(self):
         operator = lo.toeplitz(61, 67).init(seed=0)
         operator.T._plan(8)
@@ -250,10 +268,15 @@ class TestTheFasterWay:
         assert "tile" not in steps(lo.Toeplitz(array(9).astype(int), array(9).astype(int)), 16)  # exact, in float64
         assert "tile" not in steps(lo.Toeplitz(array(9).astype("float16"), array(9).astype("float16")), 16)
 
-    @every_backend
-    @pytest.mark.parametrize(("m", "n"), [(6, 6), (5, 9), (9, 5), (1, 4), (4, 1), (1, 1)])
-    @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-    def test_both_ways_have_the_same_products_and_gradients(self, monkeypatch, backend, m, n, dtype):
+    @pytest.mark.parametrize(
+        ("backend", "dtype", "sizes"),
+        [
+            *itertools.product(("numpy", "torch"), ("float64", "complex128"), [(6, 6), (5, 9), (9, 5), (1, 4), (4, 1), (1, 1)]),
+            ("jax", "complex128", (5, 9)),  # which compiles every size and dtype anew
+        ],
+    )
+    def test_both_ways_have_the_same_products_and_gradients(self, monkeypatch, backend, dtype, sizes):
+        m, n = sizes
         monkeypatch.setattr(fourier, "_MARGIN", 0)  # the matrix is always faster
         monkeypatch.setattr(fourier, "PLANS", Plans(bound=64))
         random = randoms(f"ways {m} {n}", dtype)

@@ -11,7 +11,8 @@ from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
-from linops.operators.planned import contract, has_sizes, network_of
+from linops.operators.fourier import Convolution
+from linops.operators.planned import contract, has_sizes, network_of, plannable
 from linops.operators.product import Product
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
@@ -53,11 +54,25 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
     if network is not None:
         frozen = _frozen(A, network, batch)
         return A if frozen is A else assume(frozen, A.tags.yes)
+    if isinstance(A, Convolution):
+        return assume(_written(A), A.tags.yes) if _pays_to_write(A, batch) else A
     if isinstance(A, Product):
         factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, freeze(part, batch))])
         return A if all(one is other for one, other in zip(A.factors, factors)) else replace(A, factors=factors)
     values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
     return A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
+
+
+def _pays_to_write(A: Convolution, batch: int) -> bool:
+    """Whether the matrix of a convolution, written out once, is predicted to be faster than what runs."""
+    if not plannable(A) or not backends.is_inexact(A.dtype):
+        return False
+    machine, itemsize = machine_of(A.backend), A._itemsize
+    return machine.total(Dense(Spec(A.shape, A.dtype))._lower(batch), itemsize) < machine.total(A._lower(batch), itemsize)
+
+
+def _written(A: Convolution) -> Dense:
+    return Dense(Spec(A.shape, A.dtype) if A.is_symbolic else A.to_dense())
 
 
 def _spliced(A: Product, part: LinearOperator, frozen: LinearOperator) -> tuple[LinearOperator, ...]:
