@@ -15,7 +15,7 @@ _CALLABLES = "torch.compile puts `@` into its graph whole, where no Python funct
 EXCLUDED = {(kind, "torch", "compile"): _CALLABLES for kind in ("Function", "Jacobian", "Hessian")}
 
 #: JAX compiles each of these anew for a case; those of `ONE_EACH` run them in every dtype, others not in float32
-_OF_FLOAT64 = ("gradient", "vmap")
+_OF_FLOAT64 = ("gradient",)
 _OF_COMPLEX128 = (
     *("dense", "transposes", "vectors_and_matrices", "batches", "left_products", "adjoint", "linearity", "dtypes"),
     *("promotion", "compile", "layer"),
@@ -24,7 +24,7 @@ _OF_COMPLEX128 = (
 CALLABLES = ("function_wide", "function_transposed_by_the_framework", "jacobian_tall", "hessian")
 ONE_EACH = (*COMPILED, *CALLABLES)
 _TORCH_COMPILES = "torch.compile takes a second: one case an operator"
-_JAX_COMPILES = "compiling takes a second: in float64 gradients and vmap, in complex128 products; everything for one case an operator"
+_JAX_COMPILES = "compiling takes a second: in float64 gradients, in complex128 products; everything for one case an operator"
 #: these never excuse an operator of which no case runs the check
 COSTLY = (_TORCH_COMPILES, _JAX_COMPILES)
 
@@ -48,7 +48,7 @@ def left_out(case, backend, dtype):
             reasons = {"compile": _TORCH_COMPILES} | reasons
         if backend == "jax":
             heavy = _OF_COMPLEX128 if dtype == "float64" else (*_OF_FLOAT64, "promotion", "compile", "layer")
-            reasons |= dict.fromkeys(heavy, _JAX_COMPILES)
+            reasons |= dict.fromkeys((*heavy, "vmap"), _JAX_COMPILES)
     return reasons
 
 

@@ -130,7 +130,7 @@ def page(runs):
         "What the tests run of each operator. A ✓ means that the [conformance suite](testing.md) runs that check on cases of the operator",
         f"in {', '.join(DTYPES[:-1])} and {DTYPES[-1]}, and that the check passes: the tests assert that it ran. A number leads to the",
         "reason why it cannot run. Only what has to be compiled first is not run on every case in every dtype, but on one case an operator",
-        "at least; on JAX all other cases have their gradients and vmap in float64 and their products in complex128. The matrices",
+        "at least; on JAX all other cases have their gradients in float64 and their products in complex128. The matrices",
         "that results are compared with come from the definitions, by loops, `numpy.kron` and `einsum`; errors may reach",
         f"{TOLERANCE['float64']:g} of |A| |x| in double precision, and {TOLERANCE['float32']:g} in single.",
         "",

@@ -43,6 +43,14 @@ def _in_place(self, x):
 
 
 @lo.declare
+class Silent(lo.Toeplitz):
+    """A convolution that is right only where it multiplies by its matrix."""
+
+    def _spectrum(self, kernel, is_complex):
+        return 0 * super()._spectrum(kernel, is_complex)
+
+
+@lo.declare
 class Remembers(Broken):
     function: object = None
 
@@ -140,6 +148,7 @@ WRONG = {
     "no conjugate in the gradient": ("gradient", "jax", lambda: (broken(_columns=lambda self, x: self.matrix.real @ x)(SQUARE), None)),
     "no layer": ("layer", "torch", lambda: (broken(_rows=lambda self, x: x[:, :1] @ self.matrix.T[:1])(SQUARE), None)),
     "tensors that are others": ("plans", "numpy", lambda: (broken(_trace=_transposed)(SQUARE), None)),
+    "wrong where transforms run": ("natural_way", "numpy", lambda: (Silent(SQUARE[0], SQUARE[1]), None)),
     "claims": ("tags", "numpy", lambda: (broken(_knowledge=lambda self: Knowledge(Tag.DIAGONAL))(SQUARE), None)),
 }
 
