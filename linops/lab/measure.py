@@ -117,8 +117,8 @@ def side_by_side(
 
 def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float:
     """Seconds a call, over so many calls, after one more: what a candidate finds in the caches is its own, not that of the one before."""
-    result = wait(function())
-    start = perf_counter()
+    wait(function())
+    result, start = None, perf_counter()
     for _ in range(calls):
         result = function()
     wait(result)
@@ -126,8 +126,7 @@ def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float
 
 
 def _calls(function: Function, seconds: float, wait: Callable[[Any], Any]) -> int:
-    """How many calls fill the time, after a warm-up."""
-    wait(function())
+    """How many calls fill the time."""
     calls = 1
     while (took := _sample(function, calls, wait) * calls) < min(seconds, LEAST_SAMPLE):
         calls *= 2

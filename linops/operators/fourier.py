@@ -140,10 +140,15 @@ class Convolution(AlongAxis, Choosing):
         # under autocast a matrix product is narrowed, and a transform is not
         return None if backends.is_autocasting() else super()._plan(batch)
 
+    @property
+    def _may_be_written(self) -> bool:
+        """Whether the matrix may run in the place of transforms, which round products of integers."""
+        return plannable(self) and backends.is_inexact(self.dtype)
+
     def _make(self, size: int) -> bool | None:
         """True where multiplying by the matrix is predicted to be faster than transforms."""
         dtype, itemsize = self.dtype, self._itemsize
-        if not plannable(self) or not backends.is_inexact(dtype) or self._written * itemsize >= _FRESH:
+        if not self._may_be_written or self._written * itemsize >= _FRESH:
             return None
 
         def made() -> bool | None:

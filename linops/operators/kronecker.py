@@ -73,20 +73,22 @@ class Kronecker(Planned):
             sizes[position] = factor.shape[0]
         return tuple(found)
 
-    def _natural_vector(self, x: Any) -> Any:
+    def _swept(self, x: Any, batch: Any) -> Any:
+        """A x of the numbers of a features-first x with so many vectors, in any shape; the result's, in any shape."""
         for factor, left, size, right in self._places:
+            right *= batch
             if right == 1:
                 x = factor._rows(x.reshape(left, size))
             else:
                 x = factor._columns(x.reshape(size, right)) if left == 1 else factor._stacked(x.reshape(left, size, right))
-        return x.reshape(self.shape[0])
+        return x
 
     def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]
-        for factor, left, size, right in self._places:
-            right *= batch
-            x = factor._columns(x.reshape(size, right)) if left == 1 else factor._stacked(x.reshape(left, size, right))
-        return x.reshape(self.shape[0], batch)
+        return self._swept(x, batch).reshape(self.shape[0], batch)
+
+    def _natural_vector(self, x: Any) -> Any:
+        return self._swept(x, 1).reshape(self.shape[0])
 
     def _transpose(self) -> Kronecker:
         return Kronecker(*(factor.T for factor in self.factors))

@@ -82,29 +82,23 @@ class TensorTrain(Planned):
             found.append((k, order, (m * after, before * n) if forward else (before * m, n * after), left, right))
         return tuple(found)
 
-    def _matrices(self) -> Iterator[tuple[Any, int, int]]:
-        """Of each core in the order in which it acts: its matrix, the sizes left and right of it."""
-        for k, order, shape, left, right in self._acting:
-            yield (backends.permute(self.cores[k], order) if order else self.cores[k]).reshape(shape), left, right
-
-    def _natural_vector(self, x: Any) -> Any:
-        for matrix, left, right in self._matrices():
+    def _swept(self, x: Any, batch: Any) -> Any:
+        """A x of the numbers of a features-first x with so many vectors, in any shape; the result's, in any shape."""
+        for k, order, (rows, columns), left, right in self._acting:
+            matrix = (backends.permute(self.cores[k], order) if order else self.cores[k]).reshape(rows, columns)
+            right *= batch
             if right == 1:
-                x = x.reshape(left, matrix.shape[1]) @ matrix.T
-            elif left == 1:
-                x = matrix @ x.reshape(matrix.shape[1], right)
+                x = x.reshape(left, columns) @ matrix.T
             else:
-                x = backends.shared_matmul(matrix, x.reshape(left, matrix.shape[1], right))
-        return x.reshape(self.shape[0])
+                x = matrix @ x.reshape(columns, right) if left == 1 else backends.shared_matmul(matrix, x.reshape(left, columns, right))
+        return x
 
     def _natural(self, x: Any) -> Any:
         batch = x.shape[-1]
-        for matrix, left, right in self._matrices():
-            if left == 1:
-                x = matrix @ x.reshape(matrix.shape[1], right * batch)
-            else:
-                x = backends.shared_matmul(matrix, x.reshape(left, matrix.shape[1], right * batch))
-        return x.reshape(self.shape[0], batch)
+        return self._swept(x, batch).reshape(self.shape[0], batch)
+
+    def _natural_vector(self, x: Any) -> Any:
+        return self._swept(x, 1).reshape(self.shape[0])
 
     def _transpose(self) -> TensorTrain:
         return TensorTrain(tuple(backends.permute(core, (0, 2, 1, 3)) for core in self.cores))

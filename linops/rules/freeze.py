@@ -12,7 +12,7 @@ from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
 from linops.operators.fourier import Convolution
-from linops.operators.planned import contract, has_sizes, network_of, plannable
+from linops.operators.planned import contract, has_sizes, network_of
 from linops.operators.product import Product
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
@@ -65,7 +65,7 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
 
 def _pays_to_write(A: Convolution, batch: int) -> bool:
     """Whether the matrix of a convolution, written out once, is predicted to be faster than what runs."""
-    if not plannable(A) or not backends.is_inexact(A.dtype):
+    if not A._may_be_written:
         return False
     machine, itemsize = machine_of(A.backend), A._itemsize
     return machine.total(Dense(Spec(A.shape, A.dtype))._lower(batch), itemsize) < machine.total(A._lower(batch), itemsize)
