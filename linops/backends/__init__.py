@@ -18,6 +18,7 @@ from linops.backends.foreign import Coordinates, coordinates, foreign_kind
 from linops.backends.primitives import (
     Positions,
     add_slice,
+    all_finite,
     block_matmul,
     block_matvec,
     check_permutation,
@@ -56,6 +57,7 @@ __all__ = [
     "Coordinates",
     "Positions",
     "add_slice",
+    "all_finite",
     "asarray",
     "backend_of",
     "block_matmul",

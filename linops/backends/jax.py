@@ -223,6 +223,11 @@ def _magnitude(x: Array, axis: int):
     return namespace.where(largest > 0, namespace.ldexp(namespace.ones_like(largest), exponents), 1)
 
 
+@p.all_finite.dispatch
+def _all_finite(x: Array):
+    return None
+
+
 @p.to_integers.dispatch
 def _to_integers(x: Array, dtype: Any):
     return namespace.round(x).astype(f"int{8 * x.dtype.itemsize}").astype(dtype)  # XLA clamps floats, and wraps integers

@@ -219,6 +219,11 @@ def _magnitude(x: np.ndarray, axis: int):
     return np.where(largest > 0, np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)), largest.dtype.type(1))
 
 
+@p.all_finite.dispatch
+def _all_finite(x: np.ndarray):
+    return bool(np.isfinite(x).all())
+
+
 @p.to_integers.dispatch
 def _to_integers(x: np.ndarray, dtype: Any):
     return np.rint(x).astype(np.int64).astype(dtype)

@@ -284,5 +284,10 @@ def magnitude(x, axis):
 
 
 @generic
+def all_finite(x):
+    """Whether all numbers are finite; None where they cannot be looked at, or not without waiting for a device."""
+
+
+@generic
 def to_integers(x, dtype):
     """Floats rounded to the nearest integers of a dtype, too large ones wrapped around as products of integers are."""

@@ -106,7 +106,16 @@ def _powered_householder(a: Householder, exponent: int, x: Any):
 
 
 @powered.dispatch
-def _powered_transform(a: Hadamard | DFT, exponent: int, x: Any):
+def _powered_hadamard(a: Hadamard, exponent: int, x: Any):
+    return _powered_transform(a, exponent, x)
+
+
+@powered.dispatch
+def _powered_dft(a: DFT, exponent: int, x: Any):
+    return _powered_transform(a, exponent, x)
+
+
+def _powered_transform(a: Any, exponent: int, x: Any) -> LinearOperator:
     number, inner = _unscaled(a, exponent)
     dtype = x.dtype if not str(x.dtype).endswith("bool") else backends.result_type(backends.backend_of(x), x.dtype, 1)
     gain = backends.constant(x, np.array([number]), dtype)
