@@ -13,8 +13,7 @@ what is left is unknown: rates treat it as a vector, and say so once.
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from linops.nn.patterns import matches
@@ -32,7 +31,7 @@ _EXPERTS = re.compile(r"expert|moe|mixture", re.IGNORECASE)
 _ROUTERS = re.compile(r"router|gate$", re.IGNORECASE)
 
 
-def by_name(path: str, key: str, layer: Any, size: tuple[int, ...]) -> str | None:
+def by_name(path: str, key: str, layer: Any, size: tuple[int, ...], experts: str = "expert out in") -> str | None:
     """The layout of an array of a module that is not a framework's own, as far as its names and shape tell.
 
     Args:
@@ -40,6 +39,7 @@ def by_name(path: str, key: str, layer: Any, size: tuple[int, ...]) -> str | Non
         key: Its name there.
         layer: The layer, whose attributes ``in_features`` and ``out_features``, or ``is_transposed``, are heeded.
         size: Its shape.
+        experts: The layout of batches of matrices, one an expert.
 
     Returns:
         A layout, or None if it is unknown.
@@ -63,7 +63,7 @@ def by_name(path: str, key: str, layer: Any, size: tuple[int, ...]) -> str | Non
         return "out in" if size[-2:] == sizes else "in out"
     kind = type(layer).__name__
     if len(size) == 3 and _EXPERTS.search(f"{path}.{key}.{kind}"):
-        return "expert in out" if getattr(layer, "is_transposed", kind == "Llama4TextExperts") else "expert out in"
+        return "expert in out" if getattr(layer, "is_transposed", kind == "Llama4TextExperts") else experts
     if len(size) == 2 and key == "weight" and _ROUTERS.search(kind):
         return "out in"
     return None
@@ -148,21 +148,3 @@ def is_matrix(layout: str) -> bool:
     """
     names = layout.split()
     return sorted(names[-2:]) == ["in", "out"] and not {"in", "out"} & set(names[:-2])
-
-
-def say_unknown(where: str, names: Iterable[tuple[str, tuple[int, ...]]]) -> None:
-    """Warn of arrays that are not known, once for all of them.
-
-    Args:
-        where: The name of the caller.
-        names: Their names and shapes.
-    """
-    found = [f"{name} {size}" for name, size in names]
-    if found:
-        listed = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
-        name = found[0].split(" ")[0]
-        warnings.warn(
-            f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no decay, no Muon. "
-            f"Say what they are by matrices={{{name!r}: 'out in'}} (names of the axes; see linops.nn.matrices), or None for no matrix",
-            stacklevel=3,
-        )

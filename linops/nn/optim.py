@@ -9,9 +9,8 @@ from torch import nn
 
 from linops.nn import rates
 from linops.nn.arrays import entries
-from linops.nn.matrices import say_unknown
 from linops.nn.patterns import matches
-from linops.nn.rates import Entry, multipliers
+from linops.nn.rates import Entry, known_or_warned, multipliers
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
 
@@ -75,7 +74,7 @@ def param_groups(
             trained.setdefault(id(parameter), (entry, name, parameter))
     found = [entry for entry, _, _ in trained.values()]
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
-        say_unknown("param_groups", [(entry.name, entry.size) for entry in found if not entry.is_known])
+        known_or_warned("param_groups", found)
     rules = [_rule(entry, optimizer, adamw) for entry in found]
     factors = multipliers(found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base)
     groups: dict[tuple, dict[str, Any]] = {}

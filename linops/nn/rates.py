@@ -16,6 +16,7 @@ share of a leaf with (fan_in, fan_out) in a structure of k leaves.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
@@ -111,6 +112,28 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
     if isinstance(base, Iterable) and not isinstance(base, Mapping):
         base = _Layers(base)
     return [float(f"{_multiplier(entry, rule, _base_shape(entry, base)):.12g}") for entry, rule in zip(entries, rules)]
+
+
+def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries; a warning, once for all of them, lists those of which it is unknown whether they are matrices.
+
+    Args:
+        where: The public function whose caller is warned.
+        entries: The parameters.
+
+    Returns:
+        All of them.
+    """
+    entries = list(entries)
+    found = [entry for entry in entries if not entry.is_known]
+    if found:
+        listed = ", ".join(f"{entry.name} {entry.size}" for entry in found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        warnings.warn(
+            f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no decay, no Muon. "
+            f"Say what they are by matrices={{{found[0].name!r}: 'out in'}} (names of the axes; see linops.nn.matrices), or None for no matrix",
+            stacklevel=3,
+        )
+    return entries
 
 
 def _multiplier(entry: Entry, optimizer: str, base: tuple[float, float] | None) -> float:
