@@ -230,7 +230,7 @@ def _to_integers(x: Array, dtype: Any):
 
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
-    array = x if isinstance(x, jax.Array) else p.to_numpy(x)
+    array = x if isinstance(x, jax.Array) else backends.native(p.to_numpy(x))
     wanted = array.dtype if dtype is None else dtype
     held = jax.dtypes.canonicalize_dtype(wanted)
     if held != wanted:
@@ -239,6 +239,9 @@ def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
         )
     # a copy of others' memory: JAX would share it, and torch and NumPy write in place
     converted = namespace.array(array, dtype=dtype, copy=not isinstance(x, jax.Array))
+    if isinstance(device, str):  # as others name it, such as "cpu" or "cuda:1"
+        platform, _, number = device.partition(":")
+        device = jax.devices(platform)[int(number or 0)]
     return converted if device is None else jax.device_put(converted, device)
 
 

@@ -237,6 +237,8 @@ def _inverse_permutation(indices: np.ndarray):
 
 def convert(x: Any, dtype: Any, device: Any) -> np.ndarray:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
-    if device not in (None, "cpu"):
+    if device is not None and str(device) != "cpu":
         raise ValueError(f"backend 'numpy' has one device, 'cpu'; got device={device!r}")
-    return np.asarray(p.to_numpy(x), dtype=dtype)
+    if isinstance(x, np.ndarray):
+        return np.asarray(x, dtype=dtype)
+    return np.array(p.to_numpy(x), dtype=dtype)  # a copy of others' memory: torch writes in place

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, get_type_hints
 
-from plum import Dispatcher
+import plum
+
+from linops.install import require_plum
+
+require_plum(plum)
 
 #: linops' own dispatcher: primitives and the functions of the algebra live here
-dispatch = Dispatcher()
+dispatch = plum.Dispatcher()
 
 
 def generic(function: Callable[..., Any]) -> Any:

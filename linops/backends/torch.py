@@ -330,7 +330,7 @@ def convert(x: Any, dtype: Any, device: Any) -> torch.Tensor:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
     if isinstance(x, torch.Tensor):
         return x.to(device=device, dtype=dtype)
-    array = p.to_numpy(x)
+    array = backends.native(p.to_numpy(x))
     if array.dtype.name == "bfloat16":  # torch does not read ml_dtypes
         tensor = torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     else:
