@@ -18,6 +18,7 @@ from linops.backends.foreign import Coordinates, coordinates, foreign_kind
 from linops.backends.primitives import (
     Positions,
     add_slice,
+    applied,
     block_matmul,
     block_matvec,
     check_permutation,
@@ -55,6 +56,7 @@ __all__ = [
     "Coordinates",
     "Positions",
     "add_slice",
+    "applied",
     "asarray",
     "backend_of",
     "block_matmul",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy  # whose submodules load when they are first used
 
-from linops.declare import declare
+from linops import backends
+from linops.declare import declare, remembered
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
 
@@ -44,11 +46,16 @@ class ScipyOperator(LinearOperator):
     def _is_complex(self) -> bool:
         return self.dtype.kind == "c"
 
+    @remembered
+    def _loops(self) -> bool:
+        return _loops(self.operator, adjoint=False)
+
     def _columns(self, x: Any) -> Any:
-        return self.operator.matmat(flat(x))
+        x = flat(x)
+        return backends.map_columns(x, self.operator.matvec) if self._loops else backends.applied(x, self.operator.matmat)
 
     def _vector(self, x: Any) -> Any:
-        return self.operator.matvec(x)
+        return backends.applied(x, self.operator.matvec)
 
     def _transpose(self) -> ScipyOperator:
         return ScipyOperator(self.operator.T)
@@ -62,3 +69,15 @@ class ScipyOperator(LinearOperator):
 
     def _detail(self) -> str:
         return type(self.operator).__name__
+
+
+def _loops(operator: Any, adjoint: bool) -> bool:
+    """Whether scipy multiplies by calls of a matvec, one a column, and trusts each to return another array."""
+    kind, base = type(operator), scipy.sparse.linalg.LinearOperator
+    if kind.__module__.startswith("scipy."):
+        implementation = f"_CustomLinearOperator__{'rmatmat' if adjoint else 'matmat'}_impl"
+        if hasattr(operator, implementation):
+            return getattr(operator, implementation) is None
+        adjoint ^= kind.__name__ in ("_AdjointLinearOperator", "_TransposedLinearOperator")
+        return any(_loops(part, adjoint) for part in getattr(operator, "args", ()) if isinstance(part, base))
+    return kind._rmatmat is base._rmatmat if adjoint else kind._matmat is base._matmat
