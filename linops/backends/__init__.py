@@ -28,6 +28,7 @@ from linops.backends.foreign import (
 from linops.backends.primitives import (
     Positions,
     add_slice,
+    applied,
     block_matmul,
     block_matvec,
     check_permutation,
@@ -67,6 +68,7 @@ __all__ = [
     "Coordinates",
     "Positions",
     "add_slice",
+    "applied",
     "asarray",
     "backend_of",
     "block_matmul",

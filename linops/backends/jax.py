@@ -93,6 +93,11 @@ def _copy(x: Array):
     return x
 
 
+@p.applied.dispatch
+def _applied(x: Array, function: Any):
+    return function(x)
+
+
 @p.conj.dispatch
 def _conj(x: Array):
     return x.conj() if namespace.iscomplexobj(x) else x

@@ -180,6 +180,11 @@ def copy(x):
 
 
 @generic
+def applied(x, function):
+    """A function of a copy of x: what it returns, or a copy of that where someone else may hold its memory."""
+
+
+@generic
 def gather(x, indices):
     """Rows ``x[indices]`` along the first axis."""
 
@@ -226,17 +231,20 @@ def constant(like, array, dtype):
 
 @generic
 def map_columns(x, function):
-    """A function of vectors applied to each column of (n, k): (m, k). NumPy calls it k times, the others once, on all columns."""
+    """A function of vectors applied to each column of (n, k): a fresh (m, k). NumPy calls it k times, the others once, on all columns.
+
+    The function may write to its operand, and return it, a view, or a buffer that it keeps.
+    """
 
 
 @generic
 def jvp(x, function, tangent):
-    """The derivative J of a function of vectors at x, times a vector: forward mode."""
+    """The derivative J of a function of vectors at x, times a vector: forward mode. The function may write to its operand."""
 
 
 @generic
 def vjp(x, function, cotangent):
-    """Jᵀ times a vector, without conjugation: reverse mode."""
+    """Jᵀ times a vector, without conjugation: reverse mode. The function may write to its operand."""
 
 
 @generic
