@@ -12,6 +12,7 @@ from jax._src.array import ArrayImpl
 from jax.core import Tracer
 
 import linops.backends as backends
+from linops.backends import jax_mesh
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
 
@@ -210,7 +211,19 @@ def _to_numpy(x: Array):
 
 @p.fourier.dispatch
 def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
+    if jax_mesh.on_mesh(x):
+        return jax_mesh.fourier(x, transform, length, axis, norm)
     return getattr(namespace.fft, transform)(x, length, axis, norm)
+
+
+@p.on_mesh.dispatch
+def _on_mesh(x: Array):
+    return jax_mesh.on_mesh(x)
+
+
+@p.mesh_product.dispatch
+def _mesh_product(x: Array, operator: Any, axis: int):
+    return jax_mesh.multiply(x, operator, axis)
 
 
 @p.to_integers.dispatch
