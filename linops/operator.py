@@ -246,8 +246,8 @@ class LinearOperator(Expression, Properties, Habits):
         return x
 
     def _matmul(self, x: Any) -> Any:
-        ours = self.backend
-        if ours is None or backends.backend_of(x) != ours or ours == "spec":
+        ours, theirs = self.backend, backends.backend_of(x)
+        if ours is None or theirs != ours or ours == "spec":
             x = self._admitted(x, left=True)
             if x is NotImplemented:
                 return x
@@ -258,6 +258,8 @@ class LinearOperator(Expression, Properties, Habits):
             raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
         if ours != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if theirs == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, self, -1 if ndim == 1 else -2)
         if self._aliases:
             x = backends.copy(x)
         if ndim == 2:
@@ -279,6 +281,8 @@ class LinearOperator(Expression, Properties, Habits):
         transpose = self.T
         if self.backend != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, transpose, -1)
         if transpose._aliases:
             x = backends.copy(x)
         if len(shape) == 1:
@@ -322,6 +326,8 @@ class LinearOperator(Expression, Properties, Habits):
         m, n = self.shape
         if not shape or shape[-1] != n:
             raise ValueError(f"layer of {self._short()}: input of shape {tuple(shape)}; expected (…, {n})")
+        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, self, -1)
         if len(shape) == 1:
             return self._vector(x)
         if len(shape) == 2:

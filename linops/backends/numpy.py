@@ -241,7 +241,9 @@ def _magnitude(x: np.ndarray, axis: int):
     largest = largest.max(axis, keepdims=True, initial=0)
     limits = np.finfo(largest.dtype)
     exponents = np.frexp(largest)[1] - 1
-    return np.where(largest > 0, np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)), largest.dtype.type(1))
+    return np.where(
+        largest > 0, np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)), largest.dtype.type(1)
+    )
 
 
 @p.to_integers.dispatch

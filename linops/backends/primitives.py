@@ -295,6 +295,15 @@ def magnitude(x, axis):
     """
 
 
+def on_mesh(x):
+    """Whether an array of JAX may be divided among devices."""
+
+
+@generic
+def mesh_product(x, operator, axis: int):
+    """The product of an operator with every vector along an axis, -1 or -2, of such an array; the division of other axes stays."""
+
+
 @generic
 def to_integers(x, dtype):
     """Floats rounded to the nearest integers of a dtype, too large ones wrapped around as products of integers are."""
