@@ -32,6 +32,7 @@ IMPORTS = {
 #: what linops or a framework does not do, and says so: (error, what it says)
 REFUSALS = [
     (TypeError, r"np\.matrix|numpy\.matrix|matrix subclass"),
+    (OverflowError, r"Python integer -?\d+ out of bounds for u?int\d+"),  # NumPy's and JAX's
     (RuntimeError, r"not implemented for '(Half|BFloat16|ComplexHalf)'"),
 ]
 
@@ -46,6 +47,7 @@ class Case:
         operands: The arrays by the names that the checks call them.
         checks: Python that makes an array, of A and the operands.
         moved: Whether it is built of NumPy arrays and moved to the backend.
+        jitted: Whether JAX compiles all products as one program, which takes less time than one after the other.
     """
 
     backend: str
@@ -53,6 +55,7 @@ class Case:
     operands: dict[str, Array]
     checks: tuple[str, ...]
     moved: bool = False
+    jitted: bool = False
 
     def program(self) -> tuple[str, dict[str, Array]]:
         """(Python that makes A, the arrays in it)."""
@@ -71,7 +74,17 @@ class Case:
         lines += [f"{name} = {array.text('numpy' if self.moved else self.backend)}" for name, array in named.items()]
         lines.append(f"A = {code}")
         lines += [f"{name} = {array.text(self.backend)}" for name, array in self.operands.items() if re.search(rf"\b{name}\b", check)]
+        if self.jitted and check in self.checks:
+            names = [name for name in ("A", *self.operands) if re.search(rf"\b{name}\b", check)]
+            rewritten = re.search(_REWRITTEN, check)
+            if rewritten is not None:
+                lines.append(f"A = {rewritten[0]}")
+            check = f"jax.jit(lambda {', '.join(names)}: {re.sub(_REWRITTEN, 'A', check)})({', '.join(names)})"
         return "\n".join([*lines, *[f"print({check})"] * bool(check)])
+
+
+#: what makes another operator of A, and is not compiled
+_REWRITTEN = r"lo\.simplify\(A\)|lo\.freeze\(A, \d+\)|pickle\.loads\(pickle\.dumps\(A\)\)|copy\.deepcopy\(A\)"
 
 
 @cache
@@ -97,6 +110,16 @@ class Failure:
     check: str
     what: str
 
+    @property
+    def kind(self) -> str:
+        """What failures of one cause have in common, mostly: the check, and what is wrong but for the numbers."""
+        return f"{re.sub(r'[^A-Za-z@]', '', self.check)}: {self.manner}"
+
+    @property
+    def manner(self) -> str:
+        """What is wrong, without numbers."""
+        return "wrong numbers" if self.what[:1] in "-(0123456789[n" else re.sub(r"[-+\d.e]+", "#", self.what)[:40]
+
     def text(self) -> str:
         """A program that shows it."""
         return self.case.text(self.check) + "\n# " + self.what.replace("\n", "\n# ")
@@ -111,7 +134,7 @@ def draw_case(seed: int, number: int, backend: str) -> Case:
     m, n = draw.size(), draw.size()
     node = tree(draw, m, n if draw.chance(0.6) else m, draw.integer(0, 2 if backend == "jax" else 3))
     moved = backend != "numpy" and draw.chance(0.2)
-    return with_operands(Case(backend, node, {}, (), moved), draw)
+    return with_operands(Case(backend, node, {}, (), moved, backend == "jax" and draw.chance(0.95)), draw)
 
 
 def with_operands(case: Case, draw: Draw) -> Case:
@@ -149,7 +172,7 @@ def with_operands(case: Case, draw: Draw) -> Case:
         rows, columns = draw.random.integers(0, m, 2).tolist(), draw.integer(0, n - 1)
         checks += [f"A[{draw.integer(0, m - 1)}, {draw.integer(0, n - 1)}]", f"A[{rows}, {columns}:].to_dense()"]
     if case.backend == "jax":  # which compiles for each
-        kept = sorted(draw.random.choice(len(checks), 5, replace=False).tolist())
+        kept = sorted(draw.random.choice(len(checks), 7 if case.jitted else 2, replace=False).tolist())
         checks = [checks[place] for place in kept]
     return replace(case, operands=operands, checks=tuple(checks))
 
@@ -183,10 +206,12 @@ def run(case: Case) -> Outcome:
         check = "A"
         _check_kind(case, A, matrix)
         results = []
-        for check in case.checks:
-            if "to_dense() @" in check and A.backend is None and case.backend != "numpy":
-                continue  # the matrix of what has no arrays is NumPy's
-            actual = eval(check, where)
+        # the matrix of what has no arrays is NumPy's
+        checks = [check for check in case.checks if "to_dense() @" not in check or A.backend is not None or case.backend == "numpy"]
+        check = ", ".join(checks)
+        compiled = _compiled(checks, where) if case.jitted else {}
+        for check in checks:
+            actual = compiled[check] if case.jitted else eval(check, where)
             with np.errstate(all="ignore"):
                 compared = _compare(case, A, matrix, check, actual)
             outcome.checks, outcome.skipped = outcome.checks + compared, outcome.skipped + (not compared)
@@ -210,6 +235,18 @@ def run(case: Case) -> Outcome:
     return outcome
 
 
+def _compiled(checks: list[str], where: dict[str, Any]) -> dict[str, Any]:
+    """The checks as one program of JAX; where that fails, the error of the first that fails alone."""
+    import jax
+
+    others = {f"A{place}": code for place, code in enumerate({found[0] for check in checks for found in re.finditer(_REWRITTEN, check)})}
+    names = {code: name for name, code in others.items()}
+    codes = [re.sub(_REWRITTEN, lambda found: names[found[0]], check) for check in checks]
+    given = {name: where[name] for name in ("A", "x", "y", "z")} | {name: eval(code, where) for name, code in others.items()}
+    found = jax.jit(lambda given: [eval(code, where | given) for code in codes])(given)
+    return dict(zip(checks, found))
+
+
 def _plain(array: Any) -> np.ndarray:
     return np.asarray(backends.to_numpy(array)) if backends.is_array(array) else np.asarray(array)
 
@@ -220,7 +257,7 @@ def _check_fresh(check: str, actual: Any, given: dict[str, Any]) -> None:
         if isinstance(actual, np.ndarray) and isinstance(array, np.ndarray):
             shared = np.may_share_memory(actual, array)
         elif "torch" in sys.modules and backends.backend_of(actual) == backends.backend_of(array) == "torch":
-            shared = array.numel() > 0 and actual.untyped_storage().data_ptr() == array.untyped_storage().data_ptr()
+            shared = actual.numel() > 0 and actual.untyped_storage().data_ptr() == array.untyped_storage().data_ptr()
         else:
             shared = False
         if shared:

@@ -88,7 +88,7 @@ class Draw:
 
     def size(self) -> int:
         """A number of rows or columns."""
-        return self.pick((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6) if self.backend != "jax" else (0, 1, 1, 2, 2, 2, 3, 3, 4, 4))
+        return self.pick((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6) if self.backend != "jax" else (0, 1, 1, 2, 2, 2, 3, 3, 4))
 
     def divisor(self, n: int) -> int:
         """A number that divides another; of 0, any."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from . import twin
 from .draw import Draw, Node
-from .leaves import any_leaf
+from .leaves import any_leaf, callable_
 
 #: kind: (function, whether it is square)
 NODES: dict[str, tuple[Callable[..., Node | None], bool]] = {}
@@ -43,6 +43,12 @@ def sum_(draw, m, n, depth):
 def twice_the_same(draw, m, n, depth):
     part = tree(draw, m, n, depth)
     return Node("({0} + {1})", (part, part), matrix=lambda a, b: a + b)
+
+
+@node(square=True)
+def with_callable(draw, m, n, depth):
+    part, function = tree(draw, n, n, depth), callable_(draw, n, n)
+    return function and Node("({0} + {1})", (part, function), matrix=lambda a, b: a + b)
 
 
 @node()

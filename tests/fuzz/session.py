@@ -38,7 +38,7 @@ def session(backend: str, seconds: float, seed: int | None = None, case: int | N
         if outcome.refused:
             refusals[re.sub(r"\d+", "#", outcome.refused)] += 1
         if outcome.failure is not None:
-            signature = kind_of(outcome.failure)
+            signature = outcome.failure.kind
             totals["failures"] += 1
             if signature not in found:
                 found[signature] = number
@@ -77,12 +77,6 @@ def attempt(seed: int, number: int, backend: str) -> Outcome:
             return run(case)
     except TimeoutError as error:
         return Outcome(failure=Failure(case, "", str(error)))
-
-
-def kind_of(failure: Failure) -> str:
-    """Which failures are probably of one cause."""
-    what = re.sub(r"[-+\d.e]+", "#", failure.what)
-    return f"{re.sub(r'[^A-Za-z@]', '', failure.check)} {'' if failure.what[:1] in '-(0123456789[' else what[:40]}"
 
 
 def prepare(backend: str) -> None:

@@ -26,7 +26,7 @@ def shrunk(failure: Failure, seed: int = 0) -> Failure:
             if time.monotonic() > end:
                 break
             found = _fails(case)
-            if found is not None:
+            if found is not None and found.manner == failure.manner:
                 best, better = found, True
                 break
     alone = _fails(replace(best.case, checks=(best.check,))) if best.check in best.case.checks else None
@@ -49,6 +49,8 @@ def _smaller(case: Case, seed: int) -> Iterator[Case]:
     draws.dtypes = tuple(sorted(names)) or (case.operands["x"].values.dtype.name,)
     for part in parts:
         yield with_operands(replace(case, node=part), draws)
+    for name, array in case.operands.items():
+        yield from (replace(case, operands=case.operands | {name: fewer}) for fewer in _fewer(array, case.backend))
     for node in _replaced(case.node):
         yield replace(case, node=node)
     if case.moved:
@@ -78,6 +80,17 @@ def _replaced(node: Node) -> Iterator[Node]:
         for plain in _plainer(array):
             yield replace(node, arrays=node.arrays | {name: plain})
     assert node.twin().shape == shape
+
+
+def _fewer(array: Array, backend: str) -> Iterator[Array]:
+    """An operand of fewer vectors."""
+    values = array.values
+    if values.ndim > 2 and values.size:
+        yield replace(array, values=values.reshape(-1, *values.shape[-2:])[0], layout="C")
+    if values.ndim == 2 and values.shape[1] > 1:
+        yield replace(array, values=values[:, :1])
+    if values.ndim == 2 and values.shape[0] > 1:
+        yield replace(array, values=values[:1])
 
 
 def _plainer(array: Array) -> Iterator[Array]:
