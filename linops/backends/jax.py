@@ -213,6 +213,16 @@ def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
     return getattr(namespace.fft, transform)(x, length, axis, norm)
 
 
+@p.magnitude.dispatch
+def _magnitude(x: Array, axis: int):
+    x = jax.lax.stop_gradient(x)
+    largest = namespace.maximum(abs(x.real), abs(x.imag)) if namespace.iscomplexobj(x) else abs(x)
+    largest = largest.max(axis, keepdims=True, initial=0)
+    limits = namespace.finfo(largest.dtype)
+    exponents = namespace.clip(namespace.frexp(largest)[1] - 1, int(limits.minexp), int(limits.maxexp) - 1)
+    return namespace.where(largest > 0, namespace.ldexp(namespace.ones_like(largest), exponents), 1)
+
+
 @p.to_integers.dispatch
 def _to_integers(x: Array, dtype: Any):
     return namespace.round(x).astype(f"int{8 * x.dtype.itemsize}").astype(dtype)  # XLA clamps floats, and wraps integers

@@ -210,6 +210,15 @@ def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
     return getattr(scipy.fft, transform)(x, length, axis, norm)  # several times faster than numpy.fft on many vectors
 
 
+@p.magnitude.dispatch
+def _magnitude(x: np.ndarray, axis: int):
+    largest = np.abs(x.view(x.real.dtype) if x.dtype.kind == "c" and axis == -1 and x.flags.c_contiguous else x)
+    largest = largest.max(axis, keepdims=True, initial=0)
+    limits = np.finfo(largest.dtype)
+    exponents = np.frexp(largest)[1] - 1
+    return np.where(largest > 0, np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)), largest.dtype.type(1))
+
+
 @p.to_integers.dispatch
 def _to_integers(x: np.ndarray, dtype: Any):
     return np.rint(x).astype(np.int64).astype(dtype)

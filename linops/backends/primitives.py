@@ -276,5 +276,13 @@ def fourier(x, transform: str, length: int, axis: int, norm):
 
 
 @generic
+def magnitude(x, axis):
+    """The power of two at or below the largest number of a floating array, along an axis that stays; ones for zeros; no gradient.
+
+    Divided by it, which rounds nothing, numbers are below 2 (√8 where complex), and no square or sum of squares over- or underflows.
+    """
+
+
+@generic
 def to_integers(x, dtype):
     """Floats rounded to the nearest integers of a dtype, too large ones wrapped around as products of integers are."""

@@ -156,7 +156,7 @@ _CACHED = 2**20
 
 @p.permute.dispatch
 def _permute(x: torch.Tensor, order: tuple):
-    return x.permute(*order)  # faster than of a tuple
+    return x.permute(*order) if order else x  # faster than of a tuple
 
 
 @p.copy.dispatch
@@ -297,6 +297,17 @@ def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any)
         y = getattr(torch.fft, transform)(x.sum().expand(x.shape[axis]), length, -1, norm)
         return y.expand(*x.shape[:-1], -1) if axis == -1 else y[:, None].expand(*x.shape[:-2], -1, x.shape[-1])
     return getattr(torch.fft, transform)(x, length, axis, norm)
+
+
+@p.magnitude.dispatch
+def _magnitude(x: torch.Tensor, axis: int):
+    x = x.detach()
+    largest = torch.maximum(x.real.abs(), x.imag.abs()) if x.is_complex() else x.abs()
+    largest = largest.amax(axis, keepdim=True) if x.shape[axis] else largest.sum(axis, keepdim=True)
+    least, most = (-126, 127) if largest.dtype is torch.float32 else (-1022, 1023)
+    exponents = (torch.frexp(largest).exponent - 1).clamp(least, most)
+    one = torch.ones_like(largest)
+    return torch.where(largest > 0, torch.ldexp(one, exponents), one)
 
 
 @p.to_integers.dispatch
