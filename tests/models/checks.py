@@ -57,8 +57,9 @@ swapped = cache(fresh)
 
 
 def structured(model: nn.Module) -> list[str]:
-    """The names of the swapped layers."""
-    return [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
+    """The names of the swapped layers, without those inside of others."""
+    names = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
+    return [name for name in names if not name.startswith(tuple(f"{other}." for other in names))]
 
 
 def forward(name: str) -> str:
@@ -67,8 +68,7 @@ def forward(name: str) -> str:
     twin = copy.deepcopy(one.trial.model)
     for layer in structured(twin):
         parent, _, child = layer.rpartition(".")
-        if isinstance(module := twin.get_submodule(layer), LAYERS):
-            setattr(twin.get_submodule(parent), child, module.to_dense())
+        setattr(twin.get_submodule(parent), child, twin.get_submodule(layer).to_dense())
     with torch.no_grad():
         actual, expected = one.trial.forward(), one.trial.forward(twin)
     error = float((actual - expected).abs().max() / expected.abs().max())
@@ -148,10 +148,25 @@ def state_dict(name: str) -> str:
     return f"{len(state)} entries"
 
 
+def report(name: str) -> str:
+    """The report accounts for every parameter of the model, before and now, and fits 80 columns; nothing is left alone without a reason."""
+    one = swapped(name)
+    totals = tuple(sum(parameter.numel() for parameter in model.parameters()) for model in (one.dense, one.trial.model))
+    assert one.report.totals == totals
+    assert sum(left.params for left in one.report.left) + one.report.new_params == totals[1]
+    assert max(map(len, str(one.report).splitlines())) <= 80
+    # a linear layer that is still there is named, with why
+    dense = {key for key, module in one.trial.model.named_modules() if isinstance(module, nn.Linear)}
+    named = {key for left in one.report.left if left.why for key in left.names} | set(one.report.skipped)
+    assert dense <= named, f"left without a word: {sorted(dense - named)[:3]}"
+    return f"{totals[1] / totals[0]:.0%} of {totals[0]:,}"
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
     "forward": forward,
     "training": training,
     "compile": compiles,
     "generate": generate,
     "state_dict": state_dict,
+    "report": report,
 }
