@@ -11,7 +11,6 @@ import numpy as np
 from linops import backends
 from linops.expression import Expression
 
-
 _NUMBERS = frozenset("?bBhHiIlLqQefdgFDG")
 
 
