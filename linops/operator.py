@@ -43,6 +43,11 @@ def scale(scalar, a):
     """The operator c A of a number or 0-d array c, and an operator or matrix A."""
 
 
+@generic_pair
+def divide(a, scalar):
+    """The operator A / c of an operator A, and a number or 0-d array c."""
+
+
 @generic
 def power(a, exponent: int):
     """The operator A ** k, k ≥ 0."""
@@ -241,8 +246,8 @@ class LinearOperator(Expression, Properties, Habits):
         return x
 
     def _matmul(self, x: Any) -> Any:
-        ours = self.backend
-        if ours is None or backends.backend_of(x) != ours or ours == "spec":
+        ours, theirs = self.backend, backends.backend_of(x)
+        if ours is None or theirs != ours or ours == "spec":
             x = self._admitted(x, left=True)
             if x is NotImplemented:
                 return x
@@ -253,6 +258,8 @@ class LinearOperator(Expression, Properties, Habits):
             raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
         if ours != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if theirs == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, self, -1 if ndim == 1 else -2)
         if self._aliases:
             x = backends.copy(x)
         if ndim == 2:
@@ -274,6 +281,8 @@ class LinearOperator(Expression, Properties, Habits):
         transpose = self.T
         if self.backend != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, transpose, -1)
         if transpose._aliases:
             x = backends.copy(x)
         if len(shape) == 1:
@@ -281,12 +290,35 @@ class LinearOperator(Expression, Properties, Habits):
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
 
     def _promoted(self, x: Any) -> Any:
-        """An operand in the precision of the result, as `numpy.matmul` takes it: what has no array would compute in the operand's own."""
-        if self.dtype is None:
-            return x
-        real = backends.real_dtype(self.dtype, self.backend)  # a real operand stays real
-        dtype = backends.result_type(self.backend, real, x.dtype)
+        """An operand in the precision of the result, as `numpy.matmul` takes it, so that every sum and product on the way is in it.
+
+        Terms and factors may be narrower than the whole, and what has no array computes in the operand's dtype. A real operand stays real.
+        """
+        own = self._own_dtype
+        if own is None:
+            if not self._numbers or not str(x.dtype).endswith("bool"):
+                return x
+            dtype = backends.result_type(backends.backend_of(x), x.dtype, 1)  # numbers count: of booleans they make integers
+            return backends.namespace(backends.backend_of(x)).astype(x, dtype)
+        dtype = backends.result_type(self.backend, own, x.dtype)
         return x if dtype == x.dtype else x.astype(dtype)
+
+    @remembered
+    def _own_dtype(self) -> Any:
+        """The dtype of operands of one's own, such as the identity: the precision of the entries; None where it is open.
+
+        Torch mixes no dtypes in a product, so there it is that of the leaves.
+        """
+        if self.dtype is None:
+            return None
+        leaf = self._first_leaf
+        return leaf.dtype if self.backend == "torch" and leaf is not None else backends.real_dtype(self.dtype, self.backend)
+
+    def _unit_columns(self, first: int, count: int) -> Any:
+        """Columns of the identity from one on, as an operand of one's own."""
+        like = self._like
+        one = backends.eye(like, count, like.dtype if self._own_dtype is None else self._own_dtype)
+        return one if count == self.shape[1] else backends.spread(one, first, 1, self.shape[1])
 
     def _linear(self, x: Any) -> Any:
         """X Aᵀ over the last axis: (…, n) → (…, m), as layers compute it."""
@@ -294,6 +326,8 @@ class LinearOperator(Expression, Properties, Habits):
         m, n = self.shape
         if not shape or shape[-1] != n:
             raise ValueError(f"layer of {self._short()}: input of shape {tuple(shape)}; expected (…, {n})")
+        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, self, -1)
         if len(shape) == 1:
             return self._vector(x)
         if len(shape) == 2:
@@ -340,7 +374,7 @@ class LinearOperator(Expression, Properties, Habits):
     __rmul__ = __mul__
 
     def __truediv__(self, scalar: Any) -> Any:
-        return scale(1 / scalar, self) if _scalar(scalar) else NotImplemented
+        return divide(self, scalar) if _scalar(scalar) else NotImplemented
 
     def __neg__(self) -> Any:
         return scale(-1, self)
@@ -394,10 +428,9 @@ class LinearOperator(Expression, Properties, Habits):
             array([[0., 1.],
                    [1., 0.]])
         """
-        like = self._like
         if self.is_symbolic:
             raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
-        return flat(self._columns(backends.eye(like, self.shape[1], like.dtype)))
+        return flat(self._columns(self._unit_columns(0, self.shape[1])))
 
     def to_scipy(self) -> Any:
         """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like.
@@ -532,4 +565,4 @@ def _operand(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> bool:
-    return isinstance(value, Number) or (backends.is_array(value) and len(value.shape) == 0)
+    return isinstance(value, (Number, np.bool_)) or (backends.is_array(value) and len(value.shape) == 0)

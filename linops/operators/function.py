@@ -28,6 +28,11 @@ class Function(LinearOperator):
 
     Aᵀ y = conj(rmatvec(conj(y))). Without `rmatvec`, torch and JAX transpose `matvec` by reverse mode; NumPy cannot.
 
+    A callable may write to its operand, return it, or return a buffer that it keeps: it gets a copy, and what it returns is copied in turn
+    (in NumPy only where someone else holds it). To params it must not write.
+
+    Where a framework transposes, what `matvec` detaches (``torch.no_grad``, ``jax.lax.stop_gradient``) is taken to be constant.
+
     A matrix is multiplied at once: by one call where `vectorized`, else by the framework's vmap. NumPy has none, and calls once for each
     column: the one exception to the rule that products never loop over columns.
 
@@ -87,13 +92,11 @@ class Function(LinearOperator):
     def _is_complex(self) -> bool:
         return self.complex_entries or LinearOperator._is_complex.function(self)
 
-    _aliases = True  # type: ignore[assignment]  # a callable may return what it gets, or write to it
-
     def _columns(self, x: Any) -> Any:
-        return self._apply(flat(x)) if self.vectorized else backends.map_columns(flat(x), self._apply)
+        return (backends.applied if self.vectorized else backends.map_columns)(flat(x), self._apply)
 
     def _vector(self, x: Any) -> Any:
-        return super()._vector(x) if self.vectorized else self._apply(x)
+        return super()._vector(x) if self.vectorized else backends.applied(x, self._apply)
 
     def _apply(self, x: Any) -> Any:
         """A x of what the callables take."""

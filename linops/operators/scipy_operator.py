@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy  # whose submodules load when they are first used
 
+from linops import backends
 from linops.declare import declare, remembered
 from linops.habits import adjoint_product
 from linops.operator import LinearOperator, exported, flat
@@ -72,11 +73,16 @@ class ScipyOperator(LinearOperator):
     def _is_complex(self) -> bool:
         return self.dtype.kind == "c"
 
+    @remembered
+    def _loops(self) -> bool:
+        return _loops(self._scipy, adjoint=False)
+
     def _columns(self, x: Any) -> Any:
-        return np.asarray(self._scipy.matmat(flat(x)))
+        x = flat(x)
+        return backends.map_columns(x, self._scipy.matvec) if self._loops else backends.applied(x, self._scipy.matmat)
 
     def _vector(self, x: Any) -> Any:
-        return np.asarray(self._scipy.matvec(x))
+        return backends.applied(x, self._scipy.matvec)
 
     def _transpose(self) -> ScipyOperator:
         return ScipyOperator(self._scipy.T)
@@ -148,3 +154,15 @@ def _exported_class() -> Any:
             return f"<{self._linops._short()} as scipy's>"
 
     return Exported
+
+
+def _loops(operator: Any, adjoint: bool) -> bool:
+    """Whether scipy multiplies by calls of a matvec, one a column, and trusts each to return another array."""
+    kind, base = type(operator), scipy.sparse.linalg.LinearOperator
+    if kind.__module__.startswith("scipy."):
+        implementation = f"_CustomLinearOperator__{'rmatmat' if adjoint else 'matmat'}_impl"
+        if hasattr(operator, implementation):
+            return getattr(operator, implementation) is None
+        adjoint ^= kind.__name__ in ("_AdjointLinearOperator", "_TransposedLinearOperator")
+        return any(_loops(part, adjoint) for part in getattr(operator, "args", ()) if isinstance(part, base))
+    return kind._rmatmat is base._rmatmat if adjoint else kind._matmat is base._matmat

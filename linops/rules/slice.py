@@ -59,8 +59,7 @@ def _column(a: LinearOperator, column: int) -> Any:
         raise TypeError(f"{a._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
     if isinstance(a, Dense):
         return a.matrix[:, column]
-    one = backends.eye(a._like, 1, a._like.dtype)
-    return a._vector(backends.spread(one, column, 1, a.shape[1])[:, 0])
+    return a._vector(a._unit_columns(column, 1)[:, 0])
 
 
 def _take(vector: Any, selected: Any) -> Any:
