@@ -213,7 +213,7 @@ class Hint:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Raises."""
         what = owner.__name__ if instance is None else instance._short()
-        raise AttributeError(f"{what} has no attribute {self.name!r}: {self.text}", name=self.name, obj=instance)
+        raise AttributeError(f"{what} has no attribute {self.name!r}: {self.text}")
 
 
 for _name, _text in HINTS.items():
