@@ -33,9 +33,9 @@ _TRANSPOSES = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__}  # type: 
 _DETACHED = {Tensor.detach, torch.detach, Tensor.data.__get__}  # type: ignore[attr-defined]
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 _LEFT_PRODUCTS = {Tensor.__rmatmul__}
-_AUGMENTED = {f"__i{name}__" for name in "add sub mul div truediv floordiv mod pow matmul and or xor lshift rshift".split()}
-#: what changes a tensor, beside the functions whose names end with an underscore
-_SETTERS = {"__set__", "__delete__", "__setitem__", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", *_AUGMENTED}
+#: what changes a tensor, beside the functions whose names end with an underscore; torch has other augmented assignments as such
+_SETTERS = {"__set__", "__delete__", "__setitem__", "register_hook", "register_post_accumulate_grad_hook", "retain_grad"}
+_SETTERS |= {"__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"}
 
 
 def read_only(layer: str) -> str:
@@ -119,7 +119,7 @@ class Weight(ReadOnly):
     _is_hf_initialized: bool
 
     @staticmethod
-    def __new__(
+    def __new__(  # noqa: D102
         cls,
         operator: Callable[[], Any],
         shape: tuple[int, ...],

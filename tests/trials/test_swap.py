@@ -14,6 +14,7 @@ from torch.nn.utils import prune
 import linops as lo
 from linops.nn.torch import Linear as Layer
 
+
 def left_alone(model, family="low_rank", **options):
     """The report of a call with where=None, and its warnings."""
     with warnings.catch_warnings(record=True) as caught:
@@ -281,9 +282,10 @@ def test_trial_15_what_it_is_costs_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (weight.dtype, weight.device.type, weight.shape, weight.ndim) == (torch.bfloat16, "meta", (4096, 4096), 2)
-        assert weight.requires_grad and weight.is_floating_point() and weight.numel() == 4096**2 and weight.size(0) == len(weight) == 4096
-        assert weight.data.dtype == torch.bfloat16 and not weight.data.requires_grad and weight.grad is None
-        assert weight.T.shape == weight.shape and weight.is_meta and isinstance(weight, torch.Tensor)
+        assert (weight.requires_grad, weight.is_floating_point(), weight.is_meta, weight.grad) == (True, True, True, None)
+        assert (weight.numel(), weight.size(0), len(weight), weight.T.shape) == (4096**2, 4096, 4096, (4096, 4096))
+        assert (weight.data.dtype, weight.data.requires_grad) == (torch.bfloat16, False)
+        assert isinstance(weight, torch.Tensor)
         assert not layer.requires_grad_(False).weight.requires_grad
         assert layer.to(torch.float64).weight.dtype == torch.float64
         assert lo.nn.torch.Linear(lo.DFT(8)).weight.dtype == torch.complex64
@@ -315,7 +317,10 @@ def test_trial_15_writing_is_refused(write):
     model = two()
     lo.nn.replace_linear_(model, "low_rank")
     before = copy.deepcopy(model.state_dict())
-    with torch.no_grad(), pytest.raises(RuntimeError, match=r"weight of layer '1' is computed from its factors.*before replace_linear_, or exclude"):
+    with (
+        torch.no_grad(),
+        pytest.raises(RuntimeError, match=r"weight of layer '1' is computed from its factors.*before replace_linear_, or exclude"),
+    ):
         WRITES[write](model[1].weight)
     torch.testing.assert_close(model.state_dict(), before)
 
@@ -343,9 +348,8 @@ def test_trial_15_no_gradient_is_lost_in_functions_that_torch_does_not_see_throu
     layer = lo.nn.torch.Linear(lo.low_rank(16, 16))
     with pytest.raises(RuntimeError, match="a gradient reached the weight of a structured layer and not its factors"):
         Fused.apply(torch.ones(2, 16), layer.weight).sum().backward()
-    with pytest.raises(NotImplementedError, match="has no memory of its own"):
-        with torch._C.DisableTorchFunctionSubclass():
-            layer.weight + 1
+    with torch._C.DisableTorchFunctionSubclass(), pytest.raises(NotImplementedError, match="has no memory of its own"):
+        layer.weight + 1
 
 
 def test_trial_15_conv1d_has_its_own_layout():
@@ -422,7 +426,9 @@ class Experts(nn.Module):
 
 
 def test_trial_30_the_report_says_what_was_left():
-    model = nn.Sequential(nn.Embedding(10, 16), nn.Linear(16, 16), Experts(), nn.MultiheadAttention(16, 2), nn.Linear(16, 1), nn.Linear(16, 16))
+    model = nn.Sequential(
+        nn.Embedding(10, 16), nn.Linear(16, 16), Experts(), nn.MultiheadAttention(16, 2), nn.Linear(16, 1), nn.Linear(16, 16)
+    )
     before = sum(parameter.numel() for parameter in model.parameters())
     report, _ = left_alone(model, "low_rank", exclude="5", rank=2)
     after = sum(parameter.numel() for parameter in model.parameters())
@@ -460,7 +466,9 @@ def test_trial_30_the_table_fits_a_terminal_whatever_the_names_and_sizes():
 def test_trial_43_a_call_that_matches_nothing_lists_the_names():
     model = nn.ModuleDict({"blocks": nn.ModuleList(nn.ModuleDict({"up": nn.Linear(16, 16)}) for _ in range(3)), "head": nn.Linear(16, 16)})
     for where, shown in (("*.attn", r"'\*.attn'"), ({"*.attn": "btt"}, r"\['\*.attn'\]")):
-        with pytest.warns(UserWarning, match=rf"where={shown} matches none of the model's 4, 'blocks.\*.up' \(3\), 'head'; patterns are globs"):
+        with pytest.warns(
+            UserWarning, match=rf"where={shown} matches none of the model's 4, 'blocks.\*.up' \(3\), 'head'; patterns are globs"
+        ):
             lo.nn.replace_linear_(model, "btt" if isinstance(where, str) else None, where=where)
     with pytest.warns(UserWarning, match="replaced no layer: none is selected of the model's 4, 'blocks"):
         lo.nn.replace_linear_(model, "btt", where=lambda name, _: False)
