@@ -62,7 +62,11 @@ def entries(model: nn.Module, matrices: Mapping[Any, str | None] | None = None) 
             entry = Entry(at, name if whole else key, layer, size)
             layout = told(matrices, entry.name, layer, size)
             if layout is None:
-                layout = vector(size) if not whole or len(size) < 2 else _layout(layer, at, name, size, id(parameter) in embedded or isinstance(layer, _EMBEDDINGS))
+                layout = (
+                    vector(size)
+                    if not whole or len(size) < 2
+                    else _layout(layer, at, name, size, id(parameter) in embedded or isinstance(layer, _EMBEDDINGS))
+                )
             yield replace(entry, layout=layout), full, parameter
 
 

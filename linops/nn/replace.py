@@ -154,7 +154,9 @@ def _left(model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacl
     seen = {id(parameter) for swap in replaced.values() for parameter in swap.found.layer._parameters.values()}
     kinds: dict[tuple[str, str], tuple[list[str], int]] = {}
     for name, module in model.named_modules():
-        own = {key: one for key, one in module._parameters.items() if one is not None and not nn.parameter.is_lazy(one) and id(one) not in seen}
+        own = {
+            key: one for key, one in module._parameters.items() if one is not None and not nn.parameter.is_lazy(one) and id(one) not in seen
+        }
         if id(module) in replaced or not own or isinstance(module, Structured):
             continue
         seen |= {id(one) for one in own.values()}

@@ -107,7 +107,11 @@ class Report(Sequence):
     def __str__(self) -> str:
         groups = _groups(self.rows)
         count = f"{len(self.rows)} layer{'s' * (len(self.rows) != 1)}"
-        table = [("layer", "out×in", "parameters", "MACs"), *(_cells(name, rows) for name, rows in groups), (count, "", *_numbers(self.rows))]
+        table = [
+            ("layer", "out×in", "parameters", "MACs"),
+            *(_cells(name, rows) for name, rows in groups),
+            (count, "", *_numbers(self.rows)),
+        ]
         if self.totals:
             table.append(("whole model", "", _change(*self.totals), ""))
         rest = [max(len(line[column]) for line in table) for column in (1, 2, 3)]

@@ -100,7 +100,9 @@ def plan(
     for name in wanted:
         if any(found[name].shape):
             sizes[name] = _sizes(parts or {}, name, found[name].layer, found[name].shape[0])
-    skipped = {name: one for name in wanted if (one := _obstacle(found[name], found, wanted, sizes)) and not (one.soft and name in selected)}
+    skipped = {
+        name: one for name in wanted if (one := _obstacle(found[name], found, wanted, sizes)) and not (one.soft and name in selected)
+    }
     refuse(skipped, selected)
     swaps: list[Swap] = []
     refusal: ValueError | None = None

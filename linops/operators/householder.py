@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.fourier import as_dtype, transform_dtype
 from linops.plan.step import Step, matmul_step
 from linops.spec import dtype_name
@@ -50,10 +50,9 @@ class Householder(LinearOperator):
     reverse: bool = False
 
     def __post_init__(self) -> None:
-        shape = tuple(getattr(self.v, "shape", (1,)))  # what is no array, `require_array` refuses
+        shape = tuple(admit(self, "v", None).shape)
         if len(shape) not in (1, 2) or 0 in shape:
             raise ValueError(f"Householder: v must be a vector (n,) or vectors (k, n), and not empty, got shape {shape}")
-        require_array("Householder", "v", self.v, len(shape))
         if not backends.is_inexact(self.v.dtype):
             raise TypeError(f"Householder: v must be floating or complex, as entries are fractions; got dtype {dtype_name(self.v.dtype)}")
         if not isinstance(self.reverse, bool):

@@ -15,9 +15,7 @@ from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
 
 
-def lr_multipliers(
-    model: Any, optimizer: str = "adamw", base: Any = None, *, matrices: Mapping[Any, str | None] | None = None
-) -> Any:
+def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
     """The factor on the learning rate of each parameter of a model, by the rules of `lo.nn.param_groups`.
 
     Args:
