@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,7 +59,15 @@ class Draw:
         dtypes: What its arrays may have.
         large: Whether integers may be so large that sums and products of them wrap around.
         leaf: The dtype of most arrays of the leaf that is being drawn.
+        least: The least number of rows or columns of the parts that something is cut into.
+        matrices: Whether `np.matrix` may stand for an array.
+        callables: Whether there may be callables of one framework.
+        leaves: Kinds of leaves beside those of `leaves.py`.
     """
+
+    least = 0
+    matrices = callables = True
+    leaves: ClassVar[dict[str, tuple[Callable[..., Any], bool]]] = {}
 
     def __init__(self, random: np.random.Generator, backend: str) -> None:
         self.random, self.backend = random, backend
@@ -89,6 +97,10 @@ class Draw:
     def size(self) -> int:
         """A number of rows or columns."""
         return self.pick((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6) if self.backend != "jax" else (0, 1, 1, 2, 2, 2, 3, 3, 4))
+
+    def cut(self, n: int) -> int | None:
+        """Where something is cut in two, or None if it is too short."""
+        return None if n < 2 * self.least else self.integer(self.least, n - self.least)
 
     def divisor(self, n: int) -> int:
         """A number that divides another; of 0, any."""
