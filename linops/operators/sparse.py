@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -136,7 +135,7 @@ class Sparse(LinearOperator):
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         (m, n), entries = self.size, self.values.shape[0]
-        return {"values": (ceil(entries / max(m, 1)), ceil(entries / max(n, 1)))}  # means
+        return {"values": (-(-entries // max(m, 1)), -(-entries // max(n, 1)))}  # means
 
     def _output_leaves(self) -> tuple[str, ...]:
         return ("values",)
