@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial, wraps
 from typing import Any, TypeVar, dataclass_transform, overload
 
-from linops.backends import is_placeholder
+from linops.backends import is_placeholder, is_symbol
 from linops.backends.tree import register_class
 
 
@@ -75,14 +75,32 @@ def _declared(cls: Any, init: bool) -> Any:
 
 
 def _lenient(check: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A constructor's check that lets the placeholders pass which torch.compile puts in the place of arrays."""
+    """A constructor's check that lets the placeholders pass which torch.compile puts in the place of arrays and sizes."""
 
     @wraps(check)
     def __post_init__(self: Any) -> None:
         try:
             check(self)
         except Exception:
-            if not any(is_placeholder(leaf) for _, leaf in self.named_leaves()):
+            if _take_numbers(self):
+                check(self)
+            elif not any(_has_placeholder(getattr(self, name)) for name, _ in self._fields):
                 raise
 
     return __post_init__
+
+
+def _take_numbers(operator: Any) -> bool:
+    """Put integers in the place of the symbols that torch.compile makes of an operator's sizes; whether there were some."""
+    symbols = [name for name, _ in operator._fields if is_symbol(getattr(operator, name))]
+    for name in symbols:
+        object.__setattr__(operator, name, int(getattr(operator, name)))
+    return bool(symbols)
+
+
+def _has_placeholder(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return any(map(_has_placeholder, value))
+    if hasattr(type(value), "_fields"):  # an operator
+        return any(_has_placeholder(getattr(value, name)) for name, _ in value._fields)
+    return is_placeholder(value)

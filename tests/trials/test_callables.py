@@ -280,3 +280,45 @@ def test_trial_21_jacobians_of_constant_and_linear_functions(backend, mode):
                 if backend == "torch":
                     y += 1  # not one number for all columns
             assert (A.to_dense() == factor * np.eye(3)).all()
+
+
+# ---------------------------------------------------------------- 39: FLOPs as a budget
+
+FAMILIES = (
+    lo.dense,
+    lo.monarch,
+    lo.block_diag,
+    lo.btt,
+    lo.low_rank,
+    lo.blast,
+    lo.butterfly,
+    lo.einsum,
+    lo.kronecker,
+    lo.tensor_train,
+    lo.circulant,
+    lo.toeplitz,
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
+def test_trial_39_the_natural_order_is_a_budget(family):
+    M = family(300, 64)
+    for A in (M, M.T, M.T @ M, M + M, 2 * M, lo.vstack(M, M)):
+        costs = [A.cost(batch, order="natural") for batch in (0, 1, 2, 3, 31, 32, 1000, 10**5)]
+        for count in ("macs", "flops", "bytes_read", "bytes_written"):
+            counts = [getattr(cost, count) for cost in costs]
+            assert counts == sorted(counts), (A, count)
+        assert [A.flops(batch, order="natural") for batch in (1, 1000)] == [costs[1].flops, costs[6].flops]
+
+
+def test_trial_39_both_counts_are_there_and_named():
+    A = lo.dense(64, 1024) @ lo.Dense(lo.spec(1024, 1024))
+    assert A.flops(127) > A.flops(128)  # what runs
+    assert 128 * A.flops(127, order="natural") == 127 * A.flops(128, order="natural")
+    assert A.cost(128).flops == A.flops(128) < A.cost(128, order="natural").flops
+    natural = f"{A.flops(128, order='natural'):,}"
+    assert f"by a plan (in the natural order {natural} FLOPs)" in A.explain(128).split("\n")[0]
+    assert natural in A.explain(128, order="natural").split("\n")[-1]
+    assert "by a plan" not in A.explain(127) + A.explain(128, order="natural")
+    with pytest.raises(ValueError, match="'planned'.*'natural'.*'best'"):
+        A.flops(1, order="best")
