@@ -235,6 +235,17 @@ def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
     return getattr(scipy.fft, transform)(x, length, axis, norm)  # several times faster than numpy.fft on many vectors
 
 
+@p.magnitude.dispatch
+def _magnitude(x: np.ndarray, axis: int):
+    largest = np.abs(x.view(x.real.dtype) if x.dtype.kind == "c" and axis == -1 and x.flags.c_contiguous else x)
+    largest = largest.max(axis, keepdims=True, initial=0)
+    limits = np.finfo(largest.dtype)
+    exponents = np.frexp(largest)[1] - 1
+    return np.where(
+        largest > 0, np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)), largest.dtype.type(1)
+    )
+
+
 @p.to_integers.dispatch
 def _to_integers(x: np.ndarray, dtype: Any):
     return np.rint(x).astype(np.int64).astype(dtype)
@@ -253,6 +264,8 @@ def _inverse_permutation(indices: np.ndarray):
 
 def convert(x: Any, dtype: Any, device: Any) -> np.ndarray:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
-    if device not in (None, "cpu"):
+    if device is not None and str(device) != "cpu":
         raise ValueError(f"backend 'numpy' has one device, 'cpu'; got device={device!r}")
-    return np.asarray(p.to_numpy(x), dtype=dtype)
+    if isinstance(x, np.ndarray):
+        return np.asarray(x, dtype=dtype)
+    return np.array(p.to_numpy(x), dtype=dtype)  # a copy of others' memory: torch writes in place

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, get_type_hints
 
-from plum import Dispatcher
+import plum
+
+from linops.install import require_plum
+
+require_plum(plum)
 
 #: linops' own dispatcher: primitives and the functions of the algebra live here
-dispatch = Dispatcher()
+dispatch = plum.Dispatcher()
 
 
 def generic(function: Callable[..., Any]) -> Any:
@@ -300,6 +304,24 @@ def inverse_permutation(indices):
 @generic
 def fourier(x, transform: str, length: int, axis: int, norm):
     """The transform of that name in `numpy.fft` along an axis padded or cropped to `length`; float32 stays float32."""
+
+
+@generic
+def magnitude(x, axis):
+    """The power of two at or below the largest number of a floating array, along an axis that stays; ones for zeros; no gradient.
+
+    Divided by it, which rounds nothing, numbers are below 2 (√8 where complex), and no square or sum of squares over- or underflows.
+    """
+
+
+@generic
+def on_mesh(x):
+    """Whether an array of JAX may be divided among devices."""
+
+
+@generic
+def mesh_product(x, operator, axis: int):
+    """The product of an operator with every vector along an axis, -1 or -2, of such an array; the division of other axes stays."""
 
 
 @generic

@@ -157,7 +157,7 @@ _CACHED = 2**20
 
 @p.permute.dispatch
 def _permute(x: torch.Tensor, order: tuple):
-    return x.permute(*order)  # faster than of a tuple
+    return x.permute(*order) if order else x  # faster than of a tuple
 
 
 @p.copy.dispatch
@@ -327,6 +327,17 @@ def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any)
     return getattr(torch.fft, transform)(x, length, axis, norm)
 
 
+@p.magnitude.dispatch
+def _magnitude(x: torch.Tensor, axis: int):
+    x = x.detach()
+    largest = torch.maximum(x.real.abs(), x.imag.abs()) if x.is_complex() else x.abs()
+    largest = largest.amax(axis, keepdim=True) if x.shape[axis] else largest.sum(axis, keepdim=True)
+    least, most = (-126, 127) if largest.dtype is torch.float32 else (-1022, 1023)
+    exponents = (torch.frexp(largest).exponent - 1).clamp(least, most)
+    one = torch.ones_like(largest)
+    return torch.where(largest > 0, torch.ldexp(one, exponents), one)
+
+
 @p.to_integers.dispatch
 def _to_integers(x: torch.Tensor, dtype: Any):
     return x.round().to(torch.int64).to(dtype)
@@ -347,7 +358,7 @@ def convert(x: Any, dtype: Any, device: Any) -> torch.Tensor:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
     if isinstance(x, torch.Tensor):
         return x.to(device=device, dtype=dtype)
-    array = p.to_numpy(x)
+    array = backends.native(p.to_numpy(x))
     if array.dtype.name == "bfloat16":  # torch does not read ml_dtypes
         tensor = torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     else:

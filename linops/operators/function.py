@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
+import numpy as np
+
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator, flat
+from linops.operators.checks import as_array
 from linops.operators.zero import require_size
 from linops.plan.step import Step
 
@@ -114,6 +117,8 @@ class Function(LinearOperator):
 
     def _call(self, name: str, x: Any) -> Any:
         y = getattr(self, name)(x, *self.params)
+        if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
+            y = backends.plain(y, f"{self._short()}: {name} returned")
         if backends.backend_of(y) != backends.backend_of(x):
             raise TypeError(f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}")
         expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
@@ -186,7 +191,4 @@ def require_params(where: str, params: Any) -> tuple[Any, ...]:
     """
     if not isinstance(params, (tuple, list)):
         raise TypeError(f"{where}: params must be a tuple of arrays, got {type(params).__name__}")
-    for number, param in enumerate(params):
-        if not backends.is_array(param):
-            raise TypeError(f"{where}: params[{number}] must be a NumPy, torch or JAX array or a spec, got {type(param).__name__}")
-    return tuple(params)
+    return tuple([as_array(where, f"params[{number}]", param) for number, param in enumerate(params)])

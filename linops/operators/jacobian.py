@@ -10,7 +10,7 @@ from linops import backends
 from linops.declare import declare, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.function import callable_name, require_callable, require_params
 from linops.operators.zero import require_size
 from linops.plan.step import Step
@@ -135,7 +135,7 @@ def require_differentiable(where: str, operator: Any) -> tuple[Any, ...]:
     require_callable(where, "f", operator.f)
     if operator.f is None:
         raise TypeError(f"{where}: f must be a callable, got None")
-    require_array(where, "x", operator.x, 1)
+    admit(operator, "x", 1)
     if backends.backend_of(operator.x) == "numpy":
         raise TypeError(f"{where}: x is a NumPy array of shape {operator.x.shape}, and NumPy has no derivatives; give a torch or JAX array")
     if not backends.is_inexact(operator.x.dtype):

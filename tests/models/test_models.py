@@ -1,0 +1,18 @@
+"""Each model of `zoo.py` is swapped, and passes each check of `checks.py`."""
+
+import pytest
+from checks import CHECKS
+from zoo import ZOO
+
+#: torch.compile takes seconds a model: these by default, all with `-m full`
+COMPILED = ("hf_gpt2", "hf_t5", "timm_beit")
+
+
+CELLS = [
+    pytest.param(name, check, marks=pytest.mark.full if check == "compile" and name not in COMPILED else ()) for name in ZOO for check in CHECKS
+]
+
+
+@pytest.mark.parametrize(("name", "check"), CELLS)
+def test_swapped_model(name, check):
+    CHECKS[check](name)
