@@ -169,6 +169,7 @@ class LinearOperator(Expression, Properties, Habits):
 
     def _steps(self, batch: int, order: str) -> tuple[Step, ...]:
         """The steps of a product as it runs, or in the natural order."""
+        _ = self.shape  # which tells of leaves that do not fit
         if order not in ("planned", "natural"):
             raise ValueError(f"order must be 'planned' (what runs) or 'natural' (the order of the factors), got {order!r}")
         if order == "planned":
@@ -355,6 +356,7 @@ class LinearOperator(Expression, Properties, Habits):
     @property
     def T(self) -> Any:
         """The transpose, without conjugation."""
+        _ = self.shape  # which tells of leaves that do not fit
         return _assuming(self._transpose(), transposed(self.assumed))
 
     @property
@@ -446,6 +448,11 @@ class LinearOperator(Expression, Properties, Habits):
         """
         if self.is_symbolic:
             raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
+        _ = self.shape  # which tells of leaves that do not fit
+        return self._entries()
+
+    def _entries(self) -> Any:
+        """The (m, n) array of a concrete operator."""
         return flat(self._columns(self._unit_columns(0, self.shape[1])))
 
     def to_scipy(self) -> Any:

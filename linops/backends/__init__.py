@@ -233,9 +233,9 @@ def is_placeholder(value: Any) -> bool:
 
 
 def is_symbol(value: Any) -> bool:
-    """Whether a value is an integer that torch traces as a symbol."""
+    """Whether a value is an integer, or True or False, that torch traces as a symbol."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.SymInt)
+    return torch is not None and isinstance(value, (torch.SymInt, torch.SymBool))
 
 
 def is_compiling() -> bool:

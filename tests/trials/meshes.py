@@ -70,7 +70,13 @@ def operands(shape):
     """Arrays, and the axis of each that is divided among the devices."""
     (m, n), random = shape, np.random.default_rng(1)
     k = 2 * DEVICES
-    shapes = {"left": ((k, m), 0), "columns": ((n, k), 1), "stack": ((k, n, 3), 0), "stacked columns": ((2, n, k), 2), "rows": ((2, k, n), 1)}
+    shapes = {
+        "left": ((k, m), 0),
+        "columns": ((n, k), 1),
+        "stack": ((k, n, 3), 0),
+        "stacked columns": ((2, n, k), 2),
+        "rows": ((2, k, n), 1),
+    }
     return {name: (np.asarray(random.standard_normal(size), np.float32), axis) for name, (size, axis) in shapes.items()}
 
 

@@ -1,11 +1,17 @@
 """Callables as operators, and what transformations and deployment make of operators: trials 3, 4, 21, 24, 34, 36-39."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse.linalg
 import torch
+from helpers import build, every_case
 
 import linops as lo
 
@@ -322,3 +328,68 @@ def test_trial_39_both_counts_are_there_and_named():
     assert "by a plan" not in A.explain(127) + A.explain(128, order="natural")
     with pytest.raises(ValueError, match="'planned'.*'natural'.*'best'"):
         A.flops(1, order="best")
+
+
+# ---------------------------------------------------------------- 24: compiled as the first thing in a process
+
+
+@pytest.mark.parametrize(("mode", "operators"), [("static", ("Dense", "Kronecker")), ("dynamic", ("Permute.axes", "Identity"))])
+def test_trial_24_operators_compile_as_the_first_thing_in_a_process(mode, operators):
+    script = Path(__file__).with_name("compile_first.py")  # by hand: all operators
+    done = subprocess.run([sys.executable, "-W", "ignore", script, mode, *operators], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---------------------------------------------------------------- 36: stacks of operators outside vmap
+
+
+def _stacked(A, *lead):
+    return A._map(lambda leaf: np.broadcast_to(leaf, (*lead, *leaf.shape)))
+
+
+@every_case
+@pytest.mark.parametrize("lead", [(3,), (2, 3)])
+def test_trial_36_a_stack_of_operators_says_so(case, lead):
+    A, _, _ = build(case, "float64", "numpy")
+    unknown = {"Function", "ScipyOperator"}  # of callables, whose arrays may have any axes
+    if not list(A.named_leaves()) or unknown & {type(node).__name__ for _, node in A._nodes()}:
+        pytest.skip("it has no arrays with axes of its own")
+    if len(lead) == 1 and any(type(node).__name__ == "Householder" and node.v.ndim == 1 for _, node in A._nodes()):
+        pytest.skip("vectors in rows are reflections one after the other")
+    stack = _stacked(A, *lead)
+    said = f"leaves carry {len(lead)} leading ax{'is' if len(lead) == 1 else 'es'} {lead}"
+    m, n = A.shape
+    uses = {
+        "shape": lambda: stack.shape,
+        "matrix": lambda: stack @ np.ones((n, 2)),
+        "vector": lambda: stack @ np.ones(n),
+        "left": lambda: np.ones(m) @ stack,
+        "dense": lambda: stack.to_dense(),
+        "cost": lambda: stack.cost(),
+        "explain": lambda: stack.explain(),
+        "rates": lambda: lo.lr_multipliers(stack),
+        "T": lambda: stack.T,
+        "sum": lambda: stack + stack,
+        "product": lambda: stack @ stack.H,
+        "multiple": lambda: (2 * stack) @ np.ones(n),
+        "freeze": lambda: lo.freeze(stack),
+        "simplify": lambda: lo.simplify(stack),
+    }
+    own = not isinstance(A, (lo.Sum, lo.Product, lo.Scaled, lo.Power))
+    for name, use in uses.items():
+        if name in ("shape", "sum", "rates") and not own:
+            continue  # of a composite some part's shape may do
+        with pytest.raises(ValueError, match=re.escape(said)):
+            pytest.fail(f"{name} gives {use()}")
+    assert said in repr(stack)
+    assert repr(A) == repr(A._map(lambda leaf: leaf))
+
+
+def test_trial_36_stacks_multiply_inside_vmap_and_are_named_outside():
+    make = jax.vmap(lambda number: lo.LowRank(number * jnp.ones((4, 2)), jnp.ones((2, 4))))
+    stack = make(jnp.arange(3.0))
+    assert (jax.vmap(lambda A, x: A @ x, in_axes=(0, None))(stack, jnp.ones(4)) == 8 * jnp.arange(3.0)[:, None]).all()
+    with pytest.raises(ValueError, match=r"LowRank: leaves carry 1 leading axis \(3,\): U \(3, 4, 2\).*inside vmap"):
+        stack @ jnp.ones(4)
+    with pytest.raises(ValueError, match=r"LowRank: leaves do not have the axes that they should"):
+        _ = jax.tree.map(lambda leaf: leaf[0], lo.LowRank(jnp.ones((4, 2)), jnp.ones((2, 4)))).shape
