@@ -31,8 +31,8 @@ def tree(*, axes: Any = None, **options: Any) -> Any:
     """A field that holds an array, an operator, None, or a tuple of those: what training and transformations see.
 
     Args:
-        axes: How many axes the array has, or each of a tuple, or a function of the operator that gives a tuple of numbers for a tuple. Arrays
-            with others, such as a stack of them that vmap returns, are an error where the operator's shape is asked for.
+        axes: How many axes the array has, or each of a tuple; or a function of the operator that gives the number, or numbers for a tuple.
+            Arrays with others, such as a stack of them that vmap returns, are an error where the operator's shape is asked for.
         **options: Those of `dataclasses.field`.
 
     Returns:

@@ -25,8 +25,8 @@ def generic(function: Callable[..., Any]) -> Any:
     """Declare a function that plum dispatches on its first argument; methods register with ``@name.dispatch``.
 
     A call is a look-up of the argument's type in a dict, so it costs what a dict costs and torch.compile can trace it; plum resolves a
-    type that is seen for the first time. torch.compile cannot trace plum: there the types of registered methods, and their direct subclasses
-    (as torch's Parameter), are in the dict from the start, and of others the methods are tried in turn.
+    type that is seen for the first time. torch.compile cannot trace plum: the types of registered methods, and their direct subclasses (as
+    torch's Parameter), are in the dict from the start, and of others the methods are tried in turn there.
 
     Args:
         function: Its name, arguments and docstring.
@@ -116,7 +116,7 @@ def _resolve(resolver: Any, registered: dict[tuple[type, ...], Any], *arguments:
     torch = sys.modules.get("torch")
     if torch is not None and torch.compiler.is_compiling():
         for kinds, method in registered.items():
-            if all([isinstance(argument, kind) for argument, kind in zip(arguments, kinds)]):
+            if all([isinstance(argument, kind) for argument, kind in zip(arguments, kinds)]):  # noqa: C419  a list, for Dynamo
                 return method
     return resolver.resolve_method(arguments)[0]
 
