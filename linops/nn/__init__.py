@@ -11,7 +11,7 @@ from linops.operator import LinearOperator, make_layer
 FRAMEWORKS = ("torch", "flax", "equinox")
 
 #: functions for PyTorch models, and the modules they are in
-_FUNCTIONS = {"replace_linear_": "replace", "param_groups": "optim"}
+_FUNCTIONS = {"replace_linear_": "replace", "param_groups": "optim", "freeze_": "frozen", "to_dense_": "frozen"}
 
 
 def __getattr__(name: str) -> Any:

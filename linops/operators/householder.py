@@ -46,7 +46,7 @@ class Householder(LinearOperator):
         True
     """
 
-    v: Any = tree()
+    v: Any = tree(axes=lambda self: 1 if len(self.v.shape) == 1 else 2)
     reverse: bool = False
 
     def __post_init__(self) -> None:

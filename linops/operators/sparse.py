@@ -51,7 +51,7 @@ class Sparse(LinearOperator):
         3
     """
 
-    values: Any = tree()
+    values: Any = tree(axes=1)
     rows: Any = index(default=None)
     columns: Any = index(default=None)
     size: Any = None
@@ -118,10 +118,7 @@ class Sparse(LinearOperator):
     def _turned(self) -> Sparse:
         return self._turn()
 
-    def to_dense(self) -> Any:
-        """The (m, n) array of the operator on its backend."""
-        if self.is_symbolic:
-            return super().to_dense()
+    def _entries(self) -> Any:
         (m, n), backend = self.size, str(self.backend)
         wide = "torch" if backend == "torch" else "numpy"
         places = backends.asarray(self.rows, wide, "int64") * n + backends.asarray(self.columns, wide, "int64")
