@@ -31,7 +31,10 @@ _KNOWN |= {torch.is_floating_point, torch.is_complex, torch.numel}
 _TRANSPOSES = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__}  # type: ignore[attr-defined]
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 _LEFT_PRODUCTS = {Tensor.__rmatmul__}
-_AUGMENTED = {f"__i{name}__" for name in "add sub mul div truediv floordiv mod pow matmul and or xor lshift rshift".split()}
+_AUGMENTED = {
+    f"__i{name}__"
+    for name in ["add", "sub", "mul", "div", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]
+}
 _SETTERS = {"__set__", "__delete__", "__setitem__", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", *_AUGMENTED}
 
 READ_ONLY = (
