@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from linops.backends import primitives as p
+
 #: up to which length a transform is one product with its matrix
 _WHOLE = 64
 

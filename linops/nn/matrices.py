@@ -22,45 +22,11 @@ VECTOR, EMBEDDING = "out", "token out"
 
 #: the last words of the names of arrays that multiply no activations, whatever their axes: of biases, scales, learned tokens, positions
 _VECTORS = frozenset(
-    [
-        "bias",
-        "biases",
-        "scale",
-        "scales",
-        "gain",
-        "gains",
-        "gamma",
-        "beta",
-        "alpha",
-        "temperature",
-        "token",
-        "tokens",
-        "query",
-        "queries",
-        "latent",
-        "latents",
-        "prompt",
-        "prompts",
-        "probe",
-        "register",
-        "registers",
-        "pos",
-        "position",
-        "positions",
-        "rel",
-        "emb",
-        "embed",
-        "embeds",
-        "embedding",
-        "embeddings",
-        "enc",
-        "encoding",
-        "log",
-        "logs",
-    ]
+    "bias biases scale scales gain gains gamma beta alpha temperature token tokens query queries latent latents prompt prompts probe "
+    "register registers pos position positions rel emb embed embeds embedding embeddings enc encoding log logs".split()
 )
 #: words that may follow those
-_AFTER = frozenset(["table", "const", "param", "parameter", "window", "win", "spatial", "temporal", "x", "y", "h", "w", "u", "v", "k", "q"])
+_AFTER = frozenset("table const param parameter window win spatial temporal x y h w u v k q".split())
 _EXPERTS = re.compile(r"expert|moe|mixture", re.IGNORECASE)
 _ROUTERS = re.compile(r"router|gate$", re.IGNORECASE)
 

@@ -45,8 +45,7 @@ class Function(LinearOperator):
     Attributes:
         shape: (m, n).
         product: Given as `matvec`: (n,) array, *params → (m,) array; None if only the adjoint is known.
-        adjoint_product: Given as `rmatvec`: (m,) array, *params → (n,) array, the adjoint, as in SciPy; or None. (``A.matvec(x)`` is a product
-            of every operator.)
+        adjoint_product: Given as `rmatvec`: (m,) array, *params → (n,) array, the adjoint, as in SciPy; or None.
         params: Arrays or specs, passed to both callables after the vector.
         vectorized: Whether both callables take matrices, (n, k) → (m, k); vectors then come as (n, 1).
         complex_entries: Whether entries are complex where no param is, as those of a Fourier transform.
