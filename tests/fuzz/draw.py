@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,7 +59,15 @@ class Draw:
         dtypes: What its arrays may have.
         large: Whether integers may be so large that sums and products of them wrap around.
         leaf: The dtype of most arrays of the leaf that is being drawn.
+        least: The least number of rows or columns of the parts that something is cut into.
+        matrices: Whether `np.matrix` may stand for an array.
+        callables: Whether there may be callables of one framework.
+        leaves: Kinds of leaves beside those of `leaves.py`.
     """
+
+    least = 0
+    matrices = callables = True
+    leaves: ClassVar[dict[str, tuple[Callable[..., Any], bool]]] = {}
 
     def __init__(self, random: np.random.Generator, backend: str) -> None:
         self.random, self.backend = random, backend
@@ -89,6 +97,10 @@ class Draw:
     def size(self) -> int:
         """A number of rows or columns."""
         return self.pick((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6) if self.backend != "jax" else (0, 1, 1, 2, 2, 2, 3, 3, 4))
+
+    def cut(self, n: int) -> int | None:
+        """Where something is cut in two, or None if it is too short."""
+        return None if n < 2 * self.least else self.integer(self.least, n - self.least)
 
     def divisor(self, n: int) -> int:
         """A number that divides another; of 0, any."""
@@ -128,7 +140,9 @@ class Draw:
             numbers = numbers + 1j * random.standard_normal(shape)
         return np.asarray(numbers).astype(dtype)
 
-    def array(self, *shape: int, name: str | None = None, layouts: Sequence[str] = ("C", "C", "C", "F", "reversed", "strided", "frozen")) -> Array:
+    def array(
+        self, *shape: int, name: str | None = None, layouts: Sequence[str] = ("C", "C", "C", "F", "reversed", "strided", "frozen")
+    ) -> Array:
         """An array of the leaf that is being drawn."""
         return Array(self.values(shape, name or self.dtype()), self.pick(layouts))
 
@@ -151,14 +165,23 @@ class Draw:
 
     def key(self, size: int) -> tuple[str, Any, int]:
         """(A key as Python, the key, how long the axis is) that selects `size` of some number, negative ones and repeats among them."""
-        kind, start, step, more = self.pick(["slice", "reversed", "indices", "mask"]), self.integer(0, 2), self.integer(1, 2), self.integer(0, 2)
+        kind, start, step, more = (
+            self.pick(["slice", "reversed", "indices", "mask"]),
+            self.integer(0, 2),
+            self.integer(1, 2),
+            self.integer(0, 2),
+        )
         total = start + step * max(size - 1, 0) + 1 + more
         if kind == "slice" or (kind == "reversed" and not size):
             key: Any = slice(start, start + step * (size - 1) + 1 if size else start, step)
             return f"{key.start}:{key.stop}:{step}", key, total
         if kind == "reversed":
             stop = start - 1 if start else None
-            return f"{start + step * (size - 1)}:{'' if stop is None else stop}:{-step}", slice(start + step * (size - 1), stop, -step), total
+            return (
+                f"{start + step * (size - 1)}:{'' if stop is None else stop}:{-step}",
+                slice(start + step * (size - 1), stop, -step),
+                total,
+            )
         if kind == "mask":
             mask = np.isin(np.arange(total), self.random.choice(total, size, replace=False))
             return f"np.array({mask.tolist()})", mask, total

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from . import twin
+from .arrays import Array, dtype_of
 from .draw import Draw, Node
 
 #: kind: (function, whether it is square)
@@ -23,7 +24,7 @@ def leaf(square: bool = False):
 def any_leaf(draw: Draw, m: int, n: int) -> Node:
     """A leaf of any kind."""
     draw.leaf = draw.pick(draw.dtypes)
-    kinds = [function for function, square in LEAVES.values() if m == n or not square]
+    kinds = [function for function, square in (LEAVES | draw.leaves).values() if m == n or not square]
     return draw.pick(kinds)(draw, m, n) or dense(draw, m, n)
 
 
@@ -70,7 +71,9 @@ def toeplitz(draw, m, n):
     lags = np.subtract.outer(np.arange(m), np.arange(n))
     entries = np.where(lags >= 0, lags, m - 1 - lags)
     c, r = draw.same((m,), (n,))
-    return Node("lo.Toeplitz({c}, {r})", (), {"c": c, "r": r}, lambda c, r: transformed(twin.block([[c, r[1:]]]).reshape(-1), entries, m + n))
+    return Node(
+        "lo.Toeplitz({c}, {r})", (), {"c": c, "r": r}, lambda c, r: transformed(twin.block([[c, r[1:]]]).reshape(-1), entries, m + n)
+    )
 
 
 @leaf()
@@ -232,8 +235,35 @@ def dft(draw, m, n):
 
 
 @leaf(square=True)
+def definite(draw, m, n):
+    if not draw.inexact():
+        return None
+    root = draw.values((n, n), draw.leaf)
+    a = Array((root @ root.conj().T + np.eye(n)).astype(dtype_of(draw.leaf)))
+    return Node("lo.assume(lo.Dense({a}), lo.Tag.POSITIVE_DEFINITE)", (), {"a": a}, lambda a: a)
+
+
+@leaf(square=True)
+def assumed_triangular(draw, m, n):
+    a = Array(np.tril(draw.values((n, n), draw.dtype())))
+    return Node("lo.assume(lo.Dense({a}), lo.Tag.LOWER_TRIANGULAR)", (), {"a": a}, lambda a: a)
+
+
+@leaf(square=True)
+def unitary(draw, m, n):
+    """Within the rounding of its dtype, which must be that of the whole, for `simplify` takes its adjoint for its inverse."""
+    if len(draw.dtypes) > 1 or not n or not draw.inexact() or dtype_of(draw.leaf).char in "gG":
+        return None
+    numbers = draw.values((n, n), draw.leaf)
+    q, _ = np.linalg.qr(numbers.astype("complex128" if dtype_of(draw.leaf).kind == "c" else "float64"))
+    matrix = lambda q: twin.replace(q, roundings=4 * n + 4, rewritten=True)  # noqa: E731
+    code = "lo.assume(lo.Dense({q}), lo.Tag.ORTHOGONAL)"
+    return Node(code, (), {"q": Array(q.astype(dtype_of(draw.leaf)))}, matrix)
+
+
+@leaf(square=True)
 def callable_(draw, m, n):
-    if draw.has("b"):  # which `x *= 2` refuses
+    if not draw.callables or draw.has("b"):  # which `x *= 2` refuses
         return None
     name, factor = draw.pick([("twice", 2), ("same", 1), ("thrice", 3)])
     vectorized = draw.chance(0.5) or draw.backend == "torch"

@@ -42,7 +42,7 @@ def sum_(draw, m, n, depth):
 @node()
 def twice_the_same(draw, m, n, depth):
     part = tree(draw, m, n, depth)
-    return Node("({0} + {1})", (part, part), matrix=lambda a, b: a + b)
+    return Node("({0} + {0})", (part,), matrix=lambda a: a + a)
 
 
 @node(square=True)
@@ -56,7 +56,7 @@ def with_array(draw, m, n, depth):
     part = tree(draw, m, n, depth)
     array = draw.array(m, n)
     code = draw.pick(["({0} + {a})", "({a} + {0})"])
-    if draw.backend == "numpy" and draw.chance(0.1):
+    if draw.matrices and draw.backend == "numpy" and draw.chance(0.1):
         array = draw.array(m, n, layouts=["matrix"])
     return Node(code, (part,), {"a": array}, lambda part, a: part + a)
 
@@ -113,28 +113,36 @@ def sliced(draw, m, n, depth):
 
 @node()
 def hstack(draw, m, n, depth):
-    j = draw.integer(0, n)
+    j = draw.cut(n)
+    if j is None:
+        return None
     parts = tree(draw, m, j, depth), tree(draw, m, n - j, depth)
     return Node("lo.hstack({0}, {1})", parts, matrix=lambda a, b: twin.block([[a, b]]))
 
 
 @node()
 def vstack(draw, m, n, depth):
-    i = draw.integer(0, m)
+    i = draw.cut(m)
+    if i is None:
+        return None
     parts = tree(draw, i, n, depth), tree(draw, m - i, n, depth)
     return Node("lo.vstack({0}, {1})", parts, matrix=lambda a, b: twin.block([[a], [b]]))
 
 
 @node()
 def block_diag(draw, m, n, depth):
-    i, j = draw.integer(0, m), draw.integer(0, n)
+    i, j = draw.cut(m), draw.cut(n)
+    if i is None or j is None:
+        return None
     parts = tree(draw, i, j, depth), tree(draw, m - i, n - j, depth)
     return Node("lo.BlockDiag([{0}, {1}])", parts, matrix=lambda a, b: twin.block_diag([a, b]))
 
 
 @node()
 def grid(draw, m, n, depth):
-    i, j = draw.integer(0, m), draw.integer(0, n)
+    i, j = draw.cut(m), draw.cut(n)
+    if i is None or j is None:
+        return None
     a, b, d = tree(draw, i, j, depth), tree(draw, i, n - j, depth), tree(draw, m - i, n - j, depth)
     if draw.chance(0.5):
         matrix = lambda a, b, d: twin.block([[a, b], [twin.zeros(m - i, j), d]])  # noqa: E731
@@ -170,13 +178,31 @@ def power(draw, m, n, depth):
 @node(square=True)
 def gram(draw, m, n, depth):
     part = tree(draw, n, draw.size(), depth)
-    return Node("({0} @ {1}.H)", (part, part), matrix=lambda a, b: a @ b.T.conj())
+    return Node("({0} @ {0}.H)", (part,), matrix=lambda a: a @ a.T.conj())
+
+
+@node(square=True)
+def bordered(draw, m, n, depth):
+    i = draw.cut(n)
+    if i is None:
+        return None
+    a, b, c = tree(draw, i, i, depth), tree(draw, i, n - i, depth), tree(draw, n - i, n - i, depth)
+    below, beneath = draw.pick([("{1}.H", lambda b: b.T.conj()), ("{1}.T", lambda b: b.T)])
+    matrix = lambda a, b, c: twin.block([[a, b], [beneath(b), c]])  # noqa: E731
+    return Node(f"lo.Block([[{{0}}, {{1}}], [{below}, {{2}}]])", (a, b, c), matrix=matrix)
+
+
+@node(square=True)
+def congruence(draw, m, n, depth):
+    inner = draw.size()
+    part, between = tree(draw, n, inner, depth), tree(draw, inner, inner, depth)
+    return Node("({0} @ {1} @ {0}.H)", (part, between), matrix=lambda a, b: a @ b @ a.T.conj())
 
 
 @node(square=True)
 def similar(draw, m, n, depth):
     part, inner = tree(draw, n, n, depth), tree(draw, n, n, depth)
-    return Node("({0} @ {1} @ {2}.T)", (part, inner, part), matrix=lambda a, b, c: a @ b @ c.T)
+    return Node("({0} @ {1} @ {0}.T)", (part, inner), matrix=lambda a, b: a @ b @ a.T)
 
 
 @node()

@@ -1,7 +1,6 @@
 """SciPy's tests of linear operators and of all that is built on them: matrices become linops operators.
 
-`scipy.sparse.linalg.aslinearoperator`, through which tests and solvers turn every matrix into an operator, wraps it in linops, and
-`LinearOperator` of callables becomes a `lo.Function`.
+`scipy.sparse.linalg.aslinearoperator`, through which tests and solvers turn every matrix into an operator, wraps it in linops.
 """
 
 from __future__ import annotations
@@ -22,10 +21,6 @@ import linops as lo
 from . import counts
 
 _original = _interface.aslinearoperator
-
-
-class Counted(lo.LinearOperator):
-    """Marks products, so that tests that never multiply are not counted."""
 
 
 def aslinearoperator(A: Any) -> Any:
@@ -51,5 +46,5 @@ def install() -> None:
         if ".tests" not in module.name:
             importlib.import_module(module.name)
     for name, module in list(sys.modules.items()):
-        if name.startswith("scipy.") and getattr(module, "aslinearoperator", None) is _original:
+        if name.startswith("scipy.") and vars(module).get("aslinearoperator") is _original:
             module.aslinearoperator = functools.wraps(_original)(aslinearoperator)

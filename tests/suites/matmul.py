@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,32 +12,35 @@ import linops as lo
 
 from . import counts
 
+by_operators = counts.counting(operator.matmul)
 
-def matmul(a: Any, b: Any, *args: Any, **options: Any) -> Any:
-    """`numpy.matmul` by an operator; NumPy's own where no operand is a matrix of numbers, or an `out` is given, which operators have not."""
-    if args or options or not all(isinstance(x, np.ndarray) and x.dtype.kind in "fciub" for x in (a, b)):
-        return np.matmul(a, b, *args, **options)
-    results = []
-    if a.ndim == 2:
-        results.append(counts.counting(operator.matmul)(lo.Dense(a), b))
-    if b.ndim == 2:
-        results.append(counts.counting(operator.matmul)(a, lo.Dense(b)))
-    if not results:
-        return np.matmul(a, b)
-    if len(results) == 2:
-        np.testing.assert_array_equal(*results, strict=True)
-    return results[-1]
+
+def substituted(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A matmul by operators; the original where no operand is a matrix of numbers, or an `out` is given, which operators have not."""
+
+    def matmul(a: Any, b: Any, *args: Any, **options: Any) -> Any:
+        numbers = all(isinstance(x, np.ndarray) and x.dtype.kind in "fciub" for x in (a, b))
+        if args or options or not numbers or 2 not in (a.ndim, b.ndim):
+            return original(a, b, *args, **options)
+        results = [by_operators(lo.Dense(a), b)] if a.ndim == 2 else []
+        results += [by_operators(a, lo.Dense(b))] if b.ndim == 2 else []
+        np.testing.assert_array_equal(results[0], results[-1], strict=True)
+        return results[0]
+
+    return matmul
 
 
 class Proxy:
     """NumPy with another matmul."""
 
+    matmul = staticmethod(substituted(np.matmul))
+
     def __getattr__(self, name: str) -> Any:
-        return matmul if name == "matmul" else getattr(np, name)
+        return getattr(np, name)
 
 
 def install(module: Any) -> None:
-    """Patch a test module of NumPy."""
+    """Patch NumPy's test module."""
     module.np = Proxy()
-    for name in ("TestMatmul", "TestMatmulOperator"):
-        setattr(getattr(module, name), "matmul", staticmethod(matmul))
+    module.TestMatmul.matmul = staticmethod(substituted(np.matmul))
+    module.TestMatmulOperator.matmul = staticmethod(substituted(operator.matmul))
