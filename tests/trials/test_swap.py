@@ -72,6 +72,15 @@ def test_trial_10_other_wrappers_that_synchronise_parameters_are_refused(gloo):
     assert all(type(layer) is nn.Linear for layer in model)
 
 
+class FullyShardedDataParallel(nn.Sequential):
+    """Stands for torch's older one, which needs an accelerator: it is known by its name."""
+
+
+def test_trial_10_the_older_fully_sharded_data_parallel():
+    with pytest.raises(ValueError, match=r"'0.1' is inside FullyShardedDataParallel.*replace before sharding or wrapping the model"):
+        lo.nn.replace_linear_(nn.Sequential(FullyShardedDataParallel(nn.ReLU(), *two())), "btt")
+
+
 def test_trial_13_hooks_are_kept_and_the_scale_is_told():
     model, seen = two(), []
     with torch.no_grad():
@@ -93,6 +102,21 @@ def test_trial_13_hooks_are_kept_and_the_scale_is_told():
     assert report[0].scale == pytest.approx(100 * report[1].scale, rel=0.3)
     assert 0.5 < report[1].scale < 4
     assert f"initial scale ×{report[1].scale:.2g} to ×{report[0].scale:.2g}" in str(report)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.complex64])
+@pytest.mark.parametrize("family", ["circulant", "monarch"])
+def test_trial_13_the_scale_is_that_of_the_entries_in_every_precision(family, dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64, dtype=dtype))
+    before, drawn = model[0].weight.detach().abs().float(), torch.get_rng_state()
+    report = lo.nn.replace_linear_(model, family)
+    after = model[0].operator.to(dtype=torch.promote_types(dtype, torch.float32)).to_dense().detach().abs().float()
+    expected = after.square().mean().sqrt() / before.square().mean().sqrt()
+    assert report[0].scale == pytest.approx(expected.item(), rel=0.4)  # by four random vectors
+    torch.set_rng_state(drawn)
+    twin = lo.nn.torch.Linear(model[0].structure, dtype=dtype)  # the measurement draws nothing of the model's numbers
+    assert all(torch.equal(*pair) for pair in zip(list(twin.parameters())[:-1], list(model[0].parameters())))
 
 
 def test_trial_13_what_hooks_on_the_weight_and_the_state_dict_know_is_no_longer_there():
