@@ -1,10 +1,10 @@
 """Which arrays of a model are matrices, and of what shape: the one place that says so, for every framework. Needs none.
 
 An array is described by its *layout*, the names of its axes: ``"out in"`` is the weight of a `torch.nn.Linear`, ``"in out"`` the kernel of
-Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes ``in`` and an input reaches the axes ``out``. Axes of
-any other name count copies: ``"expert out in"`` is a batch of matrices, ``"position out"`` one of vectors. Axes before those of the
-layout count copies too, as of layers stacked for `jax.lax.scan`. An array with no ``in`` is a vector, or a scalar: it gets the rate of
-vectors, no decay, and never Muon; except that ``"token out"``, an embedding, is decayed.
+Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes ``in``, and an input reaches the axes ``out``.
+Axes of any other name count copies: ``"expert out in"`` is a batch of matrices, ``"position out"`` one of vectors. Axes before those of
+the layout count copies too, as of layers stacked for `jax.lax.scan`. An array with no ``in`` is a vector, or a scalar: it gets the rate
+of vectors, no decay, and never Muon; except that ``"token out"``, an embedding, is decayed.
 
 The layouts of arrays in a framework's own modules are with that framework. Arrays in other modules are known by their names, if at all;
 what is left is unknown: rates treat it as a vector, and say so once.
@@ -20,13 +20,62 @@ from linops.nn.patterns import matches
 
 VECTOR, EMBEDDING = "out", "token out"
 
-#: the last words of the names of arrays that multiply no activations, whatever their axes: of biases, scales, learned tokens, positions
-_VECTORS = frozenset(
-    "bias biases scale scales gain gains gamma beta alpha temperature token tokens query queries latent latents prompt prompts probe "
-    "register registers pos position positions rel emb embed embeds embedding embeddings enc encoding log logs".split()
-)
+#: the last words of the names of arrays that multiply no activations, whatever their axes: biases, scales, learned tokens, positions
+_VECTORS = {  # fmt: skip
+    "bias",
+    "biases",
+    "scale",
+    "scales",
+    "gain",
+    "gains",
+    "gamma",
+    "beta",
+    "alpha",
+    "temperature",
+    "token",
+    "tokens",
+    "query",
+    "queries",
+    "latent",
+    "latents",
+    "prompt",
+    "prompts",
+    "probe",
+    "register",
+    "registers",
+    "pos",
+    "position",
+    "positions",
+    "rel",
+    "emb",
+    "embed",
+    "embeds",
+    "embedding",
+    "embeddings",
+    "enc",
+    "encoding",
+    "log",
+    "logs",
+}
 #: words that may follow those
-_AFTER = frozenset("table const param parameter window win spatial temporal x y h w u v k q".split())
+_AFTER = {  # fmt: skip
+    "table",
+    "const",
+    "param",
+    "parameter",
+    "window",
+    "win",
+    "spatial",
+    "temporal",
+    "x",
+    "y",
+    "h",
+    "w",
+    "u",
+    "v",
+    "k",
+    "q",
+}
 _EXPERTS = re.compile(r"expert|moe|mixture", re.IGNORECASE)
 _ROUTERS = re.compile(r"router|gate$", re.IGNORECASE)
 

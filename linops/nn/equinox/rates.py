@@ -15,9 +15,7 @@ from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
 
 
-def lr_multipliers(
-    model: Any, optimizer: str = "adamw", base: Any = None, *, matrices: Mapping[Any, str | None] | None = None
-) -> Any:
+def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
     """The factor on the learning rate of each parameter of a model, by the rules of `lo.nn.param_groups`.
 
     Args:
@@ -50,7 +48,9 @@ def lr_multipliers(
 
 
 def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
-    """Which parameters of a model to decay: matrices and embeddings, stacked or not; not vectors and scalars (biases, norms, gains, positions).
+    """Which parameters of a model to decay: matrices and embeddings, stacked or not.
+
+    Vectors and scalars (biases, norms, gains, positions) are not decayed.
 
     Args:
         model: A model, or the part of it that is trained, as from `equinox.filter`.
