@@ -21,61 +21,12 @@ from linops.nn.patterns import matches
 VECTOR, EMBEDDING = "out", "token out"
 
 #: the last words of the names of arrays that multiply no activations, whatever their axes: biases, scales, learned tokens, positions
-_VECTORS = {  # fmt: skip
-    "bias",
-    "biases",
-    "scale",
-    "scales",
-    "gain",
-    "gains",
-    "gamma",
-    "beta",
-    "alpha",
-    "temperature",
-    "token",
-    "tokens",
-    "query",
-    "queries",
-    "latent",
-    "latents",
-    "prompt",
-    "prompts",
-    "probe",
-    "register",
-    "registers",
-    "pos",
-    "position",
-    "positions",
-    "rel",
-    "emb",
-    "embed",
-    "embeds",
-    "embedding",
-    "embeddings",
-    "enc",
-    "encoding",
-    "log",
-    "logs",
-}
+_VECTORS = re.compile(
+    "bias(es)?|scales?|gains?|gamma|beta|alpha|temperature|tokens?|query|queries|latents?|prompts?|probe|registers?"
+    "|pos|positions?|rel|emb(ed|eds|edding|eddings)?|enc|encoding|logs?"
+)
 #: words that may follow those
-_AFTER = {  # fmt: skip
-    "table",
-    "const",
-    "param",
-    "parameter",
-    "window",
-    "win",
-    "spatial",
-    "temporal",
-    "x",
-    "y",
-    "h",
-    "w",
-    "u",
-    "v",
-    "k",
-    "q",
-}
+_AFTER = re.compile("table|const|param|parameter|win|window|spatial|temporal|[xyhwuvkq]?")
 _EXPERTS = re.compile(r"expert|moe|mixture", re.IGNORECASE)
 _ROUTERS = re.compile(r"router|gate$", re.IGNORECASE)
 
@@ -103,9 +54,9 @@ def by_name(path: str, key: str, layer: Any, size: tuple[int, ...], experts: str
     if len(lengths) < 2 or (size[0] == 1 and len(size) > 2):  # (64, 1, 1) and (1, 17, 64) are broadcast
         return VECTOR
     words = [word.rstrip("0123456789") for word in key.lower().split("_")]
-    while len(words) > 1 and words[-1] in _AFTER | {""}:
+    while len(words) > 1 and _AFTER.fullmatch(words[-1]):
         words.pop()
-    if words[-1] in _VECTORS:
+    if _VECTORS.fullmatch(words[-1]):
         return VECTOR
     sizes = getattr(layer, "out_features", None), getattr(layer, "in_features", None)
     if size[-2:] in (sizes, sizes[::-1]):

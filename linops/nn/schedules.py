@@ -49,8 +49,8 @@ def _check(optimizer: Any, *_: Any) -> None:
         _warned.add(optimizer)
         listed = ", ".join(f"{rate:.3g}" for rate in sorted({float(rate) for rate, _ in rates})[:6])
         warnings.warn(
-            f"parameter groups have the rates {listed}, which are not in proportion to their lr_multiplier: a loop or scheduler has set one "
-            "number for all, and the structure-aware rates are lost. In a loop, use lo.nn.set_lr(optimizer, lr); for a scheduler, call "
+            f"parameter groups have the rates {listed}, which are not in proportion to their lr_multiplier: a loop or scheduler has set "
+            "one number for all, and the structure-aware rates are lost. In a loop, use lo.nn.set_lr(optimizer, lr); for a scheduler, call "
             "lo.nn.keep_rates(optimizer) before making it",
             stacklevel=_outside(),
         )
@@ -121,8 +121,8 @@ def keep_rates(optimizer: Kind) -> Kind:
         >>> import linops as lo, torch
         >>> optimizer = keep_rates(torch.optim.AdamW(lo.nn.param_groups(lo.btt(64, 64).to_layer(), lr=1e-3)))
         >>> scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=100)
-        >>> {group["lr"] for group in optimizer.param_groups} == {1e-3 / 25}
-        True
+        >>> {f"{group['lr']:.0e}" for group in optimizer.param_groups}  # a 25th, in every group
+        {'4e-05'}
     """
     _require_multipliers("keep_rates", optimizer)
     if _keeper(optimizer) is None:

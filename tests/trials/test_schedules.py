@@ -143,7 +143,6 @@ def test_trial_12_timms_schedulers():
     scheduler = pytest.importorskip("timm.scheduler", exc_type=(ImportError, RuntimeError))
     make = {
         "cosine": lambda o: scheduler.CosineLRScheduler(o, STEPS, lr_min=0.1, warmup_t=3, warmup_lr_init=0.01),
-        "plateau": lambda o: scheduler.PlateauLRScheduler(o, patience_t=0, lr_min=0.1),
         "poly": lambda o: scheduler.PolyLRScheduler(o, STEPS, lr_min=0.1),
     }
     for build in make.values():
