@@ -143,10 +143,8 @@ def test_trial_08_hugging_faces_modules():
     for name in ("Mixtral", "GptOss"):
         for base in (model(16, name), 16):
             found = rates(lo.nn.param_groups(model(64, name), lr=1.0, base=base))
-            assert {key: rate for key, rate in found.items() if rate == 1} == {
-                key: 1 for key in found if "norm" in key or "embed" in key or "bias" in key or "sinks" in key
-            }
-            assert {rate for rate in found.values()} == {1, 0.25}
+            for key, rate in found.items():
+                assert rate == (1 if any(part in key for part in ("norm", "embed", "bias", "sinks")) else 0.25)
 
 
 @pytest.mark.parametrize(
