@@ -231,6 +231,8 @@ class Expression:
         Raises:
             TypeError: If the backend cannot hold the dtype, as JAX without x64 cannot hold float64, or an operator is bound to another.
         """
+        if backend is not None:
+            backends.check_name(backend)
         target: Any = backend or self.backend
         for _, node in self._nodes():
             if node._home not in (None, target):
@@ -244,7 +246,9 @@ class Expression:
         def move_index(indices: Any) -> Any:
             if target == "torch":
                 return backends.asarray(indices, "torch", None, device)
-            return backends.to_numpy(indices) if target in ("numpy", "jax") else indices
+            if target not in ("numpy", "jax"):
+                return indices
+            return backends.asarray(indices, "numpy") if target == self.backend else backends.copy(backends.to_numpy(indices))
 
         return self._map(move, move_index)
 

@@ -94,6 +94,11 @@ def _copy(x: Array):
     return x
 
 
+@p.applied.dispatch
+def _applied(x: Array, function: Any):
+    return function(x)
+
+
 @p.conj.dispatch
 def _conj(x: Array):
     return x.conj() if namespace.iscomplexobj(x) else x
@@ -219,6 +224,16 @@ def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
     return getattr(namespace.fft, transform)(x, length, axis, norm)
 
 
+@p.magnitude.dispatch
+def _magnitude(x: Array, axis: int):
+    x = jax.lax.stop_gradient(x)
+    largest = namespace.maximum(abs(x.real), abs(x.imag)) if namespace.iscomplexobj(x) else abs(x)
+    largest = largest.max(axis, keepdims=True, initial=0)
+    limits = namespace.finfo(largest.dtype)
+    exponents = namespace.clip(namespace.frexp(largest)[1] - 1, int(limits.minexp), int(limits.maxexp) - 1)
+    return namespace.where(largest > 0, namespace.ldexp(namespace.ones_like(largest), exponents), 1)
+
+
 @p.on_mesh.dispatch
 def _on_mesh(x: Array):
     return jax_mesh.on_mesh(x)
@@ -236,7 +251,7 @@ def _to_integers(x: Array, dtype: Any):
 
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
-    array = x if isinstance(x, jax.Array) else p.to_numpy(x)
+    array = x if isinstance(x, jax.Array) else backends.native(p.to_numpy(x))
     wanted = array.dtype if dtype is None else dtype
     held = jax.dtypes.canonicalize_dtype(wanted)
     if held != wanted:
@@ -245,6 +260,9 @@ def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
         )
     # a copy of others' memory: JAX would share it, and torch and NumPy write in place
     converted = namespace.array(array, dtype=dtype, copy=not isinstance(x, jax.Array))
+    if isinstance(device, str):  # as others name it, such as "cpu" or "cuda:1"
+        platform, _, number = device.partition(":")
+        device = jax.devices(platform)[int(number or 0)]
     return converted if device is None else jax.device_put(converted, device)
 
 

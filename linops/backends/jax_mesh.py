@@ -106,7 +106,9 @@ def _transformed(x: Any, n: int, sign: int, dtype: Any) -> Any:
     if n <= _WHOLE or size == 1:
         return jnp.matmul(x, _roots(n, n, n, sign).astype(dtype), precision="highest")
     rest = n // size  # j = rest · a + b, k = c + size · d
-    x = jnp.einsum("...ab,ac->...cb", x.reshape(*x.shape[:-1], size, rest), _roots(size, size, size, sign).astype(dtype), precision="highest")
+    x = jnp.einsum(
+        "...ab,ac->...cb", x.reshape(*x.shape[:-1], size, rest), _roots(size, size, size, sign).astype(dtype), precision="highest"
+    )
     x = _transformed(x * _roots(size, rest, n, sign).astype(dtype), rest, sign, dtype)
     return x.swapaxes(-1, -2).reshape(*x.shape[:-2], n)
 

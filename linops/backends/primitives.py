@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, get_type_hints
 
-from plum import Dispatcher
+import plum
+
+from linops.install import require_plum
+
+require_plum(plum)
 
 #: linops' own dispatcher: primitives and the functions of the algebra live here
-dispatch = Dispatcher()
+dispatch = plum.Dispatcher()
 
 
 def generic(function: Callable[..., Any]) -> Any:
@@ -176,6 +180,11 @@ def copy(x):
 
 
 @generic
+def applied(x, function):
+    """A function of a copy of x: what it returns, or a copy of that where someone else may hold its memory."""
+
+
+@generic
 def gather(x, indices):
     """Rows ``x[indices]`` along the first axis."""
 
@@ -222,17 +231,20 @@ def constant(like, array, dtype):
 
 @generic
 def map_columns(x, function):
-    """A function of vectors applied to each column of (n, k): (m, k). NumPy calls it k times, the others once, on all columns."""
+    """A function of vectors applied to each column of (n, k): a fresh (m, k). NumPy calls it k times, the others once, on all columns.
+
+    The function may write to its operand, and return it, a view, or a buffer that it keeps.
+    """
 
 
 @generic
 def jvp(x, function, tangent):
-    """The derivative J of a function of vectors at x, times a vector: forward mode."""
+    """The derivative J of a function of vectors at x, times a vector: forward mode. The function may write to its operand."""
 
 
 @generic
 def vjp(x, function, cotangent):
-    """Jᵀ times a vector, without conjugation: reverse mode."""
+    """Jᵀ times a vector, without conjugation: reverse mode. The function may write to its operand."""
 
 
 @generic
@@ -273,6 +285,14 @@ def inverse_permutation(indices):
 @generic
 def fourier(x, transform: str, length: int, axis: int, norm):
     """The transform of that name in `numpy.fft` along an axis padded or cropped to `length`; float32 stays float32."""
+
+
+@generic
+def magnitude(x, axis):
+    """The power of two at or below the largest number of a floating array, along an axis that stays; ones for zeros; no gradient.
+
+    Divided by it, which rounds nothing, numbers are below 2 (√8 where complex), and no square or sum of squares over- or underflows.
+    """
 
 
 @generic

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from linops.install import command
 from linops.operator import LinearOperator, make_layer
 
 FRAMEWORKS = ("torch", "flax", "equinox")
@@ -32,7 +33,7 @@ def _load(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("linops"):
             raise
-        raise ImportError(f"linops.nn.{module} needs {error.name}: pip install 'linops[{extra}]'") from error
+        raise ImportError(f"linops.nn.{module} needs {error.name}: {command(error.name, extra)}") from error
 
 
 @make_layer.dispatch

@@ -52,6 +52,33 @@ class Structure:
         return repr(self.operator)
 
 
+def one_copy(operator: LinearOperator) -> Any:
+    """The symbolic operator that each copy is of an operator whose leaves carry leading axes, as of layers stacked for `jax.lax.scan`.
+
+    Args:
+        operator: An operator whose leaves have a shape and a dtype.
+
+    Returns:
+        The operator without the leading axes; one of which that cannot be told, such as a partly filtered one, as it is.
+
+    Example:
+        >>> import jax, linops as lo
+        >>> stacked = jax.vmap(lambda key: lo.btt(64, 16).init(seed=0, backend="jax"))(jax.numpy.arange(3))
+        >>> one_copy(stacked).shape
+        (64, 16)
+    """
+    fewest = min((len(leaf.shape) for _, leaf in operator.named_leaves() if leaf is not None), default=0)
+    for count in range(fewest + 1):
+        one = operator._map(lambda leaf: Spec(tuple(leaf.shape[count:]), dtype_name(leaf.dtype)))
+        try:
+            for _, node in reversed(list(one._nodes())):
+                getattr(node, "__post_init__", bool)()  # the checks of construction: they count axes
+        except (TypeError, ValueError):
+            continue
+        return one
+    return operator
+
+
 def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, how: str) -> Any:
     """The operator with JAX arrays as its leaves.
 
@@ -160,4 +187,4 @@ def held(dtype: Any) -> Any:
     return wanted
 
 
-__all__ = ["Structure", "gains", "held", "is_zero", "normalized", "parameters"]
+__all__ = ["Structure", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]

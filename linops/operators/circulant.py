@@ -6,7 +6,7 @@ from typing import Any
 
 from linops import backends
 from linops.declare import declare, remembered, tree
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.fourier import Convolution, is_fast, lag_length
 from linops.operators.zero import require_size
 
@@ -51,7 +51,7 @@ class Circulant(Convolution):
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        require_array("Circulant", "c", self.c, 1)
+        admit(self, "c", 1)
         for name, size in (("rows", self.rows), ("columns", self.columns)):
             if size is not None:
                 require_size("Circulant", name, size)

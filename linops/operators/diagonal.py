@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
@@ -35,7 +35,7 @@ class Diagonal(LinearOperator):
     diagonal: Any = tree()
 
     def __post_init__(self) -> None:
-        require_array("Diagonal", "diagonal", self.diagonal, 1)
+        admit(self, "diagonal", 1)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
+import numpy as np
+
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator, flat
+from linops.operators.checks import as_array
 from linops.operators.zero import require_size
 from linops.plan.step import Step
 
@@ -24,6 +27,11 @@ class Function(LinearOperator):
     compiles once.
 
     Aᵀ y = conj(rmatvec(conj(y))). Without `rmatvec`, torch and JAX transpose `matvec` by reverse mode; NumPy cannot.
+
+    A callable may write to its operand, return it, or return a buffer that it keeps: it gets a copy, and what it returns is copied in turn
+    (in NumPy only where someone else holds it). To params it must not write.
+
+    Where a framework transposes, what `matvec` detaches (``torch.no_grad``, ``jax.lax.stop_gradient``) is taken to be constant.
 
     A matrix is multiplied at once: by one call where `vectorized`, else by the framework's vmap. NumPy has none, and calls once for each
     column: the one exception to the rule that products never loop over columns.
@@ -84,13 +92,11 @@ class Function(LinearOperator):
     def _is_complex(self) -> bool:
         return self.complex_entries or LinearOperator._is_complex.function(self)
 
-    _aliases = True  # type: ignore[assignment]  # a callable may return what it gets, or write to it
-
     def _columns(self, x: Any) -> Any:
-        return self._apply(flat(x)) if self.vectorized else backends.map_columns(flat(x), self._apply)
+        return (backends.applied if self.vectorized else backends.map_columns)(flat(x), self._apply)
 
     def _vector(self, x: Any) -> Any:
-        return super()._vector(x) if self.vectorized else self._apply(x)
+        return super()._vector(x) if self.vectorized else backends.applied(x, self._apply)
 
     def _apply(self, x: Any) -> Any:
         """A x of what the callables take."""
@@ -111,6 +117,8 @@ class Function(LinearOperator):
 
     def _call(self, name: str, x: Any) -> Any:
         y = getattr(self, name)(x, *self.params)
+        if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
+            y = backends.plain(y, f"{self._short()}: {name} returned")
         if backends.backend_of(y) != backends.backend_of(x):
             raise TypeError(f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}")
         expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
@@ -183,7 +191,4 @@ def require_params(where: str, params: Any) -> tuple[Any, ...]:
     """
     if not isinstance(params, (tuple, list)):
         raise TypeError(f"{where}: params must be a tuple of arrays, got {type(params).__name__}")
-    for number, param in enumerate(params):
-        if not backends.is_array(param):
-            raise TypeError(f"{where}: params[{number}] must be a NumPy, torch or JAX array or a spec, got {type(param).__name__}")
-    return tuple(params)
+    return tuple([as_array(where, f"params[{number}]", param) for number, param in enumerate(params)])

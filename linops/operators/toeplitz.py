@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.fourier import Convolution, lag_length
 
 
@@ -50,8 +50,8 @@ class Toeplitz(Convolution):
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        require_array("Toeplitz", "c", self.c, 1)
-        require_array("Toeplitz", "r", self.r, 1)
+        admit(self, "c", 1)
+        admit(self, "r", 1)
         require_leaves(self)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 
@@ -40,7 +40,7 @@ class Triangular(LinearOperator):
     lower: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        require_array("Triangular", "matrix", self.matrix, 2)
+        admit(self, "matrix", 2)
         if self.matrix.shape[0] != self.matrix.shape[1]:
             raise ValueError(f"Triangular: matrix must be square, got shape {tuple(self.matrix.shape)}")
         if not isinstance(self.lower, bool):

@@ -18,6 +18,7 @@ from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
 from linops.plan.network import Network, alphabet, joined
 from linops.plan.search import cheapest, path
+from linops.rules.pairs import computable, merging_for
 from linops.spec import Spec
 
 
@@ -50,6 +51,11 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
     if not isinstance(A, LinearOperator):
         raise TypeError(f"freeze: expected a linear operator, got {type(A).__name__}; lo.aslinearoperator wraps a matrix")
     batch = as_batch(batch)
+    with merging_for(A):
+        return _freeze(A, batch)
+
+
+def _freeze(A: LinearOperator, batch: int) -> LinearOperator:
     network = network_of(A) if has_sizes(A) else None
     if network is not None:
         frozen = _frozen(A, network, batch)
@@ -57,7 +63,7 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
     if isinstance(A, Convolution):
         return assume(_written(A), A.tags.yes) if _pays_to_write(A, batch) else A
     if isinstance(A, Product):
-        factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, freeze(part, batch))])
+        factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, _freeze(part, batch))])
         return A if all(one is other for one, other in zip(A.factors, factors)) else replace(A, factors=factors)
     values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
     return A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
@@ -87,12 +93,12 @@ def _within(value: Any, batch: int) -> Any:
     if isinstance(value, tuple):
         items = tuple([_within(item, batch) for item in value])
         return value if all(one is other for one, other in zip(value, items)) else items
-    return freeze(value, batch) if isinstance(value, LinearOperator) else value
+    return _freeze(value, batch) if isinstance(value, LinearOperator) else value
 
 
 def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
     leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, machine_of(A.backend)
-    if len(network.tensors) < 2 or any(leaf.dtype != A.dtype for leaf in leaves):
+    if len(network.tensors) < 2 or any(leaf.dtype != A.dtype for leaf in leaves) or not (A.is_symbolic or computable(A)):
         return A
     specs, count_ = [Spec(tuple(leaf.shape), leaf.dtype) for leaf in leaves], len(network.tensors)
     least, best = machine.total(A._lower(batch), itemsize), None

@@ -2,7 +2,7 @@
 
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
 from linops.nn.equinox.layer import Linear
-from linops.nn.equinox.rates import lr_multipliers
+from linops.nn.equinox.rates import decay_mask, lr_multipliers
 from linops.nn.equinox.replace import replace_linear
 
-__all__ = ["Linear", "load_state_dict", "lr_multipliers", "replace_linear", "state_dict"]
+__all__ = ["Linear", "decay_mask", "load_state_dict", "lr_multipliers", "replace_linear", "state_dict"]
