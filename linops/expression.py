@@ -246,7 +246,9 @@ class Expression:
         def move_index(indices: Any) -> Any:
             if target == "torch":
                 return backends.asarray(indices, "torch", None, device)
-            return backends.asarray(indices, "numpy") if target in ("numpy", "jax") else indices
+            if target not in ("numpy", "jax"):
+                return indices
+            return backends.asarray(indices, "numpy") if target == self.backend else backends.copy(backends.to_numpy(indices))
 
         return self._map(move, move_index)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from inspect import getattr_static
+from typing import Any
 
 import numpy as np
 
@@ -194,17 +195,29 @@ class Habits:
         ours = FUNCTIONS.get(function)
         return function(*_as_arrays(args), **_as_arrays(kwargs)) if ours is None else ours(*args, **kwargs)
 
-    # ------------------------------------------------------------ hints
+    def __dir__(self) -> list[str]:
+        """The names that are there, without those that only hint."""
+        kind, held = type(self), self.__dict__
+        return [name for name in super().__dir__() if name in held or not isinstance(getattr_static(kind, name, None), Hint)]
 
-    if not TYPE_CHECKING:  # which would take every name then
 
-        def __getattr__(self, name: str) -> Any:
-            """Of a name that is not there, the error, with what to write instead."""
-            if hasattr(type(self), name):
-                return object.__getattribute__(self, name)  # a property that raised an AttributeError: raises it again
-            if name in HINTS and all(name != field for field, _ in self._fields):
-                raise AttributeError(f"{self._short()} has no attribute {name!r}: {HINTS[name]}", name=name, obj=self)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+class Hint:
+    """A name that is not there: asking for it is an AttributeError that says what to write instead.
+
+    As a descriptor of the class, for a ``__getattr__`` would slow every attribute down. A field of the same name takes its place.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.text = name, text
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """Raises."""
+        what = owner.__name__ if instance is None else instance._short()
+        raise AttributeError(f"{what} has no attribute {self.name!r}: {self.text}")
+
+
+for _name, _text in HINTS.items():
+    setattr(Habits, _name, Hint(_name, _text))
 
 
 def adjoint_product(operator: Any, y: Any) -> Any:

@@ -225,7 +225,7 @@ class LinearOperator(Expression, Properties, Habits):
     def _admitted(self, x: Any, left: bool) -> Any:
         """The array that x is or stands for, or NotImplemented; mixed backends and symbolic operators are errors."""
         theirs, ours = backends.backend_of(x), self.backend
-        what = f"{theirs} array"
+        what = None
         if theirs is None:
             if isinstance(x, Number):
                 raise ValueError(f"{self._short()} @ {x!r}: a matrix product needs an array of at least one axis; c * A scales")
@@ -240,7 +240,7 @@ class LinearOperator(Expression, Properties, Habits):
                 else f"{self._short()} times {x!r}: a spec has no numbers"
             )
         if ours is not None and ours != theirs:
-            operands = (f"{ours} operator {self._short()}", f"{what} of shape {tuple(x.shape)}")
+            operands = (f"{ours} operator {self._short()}", f"{what or theirs + ' array'} of shape {tuple(x.shape)}")
             one, other = operands if left else operands[::-1]
             raise TypeError(f"{one} @ {other}: mixed backends; convert one, as in A.to(backend={theirs!r})")
         return x

@@ -1,12 +1,14 @@
 """The documentation's Python runs, and prints what the page says it prints.
 
-The ```python blocks of a page run in order in one namespace; a ```text block right after one is its output. The examples run as scripts.
+The ```python blocks of a page run in order in one namespace; a ```text block right after one is its output. A block after a line
+<!-- needs: packages --> runs where they are installed, as in CI. The examples run as scripts.
 """
 
 import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,17 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
-BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
 
 
 def blocks(page):
-    """(line number, code, expected output or None) of each Python block."""
+    """(line number, code, expected output or None) of each Python block that can run here."""
     text = page.read_text(encoding="utf-8")
     for match in BLOCK.finditer(text):
+        if any(find_spec(package) is None for package in (match["needs"] or "").split()):
+            continue
         yield text[: match.start("code")].count("\n"), match["code"], match["output"]
 
 

@@ -295,6 +295,7 @@ def magnitude(x, axis):
     """
 
 
+@generic
 def on_mesh(x):
     """Whether an array of JAX may be divided among devices."""
 

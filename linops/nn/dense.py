@@ -51,7 +51,7 @@ def find(model: nn.Module) -> Iterator[Found]:
             continue
         owned = next((one for owner, one in owners if not owner or f"{name}.".startswith(f"{owner}.")), None)
         obstacle = (_weight(module) if is_dense(module) else None) or owned or _layer(name, module)
-        weight = module._parameters.get("weight")
+        weight: Any = module._parameters.get("weight")
         others = holders[_memory(weight)] - {name} if weight is not None else set()
         if not others and (tie := promised.get(f"{name}.weight")):
             obstacle = obstacle or Obstacle(

@@ -1,7 +1,8 @@
 """What keeps a dense layer from being replaced, and what is said of it; the same in every framework. Needs no framework.
 
-A layer with an obstacle is an error if `where` selects it, before anything is changed. With ``where=None`` it is left alone, with one warning
-for all layers of a kind, and stands in the report. Where leaving it alone would be wrong too, as in a sharded model, it is always an error.
+A layer with an obstacle is an error if `where` selects it, before anything is changed. With ``where=None`` it is left alone, with one
+warning for all layers of a kind, and stands in the report. Where leaving it alone would be wrong too, as in a sharded model, it is always
+an error.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def _layer(swap: Swap, weight_norm: bool) -> Any:
     layer: Any = parts[0] if len(parts) == 1 else Parts(parts)
     layer.requires_grad_(old.weight.requires_grad)
     layer.bias = old.bias
-    layer._transposed = is_conv1d(old)
+    layer._transposed, layer._path = is_conv1d(old), swap.found.name
     for name in _HOOKS:
         setattr(layer, name, getattr(old, name))
     for name, value in vars(old).items():  # what the model keeps on its layers, such as a mark for its own initialisation

@@ -135,7 +135,7 @@ def _warn_of_nothing(where: Any, found: Mapping[str, Found], wanted: Mapping[str
     else:
         patterns = where if isinstance(where, (str, list, tuple, set)) else list(where) if isinstance(where, Mapping) else None
         chosen = "none is selected" if patterns is None else f"where={patterns!r} matches none"
-        why = f"{chosen} of {brief(found)}; patterns are globs over the whole path"
+        why = f"{chosen} of the model's {len(found)}, {brief(found)}; patterns are globs over the whole path"
     warnings.warn(f"replace_linear replaced no layer: {why}", stacklevel=4)
 
 

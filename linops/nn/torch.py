@@ -209,7 +209,8 @@ class Linear(Structured):
             setattr(self, name, torch.from_numpy(array).to(device=device, dtype=torch.int64))
 
     def _leaves(self) -> list[Any]:
-        return [getattr(self, name) for name in self._names]
+        own = self._parameters  # of which a replica of torch.nn.DataParallel has none
+        return [own[name] for name in self._names] if own else [getattr(self, name) for name in self._names]
 
     @property
     def _gives_complex(self) -> bool:

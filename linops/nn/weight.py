@@ -8,6 +8,7 @@ into it (an error: what is written would be lost).
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils._pytree import tree_any, tree_map_only
+from torch.utils._pytree import tree_any, tree_leaves, tree_map_only
 
 Tensor = torch.Tensor
 
@@ -29,20 +30,38 @@ _KNOWN = {getattr(Tensor, name).__get__ for name in _ATTRIBUTES.split()} | {geta
 _KNOWN |= {torch.is_floating_point, torch.is_complex, torch.numel}
 
 _TRANSPOSES = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__}  # type: ignore[attr-defined]
+_DETACHED = {Tensor.detach, torch.detach, Tensor.data.__get__}  # type: ignore[attr-defined]
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 _LEFT_PRODUCTS = {Tensor.__rmatmul__}
-_AUGMENTED = {f"__i{name}__" for name in "add sub mul div truediv floordiv mod pow matmul and or xor lshift rshift".split()}
-_SETTERS = {"__set__", "__delete__", "__setitem__", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", *_AUGMENTED}
+#: what changes a tensor, beside the functions whose names end with an underscore; torch has other augmented assignments as such
+_SETTERS = {"__set__", "__delete__", "__setitem__", "register_hook", "register_post_accumulate_grad_hook", "retain_grad"}
+_SETTERS |= {"__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"}
 
-READ_ONLY = (
-    "the weight of a structured layer is computed from its factors, so what is written into it would be lost. Initialise, rescale, freeze "
-    "or tie layers before replace_linear_, or leave this one out of it (exclude=...); layer.reset_parameters() draws the factors anew, "
-    "layer.requires_grad_(False) freezes them"
-)
+
+def read_only(layer: str) -> str:
+    """What is said to who writes into the weight of a layer."""
+    return (
+        f"the weight of {layer} is computed from its factors, so what is written into it would be lost. Initialise, rescale, freeze or tie "
+        "the layer before replace_linear_, or exclude it; layer.reset_parameters() draws the factors anew, layer.requires_grad_(False) "
+        "freezes them"
+    )
+
+
+def _no_gradient(gradient: Any) -> None:
+    raise RuntimeError(
+        "a gradient reached the weight of a structured layer and not its factors: it was given to a function that torch does not see "
+        "through, such as a fused kernel. Exclude the layer from replace_linear_, or give layer.to_dense().weight"
+    )
+
+
+#: the hooks of every lazy weight
+_HOOKS: Any = OrderedDict({0: _no_gradient})
 
 
 class ReadOnly(torch.Tensor):
     """A tensor that refuses to be written to, and so do views of it; results that share no memory with it are plain tensors."""
+
+    _layer = "a structured layer"
 
     def _plain(self) -> torch.Tensor:
         with torch._C.DisableTorchFunctionSubclass():
@@ -55,12 +74,16 @@ class ReadOnly(torch.Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if _writes(func, args, kwargs):
-            raise TypeError(f"{getattr(func, '__name__', func)}: {READ_ONLY}")
+            owner: Any = next(one for one in tree_leaves((args, kwargs)) if isinstance(one, ReadOnly))
+            # no TypeError, which torch's operators take for "try another way", as for w /= 2
+            raise RuntimeError(f"{getattr(func, '__name__', func)}: {read_only(owner._layer)}")
         memory: set[int] = set()
+        layers: list[str] = []
 
         def plain(tensor: ReadOnly) -> torch.Tensor:
             value = tensor._plain()
             memory.add(value.untyped_storage()._cdata)
+            layers.append(tensor._layer)
             return value
 
         args, kwargs = tree_map_only(ReadOnly, plain, (args, kwargs))
@@ -68,8 +91,15 @@ class ReadOnly(torch.Tensor):
         if isinstance(result, np.ndarray):  # which shares memory with the tensor
             result.flags.writeable = False
             return result
-        shares = lambda tensor: type(tensor) is torch.Tensor and tensor.untyped_storage()._cdata in memory
-        return tree_map_only(torch.Tensor, lambda one: one.as_subclass(ReadOnly) if shares(one) else one, result)
+
+        def guarded(tensor: torch.Tensor) -> torch.Tensor:
+            if type(tensor) is not torch.Tensor or tensor.untyped_storage()._cdata not in memory:
+                return tensor
+            view: Any = tensor.as_subclass(ReadOnly)
+            view._layer = layers[0]
+            return view
+
+        return tree_map_only(torch.Tensor, guarded, result)
 
 
 class Weight(ReadOnly):
@@ -81,6 +111,7 @@ class Weight(ReadOnly):
         dtype: Its dtype.
         device: Where it is.
         requires_grad: Whether it depends on parameters that are trained.
+        layer: How errors call the layer.
         initialized: Whether transformers has loaded or drawn all that it is computed from.
     """
 
@@ -88,50 +119,67 @@ class Weight(ReadOnly):
     _is_hf_initialized: bool
 
     @staticmethod
-    def __new__(
-        cls, operator: Callable[[], Any], shape: tuple[int, int], dtype: Any, device: Any, requires_grad: bool, initialized: bool = False
+    def __new__(  # noqa: D102
+        cls,
+        operator: Callable[[], Any],
+        shape: tuple[int, ...],
+        dtype: Any,
+        device: Any,
+        requires_grad: bool,
+        layer: str = "a structured layer",
+        initialized: bool = False,
     ) -> Weight:
         self: Any = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device, requires_grad=requires_grad)
+        if requires_grad:
+            with torch._C.DisableTorchFunctionSubclass():
+                self._backward_hooks = _HOOKS
         self._operator = operator
+        self._layer = layer
         self._is_hf_initialized = initialized
         return self
 
     def _plain(self) -> torch.Tensor:
-        m, n = self.shape
-        message = (
-            f"the {m}×{n} weight of a structured layer is multiplied out here, as the caller computes with layer.weight; "
-            "layer(x) does without, and layer.to_dense() says so"
-        )
-        warnings.warn(message, stacklevel=4)
         return dense(self._operator(), self.dtype, self.device)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is functional.linear and not kwargs and isinstance(args[1], Weight) and not isinstance(args[0], ReadOnly):
-            y = args[1]._operator()._linear(args[0])
-            return y if len(args) < 3 or args[2] is None else y + args[2].to(y.dtype)
-        if func is functional.linear and kwargs:
-            return func(*_positional(*args, **kwargs))
+        kwargs = kwargs or {}
+        if func in _KNOWN:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if func is functional.linear:
+            x, weight, bias = _linear_arguments(*args, **kwargs)
+            if isinstance(weight, Weight) and not isinstance(x, ReadOnly):
+                y = weight._operator()._linear(x)
+                return y if bias is None else y + bias.to(y.dtype)
         if func in _PRODUCTS and len(args) == 2 and not kwargs and isinstance(args[0], Weight) != isinstance(args[1], Weight):
             left, right = [one._operator() if isinstance(one, Weight) else one for one in args]
             return left @ right
-        if func in _LEFT_PRODUCTS and len(args) == 2 and not isinstance(args[1], Weight):
+        if func in _LEFT_PRODUCTS and not isinstance(args[1], Weight):
             return args[1] @ args[0]._operator()
         if func in _TRANSPOSES:
             return args[0]._changed(lambda operator: operator.T, tuple(reversed(args[0].shape)), args[0].requires_grad)
-        if func in (Tensor.detach, torch.detach, Tensor.data.__get__):  # type: ignore[attr-defined]
+        if func in _DETACHED:
             return args[0]._changed(_detached, tuple(args[0].shape), False)
-        if func is Tensor.grad.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.grad.__get__:  # type: ignore[attr-defined]
             return None
+        if not _writes(func, args, kwargs):
+            weight = next(one for one in tree_leaves((args, kwargs)) if isinstance(one, Weight))
+            m, n = weight.shape
+            message = f"the {m}×{n} weight of {weight._layer} is multiplied out here, as the caller computes with it"
+            warnings.warn(f"{message}; layer(x) does without, layer.to_dense() says so", stacklevel=2)
         return super().__torch_function__(func, types, args, kwargs)
 
     def _changed(self, change: Callable[[Any], Any], shape: Any, requires_grad: bool) -> Weight:
         operator = self._operator
-        return Weight(lambda: change(operator()), shape, self.dtype, self.device, requires_grad)
+        return Weight(lambda: change(operator()), shape, self.dtype, self.device, requires_grad, self._layer)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise NotImplementedError(f"{func}: the weight of a structured layer has no memory of its own; layer.to_dense().weight has")
+        raise NotImplementedError(
+            f"{func}: the weight of a structured layer has no memory of its own, and was given to a function that torch does not see "
+            "through, such as a fused kernel. Exclude the layer from replace_linear_, or give layer.to_dense().weight"
+        )
 
 
 def dense(operator: Any, dtype: Any, device: Any) -> torch.Tensor:
@@ -139,7 +187,7 @@ def dense(operator: Any, dtype: Any, device: Any) -> torch.Tensor:
     return operator.to_dense() if operator.backend == "torch" else torch.as_tensor(operator.to_dense(), dtype=dtype, device=device)
 
 
-def _positional(input: Any, weight: Any, bias: Any = None) -> tuple[Any, Any, Any]:
+def _linear_arguments(input: Any, weight: Any, bias: Any = None) -> tuple[Any, Any, Any]:
     """The arguments of `torch.nn.functional.linear`, in their order."""
     return input, weight, bias
 
@@ -173,6 +221,8 @@ class Structured(nn.Module):
     _transposed = False
     #: whether parameters began on the meta device, so that they hold nothing until they are loaded or drawn
     _blank = False
+    #: where `replace_linear_` has put the layer
+    _path = ""
     #: the names of the operator's leaves
     _names: Any = ()
 
@@ -201,11 +251,16 @@ class Structured(nn.Module):
         if self._transposed:
             shape, give = shape[::-1], lambda: self.operator.T
         loaded = bool(leaves) and all(getattr(leaf, "_is_hf_initialized", False) for leaf in leaves)
-        return Weight(give, shape, dtype, device, any(leaf.requires_grad for leaf in leaves), loaded)
+        return Weight(give, shape, dtype, device, any(leaf.requires_grad for leaf in leaves), self._called, loaded)
 
     @weight.setter
     def weight(self, value: Any) -> None:
-        raise TypeError(f"layer.weight = {type(value).__name__}: {READ_ONLY}")
+        raise RuntimeError(f"layer.weight = {type(value).__name__}: {read_only(self._called)}")
+
+    @property
+    def _called(self) -> str:
+        """How errors call the layer."""
+        return f"layer {self._path!r}" if self._path else "a structured layer"
 
     def _leaves(self) -> list[Any]:
         """The parameters that the operator is made of."""
@@ -223,7 +278,7 @@ class Structured(nn.Module):
         elif name in self._names:
             self._parameters[name] = param
         else:
-            raise TypeError(f"layer.weight = {type(param).__name__}: {READ_ONLY}")
+            raise RuntimeError(f"layer.weight = {type(param).__name__}: {read_only(self._called)}")
 
     @property
     def _is_hf_initialized(self) -> bool:

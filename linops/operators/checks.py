@@ -11,6 +11,8 @@ import numpy as np
 from linops import backends
 from linops.expression import Expression
 
+_NUMBERS = frozenset("?bBhHiIlLqQefdgFDG")
+
 
 def require_array(operator: str, name: str, value: Any, ndim: int | None) -> Any:
     """The plain array that a leaf becomes.
@@ -87,6 +89,8 @@ def admit(operator: Expression, name: str, ndim: int | None) -> Any:
         ValueError: If it has another number of axes.
     """
     given = getattr(operator, name)
+    if type(given) is np.ndarray and given.ndim == ndim and given.dtype.char in _NUMBERS and given.dtype.isnative:
+        return given  # as most are
     array = require_array(type(operator).__name__, name, given, ndim)
     if type(array) is np.ndarray and array is not given:
         object.__setattr__(operator, name, array)

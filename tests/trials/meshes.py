@@ -13,16 +13,16 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import equinox as eqx  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from cases import CASES  # noqa: E402
-from flax import nnx  # noqa: E402
-from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from cases import CASES
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-import linops as lo  # noqa: E402
+import linops as lo
 
 jax.config.update("jax_disable_most_optimizations", True)
 FAMILIES = {
@@ -70,7 +70,13 @@ def operands(shape):
     """Arrays, and the axis of each that is divided among the devices."""
     (m, n), random = shape, np.random.default_rng(1)
     k = 2 * DEVICES
-    shapes = {"left": ((k, m), 0), "columns": ((n, k), 1), "stack": ((k, n, 3), 0), "stacked columns": ((2, n, k), 2), "rows": ((2, k, n), 1)}
+    shapes = {
+        "left": ((k, m), 0),
+        "columns": ((n, k), 1),
+        "stack": ((k, n, 3), 0),
+        "stacked columns": ((2, n, k), 2),
+        "rows": ((2, k, n), 1),
+    }
     return {name: (np.asarray(random.standard_normal(size), np.float32), axis) for name, (size, axis) in shapes.items()}
 
 
