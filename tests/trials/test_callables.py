@@ -493,3 +493,14 @@ def test_trial_37_jax_models_are_frozen_or_dense_in_one_call():
         assert flax.layers[0].bias is bias
         assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(flax, nnx.Param))) == 72
         np.testing.assert_allclose(flax(x), expected, rtol=1e-5)
+
+
+def test_trial_37_layers_over_several_axes_stay_so():
+    attention = nnx.MultiHeadAttention(num_heads=4, in_features=64, decode=False, rngs=nnx.Rngs(0))
+    lo.nn.flax.replace_linear(attention, "btt", rngs=nnx.Rngs(1))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 64))
+    expected = attention(x)
+    for change in (lo.nn.flax.freeze, lo.nn.flax.to_dense):
+        twin = nnx.clone(attention)
+        change(twin)
+        np.testing.assert_allclose(twin(x), expected, atol=1e-5)
