@@ -37,8 +37,15 @@ BAD = {
     "jax matvec": (lambda: JAX @ jnp.ones(3), ValueError, ["Dense(3×4", "jax", "(3,)"]),
     "jax left": (lambda: jnp.ones(4) @ JAX, ValueError, ["(4,)", "Dense(3×4"]),
     "without arrays": (lambda: lo.Permute([1, 0]) @ ones(3), ValueError, ["Permute(2×2)", "(3,)"]),
-    "list": (lambda: A @ [1.0, 2.0, 3.0, 4.0], TypeError, ["Dense", "list"]),
-    "list without arrays": (lambda: lo.Identity(3) @ [1.0, 2.0, 3.0], TypeError, ["Identity", "list"]),
+    "short list": (lambda: A @ [1.0, 2.0], ValueError, ["Dense(3×4", "(2,)", "expected (4,)"]),
+    "list of text": (lambda: A @ ["a", "b"], TypeError, ["Dense(3×4", "list", "str"]),
+    "ragged list": (lambda: A @ [[1.0], [2.0, 3.0]], ValueError, ["inhomogeneous"]),
+    "list of tensors": (lambda: TORCH @ [torch.ones(4)], TypeError, ["Dense(3×4", "list", "Tensor", "torch.stack"]),
+    "list on torch": (
+        lambda: TORCH @ [1.0, 2.0, 3.0, 4.0],
+        TypeError,
+        ["torch operator Dense(3×4", "list of shape (4,)", "mixed backends"],
+    ),
     # compositions
     "compose": (lambda: A @ A, ValueError, ["Dense(3×4, float64, numpy) @ Dense(3×4", "4 and 3 differ"]),
     "compose in a chain": (lambda: A @ B.T @ B.T, ValueError, ["BlockDiag(4×6", "6 and 4 differ"]),
@@ -87,7 +94,11 @@ BAD = {
     "symbolic dense": (lambda: SYMBOLIC.to_dense(), TypeError, ["symbolic", "init"]),
     "product with a spec": (lambda: A @ lo.spec(4), TypeError, ["Dense(3×4", "spec(4)", "no numbers"]),
     # constructors
-    "Dense of a list": (lambda: lo.Dense([[1.0]]), TypeError, ["Dense", "matrix", "list"]),
+    "Dense of a list": (lambda: lo.Dense([1.0]), ValueError, ["Dense", "matrix", "2 axes", "(1,)"]),
+    "Dense of a list of tensors": (lambda: lo.Dense([torch.ones(2)]), TypeError, ["Dense", "matrix", "list", "Tensor", "torch.stack"]),
+    "Dense of an operator": (lambda: lo.Dense(A), TypeError, ["Dense", "matrix", "Dense(3×4", "A.to_dense()"]),
+    "Dense of a sparse matrix": (lambda: lo.Dense(eye_array(2)), TypeError, ["Dense", "matrix", "dia_array", "lo.aslinearoperator"]),
+    "Dense of a sparse tensor": (lambda: lo.Dense(torch.eye(2).to_sparse()), TypeError, ["Dense", "matrix", "(2, 2)", "lo.Sparse"]),
     "Dense of a vector": (lambda: lo.Dense(ones(3)), ValueError, ["Dense", "2 axes", "(3,)"]),
     "Dense of text": (lambda: lo.Dense(np.array([["a"]])), TypeError, ["Dense", "numbers", "<U1"]),
     "Diagonal of a matrix": (lambda: lo.Diagonal(ones((2, 2))), ValueError, ["Diagonal", "1 axis", "(2, 2)"]),
@@ -172,7 +183,7 @@ BAD = {
     "Tridiagonal mixed": (lambda: lo.Tridiagonal(ones(1), torch.ones(2), ones(1)), TypeError, ["lower", "numpy", "diag", "torch", "(2,)"]),
     "Householder of a stack": (lambda: lo.Householder(ones((2, 2, 2))), ValueError, ["Householder", "(n,)", "(k, n)", "(2, 2, 2)"]),
     "Householder of nothing": (lambda: lo.Householder(ones((0, 3))), ValueError, ["Householder", "not empty", "(0, 3)"]),
-    "Householder of a list": (lambda: lo.Householder([1.0, 2.0]), TypeError, ["Householder", "v", "list"]),
+    "Householder of a list": (lambda: lo.Householder(["a"]), TypeError, ["Householder", "v", "list", "str"]),
     "KroneckerSum of a rectangle": (lambda: lo.KroneckerSum(S, A), ValueError, ["KroneckerSum", "factor 1", "Dense(3×4", "not square"]),
     "KroneckerSum of nothing": (lambda: lo.KroneckerSum(), ValueError, ["KroneckerSum", "at least one"]),
     "Block column": (lambda: lo.Block([[S, S], [A, S.T @ A]]), ValueError, ["column 0", "Dense(3×3", "Dense(3×4", "one width"]),
@@ -184,7 +195,7 @@ BAD = {
     "vstack mixed": (lambda: lo.vstack([A, TORCH]), TypeError, ["vstack", "numpy", "torch"]),
     # transforms
     "Circulant of a matrix": (lambda: lo.Circulant(ones((2, 2))), ValueError, ["Circulant", "c must have 1 axis", "(2, 2)"]),
-    "Circulant of a list": (lambda: lo.Circulant([1.0]), TypeError, ["Circulant", "c", "list"]),
+    "Circulant of a list": (lambda: lo.Circulant([[1.0]]), ValueError, ["Circulant", "c", "1 axis", "(1, 1)"]),
     "Circulant rows": (lambda: lo.Circulant(ones(3), rows=4), ValueError, ["Circulant", "rows", "at most 3", "got 4"]),
     "Circulant columns": (lambda: lo.Circulant(ones(3), columns=2.0), TypeError, ["Circulant", "columns", "2.0"]),
     "Circulant product": (lambda: lo.Circulant(ones(3), columns=2) @ ones(3), ValueError, ["Circulant(3×2", "(3,)", "expected (2,)"]),
@@ -204,7 +215,7 @@ BAD = {
     # butterfly, einsum, BLAST
     "Butterfly of nothing": (lambda: lo.Butterfly([]), ValueError, ["Butterfly", "at least one array (d, a, b, c)"]),
     "Butterfly of a matrix": (lambda: lo.Butterfly([ones((2, 2))]), ValueError, ["Butterfly", "factors[0]", "4 axes", "(2, 2)"]),
-    "Butterfly of a list": (lambda: lo.Butterfly([[1.0]]), TypeError, ["Butterfly", "factors[0]", "list"]),
+    "Butterfly of a list": (lambda: lo.Butterfly([[1.0]]), ValueError, ["Butterfly", "factors[0]", "4 axes", "(1,)"]),
     "Butterfly that does not chain": (
         lambda: lo.Butterfly([ones((1, 4, 2, 2)), ones((2, 3, 2, 2))]),
         ValueError,
@@ -317,7 +328,7 @@ BAD = {
     ),
     "Jacobian mode": (lambda: lo.Jacobian(torch.sin, torch.ones(3), mode="both"), ValueError, ["'forward' or 'reverse'", "'both'"]),
     # testing
-    "Diagonal of a list": (lambda: lo.Diagonal([1.0, 2.0]), TypeError, ["Diagonal", "diagonal", "list"]),
+    "Diagonal of a list": (lambda: lo.Diagonal([1.0, None]), TypeError, ["Diagonal", "diagonal", "list", "NoneType"]),
     "scaled by hand": (lambda: lo.Scaled(A, 1, torch.tensor(2.0)), TypeError, ["Scaled", "torch", "Dense(3×4, float64, numpy)"]),
     "power by hand": (lambda: lo.Power(A, 2), ValueError, ["Dense(3×4", "** 2", "square"]),
     "power of one": (lambda: lo.Power(S, 1), ValueError, ["Power", "Dense(3×3", "at least 2"]),

@@ -127,7 +127,7 @@ class Convolution(AlongAxis, Choosing):
 
     def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
         """The product of integers or booleans, as exact as that of the matrix; `itemsize` is that of the floats that are transformed."""
-        (m, n), length, backend = self.shape, self._length, backends.backend_of(x)
+        m, length, backend = self.shape[0], self._length, backends.backend_of(x)
         bits = limb_bits(length, itemsize)
         small = m * prod(x.shape) <= _FEW_MACS or bits < 1
         if small and backend != "torch":  # whose devices multiply no integers
@@ -156,10 +156,7 @@ class Convolution(AlongAxis, Choosing):
         """Whether numbers of the operator's dtype are transformed in it."""
         return self.dtype == transform_dtype(self.dtype, self.backend)
 
-    def to_dense(self) -> Any:
-        """The (m, n) array, its entries those of the leaves."""
-        if self.is_symbolic:
-            return super().to_dense()
+    def _entries(self) -> Any:
         return backends.copy(self._matrix())
 
     def _matrix(self) -> Any:

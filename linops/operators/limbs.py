@@ -1,7 +1,7 @@
 """Convolutions of integers by Fourier transforms of floats, exactly: numbers are split into limbs so short that rounding finds every sum.
 
-With c = Σ c_i 2^(b i) and x = Σ x_j 2^(b j) of digits below 2^(b-1) in size, c * x = Σ_s 2^(b s) Σ_{i+j=s} c_i * x_j. Each inner sum is a number
-that the transform gives to less than a half, so that rounding it is exact; the outer one runs in integers, which wrap around as NumPy's.
+With c = Σ c_i 2^(b i) and x = Σ x_j 2^(b j) of digits below 2^(b-1) in size, c * x = Σ_s 2^(b s) Σ_{i+j=s} c_i * x_j. The transform gives
+each inner sum to less than a half, so that rounding it is exact; the outer one runs in integers, which wrap around as NumPy's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ def limb_bits(length: int, itemsize: int) -> int:
 
 
 def convolve_limbs(
-    spectrum: Callable[[Any], Any], forward: Callable[[Any], Any], inverse: Callable[[Any], Any], kernel: Any, x: Any, result: Any, bits: int
+    spectrum: Callable[[Any], Any],
+    forward: Callable[[Any], Any],
+    inverse: Callable[[Any], Any],
+    kernel: Any,
+    x: Any,
+    result: Any,
+    bits: int,
 ) -> Any:
     """The convolution of integers.
 

@@ -169,7 +169,7 @@ def _permutation(a: LinearOperator, exponent: int) -> LinearOperator:
 
 
 def squared(a: Any, exponent: int, times: Callable[[Any, Any], Any]) -> Any:
-    """a ** k, k ≥ 1, of an associative product, by repeated squaring: at most 2 log2 k products.
+    """The power a ** k, k ≥ 1, of an associative product, by repeated squaring: at most 2 log2 k products.
 
     Args:
         a: What is multiplied.
@@ -213,7 +213,7 @@ def array_power(a: Any, exponent: int) -> Any:
 
 
 def matrix_power(a: LinearOperator, exponent: int) -> Dense | None:
-    """A ** k as a matrix, where that is fewer FLOPs than k products with a vector, or is not small but bounded; None elsewhere.
+    """A ** k as a matrix, where that is fewer FLOPs than k products with a vector; None elsewhere.
 
     Args:
         a: A square operator.

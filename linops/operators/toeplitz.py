@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.fourier import Convolution, lag_length
 
 
@@ -25,8 +25,8 @@ class Toeplitz(Convolution):
     no MACs. Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the matrix is written out and
     multiplied by: m n MACs a vector.
 
-    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Integers are multiplied as by
-    `Circulant`.
+    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Integers are multiplied, and floats
+    rounded (relative to the norms, so that small entries beside large ones are lost), as by `Circulant`.
 
     Attributes:
         c: (m,) array or spec, the first column.
@@ -45,13 +45,13 @@ class Toeplitz(Convolution):
                [3., 2.]])
     """
 
-    c: Any = tree()
-    r: Any = tree()
+    c: Any = tree(axes=1)
+    r: Any = tree(axes=1)
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        require_array("Toeplitz", "c", self.c, 1)
-        require_array("Toeplitz", "r", self.r, 1)
+        admit(self, "c", 1)
+        admit(self, "r", 1)
         require_leaves(self)
 
     @property
