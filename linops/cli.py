@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from linops.install import command
+
 #: which extra brings a package
 EXTRAS = {"jax": "jax", "jaxlib": "jax", "flax": "flax", "equinox": "equinox", "optax": "flax"}
 
@@ -31,12 +33,12 @@ def missing_message(missing: ModuleNotFoundError) -> str:
 
     Example:
         >>> missing_message(ModuleNotFoundError("No module named 'rich'", name="rich"))
-        "linops: this command needs rich; install it with: pip install 'linops[lab]'"
+        "linops: this command needs rich; install it with: pip install rich, or pip install -e '.[lab]' in a checkout of linops"
     """
     package = (missing.name or "").partition(".")[0]
     if package in ("linops", ""):
         raise missing
-    return f"linops: this command needs {package}; install it with: pip install 'linops[{EXTRAS.get(package, 'lab')}]'"
+    return f"linops: this command needs {package}; install it with: {command(package, EXTRAS.get(package, 'lab'))}"
 
 
 if __name__ == "__main__":

@@ -8,20 +8,19 @@ flattened in row-major order, are the features; they may stay factored between t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from math import prod
 from numbers import Number
 from typing import Any
 
 import numpy as np
-import scipy  # whose submodules load when they are first used
 
 from linops import backends
 from linops.backends.primitives import generic, generic_pair
 from linops.cost import Cost, count
 from linops.declare import remembered
 from linops.expression import Expression
-from linops.plan import Step, explain, machine_of
+from linops.habits import Habits
+from linops.plan import Step, explain, machine_of, natural_order
 from linops.plan.network import Axes, Graph
 from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
@@ -44,6 +43,11 @@ def scale(scalar, a):
     """The operator c A of a number or 0-d array c, and an operator or matrix A."""
 
 
+@generic_pair
+def divide(a, scalar):
+    """The operator A / c of an operator A, and a number or 0-d array c."""
+
+
 @generic
 def power(a, exponent: int):
     """The operator A ** k, k ≥ 0."""
@@ -60,6 +64,11 @@ def initialize(a, seed, backend, dtype, device, scheme):
 
 
 @generic
+def exported(a):
+    """The operator as scipy's (operators/scipy_operator.py)."""
+
+
+@generic
 def make_layer(a, bias, framework):
     """A layer of a framework that computes the operator (nn/)."""
 
@@ -68,7 +77,7 @@ def make_layer(a, bias, framework):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearOperator(Expression, Properties):
+class LinearOperator(Expression, Properties, Habits):
     """A linear map from n-vectors to m-vectors, of shape (m, n): an immutable expression whose leaves are arrays or specs.
 
     Products follow `numpy.matmul`: ``A @ x`` for x of shape (n,) or (…, n, k), ``x @ A`` for (m,) or (…, k, m), ``A @ B`` composes. The
@@ -158,11 +167,23 @@ class LinearOperator(Expression, Properties):
 
     # ------------------------------------------------------------ what it costs
 
-    def cost(self, batch: int = 1) -> Cost:
+    def _steps(self, batch: int, order: str) -> tuple[Step, ...]:
+        """The steps of a product as it runs, or in the natural order."""
+        _ = self.shape  # which tells of leaves that do not fit
+        if order not in ("planned", "natural"):
+            raise ValueError(f"order must be 'planned' (what runs) or 'natural' (the order of the factors), got {order!r}")
+        if order == "planned":
+            return self._lower(as_batch(batch))
+        with natural_order():
+            return self._lower(as_batch(batch))
+
+    def cost(self, batch: int = 1, order: str = "planned") -> Cost:
         """Parameters, MACs, FLOPs and bytes of a product, forward and backward.
 
         Args:
             batch: Number of vectors.
+            order: ``"planned"`` counts what runs: the order of least predicted time for so many vectors, so that more vectors may take
+                fewer FLOPs. ``"natural"`` counts the order of the factors, which never falls as the batch grows: a budget.
 
         Returns:
             The cost.
@@ -172,13 +193,14 @@ class LinearOperator(Expression, Properties):
             >>> lo.Dense(lo.spec(4, 3)).cost(batch=10).macs
             120
         """
-        return count(self._lower(as_batch(batch)), self.num_params, batch, self._itemsize)
+        return count(self._steps(batch, order), self.num_params, batch, self._itemsize)
 
-    def flops(self, batch: int = 1) -> int:
+    def flops(self, batch: int = 1, order: str = "planned") -> int:
         """FLOPs (additions and multiplications) of a product with `batch` vectors.
 
         Args:
             batch: Number of vectors.
+            order: ``"planned"`` counts what runs, ``"natural"`` the order of the factors; see `cost`.
 
         Returns:
             The number of FLOPs: 2 per multiply-accumulate.
@@ -188,20 +210,24 @@ class LinearOperator(Expression, Properties):
             >>> lo.Dense(lo.spec(4, 3)).flops()
             24
         """
-        return self.cost(batch).flops
+        return self.cost(batch, order).flops
 
-    def explain(self, batch: int = 1) -> str:
+    def explain(self, batch: int = 1, order: str = "planned") -> str:
         """What a product runs, step by step, what it costs, and how long one thread of a CPU is predicted to take (`linops.plan.machine`).
 
         Args:
             batch: Number of vectors.
+            order: ``"planned"`` shows what runs, ``"natural"`` the order of the factors; see `cost`.
 
         Returns:
-            A table as text. An operator without arrays is planned as if torch ran it.
+            A table as text; its first line has the FLOPs of the natural order where others run. An operator without arrays is planned as
+            if torch ran it.
         """
+        steps, found, natural = self._steps(batch, order), self.flops(batch, order), self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
-        return explain(header, self._lower(as_batch(batch)), self._itemsize, machine_of(self.backend))
+        header += f", by a plan (in the natural order {natural:,} FLOPs)" if found != natural else ""
+        return explain(header, steps, self._itemsize, machine_of(self.backend))
 
     # ------------------------------------------------------------ products
 
@@ -213,13 +239,17 @@ class LinearOperator(Expression, Properties):
     def __rmatmul__(self, other: Any) -> Any:
         return compose(other, self) if backends.foreign_kind(other) else self._rmatmul(other)
 
-    def _accepts(self, x: Any, left: bool) -> bool:
-        """Whether x is an array that the operator can multiply; mixed backends and symbolic operators are errors."""
+    def _admitted(self, x: Any, left: bool) -> Any:
+        """The array that x is or stands for, or NotImplemented; mixed backends and symbolic operators are errors."""
         theirs, ours = backends.backend_of(x), self.backend
+        what = None
         if theirs is None:
             if isinstance(x, Number):
                 raise ValueError(f"{self._short()} @ {x!r}: a matrix product needs an array of at least one axis; c * A scales")
-            return False
+            theirs, what = "numpy", type(x).__name__
+            x = backends.plain(x, lambda: f"{self._short()} @ {what}" if left else f"{what} @ {self._short()}")
+            if x is None:
+                return NotImplemented
         if ours == "spec" or theirs == "spec":
             raise TypeError(
                 f"{self._short()} is symbolic: it has no numbers to multiply by. Make it concrete first: A.init(seed=0, backend={theirs!r})"
@@ -227,15 +257,17 @@ class LinearOperator(Expression, Properties):
                 else f"{self._short()} times {x!r}: a spec has no numbers"
             )
         if ours is not None and ours != theirs:
-            operands = (f"{ours} operator {self._short()}", f"{theirs} array of shape {tuple(x.shape)}")
+            operands = (f"{ours} operator {self._short()}", f"{what or theirs + ' array'} of shape {tuple(x.shape)}")
             one, other = operands if left else operands[::-1]
             raise TypeError(f"{one} @ {other}: mixed backends; convert one, as in A.to(backend={theirs!r})")
-        return True
+        return x
 
     def _matmul(self, x: Any) -> Any:
-        ours = self.backend
-        if (ours is None or backends.backend_of(x) != ours or ours == "spec") and not self._accepts(x, left=True):
-            return NotImplemented
+        ours, theirs = self.backend, backends.backend_of(x)
+        if ours is None or theirs != ours or ours == "spec":
+            x = self._admitted(x, left=True)
+            if x is NotImplemented:
+                return x
         shape = x.shape
         ndim = len(shape)
         m, n = self.shape
@@ -243,6 +275,8 @@ class LinearOperator(Expression, Properties):
             raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
         if ours != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if theirs == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, self, -1 if ndim == 1 else -2)
         if self._aliases:
             x = backends.copy(x)
         if ndim == 2:
@@ -254,8 +288,9 @@ class LinearOperator(Expression, Properties):
         return y.reshape(*shape[:-2], m, shape[-1])
 
     def _rmatmul(self, x: Any) -> Any:
-        if not self._accepts(x, left=False):
-            return NotImplemented
+        x = self._admitted(x, left=False)
+        if x is NotImplemented:
+            return x
         shape = x.shape
         m, n = self.shape
         if not shape or shape[-1] != m:
@@ -263,6 +298,8 @@ class LinearOperator(Expression, Properties):
         transpose = self.T
         if self.backend != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
+        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, transpose, -1)
         if transpose._aliases:
             x = backends.copy(x)
         if len(shape) == 1:
@@ -270,12 +307,35 @@ class LinearOperator(Expression, Properties):
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
 
     def _promoted(self, x: Any) -> Any:
-        """An operand in the precision of the result, as `numpy.matmul` takes it: what has no array would compute in the operand's own."""
-        if self.dtype is None:
-            return x
-        real = backends.real_dtype(self.dtype, self.backend)  # a real operand stays real
-        dtype = backends.result_type(self.backend, real, x.dtype)
+        """An operand in the precision of the result, as `numpy.matmul` takes it, so that every sum and product on the way is in it.
+
+        Terms and factors may be narrower than the whole, and what has no array computes in the operand's dtype. A real operand stays real.
+        """
+        own = self._own_dtype
+        if own is None:
+            if not self._numbers or not str(x.dtype).endswith("bool"):
+                return x
+            dtype = backends.result_type(backends.backend_of(x), x.dtype, 1)  # numbers count: of booleans they make integers
+            return backends.namespace(backends.backend_of(x)).astype(x, dtype)
+        dtype = backends.result_type(self.backend, own, x.dtype)
         return x if dtype == x.dtype else x.astype(dtype)
+
+    @remembered
+    def _own_dtype(self) -> Any:
+        """The dtype of operands of one's own, such as the identity: the precision of the entries; None where it is open.
+
+        Torch mixes no dtypes in a product, so there it is that of the leaves.
+        """
+        if self.dtype is None:
+            return None
+        leaf = self._first_leaf
+        return leaf.dtype if self.backend == "torch" and leaf is not None else backends.real_dtype(self.dtype, self.backend)
+
+    def _unit_columns(self, first: int, count: int) -> Any:
+        """Columns of the identity from one on, as an operand of one's own."""
+        like = self._like
+        one = backends.eye(like, count, like.dtype if self._own_dtype is None else self._own_dtype)
+        return one if count == self.shape[1] else backends.spread(one, first, 1, self.shape[1])
 
     def _linear(self, x: Any) -> Any:
         """X Aᵀ over the last axis: (…, n) → (…, m), as layers compute it."""
@@ -283,6 +343,8 @@ class LinearOperator(Expression, Properties):
         m, n = self.shape
         if not shape or shape[-1] != n:
             raise ValueError(f"layer of {self._short()}: input of shape {tuple(shape)}; expected (…, {n})")
+        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+            return backends.mesh_product(x, self, -1)
         if len(shape) == 1:
             return self._vector(x)
         if len(shape) == 2:
@@ -294,6 +356,7 @@ class LinearOperator(Expression, Properties):
     @property
     def T(self) -> Any:
         """The transpose, without conjugation."""
+        _ = self.shape  # which tells of leaves that do not fit
         return _assuming(self._transpose(), transposed(self.assumed))
 
     @property
@@ -320,14 +383,16 @@ class LinearOperator(Expression, Properties):
         return add(other, -self) if _operand(other) else NotImplemented
 
     def __mul__(self, scalar: Any) -> Any:
-        if backends.foreign_kind(scalar):  # which would multiply the entries
-            raise TypeError(f"{self._short()} * {type(scalar).__name__}: expected a number; A @ B composes")
-        return scale(scalar, self) if _scalar(scalar) else NotImplemented
+        if _scalar(scalar):
+            return scale(scalar, self)
+        if _operand(scalar):  # which NumPy would multiply entry by entry
+            raise TypeError(f"{self._short()} * {type(scalar).__name__}: expected a number; A @ B composes, A @ x multiplies")
+        return NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, scalar: Any) -> Any:
-        return scale(1 / scalar, self) if _scalar(scalar) else NotImplemented
+        return divide(self, scalar) if _scalar(scalar) else NotImplemented
 
     def __neg__(self) -> Any:
         return scale(-1, self)
@@ -349,7 +414,7 @@ class LinearOperator(Expression, Properties):
             key: The selection.
 
         Returns:
-            An operator, or where a key is an integer an array, which may share memory with a leaf.
+            An operator, or where a key is an integer an array of its own.
 
         Raises:
             IndexError: Where NumPy raises it.
@@ -381,15 +446,20 @@ class LinearOperator(Expression, Properties):
             array([[0., 1.],
                    [1., 0.]])
         """
-        like = self._like
         if self.is_symbolic:
             raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
-        return flat(self._columns(backends.eye(like, self.shape[1], like.dtype)))
+        _ = self.shape  # which tells of leaves that do not fit
+        return self._entries()
+
+    def _entries(self) -> Any:
+        """The (m, n) array of a concrete operator."""
+        return flat(self._columns(self._unit_columns(0, self.shape[1])))
 
     def to_scipy(self) -> Any:
         """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like.
 
-        `lo.aslinearoperator` is the way back.
+        They take an operator as it is, too (it has `matvec` and `rmatvec`); this has products of matrices and a scipy dtype besides.
+        `lo.aslinearoperator` is the way back, and ``A.to_scipy() @ B`` of another operator is an operator.
 
         Returns:
             The scipy operator, with products on both sides by this one.
@@ -407,32 +477,12 @@ class LinearOperator(Expression, Properties):
             raise TypeError(f"{self._short()} is symbolic: it has no numbers. Make it concrete first: A.init(seed=0, backend='numpy')")
         if self.backend not in (None, "numpy"):
             raise TypeError(f"{self._short()}.to_scipy(): scipy runs on NumPy; convert it first, as in A.to(backend='numpy')")
-        return scipy.sparse.linalg.LinearOperator(
-            self.shape,
-            matvec=self.__matmul__,
-            matmat=self.__matmul__,
-            rmatvec=partial(_adjoint_product, self),
-            rmatmat=partial(_adjoint_product, self),
-            dtype=self.dtype or (np.complex128 if self._is_complex else np.float64),
-        )
-
-    @property
-    def ndim(self) -> int:
-        """Operators have none, as they are no arrays: scipy.sparse asks in ``S @ A``, and would multiply by the dense array."""
-        raise AttributeError(
-            f"{self._short()} is no array, so it has no ndim; where a scipy.sparse matrix S stands at its left, write lo.Sparse(S) @ A"
-        )
+        return exported(self)
 
     @property
     def _like(self) -> Any:
         """A leaf, or if there is none an empty NumPy array: the backend, dtype and device of operands of one's own."""
         return np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """The entries as a NumPy array, for `numpy.asarray`; TypeError if the operator's arrays are of another framework."""
-        if self.backend not in (None, "numpy"):
-            raise TypeError(f"numpy.asarray({self._short()}): convert it first, as in A.to(backend='numpy').to_dense()")
-        return np.array(self.to_dense(), dtype=dtype, copy=copy)
 
     def init(self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup") -> Any:
         """The operator with its specs replaced by random arrays of structure-aware scale (`scaling.py`).
@@ -480,10 +530,6 @@ class LinearOperator(Expression, Properties):
         known = self._knowledge()
         m, n = self.shape
         return Knowledge(known.yes | self.assumed, known.no).closure(square=m == n, real=not self._is_complex)
-
-
-def _adjoint_product(operator: LinearOperator, y: Any) -> Any:
-    return operator.H @ y
 
 
 def as_batch(batch: Any) -> Any:
@@ -536,8 +582,10 @@ def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
 
 
 def _operand(value: Any) -> bool:
-    return isinstance(value, LinearOperator) or backends.is_array(value) or backends.foreign_kind(value) is not None
+    if isinstance(value, LinearOperator) or backends.is_array(value):
+        return True
+    return backends.foreign_kind(value) is not None or backends.stands_for_array(value)
 
 
 def _scalar(value: Any) -> bool:
-    return isinstance(value, Number) or (backends.is_array(value) and len(value.shape) == 0)
+    return isinstance(value, (Number, np.bool_)) or (backends.is_array(value) and len(value.shape) == 0)

@@ -19,6 +19,7 @@ import numpy as np
 
 from linops import backends
 from linops.operator import LinearOperator, initialize
+from linops.operators.checks import generator
 from linops.spec import Spec, dtype_name
 
 #: optimisers whose step does not depend on the gradient's size; they share Adam's rule
@@ -113,7 +114,7 @@ def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: 
     if scheme != "mup":
         raise ValueError(f"init(scheme={scheme!r}): expected 'mup'")
     backends.load(backend)
-    random = np.random.default_rng(seed)
+    random = generator("init", seed)
     stds = list(initial_stds(a).values())
     leaves = []
     for (_, leaf), std in zip(a.named_leaves(), stds):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from linops.install import command
+
 
 def dtype_name(dtype: Any) -> str:
     """The plain name of a dtype of any framework, such as ``"float32"``.
@@ -48,7 +50,7 @@ def numpy_dtype(dtype: Any) -> np.dtype:
         try:
             import ml_dtypes
         except ImportError:
-            raise TypeError("dtype 'bfloat16' needs the package ml_dtypes: pip install ml_dtypes") from None
+            raise TypeError(f"dtype 'bfloat16' needs the package ml_dtypes: {command('ml_dtypes')}") from None
         return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(name)
 

@@ -46,10 +46,8 @@ def _selection(key: Any, size: int, axis: int, name: Callable[[], str]) -> Any:
     def where() -> str:
         return f"{name()}: axis {axis} of size {size}"
 
-    if isinstance(key, (list, tuple, range)):
-        key = np.asarray(key, dtype=None if len(key) else np.intp)
-    elif backends.backend_of(key) in ("torch", "jax"):
-        key = backends.to_numpy(key)
+    if isinstance(key, (list, tuple, range, np.ndarray)) or backends.backend_of(key) in ("torch", "jax"):
+        key = backends.index_array(f"{name()}[…]", key)
     if hasattr(key, "__index__") and not isinstance(key, (bool, np.bool_)):
         try:
             return _in_range(operator.index(key), size, where)

@@ -4,6 +4,7 @@ from functools import cache
 
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
+from covering import covering
 from helpers import TOLERANCE, build
 from test_transforms import COMPILED
 
@@ -35,6 +36,20 @@ RUNS = [
     for dtype in DTYPES
     if {backend, dtype} <= names(CASES[case]) and ((backend, dtype) != ("jax", "float32") or case in ONE_EACH)
 ]
+
+
+def _sample():
+    """The runs of pytest without `-m full`."""
+
+    def kind(run):
+        return type(build(run[0])[0]).__name__, *run[1:]
+
+    costly = covering([run for run in RUNS if run[0] in ONE_EACH], lambda run: [run[:2]])  # a case and a backend, in some dtype
+    others = covering([run for run in RUNS if run[0] not in ONE_EACH], lambda run: [kind(run), *([run[:2]] if run[1] != "jax" else [])])
+    return {*costly, *others}
+
+
+SAMPLE = _sample()
 
 
 def left_out(case, backend, dtype):

@@ -1,6 +1,11 @@
-"""Settings of the tests' own process, which linops itself does not touch, and the choice of tests for cases with limits."""
+"""Settings of the tests' own process, which linops itself does not touch, and the choice of tests: by the limits of cases, and a sample.
+
+A test over the table of cases is a product of parameters. By default a sample runs in which every value of every parameter occurs; the rest
+is marked `full`, and `pytest -m full` runs everything.
+"""
 
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
 import jax
@@ -8,10 +13,13 @@ import pytest
 import torch
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
+from covering import covering
+from models.vision import make_importable
 
 jax.config.update("jax_disable_most_optimizations", True)  # thousands of tiny programs: compile them fast
 jax.config.update("jax_enable_x64", True)  # so that JAX holds float64 and complex128 as NumPy and torch do
 torch.set_num_threads(1)
+make_importable()
 with warnings.catch_warnings():  # torch's own, once, where it first differentiates in forward mode
     warnings.simplefilter("ignore", DeprecationWarning)
     torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
@@ -30,12 +38,38 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "uses(*names): the backends and dtypes that a test over cases uses besides its parameters")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of a case on backends and dtypes that it has not (`cases.limits.only`)."""
+    """Leave out the tests of a case on backends and dtypes that it has not (`cases.limits.only`); mark those that no sample needs."""
     left_out = [item for item in items if not _used(item) <= names(CASES.get(_parameters(item).get("case")))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+    whole = config.option.markexpr == "full"
+    sample = _sample(items)
+    for item in items:
+        if (whole or item not in sample) and not item.get_closest_marker("full"):
+            item.add_marker("full")
+
+
+def _sample(items):
+    """The tests that are no product over the table of cases, and of each product a covering sample, unless it marks one itself."""
+    products = defaultdict(list)
+    for item in items:
+        products[item.function if len(_parameters(item)) > 1 else item].append(item)
+    sample = set()
+    for tests in products.values():
+        chosen_by_hand = any(test.get_closest_marker("full") for test in tests)
+        if {"case", "name", "kind"} & set(_parameters(tests[0])) and not chosen_by_hand:
+            named = {test.nodeid: test for test in tests}
+            tests = [named[name] for name in covering(list(named), lambda name, named=named: _values(named[name]))]
+        sample |= {test for test in tests if not test.get_closest_marker("full")}
+    return sample
+
+
+def _values(item):
+    return [(name, repr(value)) for name, value in _parameters(item).items()]
 
 
 def _parameters(item):

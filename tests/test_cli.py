@@ -99,7 +99,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "linops.lab.app")
     with pytest.raises(SystemExit) as error:
         cli.main()
-    assert "pip install 'linops[lab]'" in str(error.value)
-    assert "linops[flax]" in cli.missing_message(ModuleNotFoundError("no", name="optax"))
+    assert "pip install typer, or pip install -e '.[lab]' in a checkout" in str(error.value)
+    assert "'.[flax]'" in cli.missing_message(ModuleNotFoundError("no", name="optax"))
     with pytest.raises(ModuleNotFoundError):
         cli.missing_message(ModuleNotFoundError("no", name="linops.nonsense"))

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conformance import RUNS, conforms, planned
+from conformance import RUNS, SAMPLE, conforms, planned
 
 import linops as lo
 from linops.operators.zero import require_size
@@ -13,8 +13,10 @@ from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 from linops.testing import CHECKS, ConformanceError, check_operator
 
+MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in RUNS]
 
-@pytest.mark.parametrize(("case", "backend", "dtype"), RUNS)
+
+@pytest.mark.parametrize(("case", "backend", "dtype"), MARKED)
 def test_conforms(case, backend, dtype):
     report = conforms(case, backend, dtype)
     # what docs/coverage.md says runs has run

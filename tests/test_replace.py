@@ -285,7 +285,7 @@ def test_the_rest_of_a_transformer_layer_is_replaced_and_runs_in_every_mode():
         warnings.simplefilter("always")
         report = lo.nn.replace_linear_(model, "btt")
     assert [str(warning.message).partition(" to ")[0] for warning in caught] == [
-        f"replace_linear left layer 'layers.{n}.self_attn' alone, which belongs" for n in (0, 1)
+        "replace_linear left 2 layers alone ('layers.*.self_attn' (2)): 'layers.0.self_attn' belongs"  # one for the kind
     ]
     assert replaced(model) == ["layers.0.linear1", "layers.0.linear2", "layers.1.linear1", "layers.1.linear2"]
     assert len(report.skipped) == 4
@@ -317,12 +317,12 @@ def test_report_counts_what_is_there():
 def test_report_prints_as_a_table():
     text = str(lo.nn.replace_linear_(mlp(), "btt", where="1.*"))
     lines = text.splitlines()
-    assert lines[0].split() == ["layer", "out×in", "structure", "parameters", "MACs", "fans", "(in→out)", "notes"]
-    assert lines[1].startswith("1.up")
-    assert "64×16" in lines[1]
-    assert "cores_0 4→8" in lines[1]
-    assert lines[2].endswith("zero-init")
-    assert lines[3].startswith("2 layers")
+    assert lines[0].split() == ["layer", "out×in", "parameters", "MACs"]
+    assert lines[1].split()[:2] == ["1.up", "64×16"]
+    assert "fans cores_0 4→8" in lines[2] + lines[3]
+    assert lines[4].startswith("1.down")
+    assert "zero-init" in lines[5] + lines[6]
+    assert lines[7].startswith("2 layers")
 
 
 def test_weight_norm_option():

@@ -8,16 +8,27 @@ backend: `numpy.py`, `torch.py`, `jax.py`, `spec.py`.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from linops.backends.foreign import Coordinates, coordinates, foreign_kind
+from linops.backends.foreign import (
+    Coordinates,
+    coordinates,
+    foreign_kind,
+    index_array,
+    is_numeric,
+    native,
+    plain,
+    stands_for_array,
+)
 from linops.backends.primitives import (
     Positions,
     add_slice,
+    applied,
     block_matmul,
     block_matvec,
     check_permutation,
@@ -34,7 +45,10 @@ from linops.backends.primitives import (
     grid_matmul,
     inverse_permutation,
     jvp,
+    magnitude,
     map_columns,
+    mesh_product,
+    on_mesh,
     pad_rows,
     permute,
     same_array,
@@ -49,17 +63,20 @@ from linops.backends.primitives import (
     vjp,
     zeros,
 )
+from linops.install import command
 from linops.spec import Spec, dtype_name, numpy_dtype
 
 __all__ = [
     "Coordinates",
     "Positions",
     "add_slice",
+    "applied",
     "asarray",
     "backend_of",
     "block_matmul",
     "block_matvec",
     "canonical_dtype",
+    "check_name",
     "check_permutation",
     "concatenate",
     "conj",
@@ -74,22 +91,30 @@ __all__ = [
     "fourier",
     "gather",
     "grid_matmul",
+    "index_array",
     "inverse_permutation",
     "is_array",
     "is_autocasting",
     "is_compiling",
     "is_complex",
     "is_inexact",
+    "is_numeric",
     "is_placeholder",
+    "is_symbol",
     "itemsize",
     "jvp",
     "load",
+    "magnitude",
     "map_columns",
+    "mesh_product",
     "namespace",
+    "native",
     "on_cpu",
+    "on_mesh",
     "on_new_framework",
     "pad_rows",
     "permute",
+    "plain",
     "real_dtype",
     "register_type",
     "result_type",
@@ -99,6 +124,7 @@ __all__ = [
     "solve_triangular",
     "sparse_matmul",
     "spread",
+    "stands_for_array",
     "to_integers",
     "to_numpy",
     "value_of",
@@ -132,16 +158,41 @@ def load(backend: str) -> None:
         ImportError: If the framework is not installed.
         ValueError: If there is no such backend.
     """
-    if backend in _MODULES:
+    if isinstance(backend, str) and backend in _MODULES:
         return
-    if backend not in ("numpy", *FRAMEWORKS):
-        raise ValueError(f"backend {backend!r}: expected 'numpy', 'torch' or 'jax'")
+    check_name(backend)
     try:
         _MODULES[backend] = import_module(f"linops.backends.{backend}")
     except ModuleNotFoundError as error:
         if error.name != backend:
             raise
-        raise ImportError(f"backend {backend!r} needs {backend}: pip install 'linops[{backend}]'") from error
+        raise ImportError(f"backend {backend!r} needs {backend}: {command(backend, backend)}") from error
+
+
+def check_name(backend: Any) -> None:
+    """Raise unless a value is the name of a backend.
+
+    Args:
+        backend: The value.
+
+    Raises:
+        ValueError: If it is another text; the message says where a device or a dtype belongs.
+        TypeError: If it is no text.
+    """
+    if isinstance(backend, str) and backend in ("numpy", *FRAMEWORKS):
+        return
+    given = backend if isinstance(backend, (str, type)) or "dtype" in type(backend).__name__.lower() else type(backend).__name__
+    text = repr(backend) if isinstance(backend, str) else str(given)
+    hint = ""
+    if (isinstance(backend, str) and backend.partition(":")[0] in _DEVICES) or type(backend).__name__ in ("device", "Device"):
+        hint = f"; a device goes to device={text if isinstance(backend, str) else '…'}"
+    elif not is_array(backend):
+        with suppress(TypeError):
+            hint = f"; a dtype goes to dtype={dtype_name(canonical_dtype(backend, None))!r}"
+    raise (ValueError if isinstance(backend, str) else TypeError)(f"backend {text}: expected 'numpy', 'torch' or 'jax'{hint}")
+
+
+_DEVICES = ("cpu", "cuda", "gpu", "mps", "xpu", "tpu", "meta", "rocm")
 
 
 def on_new_framework() -> None:
@@ -168,6 +219,8 @@ def backend_of(value: Any) -> str | None:
 
 def _resolve(kind: type) -> str | None:
     on_new_framework()
+    if issubclass(kind, np.ndarray):
+        return None  # a subclass may have another arithmetic: `plain` decides
     found = next((_BACKENDS[base] for base in kind.__mro__ if _BACKENDS.get(base)), None)
     _BACKENDS[kind] = found
     return found
@@ -177,6 +230,12 @@ def is_placeholder(value: Any) -> bool:
     """Whether a value stands for an array in a graph that torch.compile is building."""
     fx = sys.modules.get("torch.fx")
     return fx is not None and isinstance(value, fx.Proxy)
+
+
+def is_symbol(value: Any) -> bool:
+    """Whether a value is an integer, or True or False, that torch traces as a symbol."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, (torch.SymInt, torch.SymBool))
 
 
 def is_compiling() -> bool:

@@ -12,6 +12,7 @@ from jax._src.array import ArrayImpl
 from jax.core import Tracer
 
 import linops.backends as backends
+from linops.backends import jax_mesh
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
 
@@ -91,6 +92,11 @@ def _permute(x: Array, order: tuple):
 @p.copy.dispatch
 def _copy(x: Array):
     return x
+
+
+@p.applied.dispatch
+def _applied(x: Array, function: Any):
+    return function(x)
 
 
 @p.conj.dispatch
@@ -190,7 +196,10 @@ def _same_array(a: Array, b: Array):
 
 @p.solve_triangular.dispatch
 def _solve_triangular(a: Array, b: Array, lower: bool, unit: bool):
-    return jax.scipy.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=unit)
+    solve = partial(jax.scipy.linalg.solve_triangular, a, lower=lower, unit_diagonal=unit)
+    if jax_mesh.on_mesh(b):  # where a call of LAPACK is one device's, which all vectors would be gathered for
+        return namespace.matmul(solve(namespace.eye(a.shape[0], dtype=a.dtype)), b, precision="highest")
+    return solve(b)
 
 
 @p.device_of.dispatch
@@ -210,7 +219,29 @@ def _to_numpy(x: Array):
 
 @p.fourier.dispatch
 def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
+    if jax_mesh.on_mesh(x):
+        return jax_mesh.fourier(x, transform, length, axis, norm)
     return getattr(namespace.fft, transform)(x, length, axis, norm)
+
+
+@p.magnitude.dispatch
+def _magnitude(x: Array, axis: int):
+    x = jax.lax.stop_gradient(x)
+    largest = namespace.maximum(abs(x.real), abs(x.imag)) if namespace.iscomplexobj(x) else abs(x)
+    largest = largest.max(axis, keepdims=True, initial=0)
+    limits = namespace.finfo(largest.dtype)
+    exponents = namespace.clip(namespace.frexp(largest)[1] - 1, int(limits.minexp), int(limits.maxexp) - 1)
+    return namespace.where(largest > 0, namespace.ldexp(namespace.ones_like(largest), exponents), 1)
+
+
+@p.on_mesh.dispatch
+def _on_mesh(x: Array):
+    return jax_mesh.on_mesh(x)
+
+
+@p.mesh_product.dispatch
+def _mesh_product(x: Array, operator: Any, axis: int):
+    return jax_mesh.multiply(x, operator, axis)
 
 
 @p.to_integers.dispatch
@@ -220,7 +251,7 @@ def _to_integers(x: Array, dtype: Any):
 
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
-    array = x if isinstance(x, jax.Array) else p.to_numpy(x)
+    array = x if isinstance(x, jax.Array) else backends.native(p.to_numpy(x))
     wanted = array.dtype if dtype is None else dtype
     held = jax.dtypes.canonicalize_dtype(wanted)
     if held != wanted:
@@ -229,6 +260,9 @@ def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
         )
     # a copy of others' memory: JAX would share it, and torch and NumPy write in place
     converted = namespace.array(array, dtype=dtype, copy=not isinstance(x, jax.Array))
+    if isinstance(device, str):  # as others name it, such as "cpu" or "cuda:1"
+        platform, _, number = device.partition(":")
+        device = jax.devices(platform)[int(number or 0)]
     return converted if device is None else jax.device_put(converted, device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as namespace  # NumPy 2 is its own array-API namespace
@@ -97,6 +98,30 @@ def _copy(x: np.ndarray):
     return x.copy()
 
 
+def _called(function: Any, x: Any) -> tuple[Any, int, int]:
+    """What a function returns, and how many hold it, and the array whose memory it shows."""
+    y = function(x)
+    return y, sys.getrefcount(y), sys.getrefcount(y.base)
+
+
+#: these numbers where nobody else holds it: of an array with its own memory, and of a view
+_ALONE = _called(np.empty, 1)[1]
+_ALONE_BELOW = _called(lambda size: np.empty(size)[:], 1)[2]
+
+
+def _fresh(function: Any, x: Any) -> Any:
+    y, held, held_below = _called(function, x)
+    owner = y if y.base is None else y.base
+    if held == _ALONE and type(owner) is np.ndarray and owner.flags.owndata and (owner is y or held_below == _ALONE_BELOW):
+        return y
+    return y.copy()
+
+
+@p.applied.dispatch
+def _applied(x: np.ndarray, function: Any):
+    return _fresh(function, x.copy())
+
+
 @p.conj.dispatch
 def _conj(x: np.ndarray):
     return np.asarray(x.conj()) if x.dtype.kind == "c" else x  # of a 0-d array NumPy makes a scalar
@@ -166,8 +191,8 @@ def _constant(like: np.ndarray, array: np.ndarray, dtype: Any):
 @p.map_columns.dispatch
 def _map_columns(x: np.ndarray, function: Any):
     count = x.shape[1]
-    vectors = np.ascontiguousarray(x.T) if count else np.zeros((1, x.shape[0]), x.dtype)
-    return np.stack([function(vector) for vector in vectors], axis=1)[:, :count]
+    vectors = np.array(x.T, order="C") if count else np.zeros((1, x.shape[0]), x.dtype)
+    return np.stack([_fresh(function, vector) for vector in vectors], axis=1)[:, :count]
 
 
 @p.jvp.dispatch
@@ -210,6 +235,17 @@ def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
     return getattr(scipy.fft, transform)(x, length, axis, norm)  # several times faster than numpy.fft on many vectors
 
 
+@p.magnitude.dispatch
+def _magnitude(x: np.ndarray, axis: int):
+    largest = np.abs(x.view(x.real.dtype) if x.dtype.kind == "c" and axis == -1 and x.flags.c_contiguous else x)
+    largest = largest.max(axis, keepdims=True, initial=0)
+    limits = np.finfo(largest.dtype)
+    exponents = np.frexp(largest)[1] - 1
+    return np.where(
+        largest > 0, np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)), largest.dtype.type(1)
+    )
+
+
 @p.to_integers.dispatch
 def _to_integers(x: np.ndarray, dtype: Any):
     return np.rint(x).astype(np.int64).astype(dtype)
@@ -228,6 +264,8 @@ def _inverse_permutation(indices: np.ndarray):
 
 def convert(x: Any, dtype: Any, device: Any) -> np.ndarray:
     """An array of any backend as one of this backend; see `linops.backends.asarray`."""
-    if device not in (None, "cpu"):
+    if device is not None and str(device) != "cpu":
         raise ValueError(f"backend 'numpy' has one device, 'cpu'; got device={device!r}")
-    return np.asarray(p.to_numpy(x), dtype=dtype)
+    if isinstance(x, np.ndarray):
+        return np.asarray(x, dtype=dtype)
+    return np.array(p.to_numpy(x), dtype=dtype)  # a copy of others' memory: torch writes in place

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
+from linops.backends import is_array, stands_for_array
 from linops.operator import LinearOperator
 from linops.operators import BlockDiag, Identity, Kronecker, Pad
 from linops.operators.zero import require_size
 from linops.plan import natural_order
 
+#: what makes operators of arrays that a family makes of sizes
+_OF_ARRAYS = {
+    family: f", {call} one of arrays"
+    for family, call in {
+        "dense": "lo.Dense(A)",
+        "low_rank": "lo.LowRank(U, V)",
+        "block_diag": "lo.BlockDiag([A, B])",
+        "kronecker": "lo.kron(A, B)",
+        "butterfly": "lo.Butterfly(factors)",
+        "circulant": "lo.Circulant(c)",
+        "toeplitz": "lo.Toeplitz(c, r)",
+        "einsum": "lo.Einsum(expression, *tensors)",
+        "tensor_train": "lo.TensorTrain(cores)",
+        "btt": "lo.BlockTensorTrain(cores)",
+    }.items()
+}
+
 
 def check_sizes(family: str, m: int, n: int, **options: int) -> None:
     """Raise unless sizes and options are integers of at least 1."""
     for name, value in {"out_features": m, "in_features": n, **options}.items():
+        if is_array(value) or stands_for_array(value) or isinstance(value, LinearOperator):
+            raise TypeError(
+                f"{family}: {name} must be an integer, got {type(value).__name__}; a family makes a symbolic operator of sizes"
+                f"{_OF_ARRAYS.get(family, '')}"
+            )
         require_size(family, name, value)
         if value < 1:
             raise ValueError(f"{family}: {name} must be at least 1, got {value}")
@@ -42,7 +64,7 @@ def check_blocks(family: str, m: int, n: int, blocks: int) -> None:
 
 def spread(size: int, blocks: int) -> LinearOperator:
     """Embeds `size` numbers into `blocks` equal parts so that each part lacks at most one: part sizes are those of `numpy.array_split`."""
-    part = ceil(size / blocks)
+    part = -(-size // blocks)
     short = part * blocks - size  # the last `short` parts hold one number less
     if not short:
         return Identity(size)

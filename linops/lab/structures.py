@@ -1,99 +1,11 @@
-"""Structures as the command line writes them: a family with options, as in ``btt:rank=2``."""
+"""Lists of structures as the command line writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from inspect import signature
-from typing import Any
 
 from linops.families import FAMILIES
-
-#: digits of an option's value
-LONGEST = 12
-
-
-@dataclass(frozen=True)
-class Structure:
-    """A family and its options.
-
-    Attributes:
-        text: As written: ``"btt:rank=2"``.
-        family: The family's name.
-        options: Its options.
-    """
-
-    text: str
-    family: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, out_features: int, in_features: int, **more: Any) -> Any:
-        """The member of the family of shape (out_features, in_features).
-
-        Args:
-            out_features: m.
-            in_features: n.
-            **more: Further options.
-
-        Returns:
-            A symbolic operator.
-        """
-        return FAMILIES[self.family](out_features, in_features, **self.options, **more)
-
-
-def parse(text: str) -> Structure:
-    """A structure from its text: ``family`` or ``family:option=value:option=value``.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The structure.
-
-    Raises:
-        ValueError: If there is no such family, it has no such option, or an option is not written as ``name=integer``.
-
-    Example:
-        >>> parse("btt:rank=2")(64, 64).num_params
-        2048
-    """
-    family, *options = text.strip().split(":")
-    if family not in FAMILIES:
-        raise ValueError(f"structure {text!r}: no family {family!r}; expected one of {', '.join(FAMILIES)}")
-    known, found = options_of(family), {}
-    for option in options:
-        name, value = _option(text, option)
-        if name not in known:
-            raise ValueError(f"structure {text!r}: {family} has no option {name!r}; it has {', '.join(known) or 'none'}")
-        if name in found:
-            raise ValueError(f"structure {text!r}: option {name!r} is given twice")
-        found[name] = value
-    return Structure(text.strip(), family, found)
-
-
-def options_of(family: str) -> list[str]:
-    """The options of a family that are written with an integer.
-
-    Args:
-        family: Its name.
-
-    Returns:
-        The names.
-
-    Example:
-        >>> options_of("btt"), options_of("dense")
-        (['rank', 'cores', 'allow_dearer'], [])
-    """
-    return [name for name in list(signature(FAMILIES[family]).parameters)[2:] if name not in ("dtype", "in_dims", "out_dims")]
-
-
-def _option(text: str, option: str) -> tuple[str, int]:
-    name, _, value = option.partition("=")
-    if not name.isidentifier() or not (value.isascii() and value.isdigit() and len(value) <= LONGEST):
-        raise ValueError(f"structure {text!r}: option {option!r}; expected name=integer, as in btt:rank=2")
-    if int(value) < 1 and name != "allow_dearer":
-        raise ValueError(f"structure {text!r}: option {option!r}; expected at least 1")
-    return name, int(value)
+from linops.families.text import Structure, parse
 
 
 def parse_list(text: str | None, default: Iterable[str] = FAMILIES) -> list[Structure]:
@@ -117,3 +29,6 @@ def parse_list(text: str | None, default: Iterable[str] = FAMILIES) -> list[Stru
     if not items:
         raise ValueError(f"structures {text!r}: expected names with commas between, of {', '.join(FAMILIES)}")
     return list({structure.text: structure for structure in map(parse, items)}.values())
+
+
+__all__ = ["Structure", "parse", "parse_list"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from linops.families import FAMILIES
+from linops.families.text import parse
 from linops.operator import LinearOperator
 
 
@@ -13,25 +14,23 @@ def named(family: Any) -> Any:
     """Families in the place of their names.
 
     Args:
-        family: A name, a function, None, or a dict with such values.
+        family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), a function, None, or a dict with such values.
 
     Returns:
         The same with functions for names.
 
     Raises:
-        ValueError: If there is no family of that name.
+        ValueError: If there is no family of that name, or an option is malformed.
 
     Example:
-        >>> named({"*.head": None, "*": "btt"})["*"].__name__
-        'btt'
+        >>> named({"*.head": None, "*": "btt:rank=2"})["*"]
+        Structure(text='btt:rank=2', family='btt', options={'rank': 2})
     """
     if isinstance(family, Mapping):
         return {key: named(value) for key, value in family.items()}
-    if isinstance(family, str):
-        if family not in FAMILIES:
-            raise ValueError(f"no family {family!r}; expected one of {', '.join(FAMILIES)}, or a function (out, in) -> operator")
-        return FAMILIES[family]
-    return family
+    if not isinstance(family, str):
+        return family
+    return parse(family) if ":" in family else FAMILIES[parse(family).family]
 
 
 def build(family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str) -> LinearOperator:

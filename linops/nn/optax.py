@@ -22,6 +22,8 @@ from typing import Any
 import jax
 import optax
 
+from linops.nn.matrices import VECTOR, by_name
+
 
 def scale_by_tree(multipliers: Any) -> optax.GradientTransformation:
     """A transformation that multiplies each update by a number of its own.
@@ -69,7 +71,10 @@ def labels(multipliers: Any) -> Callable[[Any], Any]:
 
 
 def decay_mask(params: Any) -> Any:
-    """Which parameters to decay: not vectors and scalars (biases, norms, gains).
+    """Which parameters to decay: matrices and embeddings, not vectors and scalars (biases, norms, gains, positions).
+
+    Of a model's arrays alone it is their names and shapes that tell: where layers are stacked, or arrays are the model's own, take
+    ``mask=lo.nn.flax.decay_mask(model)`` or ``lo.nn.equinox.decay_mask(model)``, which know the layers.
 
     Args:
         params: A tree of arrays.
@@ -79,10 +84,16 @@ def decay_mask(params: Any) -> Any:
 
     Example:
         >>> import jax
-        >>> decay_mask({"weight": jax.numpy.ones((2, 2)), "bias": jax.numpy.ones(2)})
-        {'bias': False, 'weight': True}
+        >>> decay_mask({"kernel": jax.numpy.ones((2, 2)), "bias": jax.numpy.ones((3, 2))})  # of three stacked layers
+        {'bias': False, 'kernel': True}
     """
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _decays(path, tuple(leaf.shape)), params)
+
+
+def _decays(path: Any, size: tuple[int, ...]) -> bool:
+    names = [str(getattr(step, "name", getattr(step, "key", ""))) for step in path]
+    key = next((name for name in reversed(names) if name not in ("", "value")), "")  # Flax wraps arrays in variables
+    return len(size) > 1 and (key == "embedding" or by_name("", key, None, size) != VECTOR)
 
 
 def _like(multipliers: Any, tree: Any) -> Any:

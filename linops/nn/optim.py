@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import prod
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from linops.nn import rates
-from linops.nn.parts import Parts
+from linops.nn.arrays import entries
 from linops.nn.patterns import matches
-from linops.nn.rates import Entry, multipliers
-from linops.nn.torch import Linear
+from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
 
@@ -27,11 +26,14 @@ def param_groups(
     *,
     adamw_lr: float | None = None,
     adamw: Any = None,
+    matrices: Mapping[Any, str | None] | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; the rules are in `linops.nn.rates`.
 
-    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters are left out. Vectors
-    and scalars (biases, norms, gains) are not decayed. A tied parameter is an embedding if one of its layers is.
+    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters are left out.
+    Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an embedding if one of its layers is. Arrays
+    of a model's own modules, of which it is unknown whether they are matrices, are treated as vectors, with a warning that lists them.
+    Optimisers warn, once, if a loop or scheduler wipes the rates (a hook of `torch.optim`; see `linops.nn.schedules`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
@@ -46,9 +48,12 @@ def param_groups(
         adamw_lr: For Muon, the rate of the parameters that fall back to AdamW; None takes `lr`.
         adamw: For Muon, which layers to leave to AdamW too, such as the head: a pattern, predicate or list of
             those, as in `replace_linear_`.
+        matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as in
+            ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See `linops.nn.matrices`.
 
     Returns:
-        Groups with ``params``, ``names``, ``lr``, ``weight_decay`` and ``lr_multiplier``; for Muon also ``algorithm``.
+        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and ``lr_multiplier``; for Muon also
+        ``algorithm``. To set the rate later, see `linops.nn.schedules`.
 
     Raises:
         ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be independent for Adam,
@@ -66,22 +71,25 @@ def param_groups(
         raise ValueError(f"param_groups(decay={decay!r}): expected 'coupled' or 'independent'")
     if decay == "independent" and weight_decay and optimizer == "adam":
         raise ValueError("param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'")
-    embedded = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))}
-    trained: dict[int, tuple[Entry, nn.Parameter]] = {}
-    for entry, parameter in _entries(model, embedded):
+    trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
+    for entry, name, parameter in entries(model, matrices):
         if parameter is not None and parameter.requires_grad:
-            trained.setdefault(id(parameter), (entry, parameter))
-    rules = [_rule(entry, optimizer, adamw) for entry, _ in trained.values()]
-    base = [entry for entry, _ in _entries(base)] if isinstance(base, nn.Module) else base
-    factors = multipliers([entry for entry, _ in trained.values()], rules, base)
+            trained.setdefault(id(parameter), (entry, name, parameter))
+    found = [entry for entry, _, _ in trained.values()]
+    if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
+        known_or_warned("param_groups", found)
+    rules = [_rule(entry, optimizer, adamw) for entry in found]
+    factors = multipliers(found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base)
     groups: dict[tuple, dict[str, Any]] = {}
-    for (entry, parameter), rule, factor in zip(trained.values(), rules, factors):
+    for (entry, name, parameter), rule, factor in zip(trained.values(), rules, factors):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
-        decayed = 0.0 if parameter.ndim < 2 else weight_decay / (factor if decay == "independent" else 1)
-        fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": factor}
+        decayed = weight_decay / (factor if decay == "independent" else 1) if entry.decays else 0.0
+        multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
+        fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
         group = groups.setdefault((rule, factor, decayed), fresh | ({"algorithm": rule} if optimizer == "muon" else {}))
         group["params"].append(parameter)
-        group["names"].append(f"{entry.path}.{entry.key}" if entry.path else entry.key)
+        group["names"].append(name)
+    watch()
     return list(groups.values())
 
 
@@ -90,32 +98,3 @@ def _rule(entry: Entry, optimizer: str, adamw: Any) -> str:
     if optimizer != "muon" or (entry.is_matrix and (adamw is None or not matches(adamw, entry.path, entry.layer))):
         return optimizer
     return "adamw"
-
-
-def _entries(model: nn.Module, embedded: Any = ()) -> Iterator[tuple[Entry, nn.Parameter | None]]:
-    """Every parameter with its layer, tied ones more than once; matrices of `embedded` ids multiply nothing.
-
-    A layer in parts also stands as a whole, which has no parameter of its own: it may be the base of one that is in no parts.
-    """
-    wholes = [module for module in model.modules() if isinstance(module, Parts)]
-    shares = {id(part): part.out_features / whole.out_features for whole in wholes for part in whole.layers}
-    for path, module in model.named_modules():
-        if isinstance(module, Parts):
-            shape = module.out_features, module.in_features
-            yield Entry(path, "weight", module, shape, shape), None
-        for key, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            size = tuple(parameter.shape)
-            if isinstance(module, Linear) and key in module._names:
-                structure = module.structure
-                yield Entry(path, key, module, size, structure.shape, structure, shares.get(id(module), 1.0)), parameter
-            else:
-                shape = _matrix_shape(module, size) if len(size) >= 2 and id(parameter) not in embedded else None
-                yield Entry(path, key, module, size, shape), parameter
-
-
-def _matrix_shape(module: nn.Module, size: tuple[int, ...]) -> tuple[int, int]:
-    """(out, in) of a dense parameter; a convolution sums over its kernel too."""
-    out, into = size[0], prod(size[1:])
-    return (into, out) if type(module).__name__ == "Conv1D" else (out, into)

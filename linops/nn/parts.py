@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from linops.nn.torch import Linear
+from linops.nn.weight import Structured
+from linops.operators import vstack
 
 
-class Parts(nn.ModuleList):
+class Parts(Structured, nn.ModuleList):
     """``y = concat(part(x) for each part) + bias``: one dense layer's outputs in parts, each with its own structure and rates.
 
     Cost: that of the parts, and an addition an output for the bias.
@@ -50,11 +52,29 @@ class Parts(nn.ModuleList):
         like = next(self.parameters(), None)
         kind: Any = {} if like is None else {"device": like.device, "dtype": like.dtype}
         self.register_parameter("bias", nn.Parameter(torch.zeros(self.out_features, **kind)) if bias else None)
+        self._blank = like is not None and like.is_meta
 
     @property
     def layers(self) -> list[Any]:
         """The parts."""
         return list(self)
+
+    @property
+    def operator(self) -> Any:
+        """The operator over the parts' parameters as they are now."""
+        return vstack(*(layer.operator for layer in self.layers))
+
+    def _leaves(self) -> list[Any]:
+        return [leaf for layer in self.layers for leaf in layer._leaves()]
+
+    @property
+    def _gives_complex(self) -> bool:
+        return any(layer._gives_complex for layer in self.layers)
+
+    def _complete(self, names: list[str]) -> None:
+        if "bias" in names and self.bias is not None:
+            with torch.no_grad():
+                self.bias.zero_()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The parts' outputs, joined along the last axis."""

@@ -98,4 +98,24 @@ def choose(
     return cast("Family | None", chosen)
 
 
-__all__ = ["Family", "Pattern", "choose", "matches"]
+def selects(where: Any, name: str, layer: Any = None) -> bool:
+    """Whether `where` selects a layer itself, and not as one of all.
+
+    Args:
+        where: As for `choose`.
+        name: The dotted name of the layer.
+        layer: The layer, for predicates.
+
+    Returns:
+        True or False.
+
+    Example:
+        >>> selects(None, "head"), selects("*", "head"), selects({"*.up": "btt"}, "head")
+        (False, True, False)
+    """
+    if isinstance(where, Mapping):
+        return any(matches(pattern, name, layer) for pattern in where)
+    return where is not None and matches(where, name, layer)
+
+
+__all__ = ["Family", "Pattern", "choose", "matches", "selects"]

@@ -16,12 +16,14 @@ share of a leaf with (fan_in, fan_out) in a structure of k leaves.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
-from math import prod, sqrt
+from math import sqrt
 from typing import Any
 
+from linops.nn.matrices import EMBEDDING, axes, is_matrix
 from linops.nn.patterns import matches
 from linops.operator import LinearOperator
 from linops.scaling import SIGN_BASED, fans, lr_multipliers
@@ -37,8 +39,8 @@ class Entry:
         path: The dotted path of its layer.
         key: Its name in the layer.
         layer: The layer.
-        size: Its shape; that of a bias is flat.
-        shape: (out, in) of its layer, if a matrix of it multiplies activations.
+        size: Its shape; that of a leaf of a structure is the shape of one copy.
+        layout: The names of its axes, as in `linops.nn.matrices`; None if they are unknown, or those of a structure's leaf.
         structure: The operator of its layer, if it is a leaf of one.
         share: Of its layer in the outputs of the layer above, which may be one layer in the base model.
     """
@@ -47,21 +49,46 @@ class Entry:
     key: str
     layer: Any
     size: tuple[int, ...]
-    shape: tuple[int, int] | None = None
+    layout: str | None = None
     structure: LinearOperator | None = None
     share: float = 1.0
 
     @property
+    def name(self) -> str:
+        """The dotted name of the parameter, by which callers say what it is."""
+        return f"{self.path}.{self.key}" if self.path else self.key
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what the parameter is."""
+        return self.layout is not None or self.structure is not None
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(out, in) of its layer, if a matrix of it multiplies activations; of one copy, if there are several."""
+        if self.structure is not None:
+            return self.structure.shape
+        found = axes(self.layout, self.size) if self.layout else {}
+        return (found["out"], found["in"]) if {"in", "out"} <= set(found) else None
+
+    @property
     def width(self) -> int:
         """The width of a vector or embedding; 1 for a scalar."""
-        return self.size[-1] if self.size else 1
+        return axes(self.layout, self.size).get("out", 1) if self.layout and self.size else 1
 
     @property
     def is_matrix(self) -> bool:
         """Whether it is a (batch of) matrix from fan_in to fan_out, which Muon can orthogonalise."""
         if self.structure is None:
-            return self.shape is not None and len(self.size) == 2
+            return self.layout is not None and is_matrix(self.layout)
         return len(self.size) in (2, 3) and fans(self.structure).get(self.key) == self.size[:-3:-1]
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay is for it: matrices and embeddings, not vectors, scalars, or what is unknown."""
+        if self.structure is not None:
+            return len(self.size) > 1
+        return self.shape is not None or self.layout == EMBEDDING
 
 
 def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: Any) -> list[float]:
@@ -87,7 +114,32 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
     return [float(f"{_multiplier(entry, rule, _base_shape(entry, base)):.12g}") for entry, rule in zip(entries, rules)]
 
 
+def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries; a warning, once for all of them, lists those of which it is unknown whether they are matrices.
+
+    Args:
+        where: The public function whose caller is warned.
+        entries: The parameters.
+
+    Returns:
+        All of them.
+    """
+    entries = list(entries)
+    found = [entry for entry in entries if not entry.is_known]
+    if found:
+        listed = ", ".join(f"{entry.name} {entry.size}" for entry in found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        warnings.warn(
+            f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no decay, no Muon. "
+            f"Say what they are by matrices={{{found[0].name!r}: 'out in'}} (the names of the axes; see linops.nn.matrices), or None "
+            "for no matrix",
+            stacklevel=3,
+        )
+    return entries
+
+
 def _multiplier(entry: Entry, optimizer: str, base: tuple[float, float] | None) -> float:
+    if not entry.is_known:
+        return 1.0
     if entry.shape is None:
         return entry.width / base[0] if optimizer == "sgd" and base else 1.0
     if optimizer == "muon":  # the root of sgd's, but for 1 / k
@@ -99,7 +151,7 @@ def _multiplier(entry: Entry, optimizer: str, base: tuple[float, float] | None) 
 
 def _base_shape(entry: Entry, base: Any) -> tuple[float, float] | None:
     """The base shape (out, in) of a parameter; that of a vector is (width, 1); None is its own."""
-    if entry.shape is None and prod(entry.size) == 1:  # a scalar, such as a gain that the base model need not have
+    if not entry.is_known or (entry.shape is None and entry.width == 1):  # a scalar, such as a gain that the base model need not have
         return None
     if isinstance(base, _Layers):
         return base.counterpart(entry)

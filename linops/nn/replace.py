@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from linops.nn.dense import find, is_conv1d, is_dense
+from linops.nn.obstacles import Obstacle
 from linops.nn.parts import Parts
-from linops.nn.report import Report
-from linops.nn.swap import Found, Swap, plan, report
+from linops.nn.report import Left, Report
+from linops.nn.swap import Swap, plan, report
 from linops.nn.torch import Linear
+from linops.nn.weight import Structured
+
+#: the hooks that a layer keeps; the dicts themselves move, so that handles still remove
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_is_full_backward_hook",
+)
 
 
 def replace_linear_(
@@ -31,18 +45,23 @@ def replace_linear_(
 
     Replaced are `torch.nn.Linear` and Hugging Face's ``Conv1D`` (whose weight is transposed). Nothing is changed if an error is raised.
 
-    * Biases, dtypes, devices, training mode and ``requires_grad`` are kept; hooks on the replaced layers are not.
-    * A layer that is all zero stays zero, by the factor nearest its output alone, so that it gets a gradient.
-    * Linear layers that share a weight share the new parameters, if all of them are replaced by one family. A weight shared with another
-      kind of layer (an embedding) cannot be replaced.
-    * `torch.nn.MultiheadAttention` multiplies by its projections' weights itself, so they cannot be replaced. The feedforward layers of
-      `torch.nn.TransformerEncoderLayer` can be; it then leaves its fused path, which reads dense weights.
+    * Biases, dtypes, devices, training mode, ``requires_grad`` and forward and backward hooks are kept.
+    * A layer that is all zero stays zero, by the factor nearest its output alone, so that it gets a gradient. Otherwise the new weights
+      have their structure's own scale, which replaces the model's; the report says by what factor they differ.
+    * Linear layers that share a weight share the new parameters, if all of them are replaced by one family.
+    * ``layer.weight`` of a new layer can be read, and not written; see `linops.nn.torch.Linear`.
+    * A subclass of `torch.nn.Linear` is replaced if it has no methods of its own but ``__init__`` and ``reset_parameters``.
 
-    What cannot be replaced is left alone with a warning, or is an error if `where` selects it.
+    Some layers cannot be replaced: those whose weight is shared with another kind of layer (an embedding), sharded, quantised, or computed
+    (weight norm, pruning, parametrizations); those inside `torch.nn.MultiheadAttention`, which multiplies by their weights itself, or an
+    adapter; subclasses with a forward of their own; and those whose sizes the family refuses. Such a layer is an error if `where` selects
+    it, by name or pattern; with ``where=None`` it is left alone, with one warning for all of a kind. In a sharded model it is always an
+    error. With ``where=None`` frozen layers are left alone too.
 
     Args:
         model: The model; it may live on the meta device.
-        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if `where` is a dict.
+        family: A family's name, with options or without (``"btt:rank=2"``), or a function ``(out_features, in_features, **options) ->
+            operator``; None only if `where` is a dict.
         where: Which layers: a predicate ``(name, module) -> bool``; a glob or ``"re:"`` pattern over the whole name; a list of those; or a
             dict of pattern to family, in which the first match wins, None leaves the layer, and `family` (or None: leave) is for those
             that match no pattern. None takes all.
@@ -55,14 +74,14 @@ def replace_linear_(
         **options: The family's options, as ``rank=2``.
 
     Returns:
-        What was replaced, with parameters, MACs and fans; it prints as a table.
+        What was replaced, with parameters, MACs and fans, and what was left; it prints as a table of 80 columns.
 
     Raises:
-        ValueError: If a family refuses a layer's sizes, a layer that `where` selects cannot be replaced, or parts do not fit.
+        ValueError: If a layer that `where` selects cannot be replaced, the family refuses all, the model is sharded, or parts do not fit.
         TypeError: If an argument is none of the above.
 
     Warns:
-        UserWarning: If no layer was replaced, or one was left alone because it cannot be.
+        UserWarning: If no layer was replaced, or some were left alone because they cannot be.
 
     Example:
         >>> import linops as lo, torch
@@ -71,62 +90,24 @@ def replace_linear_(
         >>> report.old_params, report.new_params
         (4160, 1088)
     """
-    swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options, parts)
-    _put(model, swaps, weight_norm)
-    return report(swaps, skipped)
-
-
-# ---------------------------------------------------------------- the dense layers
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    """Whether a module is Hugging Face's Conv1D: y = x W + b with W (in, out). It is known by its name, as transformers may be absent."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
-
-
-def _find(model: nn.Module) -> Iterator[Found]:
-    modules = list(model.named_modules())
-    attentions = tuple(f"{name}." for name, module in modules if isinstance(module, nn.MultiheadAttention))
-    holders: dict[int, set[str]] = {}
-    for name, module in modules:
-        for parameter in module._parameters.values():
-            holders.setdefault(id(parameter), set()).add(name)
-    for name, module in modules:
-        if not (isinstance(module, (nn.Linear, nn.MultiheadAttention)) or _is_conv1d(module)):
-            continue
-        if obstacle := _obstacle(name, module, attentions):
-            yield Found(name, module, (0, 0), False, lambda: False, obstacle)
-            continue
-        dense: Any = module
-        out, into = dense.weight.shape[::-1] if _is_conv1d(module) else dense.weight.shape
-        tied = frozenset(holders[id(dense.weight)] - {name})
-        yield Found(name, module, (out, into), dense.bias is not None, partial(_is_zero, dense.weight), tied=tied)
-
-
-def _obstacle(name: str, module: nn.Module, attentions: tuple[str, ...]) -> str | None:
-    """Why a layer cannot be replaced, whatever becomes of the others."""
-    if isinstance(module, nn.MultiheadAttention) or name.startswith(attentions):
-        return "belongs to torch.nn.MultiheadAttention, which multiplies by its weights itself"
-    if not name:
-        return "is the whole model, which cannot be replaced in place; use linops.nn.torch.Linear"
-    if type(module) is not nn.Linear and not _is_conv1d(module):
-        return f"is a {type(module).__name__}, a subclass of torch.nn.Linear whose behaviour would be lost"
-    return None
-
-
-def _is_zero(weight: torch.Tensor) -> bool:
-    return not weight.is_meta and not bool(torch.count_nonzero(weight))
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts)
+    before, left = _count(model), _left(model, swaps, skipped)
+    layers = _put(model, swaps, weight_norm)
+    scales = {name: scale for name, (old, new) in layers.items() if (scale := _scale(old, new))}
+    return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
 
 
 # ---------------------------------------------------------------- the new layers
 
 
-def _put(model: nn.Module, swaps: Iterable[Swap], weight_norm: bool) -> None:
-    """Build all new layers, then put them in the place of the old."""
+def _put(model: nn.Module, swaps: Iterable[Swap], weight_norm: bool) -> dict[str, tuple[Any, Any]]:
+    """Build all new layers, then put them in the place of the old; both by name."""
+    pairs: dict[str, tuple[Any, Any]] = {}
     layers: dict[str, Any] = {}
     new: dict[int, nn.Module] = {}
     for swap in swaps:
         layers[swap.found.name] = new[id(swap.found.layer)] = layer = _layer(swap, weight_norm)
+        pairs[swap.found.name] = swap.found.layer, layer
         if swap.tied_to is not None:
             for name, parameter in list(layers[swap.tied_to].named_parameters()):
                 if name != "bias":
@@ -141,6 +122,7 @@ def _put(model: nn.Module, swaps: Iterable[Swap], weight_norm: bool) -> None:
     for encoder in model.modules():
         if isinstance(encoder, nn.TransformerEncoder) and any(isinstance(part, (Linear, Parts)) for part in encoder.modules()):
             encoder.use_nested_tensor = False  # it needs the fused path
+    return pairs
 
 
 def _layer(swap: Swap, weight_norm: bool) -> Any:
@@ -150,4 +132,51 @@ def _layer(swap: Swap, weight_norm: bool) -> Any:
     layer: Any = parts[0] if len(parts) == 1 else Parts(parts)
     layer.requires_grad_(old.weight.requires_grad)
     layer.bias = old.bias
+    layer._transposed, layer._path = is_conv1d(old), swap.found.name
+    for name in _HOOKS:
+        setattr(layer, name, getattr(old, name))
+    for name, value in vars(old).items():  # what the model keeps on its layers, such as a mark for its own initialisation
+        if not name.startswith("_") and not hasattr(layer, name):
+            setattr(layer, name, value)
     return layer.train(old.training)
+
+
+# ---------------------------------------------------------------- what is said of it
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if not nn.parameter.is_lazy(parameter))
+
+
+def _left(model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacle]) -> list[Left]:
+    """The parameters that are not those of layers to be replaced, the most first."""
+    replaced = {id(swap.found.layer): swap for swap in swaps}
+    seen = {id(parameter) for swap in replaced.values() for parameter in swap.found.layer._parameters.values()}
+    kinds: dict[tuple[str, str], tuple[list[str], int]] = {}
+    for name, module in model.named_modules():
+        own = {
+            key: one for key, one in module._parameters.items() if one is not None and not nn.parameter.is_lazy(one) and id(one) not in seen
+        }
+        if id(module) in replaced or not own or isinstance(module, Structured):
+            continue
+        seen |= {id(one) for one in own.values()}
+        unusual = [key for key in own if key not in ("weight", "bias")]
+        kind = type(module).__name__ + (f" [{', '.join(unusual[:4])}{', …' * (len(unusual) > 4)}]" if unusual else "")
+        obstacle = skipped.get(name)
+        why = obstacle.kind or obstacle.reason if obstacle else "not selected" if is_dense(module) else ""
+        names, params = kinds.get((kind, why), ([], 0))
+        kinds[kind, why] = [*names, name], params + sum(one.numel() for one in own.values())
+    found = [Left(kind, why, tuple(names), params) for (kind, why), (names, params) in kinds.items()]
+    return sorted(found, key=lambda one: -one.params)
+
+
+@torch.no_grad()
+def _scale(old: Any, new: Any) -> float | None:
+    """The root mean square of a layer's entries over that of the layer it replaces; the new one's by a few random vectors."""
+    weight = old.weight.detach()
+    wide = torch.promote_types(weight.dtype, torch.float32)  # which transforms have on every device
+    if weight.is_meta or not (before := float(torch.linalg.vector_norm(weight, dtype=wide)) / weight.numel() ** 0.5):
+        return None
+    x = torch.randn(4, new.in_features, generator=torch.Generator().manual_seed(0)).to(weight.device, wide)
+    norm = torch.linalg.vector_norm(new.operator.to(dtype=wide)._linear(x)) / torch.linalg.vector_norm(x)
+    return float(norm) / new.out_features**0.5 / before or None

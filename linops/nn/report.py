@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
+
+from linops.nn.obstacles import brief, star, starred
+
+WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Row:
         fans: (fan_in, fan_out) of each new leaf.
         zero_init: Whether the layer was zero, so that the factor nearest the output now is.
         tied_to: The layer whose weights it shares, which counts them, or None.
+        scale: The root mean square of the matrix's entries over what it was before, None where it is not known (zeros, the meta device).
     """
 
     name: str
@@ -33,6 +39,24 @@ class Row:
     fans: dict[str, tuple[int, int]]
     zero_init: bool = False
     tied_to: str | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Left:
+    """Parameters that are not those of replaced layers, of one kind of module.
+
+    Attributes:
+        kind: The class of the modules, with the names of parameters that are neither weight nor bias.
+        why: Why they were left: a clause, or "not selected"; empty for what is no linear layer.
+        names: The paths of the modules.
+        params: Their number of parameters, each counted once.
+    """
+
+    kind: str
+    why: str
+    names: tuple[str, ...]
+    params: int
 
 
 @dataclass(frozen=True)
@@ -42,10 +66,14 @@ class Report(Sequence):
     Attributes:
         rows: The replaced layers.
         skipped: The path of each layer that was left alone, and why: a clause, as "shares its weight with 'embedding'".
+        left: The parameters of the model that are not those of replaced layers.
+        totals: The parameters of the whole model before and now, or None if they were not counted.
     """
 
     rows: tuple[Row, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
+    left: tuple[Left, ...] = ()
+    totals: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,24 +105,91 @@ class Report(Sequence):
         return sum(row.new_macs for row in self.rows)
 
     def __str__(self) -> str:
-        header = ("layer", "out×in", "structure", "parameters", "MACs", "fans (in→out)", "notes")
-        lines = [header, *(_cells(row) for row in self.rows)]
-        totals = f"{self.old_params:,} → {self.new_params:,}", f"{self.old_macs:,} → {self.new_macs:,}"
-        lines.append((f"{len(self.rows)} layers", "", "", *totals, "", ""))
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
-        return "\n".join([*table, *(f"left alone: {name}: {reason}" for name, reason in self.skipped.items())])
+        groups = _groups(self.rows)
+        count = f"{len(self.rows)} layer{'s' * (len(self.rows) != 1)}"
+        table = [
+            ("layer", "out×in", "parameters", "MACs"),
+            *(_cells(name, rows) for name, rows in groups),
+            (count, "", *_numbers(self.rows)),
+        ]
+        if self.totals:
+            table.append(("whole model", "", _change(*self.totals), ""))
+        rest = [max(len(line[column]) for line in table) for column in (1, 2, 3)]
+        first = min(max(len(line[0]) for line in table), max(WIDTH - sum(rest) - 6, len("whole model")))
+        below = ["", *(_below(rows) for _, rows in groups), *[""] * (len(table) - 1 - len(groups))]
+        lines: list[str] = []
+        for line, more in zip(table, below):
+            name = line[0]
+            if len(name) > first:
+                lines.append(name)
+                name = ""
+            lines.append("  ".join(cell.ljust(width) for cell, width in zip((name, *line[1:]), (first, *rest))).rstrip())
+            lines += wrap(more, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        return "\n".join([*lines, *self._rest()])
+
+    def _rest(self) -> Iterator[str]:
+        """The lines about what was left."""
+        total = self.totals[1] if self.totals else 0
+        for one in self.left:
+            share = f", {100 * one.params / total:.3g} % of the model" if total else ""
+            why = f" ({one.why})" if one.why else ""
+            yield from _wrapped(f"left: {one.kind}{why}: {_number(one.params)} parameters{share}: {brief(one.names, 4)}")
+        told = {name for one in self.left if one.why for name in one.names}
+        for name, reason in self.skipped.items():
+            if name not in told:
+                yield from _wrapped(f"left alone: {name}: {reason}")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    notes = ["zero-init"] if row.zero_init else []
-    notes += [f"tied to {row.tied_to}"] if row.tied_to else []
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
+def _groups(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """Rows that differ in the numbers of their names alone, under one name."""
+    alike: dict[tuple, list[Row]] = {}
+    for row in rows:
+        alike.setdefault((star(row.name), row.structure, row.shape, row.new_params, row.zero_init, row.tied_to), []).append(row)
+    found = []
+    for group in alike.values():
+        patterns = starred(row.name for row in group)
+        found.append((next(iter(patterns)), group))
+    return found
+
+
+def _cells(name: str, rows: list[Row]) -> tuple[str, ...]:
+    times = f"{len(rows)} × " if len(rows) > 1 else ""
+    return (name, f"{times}{rows[0].shape[0]}×{rows[0].shape[1]}", *_numbers(rows))
+
+
+def _numbers(rows: Sequence[Row]) -> tuple[str, str]:
     return (
-        row.name,
-        f"{row.shape[0]}×{row.shape[1]}",
-        row.structure,
-        f"{row.old_params:,} → {row.new_params:,}",
-        f"{row.old_macs:,} → {row.new_macs:,}",
-        ", ".join(f"{name} {fan_in}→{fan_out}" for name, (fan_in, fan_out) in row.fans.items()),
-        ", ".join(notes),
+        _change(sum(row.old_params for row in rows), sum(row.new_params for row in rows)),
+        _change(sum(row.old_macs for row in rows), sum(row.new_macs for row in rows)),
     )
+
+
+def _change(old: int, new: int) -> str:
+    return f"{_number(old)} → {_number(new)}"
+
+
+def _number(value: int) -> str:
+    """A number in at most nine characters."""
+    for factor, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M")):
+        if value >= 10 * factor or (unit != "M" and value >= factor):
+            return f"{value / factor:.4g} {unit}"
+    return f"{value:,}"
+
+
+def _below(rows: list[Row]) -> str:
+    """What is said of a layer in words."""
+    row = rows[0]
+    words = [row.structure]
+    if row.fans:
+        words.append("fans " + ", ".join(f"{name} {fan_in}→{fan_out}" for name, (fan_in, fan_out) in row.fans.items()))
+    words += ["zero-init"] if row.zero_init else []
+    words += [f"tied to {row.tied_to}"] if row.tied_to else []
+    scales = [row.scale for row in rows if row.scale is not None]
+    if scales:
+        low, high = f"{min(scales):.2g}", f"{max(scales):.2g}"
+        words.append(f"initial scale ×{low}" if low == high else f"initial scale ×{low} to ×{high}")
+    return "; ".join(words)

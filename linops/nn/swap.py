@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from linops.nn.members import build, named
-from linops.nn.patterns import choose, matches
-from linops.nn.report import Report, Row
+from linops.nn.obstacles import Obstacle, brief, refuse, warn
+from linops.nn.patterns import choose, matches, selects
+from linops.nn.report import Left, Report, Row
 from linops.operator import LinearOperator
 from linops.plan import natural_order
 from linops.scaling import fans
@@ -25,7 +26,7 @@ class Found:
         shape: (out_features, in_features); unused if there is an obstacle.
         bias: Whether it has one.
         is_zero: Says whether its weight is all zero.
-        obstacle: Why it cannot be replaced, as "has its own precision, which would be lost", or None.
+        obstacle: Why it cannot be replaced, or the reason alone, as "has its own precision, which would be lost"; or None.
         tied: The names of the other layers that hold its weight, where they can share the new parameters.
     """
 
@@ -34,7 +35,7 @@ class Found:
     shape: tuple[int, int]
     bias: bool
     is_zero: Callable[[], bool]
-    obstacle: str | None = None
+    obstacle: Obstacle | str | None = None
     tied: frozenset[str] = frozenset()
 
 
@@ -64,7 +65,7 @@ def plan(
     zero: Any,
     options: Mapping[str, Any],
     parts: Mapping[Any, Any] | None = None,
-) -> tuple[list[Swap], dict[str, str]]:
+) -> tuple[list[Swap], dict[str, Obstacle]]:
     """What `replace_linear` is to do with the dense layers of a model.
 
     Args:
@@ -81,38 +82,77 @@ def plan(
         The swaps, and why layers were left alone by name.
 
     Raises:
-        ValueError: If a family refuses a layer's sizes, a layer that `where` names cannot be replaced, or parts do not fit.
+        ValueError: If a family refuses a layer that `where` selects, or all; such a layer has another obstacle, or any has one that is
+            fatal; or parts do not fit.
         TypeError: If a pattern or family is of no such kind.
+
+    Warns:
+        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to replace.
     """
     if weights != "init":
         raise ValueError(f"replace_linear(weights={weights!r}): expected 'init'")
-    family, where = named(family), named(where) if isinstance(where, Mapping) else where
+    family, given = named(family), where
+    where = named(where) if isinstance(where, Mapping) else where
     found = {layer.name: layer for layer in layers}
     wanted = {name: choice for name, one in found.items() if (choice := choose(name, one.layer, family, where, exclude))}
-    skipped = {name: reason for name in wanted if (reason := _obstacle(found[name], found, wanted))}
-    if skipped and where is not None:
-        name, reason = next(iter(skipped.items()))
-        raise ValueError(f"layer {name!r} {reason}; exclude it")
+    selected = {name for name in wanted if selects(where, name, found[name].layer)}
+    sizes: dict[str, list[int]] = {}
+    for name in wanted:
+        if any(found[name].shape):
+            sizes[name] = _sizes(parts or {}, name, found[name].layer, found[name].shape[0])
+    skipped = {
+        name: one for name in wanted if (one := _obstacle(found[name], found, wanted, sizes)) and not (one.soft and name in selected)
+    }
+    refuse(skipped, selected)
     swaps: list[Swap] = []
+    refusal: ValueError | None = None
     for name in (name for name in wanted if name not in skipped):
-        layer, (out, into) = found[name].layer, found[name].shape
-        operators = tuple(build(wanted[name], size, into, options, name) for size in _sizes(parts or {}, name, layer, out))
+        layer, into = found[name].layer, found[name].shape[1]
+        try:
+            operators = tuple(build(wanted[name], size, into, options, name) for size in sizes[name])
+        except ValueError as error:
+            if name in selected or error.__cause__ is None:
+                raise
+            skipped[name] = Obstacle(f"is refused by its family: {error.__cause__}", kind="refused by its family")
+            refusal = refusal or error
+            continue
         zero_init = found[name].is_zero() if zero is None else matches(zero, name, layer)
         tied_to = next((swap.found.name for swap in swaps if swap.found.name in found[name].tied), None)
         swaps.append(Swap(found[name], operators, zero_init, tied_to))
+    if refusal and not swaps:
+        raise refusal
+    # an attention speaks for its projections
+    warn({name: one for name, one in skipped.items() if name.rpartition(".")[0] not in skipped}, stacklevel=3)
+    if not swaps:
+        _warn_of_nothing(given, found, wanted)
     return swaps, skipped
 
 
-def _obstacle(one: Found, found: Mapping[str, Found], wanted: Mapping[str, Any]) -> str | None:
+def _warn_of_nothing(where: Any, found: Mapping[str, Found], wanted: Mapping[str, Any]) -> None:
+    """Warn that no layer is replaced, with the names that could have been meant."""
+    if not found:
+        why = "the model has no linear layer"
+    elif wanted:
+        why = f"the {len(wanted)} that are selected cannot be"
+    else:
+        patterns = where if isinstance(where, (str, list, tuple, set)) else list(where) if isinstance(where, Mapping) else None
+        chosen = "none is selected" if patterns is None else f"where={patterns!r} matches none"
+        why = f"{chosen} of the model's {len(found)}, {brief(found)}; patterns are globs over the whole path"
+    warnings.warn(f"replace_linear replaced no layer: {why}", stacklevel=4)
+
+
+def _obstacle(one: Found, found: Mapping[str, Found], wanted: Mapping[str, Any], sizes: Mapping[str, Any]) -> Obstacle | None:
     """Why a layer that is wanted cannot be replaced."""
     if one.obstacle:
-        return one.obstacle
+        return Obstacle(one.obstacle) if isinstance(one.obstacle, str) else one.obstacle
 
     def differs(other: str) -> bool:
-        return wanted.get(other) is not wanted[one.name] or bool(found[other].obstacle) or found[other].shape != one.shape
+        alike = wanted.get(other) == wanted[one.name] and sizes.get(other) == sizes[one.name]
+        return not alike or found[other].shape != one.shape
 
     if any(map(differs, one.tied)):
-        return f"shares its weight with {', '.join(map(repr, sorted(one.tied)))}, which would not be replaced in the same way"
+        names = ", ".join(map(repr, sorted(one.tied)))
+        return Obstacle(f"shares its weight with {names}, which would not be replaced in the same way", kind="shared weights")
     return None
 
 
@@ -128,32 +168,31 @@ def _sizes(parts: Mapping[Any, Any], name: str, layer: Any, out: int) -> list[in
     return list(given)
 
 
-def report(swaps: Iterable[Swap], skipped: dict[str, str]) -> Report:
+def report(
+    swaps: Iterable[Swap],
+    skipped: Mapping[str, Obstacle],
+    *,
+    scales: Mapping[str, float] | None = None,
+    left: Sequence[Left] = (),
+    totals: tuple[int, int] | None = None,
+) -> Report:
     """The report of what was done.
 
     Args:
         swaps: The layers replaced.
         skipped: Why others were left alone, by name.
+        scales: By what factor the entries of the layers' matrices have grown.
+        left: The other parameters of the model.
+        totals: The parameters of the whole model before and now.
 
     Returns:
         The report.
-
-    Warns:
-        UserWarning: If no layer was replaced, or one was left alone for a reason.
     """
-    rows = tuple(row for swap in swaps for row in _rows(swap))
-    for name, reason in skipped.items():
-        if name.rpartition(".")[0] not in skipped:  # an attention speaks for its projections
-            warnings.warn(f"replace_linear left layer {name!r} alone, which {reason}", stacklevel=3)
-    if not rows:
-        warnings.warn(
-            "replace_linear replaced no layer: none is selected that can be; patterns are globs over the whole path, as 'blocks.*'",
-            stacklevel=3,
-        )
-    return Report(rows, skipped)
+    rows = tuple(row for swap in swaps for row in _rows(swap, (scales or {}).get(swap.found.name)))
+    return Report(rows, {name: one.reason for name, one in skipped.items()}, tuple(left), totals)
 
 
-def _rows(swap: Swap) -> Iterator[Row]:
+def _rows(swap: Swap, scale: float | None) -> Iterator[Row]:
     for number, operator in enumerate(swap.operators):
         m, n = operator.shape
         biases = m if swap.found.bias else 0
@@ -171,4 +210,5 @@ def _rows(swap: Swap) -> Iterator[Row]:
             fans=fans(operator),
             zero_init=swap.zero_init,
             tied_to=swap.tied_to,
+            scale=scale,
         )

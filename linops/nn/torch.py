@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from linops import backends
+from linops.nn.weight import Structured, dense
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.spec import Spec, dtype_name
@@ -15,7 +16,7 @@ from linops.spec import Spec, dtype_name
 backends.load("torch")  # a layer made from specs has seen no tensor yet
 
 
-class Linear(nn.Module):
+class Linear(Structured):
     """``y = x @ A.T + bias`` with the leaves of an operator A as parameters: `torch.nn.Linear` for any structure.
 
     Each forward computes from the registered parameters, which have the flat names of `LinearOperator.named_leaves`; the structure
@@ -31,6 +32,8 @@ class Linear(nn.Module):
         out_features: m.
         bias: (m,) parameter, or None.
         weight_norm: Whether factors are normalised.
+        weight: The (m, n) matrix to be read, as models do of `torch.nn.Linear`; it is computed, and no parameter. Its dtype and device are
+            free, `torch.nn.functional.linear` and products with it run by the structure, writing to it is an error.
 
     Args:
         operator: Any operator. Arrays become the parameters' initial values (copied); specs are initialised by `reset_parameters`.
@@ -105,19 +108,26 @@ class Linear(nn.Module):
         self._take_dtypes()
         if any(symbolic):
             self.reset_parameters()
+        self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew with structure-aware scale (`linops.initial_stds`); scalars become one, the bias zero."""
+        self._draw(list(self._parameters))
+        self._blank = any(parameter.is_meta for parameter in self.parameters())
+
+    def _draw(self, names: list[str]) -> None:
         with torch.no_grad():
             for name, std in initial_stds(self.structure).items():
-                parameter = self.get_parameter(name)
-                if name in self._zero:
-                    parameter.zero_()
-                else:
-                    parameter.fill_(1) if std is None else parameter.normal_(std=std)
+                if name in names:
+                    parameter = self.get_parameter(name)
+                    if name in self._zero:
+                        parameter.zero_()
+                    else:
+                        parameter.fill_(1) if std is None else parameter.normal_(std=std)
             for name in self._scales:
-                self.get_parameter(f"{name}_gain").fill_(1)
-            if self.bias is not None:
+                if f"{name}_gain" in names:
+                    self.get_parameter(f"{name}_gain").fill_(1)
+            if self.bias is not None and "bias" in names:
                 self.bias.zero_()
 
     @property
@@ -141,9 +151,21 @@ class Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """X @ A.T + bias over the last axis of x."""
         if not isinstance(x, torch.Tensor):
+            if isinstance(x, fx.Proxy):
+                return self._traced(x)
             raise TypeError(f"layer of {self.structure._short()}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}")
         y = self.operator._linear(x)
         return y if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
+
+    def _traced(self, x: Any) -> Any:
+        """The layer as one node in a graph of torch.fx: a call of the module; of a function, if the layer itself is traced."""
+        tracer = x.tracer
+        if tracer.root is not self:
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), (x,), {})
+        structure = tracer.create_proxy("get_attr", "structure", (), {})
+        leaves, indices = tuple(map(self._leaf, self._names)), tuple(getattr(self, name) for name in self._indices)
+        y = tracer.create_proxy("call_function", multiply, (structure, leaves, indices, x), {})
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def fold_(self) -> Linear:
         """Multiply the weight normalisation into the parameters, in place.
@@ -165,7 +187,8 @@ class Linear(nn.Module):
         Returns:
             The dense layer; its weight is (m, n).
         """
-        weight = self.operator.to_dense().detach()
+        like: Any = self.weight
+        weight = dense(self.operator, like.dtype, like.device).detach()
         layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
         layer.weight = nn.Parameter(weight.clone())
         if self.bias is not None:
@@ -186,6 +209,19 @@ class Linear(nn.Module):
         for name, array in zip(self._indices, arrays):
             setattr(self, name, torch.from_numpy(array).to(device=device, dtype=torch.int64))
 
+    def _leaves(self) -> list[Any]:
+        own = self._parameters  # of which a replica of torch.nn.DataParallel has none
+        return [own[name] for name in self._names] if own else [getattr(self, name) for name in self._names]
+
+    @property
+    def _gives_complex(self) -> bool:
+        return self.structure._is_complex
+
+    def _complete(self, names: list[str]) -> None:
+        self._draw(names)
+        for name in self._indices[:1]:
+            self._place_indices(next(self.parameters(), getattr(self, name)).device)
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
         self._take_dtypes()
@@ -204,6 +240,22 @@ class Linear(nn.Module):
         self._take_dtypes()  # with assign=True the parameters may be of another
         if self._indices:  # with assign=True the parameters may have come to another device
             self._place_indices(next((parameter.device for parameter in self.parameters()), None))
+
+
+def multiply(structure: Any, leaves: tuple[Any, ...], indices: tuple[Any, ...], x: torch.Tensor) -> torch.Tensor:
+    """X Aᵀ of an operator without numbers and its leaves: what a graph of torch.fx calls.
+
+    Args:
+        structure: The operator, with specs in the place of its leaves.
+        leaves: Its leaves, in the order of `LinearOperator.named_leaves`.
+        indices: Its index arrays, in that order.
+        x: Rows (…, n).
+
+    Returns:
+        Rows (…, m).
+    """
+    supply, places = iter(leaves), iter(indices)
+    return structure._map(lambda _: next(supply), lambda _: next(places))._linear(x)
 
 
 def _index_names(structure: LinearOperator) -> list[str]:

@@ -8,7 +8,8 @@ from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import aslinearoperator, require_array
+from linops.operators.checks import admit
+from linops.operators.dense import aslinearoperator
 from linops.operators.outputs import every, numbered
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
@@ -36,7 +37,7 @@ class BlockDiag(LinearOperator):
         (4, 5)
     """
 
-    blocks: Any = tree()
+    blocks: Any = tree(axes=3)
 
     def __post_init__(self) -> None:
         if isinstance(self.blocks, (list, tuple)):
@@ -45,7 +46,7 @@ class BlockDiag(LinearOperator):
             object.__setattr__(self, "blocks", tuple(aslinearoperator(block) for block in self.blocks))
             require_same_backend("BlockDiag", self.blocks)
         else:
-            require_array("BlockDiag", "blocks", self.blocks, 3)
+            admit(self, "blocks", 3)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator
-from linops.operators.dense import require_array
+from linops.operators.checks import admit_all
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 
@@ -45,17 +45,14 @@ class BlockTensorTrain(LinearOperator):
         ((42, 20), (6, 7), (4, 5), (2,))
     """
 
-    cores: Any = tree()
+    cores: Any = tree(axes=3)
     out_dims: tuple[int, ...] = ()
     in_dims: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.cores, (list, tuple)) or not self.cores:
             raise ValueError("BlockTensorTrain: cores must be a list of at least one array (B_k, r_k m_k, n_k r_{k-1})")
-        cores: tuple[Any, ...] = tuple(self.cores)
-        object.__setattr__(self, "cores", cores)
-        for number, core in enumerate(cores):
-            require_array("BlockTensorTrain", f"cores[{number}]", core, 3)
+        cores: tuple[Any, ...] = admit_all(self, "cores", 3)
         out_dims, in_dims = tuple(self.out_dims), tuple(self.in_dims)
         if not out_dims and not in_dims and len(cores) <= 2:
             first, last = cores[0], cores[-1]  # type: ignore[misc]

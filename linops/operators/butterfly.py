@@ -8,7 +8,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
-from linops.operators.dense import require_array
+from linops.operators.checks import admit_all
 from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
@@ -49,14 +49,12 @@ class Butterfly(Planned):
         array([1., 1., 1., 1.])
     """
 
-    factors: Any = tree()
+    factors: Any = tree(axes=4)
 
     def __post_init__(self) -> None:
         if not isinstance(self.factors, (list, tuple)) or not self.factors:
             raise ValueError("Butterfly: factors must be a list of at least one array (d, a, b, c)")
-        object.__setattr__(self, "factors", tuple(self.factors))
-        for number, factor in enumerate(self.factors):
-            require_array("Butterfly", f"factors[{number}]", factor, 4)
+        admit_all(self, "factors", 4)
         for number, ((a, _, c, d), (a2, b2, _, d2)) in enumerate(pairwise(self.patterns)):
             if a * c * d != a2 * b2 * d2:
                 left, right = (tuple(factor.shape) for factor in self.factors[number : number + 2])

@@ -6,7 +6,7 @@ from typing import Any
 
 from linops import backends
 from linops.declare import declare, remembered, tree
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.fourier import Convolution, is_fast, lag_length
 from linops.operators.zero import require_size
 
@@ -45,13 +45,13 @@ class Circulant(Convolution):
                [3., 2., 1.]])
     """
 
-    c: Any = tree()
+    c: Any = tree(axes=1)
     rows: int | None = None
     columns: int | None = None
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        require_array("Circulant", "c", self.c, 1)
+        admit(self, "c", 1)
         for name, size in (("rows", self.rows), ("columns", self.columns)):
             if size is not None:
                 require_size("Circulant", name, size)

@@ -7,8 +7,8 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import require_array
-from linops.operators.scipy_operator import ScipyOperator
+from linops.operators.checks import admit
+from linops.operators.scipy_operator import imported
 from linops.operators.sparse import Sparse
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
@@ -33,10 +33,10 @@ class Dense(LinearOperator):
         array([3., 7.])
     """
 
-    matrix: Any = tree()
+    matrix: Any = tree(axes=2)
 
     def __post_init__(self) -> None:
-        require_array("Dense", "matrix", self.matrix, 2)
+        admit(self, "matrix", 2)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,9 +61,8 @@ class Dense(LinearOperator):
     def _transpose(self) -> Dense:
         return Dense(backends.permute(self.matrix, (1, 0)))
 
-    def to_dense(self) -> Any:
-        """The matrix itself."""
-        return super().to_dense() if self.is_symbolic else self.matrix
+    def _entries(self) -> Any:
+        return self.matrix
 
     def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
         rows = graph.axes(self.shape[0])
@@ -89,8 +88,9 @@ def aslinearoperator(value: Any) -> LinearOperator:
     """A matrix of any kind as an operator; an operator as it is.
 
     Args:
-        value: A matrix of any backend, a spec with two axes, a sparse matrix (scipy in any format, torch in any layout, JAX BCOO or BCSR),
-            a `scipy.sparse.linalg.LinearOperator`, or an operator.
+        value: A matrix of any backend, a spec with two axes, what stands for a NumPy matrix (nested lists, a DataFrame), a sparse matrix
+            (scipy in any format, torch in any layout, JAX BCOO, BCSR, COO, CSR or CSC), a `scipy.sparse.linalg.LinearOperator` or an
+            operator of another library that has a ``shape`` and a ``matvec`` (T and H need its ``rmatvec``), or an operator.
 
     Returns:
         The operator.
@@ -112,10 +112,10 @@ def aslinearoperator(value: Any) -> LinearOperator:
     if kind == "sparse":
         return Sparse(value)
     if kind == "operator":
-        return ScipyOperator(value)
-    if not backends.is_array(value):
+        return imported(value)
+    if not (backends.is_array(value) or backends.stands_for_array(value)):
         raise TypeError(
-            f"aslinearoperator: expected an array or an operator, of linops or scipy, or a sparse matrix of scipy, torch or JAX; "
-            f"got {type(value).__name__}"
+            f"aslinearoperator: expected an array or an operator, of linops, scipy or one with a shape and a matvec, or a sparse matrix of "
+            f"scipy, torch or JAX; got {type(value).__name__}"
         )
     return Dense(value)

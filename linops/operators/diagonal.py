@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
@@ -32,10 +32,10 @@ class Diagonal(LinearOperator):
         array([2., 3.])
     """
 
-    diagonal: Any = tree()
+    diagonal: Any = tree(axes=1)
 
     def __post_init__(self) -> None:
-        require_array("Diagonal", "diagonal", self.diagonal, 1)
+        admit(self, "diagonal", 1)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,8 +81,5 @@ class Diagonal(LinearOperator):
     def _detail(self) -> str:
         return ""
 
-    def to_dense(self) -> Any:
-        """The (n, n) array with the diagonal on its diagonal."""
-        if self.is_symbolic:
-            return super().to_dense()
+    def _entries(self) -> Any:
         return backends.eye(self.diagonal, self.shape[0], self.dtype) * self.diagonal

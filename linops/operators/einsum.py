@@ -10,7 +10,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
-from linops.operators.dense import require_array
+from linops.operators.checks import require_array
 from linops.operators.planned import Planned, run
 from linops.plan.contraction import Action, Program, actions, one_by_one
 from linops.plan.einsum import cached_order, cached_program, cheapest_order, einsum_program, sizer, terms
@@ -58,7 +58,7 @@ class Einsum(Planned):
     """
 
     expression: str
-    tensors: Any = tree()
+    tensors: Any = tree(axes=lambda self: [len(axes) for axes in terms(self.expression)[0]])
     in_dims: tuple[int, ...] = field(default=(), kw_only=True)
     order: tuple[int, ...] = field(default=(), kw_only=True)
 
@@ -82,8 +82,11 @@ class Einsum(Planned):
             raise ValueError(
                 f"Einsum({self.expression!r}): {len(names)} tensors and the operand are named, got {len(self.tensors)} tensors"
             )
-        for number, (axes, tensor) in enumerate(zip(names, self.tensors)):
+        tensors = [
             require_array("Einsum", f"tensors[{number}], {axes!r} in {self.expression!r},", tensor, len(axes))
+            for number, (axes, tensor) in enumerate(zip(names, self.tensors))
+        ]
+        object.__setattr__(self, "tensors", tuple(tensors))
         require_leaves(self)
         if self.in_dims and len(self.in_dims) != len(into):
             raise ValueError(f"Einsum({self.expression!r}): in_dims {self.in_dims} must be the sizes of the operand's axes {into!r}")

@@ -46,7 +46,7 @@ class Hessian(LinearOperator):
     """
 
     f: Callable[..., Any]
-    x: Any = tree()
+    x: Any = tree(axes=1)
     params: Any = tree(default=())
     mode: str = "forward"
     conjugated: bool = False
@@ -62,12 +62,13 @@ class Hessian(LinearOperator):
         (n,) = self.x.shape
         return n, n
 
-    _aliases = True  # type: ignore[assignment]
-
     def _columns(self, x: Any) -> Any:
-        return backends.map_columns(flat(x), self._vector)
+        return backends.map_columns(flat(x), self._apply)
 
     def _vector(self, x: Any) -> Any:
+        return backends.applied(x, self._apply)
+
+    def _apply(self, x: Any) -> Any:
         require_dtype(self, x)
         derivative = backends.jvp if self.mode == "forward" else backends.vjp
         y = derivative(self.x, self._gradient, backends.conj(x) if self.conjugated else x)

@@ -7,7 +7,8 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
+from linops.operators.fourier import as_dtype, transform_dtype
 from linops.plan.step import Step, matmul_step
 from linops.spec import dtype_name
 from linops.tags import Knowledge, Tag
@@ -23,12 +24,14 @@ class Householder(LinearOperator):
 
     the compact WY form with its triangle inverted (Joffrain, Low, Quintana-Ortí, van de Geijn and Van Zee, "Accumulating Householder
     transformations, revisited", 2006): two products and a triangular solve instead of k passes over the operand. The lower triangle gives
-    the opposite order, so that T and H are views. A vector of zeros gives NaN, as the formula does.
+    the opposite order, so that T and H are views. Only directions count: vectors are scaled before they are squared, so that the tiniest and
+    the largest give no NaN. A vector of zeros, which has no direction, reflects nothing: its H is the identity, as LAPACK's for tau = 0,
+    with a gradient of zero.
 
     Cost: 2 k n MACs a vector, and for k > 1 a triangular solve (k² - k FLOPs a vector) and k² n MACs once a product.
 
     Attributes:
-        v: (n,) array or spec, or (k, n), a vector in each row; of any length but zero.
+        v: (n,) array or spec, or (k, n), a vector in each row.
         reverse: Whether the product is H_k … H_2 H_1.
 
     Raises:
@@ -43,14 +46,13 @@ class Householder(LinearOperator):
         True
     """
 
-    v: Any = tree()
+    v: Any = tree(axes=lambda self: 1 if len(self.v.shape) == 1 else 2)
     reverse: bool = False
 
     def __post_init__(self) -> None:
-        shape = tuple(getattr(self.v, "shape", (1,)))  # what is no array, `require_array` refuses
+        shape = tuple(admit(self, "v", None).shape)
         if len(shape) not in (1, 2) or 0 in shape:
             raise ValueError(f"Householder: v must be a vector (n,) or vectors (k, n), and not empty, got shape {shape}")
-        require_array("Householder", "v", self.v, len(shape))
         if not backends.is_inexact(self.v.dtype):
             raise TypeError(f"Householder: v must be floating or complex, as entries are fractions; got dtype {dtype_name(self.v.dtype)}")
         if not isinstance(self.reverse, bool):
@@ -69,11 +71,16 @@ class Householder(LinearOperator):
 
     _prefers_rows = True  # type: ignore[assignment]
 
-    def _vectors(self) -> Any:
-        """U: the vectors, of which there are several, at length √2, as rows."""
-        v = self.v
-        squares = (v * backends.conj(v)).real if self._is_complex else v * v
-        return v * (2 / squares.sum(-1, keepdims=True)) ** 0.5
+    def _vectors(self, x: Any) -> Any:
+        """U: the vectors at length √2, as rows, in the precision of a product with x; zeros stay."""
+        v, dtype = self.v.reshape(self._count, self.v.shape[-1]), self.v.dtype
+        if x.dtype != dtype:
+            dtype = backends.result_type(self.backend, dtype, backends.real_dtype(x.dtype, self.backend))
+        wide = as_dtype(v, transform_dtype(dtype, self.backend))  # the squares of half precision in single
+        wide = wide / backends.magnitude(wide, -1)
+        squares = ((wide * backends.conj(wide)).real if self._is_complex else wide * wide).sum(-1, keepdims=True)
+        squares = backends.namespace(self.backend).where(squares > 0, squares, 1)
+        return as_dtype(wide * (2 / squares) ** 0.5, dtype)
 
     def _coefficients(self, u: Any, x: Any) -> Any:
         """S⁻¹ Ū x."""
@@ -83,20 +90,19 @@ class Householder(LinearOperator):
     def _columns(self, x: Any) -> Any:
         if self._count == 1:
             return self._reflected(flat(x).T).T
-        x, u = flat(x), self._vectors()
+        x, u = flat(x), self._vectors(x)
         return x - u.T @ self._coefficients(u, x)
 
     def _rows(self, x: Any) -> Any:
         if self._count == 1:
             return self._reflected(x)
-        u = self._vectors()
+        u = self._vectors(x)
         return x - self._coefficients(u, x.T).T @ u
 
     def _reflected(self, x: Any) -> Any:
         """One reflection of rows."""
-        v = self.v if self.v.ndim == 1 else self.v[0]
-        conjugate = backends.conj(v) if self._is_complex else v
-        return x - (x @ (conjugate * (2 / (conjugate @ v)))[:, None]) @ v[None]
+        u = self._vectors(x)
+        return x - (x @ (backends.conj(u) if self._is_complex else u).T) @ u
 
     def _transpose(self) -> Householder:
         return Householder(backends.conj(self.v), reverse=self._count > 1 and not self.reverse)
@@ -130,7 +136,9 @@ class Householder(LinearOperator):
     def _knowledge(self) -> Knowledge:
         if self._count > 1:
             return Knowledge(Tag.ORTHOGONAL)
-        return Knowledge(Tag.ORTHOGONAL | Tag.HERMITIAN, Tag.POSITIVE_SEMIDEFINITE)  # an eigenvalue is -1
+        # an eigenvalue is -1, unless the vector is zeros
+        reflects = self.backend == "numpy" and bool(self.v.any())
+        return Knowledge(Tag.ORTHOGONAL | Tag.HERMITIAN, Tag.POSITIVE_SEMIDEFINITE if reflects else Tag.NONE)
 
     def _detail(self) -> str:
         return "" if len(self.v.shape) == 1 else f"{self._count} reflections{', reversed' if self.reverse else ''}"

@@ -10,7 +10,7 @@ from linops import backends
 from linops.declare import declare, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.function import callable_name, require_callable, require_params
 from linops.operators.zero import require_size
 from linops.plan.step import Step
@@ -24,8 +24,8 @@ class Jacobian(LinearOperator):
     """The Jacobian of f at x, by automatic differentiation of torch or JAX: A v = lim (f(x + t v) − f(x)) / t.
 
     A v is one forward-mode derivative, Aᵀ u one reverse-mode derivative; matrices are one vmapped derivative, with f(x) computed once.
-    Both can be differentiated again, with respect to x and to params. A complex x asks for a holomorphic f, whose derivative is complex
-    linear.
+    Both can be differentiated again, with respect to x and to params. What f detaches (``torch.no_grad``, ``jax.lax.stop_gradient``) is
+    constant in both modes. A complex x asks for a holomorphic f, whose derivative is complex linear.
 
     m is found from shapes alone in JAX, and by one evaluation of f in torch (its shape-only evaluation refuses much of what functions do).
 
@@ -55,7 +55,7 @@ class Jacobian(LinearOperator):
     """
 
     f: Callable[..., Any]
-    x: Any = tree()
+    x: Any = tree(axes=1)
     params: Any = tree(default=())
     mode: str = "forward"
     out_features: int | None = None
@@ -77,12 +77,13 @@ class Jacobian(LinearOperator):
         shape: Any = (self.out_features, self.x.shape[0])
         return shape[::-1] if self.transposed else shape
 
-    _aliases = True  # type: ignore[assignment]  # of a function that returns its argument
-
     def _columns(self, x: Any) -> Any:
-        return backends.map_columns(flat(x), self._vector)
+        return backends.map_columns(flat(x), self._apply)
 
     def _vector(self, x: Any) -> Any:
+        return backends.applied(x, self._apply)  # f may return its argument
+
+    def _apply(self, x: Any) -> Any:
         require_dtype(self, x)
         y = self._derivative(backends.conj(x) if self.conjugated else x)
         if y.shape[0] != self.shape[0]:
@@ -134,7 +135,7 @@ def require_differentiable(where: str, operator: Any) -> tuple[Any, ...]:
     require_callable(where, "f", operator.f)
     if operator.f is None:
         raise TypeError(f"{where}: f must be a callable, got None")
-    require_array(where, "x", operator.x, 1)
+    admit(operator, "x", 1)
     if backends.backend_of(operator.x) == "numpy":
         raise TypeError(f"{where}: x is a NumPy array of shape {operator.x.shape}, and NumPy has no derivatives; give a torch or JAX array")
     if not backends.is_inexact(operator.x.dtype):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
+from linops.habits import FUNCTIONS
 from linops.operator import LinearOperator
 from linops.operators.dense import aslinearoperator
 from linops.operators.outputs import first, numbered
@@ -172,3 +175,6 @@ def kron(*operators: Any) -> LinearOperator:
         return Kronecker()  # which says what is missing
     require_same_backend("Kronecker", items)
     return Kronecker._unchecked(factors=tuple(factors))
+
+
+FUNCTIONS[np.kron] = kron

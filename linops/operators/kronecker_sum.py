@@ -57,6 +57,11 @@ class KroneckerSum(LinearOperator):
         return n, n
 
     @remembered
+    def _numbers(self) -> tuple[Any, ...]:
+        own = LinearOperator._numbers.function(self)
+        return (1, *own) if len(self.factors) > 1 else own  # a sum counts, also terms without arrays
+
+    @remembered
     def _aliases(self) -> bool:
         return len(self.factors) == 1 and self.factors[0]._aliases
 

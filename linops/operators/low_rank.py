@@ -8,7 +8,7 @@ from linops import backends
 from linops.declare import declare, tree
 from linops.expression import require_leaves
 from linops.operator import flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
@@ -36,12 +36,12 @@ class LowRank(Planned):
         array([3., 3.])
     """
 
-    U: Any = tree()
-    V: Any = tree()
+    U: Any = tree(axes=2)
+    V: Any = tree(axes=2)
 
     def __post_init__(self) -> None:
-        require_array("LowRank", "U", self.U, 2)
-        require_array("LowRank", "V", self.V, 2)
+        admit(self, "U", 2)
+        admit(self, "V", 2)
         if self.U.shape[1] != self.V.shape[0]:
             raise ValueError(
                 f"LowRank: U of shape {tuple(self.U.shape)} and V of shape {tuple(self.V.shape)} do not multiply; "

@@ -11,6 +11,7 @@ import numpy as np
 from linops import backends
 from linops.declare import declare, index
 from linops.operator import LinearOperator, flat
+from linops.operators.checks import generator
 from linops.operators.zero import require_size
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
@@ -53,15 +54,10 @@ class Permute(LinearOperator):
             return
         if self.dims or self.order:
             raise ValueError("Permute: give indices, or dims and order by Permute.axes, not both")
-        if not backends.is_array(self.indices):
-            given: Any = self.indices
-            if backends.is_placeholder(given):
+        if backends.backend_of(self.indices) != "torch":
+            if backends.is_placeholder(self.indices):
                 return
-            if not isinstance(given, (list, tuple, range)):
-                raise TypeError(f"Permute: indices must be an array or a list of integers, got {type(given).__name__}")
-            object.__setattr__(self, "indices", np.asarray(given, dtype=None if len(given) else np.intp))
-        if backends.backend_of(self.indices) == "jax":
-            object.__setattr__(self, "indices", backends.to_numpy(self.indices))
+            object.__setattr__(self, "indices", backends.index_array("Permute: indices", self.indices))
         if len(self.indices.shape) != 1:
             raise ValueError(f"Permute: indices must have 1 axis, got shape {tuple(self.indices.shape)}")
         if "int" not in dtype_name(self.indices.dtype):
@@ -70,6 +66,8 @@ class Permute(LinearOperator):
             object.__setattr__(self, "indices", np.array(self.indices, dtype=np.intp))
         elif str(self.indices.dtype) not in ("torch.int32", "torch.int64"):
             object.__setattr__(self, "indices", backends.asarray(self.indices, "torch", "int64"))
+        else:
+            object.__setattr__(self, "indices", backends.copy(self.indices))
         backends.check_permutation(self.indices)
 
     @classmethod
@@ -114,7 +112,7 @@ class Permute(LinearOperator):
             (4, 4)
         """
         require_size("Permute.random", "n", n)
-        return cls(np.random.default_rng(seed).permutation(n))
+        return cls(generator("Permute.random", seed).permutation(n))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -23,6 +23,8 @@ class Scaled(LinearOperator):
         base: A.
         number: A Python number: structure, not a parameter.
         gain: A 0-d array, which is a parameter, or None.
+        divisor: Where the number is the rounded reciprocal of another and there is no gain, that one: products divide by it, as exactly as
+            NumPy; None otherwise.
 
     Raises:
         TypeError: If backends are mixed.
@@ -35,7 +37,8 @@ class Scaled(LinearOperator):
 
     base: LinearOperator = tree()
     number: Any = 1
-    gain: Any = tree(default=None)
+    gain: Any = tree(axes=0, default=None)
+    divisor: Any = None
 
     def __post_init__(self) -> None:
         if self.gain is None:
@@ -88,6 +91,8 @@ class Scaled(LinearOperator):
     def _scale(self, x: Any) -> Any:
         if self.gain is not None:
             x = self.gain * x
+        if self.divisor is not None:
+            return x / self.divisor
         if self.number == -1 and getattr(x.dtype, "kind", "") == "u":
             return -x  # NumPy holds no -1 in unsigned integers, but negates them
         return x if self._is_one else self.number * x
@@ -99,11 +104,12 @@ class Scaled(LinearOperator):
         return self.base._rows(self._scale(x)) if self._scales_operand(x) else self._scale(self.base._rows(x))
 
     def _transpose(self) -> Scaled:
-        return Scaled(self.base.T, self.number, self.gain)
+        return Scaled(self.base.T, self.number, self.gain, self.divisor)
 
     def _conj(self) -> Scaled:
-        number = self.number.conjugate()
-        return Scaled(self.base.conj(), number, None if self.gain is None else backends.conj(self.gain))
+        gain = None if self.gain is None else backends.conj(self.gain)
+        divisor = None if self.divisor is None else self.divisor.conjugate()
+        return Scaled(self.base.conj(), self.number.conjugate(), gain, divisor)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         side = self.shape[1] if self._first else self.shape[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from linops import backends
 from linops.backends.numpy import runs_in_scipy, scipy_sparse
 from linops.declare import declare, index, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import require_array
+from linops.operators.checks import admit, require_array
 from linops.operators.zero import require_size
 from linops.plan.step import Step
 from linops.spec import Spec
@@ -52,7 +51,7 @@ class Sparse(LinearOperator):
         3
     """
 
-    values: Any = tree()
+    values: Any = tree(axes=1)
     rows: Any = index(default=None)
     columns: Any = index(default=None)
     size: Any = None
@@ -65,7 +64,7 @@ class Sparse(LinearOperator):
         if self.row_starts is None:
             for name, value in _compressed(self.values, self.rows, self.columns, self.size).items():
                 object.__setattr__(self, name, value)
-        require_array("Sparse", "values", self.values, 1)
+        admit(self, "values", 1)
         if self.values.shape[0] != self.rows.shape[0]:
             raise ValueError(f"Sparse: values of shape {tuple(self.values.shape)} at {self.rows.shape[0]} positions; expected as many")
         if backends.backend_of(self.values) == "torch":
@@ -119,10 +118,7 @@ class Sparse(LinearOperator):
     def _turned(self) -> Sparse:
         return self._turn()
 
-    def to_dense(self) -> Any:
-        """The (m, n) array of the operator on its backend."""
-        if self.is_symbolic:
-            return super().to_dense()
+    def _entries(self) -> Any:
         (m, n), backend = self.size, str(self.backend)
         wide = "torch" if backend == "torch" else "numpy"
         places = backends.asarray(self.rows, wide, "int64") * n + backends.asarray(self.columns, wide, "int64")
@@ -136,7 +132,7 @@ class Sparse(LinearOperator):
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         (m, n), entries = self.size, self.values.shape[0]
-        return {"values": (ceil(entries / max(m, 1)), ceil(entries / max(n, 1)))}  # means
+        return {"values": (-(-entries // max(m, 1)), -(-entries // max(n, 1)))}  # means
 
     def _output_leaves(self) -> tuple[str, ...]:
         return ("values",)
@@ -160,7 +156,7 @@ def _compressed(values: Any, rows: Any, columns: Any, size: Any) -> dict[str, An
         if not rows is columns is size is None:
             raise ValueError("Sparse: a sparse matrix says its positions and size itself; give nothing else")
         values, rows, columns, size = backends.coordinates(values)
-    require_array("Sparse", "values", values, 1)
+    values = require_array("Sparse", "values", values, 1)
     if not isinstance(size, tuple) or len(size) != 2:
         raise TypeError(f"Sparse: size must be a tuple (m, n), got {size!r}")
     for name, number in zip(("m", "n"), size):
@@ -189,9 +185,7 @@ def _compressed(values: Any, rows: Any, columns: Any, size: Any) -> dict[str, An
 
 def _integers(name: str, given: Any, size: int, values: Any) -> np.ndarray:
     """The positions along one axis."""
-    if not (backends.is_array(given) or isinstance(given, (list, tuple, range))):
-        raise TypeError(f"Sparse: {name} must be an array or a list of integers, got {type(given).__name__}")
-    positions = np.asarray(backends.to_numpy(given) if backends.is_array(given) else given)
+    positions = backends.index_array(f"Sparse: {name}", given)
     if positions.shape != tuple(values.shape):
         raise ValueError(f"Sparse: {name} of shape {positions.shape} for values of shape {tuple(values.shape)}; expected the same")
     if positions.dtype.kind not in "iu" and positions.size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops.declare import declare, tree
+from linops.declare import declare, remembered, tree
 from linops.expression import require_same_backend
 from linops.operator import LinearOperator, flat
 from linops.operators.outputs import every, numbered
@@ -46,6 +46,10 @@ class Sum(LinearOperator):
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
         return self.terms[0].shape
+
+    @remembered
+    def _numbers(self) -> tuple[Any, ...]:
+        return (1, *LinearOperator._numbers.function(self))  # a sum counts, also terms without arrays
 
     @property
     def _prefers_rows(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
-from linops.operators.dense import require_array
+from linops.operators.checks import admit_all
 from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
@@ -37,14 +37,12 @@ class TensorTrain(Planned):
         ((10, 18), 144)
     """
 
-    cores: Any = tree()
+    cores: Any = tree(axes=4)
 
     def __post_init__(self) -> None:
         if not isinstance(self.cores, (list, tuple)) or not self.cores:
             raise ValueError("TensorTrain: cores must be a list of at least one array (r_{k-1}, m_k, n_k, r_k)")
-        object.__setattr__(self, "cores", tuple(self.cores))
-        for number, core in enumerate(self.cores):
-            require_array("TensorTrain", f"cores[{number}]", core, 4)
+        admit_all(self, "cores", 4)
         ranks = [1, *(core.shape[3] for core in self.cores)]
         if [core.shape[0] for core in self.cores] != ranks[:-1] or ranks[-1] != 1:
             shapes = ", ".join(str(tuple(core.shape)) for core in self.cores)

@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.expression import require_leaves
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.operators.fourier import Convolution, lag_length
 
 
@@ -45,13 +45,13 @@ class Toeplitz(Convolution):
                [3., 2.]])
     """
 
-    c: Any = tree()
-    r: Any = tree()
+    c: Any = tree(axes=1)
+    r: Any = tree(axes=1)
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        require_array("Toeplitz", "c", self.c, 1)
-        require_array("Toeplitz", "r", self.r, 1)
+        admit(self, "c", 1)
+        admit(self, "r", 1)
         require_leaves(self)
 
     @property

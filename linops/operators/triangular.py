@@ -8,7 +8,7 @@ from typing import Any
 from linops import backends
 from linops.declare import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 
@@ -36,11 +36,11 @@ class Triangular(LinearOperator):
         array([1., 7.])
     """
 
-    matrix: Any = tree()
+    matrix: Any = tree(axes=2)
     lower: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        require_array("Triangular", "matrix", self.matrix, 2)
+        admit(self, "matrix", 2)
         if self.matrix.shape[0] != self.matrix.shape[1]:
             raise ValueError(f"Triangular: matrix must be square, got shape {tuple(self.matrix.shape)}")
         if not isinstance(self.lower, bool):
@@ -70,9 +70,8 @@ class Triangular(LinearOperator):
     def _vector(self, x: Any) -> Any:
         return self._masked() @ x
 
-    def to_dense(self) -> Any:
-        """The (n, n) array with zeros in the other triangle."""
-        return super().to_dense() if self.is_symbolic else self._masked()
+    def _entries(self) -> Any:
+        return self._masked()
 
     def _transpose(self) -> Triangular:
         return Triangular(backends.permute(self.matrix, (1, 0)), lower=not self.lower)

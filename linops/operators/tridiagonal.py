@@ -8,7 +8,7 @@ from linops import backends
 from linops.declare import declare, tree
 from linops.expression import require_leaves
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import require_array
+from linops.operators.checks import admit
 from linops.plan.step import Step
 from linops.structure import same
 from linops.tags import Knowledge, Tag
@@ -35,13 +35,13 @@ class Tridiagonal(LinearOperator):
         array([ 0., -1.,  6.])
     """
 
-    lower: Any = tree()
-    diag: Any = tree()
-    upper: Any = tree()
+    lower: Any = tree(axes=1)
+    diag: Any = tree(axes=1)
+    upper: Any = tree(axes=1)
 
     def __post_init__(self) -> None:
         for name in ("lower", "diag", "upper"):
-            require_array("Tridiagonal", name, getattr(self, name), 1)
+            admit(self, name, 1)
         sizes = [leaf.shape[0] for leaf in (self.lower, self.diag, self.upper)]
         n = sizes[1]
         if sizes != [max(n - 1, 0), n, max(n - 1, 0)]:

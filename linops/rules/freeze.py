@@ -7,17 +7,26 @@ from typing import Any
 
 from linops import backends
 from linops.operator import LinearOperator, as_batch, assume
+from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
 from linops.operators.fourier import Convolution
+from linops.operators.function import Function
+from linops.operators.hessian import Hessian
+from linops.operators.jacobian import Jacobian
 from linops.operators.planned import contract, has_sizes, network_of
+from linops.operators.power import Power
 from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.scipy_operator import ScipyOperator
+from linops.operators.sum import Sum
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
 from linops.plan.network import Network, alphabet, joined
 from linops.plan.search import cheapest, path
+from linops.rules.pairs import computable, merging_for
 from linops.spec import Spec
 
 
@@ -47,9 +56,19 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
         >>> lo.freeze(A, batch=1)
         Dense()  64×64  float32  4,096 parameters  symbolic
     """
+    if isinstance(getattr(A, "operator", None), LinearOperator):
+        raise TypeError(
+            f"freeze: got a layer, {type(A).__name__}: lo.freeze(layer.operator, batch) freezes its operator, lo.nn.freeze_(model, batch) "
+            f"(in lo.nn.flax and lo.nn.equinox: freeze) every layer of a model"
+        )
     if not isinstance(A, LinearOperator):
         raise TypeError(f"freeze: expected a linear operator, got {type(A).__name__}; lo.aslinearoperator wraps a matrix")
     batch = as_batch(batch)
+    with merging_for(A):
+        return _freeze(A, batch)
+
+
+def _freeze(A: LinearOperator, batch: int) -> LinearOperator:
     network = network_of(A) if has_sizes(A) else None
     if network is not None:
         frozen = _frozen(A, network, batch)
@@ -57,10 +76,33 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
     if isinstance(A, Convolution):
         return assume(_written(A), A.tags.yes) if _pays_to_write(A, batch) else A
     if isinstance(A, Product):
-        factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, freeze(part, batch))])
-        return A if all(one is other for one, other in zip(A.factors, factors)) else replace(A, factors=factors)
+        factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, _freeze(part, batch))])
+        if all(one is other for one, other in zip(A.factors, factors)):
+            return A
+        frozen = replace(A, factors=factors)
+        return frozen if network_of(frozen) is None else _freeze(frozen, batch)  # where a sum, say, has become a matrix
     values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
-    return A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
+    frozen = A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
+    return _as_matrix(frozen, batch) if isinstance(A, (Sum, Scaled, Power, Block)) else frozen
+
+
+def _as_matrix(A: Any, batch: int) -> LinearOperator:
+    """A composite as one matrix, where that is predicted to be faster; of a sum, the terms that can be written out."""
+    if _has_callables(A):
+        known = tuple([term for term in A.terms if not _has_callables(term)]) if isinstance(A, Sum) else ()
+        one = _as_matrix(Sum(known), batch) if len(known) > 1 else None
+        return Sum((one, *[term for term in A.terms if _has_callables(term)]), assumed=A.assumed) if isinstance(one, Dense) else A
+    if A.dtype is None or not has_sizes(A) or not (A.is_symbolic or computable(A)):
+        return A
+    matrix, machine = Dense(Spec(A.shape, A.dtype)), machine_of(A.backend)
+    if machine.total(matrix._lower(batch), A._itemsize) >= machine.total(A._lower(batch), A._itemsize):
+        return A
+    return assume(matrix if A.is_symbolic else Dense(A.to_dense()), A.tags.yes)
+
+
+def _has_callables(A: LinearOperator) -> bool:
+    """Whether the work of a product is not known, and entries are had by products alone."""
+    return any(isinstance(node, (Function, Jacobian, Hessian, ScipyOperator)) for _, node in A._nodes())
 
 
 def _pays_to_write(A: Convolution, batch: int) -> bool:
@@ -87,12 +129,12 @@ def _within(value: Any, batch: int) -> Any:
     if isinstance(value, tuple):
         items = tuple([_within(item, batch) for item in value])
         return value if all(one is other for one, other in zip(value, items)) else items
-    return freeze(value, batch) if isinstance(value, LinearOperator) else value
+    return _freeze(value, batch) if isinstance(value, LinearOperator) else value
 
 
 def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
     leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, machine_of(A.backend)
-    if len(network.tensors) < 2 or any(leaf.dtype != A.dtype for leaf in leaves):
+    if len(network.tensors) < 2 or any(leaf.dtype != A.dtype for leaf in leaves) or not (A.is_symbolic or computable(A)):
         return A
     specs, count_ = [Spec(tuple(leaf.shape), leaf.dtype) for leaf in leaves], len(network.tensors)
     least, best = machine.total(A._lower(batch), itemsize), None

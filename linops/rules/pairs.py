@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from linops import backends
@@ -35,8 +37,30 @@ class Applied(NamedTuple):
     after: LinearOperator
 
 
+#: the precision in which arrays are merged: that of the whole expression, or None where it is open
+_PRECISION: ContextVar[Any] = ContextVar("precision", default=None)
+
+
+@contextmanager
+def merging_for(whole: LinearOperator) -> Iterator[None]:
+    """Let arrays be merged in the precision of a whole expression alone, as its products compute: narrower parts might overflow.
+
+    Args:
+        whole: The expression; nothing is asked of one that no array gives a precision, or of torch, where all have one.
+
+    Yields:
+        Nothing.
+    """
+    token = _PRECISION.set(None if whole.backend in (None, "spec", "torch") else backends.real_dtype(whole.dtype, whole.backend))
+    try:
+        yield
+    finally:
+        _PRECISION.reset(token)
+
+
 def computable(*operators: LinearOperator) -> bool:
-    """Whether arrays of operators may be merged: they are there, and floating (products of int8 would overflow).
+    """Whether arrays of operators may be merged: they are there, floating (integers would wrap around), and together of the precision of
+    the whole expression.
 
     Args:
         *operators: Operators.
@@ -44,7 +68,20 @@ def computable(*operators: LinearOperator) -> bool:
     Returns:
         True if they may.
     """
-    return all(not operator.is_symbolic and (operator.dtype is None or backends.is_inexact(operator.dtype)) for operator in operators)
+    dtypes = []
+    for operator in operators:
+        if operator.is_symbolic:
+            return False
+        dtype = operator.dtype
+        if dtype is not None:
+            if not backends.is_inexact(dtype):
+                return False
+            dtypes.append((operator.backend, dtype))
+    whole = _PRECISION.get()
+    if whole is None or not dtypes:
+        return True
+    backend = dtypes[0][0]
+    return backends.real_dtype(backends.result_type(backend, *[dtype for _, dtype in dtypes]), backend) == whole
 
 
 def named(function: str, *operators: LinearOperator) -> str:
@@ -177,7 +214,7 @@ def _into_matrix(a: LinearOperator, b: LinearOperator, before: Sum) -> LinearOpe
 
 
 def entries(operator: LinearOperator, like: Any) -> Any:
-    """The dense array of an operator, of the backend, dtype and device of another array if it has no arrays itself.
+    """The dense array of an operator, at least as wide as another array, on the same backend and device.
 
     Args:
         operator: A concrete operator.
@@ -186,9 +223,12 @@ def entries(operator: LinearOperator, like: Any) -> Any:
     Returns:
         An array of the operator's shape.
     """
-    if operator.dtype is not None:
+    backend = str(backends.backend_of(like))
+    real = like.dtype if backend == "torch" else backends.real_dtype(like.dtype, backend)
+    own = operator._own_dtype
+    if own is not None and (own == real or backend == "torch"):
         return operator.to_dense()
-    return operator @ backends.eye(like, operator.shape[1], like.dtype)
+    return operator @ backends.eye(like, operator.shape[1], real)
 
 
 def total(a: LinearOperator, b: LinearOperator) -> LinearOperator:

@@ -15,7 +15,7 @@ from linops.operators.sum import Sum
 from linops.operators.zero import Zero
 from linops.rules.functions import reduce, swap
 from linops.rules.guard import accepts, affordable
-from linops.rules.pairs import added, computable, multiplied, named, product
+from linops.rules.pairs import added, computable, merging_for, multiplied, named, product
 from linops.rules.scalars import scaled_product
 from linops.rules.steps import Rewrite, Rewrites, rewrite
 from linops.spec import spec
@@ -51,7 +51,8 @@ def simplify(operator: Any, return_steps: bool = False) -> Any:
     if not isinstance(operator, LinearOperator):
         raise TypeError(f"simplify: expected an operator, got {type(operator).__name__}; lo.aslinearoperator wraps arrays")
     run = _Run()
-    simplified = run(operator)
+    with merging_for(operator):
+        simplified = run(operator)
     return (simplified, Rewrites(run.steps)) if return_steps else simplified
 
 

@@ -16,9 +16,9 @@ from linops.tags import Tag
 @slice_.dispatch
 def _slice(a: LinearOperator, rows: Any, columns: Any):
     if isinstance(columns, int):
-        return _take(_column(a, columns), rows)
+        return _own(a, _take(_column(a, columns), rows))
     if isinstance(rows, int):
-        return _take(_row(a, rows), columns)
+        return _own(a, _take(_row(a, rows), columns))
     m, n = a.shape
     if _is_all(rows, m) and _is_all(columns, n):
         return a
@@ -30,6 +30,11 @@ def _slice(a: LinearOperator, rows: Any, columns: Any):
         return slice_(a.base, rows, columns)
     (rows, row_indices), (columns, column_indices) = _placed(rows, a), _placed(columns, a)
     return Sliced(a, rows, columns, row_indices, column_indices)
+
+
+def _own(a: LinearOperator, entries: Any) -> Any:
+    """Entries in memory of their own: those of a matrix that is at hand are views."""
+    return backends.copy(entries) if isinstance(a, Dense) and backends.is_array(entries) else entries
 
 
 def _is_all(selected: Any, size: int) -> bool:
@@ -54,8 +59,7 @@ def _column(a: LinearOperator, column: int) -> Any:
         raise TypeError(f"{a._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
     if isinstance(a, Dense):
         return a.matrix[:, column]
-    one = backends.eye(a._like, 1, a._like.dtype)
-    return a._vector(backends.spread(one, column, 1, a.shape[1])[:, 0])
+    return a._vector(a._unit_columns(column, 1)[:, 0])
 
 
 def _take(vector: Any, selected: Any) -> Any:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import linops as lo
 from benchmarks.__main__ import app as benchmarks
+from linops.families.text import options_of
 from linops.lab import keeping, measure, outputs, plots, products, structures, tables
 from linops.lab.app import app
 from linops.lab.progress import Progress
@@ -257,7 +258,7 @@ def test_trial_27_fuzzed_structures_parse_or_say_why(text):
     except ValueError as error:
         assert "structure" in str(error)  # noqa: PT017
     else:
-        assert all(structure.options.keys() <= set(structures.options_of(structure.family)) for structure in found)
+        assert all(structure.options.keys() <= set(options_of(structure.family)) for structure in found)
 
 
 # ---------------------------------------------------------------- where results go

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import prod
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
-from linops.nn.rates import Entry, multipliers
+from linops.nn.jax import one_copy
+from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
+from linops.nn.rates import Entry, known_or_warned, multipliers
 
 
-def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None) -> Any:
+def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
     """The factor on the learning rate of each parameter of a model, by the rules of `lo.nn.param_groups`.
 
     Args:
@@ -22,6 +24,8 @@ def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None) -> An
         base: The model's base shapes: a narrow model of the same layer names (from `equinox.filter_eval_shape`, best; structured or not);
             an integer, the base_in and base_out of every layer; or a dict of patterns over layer names to such integers, other layers
             being of base shape. None: every layer is.
+        matrices: What arrays are that linops does not know, by patterns over their dotted names: the names of their axes, as in
+            ``{"*.experts.up": "expert out in"}``, or None for no matrix. See `linops.nn.matrices`.
 
     Returns:
         A tree of numbers like ``equinox.filter(model, equinox.is_inexact_array)``, for `linops.nn.optax`.
@@ -35,33 +39,81 @@ def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None) -> An
         >>> jax.tree.leaves(lo.nn.equinox.lr_multipliers(layer))
         [2.0, 0.5, 1.0]
     """
-    if base is not None and not isinstance(base, (int, dict)):
-        base = _entries(base)
-    numbers = multipliers(_entries(model), optimizer, base)
-    return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten(numbers)
+    entries = list(_entries(model, matrices))
+    if base is not None:
+        known_or_warned("lr_multipliers", entries)
+    if any(map(_is_parameter, jax.tree.leaves(base))):  # a model, not numbers
+        base = _entries(base, matrices)
+    return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten(multipliers(entries, optimizer, base))
+
+
+def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
+    """Which parameters of a model to decay: matrices and embeddings, stacked or not.
+
+    Vectors and scalars (biases, norms, gains, positions) are not decayed.
+
+    Args:
+        model: A model, or the part of it that is trained, as from `equinox.filter`.
+        matrices: What arrays are that linops does not know, as in `lr_multipliers`.
+
+    Returns:
+        A tree of booleans like ``equinox.filter(model, equinox.is_inexact_array)``, for the ``mask`` of optax.
+
+    Example:
+        >>> import equinox as eqx, jax
+        >>> jax.tree.leaves(decay_mask(eqx.nn.Conv1d(2, 8, 3, key=jax.random.key(0))))  # of weight (8, 2, 3), bias (8, 1)
+        [True, False]
+    """
+    found = known_or_warned("decay_mask", _entries(model, matrices))
+    return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten([entry.decays for entry in found])
 
 
 def _is_parameter(leaf: Any) -> bool:
     return eqx.is_inexact_array(leaf) or (isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact))
 
 
-def _entries(model: Any) -> Iterator[Entry]:
+def _entries(model: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:
     """Every parameter with its layer, in the order of the tree."""
-    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, (Linear, eqx.nn.Embedding))):
+    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Linear)):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if isinstance(node, Linear):
-            shape, bias = node.operator.shape, node.bias
-            for key, leaf in node.operator.named_leaves():
-                if _is_parameter(leaf):
-                    yield Entry(name, key, node, leaf.shape, shape, node.operator)
-            if bias is not None and _is_parameter(bias):
-                yield Entry(name, "bias", node, bias.shape)
-            gains = sorted((node.gains or {}).items())
-            yield from (Entry(name, f"{key}_gain", node, gain.shape) for key, gain in gains if _is_parameter(gain))
-        elif isinstance(node, eqx.nn.Embedding):
-            if _is_parameter(node.weight):
-                yield Entry(name, "weight", node, node.weight.shape)
+            yield from _leaves(name, node)
         elif _is_parameter(node):
-            layer, _, key = name.rpartition(".")
-            size = (prod(node.shape),) if key == "bias" else node.shape
-            yield Entry(layer, key, None, size, (size[0], prod(size[1:])) if len(size) >= 2 else None)
+            at, _, key = name.rpartition(".")
+            layer: Any = model
+            for step in path[:-1]:
+                layer = getattr(layer, step.name) if hasattr(step, "name") else layer[getattr(step, "idx", getattr(step, "key", None))]
+            entry = Entry(at, key, layer, tuple(node.shape))
+            layout = told(matrices, entry.name, layer, entry.size)
+            yield replace(entry, layout=_layout(layer, entry) if layout is None else layout)
+
+
+def _leaves(path: str, layer: Linear) -> Iterator[Entry]:
+    """The parameters of a structured layer, or of several that are stacked."""
+    structure = one_copy(layer.operator)
+    sizes = {name: leaf.shape for name, leaf in structure.named_leaves() if leaf is not None}
+    for key, leaf in layer.operator.named_leaves():
+        if _is_parameter(leaf):
+            yield Entry(path, key, layer, tuple(sizes[key]), None, structure)
+    if layer.bias is not None and _is_parameter(layer.bias):
+        yield Entry(path, "bias", layer, layer.bias.shape, VECTOR)
+    for key, gain in sorted((layer.gains or {}).items()):
+        if _is_parameter(gain):
+            yield Entry(path, f"{key}_gain", layer, gain.shape, VECTOR)
+
+
+def _layout(layer: Any, entry: Entry) -> str | None:
+    """The layout of an array; layers stacked by `equinox.filter_vmap` have more axes before those."""
+    key, nn = entry.key, eqx.nn
+    if isinstance(layer, nn.Embedding):
+        return EMBEDDING
+    if isinstance(layer, nn.Conv | nn.ConvTranspose):
+        spatial = layer.num_spatial_dims
+        return "out" + " one" * spatial if key == "bias" else "out in" + " in" * spatial
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        return "out " * len(layer.shape)
+    if len(entry.size) < 2 or key.startswith("bias") or isinstance(layer, nn.GroupNorm | nn.BatchNorm | nn.PReLU):
+        return vector(entry.size)
+    if isinstance(layer, nn.Linear | nn.GRUCell | nn.LSTMCell):
+        return "out in"
+    return by_name(entry.path, key, layer, entry.size)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import prod
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flax import nnx
 
 from linops.nn.flax.layer import Linear
-from linops.nn.rates import Entry, multipliers
+from linops.nn.matrices import EMBEDDING, by_name, told, vector
+from linops.nn.rates import Entry, known_or_warned, multipliers
+
+#: modules whose arrays multiply elementwise
+_ELEMENTWISE = (nnx.LayerNorm, nnx.RMSNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nnx.PReLU)
 
 
-def lr_multipliers(model: nnx.Module, optimizer: str = "adamw", base: Any = None, *, wrt: Any = nnx.Param) -> Any:
+def lr_multipliers(
+    model: nnx.Module,
+    optimizer: str = "adamw",
+    base: Any = None,
+    *,
+    wrt: Any = nnx.Param,
+    matrices: Mapping[Any, str | None] | None = None,
+) -> Any:
     """The factor on the learning rate of each parameter of a model, by the rules of `lo.nn.param_groups`.
 
     Args:
@@ -22,6 +33,8 @@ def lr_multipliers(model: nnx.Module, optimizer: str = "adamw", base: Any = None
             the base_in and base_out of every layer; or a dict of patterns over layer names to such integers, other layers being of base
             shape. None: every layer is.
         wrt: Which variables are trained, as in `nnx.Optimizer`.
+        matrices: What arrays are that linops does not know, by patterns over their dotted names: the names of their axes, as in
+            ``{"*.experts.up": "expert in out"}``, or None for no matrix. See `linops.nn.matrices`.
 
     Returns:
         A tree of numbers like ``nnx.as_pure(nnx.state(model, wrt))``, for `linops.nn.optax`.
@@ -37,13 +50,42 @@ def lr_multipliers(model: nnx.Module, optimizer: str = "adamw", base: Any = None
         [2.0, 0.5, 1.0]
     """
     flat = nnx.to_flat_state(nnx.state(model, wrt))
+    entries = list(_entries(model, flat, matrices))
+    if base is not None:
+        known_or_warned("lr_multipliers", entries)
     if isinstance(base, nnx.Module):
-        base = _entries(base, nnx.to_flat_state(nnx.state(base, wrt)))
-    numbers = multipliers(_entries(model, flat), optimizer, base)
-    return nnx.as_pure(nnx.from_flat_state([(path, variable.replace(number)) for (path, variable), number in zip(flat, numbers)]))
+        base = _entries(base, nnx.to_flat_state(nnx.state(base, wrt)), matrices)
+    return _tree(flat, multipliers(entries, optimizer, base))
 
 
-def _entries(model: nnx.Module, flat: Any) -> Iterator[Entry]:
+def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any, str | None] | None = None) -> Any:
+    """Which parameters of a model to decay: matrices and embeddings, stacked or not.
+
+    Vectors and scalars (biases, norms, gains, positions) are not decayed.
+
+    Args:
+        model: The model.
+        wrt: Which variables are trained, as in `nnx.Optimizer`.
+        matrices: What arrays are that linops does not know, as in `lr_multipliers`.
+
+    Returns:
+        A tree of booleans like ``nnx.as_pure(nnx.state(model, wrt))``, for the ``mask`` of optax.
+
+    Example:
+        >>> import jax
+        >>> from flax import nnx
+        >>> jax.tree.leaves(decay_mask(nnx.MultiHeadAttention(2, 8, rngs=nnx.Rngs(0)).query))  # of bias (2, 4), kernel (8, 2, 4)
+        [False, True]
+    """
+    flat = nnx.to_flat_state(nnx.state(model, wrt))
+    return _tree(flat, [entry.decays for entry in known_or_warned("decay_mask", _entries(model, flat, matrices))])
+
+
+def _tree(flat: Any, values: list) -> Any:
+    return nnx.as_pure(nnx.from_flat_state([(path, variable.replace(value)) for (path, variable), value in zip(flat, values)]))
+
+
+def _entries(model: nnx.Module, flat: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:
     """Every parameter with its layer."""
     embedded = {id(module.embedding) for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Embed)}
     for path, parameter in flat:
@@ -51,19 +93,44 @@ def _entries(model: nnx.Module, flat: Any) -> Iterator[Entry]:
         owner: Any = model
         for step in parents:
             owner = owner[step] if isinstance(owner, (list, tuple, dict)) else getattr(owner, str(step))
-        name, size = ".".join(map(str, parents)), parameter.shape
+        entry = Entry(".".join(map(str, parents)), str(key), owner, tuple(parameter.shape))
         if isinstance(owner, Linear) and key in owner.leaf_names:
-            yield Entry(name, key, owner, size, owner.structure.shape, owner.structure)
-        elif id(getattr(owner, str(key), None)) in embedded:
-            yield Entry(name, str(key), owner, size)
-        else:
-            flat = (prod(size),) if key == "bias" else size
-            yield Entry(name, str(key), owner, flat, _matrix_shape(owner, size) if len(flat) >= 2 else None)
+            size = dict(owner.structure.named_leaves())[key].shape  # of one layer, if several are stacked
+            yield replace(entry, size=size, structure=owner.structure)
+            continue
+        layout = told(matrices, entry.name, owner, entry.size)
+        if layout is None:
+            is_embedding = id(getattr(owner, str(key), None)) in embedded
+            layout = EMBEDDING if is_embedding else _layout(owner, entry)
+        yield replace(entry, layout=layout)
 
 
-def _matrix_shape(layer: Any, size: tuple[int, ...]) -> tuple[int, int]:
-    """(out, in) of a dense parameter, whose last axis is the output in Flax."""
+def _layout(layer: Any, entry: Entry) -> str | None:
+    """The layout of an array; layers stacked by `nnx.vmap` have more axes before those."""
+    key, axes = entry.key, len(entry.size)
     if isinstance(layer, nnx.LinearGeneral):
-        out = prod(layer.out_features)
-        return out, prod(size) // out
-    return size[-1], prod(size[:-1])
+        out = " out" * len(layer.out_features)
+        return out.strip() if key == "bias" else " in" * len(layer.in_features) + out
+    if key == "bias" and isinstance(layer, nnx.Einsum):
+        return " out" * len(layer.bias_shape or ())
+    if axes < 2 or key == "bias" or isinstance(layer, _ELEMENTWISE):
+        return vector(entry.size)
+    if isinstance(layer, nnx.Linear) and key == "kernel":
+        return "in out"
+    if isinstance(layer, nnx.LoRA) and key in ("lora_a", "lora_b"):
+        return "in out"
+    if isinstance(layer, nnx.Einsum):
+        return _einsum(layer.einsum_str)
+    if isinstance(layer, (nnx.Conv, nnx.ConvTranspose)):
+        last = "out in" if getattr(layer, "transpose_kernel", False) else "in out"
+        return "in " * (len(layer.kernel_shape) - 2) + last
+    return by_name(entry.path, key, layer, entry.size, experts="expert in out")
+
+
+def _einsum(subscripts: str | None) -> str | None:
+    """The layout of the second operand: its axes are summed over, of the output alone, or copies."""
+    if subscripts is None or "->" not in subscripts:
+        return None
+    operands, result = subscripts.replace(" ", "").split("->")
+    x, kernel = operands.split(",")
+    return " ".join("in" if letter not in result else "out" if letter not in x else "copy" for letter in kernel)

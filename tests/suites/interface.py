@@ -1,0 +1,50 @@
+"""SciPy's tests of linear operators and of all that is built on them: matrices become linops operators.
+
+`scipy.sparse.linalg.aslinearoperator`, through which tests and solvers turn every matrix into an operator, wraps it in linops.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import sys
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+from scipy.sparse.linalg import _interface
+
+import linops as lo
+
+from . import counts
+
+_original = _interface.aslinearoperator
+
+
+def aslinearoperator(A: Any) -> Any:
+    """SciPy's, of a linops operator where A is a matrix or a duck-typed operator."""
+    if isinstance(A, (np.ndarray, np.matrix)) or scipy.sparse.issparse(A):
+        if np.ndim(A) == 2 and A.dtype.kind in "fciub":
+            return counted(lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy())
+    return _original(A)
+
+
+def counted(operator: Any) -> Any:
+    """SciPy's operator, whose products are counted."""
+    for name in ("_CustomLinearOperator__matvec_impl", "_CustomLinearOperator__matmat_impl"):
+        setattr(operator, name, counts.counting(getattr(operator, name)))
+    for name in ("_CustomLinearOperator__rmatvec_impl", "_CustomLinearOperator__rmatmat_impl"):
+        setattr(operator, name, counts.counting(getattr(operator, name)))
+    return operator
+
+
+def install() -> None:
+    """Patch every module that holds the name."""
+    for module in pkgutil.walk_packages(scipy.sparse.linalg.__path__, "scipy.sparse.linalg."):
+        if ".tests" not in module.name:
+            importlib.import_module(module.name)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("scipy.") and vars(module).get("aslinearoperator") is _original:
+            module.aslinearoperator = functools.wraps(_original)(aslinearoperator)
