@@ -77,7 +77,8 @@ class Progress:
             note: What else there is to say, such as the loss.
         """
         self.bars.update(self.bar, completed=done, note=note)
-        self._say(f": {done} of {self.total}" + (f", {note}" if note else ""))
+        parts = [f"{done} of {self.total}"] if self.total > 1 else []
+        self._say(": " + ", ".join(parts + [note] * bool(note)))
 
     def end(self) -> None:
         """Says that the piece is done, or need not be."""
