@@ -129,6 +129,7 @@ class Function(LinearOperator):
         return backends.conj(backends.vjp(zeros, lambda y: self._call("rmatvec", y), backends.conj(x)))
 
     def _call(self, name: str, x: Any) -> Any:
+        y: Any
         try:
             y = getattr(self, name)(x, *self.params)
         except Exception as error:

@@ -22,7 +22,7 @@ def _scale(scalar: Any, a: LinearOperator):
     scalar = _python_number(scalar)
     if isinstance(scalar, Number):
         if backends.is_traced(gain):  # the structure stays the same, as a carry of jax.lax.scan must
-            return Scaled(base, number, scalar * gain)
+            return Scaled(base, number, scalar * gain)  # type: ignore[operator]
         number = number * scalar  # type: ignore[operator]
     elif gain is None:
         gain = scalar
