@@ -13,7 +13,14 @@ FRAMEWORKS = ("torch", "flax", "equinox")
 #: modules for one framework, and the extra that they need
 _MODULES = {"muon": "torch", "optax": "flax", "schedules": "torch"}
 #: functions for PyTorch models, and the modules they are in
-_FUNCTIONS = {"replace_linear_": "replace", "param_groups": "optim", "set_lr": "schedules", "keep_rates": "schedules"}
+_FUNCTIONS = {
+    "replace_linear_": "replace",
+    "param_groups": "optim",
+    "set_lr": "schedules",
+    "keep_rates": "schedules",
+    "freeze_": "frozen",
+    "to_dense_": "frozen",
+}
 
 
 def __getattr__(name: str) -> Any:
