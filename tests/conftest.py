@@ -14,10 +14,12 @@ import torch
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
 from covering import covering
+from models.vision import make_importable
 
 jax.config.update("jax_disable_most_optimizations", True)  # thousands of tiny programs: compile them fast
 jax.config.update("jax_enable_x64", True)  # so that JAX holds float64 and complex128 as NumPy and torch do
 torch.set_num_threads(1)
+make_importable()
 with warnings.catch_warnings():  # torch's own, once, where it first differentiates in forward mode
     warnings.simplefilter("ignore", DeprecationWarning)
     torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))

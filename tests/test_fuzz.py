@@ -11,6 +11,7 @@ from fuzz.check import draw_case
 
 import linops as lo
 
+
 @pytest.mark.parametrize(("backend", "count"), [("numpy", 250), ("torch", 150), ("jax", 8)])
 def test_random_expressions_are_their_matrices(backend, count):
     compared = 0

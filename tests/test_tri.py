@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import as_numpy, assert_close, build, every_backend, on, randoms
+from helpers import assert_close, build, every_backend, on, randoms
 from scipy.linalg import expm
 
 import linops as lo

@@ -100,6 +100,7 @@ __all__ = [
     "is_inexact",
     "is_numeric",
     "is_placeholder",
+    "is_symbol",
     "itemsize",
     "jvp",
     "load",
@@ -229,6 +230,12 @@ def is_placeholder(value: Any) -> bool:
     """Whether a value stands for an array in a graph that torch.compile is building."""
     fx = sys.modules.get("torch.fx")
     return fx is not None and isinstance(value, fx.Proxy)
+
+
+def is_symbol(value: Any) -> bool:
+    """Whether a value is an integer, or True or False, that torch traces as a symbol."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, (torch.SymInt, torch.SymBool))
 
 
 def is_compiling() -> bool:

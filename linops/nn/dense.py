@@ -51,13 +51,13 @@ def find(model: nn.Module) -> Iterator[Found]:
             continue
         owned = next((one for owner, one in owners if not owner or f"{name}.".startswith(f"{owner}.")), None)
         obstacle = (_weight(module) if is_dense(module) else None) or owned or _layer(name, module)
-        weight: Any = module._parameters.get("weight")
+        weight = module._parameters.get("weight")
         others = holders[_memory(weight)] - {name} if weight is not None else set()
         if not others and (tie := promised.get(f"{name}.weight")):
             obstacle = obstacle or Obstacle(
                 f"is to share its weight with {tie!r}, by _tied_weights_keys", "set config.tie_word_embeddings = False to untie it"
             )
-        if not obstacle and not weight.requires_grad:
+        if not obstacle and weight is not None and not weight.requires_grad:
             obstacle = Obstacle("is frozen, so that new weights would stay random", "select it by where=, or unfreeze it", soft=True)
         if (obstacle and not obstacle.soft) or weight is None:
             yield Found(name, module, (0, 0), False, lambda: False, obstacle)

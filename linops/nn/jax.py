@@ -71,7 +71,7 @@ def one_copy(operator: LinearOperator) -> Any:
     """
     fewest = min((len(leaf.shape) for _, leaf in operator.named_leaves() if leaf is not None), default=0)
     for count in range(fewest + 1):
-        one = operator._map(lambda leaf: Spec(tuple(leaf.shape[count:]), dtype_name(leaf.dtype)))
+        one = operator._map(lambda leaf, count=count: Spec(tuple(leaf.shape[count:]), dtype_name(leaf.dtype)))
         try:
             for _, node in reversed(list(one._nodes())):
                 getattr(node, "__post_init__", bool)()  # the checks of construction: they count axes

@@ -173,8 +173,10 @@ def _left(model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacl
 @torch.no_grad()
 def _scale(old: Any, new: Any) -> float | None:
     """The root mean square of a layer's entries over that of the layer it replaces; the new one's by a few random vectors."""
-    if old.weight.is_meta or not (before := float(old.weight.detach().abs().double().square().mean().sqrt())):
+    weight = old.weight.detach()
+    wide = torch.promote_types(weight.dtype, torch.float32)  # which transforms have on every device
+    if weight.is_meta or not (before := float(torch.linalg.vector_norm(weight, dtype=wide)) / weight.numel() ** 0.5):
         return None
-    x = torch.randn(4, new.in_features, generator=torch.Generator().manual_seed(0)).to(old.weight)
-    y = new.operator._linear(x).abs().double()
-    return float((y.square().mean() / x.abs().double().square().mean() / new.in_features).sqrt()) / before or None
+    x = torch.randn(4, new.in_features, generator=torch.Generator().manual_seed(0)).to(weight.device, wide)
+    norm = torch.linalg.vector_norm(new.operator.to(dtype=wide)._linear(x)) / torch.linalg.vector_norm(x)
+    return float(norm) / new.out_features**0.5 / before or None

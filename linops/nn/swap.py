@@ -87,7 +87,7 @@ def plan(
         TypeError: If a pattern or family is of no such kind.
 
     Warns:
-        UserWarning: If there is nothing to replace.
+        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to replace.
     """
     if weights != "init":
         raise ValueError(f"replace_linear(weights={weights!r}): expected 'init'")
@@ -121,6 +121,8 @@ def plan(
         swaps.append(Swap(found[name], operators, zero_init, tied_to))
     if refusal and not swaps:
         raise refusal
+    # an attention speaks for its projections
+    warn({name: one for name, one in skipped.items() if name.rpartition(".")[0] not in skipped}, stacklevel=3)
     if not swaps:
         _warn_of_nothing(given, found, wanted)
     return swaps, skipped
@@ -185,13 +187,8 @@ def report(
 
     Returns:
         The report.
-
-    Warns:
-        UserWarning: If a layer was left alone for a reason, once for each kind of reason.
     """
     rows = tuple(row for swap in swaps for row in _rows(swap, (scales or {}).get(swap.found.name)))
-    # an attention speaks for its projections
-    warn({name: one for name, one in skipped.items() if name.rpartition(".")[0] not in skipped}, stacklevel=3)
     return Report(rows, {name: one.reason for name, one in skipped.items()}, tuple(left), totals)
 
 

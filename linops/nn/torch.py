@@ -106,13 +106,14 @@ class Linear(Structured):
             self.register_buffer(name, None, persistent=False)
         self._place_indices(next((parameter.device for parameter in self.parameters()), device))
         self._take_dtypes()
-        self._blank = any(parameter.is_meta for parameter in self.parameters())
         if any(symbolic):
             self.reset_parameters()
+        self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew with structure-aware scale (`linops.initial_stds`); scalars become one, the bias zero."""
         self._draw(list(self._parameters))
+        self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def _draw(self, names: list[str]) -> None:
         with torch.no_grad():

@@ -15,9 +15,10 @@ from linops.operator import LinearOperator, flat
 from linops.operators.checks import as_array
 from linops.operators.zero import require_size
 from linops.plan.step import Step
+from linops.tags import Tag
 
 
-@declare
+@declare(init=False)
 class Function(LinearOperator):
     """The operator whose product a callable computes: A x = matvec(x, *params), Aᴴ y = rmatvec(y, *params).
 
@@ -43,8 +44,8 @@ class Function(LinearOperator):
 
     Attributes:
         shape: (m, n).
-        matvec: (n,) array, *params → (m,) array; None if only the adjoint is known.
-        rmatvec: (m,) array, *params → (n,) array: the adjoint, as in SciPy; or None.
+        product: Given as `matvec`: (n,) array, *params → (m,) array; None if only the adjoint is known.
+        adjoint_product: Given as `rmatvec`: (m,) array, *params → (n,) array, the adjoint, as in SciPy; or None.
         params: Arrays or specs, passed to both callables after the vector.
         vectorized: Whether both callables take matrices, (n, k) → (m, k); vectors then come as (n, 1).
         complex_entries: Whether entries are complex where no param is, as those of a Fourier transform.
@@ -65,13 +66,44 @@ class Function(LinearOperator):
     """
 
     shape: tuple[int, int] = field()  # type: ignore[assignment]
-    matvec: Callable[..., Any] | None = None
-    rmatvec: Callable[..., Any] | None = None
+    product: Callable[..., Any] | None = None
+    adjoint_product: Callable[..., Any] | None = None
     params: Any = tree(default=())
     vectorized: bool = False
     complex_entries: bool = False
     macs: int = 0
     conjugated: bool = False
+
+    def __init__(
+        self,
+        shape: Any,
+        matvec: Callable[..., Any] | None = None,
+        rmatvec: Callable[..., Any] | None = None,
+        params: Any = (),
+        vectorized: bool = False,
+        complex_entries: bool = False,
+        macs: int = 0,
+        conjugated: bool = False,
+        *,
+        product: Any = None,
+        adjoint_product: Any = None,
+        assumed: Tag = Tag.NONE,
+    ) -> None:
+        # the fields have other names than the arguments: `matvec` and `rmatvec` are products of every operator
+        fields = {
+            "shape": shape,
+            "product": matvec if product is None else product,
+            "adjoint_product": rmatvec if adjoint_product is None else adjoint_product,
+            "params": params,
+            "vectorized": vectorized,
+            "complex_entries": complex_entries,
+            "macs": macs,
+            "conjugated": conjugated,
+            "assumed": assumed,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
 
     def __post_init__(self) -> None:
         if not isinstance(self.shape, (tuple, list)) or len(self.shape) != 2:
@@ -79,10 +111,10 @@ class Function(LinearOperator):
         for name, size in zip("mn", self.shape):
             require_size("Function", name, size)
         m, n = (int(size) for size in self.shape)
-        if self.matvec is None and self.rmatvec is None:
+        if self.product is None and self.adjoint_product is None:
             raise ValueError(f"Function({m}×{n}): give matvec, rmatvec, or both")
-        for name in ("matvec", "rmatvec"):
-            require_callable(f"Function({m}×{n})", name, getattr(self, name))
+        require_callable(f"Function({m}×{n})", "matvec", self.product)
+        require_callable(f"Function({m}×{n})", "rmatvec", self.adjoint_product)
         require_size("Function", "macs", self.macs)
         object.__setattr__(self, "shape", (m, n))
         object.__setattr__(self, "params", require_params("Function", self.params))
@@ -105,10 +137,10 @@ class Function(LinearOperator):
         return self._compute(x)
 
     def _compute(self, x: Any) -> Any:
-        if self.matvec is not None:
+        if self.product is not None:
             return self._call("matvec", x)
         if backends.backend_of(x) == "numpy":
-            given = getattr(self.rmatvec, "__name__", self.rmatvec)
+            given = callable_name(self.adjoint_product)
             raise NotImplementedError(f"{self._short()}: NumPy cannot transpose {given}: give the adjoint too, as rmatvec")
         known = [dtype for dtype in (self.dtype, 1j if self._is_complex else None) if dtype is not None]
         dtype = backends.result_type(backends.backend_of(x), x.dtype, *known)
@@ -116,7 +148,8 @@ class Function(LinearOperator):
         return backends.conj(backends.vjp(zeros, lambda y: self._call("rmatvec", y), backends.conj(x)))
 
     def _call(self, name: str, x: Any) -> Any:
-        y = getattr(self, name)(x, *self.params)
+        function: Any = self.product if name == "matvec" else self.adjoint_product
+        y = function(x, *self.params)
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
             y = backends.plain(y, f"{self._short()}: {name} returned")
         if backends.backend_of(y) != backends.backend_of(x):
@@ -129,24 +162,24 @@ class Function(LinearOperator):
     def _adjoint(self, conjugated: bool) -> Function:
         m, n = self.shape
         options = self.params, self.vectorized, self.complex_entries, self.macs
-        return Function((n, m), self.rmatvec, self.matvec, *options, conjugated=conjugated)
+        return Function((n, m), self.adjoint_product, self.product, *options, conjugated=conjugated)
 
     def _transpose(self) -> Function:
         return self._adjoint(not self.conjugated)
 
     def _conj(self) -> Function:
         options = self.params, self.vectorized, self.complex_entries, self.macs
-        return Function(self.shape, self.matvec, self.rmatvec, *options, conjugated=not self.conjugated)
+        return Function(self.shape, self.product, self.adjoint_product, *options, conjugated=not self.conjugated)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         m, n = self.shape
         detail = f"({n}, {batch}) → ({m}, {batch})" + ("" if self.macs else ", work unknown")
         # reverse mode computes the function too: of a whole matrix, or once for all columns
-        macs = 2 * self.macs if self.matvec is None and self.vectorized else self.macs
+        macs = 2 * self.macs if self.product is None and self.vectorized else self.macs
         return (Step("function", detail, macs * batch, inputs=n * batch, weights=self.num_params, outputs=m * batch),)
 
     def _detail(self) -> str:
-        name = callable_name(self.matvec) if self.matvec is not None else f"{callable_name(self.rmatvec)}, adjoint"
+        name = callable_name(self.product) if self.product is not None else f"{callable_name(self.adjoint_product)}, adjoint"
         return f"{name}, conjugated" if self.conjugated else name
 
 

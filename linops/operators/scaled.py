@@ -37,7 +37,7 @@ class Scaled(LinearOperator):
 
     base: LinearOperator = tree()
     number: Any = 1
-    gain: Any = tree(default=None)
+    gain: Any = tree(axes=0, default=None)
     divisor: Any = None
 
     def __post_init__(self) -> None:

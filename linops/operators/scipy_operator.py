@@ -108,7 +108,8 @@ def imported(value: Any) -> LinearOperator:
         The operator.
     """
     original = getattr(value, "_linops", None)
-    return original if isinstance(original, LinearOperator) and original.dtype == value.dtype else ScipyOperator(value)
+    known = isinstance(original, LinearOperator) and original.dtype is not None  # else scipy's has a dtype that it has not
+    return original if known else ScipyOperator(value)
 
 
 @exported.dispatch

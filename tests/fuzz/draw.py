@@ -140,7 +140,9 @@ class Draw:
             numbers = numbers + 1j * random.standard_normal(shape)
         return np.asarray(numbers).astype(dtype)
 
-    def array(self, *shape: int, name: str | None = None, layouts: Sequence[str] = ("C", "C", "C", "F", "reversed", "strided", "frozen")) -> Array:
+    def array(
+        self, *shape: int, name: str | None = None, layouts: Sequence[str] = ("C", "C", "C", "F", "reversed", "strided", "frozen")
+    ) -> Array:
         """An array of the leaf that is being drawn."""
         return Array(self.values(shape, name or self.dtype()), self.pick(layouts))
 
@@ -163,14 +165,23 @@ class Draw:
 
     def key(self, size: int) -> tuple[str, Any, int]:
         """(A key as Python, the key, how long the axis is) that selects `size` of some number, negative ones and repeats among them."""
-        kind, start, step, more = self.pick(["slice", "reversed", "indices", "mask"]), self.integer(0, 2), self.integer(1, 2), self.integer(0, 2)
+        kind, start, step, more = (
+            self.pick(["slice", "reversed", "indices", "mask"]),
+            self.integer(0, 2),
+            self.integer(1, 2),
+            self.integer(0, 2),
+        )
         total = start + step * max(size - 1, 0) + 1 + more
         if kind == "slice" or (kind == "reversed" and not size):
             key: Any = slice(start, start + step * (size - 1) + 1 if size else start, step)
             return f"{key.start}:{key.stop}:{step}", key, total
         if kind == "reversed":
             stop = start - 1 if start else None
-            return f"{start + step * (size - 1)}:{'' if stop is None else stop}:{-step}", slice(start + step * (size - 1), stop, -step), total
+            return (
+                f"{start + step * (size - 1)}:{'' if stop is None else stop}:{-step}",
+                slice(start + step * (size - 1), stop, -step),
+                total,
+            )
         if kind == "mask":
             mask = np.isin(np.arange(total), self.random.choice(total, size, replace=False))
             return f"np.array({mask.tolist()})", mask, total

@@ -71,7 +71,9 @@ def toeplitz(draw, m, n):
     lags = np.subtract.outer(np.arange(m), np.arange(n))
     entries = np.where(lags >= 0, lags, m - 1 - lags)
     c, r = draw.same((m,), (n,))
-    return Node("lo.Toeplitz({c}, {r})", (), {"c": c, "r": r}, lambda c, r: transformed(twin.block([[c, r[1:]]]).reshape(-1), entries, m + n))
+    return Node(
+        "lo.Toeplitz({c}, {r})", (), {"c": c, "r": r}, lambda c, r: transformed(twin.block([[c, r[1:]]]).reshape(-1), entries, m + n)
+    )
 
 
 @leaf()

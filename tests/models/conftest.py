@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 
 PACKAGES = ("transformers", "timm", "peft", "torchao")
 HERE = Path(__file__).parent
@@ -20,10 +19,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def packages():
-    """The packages, as their models need them on a machine without a GPU."""
+    """The packages, or skip."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}: the extra `models`")
-    for name in ("nms", "qnms"):  # which torchvision's binary of another build of torch cannot register, and its import asks for
-        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     logging.getLogger("transformers").setLevel(logging.ERROR)

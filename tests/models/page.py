@@ -1,15 +1,13 @@
 """The table of `docs/interop.md`, made of the models and checks of the trial: python tests/models/page.py --write
 
-Without --write it says whether the table is fresh. A mark is a claim about a test of test_models.py, which pytest collects from the same lists.
+Without --write it says whether the table is fresh. A mark is a claim about a test of test_models.py, which is made of the same lists.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import torch
 from checks import CHECKS, swapped
+from vision import make_importable
 from zoo import ZOO
 
 PAGE = Path(__file__).parents[2] / "docs" / "interop.md"
@@ -49,8 +47,7 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for name in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    make_importable()
     text = PAGE.read_text(encoding="utf-8")
     fresh = with_table(text)
     if "--write" in sys.argv[1:]:

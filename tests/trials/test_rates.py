@@ -77,7 +77,9 @@ class Unknown(nn.Module):
 
 
 def test_trial_08_what_is_unknown_is_a_vector_and_said_so_once():
-    with pytest.warns(UserWarning, match=r"unknown whether.* mix \(64, 192\), table \(3, 5, 64\)\. .*matrices=\{'mix': 'out in'\}") as record:
+    with pytest.warns(
+        UserWarning, match=r"unknown whether.* mix \(64, 192\), table \(3, 5, 64\)\. .*matrices=\{'mix': 'out in'\}"
+    ) as record:
         groups = lo.nn.param_groups(Unknown(64), lr=1.0, weight_decay=0.1, base=Unknown(16))
     assert len(record) == 1
     assert record[0].filename == __file__
@@ -141,13 +143,20 @@ def test_trial_08_hugging_faces_modules():
     for name in ("Mixtral", "GptOss"):
         for base in (model(16, name), 16):
             found = rates(lo.nn.param_groups(model(64, name), lr=1.0, base=base))
-            assert {key: rate for key, rate in found.items() if rate == 1} == {key: 1 for key in found if "norm" in key or "embed" in key or "bias" in key or "sinks" in key}
-            assert {rate for rate in found.values()} == {1, 0.25}
+            for key, rate in found.items():
+                assert rate == (1 if any(part in key for part in ("norm", "embed", "bias", "sinks")) else 0.25)
 
 
 @pytest.mark.parametrize(
     ("key", "size"),
-    [("pos_embed", (17, 64)), ("attention_biases", (4, 49)), ("gamma", (64, 1, 1)), ("queries", (8, 64)), ("pos_bias_u", (4, 16)), ("pos_embed1", (1, 8, 4, 4))],
+    [
+        ("pos_embed", (17, 64)),
+        ("attention_biases", (4, 49)),
+        ("gamma", (64, 1, 1)),
+        ("queries", (8, 64)),
+        ("pos_bias_u", (4, 16)),
+        ("pos_embed1", (1, 8, 4, 4)),
+    ],
 )
 def test_trial_08_arrays_known_by_name_or_shape(key, size):
     assert by_name("", key, None, size) == "out"
@@ -215,7 +224,11 @@ def test_trial_09_a_changed_array_keeps_its_multiplier(change):
     if change in (weight_normed, old_weight_normed):
         assert rates(lo.nn.param_groups(model, lr=1.0, base=base)) == found
     assert rates(lo.nn.param_groups(net(), lr=1.0, base=base)) == expected
-    assert {name for name, kind in algorithms(lo.nn.param_groups(model, 1.0, optimizer="muon")).items() if kind == "muon"} == {core, weight, "0.cores_1"}
+    assert {name for name, kind in algorithms(lo.nn.param_groups(model, 1.0, optimizer="muon")).items() if kind == "muon"} == {
+        core,
+        weight,
+        "0.cores_1",
+    }
 
 
 # ---------------------------------------------------------------- wrappers

@@ -92,10 +92,16 @@ def flax_stacked(make):
 
 FLAX = {  # (multiplier with base 16, decayed) of each array
     "linear": (lambda w, rngs: nnx.Linear(w, 2 * w, rngs=rngs), {"kernel": (0.25, True), "bias": (1, False)}),
-    "general": (lambda w, rngs: nnx.LinearGeneral((4, w // 4), (2, w), axis=(-2, -1), rngs=rngs), {"kernel": (0.25, True), "bias": (1, False)}),
+    "general": (
+        lambda w, rngs: nnx.LinearGeneral((4, w // 4), (2, w), axis=(-2, -1), rngs=rngs),
+        {"kernel": (0.25, True), "bias": (1, False)},
+    ),
     "einsum": (lambda w, rngs: nnx.Einsum("nta,hab->nthb", (2, w, 8), (2, 8), rngs=rngs), {"kernel": (0.25, True), "bias": (1, False)}),
     "conv": (lambda w, rngs: nnx.Conv(w, w, (3, 3), rngs=rngs), {"kernel": (0.25, True), "bias": (1, False)}),
-    "transposed": (lambda w, rngs: nnx.ConvTranspose(w, 8, (3,), transpose_kernel=True, rngs=rngs), {"kernel": (0.25, True), "bias": (1, False)}),
+    "transposed": (
+        lambda w, rngs: nnx.ConvTranspose(w, 8, (3,), transpose_kernel=True, rngs=rngs),
+        {"kernel": (0.25, True), "bias": (1, False)},
+    ),
     "embedding": (lambda w, rngs: nnx.Embed(7, w, rngs=rngs), {"embedding": (1, True)}),
     "norm": (lambda w, rngs: nnx.LayerNorm(w, rngs=rngs), {"scale": (1, False), "bias": (1, False)}),
     "lora": (lambda w, rngs: nnx.LoRA(w, 4, w, rngs=rngs), {"lora_a": (0.25, True), "lora_b": (1, True)}),
@@ -184,7 +190,9 @@ OPTAX = {
     "schedule": lambda scale: optax.chain(optax.sgd(schedule), scale),
     "schedule behind": lambda scale: optax.chain(scale, optax.scale_by_learning_rate(schedule)),
     "inject_hyperparams": lambda scale: optax.chain(optax.inject_hyperparams(optax.sgd)(learning_rate=schedule), scale),
-    "inject_hyperparams of all": lambda scale: optax.inject_hyperparams(lambda learning_rate: optax.chain(optax.sgd(learning_rate), scale))(schedule),
+    "inject_hyperparams of all": lambda scale: optax.inject_hyperparams(lambda learning_rate: optax.chain(optax.sgd(learning_rate), scale))(
+        schedule
+    ),
     "scale_by_schedule": lambda scale: optax.chain(scale, optax.scale_by_schedule(lambda step: -schedule(step))),
     "multi_transform": lambda scale: optax.chain(
         optax.multi_transform({"x": optax.sgd(schedule), "y": optax.sgd(schedule)}, {"a": "x", "b": "y"}), scale
@@ -204,7 +212,9 @@ def test_trial_12_multipliers_survive_optaxs_schedules(name):
 
 def test_trial_12_a_rate_set_by_hand_in_inject_hyperparams():
     params = {"a": jnp.ones(1), "b": jnp.ones(1)}
-    tx = optax.inject_hyperparams(lambda learning_rate: optax.chain(optax.sgd(learning_rate), lo.nn.optax.scale_by_tree({"a": 4.0, "b": 0.5})))(1.0)
+    tx = optax.inject_hyperparams(
+        lambda learning_rate: optax.chain(optax.sgd(learning_rate), lo.nn.optax.scale_by_tree({"a": 4.0, "b": 0.5}))
+    )(1.0)
     state = tx.init(params)
     state.hyperparams["learning_rate"] = jnp.asarray(0.25)
     updates, _ = tx.update(params, state, params)

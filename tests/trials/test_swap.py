@@ -3,6 +3,7 @@
 import copy
 import operator
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import linear
 from torch.nn.utils import prune
 
 import linops as lo
+from linops.declare import declare, tree
 from linops.nn.torch import Linear as Layer
 
 
@@ -70,6 +72,15 @@ def test_trial_10_other_wrappers_that_synchronise_parameters_are_refused(gloo):
     assert all(type(layer) is nn.Linear for layer in model)
 
 
+class FullyShardedDataParallel(nn.Sequential):
+    """Stands for torch's older one, which needs an accelerator: it is known by its name."""
+
+
+def test_trial_10_the_older_fully_sharded_data_parallel():
+    with pytest.raises(ValueError, match=r"'0.1' is inside FullyShardedDataParallel.*replace before sharding or wrapping the model"):
+        lo.nn.replace_linear_(nn.Sequential(FullyShardedDataParallel(nn.ReLU(), *two())), "btt")
+
+
 def test_trial_13_hooks_are_kept_and_the_scale_is_told():
     model, seen = two(), []
     with torch.no_grad():
@@ -91,6 +102,21 @@ def test_trial_13_hooks_are_kept_and_the_scale_is_told():
     assert report[0].scale == pytest.approx(100 * report[1].scale, rel=0.3)
     assert 0.5 < report[1].scale < 4
     assert f"initial scale ×{report[1].scale:.2g} to ×{report[0].scale:.2g}" in str(report)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.complex64])
+@pytest.mark.parametrize("family", ["circulant", "monarch"])
+def test_trial_13_the_scale_is_that_of_the_entries_in_every_precision(family, dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64, dtype=dtype))
+    before, drawn = model[0].weight.detach().abs().float(), torch.get_rng_state()
+    report = lo.nn.replace_linear_(model, family)
+    after = model[0].operator.to(dtype=torch.promote_types(dtype, torch.float32)).to_dense().detach().abs().float()
+    expected = after.square().mean().sqrt() / before.square().mean().sqrt()
+    assert report[0].scale == pytest.approx(expected.item(), rel=0.4)  # by four random vectors
+    torch.set_rng_state(drawn)
+    twin = lo.nn.torch.Linear(model[0].structure, dtype=dtype)  # the measurement draws nothing of the model's numbers
+    assert all(torch.equal(*pair) for pair in zip(list(twin.parameters())[:-1], list(model[0].parameters())))
 
 
 def test_trial_13_what_hooks_on_the_weight_and_the_state_dict_know_is_no_longer_there():
@@ -148,7 +174,7 @@ def test_trial_16_a_layer_where_no_structure_pays_is_left_alone_if_it_is_not_nam
         lo.nn.replace_linear_(nn.Sequential(nn.Linear(64, 1)), "btt")  # nothing would be replaced
     for where in ("1", {"1": "btt"}, lambda name, _: name == "1"):
         with pytest.raises(ValueError, match=r"layer '1' \(1×64\): btt\(1, 64\)"):
-            lo.nn.replace_linear_(model, "low_rank", where=where)
+            lo.nn.replace_linear_(model, "btt", where=where)
     with pytest.raises(TypeError, match="unexpected keyword argument"):
         lo.nn.replace_linear_(two(), "btt", blocks=3)
 
@@ -370,6 +396,44 @@ def test_trial_15_conv1d_has_its_own_layout():
     assert model[1].weight.shape == (16, 32)
     with pytest.warns(UserWarning, match="multiplied out"):
         torch.testing.assert_close(model[1].weight + 0, model[1].to_dense().weight.T)
+
+
+def test_trial_15_the_weight_follows_autocast_and_functional_calls_as_the_layer_does():
+    layer = lo.nn.torch.Linear(lo.low_rank(16, 16))
+    x = torch.randn(3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = linear(x, layer.weight, layer.bias)
+        assert y.dtype == torch.bfloat16
+        assert torch.equal(y, layer(x))
+    reader = nn.Module()
+    reader.layer, reader.forward = layer, lambda x: linear(x.to(reader.layer.weight.dtype), reader.layer.weight)
+    doubled = {f"layer.{name}": (2 * value).double() for name, value in layer.named_parameters()}
+    y = torch.func.functional_call(reader, doubled, (x,))
+    torch.testing.assert_close(y, 4 * linear(x, layer.weight).double(), rtol=1e-5, atol=1e-5)
+    stacked = {name: torch.stack([value, 3 * value]) for name, value in doubled.items()}
+    batched = torch.func.vmap(lambda leaves: torch.func.functional_call(reader, leaves, (x,)))(stacked)
+    torch.testing.assert_close(batched, torch.stack([y, 9 * y]))
+
+
+def test_trial_15_a_leaf_of_that_name_is_a_leaf():
+    @declare
+    class Scale(lo.LinearOperator):
+        weight: Any = tree()
+        shape = property(lambda self: (self.weight.shape[0],) * 2)
+
+        def _columns(self, x):
+            return self.weight[:, None] * x
+
+        def _transpose(self):
+            return self
+
+        def _lower(self, batch):
+            return ()
+
+    layer = lo.nn.torch.Linear(Scale(torch.arange(1.0, 5.0)), bias=False)
+    assert isinstance(layer.weight, nn.Parameter)
+    assert list(layer.state_dict()) == ["weight"]
+    torch.testing.assert_close(layer(torch.ones(2, 4)), torch.arange(1.0, 5.0).expand(2, 4))
 
 
 def test_trial_15_compiled_and_exported_models_read_it_too():

@@ -69,6 +69,9 @@ class LinearGeneral(Linear):
             raise ValueError(f"layer of {operator._short()}: axes {self.axis} of sizes {x.shape[len(rest) :]}; expected {self.in_shape}")
         return operator._linear(x.reshape(*rest, self.in_features)).reshape(*rest, *self.out_shape)
 
+    def _over(self, operator: LinearOperator) -> LinearGeneral:
+        return LinearGeneral(operator, self.in_shape, self.out_shape, self.axis, False, dtype=self.dtype)
+
     def to_dense(self) -> Any:
         """An `nnx.LinearGeneral` with the same weights, multiplied out."""
         kernel = self.operator.to_dense().T.reshape(*self.in_shape, *self.out_shape)
