@@ -338,6 +338,13 @@ def _magnitude(x: torch.Tensor, axis: int):
     return torch.where(largest > 0, torch.ldexp(one, exponents), one)
 
 
+@p.all_finite.dispatch
+def _all_finite(x: torch.Tensor):
+    if torch.compiler.is_compiling() or not _plain(x) or x.device.type != "cpu" or transforming():
+        return None
+    return bool(torch.isfinite(x.detach()).all())
+
+
 @p.to_integers.dispatch
 def _to_integers(x: torch.Tensor, dtype: Any):
     return x.round().to(torch.int64).to(dtype)
