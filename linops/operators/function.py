@@ -151,7 +151,7 @@ class Function(LinearOperator):
         function: Any = self.product if name == "matvec" else self.adjoint_product
         y = function(x, *self.params)
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
-            y = backends.plain(y, f"{self._short()}: {name} returned")
+            y = np.asarray(backends.plain(y, f"{self._short()}: {name} returned"))
         if backends.backend_of(y) != backends.backend_of(x):
             raise TypeError(f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}")
         expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
