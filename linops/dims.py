@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
@@ -15,6 +16,8 @@ from linops.plan import natural_order
 BALANCE = 2
 #: how many sizes to look at where padding is needed
 NEARBY = 3
+#: from which size on not all is looked for: trial division up to PRIMES, in TRIES sizes, and FEW splits of each
+LARGE, PRIMES, TRIES, FEW = 1_000_000, 1000, 8, 2
 
 
 def padded(core: LinearOperator, m: int, n: int) -> LinearOperator:
@@ -37,15 +40,67 @@ def padded(core: LinearOperator, m: int, n: int) -> LinearOperator:
 
 
 @lru_cache(maxsize=4096)
-def _factorizations(size: int, count: int, least: int = 1) -> tuple[tuple[int, ...], ...]:
-    """The ways to write a size as a product of `count` ascending factors, the first at least `least`."""
+def _divisors(size: int) -> tuple[int, ...]:
+    """The divisors of a size, ascending; of a large one those with prime factors below PRIMES, times what is left or not."""
+    found, rest, prime = [1], size, 2
+    while prime <= PRIMES and prime * prime <= rest:
+        power = 1
+        layer = found
+        while rest % prime == 0:
+            rest //= prime
+            power *= prime
+            found = found + [divisor * power for divisor in layer]
+        prime += 1 if prime == 2 else 2
+    return tuple(sorted(found + [divisor * rest for divisor in found] if rest > 1 else found))
+
+
+def _splits(size: int, count: int, divisors: tuple[int, ...], least: int, most: int) -> list[tuple[int, ...]]:
+    """The ways to write a size as a product of `count` ascending factors among divisors, from `least` to `most`."""
     if count == 1:
-        return ((size,),) if size >= least else ()
+        return [(size,)] if least <= size <= most else []
     found = []
-    for factor in range(least, round(size ** (1 / count)) + 2):
-        if factor**count <= size and size % factor == 0:
-            found += [(factor, *rest) for rest in _factorizations(size // factor, count - 1, factor)]
-    return tuple(found)
+    for factor in divisors[bisect_left(divisors, least) :]:
+        if factor > most or factor**count > size:
+            break
+        if size % factor == 0 and factor * most ** (count - 1) >= size:
+            found += [(factor, *rest) for rest in _splits(size // factor, count - 1, divisors, factor, most)]
+    return found
+
+
+def _balanced(size: int, count: int) -> list[tuple[int, ...]]:
+    """The balanced splits of one size; of a large one the few that are closest to equal."""
+    found, divisors = [], _divisors(size)
+    for least in divisors[bisect_left(divisors, _root(-(-size // BALANCE ** (count - 1)), count)) :]:
+        if least**count > size:
+            break
+        if count == 1:
+            found += [(size,)] if least == size else []
+        else:
+            found += [(least, *rest) for rest in _splits(size // least, count - 1, divisors, least, BALANCE * least)]
+    if size <= LARGE:
+        return found
+    return sorted(sorted(found, key=lambda split: split[-1] - split[0])[:FEW])
+
+
+def _root(size: int, count: int) -> int:
+    """The least integer whose power `count` is at least a size: by Newton's method on integers, for floats have 53 bits."""
+    if size <= 1:
+        return size
+    low = 1 << -(-size.bit_length() // count)
+    while True:  # from above, to the floor of the root
+        lower = ((count - 1) * low + size // low ** (count - 1)) // count
+        if lower >= low:
+            return low if low**count >= size else low + 1
+        low = lower
+
+
+def _nearly_equal(size: int, count: int) -> tuple[int, ...]:
+    """Factors as equal as can be whose product is at least a size, ascending."""
+    dims = []
+    for left in range(count, 0, -1):
+        dims.append(_root(size, left))
+        size = -(-size // dims[-1])
+    return tuple(sorted(dims))
 
 
 @lru_cache(maxsize=4096)
@@ -53,7 +108,8 @@ def balanced_splits(size: int, count: int) -> tuple[tuple[int, ...], ...]:
     """The balanced splits of a size: the largest dim is at most twice the smallest.
 
     Primes (67, 50257) and sizes such as 2 · prime have none; they get those of the next few sizes that have some, to be padded to: at most
-    three, and at most a quarter above, but for the first.
+    three, and at most a quarter above, but for the first. Of sizes above a million only small prime factors are looked for, in a few sizes;
+    where these have no balanced split, dims are as equal as can be, which pads a share of about one over the smallest.
 
     Args:
         size: The size to split.
@@ -65,13 +121,19 @@ def balanced_splits(size: int, count: int) -> tuple[tuple[int, ...], ...]:
     Example:
         >>> balanced_splits(768, 2), balanced_splits(67, 2)
         (((24, 32),), ((7, 10), (6, 12), (8, 9), (7, 11)))
+        >>> balanced_splits(10**30, 3)[0], balanced_splits(10**30 + 57, 2)
+        ((10000000000, 10000000000, 10000000000), ((1000000000000000, 1000000000000001),))
     """
+    if count == 1:
+        return ((size,),)
     splits: list[tuple[int, ...]] = []
     sizes = 0
     for candidate in itertools.count(size):
         if splits and candidate > size + size // 4:
             break
-        found = [split for split in _factorizations(candidate, count) if split[-1] <= BALANCE * split[0]]
+        if size > LARGE and candidate == size + TRIES:
+            return tuple(splits) or (_nearly_equal(size, count),)
+        found = _balanced(candidate, count)
         splits += found
         sizes += bool(found)
         if sizes == NEARBY or (found and candidate == size):

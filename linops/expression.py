@@ -11,7 +11,7 @@ from math import prod
 from typing import Any, ClassVar
 
 from linops import backends, display
-from linops.declare import remembered
+from linops.declare import other_axes, remembered
 from linops.spec import Spec, dtype_name, numpy_dtype
 from linops.tags import Tag
 
@@ -36,6 +36,7 @@ class Expression:
     assumed: Tag = field(default=Tag.NONE, kw_only=True)
 
     _fields = (("assumed", "static"),)
+    _axes = ()
     #: an expression of the same structure, whose knowledge of it is shared
     _template: ClassVar[Any] = None
     #: the one backend that an operator without arrays runs on, if it is bound to one
@@ -267,7 +268,8 @@ class Expression:
             (m, n), count_, dtype, detail = self.shape, self.num_params, self.dtype, self._detail()
         except Exception:  # a pytree may carry anything in the place of an array, such as a stack of them
             held = [f"{name} {tuple(getattr(leaf, 'shape', ())) or type(leaf).__name__}" for name, leaf in self.named_leaves()]
-            return f"{type(self).__name__}()", "of leaves that are not its own:", ", ".join(held)
+            said = next((said for _, node in self._nodes() if (said := other_axes(node))), "")
+            return f"{type(self).__name__}()", f"{said or 'of leaves that are not its own'}:", ", ".join(held)
         words = [] if dtype is None else [dtype_name(dtype)]
         words.append(f"{count_:,} parameter{'' if count_ == 1 else 's'}" if count_ else "no parameters")
         if self.backend not in (None, "spec"):
@@ -340,6 +342,8 @@ def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
         backend = operator.backend
         if backend is None or backend == "spec":
             continue
+        if operator.dtype is None and backend == operator._home == (first or operator).backend:
+            continue  # of callables without arrays: any dtype
         if first is None:
             first = operator
         elif backend != first.backend:

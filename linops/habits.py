@@ -73,7 +73,8 @@ class Habits:
             >>> lo.Diagonal([2., 3.]).matvec(np.ones(2))
             array([2., 3.])
         """
-        return self @ _vector(self, x, self.shape[1])
+        _require_vector(self, x, 1)
+        return self @ x
 
     def rmatvec(self: Any, y: Any) -> Any:
         """Aᴴ y of one vector.
@@ -92,7 +93,8 @@ class Habits:
             >>> lo.Diagonal([2j, 3j]).rmatvec(np.ones(2))
             array([0.-2.j, 0.-3.j])
         """
-        return adjoint_product(self, _vector(self, y, self.shape[0]))
+        _require_vector(self, y, 0)
+        return adjoint_product(self, y)
 
     def matmat(self: Any, X: Any) -> Any:
         """A X of a matrix.
@@ -212,8 +214,7 @@ class Hint:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Raises."""
-        what = owner.__name__ if instance is None else instance._short()
-        raise AttributeError(f"{what} has no attribute {self.name!r}: {self.text}")
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}: {self.text}")
 
 
 for _name, _text in HINTS.items():
@@ -225,12 +226,11 @@ def adjoint_product(operator: Any, y: Any) -> Any:
     return backends.conj(operator.T @ (backends.conj(y) if backends.is_array(y) else np.conj(y)))
 
 
-def _vector(operator: Any, x: Any, size: int) -> Any:
-    """x, which must be one vector."""
-    shape = np.shape(x)
+def _require_vector(operator: Any, x: Any, axis: int) -> None:
+    """Raise unless x is one vector."""
+    size, shape = operator.shape[axis], tuple(np.shape(x) if isinstance(x, (list, tuple)) else x.shape)
     if shape not in ((size,), (size, 1)):
-        raise ValueError(f"{operator._short()} and a vector of shape {tuple(shape)}: expected ({size},) or ({size}, 1)")
-    return x
+        raise ValueError(f"{operator._short()} and a vector of shape {shape}: expected ({size},) or ({size}, 1)")
 
 
 def _is_leaf(operator: Any, array: Any) -> bool:

@@ -20,7 +20,7 @@ from linops.cost import Cost, count
 from linops.declare import remembered
 from linops.expression import Expression
 from linops.habits import Habits
-from linops.plan import Step, explain, machine_of
+from linops.plan import Step, explain, machine_of, natural_order
 from linops.plan.network import Axes, Graph
 from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
@@ -167,11 +167,23 @@ class LinearOperator(Expression, Properties, Habits):
 
     # ------------------------------------------------------------ what it costs
 
-    def cost(self, batch: int = 1) -> Cost:
+    def _steps(self, batch: int, order: str) -> tuple[Step, ...]:
+        """The steps of a product as it runs, or in the natural order."""
+        _ = self.shape  # which tells of leaves that do not fit
+        if order not in ("planned", "natural"):
+            raise ValueError(f"order must be 'planned' (what runs) or 'natural' (the order of the factors), got {order!r}")
+        if order == "planned":
+            return self._lower(as_batch(batch))
+        with natural_order():
+            return self._lower(as_batch(batch))
+
+    def cost(self, batch: int = 1, order: str = "planned") -> Cost:
         """Parameters, MACs, FLOPs and bytes of a product, forward and backward.
 
         Args:
             batch: Number of vectors.
+            order: ``"planned"`` counts what runs: the order of least predicted time for so many vectors, so that more vectors may take
+                fewer FLOPs. ``"natural"`` counts the order of the factors, which never falls as the batch grows: a budget.
 
         Returns:
             The cost.
@@ -181,13 +193,14 @@ class LinearOperator(Expression, Properties, Habits):
             >>> lo.Dense(lo.spec(4, 3)).cost(batch=10).macs
             120
         """
-        return count(self._lower(as_batch(batch)), self.num_params, batch, self._itemsize)
+        return count(self._steps(batch, order), self.num_params, batch, self._itemsize)
 
-    def flops(self, batch: int = 1) -> int:
+    def flops(self, batch: int = 1, order: str = "planned") -> int:
         """FLOPs (additions and multiplications) of a product with `batch` vectors.
 
         Args:
             batch: Number of vectors.
+            order: ``"planned"`` counts what runs, ``"natural"`` the order of the factors; see `cost`.
 
         Returns:
             The number of FLOPs: 2 per multiply-accumulate.
@@ -197,20 +210,24 @@ class LinearOperator(Expression, Properties, Habits):
             >>> lo.Dense(lo.spec(4, 3)).flops()
             24
         """
-        return self.cost(batch).flops
+        return self.cost(batch, order).flops
 
-    def explain(self, batch: int = 1) -> str:
+    def explain(self, batch: int = 1, order: str = "planned") -> str:
         """What a product runs, step by step, what it costs, and how long one thread of a CPU is predicted to take (`linops.plan.machine`).
 
         Args:
             batch: Number of vectors.
+            order: ``"planned"`` shows what runs, ``"natural"`` the order of the factors; see `cost`.
 
         Returns:
-            A table as text. An operator without arrays is planned as if torch ran it.
+            A table as text; its first line has the FLOPs of the natural order where others run. An operator without arrays is planned as
+            if torch ran it.
         """
+        steps, found, natural = self._steps(batch, order), self.flops(batch, order), self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
-        return explain(header, self._lower(as_batch(batch)), self._itemsize, machine_of(self.backend))
+        header += f", by a plan (in the natural order {natural:,} FLOPs)" if found != natural else ""
+        return explain(header, steps, self._itemsize, machine_of(self.backend))
 
     # ------------------------------------------------------------ products
 
@@ -339,6 +356,7 @@ class LinearOperator(Expression, Properties, Habits):
     @property
     def T(self) -> Any:
         """The transpose, without conjugation."""
+        _ = self.shape  # which tells of leaves that do not fit
         return _assuming(self._transpose(), transposed(self.assumed))
 
     @property
@@ -430,6 +448,11 @@ class LinearOperator(Expression, Properties, Habits):
         """
         if self.is_symbolic:
             raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
+        _ = self.shape  # which tells of leaves that do not fit
+        return self._entries()
+
+    def _entries(self) -> Any:
+        """The (m, n) array of a concrete operator."""
         return flat(self._columns(self._unit_columns(0, self.shape[1])))
 
     def to_scipy(self) -> Any:
@@ -458,7 +481,9 @@ class LinearOperator(Expression, Properties, Habits):
 
     @property
     def _like(self) -> Any:
-        """A leaf, or if there is none an empty NumPy array: the backend, dtype and device of operands of one's own."""
+        """A leaf, or if there is none an empty array: the backend, dtype and device of operands of one's own."""
+        if self._first_leaf is None and self.backend in ("torch", "jax"):  # bound to it: the framework's own default dtype
+            return backends.namespace(self.backend).zeros(0)
         return np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
 
     def init(self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup") -> Any:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,12 +24,12 @@ BLOCK = re.compile(
 
 
 def blocks(page):
-    """(line number, code, expected output or None) of each Python block that can run here."""
+    """(line number, code, expected output or None, packages needed) of each Python block that can run here."""
     text = page.read_text(encoding="utf-8")
     for match in BLOCK.finditer(text):
-        if any(find_spec(package) is None for package in (match["needs"] or "").split()):
-            continue
-        yield text[: match.start("code")].count("\n"), match["code"], match["output"]
+        needs = (match["needs"] or "").split()
+        if all(find_spec(package) is not None for package in needs):
+            yield text[: match.start("code")].count("\n"), match["code"], match["output"], needs
 
 
 def name(path):
@@ -41,8 +42,12 @@ WITH_CODE = [page for page in PAGES if any(blocks(page))]
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
 def test_page_runs_and_prints_what_it_says(page, capsys):
     namespace = {"__name__": "__main__"}
-    for line, code, expected in blocks(page):
-        exec(compile("\n" * line + code, name(page), "exec"), namespace)
+    for line, code, expected, needs in blocks(page):
+        with warnings.catch_warnings():
+            if needs:  # these packages' own deprecations
+                warnings.simplefilter("ignore")
+                warnings.filterwarnings("error", "parameter groups|param_groups")
+            exec(compile("\n" * line + code, name(page), "exec"), namespace)
         printed = capsys.readouterr().out
         if expected is not None:
             assert printed.rstrip() == expected.rstrip(), f"{name(page)}:{line + 1}"

@@ -100,6 +100,8 @@ __all__ = [
     "is_inexact",
     "is_numeric",
     "is_placeholder",
+    "is_symbol",
+    "is_traced",
     "itemsize",
     "jvp",
     "load",
@@ -128,6 +130,7 @@ __all__ = [
     "to_numpy",
     "value_of",
     "vjp",
+    "weak_number",
     "zeros",
 ]
 
@@ -229,6 +232,24 @@ def is_placeholder(value: Any) -> bool:
     """Whether a value stands for an array in a graph that torch.compile is building."""
     fx = sys.modules.get("torch.fx")
     return fx is not None and isinstance(value, fx.Proxy)
+
+
+def is_symbol(value: Any) -> bool:
+    """Whether a value is an integer, or True or False, that torch traces as a symbol."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, (torch.SymInt, torch.SymBool))
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value is an array that JAX traces."""
+    return backend_of(value) == "jax" and isinstance(value, sys.modules["jax"].core.Tracer)
+
+
+def weak_number(value: Any) -> Any:
+    """A Python number that promotes as a weakly typed array of JAX does; None of what is none."""
+    if not getattr(value, "weak_type", False):
+        return None
+    return 1j if is_complex(value.dtype) else 1.0 if is_inexact(value.dtype) else 1
 
 
 def is_compiling() -> bool:

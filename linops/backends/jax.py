@@ -196,7 +196,10 @@ def _same_array(a: Array, b: Array):
 
 @p.solve_triangular.dispatch
 def _solve_triangular(a: Array, b: Array, lower: bool, unit: bool):
-    return jax.scipy.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=unit)
+    solve = partial(jax.scipy.linalg.solve_triangular, a, lower=lower, unit_diagonal=unit)
+    if jax_mesh.on_mesh(b):  # where a call of LAPACK is one device's, which all vectors would be gathered for
+        return namespace.matmul(solve(namespace.eye(a.shape[0], dtype=a.dtype)), b, precision="highest")
+    return solve(b)
 
 
 @p.device_of.dispatch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, isqrt, prod
+from math import isqrt, prod
 from typing import Any
 
 from linops.dims import padded
@@ -99,7 +99,7 @@ def block_diag(
     """
     m, n = out_features, in_features
     check_blocks("block_diag", m, n, blocks)
-    core = BlockDiag(spec(blocks, ceil(m / blocks), ceil(n / blocks), dtype=dtype))
+    core = BlockDiag(spec(blocks, -(-m // blocks), -(-n // blocks), dtype=dtype))
     operator = spread(m, blocks).T @ core @ spread(n, blocks)
     return checked(operator, "block_diag", m, n, allow_dearer, "use other sizes")
 
@@ -131,7 +131,7 @@ def monarch(out_features: int, in_features: int, blocks: int = 4, *, dtype: Any 
     """
     m, n, b = out_features, in_features, blocks
     check_blocks("monarch", m, n, b)
-    p, s = ceil(n / b), ceil(m / b)
+    p, s = -(-n // b), -(-m // b)
     q = min(p, s)
     left, right = BlockDiag(spec(b, s, q, dtype=dtype)), BlockDiag(spec(b, q, p, dtype=dtype))
     core = Permute.axes((b, s), (1, 0)) @ left @ Permute.axes((q, b), (1, 0)) @ right
@@ -185,7 +185,7 @@ def blast(
         rank = _root(min(m, n))
     check_sizes("blast", m, n, rank=rank)
     b1, b2 = pair
-    p, q = ceil(m / b1), ceil(n / b2)
+    p, q = -(-m // b1), -(-n // b2)
     shapes = (b1, p, rank), (rank, b1, b2), (b2, rank, q)
     core = Einsum("ipr,rij,jrq,jq->ip", [spec(*shape, dtype=dtype) for shape in shapes], order=(2, 1, 0))
     return checked(padded(core, m, n), "blast", m, n, allow_dearer, "lower the rank")
@@ -220,7 +220,7 @@ def butterfly(out_features: int, in_features: int, *, dtype: Any = "float32", al
     check_sizes("butterfly", m, n)
     count = max((min(m, n) - 1).bit_length(), 1)
     half = 2 ** (count - 1)
-    rows, columns = [ceil(m / half), *[2] * (count - 1)], [*[2] * (count - 1), ceil(n / half)]  # in the order in which factors act
+    rows, columns = [-(-m // half), *[2] * (count - 1)], [*[2] * (count - 1), -(-n // half)]  # in the order in which factors act
     shapes = [(prod(columns[k + 1 :]), prod(rows[:k]), rows[k], columns[k]) for k in reversed(range(count))]
     core = Butterfly([spec(*shape, dtype=dtype) for shape in shapes])
     return checked(padded(core, m, n), "butterfly", m, n, allow_dearer, "use other sizes")

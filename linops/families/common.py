@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 from linops.backends import is_array, stands_for_array
@@ -65,7 +64,7 @@ def check_blocks(family: str, m: int, n: int, blocks: int) -> None:
 
 def spread(size: int, blocks: int) -> LinearOperator:
     """Embeds `size` numbers into `blocks` equal parts so that each part lacks at most one: part sizes are those of `numpy.array_split`."""
-    part = ceil(size / blocks)
+    part = -(-size // blocks)
     short = part * blocks - size  # the last `short` parts hold one number less
     if not short:
         return Identity(size)

@@ -10,20 +10,29 @@ from linops.operator import LinearOperator, make_layer
 
 FRAMEWORKS = ("torch", "flax", "equinox")
 
+#: modules for one framework, and the extra that they need
+_MODULES = {"muon": "torch", "optax": "flax", "schedules": "torch"}
 #: functions for PyTorch models, and the modules they are in
-_FUNCTIONS = {"replace_linear_": "replace", "param_groups": "optim"}
+_FUNCTIONS = {
+    "replace_linear_": "replace",
+    "param_groups": "optim",
+    "set_lr": "schedules",
+    "keep_rates": "schedules",
+    "freeze_": "frozen",
+    "to_dense_": "frozen",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in (*FRAMEWORKS, "optax"):
-        return _load(name, "flax" if name == "optax" else name)
+    if name in (*FRAMEWORKS, *_MODULES):
+        return _load(name, _MODULES.get(name, name))
     if name in _FUNCTIONS:
         return getattr(_load(_FUNCTIONS[name], "torch"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*FRAMEWORKS, "optax", *_FUNCTIONS]
+    return [*FRAMEWORKS, *_MODULES, *_FUNCTIONS]
 
 
 def _load(module: str, extra: str) -> Any:

@@ -30,8 +30,8 @@ _WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "
 def entries(model: nn.Module, matrices: Mapping[Any, str | None] | None = None) -> Iterator[tuple[Entry, str, nn.Parameter | None]]:
     """Every parameter with its layer and its name in the model; a tied one more than once.
 
-    Paths of layers leave out the names that wrappers add. A layer in parts also stands as a whole, which has no parameter of its own: it may
-    be the base of one that is in no parts. An array that is pruned or parametrised stands for the one that it replaces.
+    Paths of layers leave out the names that wrappers add. A layer in parts also stands as a whole, which has no parameter of its own: it
+    may be the base of one that is in no parts. An array that is pruned or parametrised stands for the one that it replaces.
 
     Args:
         model: The model.
@@ -43,7 +43,7 @@ def entries(model: nn.Module, matrices: Mapping[Any, str | None] | None = None) 
     modules = dict(model.named_modules())
     wholes = [module for module in modules.values() if isinstance(module, Parts)]
     shares = {id(part): part.out_features / whole.out_features for whole in wholes for part in whole.layers}
-    embedded = {id(module.weight) for module in modules.values() if isinstance(module, _EMBEDDINGS)}
+    tied = {id(module.weight) for module in modules.values() if isinstance(module, _EMBEDDINGS)}
     for place, module in modules.items():
         path = _path(place, modules)
         if isinstance(module, Parts):
@@ -62,11 +62,8 @@ def entries(model: nn.Module, matrices: Mapping[Any, str | None] | None = None) 
             entry = Entry(at, name if whole else key, layer, size)
             layout = told(matrices, entry.name, layer, size)
             if layout is None:
-                layout = (
-                    vector(size)
-                    if not whole or len(size) < 2
-                    else _layout(layer, at, name, size, id(parameter) in embedded or isinstance(layer, _EMBEDDINGS))
-                )
+                is_embedding = id(parameter) in tied or isinstance(layer, _EMBEDDINGS)
+                layout = _layout(layer, at, name, size, is_embedding) if whole and len(size) > 1 else vector(size)
             yield replace(entry, layout=layout), full, parameter
 
 
@@ -82,16 +79,16 @@ def _path(place: str, modules: dict[str, nn.Module]) -> str:
 
 
 def _meant(module: nn.Module, place: str, key: str, modules: dict[str, nn.Module]) -> tuple[nn.Module, str, str, bool]:
-    """The layer, place and name of the array that a parameter stands for, and whether it has its axes: the magnitude of weight norm has not."""
+    """The layer, place and name of the array that a parameter stands for, and whether it has its axes (a magnitude has not)."""
     if isinstance(module, ParametrizationList):
         above, _, name = place.rpartition("parametrizations.")
         above = above.rstrip(".")
         return modules[above], above, name, key != "original0"  # of weight norm: the magnitude; original1 is the direction
     for suffix, others in {"_orig": ("_mask", "_u"), "_v": ("_g",), "_g": ("_v",)}.items():
         name = key.removesuffix(suffix)
-        if name != key and name not in module._parameters and isinstance(getattr(module, name, None), Tensor):
-            if any(f"{name}{other}" in module._parameters or f"{name}{other}" in module._buffers for other in others):
-                return module, place, name, suffix != "_g"
+        made = name != key and name not in module._parameters and isinstance(getattr(module, name, None), Tensor)
+        if made and {f"{name}{other}" for other in others} & {*module._parameters, *module._buffers}:
+            return module, place, name, suffix != "_g"
     return module, place, key, True
 
 

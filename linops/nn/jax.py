@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
+from linops.nn.report import Left
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.spec import Spec, dtype_name, numpy_dtype
@@ -69,7 +71,7 @@ def one_copy(operator: LinearOperator) -> Any:
     """
     fewest = min((len(leaf.shape) for _, leaf in operator.named_leaves() if leaf is not None), default=0)
     for count in range(fewest + 1):
-        one = operator._map(lambda leaf: Spec(tuple(leaf.shape[count:]), dtype_name(leaf.dtype)))
+        one = operator._map(lambda leaf, count=count: Spec(tuple(leaf.shape[count:]), dtype_name(leaf.dtype)))
         try:
             for _, node in reversed(list(one._nodes())):
                 getattr(node, "__post_init__", bool)()  # the checks of construction: they count axes
@@ -158,15 +160,55 @@ def _capped(leaf: Any, gain: Any, std: Any) -> Any:
 
 
 def is_zero(array: Any) -> bool:
-    """Whether an array is all zero, which cannot be seen of an abstract one.
+    """Whether an array is all zero, which cannot be seen of an abstract one or one that JAX traces.
 
     Args:
-        array: An array, or a `jax.ShapeDtypeStruct`.
+        array: An array, a tracer, or a `jax.ShapeDtypeStruct`.
 
     Returns:
         True or False.
     """
-    return not isinstance(array, jax.ShapeDtypeStruct) and not bool(jax.numpy.any(array))
+    return not isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer)) and not bool(jax.numpy.any(array))
+
+
+def leftovers(modules: Iterable[tuple[str, str, str, dict[str, int]]]) -> tuple[Left, ...]:
+    """What a report says of the parameters that are not those of replaced layers, the most first.
+
+    Args:
+        modules: Of each module its path, class, why it was left, and the number of its parameters by name.
+
+    Returns:
+        A group for each kind.
+    """
+    kinds: dict[tuple[str, str], tuple[list[str], int]] = {}
+    for path, kind, why, sizes in modules:
+        unusual = [name for name in sizes if name not in ("weight", "kernel", "bias")]
+        if unusual:
+            kind += f" [{', '.join(unusual[:4])}{', …' * (len(unusual) > 4)}]"
+        names, params = kinds.get((kind, why), ([], 0))
+        kinds[kind, why] = [*names, path], params + sum(sizes.values())
+    found = [Left(kind, why, tuple(names), params) for (kind, why), (names, params) in kinds.items()]
+    return tuple(sorted(found, key=lambda one: -one.params))
+
+
+def elsewhere(model: Any) -> str | None:
+    """What to do with a model of a framework that is not the caller's, as its modules build their layers in another way.
+
+    Args:
+        model: A model.
+
+    Returns:
+        A sentence, or None if it is of no other framework.
+    """
+    homes = [kind.__module__ for kind in type(model).__mro__]
+    ways = {
+        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build "
+        "the model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
+        "flax.nnx.": "it is a module of Flax NNX: use lo.nn.flax.replace_linear",
+        "equinox.": "it is an Equinox module: use lo.nn.equinox.replace_linear",
+        "torch.nn.": "it is a PyTorch module: use lo.nn.replace_linear_",
+    }
+    return next((way for home, way in ways.items() if any(one.startswith(home) for one in homes)), None)
 
 
 def held(dtype: Any) -> Any:
@@ -187,4 +229,4 @@ def held(dtype: Any) -> Any:
     return wanted
 
 
-__all__ = ["Structure", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]
+__all__ = ["Structure", "elsewhere", "gains", "held", "is_zero", "leftovers", "normalized", "one_copy", "parameters"]

@@ -1,10 +1,10 @@
 """Which arrays of a model are matrices, and of what shape: the one place that says so, for every framework. Needs none.
 
 An array is described by its *layout*, the names of its axes: ``"out in"`` is the weight of a `torch.nn.Linear`, ``"in out"`` the kernel of
-Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes ``in`` and an input reaches the axes ``out``. Axes of
-any other name count copies: ``"expert out in"`` is a batch of matrices, ``"position out"`` one of vectors. Axes before those of the
-layout count copies too, as of layers stacked for `jax.lax.scan`. An array with no ``in`` is a vector, or a scalar: it gets the rate of
-vectors, no decay, and never Muon; except that ``"token out"``, an embedding, is decayed.
+Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes ``in``, and an input reaches the axes ``out``.
+Axes of any other name count copies: ``"expert out in"`` is a batch of matrices, ``"position out"`` one of vectors. Axes before those of
+the layout count copies too, as of layers stacked for `jax.lax.scan`. An array with no ``in`` is a vector, or a scalar: it gets the rate
+of vectors, no decay, and never Muon; except that ``"token out"``, an embedding, is decayed.
 
 The layouts of arrays in a framework's own modules are with that framework. Arrays in other modules are known by their names, if at all;
 what is left is unknown: rates treat it as a vector, and say so once.
@@ -20,13 +20,13 @@ from linops.nn.patterns import matches
 
 VECTOR, EMBEDDING = "out", "token out"
 
-#: the last words of the names of arrays that multiply no activations, whatever their axes: of biases, scales, learned tokens, positions
-_VECTORS = frozenset(
-    "bias biases scale scales gain gains gamma beta alpha temperature token tokens query queries latent latents prompt prompts probe "
-    "register registers pos position positions rel emb embed embeds embedding embeddings enc encoding log logs".split()
+#: the last words of the names of arrays that multiply no activations, whatever their axes: biases, scales, learned tokens, positions
+_VECTORS = re.compile(
+    "bias(es)?|scales?|gains?|gamma|beta|alpha|temperature|tokens?|query|queries|latents?|prompts?|probe|registers?"
+    "|pos|positions?|rel|emb(ed|eds|edding|eddings)?|enc|encoding|logs?"
 )
 #: words that may follow those
-_AFTER = frozenset("table const param parameter window win spatial temporal x y h w u v k q".split())
+_AFTER = re.compile("table|const|param|parameter|win|window|spatial|temporal|[xyhwuvkq]?")
 _EXPERTS = re.compile(r"expert|moe|mixture", re.IGNORECASE)
 _ROUTERS = re.compile(r"router|gate$", re.IGNORECASE)
 
@@ -54,9 +54,9 @@ def by_name(path: str, key: str, layer: Any, size: tuple[int, ...], experts: str
     if len(lengths) < 2 or (size[0] == 1 and len(size) > 2):  # (64, 1, 1) and (1, 17, 64) are broadcast
         return VECTOR
     words = [word.rstrip("0123456789") for word in key.lower().split("_")]
-    while len(words) > 1 and words[-1] in _AFTER | {""}:
+    while len(words) > 1 and _AFTER.fullmatch(words[-1]):
         words.pop()
-    if words[-1] in _VECTORS:
+    if _VECTORS.fullmatch(words[-1]):
         return VECTOR
     sizes = getattr(layer, "out_features", None), getattr(layer, "in_features", None)
     if size[-2:] in (sizes, sizes[::-1]):

@@ -11,6 +11,7 @@ from linops.nn import rates
 from linops.nn.arrays import entries
 from linops.nn.patterns import matches
 from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
 
@@ -29,9 +30,10 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; the rules are in `linops.nn.rates`.
 
-    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters are left out. Vectors
-    and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an embedding if one of its layers is. Arrays in modules
-    that are no framework's own, of which it is unknown whether they are matrices, are treated as vectors, with a warning that lists them.
+    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters are left out.
+    Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an embedding if one of its layers is. Arrays
+    of a model's own modules, of which it is unknown whether they are matrices, are treated as vectors, with a warning that lists them.
+    Optimisers warn, once, if a loop or scheduler wipes the rates (a hook of `torch.optim`; see `linops.nn.schedules`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
@@ -50,7 +52,8 @@ def param_groups(
             ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See `linops.nn.matrices`.
 
     Returns:
-        Groups with ``params``, ``names``, ``lr``, ``weight_decay`` and ``lr_multiplier``; for Muon also ``algorithm``.
+        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and ``lr_multiplier``; for Muon also
+        ``algorithm``. To set the rate later, see `linops.nn.schedules`.
 
     Raises:
         ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be independent for Adam,
@@ -81,10 +84,12 @@ def param_groups(
     for (entry, name, parameter), rule, factor in zip(trained.values(), rules, factors):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         decayed = weight_decay / (factor if decay == "independent" else 1) if entry.decays else 0.0
-        fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": factor}
+        multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
+        fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
         group = groups.setdefault((rule, factor, decayed), fresh | ({"algorithm": rule} if optimizer == "muon" else {}))
         group["params"].append(parameter)
         group["names"].append(name)
+    watch()
     return list(groups.values())
 
 

@@ -130,7 +130,8 @@ def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:
         listed = ", ".join(f"{entry.name} {entry.size}" for entry in found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
         warnings.warn(
             f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no decay, no Muon. "
-            f"Say what they are by matrices={{{found[0].name!r}: 'out in'}} (names of the axes; see linops.nn.matrices), or None for no matrix",
+            f"Say what they are by matrices={{{found[0].name!r}: 'out in'}} (the names of the axes; see linops.nn.matrices), or None "
+            "for no matrix",
             stacklevel=3,
         )
     return entries

@@ -37,7 +37,7 @@ class BlockDiag(LinearOperator):
         (4, 5)
     """
 
-    blocks: Any = tree()
+    blocks: Any = tree(axes=3)
 
     def __post_init__(self) -> None:
         if isinstance(self.blocks, (list, tuple)):

@@ -45,7 +45,7 @@ class BlockTensorTrain(LinearOperator):
         ((42, 20), (6, 7), (4, 5), (2,))
     """
 
-    cores: Any = tree()
+    cores: Any = tree(axes=3)
     out_dims: tuple[int, ...] = ()
     in_dims: tuple[int, ...] = ()
 

@@ -49,7 +49,7 @@ class Butterfly(Planned):
         array([1., 1., 1., 1.])
     """
 
-    factors: Any = tree()
+    factors: Any = tree(axes=4)
 
     def __post_init__(self) -> None:
         if not isinstance(self.factors, (list, tuple)) or not self.factors:

@@ -45,7 +45,7 @@ class Circulant(Convolution):
                [3., 2., 1.]])
     """
 
-    c: Any = tree()
+    c: Any = tree(axes=1)
     rows: int | None = None
     columns: int | None = None
     transposed: bool = False

@@ -33,7 +33,7 @@ class Dense(LinearOperator):
         array([3., 7.])
     """
 
-    matrix: Any = tree()
+    matrix: Any = tree(axes=2)
 
     def __post_init__(self) -> None:
         admit(self, "matrix", 2)
@@ -61,9 +61,8 @@ class Dense(LinearOperator):
     def _transpose(self) -> Dense:
         return Dense(backends.permute(self.matrix, (1, 0)))
 
-    def to_dense(self) -> Any:
-        """The matrix itself."""
-        return super().to_dense() if self.is_symbolic else self.matrix
+    def _entries(self) -> Any:
+        return self.matrix
 
     def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
         rows = graph.axes(self.shape[0])

@@ -32,7 +32,7 @@ class Diagonal(LinearOperator):
         array([2., 3.])
     """
 
-    diagonal: Any = tree()
+    diagonal: Any = tree(axes=1)
 
     def __post_init__(self) -> None:
         admit(self, "diagonal", 1)
@@ -81,8 +81,5 @@ class Diagonal(LinearOperator):
     def _detail(self) -> str:
         return ""
 
-    def to_dense(self) -> Any:
-        """The (n, n) array with the diagonal on its diagonal."""
-        if self.is_symbolic:
-            return super().to_dense()
+    def _entries(self) -> Any:
         return backends.eye(self.diagonal, self.shape[0], self.dtype) * self.diagonal

@@ -58,7 +58,7 @@ class Einsum(Planned):
     """
 
     expression: str
-    tensors: Any = tree()
+    tensors: Any = tree(axes=lambda self: [len(axes) for axes in terms(self.expression)[0]])
     in_dims: tuple[int, ...] = field(default=(), kw_only=True)
     order: tuple[int, ...] = field(default=(), kw_only=True)
 

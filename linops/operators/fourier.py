@@ -106,10 +106,7 @@ class Convolution(AlongAxis, Choosing):
         """Whether numbers of the operator's dtype are transformed in it."""
         return self.dtype == transform_dtype(self.dtype, self.backend)
 
-    def to_dense(self) -> Any:
-        """The (m, n) array, its entries those of the leaves."""
-        if self.is_symbolic:
-            return super().to_dense()
+    def _entries(self) -> Any:
         return backends.copy(self._matrix())
 
     def _matrix(self) -> Any:

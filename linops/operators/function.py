@@ -15,9 +15,10 @@ from linops.operator import LinearOperator, flat
 from linops.operators.checks import as_array
 from linops.operators.zero import require_size
 from linops.plan.step import Step
+from linops.tags import Tag
 
 
-@declare
+@declare(init=False)
 class Function(LinearOperator):
     """The operator whose product a callable computes: A x = matvec(x, *params), Aᴴ y = rmatvec(y, *params).
 
@@ -43,13 +44,15 @@ class Function(LinearOperator):
 
     Attributes:
         shape: (m, n).
-        matvec: (n,) array, *params → (m,) array; None if only the adjoint is known.
-        rmatvec: (m,) array, *params → (n,) array: the adjoint, as in SciPy; or None.
+        product: Given as `matvec`: (n,) array, *params → (m,) array; None if only the adjoint is known.
+        adjoint_product: Given as `rmatvec`: (m,) array, *params → (n,) array, the adjoint, as in SciPy; or None.
         params: Arrays or specs, passed to both callables after the vector.
         vectorized: Whether both callables take matrices, (n, k) → (m, k); vectors then come as (n, 1).
         complex_entries: Whether entries are complex where no param is, as those of a Fourier transform.
         macs: Multiply-accumulates of one call a vector, for costs; twice as many where a framework transposes
             a vectorized one.
+        runs_on: The backend of callables without params: say ``"jax"`` of one that closes over JAX arrays. The operator then is of it, also
+            where it makes operands itself (`to_dense`, ``A[0]``), which are NumPy's otherwise. None runs on what it meets.
         conjugated: Whether this is the conjugate of what the callables compute; set by `conj`, `T` and `H`.
 
     Raises:
@@ -65,13 +68,47 @@ class Function(LinearOperator):
     """
 
     shape: tuple[int, int] = field()  # type: ignore[assignment]
-    matvec: Callable[..., Any] | None = None
-    rmatvec: Callable[..., Any] | None = None
+    product: Callable[..., Any] | None = None
+    adjoint_product: Callable[..., Any] | None = None
     params: Any = tree(default=())
     vectorized: bool = False
     complex_entries: bool = False
     macs: int = 0
+    runs_on: str | None = None
     conjugated: bool = False
+
+    def __init__(
+        self,
+        shape: Any,
+        matvec: Callable[..., Any] | None = None,
+        rmatvec: Callable[..., Any] | None = None,
+        params: Any = (),
+        vectorized: bool = False,
+        complex_entries: bool = False,
+        macs: int = 0,
+        runs_on: str | None = None,
+        conjugated: bool = False,
+        *,
+        product: Any = None,
+        adjoint_product: Any = None,
+        assumed: Tag = Tag.NONE,
+    ) -> None:
+        # the fields have other names than the arguments: `matvec` and `rmatvec` are products of every operator
+        fields = {
+            "shape": shape,
+            "product": matvec if product is None else product,
+            "adjoint_product": rmatvec if adjoint_product is None else adjoint_product,
+            "params": params,
+            "vectorized": vectorized,
+            "complex_entries": complex_entries,
+            "macs": macs,
+            "runs_on": runs_on,
+            "conjugated": conjugated,
+            "assumed": assumed,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
 
     def __post_init__(self) -> None:
         if not isinstance(self.shape, (tuple, list)) or len(self.shape) != 2:
@@ -79,14 +116,24 @@ class Function(LinearOperator):
         for name, size in zip("mn", self.shape):
             require_size("Function", name, size)
         m, n = (int(size) for size in self.shape)
-        if self.matvec is None and self.rmatvec is None:
+        if self.product is None and self.adjoint_product is None:
             raise ValueError(f"Function({m}×{n}): give matvec, rmatvec, or both")
-        for name in ("matvec", "rmatvec"):
-            require_callable(f"Function({m}×{n})", name, getattr(self, name))
+        require_callable(f"Function({m}×{n})", "matvec", self.product)
+        require_callable(f"Function({m}×{n})", "rmatvec", self.adjoint_product)
         require_size("Function", "macs", self.macs)
         object.__setattr__(self, "shape", (m, n))
         object.__setattr__(self, "params", require_params("Function", self.params))
         require_leaves(self)
+        if self.runs_on is not None:
+            backends.check_name(self.runs_on)
+            backends.load(self.runs_on)
+            given = backends.backend_of(self.params[0]) if self.params else None
+            if given not in (None, "spec", self.runs_on):
+                raise TypeError(f"Function({m}×{n}): params are {given} arrays, runs_on={self.runs_on!r}")
+
+    @property
+    def _home(self) -> str | None:  # type: ignore[override]
+        return self.runs_on
 
     @remembered
     def _is_complex(self) -> bool:
@@ -105,10 +152,10 @@ class Function(LinearOperator):
         return self._compute(x)
 
     def _compute(self, x: Any) -> Any:
-        if self.matvec is not None:
+        if self.product is not None:
             return self._call("matvec", x)
         if backends.backend_of(x) == "numpy":
-            given = getattr(self.rmatvec, "__name__", self.rmatvec)
+            given = callable_name(self.adjoint_product)
             raise NotImplementedError(f"{self._short()}: NumPy cannot transpose {given}: give the adjoint too, as rmatvec")
         known = [dtype for dtype in (self.dtype, 1j if self._is_complex else None) if dtype is not None]
         dtype = backends.result_type(backends.backend_of(x), x.dtype, *known)
@@ -116,11 +163,22 @@ class Function(LinearOperator):
         return backends.conj(backends.vjp(zeros, lambda y: self._call("rmatvec", y), backends.conj(x)))
 
     def _call(self, name: str, x: Any) -> Any:
-        y = getattr(self, name)(x, *self.params)
+        function: Any = self.product if name == "matvec" else self.adjoint_product
+        y: Any
+        try:
+            y = function(x, *self.params)
+        except Exception as error:
+            if self.backend is None and backends.backend_of(x) == "numpy":
+                error.add_note(f"{self._short()}: its operand is a NumPy array. If {name} is torch's or JAX's, say so: runs_on='torch'.")
+            raise
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
             y = backends.plain(y, f"{self._short()}: {name} returned")
-        if backends.backend_of(y) != backends.backend_of(x):
-            raise TypeError(f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}")
+        given = backends.backend_of(y)
+        if given != backends.backend_of(x):
+            hint = f"; of {given}'s callables say runs_on={given!r}" if given and self.backend is None else ""
+            raise TypeError(
+                f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}{hint}"
+            )
         expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
         if tuple(y.shape) != expected:
             raise ValueError(f"{self._short()}: {name} returned shape {tuple(y.shape)} for {tuple(x.shape)}, expected {expected}")
@@ -128,25 +186,25 @@ class Function(LinearOperator):
 
     def _adjoint(self, conjugated: bool) -> Function:
         m, n = self.shape
-        options = self.params, self.vectorized, self.complex_entries, self.macs
-        return Function((n, m), self.rmatvec, self.matvec, *options, conjugated=conjugated)
+        options = self.params, self.vectorized, self.complex_entries, self.macs, self.runs_on
+        return Function((n, m), self.adjoint_product, self.product, *options, conjugated=conjugated)
 
     def _transpose(self) -> Function:
         return self._adjoint(not self.conjugated)
 
     def _conj(self) -> Function:
-        options = self.params, self.vectorized, self.complex_entries, self.macs
-        return Function(self.shape, self.matvec, self.rmatvec, *options, conjugated=not self.conjugated)
+        options = self.params, self.vectorized, self.complex_entries, self.macs, self.runs_on
+        return Function(self.shape, self.product, self.adjoint_product, *options, conjugated=not self.conjugated)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         m, n = self.shape
         detail = f"({n}, {batch}) → ({m}, {batch})" + ("" if self.macs else ", work unknown")
         # reverse mode computes the function too: of a whole matrix, or once for all columns
-        macs = 2 * self.macs if self.matvec is None and self.vectorized else self.macs
+        macs = 2 * self.macs if self.product is None and self.vectorized else self.macs
         return (Step("function", detail, macs * batch, inputs=n * batch, weights=self.num_params, outputs=m * batch),)
 
     def _detail(self) -> str:
-        name = callable_name(self.matvec) if self.matvec is not None else f"{callable_name(self.rmatvec)}, adjoint"
+        name = callable_name(self.product) if self.product is not None else f"{callable_name(self.adjoint_product)}, adjoint"
         return f"{name}, conjugated" if self.conjugated else name
 
 

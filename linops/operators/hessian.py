@@ -46,7 +46,7 @@ class Hessian(LinearOperator):
     """
 
     f: Callable[..., Any]
-    x: Any = tree()
+    x: Any = tree(axes=1)
     params: Any = tree(default=())
     mode: str = "forward"
     conjugated: bool = False

@@ -46,7 +46,7 @@ class Householder(LinearOperator):
         True
     """
 
-    v: Any = tree()
+    v: Any = tree(axes=lambda self: 1 if len(self.v.shape) == 1 else 2)
     reverse: bool = False
 
     def __post_init__(self) -> None:
@@ -71,14 +71,16 @@ class Householder(LinearOperator):
 
     _prefers_rows = True  # type: ignore[assignment]
 
-    def _vectors(self) -> Any:
-        """U: the vectors at length √2, as rows; zeros stay."""
-        v = self.v.reshape(self._count, self.v.shape[-1])
-        wide = as_dtype(v, transform_dtype(v.dtype, self.backend))  # the squares of half precision in single
+    def _vectors(self, x: Any) -> Any:
+        """U: the vectors at length √2, as rows, in the precision of a product with x; zeros stay."""
+        v, dtype = self.v.reshape(self._count, self.v.shape[-1]), self.v.dtype
+        if x.dtype != dtype:
+            dtype = backends.result_type(self.backend, dtype, backends.real_dtype(x.dtype, self.backend))
+        wide = as_dtype(v, transform_dtype(dtype, self.backend))  # the squares of half precision in single
         wide = wide / backends.magnitude(wide, -1)
         squares = ((wide * backends.conj(wide)).real if self._is_complex else wide * wide).sum(-1, keepdims=True)
         squares = backends.namespace(self.backend).where(squares > 0, squares, 1)
-        return as_dtype(wide * (2 / squares) ** 0.5, v.dtype)
+        return as_dtype(wide * (2 / squares) ** 0.5, dtype)
 
     def _coefficients(self, u: Any, x: Any) -> Any:
         """S⁻¹ Ū x."""
@@ -88,18 +90,18 @@ class Householder(LinearOperator):
     def _columns(self, x: Any) -> Any:
         if self._count == 1:
             return self._reflected(flat(x).T).T
-        x, u = flat(x), self._vectors()
+        x, u = flat(x), self._vectors(x)
         return x - u.T @ self._coefficients(u, x)
 
     def _rows(self, x: Any) -> Any:
         if self._count == 1:
             return self._reflected(x)
-        u = self._vectors()
+        u = self._vectors(x)
         return x - self._coefficients(u, x.T).T @ u
 
     def _reflected(self, x: Any) -> Any:
         """One reflection of rows."""
-        u = self._vectors()
+        u = self._vectors(x)
         return x - (x @ (backends.conj(u) if self._is_complex else u).T) @ u
 
     def _transpose(self) -> Householder:

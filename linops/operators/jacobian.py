@@ -55,7 +55,7 @@ class Jacobian(LinearOperator):
     """
 
     f: Callable[..., Any]
-    x: Any = tree()
+    x: Any = tree(axes=1)
     params: Any = tree(default=())
     mode: str = "forward"
     out_features: int | None = None

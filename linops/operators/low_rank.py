@@ -36,8 +36,8 @@ class LowRank(Planned):
         array([3., 3.])
     """
 
-    U: Any = tree()
-    V: Any = tree()
+    U: Any = tree(axes=2)
+    V: Any = tree(axes=2)
 
     def __post_init__(self) -> None:
         admit(self, "U", 2)

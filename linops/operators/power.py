@@ -1,13 +1,16 @@
-"""Power: an operator applied again and again."""
+"""Power: an operator applied again and again, or its power once."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator
+from linops.operators.powers import FEW, as_matrix, matrix_power, powered
 from linops.plan.network import Axes, Graph
-from linops.plan.step import Step
+from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 
 
@@ -15,7 +18,11 @@ from linops.tags import Knowledge, Tag
 class Power(LinearOperator):
     """The power A ** k of a square operator, made by ``**``; its parameters are those of A, once.
 
-    Cost: k times that of A.
+    Up to k = 8 A is applied k times. Above, its power is applied once where there is a closed form (permutations, diagonals, circulants,
+    blocks, Kronecker products, low rank, reflections, Hadamard and Fourier transforms, and multiples of those), or where squaring the matrix
+    again and again costs fewer FLOPs.
+
+    Cost: k times that of A; or that of A and, once a product, of at most 2 log2 k products of its arrays.
 
     Attributes:
         base: A, square.
@@ -53,14 +60,31 @@ class Power(LinearOperator):
         return self.base._prefers_rows
 
     def _columns(self, x: Any) -> Any:
+        once = self._once(x)
+        if once is not None:
+            return once._columns(x)
         for _ in range(self.exponent):
             x = self.base._columns(x)
         return x
 
     def _rows(self, x: Any) -> Any:
+        once = self._once(x)
+        if once is not None:
+            return once._rows(x)
         for _ in range(self.exponent):
             x = self.base._rows(x)
         return x
+
+    def _once(self, x: Any) -> Any:
+        """The power as one operator, its arrays as wide as its product with x; None where A is applied again and again."""
+        if self.exponent <= FEW:
+            return None
+        base, backend = self.base, self.backend
+        if backend not in (None, "torch") and x.dtype != self.dtype:
+            astype = backends.namespace(backend).astype
+            base = base._map(lambda leaf: astype(leaf, backends.result_type(backend, leaf.dtype, x.dtype)))
+        found = powered(base, self.exponent, x)
+        return matrix_power(base, self.exponent) if found is None else found
 
     def _transpose(self) -> Power:
         return Power(self.base.T, self.exponent)
@@ -69,13 +93,25 @@ class Power(LinearOperator):
         return Power(self.base.conj(), self.exponent)
 
     def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
+        if self.exponent > FEW:
+            return None
         found: Axes | None = axes
         for _ in range(self.exponent):
             found = None if found is None else self.base._trace(graph, found, leaf)
         return found
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
-        return self.base._lower(batch) * self.exponent
+        k, n, steps = self.exponent, self.shape[0], self.base._lower(batch)
+        if k <= FEW:
+            return steps * k
+        rounds = 2 * k.bit_length()
+        if powered.resolver.resolve_method((self.base, k, None))[0] is not _ANY:
+            numbers = max(self.num_params, 1)
+            return Step("power", f"exponent {k}", other_flops=rounds * numbers, weights=numbers, outputs=numbers), *steps
+        if as_matrix(self.base, k):
+            squares = matmul_step(1, n, n, n * rounds)
+            return squares, matmul_step(1, n, n, batch)
+        return tuple([_repeated(step, k) for step in steps])
 
     def _knowledge(self) -> Knowledge:
         known = self.base.tags
@@ -88,3 +124,12 @@ class Power(LinearOperator):
 
     def _detail(self) -> str:
         return f"exponent {self.exponent}"
+
+
+_ANY = powered.resolver.resolve_method((LinearOperator(), 1, None))[0]  # which knows no closed form
+
+
+def _repeated(step: Step, count: int) -> Step:
+    """A step that runs so many times, as one."""
+    counts = ("macs", "other_flops", "inputs", "weights", "outputs", "gradient_macs", "blocks")
+    return replace(step, detail=f"{step.detail}, {count} times", **{name: count * getattr(step, name) for name in counts})

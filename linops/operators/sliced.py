@@ -50,6 +50,7 @@ class Sliced(LinearOperator):
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
+        _ = self.base.shape  # which tells of leaves that do not fit
         m = len(self.rows) if self.rows is not None else self.row_indices.shape[0]
         n = len(self.columns) if self.columns is not None else self.column_indices.shape[0]
         return m, n

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ class Sparse(LinearOperator):
         3
     """
 
-    values: Any = tree()
+    values: Any = tree(axes=1)
     rows: Any = index(default=None)
     columns: Any = index(default=None)
     size: Any = None
@@ -119,10 +118,7 @@ class Sparse(LinearOperator):
     def _turned(self) -> Sparse:
         return self._turn()
 
-    def to_dense(self) -> Any:
-        """The (m, n) array of the operator on its backend."""
-        if self.is_symbolic:
-            return super().to_dense()
+    def _entries(self) -> Any:
         (m, n), backend = self.size, str(self.backend)
         wide = "torch" if backend == "torch" else "numpy"
         places = backends.asarray(self.rows, wide, "int64") * n + backends.asarray(self.columns, wide, "int64")
@@ -136,7 +132,7 @@ class Sparse(LinearOperator):
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         (m, n), entries = self.size, self.values.shape[0]
-        return {"values": (ceil(entries / max(m, 1)), ceil(entries / max(n, 1)))}  # means
+        return {"values": (-(-entries // max(m, 1)), -(-entries // max(n, 1)))}  # means
 
     def _output_leaves(self) -> tuple[str, ...]:
         return ("values",)

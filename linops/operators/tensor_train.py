@@ -37,7 +37,7 @@ class TensorTrain(Planned):
         ((10, 18), 144)
     """
 
-    cores: Any = tree()
+    cores: Any = tree(axes=4)
 
     def __post_init__(self) -> None:
         if not isinstance(self.cores, (list, tuple)) or not self.cores:

@@ -45,8 +45,8 @@ class Toeplitz(Convolution):
                [3., 2.]])
     """
 
-    c: Any = tree()
-    r: Any = tree()
+    c: Any = tree(axes=1)
+    r: Any = tree(axes=1)
     transposed: bool = False
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ class Triangular(LinearOperator):
         array([1., 7.])
     """
 
-    matrix: Any = tree()
+    matrix: Any = tree(axes=2)
     lower: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -70,9 +70,8 @@ class Triangular(LinearOperator):
     def _vector(self, x: Any) -> Any:
         return self._masked() @ x
 
-    def to_dense(self) -> Any:
-        """The (n, n) array with zeros in the other triangle."""
-        return super().to_dense() if self.is_symbolic else self._masked()
+    def _entries(self) -> Any:
+        return self._masked()
 
     def _transpose(self) -> Triangular:
         return Triangular(backends.permute(self.matrix, (1, 0)), lower=not self.lower)

@@ -35,9 +35,9 @@ class Tridiagonal(LinearOperator):
         array([ 0., -1.,  6.])
     """
 
-    lower: Any = tree()
-    diag: Any = tree()
-    upper: Any = tree()
+    lower: Any = tree(axes=1)
+    diag: Any = tree(axes=1)
+    upper: Any = tree(axes=1)
 
     def __post_init__(self) -> None:
         for name in ("lower", "diag", "upper"):

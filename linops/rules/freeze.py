@@ -7,13 +7,21 @@ from typing import Any
 
 from linops import backends
 from linops.operator import LinearOperator, as_batch, assume
+from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
 from linops.operators.fourier import Convolution
+from linops.operators.function import Function
+from linops.operators.hessian import Hessian
+from linops.operators.jacobian import Jacobian
 from linops.operators.planned import contract, has_sizes, network_of
+from linops.operators.power import Power
 from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.scipy_operator import ScipyOperator
+from linops.operators.sum import Sum
 from linops.plan.contraction import OPERAND, actions, sizes_of
 from linops.plan.machine import machine_of
 from linops.plan.network import Network, alphabet, joined
@@ -48,6 +56,11 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
         >>> lo.freeze(A, batch=1)
         Dense()  64×64  float32  4,096 parameters  symbolic
     """
+    if isinstance(getattr(A, "operator", None), LinearOperator):
+        raise TypeError(
+            f"freeze: got a layer, {type(A).__name__}: lo.freeze(layer.operator, batch) freezes its operator, lo.nn.freeze_(model, batch) "
+            f"(in lo.nn.flax and lo.nn.equinox: freeze) every layer of a model"
+        )
     if not isinstance(A, LinearOperator):
         raise TypeError(f"freeze: expected a linear operator, got {type(A).__name__}; lo.aslinearoperator wraps a matrix")
     batch = as_batch(batch)
@@ -64,9 +77,32 @@ def _freeze(A: LinearOperator, batch: int) -> LinearOperator:
         return assume(_written(A), A.tags.yes) if _pays_to_write(A, batch) else A
     if isinstance(A, Product):
         factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, _freeze(part, batch))])
-        return A if all(one is other for one, other in zip(A.factors, factors)) else replace(A, factors=factors)
+        if all(one is other for one, other in zip(A.factors, factors)):
+            return A
+        frozen = replace(A, factors=factors)
+        return frozen if network_of(frozen) is None else _freeze(frozen, batch)  # where a sum, say, has become a matrix
     values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
-    return A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
+    frozen = A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
+    return _as_matrix(frozen, batch) if isinstance(A, (Sum, Scaled, Power, Block)) else frozen
+
+
+def _as_matrix(A: Any, batch: int) -> LinearOperator:
+    """A composite as one matrix, where that is predicted to be faster; of a sum, the terms that can be written out."""
+    if _has_callables(A):
+        known = tuple([term for term in A.terms if not _has_callables(term)]) if isinstance(A, Sum) else ()
+        one = _as_matrix(Sum(known), batch) if len(known) > 1 else None
+        return Sum((one, *[term for term in A.terms if _has_callables(term)]), assumed=A.assumed) if isinstance(one, Dense) else A
+    if A.dtype is None or not has_sizes(A) or not (A.is_symbolic or computable(A)):
+        return A
+    matrix, machine = Dense(Spec(A.shape, A.dtype)), machine_of(A.backend)
+    if machine.total(matrix._lower(batch), A._itemsize) >= machine.total(A._lower(batch), A._itemsize):
+        return A
+    return assume(matrix if A.is_symbolic else Dense(A.to_dense()), A.tags.yes)
+
+
+def _has_callables(A: LinearOperator) -> bool:
+    """Whether the work of a product is not known, and entries are had by products alone."""
+    return any(isinstance(node, (Function, Jacobian, Hessian, ScipyOperator)) for _, node in A._nodes())
 
 
 def _pays_to_write(A: Convolution, batch: int) -> bool:

@@ -114,7 +114,7 @@ def _both_indices(*permutes: Identity | Permute) -> list[Any] | None:
 
 
 def _by_indices(indices: Any) -> LinearOperator:
-    trivial = backends.backend_of(indices) == "numpy" and bool((indices[:-1] < indices[1:]).all())
+    trivial = backends.backend_of(indices) == "numpy" and not backends.is_compiling() and bool((indices[:-1] < indices[1:]).all())
     return Identity(indices.shape[0]) if trivial else Permute._unchecked(indices=indices)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from linops.operator import LinearOperator, power
 from linops.operators.identity import Identity
+from linops.operators.permute import Permute
 from linops.operators.power import Power
+from linops.operators.powers import squared
+from linops.operators.zero import Zero
+from linops.rules.functions import meet
 from linops.tags import Tag
 
 
@@ -16,8 +20,23 @@ def _power(a: LinearOperator, exponent: int):
         raise ValueError(f"{a._short()} ** {exponent}: negative powers need an inverse; the exponent must be at least 0")
     if exponent == 0:
         return Identity(a.shape[0])
-    if exponent == 1 or isinstance(a, Identity):
+    if exponent == 1 or isinstance(a, (Identity, Zero)):
         return a
+    if isinstance(a, Permute):
+        found = _permuted(a, exponent)
+        if found is not None:
+            return found
     if isinstance(a, Power) and a.assumed == Tag.NONE:
         return Power(a.base, a.exponent * exponent)
     return Power(a, exponent)
+
+
+def _permuted(a: Permute, exponent: int) -> LinearOperator | None:
+    """The power of a permutation as one; None where the axes of a permutation of axes have no common refinement."""
+
+    def times(one: LinearOperator | None, other: LinearOperator | None) -> LinearOperator | None:
+        if isinstance(one, Identity) or isinstance(other, Identity):
+            return other if isinstance(one, Identity) else one
+        return None if one is None or other is None else meet(one, other)
+
+    return squared(a, exponent, times)

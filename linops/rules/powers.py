@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linops import backends
 from linops.operator import LinearOperator, scale
 from linops.operators.identity import Identity
 from linops.operators.power import Power
@@ -18,11 +19,20 @@ def _reduce_power(a: Power):
     if isinstance(base, Power):
         return Power(base.base, base.exponent * exponent)
     if isinstance(base, Scaled) and base.gain is None:
+        number = base.number
+        if isinstance(number, int) and (exponent > 1024 or not _fits(number, exponent, base.base)) and abs(number) > 1:
+            return None
         try:
-            return scale(base.number**exponent, Power(base.base, exponent))
+            return scale(number**exponent, Power(base.base, exponent))
         except OverflowError:  # of Python's floats
             return None
     return _squared(base, exponent)
+
+
+def _fits(number: int, exponent: int, base: LinearOperator) -> bool:
+    """Whether the power of an integer is a number in the dtype of an operator's products: of integers it might wrap around."""
+    bits = exponent * number.bit_length()
+    return bits < 1024 if base.dtype is not None and backends.is_inexact(base.dtype) else bits < 7
 
 
 def _squared(base: LinearOperator, exponent: int) -> LinearOperator | None:

@@ -1,8 +1,9 @@
 """Operators as layers of Equinox, in a model of one's own and in checkpoints that PyTorch and Flax read."""
 
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
+from linops.nn.equinox.frozen import freeze, to_dense
 from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.rates import decay_mask, lr_multipliers
 from linops.nn.equinox.replace import replace_linear
 
-__all__ = ["Linear", "decay_mask", "load_state_dict", "lr_multipliers", "replace_linear", "state_dict"]
+__all__ = ["Linear", "decay_mask", "freeze", "load_state_dict", "lr_multipliers", "replace_linear", "state_dict", "to_dense"]

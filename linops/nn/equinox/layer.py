@@ -78,7 +78,7 @@ class Linear(eqx.Module):
     def __call__(self, x: jax.Array, *, key: Any = None) -> jax.Array:
         """X @ A.T + bias over the last axis of x; the key is ignored, as in `equinox.nn`."""
         operator = self.operator if self.gains is None else normalized(self.operator, self.gains)
-        y = operator._linear(x)
+        y = operator._linear(jax.numpy.asarray(x))
         return y if self.bias is None else y + self.bias
 
     def fold(self) -> Linear:

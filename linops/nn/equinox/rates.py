@@ -48,7 +48,9 @@ def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None, *, ma
 
 
 def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
-    """Which parameters of a model to decay: matrices and embeddings, stacked or not; not vectors and scalars (biases, norms, gains, positions).
+    """Which parameters of a model to decay: matrices and embeddings, stacked or not.
+
+    Vectors and scalars (biases, norms, gains, positions) are not decayed.
 
     Args:
         model: A model, or the part of it that is trained, as from `equinox.filter`.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
-from linops.nn.jax import is_zero
+from linops.nn.jax import elsewhere, is_zero, leftovers
+from linops.nn.obstacles import Obstacle
 from linops.nn.report import Report
 from linops.nn.swap import Found, Swap, plan, report
 
@@ -31,7 +33,8 @@ def replace_linear(
 ) -> tuple[Model, Report]:
     """A model with a structured layer in the place of every `equinox.nn.Linear` that `where` selects.
 
-    The rules are those of `lo.nn.replace_linear_` for PyTorch. Models from `equinox.filter_eval_shape` stay abstract. Biases are kept.
+    The rules are those of `lo.nn.replace_linear_` for PyTorch. Models from `equinox.filter_eval_shape` stay abstract, and it may be called
+    within that, within `equinox.filter_jit` and within `equinox.filter_vmap`. Biases are kept.
 
     Args:
         model: The model: any pytree.
@@ -42,16 +45,17 @@ def replace_linear(
         exclude: Which of these to leave: a pattern, predicate or list.
         weights: ``"init"`` draws new weights with structure-aware scale.
         key: A key of `jax.random`.
-        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an abstract model.
+        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an abstract or traced
+            model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
         **options: The family's options, as ``rank=2``.
 
     Returns:
-        The new model, and what was replaced with parameters, MACs and fans, which prints as a table.
+        The new model, and what was replaced with parameters, MACs and fans and what was left, which prints as a table.
 
     Raises:
         ValueError: If a family refuses a layer's sizes, or a layer that `where` names cannot be replaced.
-        TypeError: If an argument is none of the above.
+        TypeError: If an argument is none of the above, or the model is of another framework.
 
     Warns:
         UserWarning: If no layer was replaced, or one was left alone for a reason.
@@ -63,11 +67,46 @@ def replace_linear(
         >>> report.old_params, report.new_params
         (4160, 1088)
     """
+    if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
+        raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
     swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
     keys = jax.random.split(key, max(len(swaps), 1))
     new = {swap.found.name: _layer(swap, weight_norm, keys[number]) for number, swap in enumerate(swaps)}
     changed = jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(_name(path), leaf), model, is_leaf=_is_linear)
-    return changed, report(swaps, skipped)
+    totals = _count(model), _count(changed)
+    return changed, report(swaps, skipped, left=leftovers(_left(model, swaps, skipped)), totals=totals)
+
+
+def _is_parameter(leaf: Any) -> bool:
+    return eqx.is_inexact_array(leaf) or (isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact))
+
+
+def _count(model: Any) -> int:
+    """The number of parameters."""
+    return sum(prod(leaf.shape) for leaf in jax.tree.leaves(model) if _is_parameter(leaf))
+
+
+def _left(model: Any, swaps: Sequence[Swap], skipped: Mapping[str, Obstacle]) -> Iterator[tuple[str, str, str, dict[str, int]]]:
+    """Every module with arrays that is not replaced; see `leftovers`."""
+    replaced = {swap.found.name for swap in swaps}
+    sizes: dict[str, dict[str, int]] = {}
+    modules: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Linear)):
+        if not _is_parameter(leaf):
+            continue
+        nodes = [model]
+        for step in path[:-1]:
+            at = getattr(step, "idx", getattr(step, "key", None))
+            nodes.append(getattr(nodes[-1], step.name) if hasattr(step, "name") else nodes[-1][at])
+        depth = max((place for place, node in enumerate(nodes) if isinstance(node, eqx.Module)), default=0)
+        name = _name(path[:depth])
+        modules[name] = nodes[depth]
+        sizes.setdefault(name, {})[_name(path[depth:])] = prod(leaf.shape)
+    for name, own in sizes.items():
+        if name not in replaced:
+            obstacle = skipped.get(name)
+            why = obstacle.kind or obstacle.reason if obstacle else "not selected" if _is_linear(modules[name]) else ""
+            yield name, type(modules[name]).__name__, why, own
 
 
 def _is_linear(node: Any) -> bool:
@@ -86,14 +125,15 @@ def _find(model: Any) -> Iterator[Found]:
             yield Found(_name(path), layer, shape, layer.bias is not None, partial(is_zero, layer.weight), obstacle)
 
 
-def _obstacle(layer: eqx.nn.Linear) -> str | None:
+def _obstacle(layer: eqx.nn.Linear) -> str | Obstacle | None:
     """Why a layer cannot be replaced."""
     if type(layer) is not eqx.nn.Linear:
         return f"is a {type(layer).__name__}, a subclass of equinox.nn.Linear whose own behaviour would be lost"
     if not (eqx.is_array(layer.weight) or isinstance(layer.weight, jax.ShapeDtypeStruct)):
         return f"has no array as its weight but {type(layer.weight).__name__}: shared with another layer, or filtered out"
     if layer.weight.ndim != 2:
-        return f"has a weight of shape {layer.weight.shape}, a stack of layers; replace it before stacking"
+        reason = f"has a weight of shape {layer.weight.shape}, a stack of layers"
+        return Obstacle(reason, "replace it before stacking", "a stack of layers")
     return "maps from or to scalars" if "scalar" in (layer.in_features, layer.out_features) else None
 
 

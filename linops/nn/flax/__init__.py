@@ -1,8 +1,20 @@
 """Operators as layers of Flax NNX, in a model of one's own and in checkpoints that PyTorch and Equinox read."""
 
 from linops.nn.flax.checkpoint import load_state_dict, state_dict
+from linops.nn.flax.frozen import freeze, to_dense
+from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
 from linops.nn.flax.rates import decay_mask, lr_multipliers
 from linops.nn.flax.replace import replace_linear
 
-__all__ = ["Linear", "decay_mask", "load_state_dict", "lr_multipliers", "replace_linear", "state_dict"]
+__all__ = [
+    "Linear",
+    "LinearGeneral",
+    "decay_mask",
+    "freeze",
+    "load_state_dict",
+    "lr_multipliers",
+    "replace_linear",
+    "state_dict",
+    "to_dense",
+]

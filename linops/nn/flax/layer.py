@@ -105,13 +105,21 @@ class Linear(nnx.Module):
                 delattr(self, f"{name}_gain")
         self.weight_norm = False
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """X @ A.T + bias over the last axis of x."""
-        operator, bias = self.operator, None if self.bias is None else self.bias.get_value()
+    def __call__(self, x: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """X @ A.T + bias over the last axis of x, which keeps the sharding of x's other axes or takes another one, as in `nnx.Linear`."""
+        operator, bias, x = self.operator, None if self.bias is None else self.bias.get_value(), jax.numpy.asarray(x)
         if self.dtype is not None:
             operator, bias, x = jax.tree.map(lambda array: array.astype(self.dtype), (operator, bias, x))
-        y = operator._linear(x)
-        return y if bias is None else y + bias
+        y = self._product(operator, x)
+        y = y if bias is None else y + bias
+        return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)
+
+    def _product(self, operator: Any, x: jax.Array) -> jax.Array:
+        return operator._linear(x)
+
+    def _over(self, operator: LinearOperator) -> Linear:
+        """The same kind of layer over another operator, without a bias."""
+        return Linear(operator, False, self.dtype)
 
     def to_dense(self) -> nnx.Linear:
         """An `nnx.Linear` with the same weights, multiplied out.

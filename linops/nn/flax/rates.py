@@ -59,7 +59,9 @@ def lr_multipliers(
 
 
 def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any, str | None] | None = None) -> Any:
-    """Which parameters of a model to decay: matrices and embeddings, stacked or not; not vectors and scalars (biases, norms, gains, positions).
+    """Which parameters of a model to decay: matrices and embeddings, stacked or not.
+
+    Vectors and scalars (biases, norms, gains, positions) are not decayed.
 
     Args:
         model: The model.

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
 from flax import nnx
 
+from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
-from linops.nn.jax import is_zero
+from linops.nn.jax import elsewhere, is_zero, leftovers
+from linops.nn.obstacles import Obstacle
 from linops.nn.report import Report
 from linops.nn.swap import Found, Swap, plan, report
 
-#: how `nnx.Linear` multiplies; a layer that sets one of these multiplies in its own way
-_OWN_WAYS = ("precision", "dot_general", "promote_dtype", "preferred_element_type")
-_DEFAULTS = {name: inspect.signature(nnx.Linear.__init__).parameters[name].default for name in _OWN_WAYS}
+#: how a dense layer multiplies; one that sets one of these multiplies in its own way
+_OWN_WAYS = ("precision", "dot_general", "dot_general_cls", "promote_dtype", "preferred_element_type")
+_DENSE = (nnx.Linear, nnx.LinearGeneral)
+_DEFAULTS = {kind: {name: one.default for name, one in inspect.signature(kind.__init__).parameters.items()} for kind in _DENSE}
 
 
 def replace_linear(
@@ -33,10 +37,11 @@ def replace_linear(
     weight_norm: bool = False,
     **options: Any,
 ) -> Report:
-    """Replace every `nnx.Linear` of a model that `where` selects by a structured layer, in place.
+    """Replace every `nnx.Linear` and `nnx.LinearGeneral` (as in attention) of a model that `where` selects by a structured layer, in place.
 
     The rules are those of `lo.nn.replace_linear_` for PyTorch. A layer that occurs twice in the model is replaced by one layer that
-    occurs twice. Nothing is changed if an error is raised. Models from `nnx.eval_shape` stay abstract. Biases are kept.
+    occurs twice. Nothing is changed if an error is raised. Models from `nnx.eval_shape` stay abstract, and it may be called within that,
+    within `nnx.jit` and within `nnx.vmap`. Biases are kept; new parameters have no sharding metadata of the old kernel.
 
     Args:
         model: The model.
@@ -47,16 +52,17 @@ def replace_linear(
         exclude: Which of these to leave: a pattern, predicate or list.
         weights: ``"init"`` draws new weights with structure-aware scale.
         rngs: The random streams, of which ``params`` is used.
-        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an abstract model.
+        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an abstract or traced
+            model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
         **options: The family's options, as ``rank=2``.
 
     Returns:
-        What was replaced, with parameters, MACs and fans; it prints as a table.
+        What was replaced, with parameters, MACs and fans, and what was left; it prints as a table.
 
     Raises:
         ValueError: If a family refuses a layer's sizes, or a layer that `where` names cannot be replaced.
-        TypeError: If an argument is none of the above.
+        TypeError: If an argument is none of the above, or the model is of another framework or API.
 
     Warns:
         UserWarning: If no layer was replaced, or one was left alone for a reason.
@@ -70,37 +76,78 @@ def replace_linear(
         >>> report.old_params, report.new_params
         (4160, 1088)
     """
+    if not isinstance(model, nnx.Module):
+        way = elsewhere(model) or "expected a module of Flax NNX"
+        raise TypeError(f"lo.nn.flax.replace_linear({type(model).__name__}): {way}")
     swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
+    before, left = _count(model), leftovers(_left(model, swaps, skipped))
     new = {id(swap.found.layer): _layer(swap, weight_norm, rngs) for swap in swaps}
     for _, module in list(nnx.iter_modules(model)):
         for key, value in list(vars(module).items()):
             changed = _exchanged(value, new)
             if changed is not value:
                 setattr(module, key, changed)
-    return report(swaps, skipped)
+    return report(swaps, skipped, left=left, totals=(before, _count(model)))
+
+
+def _count(model: nnx.Module) -> int:
+    """The number of parameters."""
+    return sum(prod(one.shape) for _, one in nnx.iter_graph(model) if isinstance(one, nnx.Param))
+
+
+def _left(model: nnx.Module, swaps: Sequence[Swap], skipped: Mapping[str, Obstacle]) -> Iterator[tuple[str, str, str, dict[str, int]]]:
+    """Every module with parameters that is not replaced; see `leftovers`."""
+    nodes = dict(nnx.iter_graph(model))
+    replaced = {id(swap.found.layer) for swap in swaps}
+    gone = {id(one) for swap in swaps for one in vars(swap.found.layer).values() if isinstance(one, nnx.Param)}
+    sizes: dict[tuple, dict[str, int]] = {}
+    for path, one in nodes.items():
+        if isinstance(one, nnx.Param) and id(one) not in gone:
+            at = path[:-1]
+            while at and not isinstance(nodes.get(at), nnx.Module):  # in a list or dict of a module
+                at = at[:-1]
+            sizes.setdefault(at, {})[".".join(map(str, path[len(at) :]))] = prod(one.shape)
+    for path, own in sizes.items():
+        module, name = nodes.get(path, model), ".".join(map(str, path))
+        if id(module) in replaced or isinstance(module, Linear):
+            continue
+        obstacle = skipped.get(name)
+        why = obstacle.kind or obstacle.reason if obstacle else "not selected" if isinstance(module, _DENSE) else ""
+        yield name, type(module).__name__, "an einsum of its own" if isinstance(module, nnx.Einsum) else why, own
 
 
 def _find(model: nnx.Module) -> Iterator[Found]:
     modules = [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(model)]
     uses = Counter(id(value) for _, module in modules for value in vars(module).values() if isinstance(value, nnx.Variable))
     for name, module in modules:
-        if isinstance(module, nnx.Linear):
-            into, out = module.kernel.shape[-2:]
+        if isinstance(module, _DENSE):
+            into, out = (prod(sizes) for sizes in _features(module))
             zero = partial(is_zero, module.kernel.get_value())
             yield Found(name, module, (out, into), module.bias is not None, zero, _obstacle(name, module, uses))
 
 
-def _obstacle(name: str, module: nnx.Linear, uses: Counter) -> str | None:
+def _features(module: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sizes of a dense layer's inputs and outputs."""
+    into, out = module.in_features, module.out_features
+    return (into if isinstance(into, tuple) else (into,)), (out if isinstance(out, tuple) else (out,))
+
+
+def _obstacle(name: str, module: Any, uses: Counter) -> str | Obstacle | None:
     """Why a layer cannot be replaced."""
     if not name:
         return "is the whole model, which cannot be replaced in place"
-    if type(module) is not nnx.Linear:
-        return f"is a {type(module).__name__}, a subclass of nnx.Linear whose own behaviour would be lost"
-    if len(module.kernel.shape) != 2:
-        return f"has a kernel of shape {module.kernel.shape}, a stack of layers; replace it before stacking"
+    if type(module) not in _DENSE:
+        base = next(kind.__name__ for kind in _DENSE if isinstance(module, kind))
+        return f"is a {type(module).__name__}, a subclass of nnx.{base} whose own behaviour would be lost"
+    if getattr(module, "batch_axis", None):
+        return "has batch axes, each with a kernel of its own"
+    if tuple(module.kernel.shape) != sum(_features(module), ()):
+        reason = f"has a kernel of shape {module.kernel.shape}, a stack of layers"
+        return Obstacle(reason, "replace it before stacking", "a stack of layers")
     if uses[id(module.kernel)] > 1:
         return "shares its kernel with another layer"
-    own = next((way for way in _OWN_WAYS if getattr(module, way) is not _DEFAULTS[way]), None)
+    defaults = _DEFAULTS[type(module)]
+    own = next((way for way in _OWN_WAYS if getattr(module, way, None) is not defaults.get(way)), None)
     return f"has its own {own}, which would be lost" if own else None
 
 
@@ -109,8 +156,11 @@ def _layer(swap: Swap, weight_norm: bool, rngs: nnx.Rngs) -> Linear:
     kernel = old.kernel.get_value()
 
     def build(rngs: nnx.Rngs) -> Linear:
-        options = {"zero_init": swap.zero_init, "weight_norm": weight_norm}
-        return Linear(swap.operators[0], swap.found.bias, old.dtype, kernel.dtype, **options, rngs=rngs)
+        operator, bias = swap.operators[0], swap.found.bias
+        options = {"dtype": old.dtype, "param_dtype": kernel.dtype, "zero_init": swap.zero_init, "weight_norm": weight_norm}
+        if isinstance(old, nnx.LinearGeneral):
+            return LinearGeneral(operator, *_features(old), old.axis, bias, **options, rngs=rngs)
+        return Linear(operator, bias, **options, rngs=rngs)
 
     layer = nnx.eval_shape(build, rngs) if isinstance(kernel, jax.ShapeDtypeStruct) else build(rngs)
     if swap.found.bias:

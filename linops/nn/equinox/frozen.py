@@ -1,0 +1,65 @@
+"""Structured layers of an Equinox model for inference: frozen, or as the dense layers that they compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from linops.nn.equinox.layer import Linear
+from linops.rules.freeze import freeze as freeze_operator
+
+
+def freeze(model: Any, batch: int = 1) -> Any:
+    """The model with the operator of every structured layer frozen: `lo.freeze` for many products with the same weights.
+
+    What can be multiplied beforehand is multiplied, weight normalisation too.
+
+    Args:
+        model: A model or a layer.
+        batch: The number of vectors of the products to come.
+
+    Returns:
+        The model.
+
+    Example:
+        >>> import jax, linops as lo
+        >>> layer = lo.nn.equinox.Linear(lo.dense(16, 16) + lo.dense(16, 16), key=jax.random.key(0))
+        >>> lo.nn.equinox.freeze(layer).operator
+        Dense()  16×16  float32  256 parameters  jax
+    """
+
+    def frozen(layer: Linear) -> Linear:
+        layer = layer.fold()
+        return eqx.tree_at(
+            lambda one: one.operator, layer, freeze_operator(layer.operator, batch), is_leaf=lambda one: one is layer.operator
+        )
+
+    return _mapped(model, frozen)
+
+
+def to_dense(model: Any) -> Any:
+    """The model with an `equinox.nn.Linear` in the place of every structured layer, with the weights that it computes.
+
+    Args:
+        model: A model or a layer.
+
+    Returns:
+        The model.
+
+    Example:
+        >>> import jax, linops as lo
+        >>> layer = lo.nn.equinox.Linear(lo.btt(16, 16), key=jax.random.key(0))
+        >>> lo.nn.equinox.to_dense([layer])[0].weight.shape
+        (16, 16)
+    """
+    return _mapped(model, lambda layer: layer.to_dense())
+
+
+def _mapped(model: Any, function: Any) -> Any:
+    return jax.tree.map(lambda one: function(one) if _is_layer(one) else one, model, is_leaf=_is_layer)
+
+
+def _is_layer(node: Any) -> bool:
+    return isinstance(node, Linear)

@@ -1,0 +1,75 @@
+"""Structured layers of a Flax NNX model for inference: frozen, or as the dense layers that they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import nnx
+
+from linops.nn.flax.layer import Linear
+from linops.nn.flax.replace import _exchanged
+from linops.rules.freeze import freeze as freeze_operator
+
+
+def freeze(model: nnx.Module, batch: int = 1) -> None:
+    """Freeze the operator of every structured layer of a model, in place: `lo.freeze` for many products with the same weights.
+
+    What can be multiplied beforehand is multiplied, weight normalisation too, so that the state changes. Biases are kept.
+
+    Args:
+        model: The model.
+        batch: The number of vectors of the products to come.
+
+    Raises:
+        ValueError: If the model is a structured layer itself, which cannot be replaced in place.
+
+    Example:
+        >>> import linops as lo
+        >>> from flax import nnx
+        >>> model = nnx.Sequential(lo.nn.flax.Linear(lo.dense(16, 16) + lo.dense(16, 16), rngs=nnx.Rngs(0)))
+        >>> lo.nn.flax.freeze(model)
+        >>> model.layers[0].operator
+        Dense()  16×16  float32  256 parameters  jax
+    """
+
+    def frozen(layer: Linear) -> Linear:
+        return layer._over(freeze_operator(layer.operator, batch))
+
+    _exchange(model, frozen, f"lo.freeze(layer.operator, {batch})")
+
+
+def to_dense(model: nnx.Module) -> None:
+    """Put an `nnx.Linear` in the place of every structured layer of a model, with the weights that it computes, in place.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: If the model is a structured layer itself, which cannot be replaced in place.
+
+    Example:
+        >>> import linops as lo
+        >>> from flax import nnx
+        >>> model = nnx.Sequential(lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0)))
+        >>> lo.nn.flax.to_dense(model)
+        >>> model.layers[0].kernel.shape
+        (16, 16)
+    """
+    _exchange(model, lambda layer: layer.to_dense(), "layer.to_dense()")
+
+
+def _exchange(model: nnx.Module, make: Callable[[Linear], Any], instead: str) -> None:
+    """Make all new layers, then put them in the place of the old; one that occurs twice is replaced by one that does."""
+    if isinstance(model, Linear):
+        raise ValueError(f"{type(model).__name__} is the whole model, which cannot be replaced in place; use {instead}")
+    new: dict[int, Any] = {}
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, Linear):
+            new[id(module)] = made = make(module)
+            made.bias = module.bias
+    for _, module in list(nnx.iter_modules(model)):
+        for key, value in list(vars(module).items()):
+            changed = _exchanged(value, new)
+            if changed is not value:
+                setattr(module, key, changed)

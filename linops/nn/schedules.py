@@ -1,0 +1,201 @@
+"""Rates that survive a training loop: groups of different rates, when a loop or a scheduler sets one rate for all.
+
+A group of `param_groups` has the rate  lr · lr_multiplier.  Schedulers that multiply rates keep the ratios. What sets a number for all
+groups wipes them: ``group["lr"] = lr``, OneCycleLR(max_lr=number), CyclicLR(number), and in part eta_min and min_lr. Of two ways out,
+`set_lr` is for a loop of one's own, and `keep_rates` for any scheduler: after it ``group["lr"]`` is the rate of the dense layer, the
+same in all groups, and each step multiplies it.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_pre_hooks, register_optimizer_step_pre_hook
+
+Kind = TypeVar("Kind", bound=Optimizer)
+
+#: rates in a group: those after the first are of schedulers
+_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+
+
+_warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+
+
+def watch() -> None:
+    """Warn of rates that are wiped, whichever optimiser has the groups: a hook before every step, of a microsecond or two.
+
+    Groups know no optimiser, so the hook is torch's for all of them; it heeds only groups with an ``lr_multiplier``.
+    """
+    if _check not in _global_optimizer_pre_hooks.values():
+        register_optimizer_step_pre_hook(_check)
+
+
+def _check(optimizer: Any, *_: Any) -> None:
+    if torch.compiler.is_compiling() or optimizer in _warned:
+        return
+    rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if "lr_multiplier" in group]
+    if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
+        return
+    (first, multiplier), *rest = rates
+    if all(abs(rate * multiplier - first * other) <= 1e-6 * abs(rate * multiplier) for rate, other in rest) or _keeper(optimizer):
+        return
+    if _are_wiped([(float(rate), multiplier) for rate, multiplier in rates]):
+        _warned.add(optimizer)
+        listed = ", ".join(f"{rate:.3g}" for rate in sorted({float(rate) for rate, _ in rates})[:6])
+        warnings.warn(
+            f"parameter groups have the rates {listed}, which are not in proportion to their lr_multiplier: a loop or scheduler has set "
+            "one number for all, and the structure-aware rates are lost. In a loop, use lo.nn.set_lr(optimizer, lr); for a scheduler, call "
+            "lo.nn.keep_rates(optimizer) before making it",
+            stacklevel=_outside(),
+        )
+
+
+def _are_wiped(rates: list[tuple[float, float]]) -> bool:
+    """Whether rates are a · multiplier + b: one number for all, or a part of it, as of eta_min. Two groups always are, for some b."""
+    (low, least), (high, most) = min(rates, key=lambda pair: pair[1]), max(rates, key=lambda pair: pair[1])
+    slope = (high - low) / (most - least) if most != least else 0.0
+    affine = all(abs(rate - low - slope * (multiplier - least)) <= 1e-6 * abs(rate) for rate, multiplier in rates)
+    return affine and (low == high or len({multiplier for _, multiplier in rates}) > 2)
+
+
+def _outside() -> int:
+    """The stack level of the first caller that is neither here nor in torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("linops", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def set_lr(optimizer: Any, lr: float) -> None:
+    """Set the rate of every group to  lr · lr_multiplier:  what ``group["lr"] = lr`` is where all groups have one rate.
+
+    Groups without a multiplier, added later, get `lr`. After `keep_rates` all groups get `lr`, for the step multiplies it.
+
+    Args:
+        optimizer: An optimiser over groups of `param_groups`.
+        lr: The rate of a dense layer of the base shape.
+
+    Raises:
+        ValueError: If no group has a multiplier: the optimiser was not made from `param_groups`.
+
+    Example:
+        >>> import linops as lo, torch
+        >>> optimizer = torch.optim.AdamW(lo.nn.param_groups(lo.low_rank(64, 16, rank=4).to_layer(), lr=0.5))
+        >>> set_lr(optimizer, 0.1)
+        >>> [(group["names"], group["lr"]) for group in optimizer.param_groups]
+        [(['U'], 0.2), (['V'], 0.05), (['bias'], 0.1)]
+    """
+    _require_multipliers("set_lr", optimizer)
+    kept = _keeper(optimizer) is not None
+    for group in optimizer.param_groups:
+        rate = lr if kept else lr * group.get("lr_multiplier", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)  # as schedulers do: a captured graph reads it
+        else:
+            group["lr"] = rate
+
+
+def keep_rates(optimizer: Kind) -> Kind:
+    """Multiply rates at each step, so that every scheduler and loop may treat all groups alike.
+
+    From now on ``group["lr"]`` is the rate of the dense layer, the same in all groups; before each step it is multiplied by the group's
+    ``lr_multiplier``, and after it put back. The state dict has the multiplied rates, so it loads into an optimiser with or without this.
+    Copies of the optimiser (`copy.deepcopy`, pickle) lose it, as they lose all hooks.
+
+    Args:
+        optimizer: An optimiser over groups of `param_groups`.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ValueError: If no group has a multiplier, or there is a scheduler already, which has read the multiplied rates.
+
+    Example:
+        >>> import linops as lo, torch
+        >>> optimizer = keep_rates(torch.optim.AdamW(lo.nn.param_groups(lo.btt(64, 64).to_layer(), lr=1e-3)))
+        >>> scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=100)
+        >>> {f"{group['lr']:.0e}" for group in optimizer.param_groups}  # a 25th, in every group
+        {'4e-05'}
+    """
+    _require_multipliers("keep_rates", optimizer)
+    if _keeper(optimizer) is None:
+        if hasattr(_inner(optimizer).step, "_wrapped_by_lr_sched"):
+            raise ValueError("keep_rates: a scheduler has read the rates of this optimiser already; call keep_rates before making it")
+        keeper, inner = _Keeper(), _inner(optimizer)
+        inner.register_step_pre_hook(keeper.multiply)
+        inner.register_step_post_hook(keeper.restore)
+        inner.register_state_dict_post_hook(keeper.save)
+        inner.register_load_state_dict_pre_hook(keeper.load)
+        for group in optimizer.param_groups:
+            group.update(_divided(group))
+    return optimizer
+
+
+class _Keeper:
+    """The hooks of `keep_rates`."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[dict[str, Any], Any, Any]] = []
+
+    def multiply(self, optimizer: Any, *_: Any) -> None:
+        """Before a step."""
+        self.restore()  # a step that raised has not
+        for group in optimizer.param_groups:
+            rate, multiplier = group["lr"], group.get("lr_multiplier", 1.0)
+            if multiplier != 1:
+                group["lr"] = rate * multiplier
+                self.held.append((group, group["lr"], rate))
+
+    def restore(self, *_: Any) -> None:
+        """After a step."""
+        for group, multiplied, rate in self.held:
+            if group["lr"] is multiplied:
+                group["lr"] = rate
+        self.held = []
+
+    @staticmethod
+    def save(optimizer: Any, state: dict[str, Any]) -> None:
+        """The multiplied rates into a state dict, and the others beside them, exactly."""
+        for group in state["param_groups"]:
+            multiplier = group.get("lr_multiplier", 1.0)
+            kept = {name: group[name] for name in _RATES if name in group}
+            group.update({name: rate * multiplier for name, rate in kept.items()}, kept_rates=kept)
+
+    @staticmethod
+    def load(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+        """The rates of a state dict divided again."""
+        known = [{name: group[name] for name in ("lr_multiplier",) if name in group} for group in optimizer.param_groups]
+        groups = [{**multiplier, **group} for multiplier, group in zip(known, state["param_groups"])]
+        return {**state, "param_groups": [{**group, **_divided(group)} for group in groups]}
+
+
+def _divided(group: dict[str, Any]) -> dict[str, Any]:
+    multiplier, kept = group.get("lr_multiplier", 1.0), group.pop("kept_rates", {})
+    rates = {name: group[name] for name in _RATES if name in group}
+    same = all(bool(kept.get(name, 0) * multiplier == rate) for name, rate in rates.items())
+    return kept if kept and same else {name: _short(rate / multiplier) for name, rate in rates.items()}
+
+
+def _short(rate: Any) -> Any:
+    return rate if isinstance(rate, Tensor) else float(f"{rate:.15g}")  # so that groups do not differ in the last digit
+
+
+def _keeper(optimizer: Any) -> _Keeper | None:
+    hooks = getattr(_inner(optimizer), "_optimizer_step_pre_hooks", {}).values()
+    return next((hook.__self__ for hook in hooks if isinstance(getattr(hook, "__self__", None), _Keeper)), None)
+
+
+def _inner(optimizer: Any) -> Any:
+    return getattr(optimizer, "optimizer", optimizer)  # Accelerate and Lightning wrap it
+
+
+def _require_multipliers(where: str, optimizer: Any) -> None:
+    if not any("lr_multiplier" in group for group in optimizer.param_groups):
+        raise ValueError(f"{where}: no group has an lr_multiplier; make the optimiser from lo.nn.param_groups(model, lr)")

@@ -1,0 +1,21 @@
+"""What random expressions found."""
+
+import numpy as np
+import pytest
+
+import linops as lo
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("narrow", "wide"), [("float16", "float64"), ("float32", "float64"), ("complex64", "complex128"), ("float32", "complex128")]
+)
+def test_reflections_have_the_precision_of_the_product(count, narrow, wide):
+    v = np.random.default_rng(0).standard_normal((count, 4)).astype(narrow)
+    expected, x = np.eye(4, dtype=wide), np.arange(1.0, 5).astype(wide)
+    for row in v.astype(wide):
+        expected = expected @ (np.eye(4) - 2 * np.outer(row, row.conj()) / np.vdot(row, row))
+    A = lo.Householder(v)
+    np.testing.assert_allclose(A @ x, expected @ x, rtol=1e-13)
+    np.testing.assert_allclose(x @ A, x @ expected, rtol=1e-13)
+    np.testing.assert_allclose((A + np.zeros((4, 4), wide)).to_dense(), expected, atol=1e-14)
