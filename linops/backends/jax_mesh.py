@@ -58,7 +58,8 @@ def _multiply(operator: Any, x: Any, axis: int) -> Any:
     spec = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
     spec[axis] = None
     out = NamedSharding(sharding.mesh, PartitionSpec(*spec))
-    return jax.sharding.auto_axes(partial(_each, axis=axis), axes=explicit, out_sharding=out)(operator, x)
+    divide: Any = jax.sharding.auto_axes(partial(_each, axis=axis), axes=explicit, out_sharding=out)
+    return divide(operator, x)
 
 
 def _each(operator: Any, x: Any, axis: int) -> Any:
