@@ -202,8 +202,8 @@ def elsewhere(model: Any) -> str | None:
     """
     homes = [kind.__module__ for kind in type(model).__mro__]
     ways = {
-        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build the "
-        "model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
+        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build "
+        "the model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
         "flax.nnx.": "it is a module of Flax NNX: use lo.nn.flax.replace_linear",
         "equinox.": "it is an Equinox module: use lo.nn.equinox.replace_linear",
         "torch.nn.": "it is a PyTorch module: use lo.nn.replace_linear_",

@@ -14,16 +14,15 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import equinox as eqx  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from cases import CASES  # noqa: E402
-from flax import nnx  # noqa: E402
-from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cases import CASES
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-import linops.backends  # noqa: E402
-import linops as lo  # noqa: E402
+import linops as lo
+import linops.backends
 
 jax.config.update("jax_disable_most_optimizations", True)
 FAMILIES = {
@@ -67,7 +66,7 @@ def named(only):
     for name in OPERATORS:
         if not only or name in only:
             random = np.random.default_rng(0)
-            operator, _ = CASES[name](lambda *shape: np.asarray(random.standard_normal(shape), np.float32))  # noqa: B023
+            operator, _ = CASES[name](lambda *shape, random=random: np.asarray(random.standard_normal(shape), np.float32))
             yield name, operator.to(backend="jax")
 
 

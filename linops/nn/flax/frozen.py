@@ -34,7 +34,7 @@ def freeze(model: nnx.Module, batch: int = 1) -> None:
     """
 
     def frozen(layer: Linear) -> Linear:
-        return Linear(freeze_operator(layer.operator, batch), False, layer.dtype)
+        return layer._over(freeze_operator(layer.operator, batch))
 
     _exchange(model, frozen, f"lo.freeze(layer.operator, {batch})")
 

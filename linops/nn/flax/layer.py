@@ -117,6 +117,10 @@ class Linear(nnx.Module):
     def _product(self, operator: Any, x: jax.Array) -> jax.Array:
         return operator._linear(x)
 
+    def _over(self, operator: LinearOperator) -> Linear:
+        """The same kind of layer over another operator, without a bias."""
+        return Linear(operator, False, self.dtype)
+
     def to_dense(self) -> nnx.Linear:
         """An `nnx.Linear` with the same weights, multiplied out.
 
