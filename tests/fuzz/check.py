@@ -348,14 +348,7 @@ def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
         given = case.operands["y"]
         M = M.conj() if ".H.T" in rest else M
     elif check.startswith("A["):
-        M = (
-            eval(
-                check.replace(".to_dense()", "").replace("A", "M", 1).replace("[[", "[np.array([").replace("], ", "]), ", "], " in check),
-                {"M": M, "np": np},
-            )
-            if "[[" not in check
-            else _part(M, check)
-        )
+        M = _part(M, check)
     elif "A.T.to_dense" in check:
         M = M.T
     dtypes = [own] if own is not None else [item for item in matrix.dtypes if not isinstance(item, np.dtype)]
@@ -388,8 +381,9 @@ def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
 
 
 def _part(M: Twin, check: str) -> Twin:
-    rows, columns = re.fullmatch(r"A\[\[(.*)\], (\d+):\]\.to_dense\(\)", check).groups()  # type: ignore[union-attr]
-    return M[[int(row) for row in rows.split(",")]][:, int(columns) :]
+    """What ``A[…]`` takes: every row with every column."""
+    lists = re.fullmatch(r"A\[\[(.*)\], (\d+):\]\.to_dense\(\)", check)
+    return eval(check, {"A": M}) if lists is None else M[[int(row) for row in lists[1].split(",")]][:, int(lists[2]) :]
 
 
 def _compare_exactly(found: np.ndarray, expected: Twin, dtype: np.dtype) -> bool:
@@ -417,10 +411,9 @@ def _compare_within(found: np.ndarray, expected: Twin, dtype: np.dtype, coarser:
     error = np.abs(found.astype(expected.value.dtype if dtype.kind != "c" else np.clongdouble) - expected.value)
     if not (error <= bound).all():
         place = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error - bound)), error.shape)
-        raise Wrong(
-            f"{found[place]} at {tuple(map(int, place))}, expected {expected.value[place]}: error {error[place]:.2e} above {bound[place]:.2e}; "
-            f"all of it {np.array2string(expected.value, threshold=50)}"
-        )
+        numbers = f"{found[place]} at {tuple(map(int, place))}, expected {expected.value[place]}"
+        everything = np.array2string(expected.value, threshold=50)
+        raise Wrong(f"{numbers}: error {error[place]:.2e} above {bound[place]:.2e}; all of it {everything}")
     return True
 
 

@@ -33,9 +33,7 @@ def aslinearoperator(A: Any) -> Any:
 
 def counted(operator: Any) -> Any:
     """SciPy's operator, whose products are counted."""
-    for name in ("_CustomLinearOperator__matvec_impl", "_CustomLinearOperator__matmat_impl"):
-        setattr(operator, name, counts.counting(getattr(operator, name)))
-    for name in ("_CustomLinearOperator__rmatvec_impl", "_CustomLinearOperator__rmatmat_impl"):
+    for name in ("_matvec", "_matmat", "_rmatvec", "_rmatmat"):
         setattr(operator, name, counts.counting(getattr(operator, name)))
     return operator
 

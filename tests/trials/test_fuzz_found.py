@@ -7,7 +7,9 @@ import linops as lo
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize(("narrow", "wide"), [("float16", "float64"), ("float32", "float64"), ("complex64", "complex128"), ("float32", "complex128")])
+@pytest.mark.parametrize(
+    ("narrow", "wide"), [("float16", "float64"), ("float32", "float64"), ("complex64", "complex128"), ("float32", "complex128")]
+)
 def test_reflections_have_the_precision_of_the_product(count, narrow, wide):
     v = np.random.default_rng(0).standard_normal((count, 4)).astype(narrow)
     expected, x = np.eye(4, dtype=wide), np.arange(1.0, 5).astype(wide)
