@@ -44,9 +44,8 @@ def session(backend: str, seconds: float, seed: int | None = None, case: int | N
                 found[signature] = number
                 with patience(PATIENCE):
                     small = shrunk(outcome.failure, seed)
-                print(
-                    f"\ncase {number} after {time.monotonic() - start:.1f} s fails: {outcome.failure.check or 'A'}: {outcome.failure.what[:300]}"
-                )
+                failed = f"{outcome.failure.check or 'A'}: {outcome.failure.what[:300]}"
+                print(f"\ncase {number} after {time.monotonic() - start:.1f} s fails: {failed}")
                 print(f"again: python -m tests.fuzz --backend {backend} --seed {seed} --case {number}\n")
                 print(small.text(), flush=True)
             if len(found) >= failures:

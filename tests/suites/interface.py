@@ -25,9 +25,9 @@ _original = _interface.aslinearoperator
 
 def aslinearoperator(A: Any) -> Any:
     """SciPy's, of a linops operator where A is a matrix or a duck-typed operator."""
-    if isinstance(A, (np.ndarray, np.matrix)) or scipy.sparse.issparse(A):
-        if np.ndim(A) == 2 and A.dtype.kind in "fciub":
-            return counted(lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy())
+    matrix = isinstance(A, np.ndarray) or scipy.sparse.issparse(A)
+    if matrix and np.ndim(A) == 2 and A.dtype.kind in "fciub":
+        return counted(lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy())
     return _original(A)
 
 
