@@ -79,7 +79,8 @@ def _declared(cls: Any, init: bool) -> Any:
     cls = dataclass(frozen=True, eq=False, repr=False, init=init)(cls)
     cls._axes = tuple((item.name, axes) for item in fields(cls) if (axes := item.metadata.get("axes")) is not None)
     if isinstance(shape, property):
-        cls.shape = remembered(_of_own_leaves(shape.fget) if cls._axes else shape.fget)
+        found: Any = shape.fget
+        cls.shape = remembered(_of_own_leaves(found) if cls._axes else found)
     cls._fields = tuple((item.name, item.metadata.get("kind", "static")) for item in fields(cls))
     register_class(cls)
     return cls
@@ -114,7 +115,7 @@ def _arrays(operator: Any) -> list[tuple[str, Any, int]]:
     for name, axes in operator._axes:
         value = getattr(operator, name)
         if isinstance(value, tuple):
-            counts = axes(operator) if callable(axes) else (axes,) * len(value)
+            counts: Any = axes(operator) if callable(axes) else (axes,) * len(value)
             named = [(f"{name}_{number}", item, count) for number, (item, count) in enumerate(zip(value, counts))]
         else:
             named = [(name, value, axes(operator) if callable(axes) else axes)]

@@ -481,7 +481,9 @@ class LinearOperator(Expression, Properties, Habits):
 
     @property
     def _like(self) -> Any:
-        """A leaf, or if there is none an empty NumPy array: the backend, dtype and device of operands of one's own."""
+        """A leaf, or if there is none an empty array: the backend, dtype and device of operands of one's own."""
+        if self._first_leaf is None and self.backend in ("torch", "jax"):  # bound to it: the framework's own default dtype
+            return backends.namespace(self.backend).zeros(0)
         return np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
 
     def init(self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup") -> Any:

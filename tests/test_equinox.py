@@ -216,6 +216,6 @@ def test_what_cannot_be_replaced(reason):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         new, report = replace(model)
-    assert reason in str(caught[0].message)
+    assert any(reason in str(one.message) for one in caught)
     assert reason in report.skipped["0"]
     assert isinstance(new[0], eqx.nn.Linear)

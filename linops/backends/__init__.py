@@ -103,6 +103,7 @@ __all__ = [
     "is_numeric",
     "is_placeholder",
     "is_symbol",
+    "is_traced",
     "itemsize",
     "jvp",
     "load",
@@ -131,6 +132,7 @@ __all__ = [
     "to_numpy",
     "value_of",
     "vjp",
+    "weak_number",
     "zeros",
 ]
 
@@ -238,6 +240,18 @@ def is_symbol(value: Any) -> bool:
     """Whether a value is an integer, or True or False, that torch traces as a symbol."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, (torch.SymInt, torch.SymBool))
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value is an array that JAX traces."""
+    return backend_of(value) == "jax" and isinstance(value, sys.modules["jax"].core.Tracer)
+
+
+def weak_number(value: Any) -> Any:
+    """A Python number that promotes as a weakly typed array of JAX does; None of what is none."""
+    if not getattr(value, "weak_type", False):
+        return None
+    return 1j if is_complex(value.dtype) else 1.0 if is_inexact(value.dtype) else 1
 
 
 def is_compiling() -> bool:

@@ -1,7 +1,7 @@
 """Products on a mesh of devices: the vectors stay where they are.
 
-XLA keeps an array's division among devices through a program as long as no axis is joined with one that is divided; where one is, it gathers
-the array, and with explicit axes JAX refuses. Operators lay out vectors and features as one device computes fastest, and join them.
+XLA keeps an array's division among devices through a program as long as no axis is joined with one that is divided; where one is, it
+gathers the array, and with explicit axes JAX refuses. Operators lay out vectors and features as one device computes fastest, and join them.
 So on a mesh each vector is multiplied by itself, as `jax.vmap` has it: its axes hold features alone.
 """
 
@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from linops.backends import primitives as p
-
 #: up to which length a transform is one product with its matrix
 _WHOLE = 64
 
@@ -25,14 +23,15 @@ _WHOLE = 64
 def on_mesh(x: Any) -> bool:
     """Whether an array, or the one that a tracer stands for, may be divided among devices: its type names a mesh of several.
 
-    Inside `jax.shard_map` each device has arrays of its own, which are not.
+    With explicit axes the type counts, also on a mesh of one. Inside `jax.shard_map` each device has arrays of its own, which are not.
     """
     return _divides(x.aval.sharding.mesh)
 
 
 @lru_cache(maxsize=256)
 def _divides(mesh: Any) -> bool:
-    return any(mesh.shape[name] > 1 and kind != AxisType.Manual for name, kind in zip(mesh.axis_names, mesh.axis_types))
+    kinds = zip(mesh.axis_names, mesh.axis_types)
+    return any(kind == AxisType.Explicit or (kind == AxisType.Auto and mesh.shape[name] > 1) for name, kind in kinds)
 
 
 def multiply(x: Any, operator: Any, axis: int) -> Any:
@@ -55,11 +54,12 @@ def _multiply(operator: Any, x: Any, axis: int) -> Any:
     explicit = tuple(name for name, kind in zip(sharding.mesh.axis_names, sharding.mesh.axis_types) if kind == AxisType.Explicit)
     if not explicit:
         return _each(operator, x, axis)
-    # XLA divides the program as it does with automatic axes, for JAX's own rules know no axes that are split in one way and joined in another
+    # XLA divides the program as with automatic axes: JAX's own rules know no axes that are split in one way and joined in another
     spec = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
     spec[axis] = None
     out = NamedSharding(sharding.mesh, PartitionSpec(*spec))
-    return jax.sharding.auto_axes(partial(_each, axis=axis), axes=explicit, out_sharding=out)(operator, x)
+    divide: Any = jax.sharding.auto_axes(partial(_each, axis=axis), axes=explicit, out_sharding=out)
+    return divide(operator, x)
 
 
 def _each(operator: Any, x: Any, axis: int) -> Any:
@@ -74,8 +74,8 @@ def _each(operator: Any, x: Any, axis: int) -> Any:
 def fourier(x: Any, transform: str, length: int, axis: int, norm: Any) -> Any:
     """As `primitives.fourier`, by matrix products, which XLA divides; before its own transform it gathers the whole array.
 
-    A transform of length n = p q is q of length p and p of length q, with a factor a number between them (Cooley & Tukey, 1965). Sums are of
-    at most some 64 numbers for lengths of small prime factors, and of as many as a larger one: n √n MACs.
+    A transform of length n = p q is q of length p and p of length q, with a factor for each number between them (Cooley & Tukey, 1965).
+    It sums at most 64 numbers at a time, or as many as a prime factor has: some n √n MACs, n² for a prime.
 
     Args:
         x: The array.

@@ -237,7 +237,7 @@ def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
 
 @p.magnitude.dispatch
 def _magnitude(x: np.ndarray, axis: int):
-    largest = np.abs(x.view(x.real.dtype) if x.dtype.kind == "c" and axis == -1 and x.flags.c_contiguous else x)
+    largest = np.abs(x.view(np.real(x).dtype) if x.dtype.kind == "c" and axis == -1 and x.flags.c_contiguous else x)
     largest = largest.max(axis, keepdims=True, initial=0)
     limits = np.finfo(largest.dtype)
     exponents = np.frexp(largest)[1] - 1

@@ -243,7 +243,7 @@ def _map_columns(x: torch.Tensor, function: Any):
     if x.shape[1] == 0:  # which vmap does not take everywhere
         return _map_columns(x.new_zeros((x.shape[0], 1)), function)[:, :0]
     if x.shape[1] == 1:  # five times faster
-        return _applied(x.reshape(-1), function).reshape(-1, 1)
+        return p.applied(x.reshape(-1), function).reshape(-1, 1)
     columns = torch.func.vmap(function, in_dims=1)(p.copy(x))  # out_dims=1 has no room for a result that is one for all columns
     return p.copy(columns.movedim(0, 1))
 

@@ -24,7 +24,7 @@ def freeze_(model: nn.Module, batch: int = 1) -> Report:
     """Freeze the operator of every structured layer of a model, in place: `lo.freeze` for many products with the same weights.
 
     What can be multiplied beforehand is multiplied, weight normalisation too, so that parameters and the state dict change. It has
-    nothing to do with ``requires_grad``, which is kept, as are biases, hooks and training mode. Layers that share their parameters still do.
+    nothing to do with ``requires_grad``, which is kept, as are biases, hooks and training mode. Layers that share parameters still do.
 
     Args:
         model: The model; it may not be a structured layer itself (of one, ``lo.freeze(layer.operator, batch)`` is the frozen operator).

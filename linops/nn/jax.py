@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from linops.nn.report import Left
 from linops.operator import LinearOperator
@@ -168,7 +169,7 @@ def is_zero(array: Any) -> bool:
     Returns:
         True or False.
     """
-    return not isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer)) and not bool(jax.numpy.any(array))
+    return not isinstance(array, (jax.ShapeDtypeStruct, Tracer)) and not bool(jax.numpy.any(array))
 
 
 def leftovers(modules: Iterable[tuple[str, str, str, dict[str, int]]]) -> tuple[Left, ...]:
@@ -202,8 +203,8 @@ def elsewhere(model: Any) -> str | None:
     """
     homes = [kind.__module__ for kind in type(model).__mro__]
     ways = {
-        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build the "
-        "model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
+        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build "
+        "the model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
         "flax.nnx.": "it is a module of Flax NNX: use lo.nn.flax.replace_linear",
         "equinox.": "it is an Equinox module: use lo.nn.equinox.replace_linear",
         "torch.nn.": "it is a PyTorch module: use lo.nn.replace_linear_",

@@ -51,6 +51,8 @@ class Function(LinearOperator):
         complex_entries: Whether entries are complex where no param is, as those of a Fourier transform.
         macs: Multiply-accumulates of one call a vector, for costs; twice as many where a framework transposes
             a vectorized one.
+        runs_on: The backend of callables without params: say ``"jax"`` of one that closes over JAX arrays. The operator then is of it, also
+            where it makes operands itself (`to_dense`, ``A[0]``), which are NumPy's otherwise. None runs on what it meets.
         conjugated: Whether this is the conjugate of what the callables compute; set by `conj`, `T` and `H`.
 
     Raises:
@@ -72,6 +74,7 @@ class Function(LinearOperator):
     vectorized: bool = False
     complex_entries: bool = False
     macs: int = 0
+    runs_on: str | None = None
     conjugated: bool = False
 
     def __init__(
@@ -83,6 +86,7 @@ class Function(LinearOperator):
         vectorized: bool = False,
         complex_entries: bool = False,
         macs: int = 0,
+        runs_on: str | None = None,
         conjugated: bool = False,
         *,
         product: Any = None,
@@ -98,6 +102,7 @@ class Function(LinearOperator):
             "vectorized": vectorized,
             "complex_entries": complex_entries,
             "macs": macs,
+            "runs_on": runs_on,
             "conjugated": conjugated,
             "assumed": assumed,
         }
@@ -119,6 +124,16 @@ class Function(LinearOperator):
         object.__setattr__(self, "shape", (m, n))
         object.__setattr__(self, "params", require_params("Function", self.params))
         require_leaves(self)
+        if self.runs_on is not None:
+            backends.check_name(self.runs_on)
+            backends.load(self.runs_on)
+            given = backends.backend_of(self.params[0]) if self.params else None
+            if given not in (None, "spec", self.runs_on):
+                raise TypeError(f"Function({m}×{n}): params are {given} arrays, runs_on={self.runs_on!r}")
+
+    @property
+    def _home(self) -> str | None:  # type: ignore[override]
+        return self.runs_on
 
     @remembered
     def _is_complex(self) -> bool:
@@ -149,11 +164,21 @@ class Function(LinearOperator):
 
     def _call(self, name: str, x: Any) -> Any:
         function: Any = self.product if name == "matvec" else self.adjoint_product
-        y = function(x, *self.params)
+        y: Any
+        try:
+            y = function(x, *self.params)
+        except Exception as error:
+            if self.backend is None and backends.backend_of(x) == "numpy":
+                error.add_note(f"{self._short()}: its operand is a NumPy array. If {name} is torch's or JAX's, say so: runs_on='torch'.")
+            raise
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
-            y = backends.plain(y, f"{self._short()}: {name} returned")
-        if backends.backend_of(y) != backends.backend_of(x):
-            raise TypeError(f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}")
+            y = np.asarray(backends.plain(y, f"{self._short()}: {name} returned"))
+        given = backends.backend_of(y)
+        if given != backends.backend_of(x):
+            hint = f"; of {given}'s callables say runs_on={given!r}" if given and self.backend is None else ""
+            raise TypeError(
+                f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}{hint}"
+            )
         expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
         if tuple(y.shape) != expected:
             raise ValueError(f"{self._short()}: {name} returned shape {tuple(y.shape)} for {tuple(x.shape)}, expected {expected}")
@@ -161,14 +186,14 @@ class Function(LinearOperator):
 
     def _adjoint(self, conjugated: bool) -> Function:
         m, n = self.shape
-        options = self.params, self.vectorized, self.complex_entries, self.macs
+        options = self.params, self.vectorized, self.complex_entries, self.macs, self.runs_on
         return Function((n, m), self.adjoint_product, self.product, *options, conjugated=conjugated)
 
     def _transpose(self) -> Function:
         return self._adjoint(not self.conjugated)
 
     def _conj(self) -> Function:
-        options = self.params, self.vectorized, self.complex_entries, self.macs
+        options = self.params, self.vectorized, self.complex_entries, self.macs, self.runs_on
         return Function(self.shape, self.product, self.adjoint_product, *options, conjugated=not self.conjugated)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:

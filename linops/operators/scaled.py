@@ -21,8 +21,8 @@ class Scaled(LinearOperator):
 
     Attributes:
         base: A.
-        number: A Python number: structure, not a parameter.
-        gain: A 0-d array, which is a parameter, or None.
+        number: A Python number: structure, not a parameter. `jax.jit` compiles anew for another one.
+        gain: A 0-d array, which is a parameter, or None. In JAX a number that is an argument of a compiled function is one.
         divisor: Where the number is the rounded reciprocal of another and there is no gain, that one: products divide by it, as exactly as
             NumPy; None otherwise.
 
@@ -55,12 +55,21 @@ class Scaled(LinearOperator):
     @remembered
     def dtype(self) -> Any:
         """The dtype of A, or what it and the scalar promote to."""
-        dtype = LinearOperator.dtype.function(self)
+        if self._weak is not None:
+            dtype = None if self.base.dtype is None else backends.result_type(self.backend, self.base.dtype, self._weak)
+        else:
+            dtype = LinearOperator.dtype.function(self)
         return dtype if dtype is None or self._is_one else backends.result_type(self.backend, dtype, self.number)
+
+    @property
+    def _weak(self) -> Any:
+        """A Python number that promotes as the gain does, if that is weakly typed, as a number that JAX traces is; else None."""
+        return backends.weak_number(self.gain)
 
     @remembered
     def _numbers(self) -> tuple[Any, ...]:
-        return (self.number, *self.base._numbers)
+        weak = self._weak
+        return (self.number, *(() if weak is None else (weak,)), *self.base._numbers)
 
     @remembered
     def _is_complex(self) -> bool:

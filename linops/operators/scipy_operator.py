@@ -107,7 +107,7 @@ def imported(value: Any) -> LinearOperator:
     Returns:
         The operator.
     """
-    original = getattr(value, "_linops", None)
+    original: Any = getattr(value, "_linops", None)
     known = isinstance(original, LinearOperator) and original.dtype is not None  # else scipy's has a dtype that it has not
     return original if known else ScipyOperator(value)
 
@@ -126,6 +126,7 @@ def _exported_class() -> Any:
 
         def __init__(self, operator: LinearOperator) -> None:
             super().__init__(operator.dtype or (np.complex128 if operator._is_complex else np.float64), operator.shape)
+            self.args = ()  # as scipy's own have it
             self._linops = operator
 
         def _matvec(self, x: Any) -> Any:

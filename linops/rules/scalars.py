@@ -9,6 +9,7 @@ from typing import Any
 from linops.operator import LinearOperator, scale
 from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.dense import Dense
+from linops.operators.identity import Identity
 from linops.operators.low_rank import LowRank
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
@@ -34,7 +35,7 @@ def _as_one(a: Scaled, b: Scaled) -> LinearOperator | None:
     if a.gain is None or b.gain is None:
         gain = b.gain if a.gain is None else a.gain
         return scale(a.number * b.number, b.base if gain is None else scale(gain, b.base))
-    if not computable(a):
+    if not computable(a) or not computable(*[Scaled(Identity(1), 1, one.gain) for one in (a, b)]):
         return None
     gain = (a.gain.reshape(1) * b.gain.reshape(1)).reshape(())  # of 0-d arrays NumPy makes scalars
     return Scaled(b.base, a.number * b.number, gain)
@@ -147,7 +148,7 @@ def first_that_absorbs(factors: tuple[LinearOperator, ...], scalar: Any) -> tupl
         The factors, or None.
     """
     for place in sorted(range(len(factors)), key=lambda number: factors[number].num_params):
-        taken_in = absorb(factors[place], scalar)
+        taken_in = absorb(factors[place], scalar) if computable(factors[place]) else None
         if taken_in is not None:
             return (*factors[:place], taken_in, *factors[place + 1 :])
     return None

@@ -21,6 +21,8 @@ def _scale(scalar: Any, a: LinearOperator):
     base, number, gain = (a.base, a.number, a.gain) if isinstance(a, Scaled) and a.assumed == Tag.NONE else (a, 1, None)
     scalar = _python_number(scalar)
     if isinstance(scalar, Number):
+        if backends.is_traced(gain):  # the structure stays the same, as a carry of jax.lax.scan must
+            return Scaled(base, number, scalar * gain)  # type: ignore[operator]
         number = number * scalar  # type: ignore[operator]
     elif gain is None:
         gain = scalar
@@ -42,6 +44,8 @@ def _divide(a: LinearOperator, scalar: Any):
     if not isinstance(scalar, Number):
         return scale(_reciprocal_array(a, scalar), a)
     divisor: Any = scalar if isinstance(scalar, complex) else float(scalar)  # type: ignore[arg-type]
+    if isinstance(a, Scaled) and a.assumed == Tag.NONE and backends.is_traced(a.gain):
+        return Scaled(a.base, a.number, a.gain / divisor, a.divisor)
     if isinstance(a, Scaled) and a.assumed == Tag.NONE and not a._is_one:
         return Scaled(a.base, _quotient(a.number, divisor), a.gain)
     if isinstance(a, Scaled) and a.assumed == Tag.NONE:
@@ -73,7 +77,7 @@ def _quotient(number: Any, divisor: Any) -> Any:
 def _reciprocal_array(a: LinearOperator, scalar: Any) -> Any:
     """1 / c of a 0-d array c, in the precision of the quotient: c's own may be narrower than that of A."""
     backend = backends.backend_of(scalar)
-    if backend in (None, "spec") or a.backend not in (None, backend):
+    if backend in (None, "spec") or a.backend not in (None, backend) or backends.weak_number(scalar) is not None:
         return 1 / scalar
     own = () if a.dtype is None else (backends.real_dtype(a.dtype, backend),)
     dtype = backends.result_type(backend, *own, scalar.dtype)

@@ -16,7 +16,7 @@ from secrets import randbits
 from .check import Failure, Outcome, draw_case, run
 from .shrink import shrunk
 
-#: seconds that a case may take before it counts as hanging
+#: seconds of the processor that a case may take before it counts as hanging
 PATIENCE = 60
 #: bytes of memory from which JAX's compiled programs are dropped
 MEMORY = 2e9
@@ -44,9 +44,8 @@ def session(backend: str, seconds: float, seed: int | None = None, case: int | N
                 found[signature] = number
                 with patience(PATIENCE):
                     small = shrunk(outcome.failure, seed)
-                print(
-                    f"\ncase {number} after {time.monotonic() - start:.1f} s fails: {outcome.failure.check or 'A'}: {outcome.failure.what[:300]}"
-                )
+                failed = f"{outcome.failure.check or 'A'}: {outcome.failure.what[:300]}"
+                print(f"\ncase {number} after {time.monotonic() - start:.1f} s fails: {failed}")
                 print(f"again: python -m tests.fuzz --backend {backend} --seed {seed} --case {number}\n")
                 print(small.text(), flush=True)
             if len(found) >= failures:
@@ -110,15 +109,15 @@ def memory() -> float:
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer."""
+    """Raise TimeoutError in what keeps the processor busy for longer."""
 
     def ring(*_: object) -> None:
         raise TimeoutError(f"takes more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

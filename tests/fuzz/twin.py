@@ -86,8 +86,9 @@ class Twin:
         return product(np.multiply, self, of_number(number), roundings=3)
 
     def over(self, number: Any) -> Twin:
-        """A multiple by the reciprocal of a number."""
-        return self.times(1 / (number.item() if isinstance(number, np.generic) else number))
+        """The quotient by a number, whose dtype is weak, and never an integer's."""
+        number = number.item() if isinstance(number, np.generic) else number
+        return replace(self.times(1 / number), value=self.value / Long(number))
 
     def power(self, exponent: int) -> Twin:
         result = eye(*self.shape)

@@ -25,17 +25,15 @@ _original = _interface.aslinearoperator
 
 def aslinearoperator(A: Any) -> Any:
     """SciPy's, of a linops operator where A is a matrix or a duck-typed operator."""
-    if isinstance(A, (np.ndarray, np.matrix)) or scipy.sparse.issparse(A):
-        if np.ndim(A) == 2 and A.dtype.kind in "fciub":
-            return counted(lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy())
+    matrix = isinstance(A, np.ndarray) or scipy.sparse.issparse(A)
+    if matrix and np.ndim(A) == 2 and A.dtype.kind in "fciub":
+        return counted(lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy())
     return _original(A)
 
 
 def counted(operator: Any) -> Any:
     """SciPy's operator, whose products are counted."""
-    for name in ("_CustomLinearOperator__matvec_impl", "_CustomLinearOperator__matmat_impl"):
-        setattr(operator, name, counts.counting(getattr(operator, name)))
-    for name in ("_CustomLinearOperator__rmatvec_impl", "_CustomLinearOperator__rmatmat_impl"):
+    for name in ("_matvec", "_matmat", "_rmatvec", "_rmatmat"):
         setattr(operator, name, counts.counting(getattr(operator, name)))
     return operator
 

@@ -66,7 +66,7 @@ def named(only):
     for name in OPERATORS:
         if not only or name in only:
             random = np.random.default_rng(0)
-            operator, _ = CASES[name](lambda *shape: np.asarray(random.standard_normal(shape), np.float32))  # noqa: B023
+            operator, _ = CASES[name](lambda *shape, random=random: np.asarray(random.standard_normal(shape), np.float32))
             yield name, operator.to(backend="jax")
 
 

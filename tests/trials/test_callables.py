@@ -504,3 +504,86 @@ def test_trial_37_layers_over_several_axes_stay_so():
         twin = nnx.clone(attention)
         change(twin)
         np.testing.assert_allclose(twin(x), expected, atol=1e-5)
+
+
+# ---------------------------------------------------------------- 34: callables of a framework, without arrays of their own
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax", "numpy"])
+def test_trial_34_a_function_says_what_it_runs_on(backend):
+    ones = ONES[backend]
+    diagonal = 2 * ones(3)
+    options = {"runs_on": backend, "vectorized": True}
+    F = lo.Function((3, 3), lambda x: diagonal[:, None] * x, lambda x: diagonal[:, None] * x, **options)
+    matrix = lo.Dense(ones((3, 3)))
+    for A, entry in ((F, 2), (F.T, 2), (F.H.conj(), 2), (F + F, 4), (F @ F, 4), (2 * F, 4), (lo.freeze(F + F), 4)):
+        assert A.backend == backend
+        assert type(A.to_dense()) is type(ones(3))
+        assert (A.to_dense() == entry * np.eye(3)).all()
+        assert (A[0] == ones(3) * np.eye(3)[0] * entry if backend != "torch" else A[0] == entry * torch.eye(3)[0]).all()
+        assert A[1, 1] == entry
+    assert ((F + matrix) @ ones(3) == 5).all()
+    assert ((matrix + F) @ ones(3) == 5).all()
+    assert ((matrix @ F) @ ones(3) == 6).all()
+    other = "numpy" if backend != "numpy" else "torch"
+    with pytest.raises(TypeError, match=f"mixed backends; convert one, as in .*{backend}|mixed backends"):
+        F @ ONES[other](3)
+    with pytest.raises(TypeError, match=f"runs on {backend} alone"):
+        F.to(backend=other)
+    with pytest.raises(TypeError, match=f"params are {other} arrays, runs_on='{backend}'"):
+        lo.Function((3, 3), lambda x, p: p * x, params=(ONES[other](3),), runs_on=backend)
+
+
+def test_trial_34_without_it_the_error_names_the_way():
+    w, v = jnp.ones(3), torch.ones(3, 3)
+    for use in (lo.Function.to_dense, lambda F: F[0], lambda F: (F + F)[:, 0]):
+        with pytest.raises(TypeError, match=r"matvec returned ArrayImpl.*runs_on='jax'"):
+            use(lo.Function((3, 3), lambda x: w * x, lambda x: w * x))
+        with pytest.raises(TypeError) as raised:
+            use(lo.Function((3, 3), lambda x: torch.matmul(v, x), lambda x: torch.matmul(v, x)))
+        assert "runs_on=" in raised.value.__notes__[0]
+    with pytest.raises(ValueError, match="tpu"):
+        lo.Function((3, 3), lambda x: x, runs_on="tpu")
+
+
+# ---------------------------------------------------------------- 38: numbers under jax.jit and scan
+
+
+def test_trial_38_one_program_for_all_numbers_that_are_arguments():
+    B, x = lo.Dense(jnp.ones((4, 4), "bfloat16")), jnp.ones(4, "bfloat16")
+    multiple = jax.jit(lambda c, B, x: ((c * B) @ x, (B / c).to_dense(), (c * lo.Identity(4)) @ x))
+    product = jax.jit(lambda A, x: A @ x)
+    for c in (0.5, 0.25, 2.0):
+        found = multiple(c, B, x)
+        for y, value in zip(found, (4 * c, 1 / c, c)):
+            assert y.dtype == "bfloat16"  # as weak as Python's number
+            assert (y == value).all()
+        A = jnp.asarray(c) * B
+        assert A.dtype == "bfloat16"
+        assert (product(A, x) == 4 * c).all()
+    assert multiple._cache_size() == product._cache_size() == 1
+    assert (jnp.asarray(1j) * B).dtype == (1j * B).dtype
+    assert (jnp.asarray(0.5, "float32") * B).dtype == "float32"  # an array with a dtype of its own promotes
+
+
+def test_trial_38_numbers_are_no_parameters():
+    A = 0.5 * lo.Dense(jnp.ones((2, 2)))
+    assert A.num_params == 4
+    assert [name for name, _ in A.named_leaves()] == ["base_matrix"]
+    gradient = jax.grad(lambda A: (A @ jnp.ones(2)).sum())(A)
+    assert len(jax.tree.leaves(gradient)) == 1
+    assert (gradient.base.matrix == 0.5).all()
+
+
+def test_trial_38_multiples_by_arrays_and_simplified_ones_are_carries_of_scan():
+    B, x = lo.Dense(jnp.ones((4, 4))), jnp.ones(4)
+    steps = {
+        "0.5 * B": (lambda B: 0.5 * B, jnp.asarray(1.0) * B),
+        "B / 2": (lambda B: B / 2, jnp.asarray(1.0) * B),
+        "of a multiple": (lambda B: 0.5 * B, jnp.asarray(1.0) * (1.0 * B)),
+        "simplified": (lambda B: lo.simplify(0.5 * B), B),
+    }
+    for name, (step, first) in steps.items():
+        last, products = jax.lax.scan(lambda B, _, step=step: (step(B), (B @ x)[0]), first, length=3)
+        assert products.tolist() == [4, 2, 1], name
+        assert (last @ x == 0.5).all(), name

@@ -7,7 +7,9 @@ import linops as lo
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize(("narrow", "wide"), [("float16", "float64"), ("float32", "float64"), ("complex64", "complex128"), ("float32", "complex128")])
+@pytest.mark.parametrize(
+    ("narrow", "wide"), [("float16", "float64"), ("float32", "float64"), ("complex64", "complex128"), ("float32", "complex128")]
+)
 def test_reflections_have_the_precision_of_the_product(count, narrow, wide):
     v = np.random.default_rng(0).standard_normal((count, 4)).astype(narrow)
     expected, x = np.eye(4, dtype=wide), np.arange(1.0, 5).astype(wide)
@@ -17,3 +19,15 @@ def test_reflections_have_the_precision_of_the_product(count, narrow, wide):
     np.testing.assert_allclose(A @ x, expected @ x, rtol=1e-13)
     np.testing.assert_allclose(x @ A, x @ expected, rtol=1e-13)
     np.testing.assert_allclose((A + np.zeros((4, 4), wide)).to_dense(), expected, atol=1e-14)
+
+
+def test_scalars_merge_in_the_precision_of_the_whole():
+    """Two narrow scalars, or one and a narrow factor, beside what is wide."""
+    gain, wide = np.asarray(0.1, np.float32), np.random.default_rng(0).standard_normal((3, 3))
+    narrow = np.random.default_rng(1).standard_normal((3, 3)).astype(np.float32)
+    for A, scalar, matrix in (
+        (gain * lo.Hadamard(2) @ lo.Householder(wide[0, :2]) @ (gain * lo.Hadamard(2)), np.float64(gain) ** 2, None),
+        (0.1 * (lo.Dense(narrow) @ lo.Triangular(wide)), 0.1, narrow.astype(float) @ np.tril(wide)),
+    ):
+        expected = A.to_dense() if matrix is None else scalar * matrix
+        np.testing.assert_allclose(lo.simplify(A).to_dense(), expected, rtol=1e-13)

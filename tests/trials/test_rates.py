@@ -258,7 +258,16 @@ def averaged(model):
     return torch.optim.swa_utils.AveragedModel(model)
 
 
-@pytest.mark.parametrize("wrap", [compiled, data_parallel, inner, checkpointed, averaged])
+def fully_sharded(model):
+    """The names that FullyShardedDataParallel makes, without its process group."""
+    for index in (0, 1):
+        wrapper = nn.Module()
+        wrapper._fsdp_wrapped_module = model[index]
+        model[index] = wrapper
+    return model
+
+
+@pytest.mark.parametrize("wrap", [fully_sharded, compiled, data_parallel, inner, checkpointed, averaged])
 def test_trial_26_wrappers_names_are_left_out(wrap):
     model, base = net(), net(16)
     expected = rates(lo.nn.param_groups(model, lr=1.0, base=base))

@@ -132,7 +132,8 @@ def _obstacle(layer: eqx.nn.Linear) -> str | Obstacle | None:
     if not (eqx.is_array(layer.weight) or isinstance(layer.weight, jax.ShapeDtypeStruct)):
         return f"has no array as its weight but {type(layer.weight).__name__}: shared with another layer, or filtered out"
     if layer.weight.ndim != 2:
-        return Obstacle(f"has a weight of shape {layer.weight.shape}, a stack of layers", "replace it before stacking", "a stack of layers")
+        reason = f"has a weight of shape {layer.weight.shape}, a stack of layers"
+        return Obstacle(reason, "replace it before stacking", "a stack of layers")
     return "maps from or to scalars" if "scalar" in (layer.in_features, layer.out_features) else None
 
 

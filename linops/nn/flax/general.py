@@ -56,7 +56,7 @@ class LinearGeneral(Linear):
         sizes = prod(self.out_shape), prod(self.in_shape)
         if sizes != operator.shape or len(self.axis) != len(self.in_shape):
             given = f"axes {self.in_shape} at {self.axis} to {self.out_shape}"
-            raise ValueError(f"LinearGeneral({operator._short()}): {given} do not fit; expected as many features, and an axis for each size")
+            raise ValueError(f"LinearGeneral({operator._short()}): {given} do not fit; expected its features, and an axis for each size")
         super().__init__(operator, bias, **options)
         if self.bias is not None:
             self.bias = nnx.Param(self.bias.get_value().reshape(self.out_shape))

@@ -142,7 +142,8 @@ def _obstacle(name: str, module: Any, uses: Counter) -> str | Obstacle | None:
     if getattr(module, "batch_axis", None):
         return "has batch axes, each with a kernel of its own"
     if tuple(module.kernel.shape) != sum(_features(module), ()):
-        return Obstacle(f"has a kernel of shape {module.kernel.shape}, a stack of layers", "replace it before stacking", "a stack of layers")
+        reason = f"has a kernel of shape {module.kernel.shape}, a stack of layers"
+        return Obstacle(reason, "replace it before stacking", "a stack of layers")
     if uses[id(module.kernel)] > 1:
         return "shares its kernel with another layer"
     defaults = _DEFAULTS[type(module)]
