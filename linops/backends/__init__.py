@@ -28,6 +28,7 @@ from linops.backends.foreign import (
 from linops.backends.primitives import (
     Positions,
     add_slice,
+    all_finite,
     applied,
     block_matmul,
     block_matvec,
@@ -70,6 +71,7 @@ __all__ = [
     "Coordinates",
     "Positions",
     "add_slice",
+    "all_finite",
     "applied",
     "asarray",
     "backend_of",

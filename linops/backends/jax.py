@@ -234,6 +234,11 @@ def _magnitude(x: Array, axis: int):
     return namespace.where(largest > 0, namespace.ldexp(namespace.ones_like(largest), exponents), 1)
 
 
+@p.all_finite.dispatch
+def _all_finite(x: Array):
+    return None
+
+
 @p.on_mesh.dispatch
 def _on_mesh(x: Array):
     return jax_mesh.on_mesh(x)

@@ -23,14 +23,15 @@ _WHOLE = 64
 def on_mesh(x: Any) -> bool:
     """Whether an array, or the one that a tracer stands for, may be divided among devices: its type names a mesh of several.
 
-    Inside `jax.shard_map` each device has arrays of its own, which are not.
+    With explicit axes the type counts, also on a mesh of one. Inside `jax.shard_map` each device has arrays of its own, which are not.
     """
     return _divides(x.aval.sharding.mesh)
 
 
 @lru_cache(maxsize=256)
 def _divides(mesh: Any) -> bool:
-    return any(mesh.shape[name] > 1 and kind != AxisType.Manual for name, kind in zip(mesh.axis_names, mesh.axis_types))
+    kinds = zip(mesh.axis_names, mesh.axis_types)
+    return any(kind == AxisType.Explicit or (kind == AxisType.Auto and mesh.shape[name] > 1) for name, kind in kinds)
 
 
 def multiply(x: Any, operator: Any, axis: int) -> Any:
@@ -57,7 +58,8 @@ def _multiply(operator: Any, x: Any, axis: int) -> Any:
     spec = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
     spec[axis] = None
     out = NamedSharding(sharding.mesh, PartitionSpec(*spec))
-    return jax.sharding.auto_axes(partial(_each, axis=axis), axes=explicit, out_sharding=out)(operator, x)
+    divide: Any = jax.sharding.auto_axes(partial(_each, axis=axis), axes=explicit, out_sharding=out)
+    return divide(operator, x)
 
 
 def _each(operator: Any, x: Any, axis: int) -> Any:

@@ -246,6 +246,11 @@ def _magnitude(x: np.ndarray, axis: int):
     )
 
 
+@p.all_finite.dispatch
+def _all_finite(x: np.ndarray):
+    return bool(np.isfinite(x).all())
+
+
 @p.to_integers.dispatch
 def _to_integers(x: np.ndarray, dtype: Any):
     return np.rint(x).astype(np.int64).astype(dtype)

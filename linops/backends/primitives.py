@@ -315,6 +315,11 @@ def magnitude(x, axis):
 
 
 @generic
+def all_finite(x):
+    """Whether all numbers are finite; None where they cannot be looked at, or not without waiting for a device."""
+
+
+@generic
 def on_mesh(x):
     """Whether an array of JAX may be divided among devices."""
 

@@ -243,7 +243,7 @@ def _map_columns(x: torch.Tensor, function: Any):
     if x.shape[1] == 0:  # which vmap does not take everywhere
         return _map_columns(x.new_zeros((x.shape[0], 1)), function)[:, :0]
     if x.shape[1] == 1:  # five times faster
-        return _applied(x.reshape(-1), function).reshape(-1, 1)
+        return p.applied(x.reshape(-1), function).reshape(-1, 1)
     columns = torch.func.vmap(function, in_dims=1)(p.copy(x))  # out_dims=1 has no room for a result that is one for all columns
     return p.copy(columns.movedim(0, 1))
 
@@ -336,6 +336,13 @@ def _magnitude(x: torch.Tensor, axis: int):
     exponents = (torch.frexp(largest).exponent - 1).clamp(least, most)
     one = torch.ones_like(largest)
     return torch.where(largest > 0, torch.ldexp(one, exponents), one)
+
+
+@p.all_finite.dispatch
+def _all_finite(x: torch.Tensor):
+    if torch.compiler.is_compiling() or not _plain(x) or x.device.type != "cpu" or transforming():
+        return None
+    return bool(torch.isfinite(x.detach()).all())
 
 
 @p.to_integers.dispatch

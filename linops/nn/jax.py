@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from linops.nn.report import Left
 from linops.operator import LinearOperator
@@ -168,7 +169,7 @@ def is_zero(array: Any) -> bool:
     Returns:
         True or False.
     """
-    return not isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer)) and not bool(jax.numpy.any(array))
+    return not isinstance(array, (jax.ShapeDtypeStruct, Tracer)) and not bool(jax.numpy.any(array))
 
 
 def leftovers(modules: Iterable[tuple[str, str, str, dict[str, int]]]) -> tuple[Left, ...]:

@@ -7,6 +7,7 @@ into it (an error: what is written would be lost).
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,6 +37,8 @@ _LEFT_PRODUCTS = {Tensor.__rmatmul__}
 #: what changes a tensor, beside the functions whose names end with an underscore; torch has other augmented assignments as such
 _SETTERS = {"__set__", "__delete__", "__setitem__", "register_hook", "register_post_accumulate_grad_hook", "retain_grad"}
 _SETTERS |= {"__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"}
+#: the methods among these, for torch.compile, which cannot ask for names
+_IN_PLACE = {getattr(Tensor, name) for name in dir(Tensor) if name in _SETTERS - {"__set__", "__delete__"} or re.search(r"[^_]_$", name)}
 
 
 def read_only(layer: str) -> str:
@@ -100,6 +103,17 @@ class ReadOnly(torch.Tensor):
             return view
 
         return tree_map_only(torch.Tensor, guarded, result)
+
+
+class Guarded(torch.Tensor):
+    """As `ReadOnly`, for torch.compile, which traces it: what writes breaks the graph, and is refused outside of it; views are free."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _IN_PLACE:
+            raise RuntimeError(read_only("a structured layer"))
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
 
 
 class Weight(ReadOnly):
@@ -246,7 +260,8 @@ class Structured(nn.Module):
             dtype = torch.promote_types(dtype, torch.complex32)
         if torch.compiler.is_compiling():  # what is not used costs nothing there
             matrix = dense(self.operator, dtype, device)
-            return matrix.T if self._transposed else matrix
+            matrix = matrix.T if self._transposed else matrix
+            return matrix.as_subclass(Guarded) if torch.compiler.is_dynamo_compiling() else matrix
         shape, give = (self.out_features, self.in_features), lambda: self.operator
         if self._transposed:
             shape, give = shape[::-1], lambda: self.operator.T

@@ -23,9 +23,10 @@ class Circulant(Convolution):
     (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the
     matrix is written out and multiplied by: m n MACs a vector.
 
-    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Products of integers are computed in
-    float64 and rounded: they are exact, and wrap around as NumPy's, while |c| |x| (Euclidean norms) stays below about 2⁴⁵; JAX without x64
-    computes in float32, exact below 2¹⁶.
+    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Products of integers are exact and
+    wrap around as NumPy's: numbers are split into parts so short that transforms of floats give every sum. Sums that fit a float do not
+    overflow on the way. But transforms round relative to |c| |x| (Euclidean norms), not entry by entry: in float32, beside entries of 1e8
+    those below about 10 are lost, which multiplying by `to_dense()` keeps; take float64 where entries differ so much.
 
     Attributes:
         c: (N,) array or spec, the first column.

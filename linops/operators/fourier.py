@@ -5,9 +5,12 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
+import numpy as np
+
 from linops import backends
 from linops.declare import remembered
 from linops.operator import LinearOperator, flat
+from linops.operators.limbs import convolve_limbs, limb_bits
 from linops.operators.planned import PLANS, Choosing, plannable
 from linops.plan.machine import machine_of
 from linops.plan.plan import representative
@@ -73,24 +76,45 @@ class Convolution(AlongAxis, Choosing):
             order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
             y = self._along(backends.copy(backends.permute(x, order)), -1)
             return backends.copy(backends.permute(y, order))
-        kernel, length, rows = self._kernel(), self._length, self.shape[0]
+        kernel = self._kernel()
         dtype = result = x.dtype
         if not (own and self._transforms_as_it_is) or dtype != kernel.dtype:
             result = backends.result_type(backend, kernel.dtype, dtype)
             dtype = transform_dtype(result, backend)
+            if not backends.is_inexact(result):
+                return self._exact(kernel, x, axis, result, dtype.itemsize)
             kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
         is_complex = self._is_complex if own else backends.is_complex(dtype)
+        narrow = dtype != result  # half precision, whose sums single holds
+        if narrow or backends.all_finite(kernel[:1]) is not None:
+            y = self._transformed(kernel, x, axis, is_complex)
+            if narrow or backends.all_finite(y):
+                return as_dtype(y, result)
+        # numbers overflowed, or cannot be looked at: scaled by powers of two, they do not
+        one, other = backends.magnitude(kernel, -1), backends.magnitude(x, axis)
+        y = self._transformed(kernel / one, x / other, axis, is_complex)
+        space = backends.namespace(backend)
+        return as_dtype(y * space.minimum(one, other) * space.maximum(one, other), result)
+
+    def _transformed(self, kernel: Any, x: Any, axis: int, is_complex: bool) -> Any:
+        """The product of floats, by transforms of their dtype."""
+        length, rows, backend = self._length, self.shape[0], backends.backend_of(x)
         forward, inverse = ("fft", "ifft") if is_complex else ("rfft", "irfft")
         spectrum = self._spectrum(kernel, is_complex)
         if axis == -2:
             spectrum = spectrum[:, None]
 
         def convolved(x: Any) -> Any:
-            y = backends.fourier(x, forward, length, axis, None) * spectrum
+            y = backends.fourier(x, forward, length, axis, None)
+            if backend == "numpy":
+                with np.errstate(over="ignore", invalid="ignore"):  # what overflows here is seen in the result, and run again
+                    y = y * spectrum
+            else:
+                y = y * spectrum
             y = backends.fourier(y, inverse, length, axis, None)
-            if rows != length:
-                y = y[..., :rows] if axis == -1 else y[..., :rows, :]
-            return as_dtype(y, result)
+            if rows == length:
+                return y
+            return y[..., :rows] if axis == -1 else y[..., :rows, :]
 
         columns = x.shape[-1] if axis == -2 and backend == "numpy" else 0
         size = length * x.itemsize * columns
@@ -100,6 +124,32 @@ class Convolution(AlongAxis, Choosing):
         step = max(1, columns * _PART // size)
         parts = [convolved(x[..., start : start + step]) for start in range(0, columns, step)]
         return backends.namespace(backend).concat(parts, axis=-1)
+
+    def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
+        """The product of integers or booleans, as exact as that of the matrix; `itemsize` is that of the floats that are transformed."""
+        m, length, backend = self.shape[0], self._length, backends.backend_of(x)
+        bits = limb_bits(length, itemsize)
+        small = m * prod(x.shape) <= _FEW_MACS or bits < 1
+        if small and backend != "torch":  # whose devices multiply no integers
+            x, matrix = as_dtype(x, result), as_dtype(self._matrix(), result)
+            return x @ matrix.T if axis == -1 and x.ndim > 1 else matrix @ x
+        integer = backends.canonical_dtype(f"int{8 * itemsize}", backend)
+        shape = (slice(None), None) if axis == -2 else (slice(None),)
+
+        def inverse(spectra: Any) -> Any:
+            y = backends.fourier(spectra, "irfft", length, axis, None)
+            return y[..., :m] if axis == -1 else y[..., :m, :]
+
+        y = convolve_limbs(
+            lambda limb: self._spectrum(limb, False)[shape],
+            lambda limb: backends.fourier(limb, "rfft", length, axis, None),
+            inverse,
+            as_dtype(kernel, integer),
+            as_dtype(x, integer),
+            result,
+            bits,
+        )
+        return as_dtype(y, result)
 
     @remembered
     def _transforms_as_it_is(self) -> bool:
@@ -186,6 +236,8 @@ _MARGIN = 1.2
 _FRESH = 1 << 25
 #: bytes of the transforms from which they leave a core's cache, and of a part of them
 _CACHE, _PART = 1 << 21, 1 << 19
+#: MACs of integers up to which the matrix multiplies
+_FEW_MACS = 1 << 15
 
 
 def _suits_rows(x: Any, length: int, backend: str | None) -> bool:

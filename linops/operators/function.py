@@ -172,7 +172,7 @@ class Function(LinearOperator):
                 error.add_note(f"{self._short()}: its operand is a NumPy array. If {name} is torch's or JAX's, say so: runs_on='torch'.")
             raise
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
-            y = backends.plain(y, f"{self._short()}: {name} returned")
+            y = np.asarray(backends.plain(y, f"{self._short()}: {name} returned"))
         given = backends.backend_of(y)
         if given != backends.backend_of(x):
             hint = f"; of {given}'s callables say runs_on={given!r}" if given and self.backend is None else ""

@@ -19,8 +19,8 @@ class Power(LinearOperator):
     """The power A ** k of a square operator, made by ``**``; its parameters are those of A, once.
 
     Up to k = 8 A is applied k times. Above, its power is applied once where there is a closed form (permutations, diagonals, circulants,
-    blocks, Kronecker products, low rank, reflections, Hadamard and Fourier transforms, and multiples of those), or where squaring the matrix
-    again and again costs fewer FLOPs.
+    blocks, Kronecker products, low rank, reflections, Hadamard and Fourier transforms, and multiples of those), or where squaring the
+    matrix again and again costs fewer FLOPs.
 
     Cost: k times that of A; or that of A and, once a product, of at most 2 log2 k products of its arrays.
 

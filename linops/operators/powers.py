@@ -106,7 +106,16 @@ def _powered_householder(a: Householder, exponent: int, x: Any):
 
 
 @powered.dispatch
-def _powered_transform(a: Hadamard | DFT, exponent: int, x: Any):
+def _powered_hadamard(a: Hadamard, exponent: int, x: Any):
+    return _powered_transform(a, exponent, x)
+
+
+@powered.dispatch
+def _powered_dft(a: DFT, exponent: int, x: Any):
+    return _powered_transform(a, exponent, x)
+
+
+def _powered_transform(a: Any, exponent: int, x: Any) -> LinearOperator:
     number, inner = _unscaled(a, exponent)
     dtype = x.dtype if not str(x.dtype).endswith("bool") else backends.result_type(backends.backend_of(x), x.dtype, 1)
     gain = backends.constant(x, np.array([number]), dtype)
@@ -160,7 +169,7 @@ def _permutation(a: LinearOperator, exponent: int) -> LinearOperator:
 
 
 def squared(a: Any, exponent: int, times: Callable[[Any, Any], Any]) -> Any:
-    """a ** k, k ≥ 1, of an associative product, by repeated squaring: at most 2 log2 k products.
+    """The power a ** k, k ≥ 1, of an associative product, by repeated squaring: at most 2 log2 k products.
 
     Args:
         a: What is multiplied.
@@ -204,7 +213,7 @@ def array_power(a: Any, exponent: int) -> Any:
 
 
 def matrix_power(a: LinearOperator, exponent: int) -> Dense | None:
-    """A ** k as a matrix, where that is fewer FLOPs than k products with a vector, or is not small but bounded; None elsewhere.
+    """A ** k as a matrix, where that is fewer FLOPs than k products with a vector; None elsewhere.
 
     Args:
         a: A square operator.

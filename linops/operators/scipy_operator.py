@@ -107,7 +107,7 @@ def imported(value: Any) -> LinearOperator:
     Returns:
         The operator.
     """
-    original = getattr(value, "_linops", None)
+    original: Any = getattr(value, "_linops", None)
     known = isinstance(original, LinearOperator) and original.dtype is not None  # else scipy's has a dtype that it has not
     return original if known else ScipyOperator(value)
 

@@ -25,8 +25,8 @@ class Toeplitz(Convolution):
     no MACs. Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the matrix is written out and
     multiplied by: m n MACs a vector.
 
-    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Integers are multiplied as by
-    `Circulant`.
+    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Integers are multiplied, and floats
+    rounded (relative to the norms, so that small entries beside large ones are lost), as by `Circulant`.
 
     Attributes:
         c: (m,) array or spec, the first column.

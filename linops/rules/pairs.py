@@ -59,8 +59,7 @@ def merging_for(whole: LinearOperator) -> Iterator[None]:
 
 
 def computable(*operators: LinearOperator) -> bool:
-    """Whether arrays of operators may be merged: they are there, floating (integers would wrap around), and together of the precision of
-    the whole expression.
+    """Whether arrays may be merged: they are there, floating (integers would wrap around), and of the precision of the whole.
 
     Args:
         *operators: Operators.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cmath import isfinite
+
 from linops import backends
 from linops.operator import LinearOperator, scale
 from linops.operators.identity import Identity
@@ -23,9 +25,10 @@ def _reduce_power(a: Power):
         if isinstance(number, int) and (exponent > 1024 or not _fits(number, exponent, base.base)) and abs(number) > 1:
             return None
         try:
-            return scale(number**exponent, Power(base.base, exponent))
+            power = number**exponent
         except OverflowError:  # of Python's floats
             return None
+        return scale(power, Power(base.base, exponent)) if (power != 0) == (number != 0) and isfinite(power) == isfinite(number) else None
     return _squared(base, exponent)
 
 

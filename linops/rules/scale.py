@@ -66,7 +66,7 @@ def _python_number(scalar: Any) -> Any:
 
 
 def _quotient(number: Any, divisor: Any) -> Any:
-    """number / divisor of Python numbers, where the divisor is zero as NumPy has it."""
+    """The quotient of Python numbers, where the divisor is zero as NumPy has it."""
     if divisor != 0:
         return number / divisor
     if isinstance(number, complex) or isinstance(divisor, complex):

@@ -34,6 +34,16 @@ def test_trial_14_explicit_axes_divide_every_product():
     assert table("explicit") == []
 
 
+def test_trial_14_the_type_of_an_explicit_axis_counts_on_one_device_too():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    A = lo.monarch(64, 64).init(seed=0, backend="jax")
+    x = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
+    with jax.set_mesh(mesh):
+        y = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))) @ A.T
+    assert y.sharding.spec == jax.sharding.PartitionSpec("data", None)
+    np.testing.assert_allclose(y, x @ A.to(backend="numpy").to_dense().T, rtol=1e-4, atol=1e-5)
+
+
 def test_trial_28_automatic_axes_keep_the_division():
     assert table("auto", "families", *AUTOMATIC) == []
 

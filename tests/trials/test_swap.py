@@ -436,14 +436,42 @@ def test_trial_15_a_leaf_of_that_name_is_a_leaf():
     torch.testing.assert_close(layer(torch.ones(2, 4)), torch.arange(1.0, 5.0).expand(2, 4))
 
 
-def test_trial_15_compiled_and_exported_models_read_it_too():
+class Simple(Reader):
+    """Reads them in the ways that torch.compile takes in one graph."""
+
+    def forward(self, x):
+        if isinstance(self.wo.weight, torch.Tensor) and x.dtype != self.wo.weight.dtype:
+            x = x.to(self.wo.weight.dtype)
+        x = self.wo(x.to(self.wo.weight.device))
+        x = linear(x, weight=self.qkv.weight, bias=self.extra)
+        x = (self.dt.weight @ x.transpose(-1, -2)).transpose(-1, -2) + self.dt.weight[0] * self.dt.weight.size(0)
+        return x @ self.out.weight.T + torch.cat([self.out.weight, self.wo.weight]).sum()
+
+
+class Writer(Reader):
+    """Writes into a weight as it runs."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.wo.weight.div_(2)
+        return self.wo(x)
+
+
+def test_trial_15_compiled_and_exported_models_read_it_too_and_cannot_write():
     torch.manual_seed(0)
-    model = Reader()
-    lo.nn.replace_linear_(model, "low_rank")
+    model, writer = Simple(), Writer()
+    for one in (model, writer):
+        lo.nn.replace_linear_(one, "low_rank")
     x = torch.randn(2, 3, 16)
     expected = densified(model)(x)
-    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(x), expected)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")(x)
+    assert type(compiled) is torch.Tensor
+    torch.testing.assert_close(compiled, expected)
+    compiled.sum().backward()
+    assert model.out.U.grad.any()
     torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
+    with pytest.raises(RuntimeError, match="is computed from its factors"):
+        torch.compile(writer, backend="eager")(x)
 
 
 def test_trial_15_the_fused_path_of_a_transformer_is_not_taken():
