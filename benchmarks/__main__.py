@@ -14,8 +14,10 @@ from rich.table import Table
 
 from benchmarks import results
 from benchmarks.registry import BENCHMARKS, Benchmark
+from linops.lab.failures import OneLine
 
 app = typer.Typer(
+    cls=OneLine,
     help="""Benchmarks of linops: candidates take turns in one run, so read the ratios.
 
     One benchmark, quickly, on the terminal: `python -m benchmarks families --sizes 256,1024 --batches 1,256 --backends torch --seconds 2`
@@ -57,11 +59,7 @@ def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[
 def _run(name: str, options: Mapping[str, Any], threads: int, path: Path | None, fresh: bool, keep: bool = False) -> None:
     """Measure, and print; with `keep`, as `results.run` has it, only how much there is."""
     benchmark = BENCHMARKS[name]
-    try:
-        rows, conditions = results.run(benchmark, options, threads, path, fresh=fresh, keep=keep)
-    except (results.OtherConditions, ValueError, TypeError, ImportError, OSError) as error:
-        console.print(f"[bold red]{name}:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+    rows, conditions = results.run(benchmark, options, threads, path, fresh=fresh, keep=keep)
     if keep:
         console.print(f"{name}: {len(rows)} rows in {path}", highlight=False)
     else:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import track
+from linops.lab.progress import Progress
 
 T = TypeVar("T")
 
 
 def progress(cells: Sequence[T], name: str) -> Iterable[T]:
-    """The cells, with a bar on the terminal that says how many are done and how long the rest takes.
+    """The cells, with a bar on the terminal that says how many are done and how long the rest takes; elsewhere a line now and then.
 
     Args:
         cells: What to measure, one after the other.
@@ -22,4 +20,8 @@ def progress(cells: Sequence[T], name: str) -> Iterable[T]:
     Returns:
         The cells.
     """
-    return track(cells, description=name, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    with Progress(1) as shown:
+        shown.begin(name, len(cells))
+        for number, cell in enumerate(cells):
+            yield cell
+            shown.update(number + 1)

@@ -14,7 +14,7 @@ EXTRAS = {"jax": "jax", "jaxlib": "jax", "flax": "flax", "equinox": "equinox", "
 def main() -> None:
     """Runs the command line of this process; exits with status 1 if a package is missing."""
     try:
-        import_module("linops.lab.app").app()
+        import_module("linops.lab.app").app(prog_name="linops")
     except ModuleNotFoundError as missing:
         sys.exit(missing_message(missing))
 

@@ -1,7 +1,6 @@
 """The experiments: fits, the coordinate check's measure, sweeps that resume, and summaries of known rows."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,11 +93,13 @@ def test_a_sweep_resumes(tmp_path):
 
         return sweep.Job({"structure": "btt", "seed": number}, 1, execute)
 
-    rows = sweep.sweep(quiet(), tmp_path, [job(0), job(1)])
-    again = sweep.sweep(quiet(), tmp_path, [job(1), job(2)], resume=True)
+    rows = sweep.sweep(tmp_path, [job(0), job(1)])
+    again = sweep.sweep(tmp_path, [job(1), job(0), job(2)])
     assert ran == [0, 1, 2]
     assert rows[1] == again[0] == {"structure": "btt", "seed": 1, "value": 1}
-    sweep.sweep(quiet(), tmp_path, [job(1)])
+    with pytest.raises(ValueError, match="seed 0, now 1"):
+        sweep.sweep(tmp_path, [job(1)])
+    sweep.sweep(tmp_path, [job(1)], resume=False)
     assert ran == [0, 1, 2, 1]
 
 
@@ -150,5 +151,5 @@ def test_experiments_write_their_files(tmp_path, experiment, plot):
     assert (tmp_path / "summary.json").is_file()
     assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
     before = (tmp_path / "results.json").read_text()
-    experiment(quiet(), replace(options, resume=True), SMALL)
+    experiment(quiet(), options, SMALL)
     assert (tmp_path / "results.json").read_text() == before

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from linops.families import FAMILIES
+
+#: digits of an option's value
+LONGEST = 12
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def parse(text: str) -> Structure:
         The structure.
 
     Raises:
-        ValueError: If there is no such family, or an option is not written as ``name=integer``.
+        ValueError: If there is no such family, it has no such option, or an option is not written as ``name=integer``.
 
     Example:
         >>> parse("btt:rank=2")(64, 64).num_params
@@ -55,11 +59,37 @@ def parse(text: str) -> Structure:
     family, *options = text.strip().split(":")
     if family not in FAMILIES:
         raise ValueError(f"structure {text!r}: no family {family!r}; expected one of {', '.join(FAMILIES)}")
-    return Structure(text.strip(), family, dict(_option(text, option) for option in options))
+    known, found = options_of(family), {}
+    for option in options:
+        name, value = _option(text, option)
+        if name not in known:
+            raise ValueError(f"structure {text!r}: {family} has no option {name!r}; it has {', '.join(known) or 'none'}")
+        if name in found:
+            raise ValueError(f"structure {text!r}: option {name!r} is given twice")
+        found[name] = value
+    return Structure(text.strip(), family, found)
+
+
+def options_of(family: str) -> list[str]:
+    """The options of a family that are written with an integer.
+
+    Args:
+        family: Its name.
+
+    Returns:
+        The names.
+
+    Example:
+        >>> options_of("btt"), options_of("dense")
+        (['rank', 'cores', 'allow_dearer'], [])
+    """
+    return [name for name in list(signature(FAMILIES[family]).parameters)[2:] if name not in ("dtype", "in_dims", "out_dims")]
 
 
 def _option(text: str, option: str) -> tuple[str, int]:
     name, _, value = option.partition("=")
-    if not name.isidentifier() or not value.isdigit():
+    if not name.isidentifier() or not (value.isascii() and value.isdigit() and len(value) <= LONGEST):
         raise ValueError(f"structure {text!r}: option {option!r}; expected name=integer, as in btt:rank=2")
+    if int(value) < 1 and name != "allow_dearer":
+        raise ValueError(f"structure {text!r}: option {option!r}; expected at least 1")
     return name, int(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -32,8 +33,17 @@ def load(path: Path, device: Any = "cpu") -> dict[str, Any] | None:
 
     Returns:
         The state, or None if there is no such file.
+
+    Raises:
+        ValueError: If it is no checkpoint.
     """
-    return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except (RuntimeError, ValueError, TypeError, LookupError, EOFError, OSError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is no checkpoint ({reason}): take another --out, or --force to train anew") from None
 
 
 class Log:

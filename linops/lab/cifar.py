@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,20 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
                 (test if name.startswith("test") else train).append(_arrays(_Unpickler(file, encoding="bytes").load()))
     except tarfile.ReadError:
         raise ValueError(f"data {str(path)!r} is no archive") from None
-    except (tarfile.TarError, pickle.UnpicklingError, KeyError, OSError) as error:
+    except (tarfile.TarError, zlib.error, pickle.UnpicklingError, LookupError, OSError, EOFError, *_NO_BATCH) as error:
         raise ValueError(f"data {str(path)!r} is no python archive of CIFAR: {error}") from None
     if not train or not test:
         raise ValueError(f"data {str(path)!r} is no python archive of CIFAR: it holds no training or no test batch")
     return (*map(np.concatenate, zip(*train)), *map(np.concatenate, zip(*test)))  # type: ignore[return-value]
 
 
+#: what reading a pickle that is none of a batch may end in
+_NO_BATCH = (ValueError, TypeError, AttributeError, ArithmeticError)
+
+
 def _arrays(batch: dict) -> tuple[np.ndarray, np.ndarray]:
-    labels = batch[b"fine_labels" if b"fine_labels" in batch else b"labels"]
-    return (np.asarray(batch[b"data"], np.float32) / 127.5 - 1), np.asarray(labels, np.int64)
+    labels = np.asarray(batch[b"fine_labels" if b"fine_labels" in batch else b"labels"], np.int64)
+    images = np.asarray(batch[b"data"], np.float32) / 127.5 - 1
+    if images.shape != (*labels.shape, np.prod(SHAPE)):
+        raise ValueError(f"images of shape {images.shape} for labels of shape {labels.shape}")
+    return images, labels

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any
 
 from linops import backends
-from linops.lab.measure import Roofline
+from linops.lab import memory
+from linops.lab.measure import Roofline, nothing
 from linops.lab.products import products
 from linops.lab.structures import Structure
 from linops.operator import LinearOperator
 from linops.plan import natural_order
+from linops.spec import numpy_dtype
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Comparison:
         roofline: The machine's best, measured in the same run.
         rows: One row a structure, dense first.
         refused: Structures that have no member of this shape, with the reason.
+        seconds: How long measuring took.
+        rounds: How often every structure had its turn, forward.
     """
 
     out_features: int
@@ -66,6 +71,8 @@ class Comparison:
     roofline: Roofline
     rows: list[Row]
     refused: dict[str, str]
+    seconds: float
+    rounds: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON.
@@ -85,6 +92,7 @@ def compare(
     backend: str = "torch",
     dtype: str = "float32",
     seconds: float = 10.0,
+    tell: Callable[[str], Any] = nothing,
 ) -> Comparison:
     """Counts and times structures at one shape. Dense is always among them.
 
@@ -95,20 +103,29 @@ def compare(
         batch: Number of vectors; a batch of 1 is a product with a vector.
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: Of parameters and vectors.
-        seconds: About how long to measure in all.
+        seconds: About how long to measure in all. However little it is, each structure is called twice, and twice with gradients.
+        tell: Called with what is being done.
 
     Returns:
         The comparison.
 
     Raises:
         ValueError: If a size is less than 1 or there is no such backend.
+        MemoryError: If matrices and vectors do not fit this machine's memory.
         ImportError: If the backend is not installed.
     """
     if min(out_features, in_features, batch) < 1:
         raise ValueError(f"compare: out {out_features}, in {in_features}, batch {batch}; each must be at least 1")
     backends.load(backend)
+    what, vectors = f"dense {out_features}×{in_features} and {batch:,} vectors", batch * (out_features + in_features)
+    itemsize = numpy_dtype(dtype).itemsize
+    memory.require(itemsize * (out_features * in_features + vectors), what)
     operators, refused = _members(out_features, in_features, structures, dtype)
-    found = products(operators, batch=batch, backend=backend, dtype=dtype, seconds=seconds)
+    numbers = sum(operator.num_params for operator in operators.values()) + vectors
+    memory.require((1 if backend == "numpy" else 2) * itemsize * numbers, what.replace("dense", f"{len(operators)} structures of"))
+    start = perf_counter()
+    found = products(operators, batch=batch, backend=backend, dtype=dtype, seconds=seconds, least_rounds=1, tell=tell)
+    took = perf_counter() - start
     rows = []
     dense_flops = operators["dense"].flops()
     for name, operator in operators.items():
@@ -129,7 +146,8 @@ def compare(
                 roofline_share=found.roofline_share(name),
             )
         )
-    return Comparison(out_features, in_features, batch, backend, dtype, found.largest_limit, rows, refused)
+    rounds = len(found.forward["dense"].seconds)
+    return Comparison(out_features, in_features, batch, backend, dtype, found.largest_limit, rows, refused, took, rounds)
 
 
 def _members(

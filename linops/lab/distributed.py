@@ -28,11 +28,10 @@ def session(device: str = "auto") -> Iterator[torch.device]:
         The device of this process.
 
     Raises:
-        ValueError: If the device is CUDA and there is none.
+        ValueError: If torch knows no such device, or this machine has none.
     """
     kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if kind.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: torch sees no CUDA device")
+    require_device(kind)
     if "WORLD_SIZE" not in os.environ:
         yield torch.device(kind)
         return
@@ -44,6 +43,32 @@ def session(device: str = "auto") -> Iterator[torch.device]:
         yield local
     finally:
         dist.destroy_process_group()
+
+
+def require_device(name: str) -> None:
+    """Sees that a device is there and computes.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        ValueError: If not.
+
+    Example:
+        >>> require_device("tpu")
+        Traceback (most recent call last):
+        ValueError: device 'tpu': torch knows no such device; expected auto, cpu, cuda …
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r}: torch knows no such device; expected auto, cpu, cuda …") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices")
+    try:
+        torch.ones(1, device=device).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError):
+        raise ValueError(f"device {name!r}: torch cannot compute on it here") from None
 
 
 def parallel(model: nn.Module) -> nn.Module:

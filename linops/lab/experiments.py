@@ -9,12 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from linops.lab import coord_check, distributed, experiment_plots, lr_sweep, scaling
+from linops.lab import coord_check, distributed, experiment_plots, lr_sweep, outputs, scaling
 from linops.lab import tables as t
+from linops.lab.keeping import write_json
 from linops.lab.problems import Problem, make
-from linops.lab.runs import Run, with_factor
+from linops.lab.progress import Progress
+from linops.lab.runs import Run, require_members, with_factor
 from linops.lab.structures import Structure, parse
-from linops.lab.sweep import Job, Row, sweep, write_json
+from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
 
 
@@ -96,7 +98,7 @@ class Options:
         structures: Of the layers that are structured; to coord-check and scaling, dense is added.
         seeds: Seeds of weights, batches and generated data.
         out: The folder for results.json, summary.json and the plot.
-        resume: Whether to keep finished runs of results.json.
+        resume: Whether to keep finished runs of results.json, which must all be of these settings; otherwise they are replaced.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
     """
 
@@ -106,7 +108,7 @@ class Options:
     structures: Sequence[Structure]
     seeds: Sequence[int]
     out: Path
-    resume: bool = False
+    resume: bool = True
     device: str = "auto"
 
 
@@ -143,8 +145,10 @@ def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
                 for structure, aware in _both(_with_dense(options.structures))
                 for width in sizes.widths
             ]
-            jobs += coord_check.jobs(_problem(options, seed, device), runs, sizes.settings, device)
-        rows = sweep(console, options.out, jobs, options.resume)
+            problem = _problem(options, seed, device)
+            require_members(problem, runs)
+            jobs += coord_check.jobs(problem, runs, sizes.settings, device)
+        rows = sweep(options.out, jobs, options.resume)
     fits, heads, levels = coord_check.slopes(rows), coord_check.slopes(rows, "feature_change"), coord_check.levels(rows)
     summary = {
         label: {
@@ -161,8 +165,8 @@ def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
     ]
     caption = f"Widths {_list(sizes.widths)}, {sizes.settings.steps} steps, seeds {_list(options.seeds)}. Near zero is right."
     title = "Coordinate check: slope of log Δh in log width"
-    console.print(t.table(title, ["structure", "layers' Δh", "features' Δh", "Δh of dense's"], cells, caption))
-    _finish(console, options, summary, rows, experiment_plots.coord_check, "coord_check.png")
+    table = t.table(title, ["structure", "layers' Δh", "features' Δh", "Δh of dense's"], cells, caption)
+    _finish(console, options, table, summary, rows, experiment_plots.coord_check, "coord_check.png")
     return summary
 
 
@@ -186,8 +190,10 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
                 for width in sizes.widths
                 for factor in sizes.factors
             ]
-            jobs += lr_sweep.jobs(_problem(options, seed, device), runs, sizes.settings, device)
-        rows = sweep(console, options.out, jobs, options.resume)
+            problem = _problem(options, seed, device)
+            require_members(problem, runs)
+            jobs += lr_sweep.jobs(problem, runs, sizes.settings, device)
+        rows = sweep(options.out, jobs, options.resume)
     best = lr_sweep.best_factors(rows)
     summary = {label: {"best_factors": factors, "drift": lr_sweep.drift(factors)} for label, factors in best.items()}
     cells = [
@@ -196,8 +202,8 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
     ]
     caption = f"{sizes.settings.steps} steps, factors {_list(sizes.factors)}, seeds {_list(options.seeds)}; by train loss, mean over seeds."
     columns = ["structure", *(f"width {width}" for width in sizes.widths), "moves by"]
-    console.print(t.table("Best factor on the rates of structured weights", columns, cells, caption))
-    _finish(console, options, summary, rows, experiment_plots.lr_sweep, "lr_sweep.png")
+    table = t.table("Best factor on the rates of structured weights", columns, cells, caption)
+    _finish(console, options, table, summary, rows, experiment_plots.lr_sweep, "lr_sweep.png")
     return summary
 
 
@@ -217,12 +223,15 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     with distributed.session(options.device) as device:
         first = _problem(options, options.seeds[0], device)
         runs = [with_factor(first, Run(structure, first.base_width, aware=aware)) for structure, aware in named]
-        fitted = scaling.matched_runs(first, runs, sizes.widths)
+        with Progress(1, distributed.is_first()) as progress:
+            progress.begin("choosing widths of equal MACs", len(sizes.widths))
+            fitted = scaling.matched_runs(first, runs, sizes.widths, progress.update)
+        left_out = [run.label for run in runs if run.label not in {run.label for run, _ in fitted}]
         jobs: list[Job] = []
         for seed in options.seeds:
             seeded = [(replace(run, seed=seed), budget) for run, budget in fitted]
             jobs += scaling.jobs(_problem(options, seed, device), seeded, sizes.settings, device)
-        rows = sweep(console, options.out, jobs, options.resume)
+        rows = sweep(options.out, jobs, options.resume)
     fits, gaps, gains, curves = scaling.laws(rows), scaling.gaps(rows), scaling.multipliers(rows), scaling.curves(rows)
     summary = {
         label: {
@@ -251,16 +260,19 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
         f"{sizes.settings.steps} steps, seeds {_list(options.seeds)}. Train loss, mean over seeds; exponent of its power law in MACs;\n"
         "less dense's: the gap where both curves bend alike; saves: MACs of the largest dense model over those for the same loss."
     )
-    console.print(t.table("Scaling: train loss by MACs of an example", columns, cells, caption))
-    _finish(console, options, summary, rows, experiment_plots.scaling, "scaling.png")
+    table = t.table("Scaling: train loss by MACs of an example", columns, cells, caption)
+    _finish(console, options, table, summary, rows, experiment_plots.scaling, "scaling.png")
+    if left_out and distributed.is_first():
+        console.print(f"left out {', '.join(left_out)}: no width costs as little as dense", highlight=False, markup=False)
     return summary
 
 
-def _finish(console: Console, options: Options, summary: Row, rows: Sequence[Row], plot: Any, name: str) -> None:
+def _finish(console: Console, options: Options, table: Any, summary: Row, rows: Sequence[Row], plot: Any, name: str) -> None:
     if distributed.is_first():
         write_json(options.out / "summary.json", summary)
         plot(rows, options.out / name)
-        console.print(f"{options.out / 'results.json'}, {options.out / 'summary.json'}, {options.out / name}", highlight=False)
+        console.print(table)
+        outputs.say_files(console, options.out, "results.json", "summary.json", name)
 
 
 def _list(values: Iterable[Any]) -> str:

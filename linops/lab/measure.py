@@ -76,11 +76,13 @@ def side_by_side(
     rounds: int = 15,
     least_rounds: int | None = None,
     wait: Callable[[Any], Any] = nothing,
+    tell: Callable[[str], Any] = nothing,
 ) -> dict[str, Timing]:
     """Times candidates in turns, so that what else runs on the machine hits all of them alike.
 
     Each is first called until warm, which also says how many calls make a sample. Then, in every round, each candidate gives one sample;
-    the order changes from round to round.
+    the order changes from round to round. Where `least_rounds` is 1 and one call of each takes longer than the time, the calls that warm
+    up are the only round.
 
     Args:
         functions: Candidates by name: functions of no arguments.
@@ -88,6 +90,7 @@ def side_by_side(
         rounds: How many rounds, at least 1.
         least_rounds: How many to do at least where a call takes so long that all of them would exceed the time; by default all.
         wait: Called on the last result of a sample before the clock stops, as `jax.block_until_ready`.
+        tell: Called with what is being done, as ``"round 2 of 15"``.
 
     Returns:
         A `Timing` for each candidate.
@@ -103,12 +106,19 @@ def side_by_side(
     if not functions or rounds < 1:
         raise ValueError(f"side_by_side: {len(functions)} candidates and {rounds} rounds; expected at least one of each")
     share = seconds / rounds / len(functions)
-    calls = {name: _calls(function, share, wait) for name, function in functions.items()}
+    calls: dict[str, int] = {}
+    warm: dict[str, float] = {}
+    for number, (name, function) in enumerate(functions.items()):
+        tell(f"warming up {number + 1} of {len(functions)}")
+        calls[name], warm[name] = _calls(function, share, wait)
+    if least_rounds == 1 and sum(warm.values()) > seconds:
+        return {name: Timing((sample,)) for name, sample in warm.items()}
     samples: dict[str, list[float]] = {name: [] for name in functions}
     names, start = list(functions), perf_counter()
     for number in range(rounds):
         if least_rounds is not None and number >= least_rounds and perf_counter() - start > seconds:
             break
+        tell(f"round {number + 1} of {rounds}")
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             samples[name].append(_sample(functions[name], calls[name], wait))
@@ -125,12 +135,12 @@ def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float
     return (perf_counter() - start) / calls
 
 
-def _calls(function: Function, seconds: float, wait: Callable[[Any], Any]) -> int:
-    """How many calls fill the time."""
+def _calls(function: Function, seconds: float, wait: Callable[[Any], Any]) -> tuple[int, float]:
+    """How many calls fill the time, and seconds a call of the last sample."""
     calls = 1
     while (took := _sample(function, calls, wait) * calls) < min(seconds, LEAST_SAMPLE):
         calls *= 2
-    return max(1, round(calls * max(seconds, LEAST_SAMPLE) / max(took, 1e-9)))
+    return max(1, round(calls * max(seconds, LEAST_SAMPLE) / max(took, 1e-9))), took / calls
 
 
 # ---------------------------------------------------------------- the roofline
@@ -193,18 +203,21 @@ class Probes:
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: Of the numbers.
         moved: Bytes that the products in question read and write.
+        seconds: No matrix product that is expected to take longer is among the candidates, but the smallest.
     """
 
-    def __init__(self, backend: str, dtype: str, moved: Iterable[int]) -> None:
-        compiled, _ = compiler(backend)
+    def __init__(self, backend: str, dtype: str, moved: Iterable[int], seconds: float = float("inf")) -> None:
+        compiled, wait = compiler(backend)
         multiply, increase = compiled(lambda a: a @ a), compiled(lambda a: a + 1)
         random, itemsize = np.random.default_rng(0), numpy_dtype(dtype).itemsize
-        self._flops = {f"matmul {size}": 2 * size**3 for size in MATMUL_SIZES}
+        self._flops: dict[str, int] = {}
         self._bytes: dict[str, int] = {}
         self.functions: dict[str, Function] = {}
-        for name, size in zip(self._flops, MATMUL_SIZES):
-            square = backends.asarray(random.standard_normal((size, size)), backend, dtype)
-            self.functions[name] = partial(multiply, square)
+        for size in MATMUL_SIZES:
+            name, square = f"matmul {size}", backends.asarray(random.standard_normal((size, size)), backend, dtype)
+            self.functions[name], self._flops[name] = partial(multiply, square), 2 * size**3
+            if 8 * _sample(self.functions[name], 1, wait) > seconds:  # the next size has eight times the FLOPs
+                break
         for size in moved:
             count = max(size // itemsize, 2)
             for name, step, length in ((f"add {size}", increase, count // 2), (f"dot {size}", multiply, count)):

@@ -25,6 +25,8 @@ COLORS = {
 }
 OTHERS = ("#7F7F7F", "#8C564B", "#17BECF", "#BCBD22", "#9467BD")
 MARKERS = "osD^vP*X"
+#: structures whose MACs are all within this factor cost the same, for a plot
+ALIKE = 1.5
 
 
 def figure(panels: int = 1, width: float = 6.4, height: float = 4.4) -> tuple[Figure, list[Axes]]:
@@ -107,7 +109,9 @@ def compare(comparison: Mapping[str, Any], path: Path) -> None:
 
 
 def training(rows: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]], path: Path) -> None:
-    """Loss against MACs: the final train loss against MACs an example, and the loss along the way against the MACs spent.
+    """The final train loss of each structure, and the loss along the way against the MACs spent.
+
+    The final losses are a line a structure where all cost the same, and otherwise stand against the MACs of an example.
 
     Args:
         rows: Rows of results.json.
@@ -116,31 +120,61 @@ def training(rows: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]
     """
     made, (final, course) = figure(2)
     looks = styles(row["structure"] for row in rows)
+    if max(row["macs"] for row in rows) < ALIKE * min(row["macs"] for row in rows):
+        _ranking(final, rows, looks)
+    else:
+        _against_macs(final, rows, looks)
     labelled: set[str] = set()
     for row, curve in zip(rows, losses):
         style = looks[row["structure"]]
         label = None if row["structure"] in labelled else row["structure"]
         labelled.add(row["structure"])
-        final.plot([row["macs"]], [row["train_loss"]], markersize=8, label=label, **{**style, "linestyle": "none"})
         window = max(len(curve) // 20, 1)
         smooth = np.convolve(curve, np.ones(window) / window, "valid")
         steps = np.arange(len(smooth)) + window
         course.plot(3 * row["macs"] * row["batch"] * steps, smooth, color=style["color"], ls=style["linestyle"], label=label, lw=1.5)
-    final.set(xscale="log", yscale="log", xlabel="MACs of an example, forward", ylabel="train loss (nats), all training data")
-    final.set_title("after training")
-    low, high = final.get_xlim()
-    if high < 10 * low:
-        final.set_xlim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
     course.set(
         xscale="log", yscale="log", xlabel="MACs spent (forward and backward: 3× forward)", ylabel="train loss (nats), moving average"
     )
     course.set_title("on the way")
-    for axis in (final, course):
-        plain_ticks(axis)
-        compute_ticks(axis)
-    final.legend(fontsize=8, frameon=False)
+    plain_ticks(course)
+    compute_ticks(course)
     course.legend(fontsize=8, frameon=False)
     write(made, path)
+
+
+def _ranking(axis: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Any]) -> None:
+    """The train loss of each structure on a line of its own, the least on top; a point a seed, a bar to the mean."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        groups.setdefault(row["structure"], []).append(row["train_loss"])
+    names = sorted(groups, key=lambda name: float(np.mean(groups[name])), reverse=True)
+    for place, name in enumerate(names):
+        style, found = looks[name], groups[name]
+        axis.barh(place, float(np.mean(found)), height=0.5, color=style["color"], alpha=0.25)
+        axis.plot(found, [place] * len(found), markersize=8, **{**style, "linestyle": "none"})
+        axis.annotate(f"{np.mean(found):.3g}", (max(found), place), textcoords="offset points", xytext=(9, -3), fontsize=8)
+    axis.set_yticks(range(len(names)), labels=names)
+    low, high = min(row["macs"] for row in rows), max(row["macs"] for row in rows)
+    cost = short(low) if short(low) == short(high) else f"{short(low)} – {short(high)}"
+    axis.set(xlim=(0, 1.12 * max(map(max, groups.values()))), xlabel=f"train loss (nats), all training data; {cost} MACs an example")
+    axis.grid(False, axis="y")
+    axis.set_title("after training" + ("; points: seeds, bars: their mean" if max(map(len, groups.values())) > 1 else ""))
+
+
+def _against_macs(axis: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Any]) -> None:
+    """The train loss against the MACs of an example."""
+    labelled: set[str] = set()
+    for row in rows:
+        label = None if row["structure"] in labelled else row["structure"]
+        labelled.add(row["structure"])
+        style = {**looks[row["structure"]], "linestyle": "none"}
+        axis.plot([row["macs"]], [row["train_loss"]], markersize=8, label=label, **style)
+    axis.set(xscale="log", yscale="log", xlabel="MACs of an example, forward", ylabel="train loss (nats), all training data")
+    axis.set_title("after training")
+    plain_ticks(axis)
+    compute_ticks(axis)
+    axis.legend(fontsize=8, frameon=False)
 
 
 def compute_ticks(axis: Axes) -> None:

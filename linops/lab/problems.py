@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from linops.lab.data import Dataset, load
+from linops.lab.data import Dataset, digest, load
 from linops.lab.models import MLP
 from linops.lab.text import load_text
 from linops.lab.train import Task
@@ -27,6 +27,7 @@ class Problem(Task, Protocol):
 
     Attributes:
         name: What it is.
+        digest: A hash of its data.
         base_width: The width at which the learning rate means what it says.
         factors: Factors on the rates of structured weights by family, tuned at the base width; others take `factor`.
         factor: The factor of families that are not named.
@@ -34,6 +35,7 @@ class Problem(Task, Protocol):
     """
 
     name: str
+    digest: str
     base_width: int
     width_step: int
     factors: Mapping[str, float]
@@ -75,7 +77,7 @@ class Classification:
     factor = 4.0
 
     def __init__(self, data: Dataset, seed: int = 0, device: Any = "cpu") -> None:
-        self.name, self.seed = data.name, seed
+        self.name, self.digest, self.seed = data.name, data.digest, seed
         self.num_features, self.num_classes = data.num_features, data.num_classes
         self.train = _pair(data.x_train, data.y_train, device)
         self.test = _pair(data.x_test, data.y_test, device)
@@ -163,7 +165,7 @@ class Text:
     vocabulary = 256
 
     def __init__(self, text: np.ndarray, seed: int = 0, device: Any = "cpu", context: int = 64, name: str = "text") -> None:
-        self.name, self.seed, self.context = f"gpt on {name}", seed, context
+        self.name, self.digest, self.seed, self.context = f"gpt on {name}", digest(text), seed, context
         cut = int(0.9 * len(text))
         self.train, self.test = (torch.from_numpy(part.astype(np.uint8)).to(device) for part in (text[:cut], text[cut:]))
 

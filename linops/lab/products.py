@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.lab.measure import Function, Probes, Roofline, Timing, compiler, side_by_side
+from linops.lab.measure import Function, Probes, Roofline, Timing, compiler, nothing, side_by_side
 from linops.operator import LinearOperator
 from linops.plan import natural_order
 
@@ -84,6 +84,7 @@ def products(
     seconds: float = 10.0,
     others: Others | None = None,
     least_rounds: int | None = None,
+    tell: Callable[[str], Any] = nothing,
 ) -> Products:
     """Times products of operators, and of other candidates, with the same vectors.
 
@@ -97,6 +98,7 @@ def products(
         seconds: About how long to measure in all.
         others: Makes further candidates.
         least_rounds: As for `side_by_side`.
+        tell: Called with what is being done.
 
     Returns:
         The times.
@@ -117,15 +119,15 @@ def products(
     compiled, wait = compiler(backend)
     more = others(concrete, x, compiled) if others else Candidates()
     moves = {name: _rounded(bytes_moved(operator, batch)) for name, operator in operators.items()}
-    probes = Probes(backend, dtype, set(moves.values()))  # one serves sizes within a factor of two
+    share = seconds / (1 if backend == "numpy" else 2)
+    probes = Probes(backend, dtype, set(moves.values()), share)  # one serves sizes within a factor of two
     steps = {name: forward_step(A, x, compiled) for name, A in concrete.items()}
-    forward = side_by_side(
-        steps | more.forward | probes.functions, seconds=seconds / (1 if backend == "numpy" else 2), least_rounds=least_rounds, wait=wait
-    )
+    timed: Any = {"seconds": share, "least_rounds": least_rounds, "wait": wait}
+    forward = side_by_side(steps | more.forward | probes.functions, **timed, tell=lambda text: tell(f"forward, {text}"))
     training: dict[str, Timing] = {}
     if backend != "numpy":
         steps = {name: training_step(A, x, backend, compiled) for name, A in concrete.items()}
-        training = side_by_side(steps | more.training, seconds=seconds / 2, least_rounds=least_rounds, wait=wait)
+        training = side_by_side(steps | more.training, **timed, tell=lambda text: tell(f"forward and backward, {text}"))
     limits = {name: probes.roofline(forward, moved) for name, moved in moves.items()}
     return Products(dict(operators), batch, forward, training, limits)
 

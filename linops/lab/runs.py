@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.lab import rates
+from linops.lab import memory, rates
 from linops.lab.macs import macs
 from linops.lab.problems import Problem
-from linops.lab.structures import Structure
+from linops.lab.structures import Structure, parse
 from linops.lab.train import Progress, Settings, train
 from linops.nn.replace import replace_linear_
 
+DENSE = parse("dense")
 LR = 3e-3
 WIDEST = 8192
 
@@ -57,7 +59,7 @@ class Run:
 
     def row(self, problem: Problem) -> dict[str, Any]:
         """What tells this run from others, under the names of results.json."""
-        fields = {"data": problem.name, "structure": self.label, "width": self.width, "depth": self.depth}
+        fields = {"data": problem.name, "digest": problem.digest, "structure": self.label, "width": self.width, "depth": self.depth}
         return fields | {"seed": self.seed, "lr": self.lr, "lr_factor": self.factor}
 
 
@@ -88,9 +90,7 @@ def build(problem: Problem, run: Run, device: Any = "cpu") -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        model = problem.model(run.width, run.depth)
-        if run.structure.family != "dense":
-            replace_linear_(model, run.structure, where=lambda name, _: problem.structured(name))
+        model = _structured(problem, run, problem.model(run.width, run.depth))
     return model.to(device)
 
 
@@ -141,22 +141,68 @@ def execute(
         parameter_groups(problem, run, model),
         settings,
         folder=folder,
-        identity=run.row(problem),
+        identity=identity(problem, run, settings),
         resume=resume,
         progress=progress,
     )
     scores = problem.evaluate(model)
     cost = macs(model, problem.example())
-    row = run.row(problem) | {
+    row = identity(problem, run, settings) | {
         "num_params": sum(parameter.numel() for parameter in model.parameters()),
         "macs": cost,
         "flops": 2 * cost,
         **scores,
         "seconds": trained.seconds,
-        "steps": settings.steps,
-        "batch": settings.batch,
     }
     return row, trained.losses
+
+
+def identity(problem: Problem, run: Run, settings: Settings) -> dict[str, Any]:
+    """What tells a trained run from all others, under the names of results.json.
+
+    Args:
+        problem: The problem.
+        run: The run.
+        settings: How it is trained.
+
+    Returns:
+        Plain data.
+    """
+    return run.row(problem) | {name: getattr(settings, name) for name in ("steps", "batch", "clip", "bf16")}
+
+
+def require_members(problem: Problem, runs: Iterable[Run]) -> None:
+    """Sees that every run's structure has a member at its width.
+
+    Args:
+        problem: The problem.
+        runs: The runs.
+
+    Raises:
+        ValueError: If one has none; the message says why.
+    """
+    for structure, width, depth in dict.fromkeys((run.structure.text, run.width, run.depth) for run in runs):
+        try:
+            _on_meta(problem, Run(parse(structure), width, depth))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{structure} at width {width}: {error}") from None
+
+
+def require_memory(problem: Problem, run: Run, settings: Settings) -> None:
+    """Sees that the dense model of a run, its gradients, Adam's moments and a batch fit this machine's memory.
+
+    Args:
+        problem: The problem.
+        run: The run.
+        settings: How it is trained.
+
+    Raises:
+        MemoryError: If they do not.
+    """
+    one, two = (sum(p.numel() for p in _on_meta(problem, Run(DENSE, run.width, depth)).parameters()) for depth in (1, 2))
+    numbers = one + (run.depth - 1) * (two - one)
+    features = problem.example().numel() + run.depth * run.width
+    memory.require(4 * (4 * numbers + settings.batch * features), f"width {run.width}, depth {run.depth}, batch {settings.batch}")
 
 
 def count(problem: Problem, run: Run) -> int | None:
@@ -171,12 +217,23 @@ def count(problem: Problem, run: Run) -> int | None:
     """
     with torch.device("meta"):
         model = problem.model(run.width, run.depth)
-        if run.structure.family != "dense":
-            try:
-                replace_linear_(model, run.structure, where=lambda name, _: problem.structured(name))
-            except ValueError:
-                return None
+        try:
+            _structured(problem, run, model)
+        except ValueError:
+            return None
     return macs(model, problem.example())
+
+
+def _on_meta(problem: Problem, run: Run) -> nn.Module:
+    """The model of a run without its numbers."""
+    with torch.device("meta"):
+        return _structured(problem, run, problem.model(run.width, run.depth))
+
+
+def _structured(problem: Problem, run: Run, model: nn.Module) -> nn.Module:
+    if run.structure.family != "dense":
+        replace_linear_(model, run.structure, where=lambda name, _: problem.structured(name))
+    return model
 
 
 def matched(problem: Problem, run: Run, budget: int) -> Run:

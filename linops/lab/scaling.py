@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from linops.lab.fits import PowerLaw, compute_multiplier, exponent_gap, power_law
+from linops.lab.measure import nothing
 from linops.lab.problems import Problem
 from linops.lab.runs import Run, count, execute, matched
 from linops.lab.structures import parse
@@ -14,27 +15,34 @@ from linops.lab.sweep import Job, Row
 from linops.lab.train import Settings
 
 
-def matched_runs(problem: Problem, runs: Sequence[Run], widths: Sequence[int]) -> list[tuple[Run, int]]:
+def matched_runs(
+    problem: Problem, runs: Sequence[Run], widths: Sequence[int], done: Callable[[int], Any] = nothing
+) -> list[tuple[Run, int]]:
     """Each run at the MACs of dense at each width.
 
     Args:
         problem: The problem.
         runs: The runs, at any width.
         widths: Of the dense models whose MACs are the budgets.
+        done: Called with how many of the widths are done.
 
     Returns:
         Runs and their budgets; a structure that cannot meet a budget is left out there.
     """
     chosen = []
-    for width in widths:
+    for number, width in enumerate(widths):
         dense = Run(parse("dense"), width, runs[0].depth)
         budget = count(problem, dense) or 0
+        found: dict[str, int | None] = {"dense": width}  # rates change nothing
         for run in runs:
-            try:
-                fitted = replace(run, width=width) if run.structure.family == "dense" else matched(problem, run, budget)
-            except ValueError:
-                continue
-            chosen.append((fitted, budget))
+            if run.structure.text not in found:
+                try:
+                    found[run.structure.text] = matched(problem, run, budget).width
+                except ValueError:
+                    found[run.structure.text] = None
+            if fitted := found[run.structure.text]:
+                chosen.append((replace(run, width=fitted), budget))
+        done(number + 1)
     return chosen
 
 

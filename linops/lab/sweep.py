@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from linops.lab import distributed
-from linops.lab.train import Progress
-
-Row = dict[str, Any]
+from linops.lab.keeping import Row, kept_rows, write_rows
+from linops.lab.progress import Progress
+from linops.lab.train import Progress as Report
 
 
 @dataclass(frozen=True)
@@ -31,52 +24,49 @@ class Job:
 
     identity: Row
     total: int
-    execute: Callable[[Progress], Row]
+    execute: Callable[[Report], Row]
 
 
-def sweep(console: Console, out: Path, jobs: Sequence[Job], resume: bool = False) -> list[Row]:
-    """Runs jobs with a progress bar, and writes results.json after each.
+def sweep(out: Path, jobs: Sequence[Job], resume: bool = True) -> list[Row]:
+    """Runs jobs, shows how far they are, and writes results.json after each.
 
     Args:
-        console: Where the bar is shown.
         out: The folder of results.json.
         jobs: The jobs.
-        resume: Whether to keep the rows of results.json that belong to these jobs instead of running them again.
+        resume: Whether to keep the rows of results.json instead of running those jobs again; all must be of these jobs.
 
     Returns:
         A row a job, in their order.
+
+    Raises:
+        ValueError: If results.json has other rows.
     """
     path = out / "results.json"
-    before = json.loads(path.read_text()) if resume and path.is_file() else []
+    kept = kept_rows(path, [job.identity for job in jobs], resume)
     rows: list[Row] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    with Bars(*columns, console=console, transient=True, disable=not distributed.is_first()) as bars:
-        overall = bars.add_task("runs", total=len(jobs), note="")
-        for number, job in enumerate(jobs):
-            row = next((row for row in before if all(row.get(name) == value for name, value in job.identity.items())), None)
+    with Progress(len(jobs), distributed.is_first()) as progress:
+        say_kept(progress, kept, out)
+        for job, row in zip(jobs, kept):
             if row is None:
-                shown = bars.add_task(_describe(job.identity), total=job.total, note="")
-                report = lambda step, loss, shown=shown: bars.update(shown, completed=step, note=f"loss {loss:.3f}")  # noqa: E731
-                row = job.identity | job.execute(report)
-                bars.remove_task(shown)
+                progress.begin(_describe(job.identity), job.total)
+                row = job.identity | job.execute(lambda step, loss: progress.update(step, f"loss {loss:.3f}"))
+            progress.end()
             rows.append(row)
             if distributed.is_first():
-                write_json(path, rows)
-            bars.update(overall, completed=number + 1)
+                write_rows(path, rows, kept)
     return rows
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON; a process killed while writing leaves the previous file.
+def say_kept(progress: Progress, kept: Sequence[Row | None], out: Path) -> None:
+    """Says how many runs need not run again.
 
     Args:
-        path: The file.
-        value: Plain data.
+        progress: Where.
+        kept: From `kept_rows`.
+        out: The folder that holds them.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)
+    if found := sum(row is not None for row in kept):
+        progress.say(f"{found} of {len(kept)} runs are finished in {out}; --force runs them again")
 
 
 def _describe(identity: Row) -> str:

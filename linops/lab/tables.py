@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.table import Table
+from linops.lab.folding import Folding
 
 NONE = "–"
 
@@ -116,22 +116,16 @@ def rate(per_second: float, unit: str) -> str:
     return f"{per_second / 1e9:.3g} G{unit}/s"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None) -> Table:
-    """A table whose first column is text and whose others are numbers.
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None) -> Folding:
+    """A table whose first column is text and whose others are numbers; it folds on a narrow terminal.
 
     Args:
         title: The line above.
         columns: Headings.
         rows: Cells, already text.
-        caption: The line below.
+        caption: The lines below.
 
     Returns:
         The table, to be printed by rich.
     """
-    made = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=None, padding=(0, 1, 0, 0))
-    made.header_style, made.title_style, made.caption_style = "bold", "bold", "dim"
-    for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*map(str, row))
-    return made
+    return Folding(title, columns, rows, caption)

@@ -126,11 +126,10 @@ def train(
     device = next(model.parameters()).device
     rates = [group["lr"] for group in groups]
     optimizer = torch.optim.Adam([{"params": group["params"], "lr": group["lr"]} for group in groups], fused=device.type in ("cpu", "cuda"))
-    identity = {**asdict(settings), **(identity or {})}
+    identity = identity or {}
     losses, seconds, start = [], 0.0, 0
-    state = checkpoint.load(folder / "checkpoint.pt", device) if folder and resume else None
+    state = earlier(folder, settings, identity, device) if folder and resume else None
     if state is not None:
-        _require_same_run(state["identity"], identity, folder)
         start, losses, seconds = state["step"], state["losses"], state["seconds"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -173,7 +172,7 @@ def train(
         if saves or last or done % LOOK_EVERY == 0:
             look(done)
         if saves and folder and distributed.is_first():
-            state = {"identity": identity, "step": done, "losses": losses, "seconds": seconds + perf_counter() - clock}
+            state = {"identity": asdict(settings) | identity, "step": done, "losses": losses, "seconds": seconds + perf_counter() - clock}
             state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
             checkpoint.save(folder / "checkpoint.pt", state)
     return Trained(losses, seconds + perf_counter() - clock)
@@ -183,10 +182,25 @@ def _is_finite(loss: float) -> bool:
     return abs(loss) < float("inf")  # False for nan
 
 
-def _require_same_run(theirs: dict[str, Any], ours: dict[str, Any], folder: Path | None) -> None:
-    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+def earlier(folder: Path, settings: Settings, identity: dict[str, Any], device: Any = "cpu") -> dict[str, Any] | None:
+    """The checkpoint of a folder.
+
+    Args:
+        folder: The folder.
+        settings: How the run is trained.
+        identity: What else tells it from others.
+        device: Where the checkpoint's tensors go.
+
+    Returns:
+        The checkpoint, or None if there is none.
+
+    Raises:
+        ValueError: If it is of another run.
+    """
+    state = checkpoint.load(folder / "checkpoint.pt", device)
+    theirs, ours = (state or {}).get("identity", {}), asdict(settings) | identity
+    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)) if state else []
     if differing:
         told = ", ".join(f"{name} {theirs.get(name)!r}, now {ours.get(name)!r}" for name in differing)
-        raise ValueError(
-            f"cannot resume from {folder}: its checkpoint is of another run ({told}); take another --out or leave out --resume"
-        )
+        raise ValueError(f"the checkpoint in {folder} is of another run ({told}): take another --out, or --force to train anew")
+    return state

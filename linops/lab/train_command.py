@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from linops.lab import distributed, plots
+from linops.lab import distributed, outputs, plots
 from linops.lab import tables as t
-from linops.lab.problems import make
-from linops.lab.runs import Run, count, execute, matched, with_factor
+from linops.lab.keeping import Row, kept_rows, write_rows
+from linops.lab.problems import Problem, make
+from linops.lab.progress import Progress
+from linops.lab.runs import DENSE, Run, count, execute, identity, matched, require_members, require_memory, with_factor
 from linops.lab.structures import Structure
-from linops.lab.train import Settings
+from linops.lab.sweep import say_kept
+from linops.lab.train import Settings, earlier
 
 
 def train_command(
@@ -51,67 +54,77 @@ def train_command(
         lr: The rate at the base width.
         seeds: Seeds of weights, batches and generated data.
         out: The folder for all files.
-        resume: Whether to go on from checkpoints.
+        resume: Whether to go on with the runs in `out`, which must all be of these settings; otherwise they are replaced.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Returns:
         The rows of results.json.
 
     Raises:
-        ValueError: If an argument does not fit; before any training.
+        ValueError: If an argument does not fit, or `out` holds other runs; before any training.
+        MemoryError: If the dense model or a batch does not fit this machine's memory.
     """
-    rows, curves = [], []
+    outputs.require_folder(out)
     with distributed.session(device) as where:
         problem = make(model, data, text, seeds[0], where)
-        dense = Run(Structure("dense", "dense"), width, depth, lr=lr)
+        dense = Run(DENSE, width, depth, lr=lr)
+        require_memory(problem, dense, settings)
         budget = count(problem, dense) or 0
         runs = [with_factor(problem, Run(structure, width, depth, lr=lr)) for structure in structures]
         if not same_width:
-            runs = [matched(problem, run, budget) if run.structure.family != "dense" else run for run in runs]
-        elif refused := [run.structure.text for run in runs if count(problem, run) is None]:
-            raise ValueError(f"at width {width}, {', '.join(refused)} would cost more than dense")
-        with progress_bar(console) as bar:
-            for seed in seeds:
-                problem = problem if seed == seeds[0] else make(model, data, text, seed, where)
-                for run in [Run(**{**vars(run), "seed": seed}) for run in runs]:
-                    row, losses = _one(bar, problem, run, settings, out, resume, where)
-                    rows.append(row)
-                    curves.append(losses)
-                    if distributed.is_first():
-                        _write(out / "results.json", rows)
+            runs = _matched(problem, runs, budget)
+        require_members(problem, runs)
+        problem_of = lru_cache(maxsize=1)(lambda seed: problem if seed == seeds[0] else make(model, data, text, seed, where))
+        todo = [replace(run, seed=seed) for seed in seeds for run in runs]
+        rows, curves = _train(todo, problem_of, settings, out, resume, where)
     if distributed.is_first():
         plots.training(rows, curves, out / "loss.png")
         same = f"at most {budget:,} MACs an example, those of dense at width {width}" if not same_width else f"width {width} for all"
         console.print(results_table(f"{problem.name}: {same}", rows))
-        console.print(f"{out / 'results.json'}, {out / 'loss.png'}", highlight=False)
+        outputs.say_files(console, out, "results.json", "loss.png")
     return rows
 
 
-def progress_bar(console: Console) -> Progress:
-    """A bar a run with its step, loss and time left; only the first of several processes shows it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not distributed.is_first())
+def _matched(problem: Problem, runs: Sequence[Run], budget: int) -> list[Run]:
+    found = []
+    with Progress(1, distributed.is_first()) as progress:
+        progress.begin("choosing widths of equal MACs", len(runs))
+        for run in runs:
+            found.append(matched(problem, run, budget) if run.structure.family != "dense" else run)
+            progress.update(len(found))
+    return found
 
 
-def _one(bar: Progress, problem: Any, run: Run, settings: Settings, out: Path, resume: bool, device: Any) -> tuple[dict, list[float]]:
-    shown = bar.add_task(f"{run.label}, width {run.width}, seed {run.seed}", total=settings.steps, loss=float("nan"))
-    try:
-        return execute(
-            problem,
-            run,
-            settings,
-            device=device,
-            folder=out / "runs" / run.slug,
-            resume=resume,
-            progress=lambda step, loss: bar.update(shown, completed=step, loss=loss),
-        )
-    finally:
-        bar.remove_task(shown)
+def _train(
+    todo: Sequence[Run], problem_of: Callable[[int], Problem], settings: Settings, out: Path, resume: bool, device: Any
+) -> tuple[list[Row], list[list[float]]]:
+    """Rows and losses of all runs; whether the folder's earlier runs may be gone on with is asked before the first."""
+    path, folders = out / "results.json", [out / "runs" / run.slug for run in todo]
+    identities = [identity(problem_of(run.seed), run, settings) for run in todo]
+    kept = kept_rows(path, identities, resume)
+    losses = [_losses(folder, settings, ours) if resume else None for folder, ours in zip(folders, identities)]
+    kept = [row if known else None for row, known in zip(kept, losses)]
+    rows: list[Row] = []
+    curves: list[list[float]] = []
+    with Progress(len(todo), distributed.is_first()) as progress:
+        say_kept(progress, kept, out)
+        for run, folder, row, curve in zip(todo, folders, kept, losses):
+            if row is None or curve is None:
+                progress.begin(f"{run.label}, width {run.width}, seed {run.seed}", settings.steps)
+                report = lambda step, loss: progress.update(step, f"loss {loss:.3f}")  # noqa: E731
+                row, curve = execute(problem_of(run.seed), run, settings, device=device, folder=folder, resume=resume, progress=report)
+            progress.end()
+            rows.append(row)
+            curves.append(curve)
+            if distributed.is_first():
+                write_rows(path, rows, kept)
+    return rows, curves
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1) + "\n")
+def _losses(folder: Path, settings: Settings, ours: Row) -> list[float] | None:
+    """The loss at every step of a finished run."""
+    state = earlier(folder, settings, ours)
+    return state["losses"] if state and state["step"] == settings.steps else None
 
 
 def results_table(title: str, rows: Sequence[dict[str, Any]]) -> Any:
@@ -151,4 +164,6 @@ def results_table(title: str, rows: Sequence[dict[str, Any]]) -> Any:
     columns = ["structure", "width", "params", "MACs", "lr factor", "train loss", "test accuracy", "time"]
     caption = f"Train loss on all training data; {rows[0]['steps']} steps of {rows[0]['batch']} examples."
     seeds = len({row["seed"] for row in rows})
-    return t.table(title, columns, cells, caption + (f" Mean ± standard deviation of {seeds} seeds." if several else ""))
+    caption += f" Mean ± standard deviation of {seeds} seeds." if several else ""
+    caption += "\nlr factor: on the learning rates of the structured layers' weights (in dense: of the same layers), tuned beforehand."
+    return t.table(title, columns, cells, caption)

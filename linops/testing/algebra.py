@@ -261,7 +261,7 @@ def errors(s: Subject) -> None:
         _refuses(f"A @ x of x {shape_}", lambda shape_=shape_: A @ s.on(s.array(*shape_)), ValueError, name)
     for shape_ in ((m + 1,), (2, m + 1), (2, 3, m + 1), ()):
         _refuses(f"x @ A of x {shape_}", lambda shape_=shape_: s.on(s.array(*shape_)) @ A, ValueError, name)
-    _refuses("A @ list", lambda: A @ [1.0] * n, TypeError, name)
+    _refuses("A @ text", lambda: A @ "x", TypeError, name)
     if s.leaves:
         twin, x, y = as_specs(A), s.on(s.array(n)), s.on(s.array(m))
         require(twin.is_symbolic, "with specs for leaves it is not symbolic")

@@ -1,0 +1,102 @@
+"""The options that several commands take, and what is checked of their values before a command runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import isfinite
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linops.lab.structures import Structure, parse_list
+
+#: more than anyone means: a number with a digit too many is told so at once
+MOST_WIDTH, MOST_DEPTH, MOST_STEPS, MOST_SEEDS, MOST_THREADS, MOST_SEED = 2**20, 1000, 10**9, 1000, 1024, 2**32 - 1
+
+
+class Backend(StrEnum):
+    """Where arrays live."""
+
+    numpy = "numpy"
+    torch = "torch"
+    jax = "jax"
+
+
+class Architecture(StrEnum):
+    """What learns."""
+
+    mlp = "mlp"
+    vit = "vit"
+    gpt = "gpt"
+
+
+class Dtype(StrEnum):
+    """What numbers are."""
+
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+    float64 = "float64"
+    complex64 = "complex64"
+    complex128 = "complex128"
+
+
+def finite(value: float) -> float:
+    """A number that is neither infinite nor NaN.
+
+    Args:
+        value: What was written.
+
+    Returns:
+        The number.
+
+    Raises:
+        BadParameter: If it is not finite.
+    """
+    if not isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, got {value}")
+    return value
+
+
+def structures_of(text: str | None) -> list[Structure]:
+    """The structures that were written, or all families.
+
+    Args:
+        text: As in ``"dense,btt:rank=2"``, or None.
+
+    Returns:
+        The structures.
+
+    Raises:
+        BadParameter: If a family or an option of it is unknown.
+    """
+    try:
+        return parse_list(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--structures'") from None
+
+
+Model = Annotated[Architecture, typer.Option(help="The paper's MLP, a ViT on images, or a GPT on text.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="`mnist1d` (generated), `digits` (scikit-learn's), FILE.npz with x_train, y_train, x_test, y_test, or a CIFAR python archive. "
+        "Default: mnist1d; for a ViT, digits."
+    ),
+]
+Text = Annotated[str | None, typer.Option(help="For a GPT: a file or folder. Default: the source of Python's standard library.")]
+Structures = Annotated[str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Few widths and steps: a look, not a result.")]
+Seed = Annotated[int, typer.Option(help="The first seed, of weights, batches and generated data.", min=0, max=MOST_SEED)]
+Seeds = Annotated[int, typer.Option(help="How many seeds, from SEED up.", min=1, max=MOST_SEEDS)]
+Out = Annotated[Path, typer.Option(help="Folder for results.json, summary.json and the plot.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--force",
+        help="Where OUT has runs: go on with them, or run them again. With --resume, runs of other settings are an error, and stay.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="`cpu`, `cuda`, or `auto`.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; models this small gain nothing from more than one.", min=1, max=MOST_THREADS)]
