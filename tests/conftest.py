@@ -25,13 +25,21 @@ with warnings.catch_warnings():  # torch's own, once, where it first differentia
     torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
 
 
+_memory = {"limit": 4e9}
+
+
 @pytest.fixture(autouse=True)
 def bounded_memory():
-    """Drop JAX's compiled programs once they fill two gigabytes: thousands of them stay otherwise."""
+    """Drop JAX's compiled programs once they fill gigabytes: thousands of them stay otherwise."""
     yield
-    statm = Path("/proc/self/statm")
-    if statm.exists() and int(statm.read_text().split()[1]) * 4096 > 2e9:
+    if _resident() > _memory["limit"]:
         jax.clear_caches()
+        _memory["limit"] = max(4e9, _resident() + 1e9)  # what is not given back is no reason to compile everything again after each test
+
+
+def _resident():
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
 
 
 def pytest_configure(config):

@@ -130,7 +130,8 @@ def _add_slice(y: Array, x: Array, start: int, axis: int):
 
 @p.scatter.dispatch
 def _scatter(x: Array, indices: Any, rows: int):
-    return namespace.zeros((rows, *x.shape[1:]), x.dtype).at[p.to_numpy(indices)].add(x)
+    places = namespace.zeros((rows, *x.shape[1:]), x.dtype).at[p.to_numpy(indices)]
+    return places.max(x) if x.dtype == bool else places.add(x)  # JAX adds no booleans
 
 
 @p.concatenate.dispatch

@@ -216,8 +216,21 @@ def _same_array(a: np.ndarray, b: np.ndarray):
 
 @p.solve_triangular.dispatch
 def _solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool):
+    if np.result_type(a, b).char in "gG":  # which LAPACK has not
+        return _substituted(a, b, lower, unit)
     x = scipy.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=unit, check_finite=False)
     return x.astype(np.result_type(a, b), copy=False)  # of float16, float32 as yet
+
+
+def _substituted(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> np.ndarray:
+    """A⁻¹ b of a triangular A, row by row."""
+    x = b.astype(np.result_type(a, b))
+    for row in range(len(a)) if lower else range(len(a))[::-1]:
+        known = slice(0, row) if lower else slice(row + 1, None)
+        x[row] -= a[row, known] @ x[known]
+        if not unit:
+            x[row] /= a[row, row]
+    return x
 
 
 @p.device_of.dispatch

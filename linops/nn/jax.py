@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
 
 from linops.nn.report import Left
@@ -172,6 +173,27 @@ def is_zero(array: Any) -> bool:
     return not isinstance(array, (jax.ShapeDtypeStruct, Tracer)) and not bool(jax.numpy.any(array))
 
 
+def entry_scale(old: Any, operator: LinearOperator) -> float | None:
+    """The root mean square of an operator's entries over that of the matrix it replaces; the operator's by a few random vectors.
+
+    Args:
+        old: The matrix, or its transpose.
+        operator: The operator.
+
+    Returns:
+        The ratio; None where numbers cannot be seen, or one of the two is zero.
+    """
+    arrays = [old, *(leaf for _, leaf in operator.named_leaves())]
+    if any(isinstance(array, (jax.ShapeDtypeStruct, Tracer)) for array in arrays):
+        return None
+    wide = jax.numpy.promote_types(old.dtype, "float32")
+    before = float(jax.numpy.linalg.norm(jax.numpy.ravel(old).astype(wide))) / old.size**0.5 if old.size else 0.0
+    m, n = operator.shape
+    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((4, n)), wide)
+    norm = jax.numpy.linalg.norm(operator.to(dtype=wide)._linear(x)) / jax.numpy.linalg.norm(x)
+    return float(norm) / m**0.5 / before or None if before else None
+
+
 def leftovers(modules: Iterable[tuple[str, str, str, dict[str, int]]]) -> tuple[Left, ...]:
     """What a report says of the parameters that are not those of replaced layers, the most first.
 
@@ -230,4 +252,4 @@ def held(dtype: Any) -> Any:
     return wanted
 
 
-__all__ = ["Structure", "elsewhere", "gains", "held", "is_zero", "leftovers", "normalized", "one_copy", "parameters"]
+__all__ = ["Structure", "elsewhere", "entry_scale", "gains", "held", "is_zero", "leftovers", "normalized", "one_copy", "parameters"]

@@ -18,37 +18,32 @@ from linops.tags import Knowledge, Tag
 class Householder(LinearOperator):
     """The reflection H = I - 2 v vᴴ / (vᴴ v), Hermitian and unitary; or a product H_1 H_2 … H_k of such, unitary.
 
-        With the vectors scaled to length √2, u_i, as the rows of U and G = Ū Uᵀ, the inner products G[i, j] = u_iᴴ u_j,
+    With the vectors scaled to length √2, u_i, as the rows of U and G = Ū Uᵀ, the inner products G[i, j] = u_iᴴ u_j,
 
-            H_1 H_2 … H_k = I - Uᵀ S⁻¹ Ū,   S = the upper triangle of G with ones on its diagonal,
+        H_1 H_2 … H_k = I - Uᵀ S⁻¹ Ū,   S = the upper triangle of G with ones on its diagonal,
 
-        the compact WY form with its triangle inverted (Joffrain, Low, Quintana-Ortí, van de Geijn and Van Zee, "Accumulating Householder
-        transformations, revisited", 2006): two products and a triangular solve instead of k passes over the operand. The lower triangle gives
-    <<<<<<< HEAD
-        the opposite order, so that T and H are views. Only directions count: vectors are scaled before they are squared, so that the
-        tiniest and the largest give no NaN. A vector of zeros, which has no direction, reflects nothing: its H is the identity, as LAPACK's
-    =======
-        the opposite order, so that T and H are views. Only directions count: vectors are scaled before they are squared, so that the tiniest
-        and the largest give no NaN. A vector of zeros, which has no direction, reflects nothing: its H is the identity, as LAPACK's
-    >>>>>>> fuzz
-        for tau = 0, with a gradient of zero.
+    the compact WY form with its triangle inverted (Joffrain, Low, Quintana-Ortí, van de Geijn and Van Zee, "Accumulating Householder
+    transformations, revisited", 2006): two products and a triangular solve instead of k passes over the operand. The lower triangle gives
+    the opposite order, so that T and H are views. Only directions count: vectors are scaled before they are squared, so that the
+    tiniest and the largest give no NaN. A vector of zeros, which has no direction, reflects nothing: its H is the identity, as LAPACK's
+    for tau = 0, with a gradient of zero.
 
-        Cost: 2 k n MACs a vector, and for k > 1 a triangular solve (k² - k FLOPs a vector) and k² n MACs once a product.
+    Cost: 2 k n MACs a vector, and for k > 1 a triangular solve (k² - k FLOPs a vector) and k² n MACs once a product.
 
-        Attributes:
-            v: (n,) array or spec, or (k, n), a vector in each row.
-            reverse: Whether the product is H_k … H_2 H_1.
+    Attributes:
+        v: (n,) array or spec, or (k, n), a vector in each row.
+        reverse: Whether the product is H_k … H_2 H_1.
 
-        Raises:
-            ValueError: If the array has neither one nor two axes, or holds no vector.
-            TypeError: If it is no array of floating or complex numbers, or `reverse` is neither True nor False.
+    Raises:
+        ValueError: If the array has neither one nor two axes, or holds no vector.
+        TypeError: If it is no array of floating or complex numbers, or `reverse` is neither True nor False.
 
-        Example:
-            >>> import linops as lo, numpy as np
-            >>> lo.Householder(np.array([1., 1.])) @ np.array([1., 2.])
-            array([-2., -1.])
-            >>> lo.Householder(lo.spec(3, 8)).is_orthogonal
-            True
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> lo.Householder(np.array([1., 1.])) @ np.array([1., 2.])
+        array([-2., -1.])
+        >>> lo.Householder(lo.spec(3, 8)).is_orthogonal
+        True
     """
 
     v: Any = tree(axes=lambda self: 1 if len(self.v.shape) == 1 else 2)

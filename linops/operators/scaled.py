@@ -55,6 +55,13 @@ class Scaled(LinearOperator):
     @remembered
     def dtype(self) -> Any:
         """The dtype of A, or what it and the scalar promote to."""
+        base: Any = self.base
+        inner = []
+        while isinstance(base, Scaled) and "dtype" not in base.__dict__:
+            inner.append(base)
+            base = base.base
+        for scaled in reversed(inner):  # from the inside: multiples may be nested deeper than Python's stack
+            _ = scaled.dtype
         if self._weak is not None:
             dtype = None if self.base.dtype is None else backends.result_type(self.backend, self.base.dtype, self._weak)
         else:

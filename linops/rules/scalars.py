@@ -24,9 +24,10 @@ def _reduce_scaled(a: Scaled):
     if isinstance(a.base, Scaled):
         return _as_one(a, a.base)
     if computable(a):
-        taken_in = absorb(a.base, a.number if a.gain is None else a.number * a.gain)
+        # one after the other: a narrow gain would round what it is multiplied by
+        taken_in = absorb(a.base, a.number if a.gain is None else a.gain)
         if taken_in is not None:
-            return taken_in
+            return taken_in if a.gain is None else scale(a.number, taken_in)
     return scaled_product(a.base.factors, [a]) if isinstance(a.base, Product) else None
 
 

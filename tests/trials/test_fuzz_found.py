@@ -1,5 +1,6 @@
 """What random expressions found."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,7 +28,27 @@ def test_scalars_merge_in_the_precision_of_the_whole():
     narrow = np.random.default_rng(1).standard_normal((3, 3)).astype(np.float32)
     for A, scalar, matrix in (
         (gain * lo.Hadamard(2) @ lo.Householder(wide[0, :2]) @ (gain * lo.Hadamard(2)), np.float64(gain) ** 2, None),
+        (-3 * (gain * lo.Dense(wide)), -3 * np.float64(gain), wide),
         (0.1 * (lo.Dense(narrow) @ lo.Triangular(wide)), 0.1, narrow.astype(float) @ np.tril(wide)),
     ):
         expected = A.to_dense() if matrix is None else scalar * matrix
         np.testing.assert_allclose(lo.simplify(A).to_dense(), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_several_reflections_in_long_double(reverse):
+    v = np.random.default_rng(0).standard_normal((3, 4)).astype(np.longdouble)
+    expected = np.eye(4, dtype=np.longdouble)
+    for row in v[::-1] if reverse else v:
+        expected = expected @ (np.eye(4) - 2 * np.outer(row, row) / (row @ row))
+    tolerance = 100 * np.finfo(np.longdouble).eps
+    np.testing.assert_allclose(lo.Householder(v, reverse).to_dense(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_sparse_booleans_on_jax():
+    values, dense = np.array([True, True, False]), np.array([[True, False], [True, False]])
+    A = lo.Sparse(values, [0, 1, 0], [0, 0, 1], (2, 2)).to(backend="jax")
+    np.testing.assert_array_equal(A.to_dense(), dense)
+    np.testing.assert_array_equal(A[:, [1, 0]] @ jnp.array([False, True]), [True, True])
+    np.testing.assert_array_equal(A[:, [0, 0]] @ jnp.array([False, True]), [True, True])
+    np.testing.assert_array_equal(jnp.array([True, False]) @ A[[1, 1]], [True, False])

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
-from linops.nn.jax import elsewhere, is_zero, leftovers
+from linops.nn.jax import elsewhere, entry_scale, is_zero, leftovers
 from linops.nn.obstacles import Obstacle
 from linops.nn.report import Report
 from linops.nn.swap import Found, Swap, plan, report
@@ -73,8 +73,9 @@ def replace_linear(
     keys = jax.random.split(key, max(len(swaps), 1))
     new = {swap.found.name: _layer(swap, weight_norm, keys[number]) for number, swap in enumerate(swaps)}
     changed = jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(_name(path), leaf), model, is_leaf=_is_linear)
-    totals = _count(model), _count(changed)
-    return changed, report(swaps, skipped, left=leftovers(_left(model, swaps, skipped)), totals=totals)
+    totals, left = (_count(model), _count(changed)), leftovers(_left(model, swaps, skipped))
+    scales = {swap.found.name: scale for swap in swaps if (scale := entry_scale(swap.found.layer.weight, new[swap.found.name].operator))}
+    return changed, report(swaps, skipped, scales=scales, left=left, totals=totals)
 
 
 def _is_parameter(leaf: Any) -> bool:

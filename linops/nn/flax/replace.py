@@ -14,7 +14,7 @@ from flax import nnx
 
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
-from linops.nn.jax import elsewhere, is_zero, leftovers
+from linops.nn.jax import elsewhere, entry_scale, is_zero, leftovers
 from linops.nn.obstacles import Obstacle
 from linops.nn.report import Report
 from linops.nn.swap import Found, Swap, plan, report
@@ -87,7 +87,12 @@ def replace_linear(
             changed = _exchanged(value, new)
             if changed is not value:
                 setattr(module, key, changed)
-    return report(swaps, skipped, left=left, totals=(before, _count(model)))
+    scales = {
+        swap.found.name: scale
+        for swap in swaps
+        if (scale := entry_scale(swap.found.layer.kernel.get_value(), new[id(swap.found.layer)].operator))
+    }
+    return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
 
 
 def _count(model: nnx.Module) -> int:
