@@ -27,19 +27,15 @@ def aslinearoperator(A: Any) -> Any:
     """SciPy's, of a linops operator where A is a matrix or a duck-typed operator."""
     matrix = isinstance(A, np.ndarray) or scipy.sparse.issparse(A)
     if matrix and np.ndim(A) == 2 and A.dtype.kind in "fciub":
-        return counted(lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy())
+        return lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy()
     return _original(A)
 
 
-def counted(operator: Any) -> Any:
-    """SciPy's operator, whose products are counted."""
-    for name in ("_matvec", "_matmat", "_rmatvec", "_rmatmat"):
-        setattr(operator, name, counts.counting(getattr(operator, name)))
-    return operator
-
-
 def install() -> None:
-    """Patch every module that holds the name."""
+    """Patch every module that holds the name, and count the products of what `to_scipy` makes, transposes and adjoints too."""
+    exported = type(lo.Identity(1).to_scipy())
+    for name in ("_matvec", "_matmat", "_rmatvec", "_rmatmat"):
+        setattr(exported, name, counts.counting(getattr(exported, name)))
     for module in pkgutil.walk_packages(scipy.sparse.linalg.__path__, "scipy.sparse.linalg."):
         if ".tests" not in module.name:
             importlib.import_module(module.name)
