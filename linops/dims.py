@@ -121,7 +121,7 @@ def balanced_splits(size: int, count: int) -> tuple[tuple[int, ...], ...]:
     Example:
         >>> balanced_splits(768, 2), balanced_splits(67, 2)
         (((24, 32),), ((7, 10), (6, 12), (8, 9), (7, 11)))
-        >>> balanced_splits(10**30, 3)[0], balanced_splits(10**30 + 57, 2)
+        >>> balanced_splits(10**30, 3)[-1], balanced_splits(10**30 + 57, 2)
         ((10000000000, 10000000000, 10000000000), ((1000000000000000, 1000000000000001),))
     """
     if count == 1:
