@@ -342,7 +342,7 @@ def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
         backend = operator.backend
         if backend is None or backend == "spec":
             continue
-        if operator.dtype is None and backend == operator._home == (first or operator).backend:
+        if backend == operator._home == (first or operator).backend and operator.dtype is None:
             continue  # of callables without arrays: any dtype
         if first is None:
             first = operator

@@ -42,11 +42,11 @@ def _sample():
     """The runs of pytest without `-m full`."""
 
     def kind(run):
-        return type(build(run[0])[0]).__name__, *run[1:]
+        return type(build(run[0])[0]).__name__
 
-    costly = covering([run for run in RUNS if run[0] in ONE_EACH], lambda run: [run[:2]])  # a case and a backend, in some dtype
-    others = covering([run for run in RUNS if run[0] not in ONE_EACH], lambda run: [kind(run), *([run[:2]] if run[1] != "jax" else [])])
-    return {*costly, *others}
+    costly = covering([run for run in RUNS if run[0] in ONE_EACH], lambda run: [(kind(run), run[1])])  # an operator and a backend
+    cheap = [run for run in RUNS if run[0] not in ONE_EACH and run[1] != "jax"]
+    return {*costly, *covering(cheap, lambda run: [(kind(run), *run[1:]), *([run[:2]] if run[1] == "numpy" else [])])}
 
 
 SAMPLE = _sample()

@@ -67,6 +67,11 @@ OPERATORS = {
 }
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
+#: tracing takes seconds: these by default, all with `-m full`
+TRACED = ("low_rank", "kronecker_three", "monarch_padded", "tensor_train", "btt_rank", "circulant", "butterfly_padded", "sum", "sparse")
+every_traced_operator = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in TRACED else pytest.mark.full) for name in OPERATORS]
+)
 
 
 def layer_of(name, dtype="float64", **options):

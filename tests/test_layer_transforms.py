@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from layer_cases import every_operator, expected, inputs, layer_of
+from layer_cases import every_operator, every_traced_operator, expected, inputs, layer_of
 from torch.func import functional_call, grad, jvp, vmap
 
 import linops as lo
@@ -25,7 +25,7 @@ def _assert_compiles(name, backend):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-@every_operator
+@every_traced_operator
 def test_compiles_without_graph_breaks(name):
     _assert_compiles(name, "aot_eager")
 
@@ -53,7 +53,7 @@ def test_compiled_layer_follows_its_parameters():
     torch.testing.assert_close(compiled(x), expected(layer, x))
 
 
-@every_operator
+@every_traced_operator
 def test_exports(name):
     layer = layer_of(name)
     batch = torch.export.Dim("batch", min=2, max=64)

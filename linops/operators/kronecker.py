@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops.declare import declare, remembered, tree
-from linops.expression import require_same_backend
+from linops.expression import require_joinable, require_same_backend
 from linops.habits import FUNCTIONS
 from linops.operator import LinearOperator
 from linops.operators.dense import aslinearoperator
@@ -167,13 +167,13 @@ def kron(*operators: Any) -> LinearOperator:
         >>> lo.kron(np.eye(2), np.ones((1, 3))).shape
         (2, 6)
     """
-    items = [aslinearoperator(operator) for operator in operators]
     factors: list[LinearOperator] = []
-    for item in items:
-        factors += item.factors if isinstance(item, Kronecker) and item.assumed == Tag.NONE else [item]
+    for item in [aslinearoperator(operator) for operator in operators]:
+        new = item.factors if isinstance(item, Kronecker) and item.assumed == Tag.NONE else (item,)
+        require_joinable("Kronecker", tuple(factors), new)
+        factors += new
     if not factors:
         return Kronecker()  # which says what is missing
-    require_same_backend("Kronecker", items)
     return Kronecker._unchecked(factors=tuple(factors))
 
 
