@@ -313,10 +313,10 @@ class LinearOperator(Expression, Properties, Habits):
         """
         own = self._own_dtype
         if own is None:
-            if not self._numbers or backends.is_inexact(x.dtype):
+            if not (self._numbers or self._is_complex) or backends.is_inexact(x.dtype):
                 return x
             # numbers count: of booleans they make integers, and of integers floats, before these are summed
-            numbers = [1 if isinstance(number, int) else 1.0 for number in self._numbers]
+            numbers = [1 if isinstance(number, int) else 1.0 for number in self._numbers] + [1.0] * self._is_complex
             backend = backends.backend_of(x)
             dtype = backends.result_type(backend, x.dtype, *numbers)
             return x if dtype == x.dtype else backends.namespace(backend).astype(x, dtype)

@@ -340,6 +340,9 @@ def _of_dtype(matrix: Twin, dtype: Any) -> Twin:
 def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
     """Raise where an array is not what it should be; False where the result would be out of the dtype's range."""
     own = None if A.dtype is None else native(A.dtype)
+    arrays_of = [item for item in matrix.dtypes if isinstance(item, np.dtype)]
+    if arrays_of and len(arrays_of) < len(matrix.dtypes) and all(item.kind == "b" for item in arrays_of):
+        return False  # numbers make integers of booleans, unless they multiply to 1 and vanish
     M, given = _of_dtype(matrix, own), None
     base, _, rest = check.partition(" @ ")
     if rest in ("x", "z"):
@@ -352,9 +355,6 @@ def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
         M = _part(M, check)
     elif "A.T.to_dense" in check:
         M = M.T
-    arrays_of = [item for item in matrix.dtypes if isinstance(item, np.dtype)]
-    if arrays_of and len(arrays_of) < len(matrix.dtypes) and all(item.kind == "b" for item in arrays_of):
-        return False  # numbers make integers of booleans, unless they multiply to 1 and vanish
     dtypes = [own] if own is not None else [item for item in matrix.dtypes if not isinstance(item, np.dtype)]
     if given is not None:
         x = twin.of_array(given.values)

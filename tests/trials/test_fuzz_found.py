@@ -77,4 +77,6 @@ def test_integers_become_floats_before_they_are_summed():
     np.testing.assert_allclose(A @ x, A.to_dense() @ x)
     np.testing.assert_allclose(x @ A, x @ A.to_dense())
     np.testing.assert_allclose((lo.Identity(3) * 0.5 + lo.Identity(3)) @ x, 1.5 * x.astype(float))
+    B = lo.KroneckerSum(lo.Function((3, 3), lambda y: 3 * y, lambda y: 3 * y), lo.DFT(1))
+    np.testing.assert_allclose(B @ x, np.full(3, 400))
     assert ((A @ torch.tensor(x)) - torch.tensor(A.to_dense() @ x, dtype=torch.float32)).abs().max() < 1e-4
