@@ -8,7 +8,11 @@ from . import counts, interface, matmul
 
 #: tests in which linops multiplied, and what became of all
 multiplied: dict[str, int] = {}
-interface.install()
+
+
+def pytest_configure():
+    """Patch SciPy, only where this runs as a plugin: the module is also imported to look for doctests."""
+    interface.install()
 
 
 def pytest_collection_modifyitems(items):
