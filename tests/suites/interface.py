@@ -18,8 +18,6 @@ from scipy.sparse.linalg import _interface
 
 import linops as lo
 
-from . import counts
-
 _original = _interface.aslinearoperator
 
 
@@ -27,15 +25,8 @@ def aslinearoperator(A: Any) -> Any:
     """SciPy's, of a linops operator where A is a matrix or a duck-typed operator."""
     matrix = isinstance(A, np.ndarray) or scipy.sparse.issparse(A)
     if matrix and np.ndim(A) == 2 and A.dtype.kind in "fciub":
-        return counted(lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy())
+        return lo.aslinearoperator(np.asarray(A) if isinstance(A, np.ndarray) else A).to_scipy()
     return _original(A)
-
-
-def counted(operator: Any) -> Any:
-    """SciPy's operator, whose products are counted."""
-    for name in ("_matvec", "_matmat", "_rmatvec", "_rmatmat"):
-        setattr(operator, name, counts.counting(getattr(operator, name)))
-    return operator
 
 
 def install() -> None:
