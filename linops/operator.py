@@ -313,10 +313,13 @@ class LinearOperator(Expression, Properties, Habits):
         """
         own = self._own_dtype
         if own is None:
-            if not self._numbers or not str(x.dtype).endswith("bool"):
+            if not (self._numbers or self._is_complex) or backends.is_inexact(x.dtype):
                 return x
-            dtype = backends.result_type(backends.backend_of(x), x.dtype, 1)  # numbers count: of booleans they make integers
-            return backends.namespace(backends.backend_of(x)).astype(x, dtype)
+            # numbers count: of booleans they make integers, and of integers floats, before these are summed
+            numbers = [1 if isinstance(number, int) else 1.0 for number in self._numbers] + [1.0] * self._is_complex
+            backend = backends.backend_of(x)
+            dtype = backends.result_type(backend, x.dtype, *numbers)
+            return x if dtype == x.dtype else backends.namespace(backend).astype(x, dtype)
         dtype = backends.result_type(self.backend, own, x.dtype)
         return x if dtype == x.dtype else x.astype(dtype)
 

@@ -15,7 +15,7 @@ from linops.operators.product import Product
 from linops.operators.zero import Zero
 from linops.rules.functions import absorb, join, merge, reduce
 from linops.rules.guard import affordable
-from linops.rules.pairs import computable, multiplied, total
+from linops.rules.pairs import absorbed, computable, multiplied, total
 from linops.spec import spec
 
 
@@ -49,7 +49,7 @@ def _join_blocks(a: BlockDiag, b: BlockDiag):
 def _absorb_blocks(a: BlockDiag, scalar: Any):
     if not isinstance(a.blocks, tuple):
         return BlockDiag(scalar * a.blocks)
-    parts = [absorb(block, scalar) for block in a.blocks]
+    parts = [absorbed(block, scalar) for block in a.blocks]
     return None if None in parts else BlockDiag(parts)
 
 
@@ -119,7 +119,7 @@ def _join_grids(a: Block, b: Block):
 
 @absorb.dispatch
 def _absorb_grid(a: Block, scalar: Any):
-    grid = [[block if isinstance(block, Zero) else absorb(block, scalar) for block in row] for row in a.blocks]
+    grid = [[block if isinstance(block, Zero) else absorbed(block, scalar) for block in row] for row in a.blocks]
     return None if any(block is None for row in grid for block in row) else Block(grid)
 
 

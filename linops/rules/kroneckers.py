@@ -17,7 +17,7 @@ from linops.operators.scaled import Scaled
 from linops.operators.zero import Zero
 from linops.rules.functions import absorb, join, merge, reduce
 from linops.rules.guard import affordable
-from linops.rules.pairs import computable, multiplied, total
+from linops.rules.pairs import absorbed, computable, multiplied, total
 from linops.rules.permutes import kron_of_permutes
 from linops.rules.scalars import first_that_absorbs, times
 from linops.spec import spec
@@ -147,5 +147,5 @@ def _reduce_kronecker_sum(a: KroneckerSum):
 
 @absorb.dispatch
 def _absorb_kronecker_sum(a: KroneckerSum, scalar: Any):
-    factors = [absorb(factor, scalar) for factor in a.factors]
+    factors = [absorbed(factor, scalar) for factor in a.factors]
     return None if None in factors else KroneckerSum(factors)

@@ -16,7 +16,7 @@ from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.operators.zero import Zero
-from linops.rules.functions import join, meet, merge
+from linops.rules.functions import absorb, join, meet, merge
 from linops.rules.guard import accepts, affordable, counts
 from linops.spec import spec
 from linops.structure import adjoint_of, same
@@ -81,6 +81,20 @@ def computable(*operators: LinearOperator) -> bool:
         return True
     backend = dtypes[0][0]
     return backends.real_dtype(backends.result_type(backend, *[dtype for _, dtype in dtypes]), backend) == whole
+
+
+def absorbed(a: LinearOperator, scalar: Any) -> LinearOperator | None:
+    """An operator that has taken in a scalar, where its arrays may be merged; of what is made of parts each has to ask this for itself.
+
+    Args:
+        a: The operator.
+        scalar: A number or 0-d array.
+
+    Returns:
+        The operator, or None.
+    """
+    dtypes = {child.dtype for _, child in a._children() if not isinstance(child, LinearOperator)}
+    return absorb(a, scalar) if computable(a) and len(dtypes) <= 1 else None
 
 
 def named(function: str, *operators: LinearOperator) -> str:

@@ -16,7 +16,7 @@ from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.operators.tensor_train import TensorTrain
 from linops.rules.functions import absorb, reduce
-from linops.rules.pairs import computable
+from linops.rules.pairs import absorbed, computable
 
 
 @reduce.dispatch
@@ -25,7 +25,7 @@ def _reduce_scaled(a: Scaled):
         return _as_one(a, a.base)
     if computable(a):
         # one after the other: a narrow gain would round what it is multiplied by
-        taken_in = absorb(a.base, a.number if a.gain is None else a.gain)
+        taken_in = absorbed(a.base, a.number if a.gain is None else a.gain)
         if taken_in is not None:
             return taken_in if a.gain is None else scale(a.number, taken_in)
     return scaled_product(a.base.factors, [a]) if isinstance(a.base, Product) else None
@@ -132,7 +132,7 @@ def _absorb_product(a: Product, scalar: Any):
 def _absorb_sum(a: Sum, scalar: Any):
     terms = []
     for term in a.terms:
-        terms.append(absorb(term, scalar))
+        terms.append(absorbed(term, scalar))
         if terms[-1] is None:
             return None
     return Sum(tuple(terms))
@@ -149,7 +149,7 @@ def first_that_absorbs(factors: tuple[LinearOperator, ...], scalar: Any) -> tupl
         The factors, or None.
     """
     for place in sorted(range(len(factors)), key=lambda number: factors[number].num_params):
-        taken_in = absorb(factors[place], scalar) if computable(factors[place]) else None
+        taken_in = absorbed(factors[place], scalar)
         if taken_in is not None:
             return (*factors[:place], taken_in, *factors[place + 1 :])
     return None

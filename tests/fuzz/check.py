@@ -318,7 +318,7 @@ def _check_kind(case: Case, A: Any, matrix: Twin) -> None:
         raise Wrong(f"shape {A.shape}, expected {matrix.shape}")
     if A.dtype is not None and case.backend != "torch":
         possible = _possible(case.backend, matrix.dtypes)
-        if native(A.dtype) not in possible:
+        if native(A.dtype) not in possible and native(A.dtype).kind != "b":
             raise Wrong(f"dtype {A.dtype}, expected {' or '.join(map(str, possible))}")
     A.cost(3), repr(A)
     if A.num_params != sum(leaf.size if isinstance(leaf, np.ndarray) else _plain(leaf).size for _, leaf in A.named_leaves()):
@@ -340,6 +340,9 @@ def _of_dtype(matrix: Twin, dtype: Any) -> Twin:
 def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
     """Raise where an array is not what it should be; False where the result would be out of the dtype's range."""
     own = None if A.dtype is None else native(A.dtype)
+    arrays_of = [item for item in matrix.dtypes if isinstance(item, np.dtype)]
+    if arrays_of and len(arrays_of) < len(matrix.dtypes) and all(item.kind == "b" for item in arrays_of):
+        return False  # numbers make integers of booleans, unless they multiply to 1 and vanish
     M, given = _of_dtype(matrix, own), None
     base, _, rest = check.partition(" @ ")
     if rest in ("x", "z"):
@@ -380,7 +383,12 @@ def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
     if own is None and "to_dense" in check:
         own = np.dtype(np.float64)  # in which NumPy writes out what has no dtype
     if dtype.char in "gG" and any(isinstance(item, (float, complex)) for item in matrix.dtypes):
-        own, matrix = np.dtype(np.float64), replace(matrix, rewritten=True)  # Python's numbers multiply each other in double precision
+        # Python's numbers multiply each other in double precision
+        double = np.dtype(np.float64)
+        coarsest = (
+            double if own is None or own.kind in "iub" or own.char in "gG" else max(own, double, key=lambda one: backends_finfo(one).eps)
+        )
+        own, matrix = coarsest, replace(matrix, rewritten=True)
     coarse = matrix.rewritten or any(word in check for word in ("to_dense", "simplify", "freeze"))
     return _compare_within(found, expected, dtype, own if coarse and own is not None and own.kind not in "iub" else dtype)
 

@@ -193,7 +193,7 @@ def householder(draw, m, n):
     if not n or not draw.inexact():
         return None
     count = draw.integer(1, 2)
-    v = draw.array(count, n)
+    v = draw.array(count, n, name=draw.leaf)
 
     def matrix(v):
         # of unit vectors, which are computed with n + 4 roundings

@@ -131,7 +131,14 @@ def einsum(subscripts: str, *twins: Twin) -> Twin:
     into, out = subscripts.split("->")
     sizes = {name: size for names, twin in zip(into.split(","), twins) for name, size in zip(names, twin.shape)}
     summed = int(np.prod([size for name, size in sizes.items() if name not in out]))
-    return product(lambda *arrays: np.einsum(subscripts, *arrays), *twins, roundings=summed + len(twins))
+    shape = tuple(sizes[name] for name in out)
+
+    def contracted(*arrays: np.ndarray) -> np.ndarray:
+        if any(array.size == 0 for array in arrays):  # where NumPy 2.4's einsum writes beyond what it allocated
+            return np.zeros(shape, np.result_type(*arrays))
+        return np.einsum(subscripts, *arrays)
+
+    return product(contracted, *twins, roundings=summed + len(twins))
 
 
 def kron(*twins: Twin) -> Twin:

@@ -11,8 +11,9 @@ multiplied: dict[str, int] = {}
 
 
 def pytest_configure():
-    """Patch SciPy, only where this runs as a plugin: the module is also imported to look for doctests."""
+    """Patch SciPy and count, only where this runs as a plugin: the module is also imported to look for doctests."""
     interface.install()
+    counts.install()
 
 
 def pytest_collection_modifyitems(items):

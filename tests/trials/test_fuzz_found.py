@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import linops as lo
 
@@ -35,6 +36,22 @@ def test_scalars_merge_in_the_precision_of_the_whole():
         np.testing.assert_allclose(lo.simplify(A).to_dense(), expected, rtol=1e-13)
 
 
+def test_parts_take_in_scalars_in_the_precision_of_the_whole():
+    """Integers would wrap around, and narrow numbers be rounded."""
+    whole, small = np.random.default_rng(0).standard_normal((2, 2)), np.full((2, 2), 100, np.int8)
+    narrow = whole.astype(np.float32)
+    for part in (small, narrow):
+        for A in (
+            lo.Block([[lo.Dense(whole), lo.Dense(part)], [None, lo.Dense(part)]]),
+            lo.BlockDiag([lo.Dense(part), lo.Dense(whole)]),
+            lo.KroneckerSum(lo.Dense(part), lo.Dense(whole)),
+            lo.Dense(whole) @ lo.LowRank(part, whole) + lo.Dense(part),
+            lo.LowRank(part[:, :1], whole[:1]),
+        ):
+            np.testing.assert_allclose(lo.simplify(A + A).to_dense(), 2 * A.to_dense(), rtol=1e-13)
+            np.testing.assert_allclose(lo.simplify(0.1 * A).to_dense(), 0.1 * A.to_dense(), rtol=1e-13)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_several_reflections_in_long_double(reverse):
     v = np.random.default_rng(0).standard_normal((3, 4)).astype(np.longdouble)
@@ -52,3 +69,14 @@ def test_sparse_booleans_on_jax():
     np.testing.assert_array_equal(A[:, [1, 0]] @ jnp.array([False, True]), [True, True])
     np.testing.assert_array_equal(A[:, [0, 0]] @ jnp.array([False, True]), [True, True])
     np.testing.assert_array_equal(jnp.array([True, False]) @ A[[1, 1]], [True, False])
+
+
+def test_integers_become_floats_before_they_are_summed():
+    x = np.full(3, 100, np.int8)
+    A = lo.KroneckerSum(lo.Permute(np.array([1, 0, 2])), lo.Pad(1, 1)) / 3  # which has no array, and so no dtype of its own
+    np.testing.assert_allclose(A @ x, A.to_dense() @ x)
+    np.testing.assert_allclose(x @ A, x @ A.to_dense())
+    np.testing.assert_allclose((lo.Identity(3) * 0.5 + lo.Identity(3)) @ x, 1.5 * x.astype(float))
+    B = lo.KroneckerSum(lo.Function((3, 3), lambda y: 3 * y, lambda y: 3 * y), lo.DFT(1))
+    np.testing.assert_allclose(B @ x, np.full(3, 400))
+    assert ((A @ torch.tensor(x)) - torch.tensor(A.to_dense() @ x, dtype=torch.float32)).abs().max() < 1e-4
