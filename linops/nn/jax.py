@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
 
-from linops.nn.report import Left
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.spec import Spec, dtype_name, numpy_dtype
@@ -194,26 +192,6 @@ def entry_scale(old: Any, operator: LinearOperator) -> float | None:
     return float(norm) / m**0.5 / before or None if before else None
 
 
-def leftovers(modules: Iterable[tuple[str, str, str, dict[str, int]]]) -> tuple[Left, ...]:
-    """What a report says of the parameters that are not those of replaced layers, the most first.
-
-    Args:
-        modules: Of each module its path, class, why it was left, and the number of its parameters by name.
-
-    Returns:
-        A group for each kind.
-    """
-    kinds: dict[tuple[str, str], tuple[list[str], int]] = {}
-    for path, kind, why, sizes in modules:
-        unusual = [name for name in sizes if name not in ("weight", "kernel", "bias")]
-        if unusual:
-            kind += f" [{', '.join(unusual[:4])}{', …' * (len(unusual) > 4)}]"
-        names, params = kinds.get((kind, why), ([], 0))
-        kinds[kind, why] = [*names, path], params + sum(sizes.values())
-    found = [Left(kind, why, tuple(names), params) for (kind, why), (names, params) in kinds.items()]
-    return tuple(sorted(found, key=lambda one: -one.params))
-
-
 def elsewhere(model: Any) -> str | None:
     """What to do with a model of a framework that is not the caller's, as its modules build their layers in another way.
 
@@ -252,4 +230,4 @@ def held(dtype: Any) -> Any:
     return wanted
 
 
-__all__ = ["Structure", "elsewhere", "entry_scale", "gains", "held", "is_zero", "leftovers", "normalized", "one_copy", "parameters"]
+__all__ = ["Structure", "elsewhere", "entry_scale", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from linops.nn.dense import find, is_conv1d, is_dense
 from linops.nn.obstacles import Obstacle
 from linops.nn.parts import Parts
-from linops.nn.report import Left, Report
+from linops.nn.report import Report, leftovers
 from linops.nn.swap import Swap, plan, report
 from linops.nn.torch import Linear
 from linops.nn.weight import Structured
@@ -91,7 +91,7 @@ def replace_linear_(
         (4160, 1088)
     """
     swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts)
-    before, left = _count(model), _left(model, swaps, skipped)
+    before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))
     layers = _put(model, swaps, weight_norm)
     scales = {name: scale for name, (old, new) in layers.items() if (scale := _scale(old, new))}
     return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
@@ -148,11 +148,10 @@ def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if not nn.parameter.is_lazy(parameter))
 
 
-def _left(model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacle]) -> list[Left]:
-    """The parameters that are not those of layers to be replaced, the most first."""
+def _left(model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacle]) -> Iterator[tuple[str, str, str, dict[str, int]]]:
+    """Every module with parameters that is not replaced; see `leftovers`."""
     replaced = {id(swap.found.layer): swap for swap in swaps}
     seen = {id(parameter) for swap in replaced.values() for parameter in swap.found.layer._parameters.values()}
-    kinds: dict[tuple[str, str], tuple[list[str], int]] = {}
     for name, module in model.named_modules():
         own = {
             key: one for key, one in module._parameters.items() if one is not None and not nn.parameter.is_lazy(one) and id(one) not in seen
@@ -160,14 +159,9 @@ def _left(model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacl
         if id(module) in replaced or not own or isinstance(module, Structured):
             continue
         seen |= {id(one) for one in own.values()}
-        unusual = [key for key in own if key not in ("weight", "bias")]
-        kind = type(module).__name__ + (f" [{', '.join(unusual[:4])}{', …' * (len(unusual) > 4)}]" if unusual else "")
         obstacle = skipped.get(name)
         why = obstacle.kind or obstacle.reason if obstacle else "not selected" if is_dense(module) else ""
-        names, params = kinds.get((kind, why), ([], 0))
-        kinds[kind, why] = [*names, name], params + sum(one.numel() for one in own.values())
-    found = [Left(kind, why, tuple(names), params) for (kind, why), (names, params) in kinds.items()]
-    return sorted(found, key=lambda one: -one.params)
+        yield name, type(module).__name__, why, {key: one.numel() for key, one in own.items()}
 
 
 @torch.no_grad()

@@ -144,6 +144,29 @@ def _wrapped(text: str) -> list[str]:
     return wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
+def leftovers(
+    modules: Iterable[tuple[str, str, str, dict[str, int]]], usual: tuple[str, ...] = ("weight", "kernel", "bias")
+) -> tuple[Left, ...]:
+    """What a report says of the parameters that are not those of replaced layers, the most first.
+
+    Args:
+        modules: Of each module its path, class, why it was left, and the number of its parameters by name.
+        usual: Names of parameters that go without saying.
+
+    Returns:
+        A group for each kind.
+    """
+    kinds: dict[tuple[str, str], tuple[list[str], int]] = {}
+    for path, kind, why, sizes in modules:
+        unusual = [name for name in sizes if name not in usual]
+        if unusual:
+            kind += f" [{', '.join(unusual[:4])}{', …' * (len(unusual) > 4)}]"
+        names, params = kinds.get((kind, why), ([], 0))
+        kinds[kind, why] = [*names, path], params + sum(sizes.values())
+    found = [Left(kind, why, tuple(names), params) for (kind, why), (names, params) in kinds.items()]
+    return tuple(sorted(found, key=lambda one: -one.params))
+
+
 def _groups(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     """Rows that differ in the numbers of their names alone, under one name."""
     alike: dict[tuple, list[Row]] = {}

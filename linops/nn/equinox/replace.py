@@ -11,9 +11,9 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
-from linops.nn.jax import elsewhere, entry_scale, is_zero, leftovers
+from linops.nn.jax import elsewhere, entry_scale, is_zero
 from linops.nn.obstacles import Obstacle
-from linops.nn.report import Report
+from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
 Model = TypeVar("Model")

@@ -14,9 +14,9 @@ from flax import nnx
 
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
-from linops.nn.jax import elsewhere, entry_scale, is_zero, leftovers
+from linops.nn.jax import elsewhere, entry_scale, is_zero
 from linops.nn.obstacles import Obstacle
-from linops.nn.report import Report
+from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
 #: how a dense layer multiplies; one that sets one of these multiplies in its own way
