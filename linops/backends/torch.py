@@ -329,9 +329,7 @@ def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any)
 
 @p.magnitude.dispatch
 def _magnitude(x: torch.Tensor, axis: int):
-    x = x.detach()
-    if x.is_conj():
-        x = x.conj()  # as large, and not lazy: vmap takes no imaginary part of what is
+    x = x.detach().resolve_conj()  # vmap takes no imaginary part of what is lazily conjugate
     largest = torch.maximum(x.real.abs(), x.imag.abs()) if x.is_complex() else x.abs()
     largest = largest.amax(axis, keepdim=True) if x.shape[axis] else largest.sum(axis, keepdim=True)
     least, most = (-126, 127) if largest.dtype is torch.float32 else (-1022, 1023)

@@ -51,6 +51,8 @@ def merging_for(whole: LinearOperator) -> Iterator[None]:
     Yields:
         Nothing.
     """
+    for _, node in reversed(list(whole._nodes())):  # from the leaves up, so that what is remembered needs no recursion
+        _ = node.dtype
     token = _PRECISION.set(None if whole.backend in (None, "spec", "torch") else backends.real_dtype(whole.dtype, whole.backend))
     try:
         yield

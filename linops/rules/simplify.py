@@ -69,7 +69,7 @@ class _Run:
         begun: set[int] = set()
         stack = [root]
         for _, node in reversed(list(root._nodes())):  # from the leaves up, so that what is remembered needs no recursion
-            _ = node.dtype, node.tags
+            _ = node.tags
         while stack:
             node = stack[-1]
             if id(node) in self.done:
