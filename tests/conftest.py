@@ -1,9 +1,12 @@
 """Settings of the tests' own process, which linops itself does not touch, and the choice of tests: by the limits of cases, and a sample.
 
-A test over the table of cases is a product of parameters. By default a sample runs in which every value of every parameter occurs; the rest
-is marked `full`, and `pytest -m full` runs everything.
+A test with several marks `parametrize` is a product of parameters. By default a sample runs in which every value of every parameter occurs; the rest
+is marked `full`, and `pytest -m full` runs everything. `pytest -m full --minutes 10 --shuffle 3` runs as many of all as ten minutes allow, in
+an order of its own for each number.
 """
 
+import random
+import time
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -25,6 +28,7 @@ with warnings.catch_warnings():  # torch's own, once, where it first differentia
     torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
 
 
+_STARTED = time.monotonic()
 _memory = {"limit": 4e9}
 
 
@@ -42,6 +46,22 @@ def _resident():
     return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
 
 
+def pytest_addoption(parser):
+    parser.addoption("--minutes", type=float, help="skip the tests that have not begun after so many minutes")
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in the order that this number gives")
+
+
+def pytest_report_header(config):
+    seed = config.getoption("shuffle")
+    return None if seed is None else f"order of tests: --shuffle {seed}"
+
+
+def pytest_runtest_setup(item):
+    minutes = item.config.getoption("minutes")
+    if minutes is not None and time.monotonic() - _STARTED > 60 * minutes:
+        pytest.skip(f"the {minutes:g} minutes are over")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "uses(*names): the backends and dtypes that a test over cases uses besides its parameters")
 
@@ -54,6 +74,8 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left_out)
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
+    if (seed := config.getoption("shuffle")) is not None:
+        random.Random(seed).shuffle(items)
     whole = config.option.markexpr == "full"
     sample = _sample(items)
     for item in items:
@@ -62,22 +84,27 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _sample(items):
-    """The tests that are no product over the table of cases, and of each product a covering sample, unless it marks one itself."""
+    """The tests that are no product of parameters, and of each product a covering sample, unless it marks one itself."""
     products = defaultdict(list)
     for item in items:
-        products[item.function if len(_parameters(item)) > 1 else item].append(item)
+        is_product = len(list(item.iter_markers("parametrize"))) > 1
+        products[item.function if is_product else item].append(item)
     sample = set()
     for tests in products.values():
-        chosen_by_hand = any(test.get_closest_marker("full") for test in tests)
-        if {"case", "name", "kind"} & set(_parameters(tests[0])) and not chosen_by_hand:
+        if not any(test.get_closest_marker("full") for test in tests):
             named = {test.nodeid: test for test in tests}
-            tests = [named[name] for name in covering(list(named), lambda name, named=named: _values(named[name]))]
+            tests = [named[name] for name in covering(list(named), lambda name, named=named: _values(named[name]), _cost)]
         sample |= {test for test in tests if not test.get_closest_marker("full")}
     return sample
 
 
 def _values(item):
     return [(name, repr(value)) for name, value in _parameters(item).items()]
+
+
+def _cost(name):
+    """JAX compiles every size and dtype anew."""
+    return 4.0 if "jax" in name else 1.0
 
 
 def _parameters(item):

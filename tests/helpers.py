@@ -22,6 +22,11 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 uses = pytest.mark.uses
 
 
+def each(step, values):
+    """Parameters of which every `step`-th runs by default, and all under `-m full`."""
+    return [pytest.param(value, marks=() if place % step == 0 else pytest.mark.full) for place, value in enumerate(values)]
+
+
 def randoms(name, dtype):
     """A function shape → random array of a dtype, the same numbers each time for a name."""
     random = np.random.default_rng(zlib.crc32(name.encode()))

@@ -272,7 +272,7 @@ class TestTheFasterWay:
         ("backend", "dtype", "sizes"),
         [
             *itertools.product(("numpy", "torch"), ("float64", "complex128"), [(6, 6), (5, 9), (9, 5), (1, 4), (4, 1), (1, 1)]),
-            ("jax", "complex128", (5, 9)),  # which compiles every size and dtype anew
+            pytest.param("jax", "complex128", (5, 9), marks=pytest.mark.full),  # which compiles every size and dtype anew
         ],
     )
     def test_both_ways_have_the_same_products_and_gradients(self, monkeypatch, backend, dtype, sizes):

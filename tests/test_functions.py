@@ -27,13 +27,13 @@ def norm_of_residual(x, w):
     "case",
     [
         "function_wide",
-        "function_of_matrices",
+        pytest.param("function_of_matrices", marks=pytest.mark.full),
         "function_transposed_by_the_framework",
-        "function_with_complex_entries",
-        "jacobian_tall",
+        pytest.param("function_with_complex_entries", marks=pytest.mark.full),
+        pytest.param("jacobian_tall", marks=pytest.mark.full),
         "jacobian_reverse",
-        "hessian",
-        "hessian_reverse",
+        pytest.param("hessian", marks=pytest.mark.full),
+        pytest.param("hessian_reverse", marks=pytest.mark.full),
     ],
 )
 def test_torch_compiles_products_written_as_methods(case):

@@ -14,7 +14,7 @@ import torch
 from cases import CASES, kron_matrix
 from cases.matrices import block_matrix
 from flax import nnx
-from helpers import as_numpy, assert_close, assert_is, build, every_case, leaves, randoms
+from helpers import as_numpy, assert_close, assert_is, build, each, every_case, leaves, randoms
 from jax.experimental import sparse as jax_sparse
 from torch.utils import _pytree as torch_tree
 
@@ -213,8 +213,15 @@ def test_narrow_operands_promote_as_in_numpy(case):
             for found, expected in ((operator @ x, matrix @ x), (y @ operator, y @ matrix)):
                 assert found.dtype == np.result_type(operator.dtype, x.dtype)
                 np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", each(8, CASES))
+def test_narrow_operands_promote_under_jit(case):
+    operator, matrix, _ = build(case, "float32")
+    if operator.dtype is None:
+        return
     moved = operator.to(backend="jax")
-    x = random.integers(0, 2, (n, 2)).astype("uint8")
+    x = np.random.default_rng(0).integers(0, 2, (matrix.shape[1], 2)).astype("uint8")
     found = jax.jit(lambda A, x: A @ x)(moved, jnp.asarray(x))
     assert found.dtype == jnp.promote_types(moved.dtype, x.dtype)
     np.testing.assert_allclose(found, matrix @ x, rtol=1e-4, atol=1e-4)

@@ -23,6 +23,7 @@ def train(out, *launcher, steps=20):
     return row, [line["loss"] for line in checkpoint.read_lines(log)]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="no gloo")
 def test_two_processes_are_one(tmp_path):
     row, losses = train(tmp_path / "one")

@@ -30,8 +30,9 @@ def table(*arguments):
     return lines
 
 
-def test_trial_14_explicit_axes_divide_every_product():
-    assert table("explicit") == []
+@pytest.mark.parametrize("names", [("monarch", "btt", "sparse_tall"), pytest.param((), marks=pytest.mark.full)], ids=["three", "all"])
+def test_trial_14_explicit_axes_divide_every_product(names):
+    assert table("explicit", *names) == []
 
 
 def test_trial_14_the_type_of_an_explicit_axis_counts_on_one_device_too():
@@ -44,8 +45,11 @@ def test_trial_14_the_type_of_an_explicit_axis_counts_on_one_device_too():
     np.testing.assert_allclose(y, x @ A.to(backend="numpy").to_dense().T, rtol=1e-4, atol=1e-5)
 
 
-def test_trial_28_automatic_axes_keep_the_division():
-    assert table("auto", "families", *AUTOMATIC) == []
+@pytest.mark.parametrize(
+    "names", [("tensor_train", "dft"), pytest.param(("families", *AUTOMATIC), marks=pytest.mark.full)], ids=["two", "all"]
+)
+def test_trial_28_automatic_axes_keep_the_division(names):
+    assert table("auto", *names) == []
 
 
 # ---------------------------------------------------------------- building where JAX traces
