@@ -1,8 +1,8 @@
 """Settings of the tests' own process, which linops itself does not touch, and the choice of tests: by the limits of cases, and a sample.
 
-A test with several marks `parametrize` is a product of parameters. By default a sample runs in which every value of every parameter occurs; the rest
-is marked `full`, and `pytest -m full` runs everything. `pytest -m full --minutes 10 --shuffle 3` runs as many of all as ten minutes allow, in
-an order of its own for each number.
+A test with several marks `parametrize` is a product of parameters. By default a sample runs in which every value of every parameter
+occurs; the rest is marked `full`, and `pytest -m full` runs everything. `pytest -m full --minutes 10 --shuffle 3` runs as many of all as
+ten minutes allow, in an order of its own for each number.
 """
 
 import random
