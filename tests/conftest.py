@@ -74,10 +74,11 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left_out)
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
-    if (seed := config.getoption("shuffle")) is not None:
-        random.Random(seed).shuffle(items)
     whole = config.option.markexpr == "full"
     sample = _sample(items)
+    if (seed := config.getoption("shuffle")) is not None:  # what only `-m full` runs comes first, and of that what is no product
+        random.Random(seed).shuffle(items)
+        items.sort(key=lambda item: (item in sample, not item.get_closest_marker("full")))
     for item in items:
         if (whole or item not in sample) and not item.get_closest_marker("full"):
             item.add_marker("full")
