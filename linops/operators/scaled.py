@@ -5,6 +5,8 @@ from __future__ import annotations
 from cmath import isfinite
 from typing import Any
 
+import numpy as np
+
 from linops import backends
 from linops.declare import declare, remembered, tree
 from linops.operator import LinearOperator
@@ -109,9 +111,7 @@ class Scaled(LinearOperator):
             x = self.gain * x
         if self.divisor is not None:
             return x / self.divisor
-        if self.number == -1 and getattr(x.dtype, "kind", "") == "u":
-            return -x  # NumPy holds no -1 in unsigned integers, but negates them
-        return x if self._is_one else self.number * x
+        return x if self._is_one else _fitting(self.number, x.dtype) * x
 
     def _columns(self, x: Any) -> Any:
         return self.base._columns(self._scale(x)) if self._scales_operand(x) else self._scale(self.base._columns(x))
@@ -167,3 +167,11 @@ class Scaled(LinearOperator):
         if self.gain is None:
             return number
         return "gain" if type(self.number) is int and self.number == 1 else f"{number} · gain"
+
+
+def _fitting(number: Any, dtype: Any) -> Any:
+    """A number, wrapped around where integers of the dtype do not hold it: torch and JAX do so themselves, NumPy raises OverflowError."""
+    if type(number) is not int or getattr(dtype, "kind", "") not in ("i", "u"):
+        return number
+    least = int(np.iinfo(dtype).min)
+    return (number - least) % 2 ** (8 * dtype.itemsize) + least

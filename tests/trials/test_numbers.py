@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from helpers import as_numpy, every_backend
 
 import linops as lo
 from linops import backends, families
@@ -251,3 +252,19 @@ def test_trial_41_transforms_do_not_overflow_on_the_way(backend, dtype):
         np.testing.assert_allclose(backends.to_numpy(A @ on(backend, operand)) / 3e35, expected, rtol=1e-4)
     y = on(backend, np.ascontiguousarray(x.T)) @ A
     np.testing.assert_allclose(backends.to_numpy(y) / 3e35, np.broadcast_to(x.sum(0)[:, None], (2, n)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
+@every_backend
+def test_trial_01_multiples_of_integers_wrap_as_one_after_the_other(backend, dtype):
+    matrix = np.arange(6, dtype=dtype).reshape(2, 3)
+    A = lo.Dense(on(backend, matrix))
+    x = np.ones((3, 2), dtype)
+    for multiple, expected in (
+        (2 * (64 * A), 2 * (64 * matrix)),
+        (-(-1 * A), matrix),
+        (100 * (100 * A), np.array(10**4).astype(dtype) * matrix),
+        (-1 * A, -matrix),
+    ):
+        np.testing.assert_array_equal(as_numpy(multiple.to_dense()), expected)
+        np.testing.assert_array_equal(as_numpy(multiple @ on(backend, x)), expected @ x)
