@@ -15,7 +15,7 @@ import linops as lo
 from benchmarks.progress import progress
 from linops import backends as lops
 from linops.lab.measure import compiler, side_by_side
-from linops.lab.structures import parse_list
+from linops.lab.parsing import parse_list
 
 STRUCTURES = "dense,kronecker,monarch,btt,tensor_train:rank=4,blast,butterfly,circulant"
 

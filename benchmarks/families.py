@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.paper import paper_of
 from benchmarks.plain import forms
 from benchmarks.progress import progress
+from linops.lab.parsing import parse, parse_list
 from linops.lab.products import Candidates, Products, needed_flops, products
-from linops.lab.structures import parse, parse_list
 from linops.operator import LinearOperator
 
 #: a tensor train of rank 1 is a Kronecker product, hence rank 4

@@ -16,8 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 import linops as lo
 from benchmarks.progress import progress
 from linops.lab.measure import Function, compiler, side_by_side
+from linops.lab.parsing import parse
 from linops.lab.products import forward_step, needed_flops, training_step
-from linops.lab.structures import parse
 
 BATCH = 64
 #: what is drawn against d: (structure, the exponent that its FLOPs approach)

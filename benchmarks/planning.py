@@ -11,10 +11,11 @@ import linops as lo
 from linops import backends
 from linops.backends import load
 from linops.lab.measure import side_by_side
-from linops.operators.planned import multiply, network_of
+from linops.operators.planned import network_of
 from linops.plan import machine_of, natural_order
 from linops.plan.contraction import one_by_one
 from linops.plan.plan import Plans, choose, plan_along
+from linops.running import multiply
 
 #: no matrix of more numbers is made, and none that is much dearer than the expression
 LARGEST = 1 << 23

@@ -1,10 +1,10 @@
 """linops: a linear-operator algebra for people who design, count, run and train structured matrices."""
 
+import linops.algebra as _algebra
 import linops.backends.spec as _spec_backend
-import linops.rules as _rules
 from linops import nn, rules, testing
-from linops.compare import allclose
-from linops.declare import declare, index, tree
+from linops.closeness import allclose
+from linops.declaration import declare, index, tree
 from linops.families import (
     blast,
     block_diag,
@@ -19,6 +19,7 @@ from linops.families import (
     tensor_train,
     toeplitz,
 )
+from linops.freezing import freeze
 from linops.operator import LinearOperator, assume
 from linops.operators import (
     DFT,
@@ -57,9 +58,9 @@ from linops.operators import (
     kron,
     vstack,
 )
-from linops.rules import freeze, simplify
+from linops.rules import simplify
 from linops.scaling import fans, initial_stds, lr_multipliers
-from linops.spec import Spec, spec
+from linops.specs import Spec, spec
 from linops.structure import same_structure
 from linops.tags import Tag
 

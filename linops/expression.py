@@ -5,14 +5,14 @@ Everything here follows from the fields that an operator declares: leaves and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
 
 from linops import backends, display
-from linops.declare import other_axes, remembered
-from linops.spec import Spec, dtype_name, numpy_dtype
+from linops.declaration import other_axes, remembered
+from linops.specs import Spec, dtype_name, numpy_dtype
 from linops.tags import Tag
 
 
@@ -325,84 +325,3 @@ def _mapped(value: Any, function: Callable[[Any], Any], index_function: Callable
     if isinstance(value, tuple):
         return tuple([_mapped(item, function, index_function, template) for item in value])
     return None if value is None else function(value)
-
-
-def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
-    """Raise unless operators can stand in one expression: one backend, and in torch one dtype and device.
-
-    Args:
-        where: The name of the expression.
-        operators: The operators to be joined.
-
-    Raises:
-        TypeError: If they cannot; the message names two that differ.
-    """
-    first = None
-    for operator in operators:
-        backend = operator.backend
-        if backend is None or backend == "spec":
-            continue
-        if backend == operator._home == (first or operator).backend and operator.dtype is None:
-            continue  # of callables without arrays: any dtype
-        if first is None:
-            first = operator
-        elif backend != first.backend:
-            raise TypeError(
-                f"{where}: mixed backends of {first._short()} and {operator._short()}; convert one, as in A.to(backend={first.backend!r})"
-            )
-        elif backend == "torch":
-            _require_same_kind(where, first, operator, first._short, operator._short)
-
-
-def require_joinable(where: str, left: tuple[Any, ...], right: tuple[Any, ...]) -> None:
-    """As `require_same_backend` of two groups, each known to be of one kind.
-
-    Args:
-        where: The name of the expression.
-        left: Operators of one kind.
-        right: Operators of one kind.
-
-    Raises:
-        TypeError: If they cannot stand in one expression.
-    """
-    require_same_backend(where, (*_representative(left), *_representative(right)))
-
-
-def _representative(operators: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The first operator whose backend is known, if there is one."""
-    for operator in operators:
-        if operator.backend not in (None, "spec"):
-            return (operator,)
-    return ()
-
-
-def require_leaves(operator: Expression) -> None:
-    """Raise unless an operator's own arrays are of one backend, and in torch of one dtype and device.
-
-    Args:
-        operator: The operator, with its arrays in place.
-
-    Raises:
-        TypeError: If they are not; the message names two that differ.
-    """
-    first: Any = None
-    for name, leaf in operator._children():
-        backend = backends.backend_of(leaf)
-        if first is None:
-            first, first_backend, first_name = leaf, backend, name
-        elif backend != first_backend:
-            raise TypeError(
-                f"{type(operator).__name__}: mixed backends of {first_name}, a {first_backend} array of shape {tuple(first.shape)}, "
-                f"and {name}, a {backend} array of shape {tuple(leaf.shape)}"
-            )
-        elif backend == "torch":
-            _require_same_kind(type(operator).__name__, first, leaf, lambda name=first_name: name, lambda name=name: name)
-
-
-def _require_same_kind(where: str, first: Any, other: Any, first_name: Callable[[], str], other_name: Callable[[], str]) -> None:
-    """Raise unless two torch operands have one dtype and device: torch mixes neither in a product."""
-    if first.dtype is not other.dtype or first.device != other.device:
-        raise TypeError(
-            f"{where}: {first_name()} is {first.dtype} on {first.device}, {other_name()} is {other.dtype} on {other.device}; torch does "
-            f"not mix dtypes or devices in a product; convert one, as in A.to(dtype=…, device=…)"
-        )

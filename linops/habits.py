@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.spec import Spec
+from linops.specs import Spec
 
 #: how many entries of a matrix NumPy is given unasked; beyond, `to_dense` asks for them
 DENSE_LIMIT = 2**20

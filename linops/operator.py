@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.backends.primitives import generic, generic_pair
 from linops.cost import Cost, count
-from linops.declare import remembered
+from linops.declaration import remembered
+from linops.dispatch import generic, generic_pair
 from linops.expression import Expression
 from linops.habits import Habits
 from linops.plan import Step, explain, machine_of, natural_order

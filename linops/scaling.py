@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from linops import backends
+from linops.checks import generator
 from linops.operator import LinearOperator, initialize
-from linops.operators.checks import generator
-from linops.spec import Spec, dtype_name
+from linops.specs import Spec, dtype_name
 
 #: optimisers whose step does not depend on the gradient's size; they share Adam's rule
 SIGN_BASED = ("adam", "adamw", "lion")

@@ -7,7 +7,7 @@ from typing import Any
 from linops import backends
 from linops.backends.tree import Frozen
 from linops.operator import LinearOperator
-from linops.spec import Spec, dtype_name
+from linops.specs import Spec, dtype_name
 
 
 def same_structure(A: Any, B: Any) -> bool:

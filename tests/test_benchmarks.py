@@ -15,7 +15,7 @@ from benchmarks.__main__ import _parsed, app
 from benchmarks.registry import BENCHMARKS, Benchmark
 from linops import backends
 from linops.lab.measure import side_by_side
-from linops.lab.structures import parse_list
+from linops.lab.parsing import parse_list
 from linops.plan import natural_order
 from linops.plan.machine import MACHINES
 

@@ -8,7 +8,7 @@ import torch
 from conformance import RUNS, SAMPLE, conforms, planned
 
 import linops as lo
-from linops.operators.zero import require_size
+from linops.checks import require_size
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 from linops.testing import CHECKS, ConformanceError, check_operator

@@ -6,8 +6,8 @@ from cases import axes_matrix, block_matrix
 from helpers import assert_close, assert_is
 
 import linops as lo
-from linops.dims import balanced_splits
 from linops.families import FAMILIES
+from linops.families.dims import balanced_splits
 from linops.plan import natural_order
 
 SIZES = ((10, 7), (7, 10), (67, 67), (67, 50), (5, 8), (8, 5), (1, 1), (1, 9), (9, 1), (13, 13), (768, 3072), (64, 64))

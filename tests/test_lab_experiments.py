@@ -7,11 +7,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from linops.lab import coord_check, experiments, fits, lr_sweep, runs, scaling, sweep
+from linops.lab import coord_check, experiments, fits, lr_sweep, runs, scaling_laws, sweep
 from linops.lab.data import Dataset
+from linops.lab.parsing import parse
 from linops.lab.problems import Classification
 from linops.lab.runs import Run
-from linops.lab.structures import parse
 from linops.lab.train import Settings
 
 
@@ -127,9 +127,9 @@ def test_levels_are_ratios_to_dense():
 def test_scaling_reads_curves(problem):
     rows = [{"structure": "dense", "macs": 4**k, "train_loss": 2.0**-k, "budget": 4**k} for k in range(1, 4)]
     rows += [{"structure": "btt", "macs": 4**k // 2, "train_loss": 2.0**-k, "budget": 4**k} for k in range(1, 4)]
-    assert scaling.laws(rows)["dense"].exponent == pytest.approx(-0.5)
-    assert scaling.multipliers(rows)["btt"] == pytest.approx(2)
-    fitted = scaling.matched_runs(problem, [Run(parse("dense"), 64), Run(parse("btt"), 64)], [64])
+    assert scaling_laws.laws(rows)["dense"].exponent == pytest.approx(-0.5)
+    assert scaling_laws.multipliers(rows)["btt"] == pytest.approx(2)
+    fitted = scaling_laws.matched_runs(problem, [Run(parse("dense"), 64), Run(parse("btt"), 64)], [64])
     assert [(run.structure.text, runs.count(problem, run) <= budget) for run, budget in fitted] == [("dense", True), ("btt", True)]
 
 

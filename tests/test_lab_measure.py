@@ -3,8 +3,8 @@
 import pytest
 
 import linops as lo
-from linops.lab import compare, measure, tables
-from linops.lab.structures import parse, parse_list
+from linops.lab import comparison, measure, tables
+from linops.lab.parsing import parse, parse_list
 
 
 def test_candidates_take_turns():
@@ -36,7 +36,7 @@ def test_roofline_is_positive(backend):
 @pytest.mark.parametrize("batch", [1, 8])
 def test_compare(backend, batch):
     pytest.importorskip(backend)
-    found = compare.compare(48, 64, parse_list("btt,low_rank:rank=40,kronecker"), batch=batch, backend=backend, seconds=0.05)
+    found = comparison.compare(48, 64, parse_list("btt,low_rank:rank=40,kronecker"), batch=batch, backend=backend, seconds=0.05)
     assert [row.structure for row in found.rows] == ["dense", "btt", "kronecker"]
     assert "low_rank:rank=40" in found.refused
     dense, btt, _ = found.rows

@@ -15,9 +15,9 @@ import linops as lo
 from linops.lab import checkpoint, runs
 from linops.lab.data import Dataset
 from linops.lab.macs import macs
+from linops.lab.parsing import parse
 from linops.lab.problems import Classification
 from linops.lab.runs import Run
-from linops.lab.structures import parse
 from linops.lab.train import Settings
 
 

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from linops.lab import cifar, data, problems, runs
 from linops.lab.macs import macs
+from linops.lab.parsing import parse
 from linops.lab.runs import Run
-from linops.lab.structures import parse
 from linops.lab.text import load_text
 from linops.lab.train import Settings
 from linops.lab.transformer import GPT, Attention, ViT

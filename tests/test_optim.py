@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import linops as lo
-from linops.nn.muon import Muon, orthogonalize
+from linops.nn.torch.muon import Muon, orthogonalize
 
 
 class Net(nn.Module):

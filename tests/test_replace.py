@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import linops as lo
-from linops.nn.parts import Parts
+from linops.nn.torch.parts import Parts
 
 Layer = lo.nn.torch.Linear
 

@@ -39,7 +39,6 @@ from linops.backends.primitives import (
     copy,
     crossed_matmul,
     device_of,
-    dispatch,
     eye,
     fourier,
     gather,
@@ -65,7 +64,7 @@ from linops.backends.primitives import (
     zeros,
 )
 from linops.install import command
-from linops.spec import Spec, dtype_name, numpy_dtype
+from linops.specs import Spec, dtype_name, numpy_dtype
 
 __all__ = [
     "Coordinates",
@@ -87,7 +86,6 @@ __all__ = [
     "copy",
     "crossed_matmul",
     "device_of",
-    "dispatch",
     "eye",
     "foreign_kind",
     "fourier",

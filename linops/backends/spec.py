@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linops.backends import primitives as p
-from linops.spec import Spec
+from linops.specs import Spec
 
 
 @p.permute.dispatch

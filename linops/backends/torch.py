@@ -14,7 +14,7 @@ import linops.backends as backends
 from linops.backends import primitives as p
 from linops.backends.torch_blocks import transforming
 from linops.backends.tree import register_torch
-from linops.spec import dtype_name, numpy_dtype
+from linops.specs import dtype_name, numpy_dtype
 
 __all__ = ["convert", "namespace", "result_type", "torch_dtype"]
 

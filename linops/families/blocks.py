@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import isqrt, prod
 from typing import Any
 
-from linops.dims import padded
 from linops.families.common import check_blocks, check_sizes, checked, spread
+from linops.families.dims import padded
 from linops.operator import LinearOperator
 from linops.operators import BlockDiag, Butterfly, Dense, Einsum, LowRank, Permute
-from linops.spec import spec
+from linops.specs import spec
 
 
 def dense(out_features: int, in_features: int, *, dtype: Any = "float32") -> Dense:

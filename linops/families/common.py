@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from linops.backends import is_array, stands_for_array
+from linops.checks import require_size
 from linops.operator import LinearOperator
 from linops.operators import BlockDiag, Identity, Kronecker, Pad
-from linops.operators.zero import require_size
 from linops.plan import natural_order
 
 #: what makes operators of arrays that a family makes of sizes

@@ -6,7 +6,7 @@ from typing import Any
 
 from linops.families.common import check_sizes, checked
 from linops.operators import Circulant, Toeplitz
-from linops.spec import spec
+from linops.specs import spec
 
 
 def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Circulant:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from linops.dims import choose_dims
 from linops.families.common import check_sizes, checked
+from linops.families.dims import choose_dims
 from linops.operator import LinearOperator
 from linops.operators import BlockTensorTrain, Dense, Einsum, Kronecker, TensorTrain
-from linops.spec import spec
+from linops.specs import spec
 
 
 def kronecker(

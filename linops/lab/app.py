@@ -78,8 +78,8 @@ def compare(
         os.environ["JAX_ENABLE_X64"] = "1"
     from linops.lab import outputs, plots
     from linops.lab import threads as cpu
-    from linops.lab.compare import compare as measure
-    from linops.lab.compare_table import comparison_table
+    from linops.lab.comparison import compare as measure
+    from linops.lab.comparison_table import comparison_table
     from linops.lab.progress import Progress
 
     if plot is not None:

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from linops.lab import coord_check, distributed, experiment_plots, lr_sweep, outputs, scaling
+from linops.lab import coord_check, distributed, experiment_plots, lr_sweep, outputs, scaling_laws
 from linops.lab import tables as t
 from linops.lab.keeping import write_json
+from linops.lab.parsing import Structure, parse
 from linops.lab.problems import Problem, make
 from linops.lab.progress import Progress
 from linops.lab.runs import Run, require_members, with_factor
-from linops.lab.structures import Structure, parse
 from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
 
@@ -225,14 +225,14 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
         runs = [with_factor(first, Run(structure, first.base_width, aware=aware)) for structure, aware in named]
         with Progress(1, distributed.is_first()) as progress:
             progress.begin("choosing widths of equal MACs", len(sizes.widths))
-            fitted = scaling.matched_runs(first, runs, sizes.widths, progress.update)
+            fitted = scaling_laws.matched_runs(first, runs, sizes.widths, progress.update)
         left_out = [run.label for run in runs if run.label not in {run.label for run, _ in fitted}]
         jobs: list[Job] = []
         for seed in options.seeds:
             seeded = [(replace(run, seed=seed), budget) for run, budget in fitted]
-            jobs += scaling.jobs(_problem(options, seed, device), seeded, sizes.settings, device)
+            jobs += scaling_laws.jobs(_problem(options, seed, device), seeded, sizes.settings, device)
         rows = sweep(options.out, jobs, options.resume)
-    fits, gaps, gains, curves = scaling.laws(rows), scaling.gaps(rows), scaling.multipliers(rows), scaling.curves(rows)
+    fits, gaps, gains, curves = scaling_laws.laws(rows), scaling_laws.gaps(rows), scaling_laws.multipliers(rows), scaling_laws.curves(rows)
     summary = {
         label: {
             "exponent": -fits[label].exponent if label in fits else None,

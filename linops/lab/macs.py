@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.nn.torch import Linear
+from linops.nn.torch.layer import Linear
 from linops.plan import natural_order
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.spec import numpy_dtype
+from linops.specs import numpy_dtype
 
 Function = Callable[[], Any]
 

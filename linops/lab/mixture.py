@@ -9,7 +9,7 @@ from torch import nn
 
 from linops.families import btt
 from linops.lab.models import linear
-from linops.nn.torch import Linear
+from linops.nn.torch.layer import Linear
 from linops.plan import natural_order
 
 

@@ -84,7 +84,7 @@ def compare(comparison: Mapping[str, Any], path: Path) -> None:
     """Time against MACs, both as a share of dense: on the diagonal, a structure is as fast as its MACs promise.
 
     Args:
-        comparison: From `linops.lab.compare.Comparison.to_dict`.
+        comparison: From `linops.lab.comparison.Comparison.to_dict`.
         path: The file.
     """
     rows = comparison["rows"]

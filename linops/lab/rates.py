@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from linops.nn import param_groups
-from linops.nn.torch import Linear
+from linops.nn.torch.layer import Linear
 
 
 def groups(model: nn.Module, base: nn.Module, lr: float, where: Any, *, factor: float = 1.0, aware: bool = True) -> list[dict[str, Any]]:

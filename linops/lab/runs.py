@@ -13,10 +13,10 @@ from torch import nn
 
 from linops.lab import memory, rates
 from linops.lab.macs import macs
+from linops.lab.parsing import Structure, parse
 from linops.lab.problems import Problem
-from linops.lab.structures import Structure, parse
 from linops.lab.train import Progress, Settings, train
-from linops.nn.replace import replace_linear_
+from linops.nn.torch.replace import replace_linear_
 
 DENSE = parse("dense")
 LR = 3e-3

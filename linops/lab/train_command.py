@@ -14,10 +14,10 @@ from rich.console import Console
 from linops.lab import distributed, outputs, plots
 from linops.lab import tables as t
 from linops.lab.keeping import Row, kept_rows, write_rows
+from linops.lab.parsing import Structure
 from linops.lab.problems import Problem, make
 from linops.lab.progress import Progress
 from linops.lab.runs import DENSE, Run, count, execute, identity, matched, require_members, require_memory, with_factor
-from linops.lab.structures import Structure
 from linops.lab.sweep import say_kept
 from linops.lab.train import Settings, earlier
 

@@ -10,24 +10,19 @@ from linops.operator import LinearOperator, make_layer
 
 FRAMEWORKS = ("torch", "flax", "equinox")
 
-#: modules for one framework, and the extra that they need
-_MODULES = {"muon": "torch", "optax": "flax", "schedules": "torch"}
-#: functions for PyTorch models, and the modules they are in
-_FUNCTIONS = {
-    "replace_linear_": "replace",
-    "param_groups": "optim",
-    "set_lr": "schedules",
-    "keep_rates": "schedules",
-    "freeze_": "frozen",
-    "to_dense_": "frozen",
-}
+#: modules by their public names: where they are, and the extra that they need
+_MODULES = {"muon": ("torch.muon", "torch"), "schedules": ("torch.schedules", "torch"), "optax": ("optax", "flax")}
+#: functions for PyTorch models
+_FUNCTIONS = ("replace_linear_", "param_groups", "set_lr", "keep_rates", "freeze_", "to_dense_")
 
 
 def __getattr__(name: str) -> Any:
-    if name in (*FRAMEWORKS, *_MODULES):
-        return _load(name, _MODULES.get(name, name))
+    if name in FRAMEWORKS:
+        return _load(name, name)
+    if name in _MODULES:
+        return _load(*_MODULES[name])
     if name in _FUNCTIONS:
-        return getattr(_load(_FUNCTIONS[name], "torch"), name)
+        return getattr(_load("torch", "torch"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
-from linops.spec import Spec, dtype_name, numpy_dtype
+from linops.specs import Spec, dtype_name, numpy_dtype
 
 
 class Structure:

@@ -5,7 +5,7 @@ from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.butterfly import Butterfly
 from linops.operators.circulant import Circulant
-from linops.operators.dense import Dense, aslinearoperator
+from linops.operators.dense import Dense
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
@@ -30,6 +30,7 @@ from linops.operators.tensor_train import TensorTrain
 from linops.operators.toeplitz import Toeplitz
 from linops.operators.triangular import Triangular
 from linops.operators.tridiagonal import Tridiagonal
+from linops.operators.wrap import aslinearoperator
 from linops.operators.zero import Zero
 
 __all__ = [

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.expression import require_same_backend
+from linops.checks import require_same_backend
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.dense import aslinearoperator
-from linops.operators.kronecker import as_operators
 from linops.operators.outputs import every
+from linops.operators.wrap import as_operators, aslinearoperator
 from linops.operators.zero import Zero
 from linops.plan.step import Step
 from linops.structure import adjoint_of, transpose_of

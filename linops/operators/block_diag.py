@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.expression import require_same_backend
+from linops.checks import admit, require_same_backend
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit
-from linops.operators.dense import aslinearoperator
 from linops.operators.outputs import every, numbered
+from linops.operators.wrap import aslinearoperator
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 from linops.tags import BLOCKWISE, Knowledge, Tag, common

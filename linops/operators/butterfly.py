@@ -6,9 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.expression import require_leaves
-from linops.operators.checks import admit_all
+from linops.checks import admit_all, require_leaves
+from linops.declaration import declare, remembered, tree
 from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.operators.checks import admit
+from linops.checks import admit, require_size
+from linops.declaration import declare, remembered, tree
 from linops.operators.fourier import Convolution, is_fast, lag_length
-from linops.operators.zero import require_size
 
 
 @declare

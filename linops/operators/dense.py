@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.checks import admit
+from linops.declaration import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit
-from linops.operators.scipy_operator import imported
-from linops.operators.sparse import Sparse
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 
@@ -82,40 +80,3 @@ class Dense(LinearOperator):
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         m, n = self.shape
         return {"matrix": (n, m)}
-
-
-def aslinearoperator(value: Any) -> LinearOperator:
-    """A matrix of any kind as an operator; an operator as it is.
-
-    Args:
-        value: A matrix of any backend, a spec with two axes, what stands for a NumPy matrix (nested lists, a DataFrame), a sparse matrix
-            (scipy in any format, torch in any layout, JAX BCOO, BCSR, COO, CSR or CSC), a `scipy.sparse.linalg.LinearOperator` or an
-            operator of another library that has a ``shape`` and a ``matvec`` (T and H need its ``rmatvec``), or an operator.
-
-    Returns:
-        The operator.
-
-    Raises:
-        TypeError: If it is none of those.
-        ValueError: If an array has not two axes.
-
-    Example:
-        >>> import linops as lo, numpy as np, scipy.sparse
-        >>> lo.aslinearoperator(np.eye(2)).shape
-        (2, 2)
-        >>> lo.aslinearoperator(scipy.sparse.eye_array(3))
-        Sparse(3 entries)  3×3  float64  3 parameters  numpy
-    """
-    if isinstance(value, LinearOperator):
-        return value
-    kind = backends.foreign_kind(value)
-    if kind == "sparse":
-        return Sparse(value)
-    if kind == "operator":
-        return imported(value)
-    if not (backends.is_array(value) or backends.stands_for_array(value)):
-        raise TypeError(
-            f"aslinearoperator: expected an array or an operator, of linops, scipy or one with a shape and a matvec, or a sparse matrix of "
-            f"scipy, torch or JAX; got {type(value).__name__}"
-        )
-    return Dense(value)

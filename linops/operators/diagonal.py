@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.checks import admit
+from linops.declaration import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag

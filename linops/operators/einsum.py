@@ -8,14 +8,14 @@ from dataclasses import field
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.expression import require_leaves
-from linops.operators.checks import require_array
-from linops.operators.planned import Planned, run
+from linops.checks import require_array, require_leaves
+from linops.declaration import declare, remembered, tree
+from linops.operators.planned import Planned
 from linops.plan.contraction import Action, Program, actions, one_by_one
 from linops.plan.einsum import cached_order, cached_program, cheapest_order, einsum_program, sizer, terms
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
+from linops.running import run
 from linops.tags import Tag
 
 

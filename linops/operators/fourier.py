@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declare import remembered
+from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
 from linops.operators.limbs import convolve_limbs, limb_bits
 from linops.operators.planned import PLANS, Choosing, plannable

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.expression import require_leaves
+from linops.checks import callable_name, require_callable, require_leaves, require_params, require_size
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import as_array
-from linops.operators.zero import require_size
 from linops.plan.step import Step
 from linops.tags import Tag
 
@@ -206,47 +204,3 @@ class Function(LinearOperator):
     def _detail(self) -> str:
         name = callable_name(self.product) if self.product is not None else f"{callable_name(self.adjoint_product)}, adjoint"
         return f"{name}, conjugated" if self.conjugated else name
-
-
-def callable_name(function: Any) -> str:
-    """What a callable is called."""
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def require_callable(where: str, name: str, value: Any) -> None:
-    """Raise unless a value is a hashable callable, or None.
-
-    Args:
-        where: The operator, in a few words.
-        name: The argument's name.
-        value: The argument.
-
-    Raises:
-        TypeError: If it is not.
-    """
-    if value is None:
-        return
-    if not callable(value):
-        raise TypeError(f"{where}: {name} must be a callable, got {type(value).__name__}")
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(f"{where}: {name} must be hashable, for JAX compiles by it; {type(value).__name__} is not") from None
-
-
-def require_params(where: str, params: Any) -> tuple[Any, ...]:
-    """The params as a tuple of arrays or specs.
-
-    Args:
-        where: The operator's name.
-        params: A tuple or list.
-
-    Returns:
-        The tuple.
-
-    Raises:
-        TypeError: If it is another thing.
-    """
-    if not isinstance(params, (tuple, list)):
-        raise TypeError(f"{where}: params must be a tuple of arrays, got {type(params).__name__}")
-    return tuple([as_array(where, f"params[{number}]", param) for number, param in enumerate(params)])

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declare import declare
+from linops.checks import require_size
+from linops.declaration import declare
 from linops.operator import LinearOperator
 from linops.operators.fourier import as_dtype
-from linops.operators.zero import require_size
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 

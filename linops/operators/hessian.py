@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.checks import callable_name
+from linops.declaration import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.function import callable_name
 from linops.operators.jacobian import require_differentiable, require_dtype, value_shape
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag

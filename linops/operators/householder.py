@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
+from linops.checks import admit
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit
 from linops.operators.fourier import as_dtype, transform_dtype
 from linops.plan.step import Step, matmul_step
-from linops.spec import dtype_name
+from linops.specs import dtype_name
 from linops.tags import Knowledge, Tag
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops.declare import declare
+from linops.checks import require_size
+from linops.declaration import declare
 from linops.operator import LinearOperator
-from linops.operators.zero import require_size
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag

@@ -7,12 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
-from linops.expression import require_leaves
+from linops.checks import admit, callable_name, require_callable, require_leaves, require_params, require_size
+from linops.declaration import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit
-from linops.operators.function import callable_name, require_callable, require_params
-from linops.operators.zero import require_size
 from linops.plan.step import Step
 from linops.tags import Tag
 

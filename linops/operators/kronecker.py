@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from linops.declare import declare, remembered, tree
-from linops.expression import require_joinable, require_same_backend
+from linops.checks import require_joinable
+from linops.declaration import declare, remembered, tree
 from linops.habits import FUNCTIONS
 from linops.operator import LinearOperator
-from linops.operators.dense import aslinearoperator
 from linops.operators.outputs import first, numbered
 from linops.operators.planned import Planned, first_leaves
+from linops.operators.wrap import as_operators, aslinearoperator
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.tags import KRONECKER, Knowledge, Tag, common
@@ -125,28 +125,6 @@ class Kronecker(Planned):
 
     def _detail(self) -> str:
         return f"{len(self.factors)} factors"
-
-
-def as_operators(where: str, given: Any) -> tuple[LinearOperator, ...]:
-    """Operators of one expression, given one by one or in one list.
-
-    Args:
-        where: The name of the expression.
-        given: Operators and matrices, or one list of them.
-
-    Returns:
-        The operators.
-
-    Raises:
-        ValueError: If there is none.
-        TypeError: If one is neither array nor operator, or backends are mixed.
-    """
-    listed = given[0] if len(given) == 1 and isinstance(given[0], (list, tuple)) else given
-    operators = tuple(aslinearoperator(operator) for operator in listed)
-    if not operators:
-        raise ValueError(f"{where}: expected at least one operator")
-    require_same_backend(where, operators)
-    return operators
 
 
 def kron(*operators: Any) -> LinearOperator:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from linops.declare import declare, remembered, tree
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
-from linops.operators.kronecker import as_operators
 from linops.operators.outputs import every, numbered
+from linops.operators.wrap import as_operators
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag, summed
 

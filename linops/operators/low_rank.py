@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
-from linops.expression import require_leaves
+from linops.checks import admit, require_leaves
+from linops.declaration import declare, tree
 from linops.operator import flat
-from linops.operators.checks import admit
 from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step

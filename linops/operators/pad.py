@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare
+from linops.checks import require_size
+from linops.declaration import declare
 from linops.operator import LinearOperator, flat
-from linops.operators.zero import require_size
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declare import declare, index
+from linops.checks import generator, require_size
+from linops.declaration import declare, index
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import generator
-from linops.operators.zero import require_size
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
-from linops.spec import dtype_name
+from linops.specs import dtype_name
 from linops.tags import Knowledge, Tag
 
 

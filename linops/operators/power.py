@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
-from linops.operators.powers import FEW, as_matrix, matrix_power, powered
+from linops.operators.squaring import FEW, as_matrix, matrix_power, powered
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag

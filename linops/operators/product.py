@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.expression import require_same_backend
+from linops.checks import require_same_backend
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.outputs import first, numbered

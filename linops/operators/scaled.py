@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declare import declare, remembered, tree
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
 from linops.operators.outputs import below
 from linops.plan.step import Step

@@ -9,7 +9,7 @@ import numpy as np
 import scipy  # whose submodules load when they are first used
 
 from linops import backends
-from linops.declare import declare, remembered
+from linops.declaration import declare, remembered
 from linops.habits import adjoint_product
 from linops.operator import LinearOperator, exported, flat
 from linops.plan.step import Step

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declare import declare, index, remembered, tree
+from linops.declaration import declare, index, remembered, tree
 from linops.operator import LinearOperator, flat
 from linops.operators.outputs import below
 from linops.plan.step import Step

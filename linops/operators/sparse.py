@@ -9,12 +9,11 @@ import scipy
 
 from linops import backends
 from linops.backends.numpy import runs_in_scipy, scipy_sparse
-from linops.declare import declare, index, remembered, tree
+from linops.checks import admit, require_array, require_size
+from linops.declaration import declare, index, remembered, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit, require_array
-from linops.operators.zero import require_size
 from linops.plan.step import Step
-from linops.spec import Spec
+from linops.specs import Spec
 from linops.tags import Knowledge, Tag
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops.declare import declare, remembered, tree
-from linops.expression import require_same_backend
+from linops.checks import require_same_backend
+from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator, flat
 from linops.operators.outputs import every, numbered
 from linops.plan.step import Step

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, remembered, tree
-from linops.expression import require_leaves
-from linops.operators.checks import admit
+from linops.checks import admit, require_leaves
+from linops.declaration import declare, remembered, tree
 from linops.operators.fourier import Convolution, lag_length
 
 

@@ -6,9 +6,9 @@ from dataclasses import field
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
+from linops.checks import admit
+from linops.declaration import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.declare import declare, tree
-from linops.expression import require_leaves
+from linops.checks import admit, require_leaves
+from linops.declaration import declare, tree
 from linops.operator import LinearOperator, flat
-from linops.operators.checks import admit
 from linops.plan.step import Step
 from linops.structure import same
 from linops.tags import Knowledge, Tag

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from linops import backends
-from linops.declare import declare
+from linops.checks import require_size
+from linops.declaration import declare
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
@@ -59,21 +58,3 @@ class Zero(LinearOperator):
 
     def _detail(self) -> str:
         return f"{self.rows}, {self.columns}"
-
-
-def require_size(operator: str, name: str, value: Any) -> None:
-    """Raise unless a value is a size: an integer that is not negative.
-
-    Args:
-        operator: Whose argument it is.
-        name: The argument's name.
-        value: The argument.
-
-    Raises:
-        TypeError: If it is no integer.
-        ValueError: If it is negative.
-    """
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{operator}: {name} must be an integer, got {value!r}")
-    if value < 0:
-        raise ValueError(f"{operator}: {name} must not be negative, got {value}")

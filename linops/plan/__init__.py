@@ -1,6 +1,6 @@
 """How a product runs: its steps, their order, and what they take."""
 
-from linops.plan.explain import explain
+from linops.plan.explanation import explain
 from linops.plan.machine import Machine, machine_of
 from linops.plan.plan import natural_order
 from linops.plan.step import Step

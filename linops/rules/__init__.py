@@ -1,34 +1,16 @@
-"""The algebra's rewrites.
+"""What `simplify` does: rewrites of expressions.
 
-`compose.py`, `add.py`, `scale.py` and `power.py` are what ``@``, ``+``, ``*`` and ``**`` do: they apply only rules that merge no arrays, so
-that parameters stay the leaves the user wrote. `simplify.py` applies all rules to a fixpoint. The rules are methods of the functions in
-`functions.py`, a file for each kind of structure; those for operators of any kind are in `pairs.py`. What every rewrite must pass is in
-`guard.py`.
+It applies all rules to a fixpoint (`simplification.py`). The rules are methods of the functions in `functions.py`, a file for each kind of
+structure; those for operators of any kind are in `pairs.py`. What every rewrite must pass is in `guard.py`. What the signs do without being
+asked is in `linops.algebra`.
 
 To add a rule, register a method: ``@lo.rules.merge.dispatch`` over a function of two annotated operators.
 """
 
-from linops.rules import (
-    add,
-    blocks,
-    compose,
-    diagonals,
-    kroneckers,
-    low_ranks,
-    parts,
-    permutes,
-    power,
-    powers,
-    scalars,
-    scale,
-    slice,
-    sparses,
-    transforms,
-    triangles,
-)
-from linops.rules.freeze import freeze
-from linops.rules.functions import absorb, join, meet, merge, reduce, swap
-from linops.rules.simplify import simplify
-from linops.rules.steps import Rewrite, Rewrites
+from linops.algebra import meet
+from linops.rules import blocks, diagonals, kroneckers, low_ranks, permutes, powers, scalars, slices, sparses, transforms, triangles
+from linops.rules.functions import absorb, join, merge, reduce, swap
+from linops.rules.rewrites import Rewrite, Rewrites
+from linops.rules.simplification import simplify
 
-__all__ = ["Rewrite", "Rewrites", "absorb", "freeze", "join", "meet", "merge", "reduce", "simplify", "swap"]
+__all__ = ["Rewrite", "Rewrites", "absorb", "join", "meet", "merge", "reduce", "simplify", "swap"]

@@ -16,7 +16,7 @@ from linops.operators.zero import Zero
 from linops.rules.functions import absorb, join, merge, reduce
 from linops.rules.guard import affordable
 from linops.rules.pairs import absorbed, computable, multiplied, total
-from linops.spec import spec
+from linops.specs import spec
 
 
 @merge.dispatch

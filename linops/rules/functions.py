@@ -2,7 +2,7 @@
 
 | function | what it sees | when it is asked |
 |---|---|---|
-| `meet(a, b)` | neighbouring factors | composing, `simplify`; must compute no array of parameters |
+| `meet(a, b)` (`linops.algebra.meet`) | neighbouring factors | composing, `simplify`; must compute no array of parameters |
 | `merge(a, b)` | neighbouring factors | `simplify` |
 | `swap(a, b)` | neighbouring factors, to be exchanged | `simplify`, where an exchange lets another rule act |
 | `join(a, b)` | two terms of a sum | `simplify` |
@@ -17,13 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops.backends.primitives import generic, generic_pair
+from linops.dispatch import generic, generic_pair
 from linops.operator import LinearOperator
-
-
-@generic_pair
-def meet(a, b):
-    """What two neighbouring factors become without computing parameters: one operator, or None."""
 
 
 @generic_pair
@@ -52,11 +47,6 @@ def reduce(a):
 
 
 # ---------------------------------------------------------------- operators stay as they are, unless a rule says more
-
-
-@meet.dispatch
-def _meet_any(a: LinearOperator, b: LinearOperator):
-    return None
 
 
 @merge.dispatch

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from linops import backends
+from linops.algebra.meet import meet
 from linops.operator import LinearOperator, add, compose, scale
 from linops.operators.dense import Dense
 from linops.operators.identity import Identity
@@ -16,9 +17,9 @@ from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.operators.zero import Zero
-from linops.rules.functions import absorb, join, meet, merge
+from linops.rules.functions import absorb, join, merge
 from linops.rules.guard import accepts, affordable, counts
-from linops.spec import spec
+from linops.specs import spec
 from linops.structure import adjoint_of, same
 from linops.tags import Tag
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import prod
 from typing import Any
 
+from linops.algebra.scale import times
 from linops.operator import LinearOperator, scale
 from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.dense import Dense
@@ -40,23 +40,6 @@ def _as_one(a: Scaled, b: Scaled) -> LinearOperator | None:
         return None
     gain = (a.gain.reshape(1) * b.gain.reshape(1)).reshape(())  # of 0-d arrays NumPy makes scalars
     return Scaled(b.base, a.number * b.number, gain)
-
-
-def times(scalars: Iterable[Scaled], operator: LinearOperator) -> LinearOperator:
-    """The operator times the scalars of multiples.
-
-    Args:
-        scalars: Multiples of any operators.
-        operator: An operator.
-
-    Returns:
-        The multiple.
-    """
-    for scaled in scalars:
-        if scaled.gain is not None:
-            operator = scale(scaled.gain, operator)
-        operator = scale(scaled.number, operator)
-    return operator
 
 
 def scaled_product(factors: tuple[LinearOperator, ...], scalars: list[Scaled]) -> LinearOperator:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.operators.planned import Choosing, multiply, network_of, plannable
+from linops.operators.planned import Choosing, network_of, plannable
 from linops.plan import natural_order
 from linops.plan.machine import machine_of
 from linops.plan.plan import plan_along
 from linops.plan.search import path
-from linops.spec import dtype_name, numpy_dtype
+from linops.running import multiply
+from linops.specs import dtype_name, numpy_dtype
 from linops.testing.check import BACKENDS, Subject, as_specs, check, error_of, installed, require, tolerance
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from linops import backends
 from linops.operator import LinearOperator
-from linops.spec import Spec, dtype_name, numpy_dtype
+from linops.specs import Spec, dtype_name, numpy_dtype
 from linops.testing.report import ConformanceError, Report, Row
 
 BACKENDS = ("numpy", "torch", "jax")

@@ -12,7 +12,7 @@ import linops.scaling as scaling
 from linops import backends
 from linops.backends.tree import flatten
 from linops.plan import natural_order
-from linops.spec import dtype_name, numpy_dtype
+from linops.specs import dtype_name, numpy_dtype
 from linops.testing.check import BACKENDS, Subject, as_specs, check, error_of, holds, installed, require
 
 BATCH = 6  # a matrix: torch counts no FLOPs of matrix-vector products

@@ -14,7 +14,7 @@ from torch import nn
 from zoo import ZOO, Trial
 
 import linops as lo
-from linops.nn.parts import Parts
+from linops.nn.torch.parts import Parts
 
 FAMILY = "btt"
 LAYERS = (lo.nn.torch.Linear, Parts)

@@ -17,7 +17,7 @@ from flax import nnx
 from helpers import build, every_case
 
 import linops as lo
-from linops.nn.parts import Parts
+from linops.nn.torch.parts import Parts
 
 ONES = {"numpy": np.ones, "torch": torch.ones, "jax": jnp.ones}
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import linops as lo
 from benchmarks.__main__ import app as benchmarks
 from linops.families.text import options_of
-from linops.lab import keeping, measure, outputs, plots, products, structures, tables
+from linops.lab import keeping, measure, outputs, parsing, plots, products, tables
 from linops.lab.app import app
 from linops.lab.progress import Progress
 
@@ -254,7 +254,7 @@ def test_trial_27_fuzzed_arguments_are_one_line(nothing_runs, command, given, ba
 @given(STRUCTURES | WORDS)
 def test_trial_27_fuzzed_structures_parse_or_say_why(text):
     try:
-        found = structures.parse_list(text)
+        found = parsing.parse_list(text)
     except ValueError as error:
         assert "structure" in str(error)  # noqa: PT017
     else:

@@ -12,7 +12,7 @@ from helpers import as_numpy, every_backend
 
 import linops as lo
 from linops import backends, families
-from linops.dims import balanced_splits
+from linops.families.dims import balanced_splits
 
 RANDOM = np.random.default_rng(0)
 

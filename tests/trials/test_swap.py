@@ -13,8 +13,8 @@ from torch.nn.functional import linear
 from torch.nn.utils import prune
 
 import linops as lo
-from linops.declare import declare, tree
-from linops.nn.torch import Linear as Layer
+from linops.declaration import declare, tree
+from linops.nn.torch.layer import Linear as Layer
 
 
 def left_alone(model, family="low_rank", **options):

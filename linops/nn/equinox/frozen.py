@@ -7,8 +7,8 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from linops.freezing import freeze as freeze_operator
 from linops.nn.equinox.layer import Linear
-from linops.rules.freeze import freeze as freeze_operator
 
 
 def freeze(model: Any, batch: int = 1) -> Any:

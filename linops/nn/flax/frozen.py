@@ -7,9 +7,9 @@ from typing import Any
 
 from flax import nnx
 
+from linops.freezing import freeze as freeze_operator
 from linops.nn.flax.layer import Linear
 from linops.nn.flax.replace import _exchanged
-from linops.rules.freeze import freeze as freeze_operator
 
 
 def freeze(model: nnx.Module, batch: int = 1) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.operators.dense import aslinearoperator
-from linops.spec import dtype_name
+from linops.operators.wrap import aslinearoperator
+from linops.specs import dtype_name
 
 
 def allclose(A: Any, B: Any, rtol: float = 1e-5, atol: float = 1e-8, *, probes: int = 8, seed: int = 0) -> bool:

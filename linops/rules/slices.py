@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
+from linops.algebra.scale import times
 from linops.operator import LinearOperator
 from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense
@@ -14,8 +15,7 @@ from linops.operators.sliced import Sliced
 from linops.rules.functions import reduce
 from linops.rules.guard import affordable
 from linops.rules.pairs import computable
-from linops.rules.scalars import times
-from linops.spec import spec
+from linops.specs import spec
 
 
 @reduce.dispatch

@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.expression import require_joinable
+from linops.algebra.meet import meet
+from linops.algebra.scale import times
+from linops.checks import require_joinable
 from linops.operator import LinearOperator, compose
-from linops.operators.dense import aslinearoperator
 from linops.operators.identity import Identity
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
+from linops.operators.wrap import aslinearoperator
 from linops.operators.zero import Zero
-from linops.rules.functions import meet
-from linops.rules.scalars import times
 from linops.tags import Tag
 
 

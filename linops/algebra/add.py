@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops.expression import require_joinable
+from linops.checks import require_joinable
 from linops.operator import LinearOperator, add
-from linops.operators.dense import aslinearoperator
 from linops.operators.sum import Sum
+from linops.operators.wrap import aslinearoperator
 from linops.operators.zero import Zero
 from linops.tags import Tag
 

@@ -16,9 +16,9 @@ from linops.operators.zero import Zero
 from linops.rules.functions import reduce, swap
 from linops.rules.guard import accepts, affordable
 from linops.rules.pairs import added, computable, merging_for, multiplied, named, product
+from linops.rules.rewrites import Rewrite, Rewrites, rewrite
 from linops.rules.scalars import scaled_product
-from linops.rules.steps import Rewrite, Rewrites, rewrite
-from linops.spec import spec
+from linops.specs import spec
 
 #: how many terms before a term of a sum may be added to it, so that time is linear in the number of terms
 NEAR = 32

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from linops.algebra.meet import meet
 from linops.operator import LinearOperator, power
 from linops.operators.identity import Identity
 from linops.operators.permute import Permute
 from linops.operators.power import Power
-from linops.operators.powers import squared
+from linops.operators.squaring import squared
 from linops.operators.zero import Zero
-from linops.rules.functions import meet
 from linops.tags import Tag
 
 

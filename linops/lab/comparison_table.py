@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linops.lab import tables as t
-from linops.lab.compare import Comparison
+from linops.lab.comparison import Comparison
 from linops.lab.folding import Folding
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from linops import backends
 from linops.lab import memory
 from linops.lab.measure import Roofline, nothing
+from linops.lab.parsing import Structure
 from linops.lab.products import products
-from linops.lab.structures import Structure
 from linops.operator import LinearOperator
 from linops.plan import natural_order
-from linops.spec import numpy_dtype
+from linops.specs import numpy_dtype
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from linops.operators.fourier import Convolution
 from linops.operators.function import Function
 from linops.operators.hessian import Hessian
 from linops.operators.jacobian import Jacobian
-from linops.operators.planned import contract, has_sizes, network_of
+from linops.operators.planned import has_sizes, network_of
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
@@ -27,7 +27,8 @@ from linops.plan.machine import machine_of
 from linops.plan.network import Network, alphabet, joined
 from linops.plan.search import cheapest, path
 from linops.rules.pairs import computable, merging_for
-from linops.spec import Spec
+from linops.running import contract
+from linops.specs import Spec
 
 
 def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:

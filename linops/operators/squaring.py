@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.backends.primitives import generic
+from linops.dispatch import generic
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.circulant import Circulant

@@ -8,9 +8,9 @@ from typing import Any
 
 from linops.lab.fits import PowerLaw, compute_multiplier, exponent_gap, power_law
 from linops.lab.measure import nothing
+from linops.lab.parsing import parse
 from linops.lab.problems import Problem
 from linops.lab.runs import Run, count, execute, matched
-from linops.lab.structures import parse
 from linops.lab.sweep import Job, Row
 from linops.lab.train import Settings
 

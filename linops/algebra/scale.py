@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import copysign, frexp, inf, nan
 from numbers import Complex, Number, Real
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 
 from linops import backends
 from linops.operator import LinearOperator, divide, scale
-from linops.operators.dense import aslinearoperator
 from linops.operators.scaled import Scaled
+from linops.operators.wrap import aslinearoperator
 from linops.tags import Tag
 
 
@@ -52,6 +53,23 @@ def _divide(a: LinearOperator, scalar: Any):
         return Scaled(a.base, _quotient(1, divisor), a.gain)
     exact = not isinstance(divisor, complex) and abs(frexp(divisor)[0]) == 0.5  # a power of two
     return Scaled(a, _quotient(1, divisor), None, None if exact else divisor)
+
+
+def times(scalars: Iterable[Scaled], operator: LinearOperator) -> LinearOperator:
+    """The operator times the scalars of multiples.
+
+    Args:
+        scalars: Multiples of any operators.
+        operator: An operator.
+
+    Returns:
+        The multiple.
+    """
+    for scaled in scalars:
+        if scaled.gain is not None:
+            operator = scale(scaled.gain, operator)
+        operator = scale(scaled.number, operator)
+    return operator
 
 
 def _python_number(scalar: Any) -> Any:

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.nn.parts import Parts
-from linops.nn.replace import _HOOKS
+from linops.freezing import freeze
 from linops.nn.report import Report, Row
-from linops.nn.torch import Linear
-from linops.nn.weight import Structured
+from linops.nn.torch.layer import Linear
+from linops.nn.torch.parts import Parts
+from linops.nn.torch.replace import _HOOKS
+from linops.nn.torch.weight import Structured
 from linops.operator import as_batch
 from linops.plan import natural_order
-from linops.rules.freeze import freeze
 from linops.structure import same_structure
 
 

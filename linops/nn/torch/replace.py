@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.nn.dense import find, is_conv1d, is_dense
 from linops.nn.obstacles import Obstacle
-from linops.nn.parts import Parts
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Swap, plan, report
-from linops.nn.torch import Linear
-from linops.nn.weight import Structured
+from linops.nn.torch.dense import find, is_conv1d, is_dense
+from linops.nn.torch.layer import Linear
+from linops.nn.torch.parts import Parts
+from linops.nn.torch.weight import Structured
 
 #: the hooks that a layer keeps; the dicts themselves move, so that handles still remove
 _HOOKS = (

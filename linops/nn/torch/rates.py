@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from linops.nn import rates
-from linops.nn.arrays import entries
 from linops.nn.patterns import matches
 from linops.nn.rates import Entry, known_or_warned, multipliers
-from linops.nn.schedules import watch
+from linops.nn.torch.arrays import entries
+from linops.nn.torch.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
 

@@ -8,10 +8,10 @@ import torch
 from torch import fx, nn
 
 from linops import backends
-from linops.nn.weight import Structured, dense
+from linops.nn.torch.weight import Structured, dense
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
-from linops.spec import Spec, dtype_name
+from linops.specs import Spec, dtype_name
 
 backends.load("torch")  # a layer made from specs has seen no tensor yet
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
-from linops.nn.parts import Parts
 from linops.nn.rates import Entry
-from linops.nn.torch import Linear
+from linops.nn.torch.layer import Linear
+from linops.nn.torch.parts import Parts
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 #: modules whose arrays multiply elementwise

@@ -1,0 +1,156 @@
+"""Permutations and pads that are neighbours are one; and the arithmetic of permutations.
+
+Of two permutations of axes the product is one on the coarsest common refinement of their axes, if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.algebra.meet import meet
+from linops.operator import LinearOperator
+from linops.operators.identity import Identity
+from linops.operators.pad import Pad
+from linops.operators.permute import Permute
+
+
+@meet.dispatch
+def _meet_permutes(a: Permute, b: Permute):
+    if a.indices is None and b.indices is None:
+        return _compose_axes(a, b)
+    if a.indices is None or b.indices is None:
+        return None  # a view and a gather: one gather would need new indices
+    if backends.backend_of(a.indices) != backends.backend_of(b.indices):
+        return None
+    return by_indices(backends.gather(b.indices, a.indices))
+
+
+@meet.dispatch
+def _meet_pads(a: Pad, b: Pad):
+    narrow = a.columns < min(a.rows, b.columns)  # what lies between crops more than the ends do
+    return None if narrow else pad(a.rows, b.columns)
+
+
+def pad(rows: int, columns: int) -> LinearOperator:
+    """A pad, or the identity.
+
+    Args:
+        rows: m.
+        columns: n.
+
+    Returns:
+        The operator.
+    """
+    return Identity(rows) if rows == columns else Pad(rows, columns)
+
+
+def both_indices(*permutes: Identity | Permute) -> list[Any] | None:
+    """Their index arrays, at least one of which is there.
+
+    Args:
+        *permutes: Permutations.
+
+    Returns:
+        An array for each; None if they live on two backends, or none has one.
+    """
+    like = next((one.indices for one in permutes if isinstance(one, Permute) and one.indices is not None), None)
+    if like is None:
+        return None
+    found = []
+    for one in permutes:
+        if isinstance(one, Permute) and one.indices is not None:
+            found.append(one.indices)
+        else:
+            indices = np.arange(one.shape[0])
+            if isinstance(one, Permute):
+                indices = indices.reshape(one.dims).transpose(one.order).ravel()
+            found.append(backends.asarray(indices, str(backends.backend_of(like)), None, backends.device_of(like)))
+    return found if len({backends.backend_of(indices) for indices in found}) == 1 else None
+
+
+def by_indices(indices: Any) -> LinearOperator:
+    """The permutation of an index array, or the identity.
+
+    Args:
+        indices: (n,) integers.
+
+    Returns:
+        The operator.
+    """
+    trivial = backends.backend_of(indices) == "numpy" and not backends.is_compiling() and bool((indices[:-1] < indices[1:]).all())
+    return Identity(indices.shape[0]) if trivial else Permute._unchecked(indices=indices)
+
+
+def _compose_axes(a: Permute, b: Permute) -> LinearOperator | None:
+    """A B of two permutations of axes as one, on the coarsest common refinement of their axes; None if there is none."""
+    middle = tuple([b.dims[axis] for axis in b.order])  # the axes that B writes; A reads a.dims
+    if middle == a.dims:
+        return simplest(b.dims, [b.order[axis] for axis in a.order])
+    refined = _refine(middle, a.dims)
+    if refined is None:
+        return None
+    pieces, parts_of_middle, parts_of_a = refined
+    parts_of_input = dict(zip(b.order, parts_of_middle))  # B's input axes, each split as the axis it becomes
+    into = [part for axis in range(len(b.dims)) for part in parts_of_input[axis]]
+    where = {part: place for place, part in enumerate(into)}
+    return simplest([pieces[part] for part in into], [where[part] for axis in a.order for part in parts_of_a[axis]])
+
+
+def _refine(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[list[int], list[list[int]], list[list[int]]] | None:
+    """Pieces whose runs make up the axes of both factorisations: (sizes, pieces of each axis of one, … of the other)."""
+    if 0 in one or 0 in other:
+        return None
+    pieces: list[int] = []
+    parts: tuple[list[list[int]], list[list[int]]] = ([[] for _ in one], [[] for _ in other])
+    i = j = 0
+    left, right = (one[0] if one else 1), (other[0] if other else 1)
+    while i < len(one) and j < len(other):
+        small = min(left, right)
+        if left % small or right % small:
+            return None
+        parts[0][i].append(len(pieces))
+        parts[1][j].append(len(pieces))
+        pieces.append(small)
+        left, right = left // small, right // small
+        if left == 1:
+            i += 1
+            left = one[i] if i < len(one) else 1
+        if right == 1:
+            j += 1
+            right = other[j] if j < len(other) else 1
+    return pieces, parts[0], parts[1]  # what is left over are axes of size 1
+
+
+def simplest(dims: Sequence[int], order: Sequence[int]) -> LinearOperator:
+    """The permutation of axes with those of size 1 dropped and those that stay neighbours joined.
+
+    Args:
+        dims: The sizes of its axes.
+        order: Their new order.
+
+    Returns:
+        The operator.
+    """
+    if 1 in dims:
+        keep = [axis for axis, size in enumerate(dims) if size != 1]
+        rank = {axis: place for place, axis in enumerate(keep)}
+        dims, order = [dims[axis] for axis in keep], [rank[axis] for axis in order if axis in rank]
+    sizes = list(dims)
+    starts: list[int] = []  # the first axes of the runs, in their new order
+    last = -2
+    for axis in order:
+        if axis == last + 1:
+            sizes[starts[-1]] *= dims[axis]
+        else:
+            starts.append(axis)
+        last = axis
+    if len(starts) <= 1:
+        return Identity(prod(dims))
+    by_input = sorted(starts)
+    place = {start: position for position, start in enumerate(by_input)}
+    return Permute._unchecked(indices=None, dims=tuple([sizes[start] for start in by_input]), order=tuple([place[s] for s in starts]))

@@ -1,0 +1,117 @@
+"""Functions over operators and arrays whose methods plum chooses, at the cost of a look-up in a dict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, get_type_hints
+
+import plum
+
+from linops.install import require_plum
+
+require_plum(plum)
+
+#: linops' own dispatcher: primitives and the functions of the algebra live here
+dispatch = plum.Dispatcher()
+
+
+def generic(function: Callable[..., Any]) -> Any:
+    """Declare a function that plum dispatches on its first argument; methods register with ``@name.dispatch``.
+
+    A call is a look-up of the argument's type in a dict, so it costs what a dict costs and torch.compile can trace it; plum resolves a
+    type that is seen for the first time. torch.compile cannot trace plum: the types of registered methods, and their direct subclasses (as
+    torch's Parameter), are in the dict from the start, and of others the methods are tried in turn there.
+
+    Args:
+        function: Its name, arguments and docstring.
+
+    Returns:
+        The function.
+    """
+    resolver = dispatch.abstract(function)
+    methods: dict[type, Callable[..., Any]] = {}
+    registered: dict[tuple[type, ...], Callable[..., Any]] = {}
+
+    def call(first: Any, *rest: Any) -> Any:
+        method = methods.get(type(first))
+        if method is None:
+            method = methods.setdefault(type(first), _resolve(resolver, registered, first, *rest))
+        return method(first, *rest)
+
+    def call_of_two(first: Any, second: Any) -> Any:  # as most are called: a third of the time
+        method = methods.get(type(first))
+        if method is None:
+            method = methods.setdefault(type(first), _resolve(resolver, registered, first, second))
+        return method(first, second)
+
+    def call_of_three(first: Any, second: Any, third: Any) -> Any:
+        method = methods.get(type(first))
+        if method is None:
+            method = methods.setdefault(type(first), _resolve(resolver, registered, first, second, third))
+        return method(first, second, third)
+
+    calls: dict[int, Any] = {2: call_of_two, 3: call_of_three}
+    found: Any = wraps(function)(calls.get(function.__code__.co_argcount, call))
+
+    def register(method: Callable[..., Any]) -> Any:
+        kind = next(iter(get_type_hints(method).values()), None)
+        if isinstance(kind, type) and kind not in (object, Any):
+            registered[kind,] = method
+        _specific_first(registered)
+        methods.clear()
+        methods.update({subclass: method for (kind,), method in registered.items() for subclass in kind.__subclasses__()})
+        methods.update({kind: method for (kind,), method in registered.items()})
+        return resolver.dispatch(method)
+
+    found.dispatch, found.resolver = register, resolver
+    return found
+
+
+def generic_pair(function: Callable[..., Any]) -> Any:
+    """Declare a function that plum dispatches on its two arguments; see `generic`.
+
+    Args:
+        function: Its name, arguments and docstring.
+
+    Returns:
+        The function.
+    """
+    resolver = dispatch.abstract(function)
+    methods: dict[tuple[type, type], Callable[..., Any]] = {}
+    registered: dict[tuple[type, ...], Callable[..., Any]] = {}
+
+    @wraps(function)
+    def call(first: Any, second: Any) -> Any:
+        kinds = (type(first), type(second))
+        if kinds in methods:
+            return methods[kinds](first, second)
+        return methods.setdefault(kinds, _resolve(resolver, registered, first, second))(first, second)
+
+    def register(method: Callable[..., Any]) -> Any:
+        hints = get_type_hints(method)
+        names = method.__code__.co_varnames[:2]
+        registered[tuple([kind if isinstance(kind := hints.get(name), type) and kind is not Any else object for name in names])] = method
+        _specific_first(registered)
+        methods.clear()
+        return resolver.dispatch(method)
+
+    call.dispatch, call.resolver = register, resolver  # type: ignore[attr-defined]
+    return call
+
+
+def _specific_first(registered: dict[tuple[type, ...], Any]) -> None:
+    """Put the signatures of the most derived classes first."""
+    ordered = sorted(registered.items(), key=lambda item: -sum(len(kind.__mro__) for kind in item[0]))
+    registered.clear()
+    registered.update(ordered)
+
+
+def _resolve(resolver: Any, registered: dict[tuple[type, ...], Any], *arguments: Any) -> Callable[..., Any]:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.compiler.is_compiling():
+        for kinds, method in registered.items():
+            if all([isinstance(argument, kind) for argument, kind in zip(arguments, kinds)]):  # noqa: C419  a list, for Dynamo
+                return method
+    return resolver.resolve_method(arguments)[0]
