@@ -744,6 +744,6 @@ def test_trial_42_hints_name_no_distribution_of_ours(monkeypatch):
     assert not [page for page in pages if page.exists() and "install 'linops" in page.read_text(encoding="utf-8")]
     monkeypatch.setitem(sys.modules, "jax", None)
     monkeypatch.delitem(sys.modules, "linops.backends.jax")
-    monkeypatch.delitem(lo.backends._MODULES, "jax")
+    monkeypatch.delitem(lo.backends.registry._MODULES, "jax")
     with pytest.raises(ImportError, match=r"backend 'jax' needs jax: pip install jax, or pip install -e '\.\[jax\]' in a checkout"):
         lo.backends.load("jax")

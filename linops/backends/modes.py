@@ -1,0 +1,64 @@
+"""What a framework is doing with an array now: tracing it, compiling, narrowing products, holding it on a device."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from linops.backends.registry import backend_of
+
+
+def is_placeholder(value: Any) -> bool:
+    """Whether a value stands for an array in a graph that torch.compile is building."""
+    fx = sys.modules.get("torch.fx")
+    return fx is not None and isinstance(value, fx.Proxy)
+
+
+def is_symbol(value: Any) -> bool:
+    """Whether a value is an integer, or True or False, that torch traces as a symbol."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, (torch.SymInt, torch.SymBool))
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value is an array that JAX traces."""
+    return backend_of(value) == "jax" and isinstance(value, sys.modules["jax"].core.Tracer)
+
+
+def is_compiling() -> bool:
+    """Whether torch.compile or torch.export is tracing: sizes may be symbols then, and caches are not looked into.
+
+    Returns:
+        True or False.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
+def is_autocasting() -> bool:
+    """Whether torch narrows matrix products on CPUs now.
+
+    Returns:
+        True or False.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.is_autocast_enabled("cpu")
+
+
+def on_cpu(array: Any) -> bool:
+    """Whether an array's numbers are on a CPU; specs are taken to be.
+
+    Args:
+        array: An array or a spec.
+
+    Returns:
+        True or False; of an array that JAX traces, whether that is JAX's default.
+    """
+    backend = backend_of(array)
+    if backend == "torch":
+        return array.device.type in ("cpu", "meta")
+    if backend == "jax":
+        jax = sys.modules["jax"]
+        platforms = {jax.default_backend()} if isinstance(array, jax.core.Tracer) else {device.platform for device in array.devices()}
+        return platforms == {"cpu"}
+    return True
