@@ -92,7 +92,7 @@ def _sample(items):
         products[item.function if is_product else item].append(item)
     sample = set()
     for tests in products.values():
-        if not any(test.get_closest_marker("full") for test in tests):
+        if len(tests) > 1 and not any(test.get_closest_marker("full") for test in tests):
             named = {test.nodeid: test for test in tests}
             tests = [named[name] for name in covering(list(named), lambda name, named=named: _values(named[name]), _cost)]
         sample |= {test for test in tests if not test.get_closest_marker("full")}
