@@ -268,3 +268,18 @@ def test_trial_01_multiples_of_integers_wrap_as_one_after_the_other(backend, dty
     ):
         np.testing.assert_array_equal(as_numpy(multiple.to_dense()), expected)
         np.testing.assert_array_equal(as_numpy(multiple @ on(backend, x)), expected @ x)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("base", [lo.DFT(16), 0.25 * lo.DFT(16), lo.DFT(16, "ortho").H])
+def test_even_powers_of_fourier_transforms_are_complex(backend, base):
+    for dtype in ("float16", "float32"):
+        x = backends.asarray(np.arange(16) / 16, backend, dtype)
+        expected = x
+        for _ in range(10):
+            expected = base @ expected
+        found = base**10 @ x
+        assert found.dtype == expected.dtype
+        found, expected = (as_numpy(backends.asarray(one, backend, "complex128")) for one in (found, expected))
+        np.testing.assert_allclose(found, expected, atol=(1e-2 if dtype == "float16" else 1e-5) * np.abs(expected).max())
