@@ -173,10 +173,13 @@ class _Keeper:
         """The rates of a state dict divided again."""
         known = [{name: group[name] for name in ("lr_multiplier",) if name in group} for group in optimizer.param_groups]
         groups = [{**multiplier, **group} for multiplier, group in zip(known, state["param_groups"])]
-        return {**state, "param_groups": [{**group, **_divided(group)} for group in groups]}
+        for group in groups:
+            group.update(_divided(group))
+        return {**state, "param_groups": groups}
 
 
 def _divided(group: dict[str, Any]) -> dict[str, Any]:
+    """The rates of the dense layer from multiplied ones; those kept beside them are taken out of the group."""
     multiplier, kept = group.get("lr_multiplier", 1.0), group.pop("kept_rates", {})
     rates = {name: group[name] for name in _RATES if name in group}
     same = all(bool(kept.get(name, 0) * multiplier == rate) for name, rate in rates.items())

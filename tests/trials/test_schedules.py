@@ -305,6 +305,15 @@ def test_trial_12_compiled_steps(keep):
         torch.testing.assert_close(ours["params"], theirs["params"])
 
 
+def test_kept_rates_leave_nothing_in_the_groups_that_they_are_loaded_into():
+    optimizer, other = lo.nn.keep_rates(optimizer_of(net())), lo.nn.keep_rates(optimizer_of(net()))
+    before = [set(group) for group in other.param_groups]
+    state = optimizer.state_dict()
+    other.load_state_dict(state)
+    assert [set(group) for group in other.param_groups] == before
+    assert all("kept_rates" in group for group in state["param_groups"])  # the caller's own stays as it is
+
+
 # ---------------------------------------------------------------- names
 
 
