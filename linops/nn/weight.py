@@ -80,12 +80,12 @@ class ReadOnly(torch.Tensor):
             owner: Any = next(one for one in tree_leaves((args, kwargs)) if isinstance(one, ReadOnly))
             # no TypeError, which torch's operators take for "try another way", as for w /= 2
             raise RuntimeError(f"{getattr(func, '__name__', func)}: {read_only(owner._layer)}")
-        memory: set[int] = set()
+        memory: set[int | None] = set()
         layers: list[str] = []
 
         def plain(tensor: ReadOnly) -> torch.Tensor:
             value = tensor._plain()
-            memory.add(value.untyped_storage()._cdata)
+            memory.add(_memory(value))
             layers.append(tensor._layer)
             return value
 
@@ -96,7 +96,7 @@ class ReadOnly(torch.Tensor):
             return result
 
         def guarded(tensor: torch.Tensor) -> torch.Tensor:
-            if type(tensor) is not torch.Tensor or tensor.untyped_storage()._cdata not in memory:
+            if type(tensor) is not torch.Tensor or (at := _memory(tensor)) is None or at not in memory:
                 return tensor
             view: Any = tensor.as_subclass(ReadOnly)
             view._layer = layers[0]
@@ -199,6 +199,13 @@ class Weight(ReadOnly):
 def dense(operator: Any, dtype: Any, device: Any) -> torch.Tensor:
     """The matrix of an operator as a tensor; one without arrays is of no backend, and takes the dtype and device."""
     return operator.to_dense() if operator.backend == "torch" else torch.as_tensor(operator.to_dense(), dtype=dtype, device=device)
+
+
+def _memory(tensor: torch.Tensor) -> int | None:
+    """Which memory a tensor shows, inside the transformations of torch.func too; None of a sparse one, which has none of its own."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else None
 
 
 def _linear_arguments(input: Any, weight: Any, bias: Any = None) -> tuple[Any, Any, Any]:
