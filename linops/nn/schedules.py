@@ -163,9 +163,8 @@ class _Keeper:
 
     def save(self, optimizer: Any, state: dict[str, Any]) -> None:
         """The multiplied rates into a state dict, and the others beside them, exactly."""
-        held = {
-            id(group): {"lr": rate} for group, multiplied, rate in self.held if group["lr"] is multiplied
-        }  # within a step, or after an error
+        # within a step, or after one that has raised, some are multiplied already
+        held = {id(group): {"lr": rate} for group, multiplied, rate in self.held if group["lr"] is multiplied}
         for own, group in zip(optimizer.param_groups, state["param_groups"]):
             multiplier = group.get("lr_multiplier", 1.0)
             kept = {name: group[name] for name in _RATES if name in group} | held.get(id(own), {})
