@@ -279,6 +279,20 @@ class Structured(nn.Module):
     def weight(self, value: Any) -> None:
         raise RuntimeError(f"layer.weight = {type(value).__name__}: {read_only(self._called)}")
 
+    def to_dense(self) -> nn.Linear:
+        """A `torch.nn.Linear` with the same weights, multiplied out.
+
+        Returns:
+            The dense layer; its weight is (m, n).
+        """
+        like: Any = self.weight
+        weight = dense(self.operator, like.dtype, like.device).detach()
+        layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
+        layer.weight = nn.Parameter(weight.clone())
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone())
+        return layer
+
     @property
     def _called(self) -> str:
         """How errors call the layer."""
