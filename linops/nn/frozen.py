@@ -12,8 +12,8 @@ from torch import nn
 from linops.nn.parts import Parts
 from linops.nn.replace import _HOOKS
 from linops.nn.report import Report, Row
+from linops.nn.structured import Structured
 from linops.nn.torch import Linear
-from linops.nn.weight import Structured
 from linops.operator import as_batch
 from linops.plan import natural_order
 from linops.rules.freeze import freeze

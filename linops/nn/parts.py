@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from linops.nn.structured import Structured
 from linops.nn.torch import Linear
-from linops.nn.weight import Structured
 from linops.operators import vstack
 
 

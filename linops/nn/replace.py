@@ -12,9 +12,9 @@ from linops.nn.dense import find, is_conv1d, is_dense
 from linops.nn.obstacles import Obstacle
 from linops.nn.parts import Parts
 from linops.nn.report import Report, leftovers
+from linops.nn.structured import Structured
 from linops.nn.swap import Swap, plan, report
 from linops.nn.torch import Linear
-from linops.nn.weight import Structured
 
 #: the hooks that a layer keeps; the dicts themselves move, so that handles still remove
 _HOOKS = (

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from linops import backends
-from linops.nn.weight import Structured
+from linops.nn.structured import Structured
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.spec import Spec, dtype_name
