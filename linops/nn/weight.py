@@ -202,8 +202,9 @@ def dense(operator: Any, dtype: Any, device: Any) -> torch.Tensor:
 
 def _memory(tensor: torch.Tensor) -> int | None:
     """Which memory a tensor shows, inside the transformations of torch.func too; None of a sparse one, which has none of its own."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
+    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
     return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else None
 
 
