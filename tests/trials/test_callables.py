@@ -337,9 +337,8 @@ def test_trial_39_both_counts_are_there_and_named():
 # ---------------------------------------------------------------- 24: compiled as the first thing in a process
 
 
-@pytest.mark.parametrize(
-    ("mode", "operators"), [("static", ("Kronecker",)), pytest.param("dynamic", ("Permute.axes", "Identity"), marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize(("mode", "operators"), [("static", ("Dense", "Kronecker")), ("dynamic", ("Permute.axes", "Identity"))])
+@pytest.mark.full
 def test_trial_24_operators_compile_as_the_first_thing_in_a_process(mode, operators):
     script = Path(__file__).with_name("compile_first.py")  # by hand: all operators
     done = subprocess.run([sys.executable, "-W", "ignore", script, mode, *operators], capture_output=True, text=True, check=False)
