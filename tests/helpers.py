@@ -24,7 +24,8 @@ uses = pytest.mark.uses
 
 def each(step, values):
     """Parameters of which every `step`-th runs by default, and all under `-m full`."""
-    return [pytest.param(value, marks=() if place % step == 0 else pytest.mark.full) for place, value in enumerate(values)]
+    rows = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*row, marks=() if place % step == 0 else pytest.mark.full) for place, row in enumerate(rows)]
 
 
 def randoms(name, dtype):

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse
 import torch
 from cases import CASES
-from helpers import TOLERANCE, as_numpy, assert_product, build, every_backend, every_case, on, uses
+from helpers import TOLERANCE, as_numpy, assert_product, build, each, every_backend, every_case, on, uses
 
 import linops as lo
 from linops.operators import planned
@@ -116,7 +116,7 @@ RUNS = [(case, backend, dtype) for case in MERGED for backend in ("numpy", "torc
 RUNS += [("einsum_blast", "jax", "complex128"), ("kronecker_of_low_rank_and_products", "jax", "float64")]
 
 
-@pytest.mark.parametrize(("case", "backend", "dtype"), RUNS)
+@pytest.mark.parametrize(("case", "backend", "dtype"), each(3, RUNS))
 def test_conformance_of_plans(case, backend, dtype, merging):
     operator, matrix, _ = build(case, dtype)
     skip = {"compile": "the natural order"} if backend == "torch" else {}

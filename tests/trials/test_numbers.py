@@ -283,3 +283,14 @@ def test_even_powers_of_fourier_transforms_are_complex(backend, base):
         assert found.dtype == expected.dtype
         found, expected = (as_numpy(backends.asarray(one, backend, "complex128")) for one in (found, expected))
         np.testing.assert_allclose(found, expected, atol=(1e-2 if dtype == "float16" else 1e-5) * np.abs(expected).max())
+
+
+def test_trial_38_numbers_of_other_types_are_other_programs():
+    A, x = lo.Dense(jnp.ones((2, 2), "int32")), jnp.ones(2, "int32")
+    product = jax.jit(lambda A, x: A @ x)
+    for number in (2, 2.0, 2 + 0j, 0.0, -0.0):
+        found, expected = product(number * A, -x), number * A @ -x
+        assert found.dtype == expected.dtype == (number * x).dtype
+        np.testing.assert_array_equal(np.signbit(np.asarray(found).real), np.signbit(np.asarray(expected).real))
+    assert not lo.same_structure(2 * A, 2.0 * A)
+    assert lo.same_structure(np.nan * A, float("nan") * A)
