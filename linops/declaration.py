@@ -41,6 +41,11 @@ def tree(*, axes: Any = None, **options: Any) -> Any:
     return field(metadata={"kind": "tree", "axes": axes}, **options)
 
 
+def scalar(**options: Any) -> Any:
+    """A field that holds a Python number, which promotes by its type, or None: 2 and 2.0 are two structures."""
+    return field(metadata={"kind": "number"}, **options)
+
+
 def index(**options: Any) -> Any:
     """A field that holds an array of integers: structure, not parameters."""
     return field(metadata={"kind": "index"}, **options)
@@ -53,7 +58,7 @@ Class = TypeVar("Class", bound=type)
 def declare(cls: Class) -> Class: ...
 @overload
 def declare(*, init: bool) -> Callable[[Class], Class]: ...
-@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(tree, index, field))
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(tree, index, scalar, field))
 def declare(cls: Any = None, *, init: bool = True) -> Any:
     """Class decorator: an operator as a frozen dataclass, and a pytree in every framework that is present.
 

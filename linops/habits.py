@@ -171,10 +171,12 @@ class Habits:
         """The entries as an array of its own, for `numpy.asarray`.
 
         Raises:
-            TypeError: If the arrays are of another framework, or the matrix has more than `DENSE_LIMIT` entries and more than the operator
-                has parameters: many functions ask for it unasked, as scipy's matrices do in ``S @ A``.
+            TypeError: If the operator is symbolic, its arrays are of another framework, or the matrix has more than `DENSE_LIMIT` entries
+                and more than the operator has parameters: many functions ask for it unasked, as scipy's matrices do in ``S @ A``.
             ValueError: If no copy is allowed and one is needed.
         """
+        if self.is_symbolic:
+            raise TypeError(f"numpy.asarray({self._short()}): it has no entries; make it concrete first: A.init(seed=0, backend='numpy')")
         if self.backend not in (None, "numpy"):
             raise TypeError(f"numpy.asarray({self._short()}): convert it first, as in A.to(backend='numpy').to_dense()")
         m, n = self.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.backends.tree import Frozen
+from linops.backends.tree import Exact, Frozen
 from linops.operator import LinearOperator
 from linops.specs import Spec, dtype_name
 
@@ -80,6 +80,8 @@ def same(a: Any, b: Any) -> bool:
 def _same_field(kind: str, a: Any, b: Any) -> bool:
     if kind == "index":
         return (a is None) == (b is None) and (a is None or Frozen(a) == Frozen(b))
+    if kind == "number":
+        return Exact(a) == Exact(b)
     return same(a, b) if kind == "tree" else a == b
 
 

@@ -86,17 +86,18 @@ def pytest_collection_modifyitems(config, items):
 
 def _sample(items):
     """The tests that are no product of parameters, and of each product a covering sample, unless it marks one itself."""
-    products = defaultdict(list)
+    products, sample = defaultdict(list), []
     for item in items:
-        is_product = len(list(item.iter_markers("parametrize"))) > 1
-        products[item.function if is_product else item].append(item)
-    sample = set()
+        if len(list(item.iter_markers("parametrize"))) > 1:
+            products[item.function].append(item)
+        else:
+            sample.append(item)
     for tests in products.values():
         if not any(test.get_closest_marker("full") for test in tests):
             named = {test.nodeid: test for test in tests}
             tests = [named[name] for name in covering(list(named), lambda name, named=named: _values(named[name]), _cost)]
-        sample |= {test for test in tests if not test.get_closest_marker("full")}
-    return sample
+        sample += tests
+    return {test for test in sample if not test.get_closest_marker("full")}
 
 
 def _values(item):

@@ -120,6 +120,7 @@ class TestEinsum:
         assert A.order == tuple(range(29, -1, -1))
         assert A.cost().macs == 30 * 9
 
+    @pytest.mark.full
     def test_torch_compiles_construction_and_symbolic_sizes(self):
         torch._dynamo.reset()
 

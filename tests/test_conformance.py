@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conformance import RUNS, SAMPLE, conforms, planned
+from helpers import each
 
 import linops as lo
 from linops.checks import require_size
@@ -216,7 +217,9 @@ def test_integers_and_booleans(backend, dtype):
         assert report.dtype == dtype
 
 
-@pytest.mark.parametrize(("backend", "dtype"), [("torch", "bfloat16"), ("torch", "float16"), ("numpy", "float16"), ("jax", "bfloat16")])
+@pytest.mark.parametrize(
+    ("backend", "dtype"), each(2, [("torch", "bfloat16"), ("torch", "float16"), ("numpy", "float16"), ("jax", "bfloat16")])
+)
 def test_narrow_floats(backend, dtype):
     for operator in (lo.btt(12, 8, dtype=dtype), lo.low_rank(4, 6, rank=2, dtype=dtype) + lo.Pad(4, 6)):
         slow = ["compile"] if backend != "jax" else ["compile", "vmap", "gradient", "layer", "promotion", "moves"]

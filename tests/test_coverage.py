@@ -1,9 +1,11 @@
 """docs/coverage.md is fresh, and claims nothing that no test runs."""
 
+import pytest
 from conformance import RUNS
 from coverage_page import PAGE, collected, gaps, operator_classes, page
 
 
+@pytest.mark.full
 def test_the_page_is_fresh_and_has_no_gaps():
     runs = collected()
     assert gaps(runs) == []

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, each
 
 import linops as lo
 
@@ -161,7 +161,7 @@ def test_it_is_its_matrix(make):
     assert_close(operator @ x, matrix @ x, scale)
 
 
-@every_expression
+@pytest.mark.parametrize("make", each(2, FLAT + NESTED), ids=lambda make: make.__name__)
 def test_nothing_overflows_or_takes_long(make):
     operator, _ = make()
     for name, action in ACTIONS.items():

@@ -39,7 +39,7 @@ BAD = {
     "without arrays": (lambda: lo.Permute([1, 0]) @ ones(3), ValueError, ["Permute(2×2)", "(3,)"]),
     "short list": (lambda: A @ [1.0, 2.0], ValueError, ["Dense(3×4", "(2,)", "expected (4,)"]),
     "list of text": (lambda: A @ ["a", "b"], TypeError, ["Dense(3×4", "list", "str"]),
-    "ragged list": (lambda: A @ [[1.0], [2.0, 3.0]], ValueError, ["inhomogeneous"]),
+    "ragged list": (lambda: A @ [[1.0], [2.0, 3.0]], ValueError, ["Dense(3×4", "list", "different lengths"]),
     "list of tensors": (lambda: TORCH @ [torch.ones(4)], TypeError, ["Dense(3×4", "list", "Tensor", "torch.stack"]),
     "list on torch": (
         lambda: TORCH @ [1.0, 2.0, 3.0, 4.0],

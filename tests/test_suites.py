@@ -13,6 +13,7 @@ shipped = pytest.mark.skipif(
 
 
 @shipped
+@pytest.mark.full
 def test_matmul_and_linear_operators_pass_the_tests_of_numpy_and_scipy():
     counts, said = run(QUICK)
     assert not counts["failed"], said

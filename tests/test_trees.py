@@ -336,6 +336,7 @@ def test_trees_on_torch(data):
 
 @settings(common, max_examples=15)
 @given(data=st.data())
+@pytest.mark.full
 def test_trees_on_jax(data):
     operator, matrix = data.draw(trees("complex128"))
     m, n = matrix.shape

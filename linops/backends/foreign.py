@@ -96,11 +96,15 @@ def plain(value: Any, where: str | Callable[[], str]) -> np.ndarray | None:
 
     Raises:
         TypeError: If it holds no numbers, masked ones, or has an arithmetic of its own (as of units), which would be lost.
+        ValueError: If nested lists are of different lengths.
     """
     kind = type(value)
 
+    def told() -> str:
+        return where if isinstance(where, str) else where()
+
     def refuse(reason: str) -> TypeError:
-        return TypeError(f"{where if isinstance(where, str) else where()}: {reason}")
+        return TypeError(f"{told()}: {reason}")
 
     if not stands_for_array(value):
         return None
@@ -111,7 +115,12 @@ def plain(value: Any, where: str | Callable[[], str]) -> np.ndarray | None:
     elif kind.__module__.partition(".")[0] != "pandas" and _has_arithmetic(kind):
         numbers = "x.filled(0)" if hasattr(kind, "filled") else "numpy.asarray(x)"
         raise refuse(f"{kind.__name__} has an arithmetic of its own; give its numbers, as in {numbers}")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        if not isinstance(value, (list, tuple)):
+            raise
+        raise ValueError(f"{told()}: the rows of a {kind.__name__} are of different lengths") from None
     if not is_numeric(array.dtype):
         raise refuse(f"expected numbers, got {kind.__name__} of dtype {array.dtype}")
     return array

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-#: up to which length a transform is one product with its matrix
-_WHOLE = 64
+#: up to which length a transform is one product with its matrix, and up to which if that is a prime
+_WHOLE, _PRIME = 64, 512
 
 
 def on_mesh(x: Any) -> bool:
@@ -75,7 +75,8 @@ def fourier(x: Any, transform: str, length: int, axis: int, norm: Any) -> Any:
     """As `primitives.fourier`, by matrix products, which XLA divides; before its own transform it gathers the whole array.
 
     A transform of length n = p q is q of length p and p of length q, with a factor for each number between them (Cooley & Tukey, 1965).
-    It sums at most 64 numbers at a time, or as many as a prime factor has: some n √n MACs, n² for a prime.
+    It sums at most 64 numbers at a time, or as many as a prime factor up to 512 has: some n √n MACs. One of a larger prime length is a
+    convolution with a chirp, of the next power of two (Bluestein, 1970).
 
     Args:
         x: The array.
@@ -103,6 +104,8 @@ def fourier(x: Any, transform: str, length: int, axis: int, norm: Any) -> Any:
 def _transformed(x: Any, n: int, sign: int, dtype: Any) -> Any:
     """Σ_j exp(sign 2πi j k / n) x[…, j]."""
     size = next((size for size in range(isqrt(n), 1, -1) if n % size == 0), 1)
+    if n > _PRIME and size == 1:
+        return _chirped(x, n, sign, dtype)
     if n <= _WHOLE or size == 1:
         return jnp.matmul(x, _roots(n, n, n, sign).astype(dtype), precision="highest")
     rest = n // size  # j = rest · a + b, k = c + size · d
@@ -113,7 +116,17 @@ def _transformed(x: Any, n: int, sign: int, dtype: Any) -> Any:
     return x.swapaxes(-1, -2).reshape(*x.shape[:-2], n)
 
 
-@lru_cache(maxsize=64)
+def _chirped(x: Any, n: int, sign: int, dtype: Any) -> Any:
+    """The same of any n: with c_j = exp(sign πi j² / n), c_k Σ_j conj(c_{k-j}) c_j x[…, j], for 2 j k = j² + k² - (k - j)²."""
+    length, numbers = 1 << (2 * n - 2).bit_length(), np.arange(n)
+    chirp = np.exp(sign * 1j * np.pi / n * (numbers * numbers % (2 * n)))
+    kernel = np.zeros(length, complex)
+    kernel[:n] = kernel[-numbers] = chirp.conj()
+    x = jnp.pad(x * chirp.astype(dtype), [(0, 0)] * (x.ndim - 1) + [(0, length - n)])
+    x = _transformed(x, length, -1, dtype) * (np.fft.fft(kernel) / length).astype(dtype)
+    return _transformed(x, length, 1, dtype)[..., :n] * chirp.astype(dtype)
+
+
 def _roots(rows: int, columns: int, n: int, sign: int) -> np.ndarray:
     """exp(sign 2πi j k / n) of j < rows, k < columns."""
     return np.exp(sign * 2j * np.pi / n * (np.outer(np.arange(rows), np.arange(columns)) % n))

@@ -1,5 +1,7 @@
 """Operators as pytrees: arrays are the children, everything else is the (hashable) context.
 
+Numbers in the context are compared with their types, for the dtype of a product depends on them.
+
 Index arrays of permutations and sparse structures belong to the context, so gradients with respect to an operator see its
 parameters alone.
 """
@@ -49,6 +51,24 @@ class Frozen:
         return not (self._is_abstract or other._is_abstract) and np.array_equal(self._numbers(), other._numbers())
 
 
+class Exact:
+    """A Python number as a hashable value: equal if type and digits are, as those of 2 and 2.0, or of 0.0 and -0.0, are not."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: Any):
+        self.number = number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Exact):
+            return False
+        a, b = self.number, other.number
+        return type(a) is type(b) and repr(a) == repr(b)
+
+
 _CLASSES: list[Any] = []
 _FLATTENERS: dict[type, Callable[[Any], tuple[tuple, Hashable]]] = {}
 _REGISTRARS: list[Callable[[Any], None]] = []
@@ -63,11 +83,11 @@ def _flattener(cls: Any) -> Callable[[Any], tuple[tuple, Hashable]]:
     """`flatten` for one class: jax.jit calls it for every operator of an expression at every call."""
     children = _attributes([name for name, kind in cls._fields if kind == "tree"])
     context = _attributes([name for name, kind in cls._fields if kind != "tree"])
-    indices = [kind == "index" for _, kind in cls._fields if kind != "tree"]
-    if any(indices):
+    values = [_AS_VALUES.get(kind) for _, kind in cls._fields if kind != "tree"]
+    if any(values):
         return lambda operator: (
             children(operator),
-            tuple([_frozen(v) if is_index else v for v, is_index in zip(context(operator), indices)]),
+            tuple([v if as_value is None else as_value(v) for v, as_value in zip(context(operator), values)]),
         )
     return lambda operator: (children(operator), context(operator))
 
@@ -79,6 +99,10 @@ def _frozen(array: Any) -> Frozen:
 _NONE = Frozen(None)
 
 
+#: what stands in the context for the fields of a kind
+_AS_VALUES: dict[str, Callable[[Any], Any]] = {"index": _frozen, "number": lambda number: None if number is None else Exact(number)}
+
+
 def _attributes(names: list[str]) -> Callable[[Any], tuple]:
     """A function that gives the tuple of an object's attributes of these names."""
     if len(names) > 1:
@@ -87,13 +111,18 @@ def _attributes(names: list[str]) -> Callable[[Any], tuple]:
     return (lambda _: ()) if get is None else lambda operator: (get(operator),)
 
 
+def _own(value: Any) -> Any:
+    """A field's value of what stands for it in a context."""
+    return value.array if type(value) is Frozen else value.number if type(value) is Exact else value
+
+
 def unflatten(cls: Any, context: Any, children: Iterable[Any]) -> Any:
     """An operator of a class from context and children, unchecked: a tree may carry anything in the place of an array."""
     trees, others = iter(children), iter(context)
     operator = object.__new__(cls)
     for name, kind in cls._fields:
         value = next(trees if kind == "tree" else others)
-        operator.__dict__[name] = value.array if kind == "index" else value
+        operator.__dict__[name] = _own(value)
     return operator
 
 

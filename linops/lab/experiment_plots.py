@@ -11,7 +11,7 @@ from matplotlib import colormaps
 
 from linops.lab import coord_check as check
 from linops.lab import lr_sweep as transfer
-from linops.lab import scaling as scale
+from linops.lab import scaling_laws
 from linops.lab.plots import compute_ticks, figure, plain_ticks, styles, write
 
 NAIVE = " (naive)"
@@ -90,7 +90,7 @@ def scaling(rows: Sequence[dict[str, Any]], path: Path) -> None:
         path: The file.
     """
     made, (axis,) = figure(1, width=8.5, height=5)
-    fits, points = scale.laws(rows), scale.curves(rows)
+    fits, points = scaling_laws.laws(rows), scaling_laws.curves(rows)
     looks = styles(points)
     for label, curve in points.items():
         style = looks[label]

@@ -186,7 +186,7 @@ def structure_key(operator: LinearOperator) -> Hashable:
         for name, kind in node._fields:
             if kind != "tree":
                 value = getattr(node, name)
-                found.append(value if kind == "static" or value is None else tuple(value.shape))
+                found.append(tuple(value.shape) if kind == "index" and value is not None else value)
         for name, child in node._children():
             found.append(name)
             if isinstance(child, LinearOperator):

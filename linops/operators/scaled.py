@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.declaration import declare, remembered, tree
+from linops.declaration import declare, remembered, scalar, tree
 from linops.operator import LinearOperator
 from linops.operators.outputs import below
 from linops.plan.step import Step
@@ -38,9 +38,9 @@ class Scaled(LinearOperator):
     """
 
     base: LinearOperator = tree()
-    number: Any = 1
+    number: Any = scalar(default=1)
     gain: Any = tree(axes=0, default=None)
-    divisor: Any = None
+    divisor: Any = scalar(default=None)
 
     def __post_init__(self) -> None:
         if self.gain is None:

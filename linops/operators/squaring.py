@@ -91,11 +91,12 @@ def _powered_low_rank(a: LowRank, exponent: int, x: Any):
 
 @powered.dispatch
 def _powered_scaled(a: Scaled, exponent: int, x: Any):
-    gain = a._scale(backends.eye(x, 1, x.dtype))  # the number in the operand's dtype, where integers wrap around
+    dtype = x.dtype if not isinstance(a.base, DFT) else _real_dtype(a.base, x)
+    gain = a._scale(backends.eye(x, 1, dtype))  # the number in the operand's dtype, where integers wrap around
     if isinstance(a.base, (Hadamard, DFT)):  # a transform grows by √n, and the number may undo that
         number, inner = _unscaled(a.base, exponent)
         pairs = array_power(gain * gain * number, exponent // 2)
-        return Scaled(inner, 1, (pairs * gain if exponent % 2 else pairs).reshape(()))
+        return Scaled(inner, 1, _in_field(a.base, pairs * gain if exponent % 2 else pairs))
     inner = powered(a.base, exponent, x) or matrix_power(a.base, exponent)
     return None if inner is None else Scaled(inner, 1, array_power(gain, exponent).reshape(()))
 
@@ -117,9 +118,22 @@ def _powered_dft(a: DFT, exponent: int, x: Any):
 
 def _powered_transform(a: Any, exponent: int, x: Any) -> LinearOperator:
     number, inner = _unscaled(a, exponent)
-    dtype = x.dtype if not str(x.dtype).endswith("bool") else backends.result_type(backends.backend_of(x), x.dtype, 1)
-    gain = backends.constant(x, np.array([number]), dtype)
-    return Scaled(inner, 1, array_power(gain, exponent // 2).reshape(()))
+    gain = backends.constant(x, np.array([number]), _real_dtype(a, x))
+    return Scaled(inner, 1, _in_field(a, array_power(gain, exponent // 2)))
+
+
+def _real_dtype(a: Any, x: Any) -> Any:
+    """The precision of a transform's products with x, as a real dtype."""
+    backend = backends.backend_of(x)
+    return backends.real_dtype(backends.result_type(backend, x.dtype, 1j if isinstance(a, DFT) else 1), backend)
+
+
+def _in_field(a: Any, gain: Any) -> Any:
+    """An array of one number as a scalar, complex if the transform is, for its even powers are of complex dtype too."""
+    if isinstance(a, DFT):
+        backend = backends.backend_of(gain)
+        gain = backends.namespace(backend).astype(gain, backends.result_type(backend, gain.dtype, 1j))
+    return gain.reshape(())
 
 
 def _unscaled(a: Any, exponent: int) -> tuple[int, LinearOperator]:

@@ -177,7 +177,7 @@ def test_trial_07_lists_say_what_they_are():
     for nested in ([torch.ones(3)] * 3, [[jnp.ones(())]], ["a"], [None]):
         with pytest.raises(TypeError, match=r"Dense\(3×3.* @ list: expected numbers in a list, got"):
             A @ nested
-    with pytest.raises(ValueError, match="inhomogeneous"):  # NumPy's
+    with pytest.raises(ValueError, match="rows of a list are of different lengths"):
         lo.Dense([[1.0], [2.0, 3.0]])
     for backend in ("torch", "jax"):
         with pytest.raises(TypeError, match=rf"{backend} operator Dense.*list of shape \(3,\): mixed backends"):
@@ -747,3 +747,18 @@ def test_trial_42_hints_name_no_distribution_of_ours(monkeypatch):
     monkeypatch.delitem(lo.backends.registry._MODULES, "jax")
     with pytest.raises(ImportError, match=r"backend 'jax' needs jax: pip install jax, or pip install -e '\.\[jax\]' in a checkout"):
         lo.backends.load("jax")
+
+
+@pytest.mark.parametrize("rows", [[[1.0], [2.0, 3.0]], ((1,), (1, 2)), [1, [2]]])
+def test_rows_of_different_lengths_name_the_operand(rows):
+    kind = type(rows).__name__
+    for use in (lambda: lo.Identity(2) @ rows, lambda: rows @ lo.Identity(2)):
+        with pytest.raises(ValueError, match=rf"Identity\(2×2\).*rows of a {kind} are of different lengths"):
+            use()
+    with pytest.raises(ValueError, match=f"Dense: matrix: the rows of a {kind}"):
+        lo.Dense(rows)
+
+
+def test_a_symbolic_operator_as_an_array_names_init():
+    with pytest.raises(TypeError, match=r"BlockTensorTrain.*A\.init"):
+        np.asarray(lo.btt(16, 16))

@@ -431,6 +431,7 @@ def test_trial_27_narrow_tables_fold_and_cut_nothing(width):
     assert (header.split() == " ".join(columns).split()) == (width >= 80)
 
 
+@pytest.mark.full
 def test_trial_27_a_pipe_has_room_for_the_table(npz, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     command = [sys.executable, "-m", "linops.cli", "train", "--data", npz, "--out", tmp_path / "out", *SMALL]

@@ -268,3 +268,29 @@ def test_trial_01_multiples_of_integers_wrap_as_one_after_the_other(backend, dty
     ):
         np.testing.assert_array_equal(as_numpy(multiple.to_dense()), expected)
         np.testing.assert_array_equal(as_numpy(multiple @ on(backend, x)), expected @ x)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("base", [lo.DFT(16), 0.25 * lo.DFT(16), lo.DFT(16, "ortho").H])
+def test_even_powers_of_fourier_transforms_are_complex(backend, base):
+    for dtype in ("float16", "float32"):
+        x = backends.asarray(np.arange(16) / 16, backend, dtype)
+        expected = x
+        for _ in range(10):
+            expected = base @ expected
+        found = base**10 @ x
+        assert found.dtype == expected.dtype
+        found, expected = (as_numpy(backends.asarray(one, backend, "complex128")) for one in (found, expected))
+        np.testing.assert_allclose(found, expected, atol=(1e-2 if dtype == "float16" else 1e-5) * np.abs(expected).max())
+
+
+def test_trial_38_numbers_of_other_types_are_other_programs():
+    A, x = lo.Dense(jnp.ones((2, 2), "int32")), jnp.ones(2, "int32")
+    product = jax.jit(lambda A, x: A @ x)
+    for number in (2, 2.0, 2 + 0j, 0.0, -0.0):
+        found, expected = product(number * A, -x), number * A @ -x
+        assert found.dtype == expected.dtype == (number * x).dtype
+        np.testing.assert_array_equal(np.signbit(np.asarray(found).real), np.signbit(np.asarray(expected).real))
+    assert not lo.same_structure(2 * A, 2.0 * A)
+    assert lo.same_structure(np.nan * A, float("nan") * A)

@@ -305,6 +305,46 @@ def test_trial_12_compiled_steps(keep):
         torch.testing.assert_close(ours["params"], theirs["params"])
 
 
+def test_kept_rates_are_saved_as_they_are_where_a_step_has_raised():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    optimizer, other = lo.nn.keep_rates(optimizer_of(net())), lo.nn.keep_rates(optimizer_of(net()))
+    before = optimizer.state_dict()["param_groups"]
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(interrupted)
+    state = optimizer.state_dict()
+    assert state["param_groups"] == before
+    other.load_state_dict(state)
+    assert {group["lr"] for group in other.param_groups} == {1.0}
+
+
+@pytest.mark.parametrize("keys", [{"lr_multiplier": 2.0, "lr": 0.1}, {"lr_multiplier": 2.0}])
+def test_groups_of_other_libraries_are_not_heeded(keys):
+    class Other(torch.optim.Optimizer):
+        """One that multiplies by itself, or has rates of another name."""
+
+        def __init__(self, groups):
+            super().__init__(groups, {})
+
+        def step(self, closure=None):
+            return None
+
+    lo.nn.param_groups(net(), lr=1.0)  # from now on a hook is there
+    other = {**keys, "lr_multiplier": 1.0}
+    groups = [{"params": [nn.Parameter(torch.ones(2))], **one} for one in (keys, other)]
+    Other(groups).step()
+
+
+def test_kept_rates_leave_nothing_in_the_groups_that_they_are_loaded_into():
+    optimizer, other = lo.nn.keep_rates(optimizer_of(net())), lo.nn.keep_rates(optimizer_of(net()))
+    before = [set(group) for group in other.param_groups]
+    state = optimizer.state_dict()
+    other.load_state_dict(state)
+    assert [set(group) for group in other.param_groups] == before
+    assert all("kept_rates" in group for group in state["param_groups"])  # the caller's own stays as it is
+
+
 # ---------------------------------------------------------------- names
 
 

@@ -583,3 +583,66 @@ def test_trial_43_a_family_with_options_is_one_string():
         lo.nn.replace_linear_(two(), "btt:rank")
     with pytest.raises(ValueError, match=r"no family 'bt'; expected one of dense"):
         lo.nn.replace_linear_(two(), "bt:rank=2")
+
+
+# ---------------------------------------------------------------- deployment
+
+
+@pytest.mark.parametrize("convert", [lo.nn.freeze_, lo.nn.to_dense_])
+def test_layers_over_one_parameter_share_no_weights_where_their_structures_differ(convert):
+    blocks = torch.randn(2, 4, 4)
+    orders = ([1, 2, 3, 4, 5, 6, 7, 0], [7, 6, 5, 4, 3, 2, 1, 0], [1, 2, 3, 4, 5, 6, 7, 0])
+    layers = [Layer(lo.BlockDiag(blocks) @ lo.Permute(order) + lo.Dense(torch.ones(8, 8)), bias=False) for order in orders]
+    for layer in layers[1:]:
+        for name, parameter in layers[0].named_parameters():
+            layer.register_parameter(name, parameter)
+    model, x = nn.Sequential(*layers), torch.randn(3, 8)
+    expected = [layer(x) for layer in model]
+    report = convert(model)
+    for layer, y in zip(model, expected):
+        torch.testing.assert_close(layer(x), y)
+    assert [row.tied_to for row in report] == [None, None, "0"]
+    assert next(iter(model[0].parameters())) is next(iter(model[2].parameters()))
+
+
+def test_frozen_layers_keep_their_place_in_errors():
+    model = nn.Sequential(nn.Linear(64, 64))
+    lo.nn.replace_linear_(model, lambda m, n: lo.low_rank(m, n) + lo.low_rank(m, n))
+    lo.nn.freeze_(model)
+    with pytest.raises(RuntimeError, match="the weight of layer '0'"):
+        model[0].weight.zero_()
+
+
+# ---------------------------------------------------------------- the weight inside transformations
+
+
+class _Norm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = lo.btt(16, 16).to_layer(bias=False)
+
+    def forward(self, change=False):
+        if change:
+            self.layer.weight[0].add_(1)
+        return self.layer.weight.square().sum()
+
+
+@pytest.mark.filterwarnings("ignore:.*multiplied out")
+def test_the_weight_is_read_and_not_written_inside_torch_func():
+    models = [_Norm(), _Norm()]
+    parameters = dict(models[0].named_parameters())
+    models[0]().backward()
+    gradients = torch.func.grad(lambda values: torch.func.functional_call(models[0], values, ()))(parameters)
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(gradients[name], parameter.grad)
+    stacked, _ = torch.func.stack_module_state(models)
+    found = torch.func.vmap(lambda values: torch.func.functional_call(models[0], values, ()))(stacked)
+    torch.testing.assert_close(found, torch.stack([model() for model in models]))
+    with pytest.raises(RuntimeError, match="computed from its factors"):
+        torch.func.grad(lambda values: torch.func.functional_call(models[0], values, (True,)))(parameters)
+
+
+@pytest.mark.filterwarnings("ignore:.*multiplied out")
+def test_the_weight_becomes_a_sparse_tensor():
+    layer = lo.btt(16, 16).to_layer()
+    torch.testing.assert_close(layer.weight.to_sparse().to_dense(), layer.to_dense().weight)

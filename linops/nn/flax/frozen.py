@@ -9,7 +9,7 @@ from flax import nnx
 
 from linops.freezing import freeze as freeze_operator
 from linops.nn.flax.layer import Linear
-from linops.nn.flax.replace import _exchanged
+from linops.nn.flax.replace import exchange
 
 
 def freeze(model: nnx.Module, batch: int = 1) -> None:
@@ -68,8 +68,4 @@ def _exchange(model: nnx.Module, make: Callable[[Linear], Any], instead: str) ->
         if isinstance(module, Linear):
             new[id(module)] = made = make(module)
             made.bias = module.bias
-    for _, module in list(nnx.iter_modules(model)):
-        for key, value in list(vars(module).items()):
-            changed = _exchanged(value, new)
-            if changed is not value:
-                setattr(module, key, changed)
+    exchange(model, new)

@@ -82,11 +82,7 @@ def replace_linear(
     swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
     before, left = _count(model), leftovers(_left(model, swaps, skipped))
     new = {id(swap.found.layer): _layer(swap, weight_norm, rngs) for swap in swaps}
-    for _, module in list(nnx.iter_modules(model)):
-        for key, value in list(vars(module).items()):
-            changed = _exchanged(value, new)
-            if changed is not value:
-                setattr(module, key, changed)
+    exchange(model, new)
     scales = {
         swap.found.name: scale
         for swap in swaps
@@ -173,7 +169,21 @@ def _layer(swap: Swap, weight_norm: bool, rngs: nnx.Rngs) -> Linear:
     return layer
 
 
-def _exchanged(value: Any, new: dict[int, Linear]) -> Any:
+def exchange(model: nnx.Module, new: Mapping[int, Any]) -> None:
+    """Put new layers in the place of old ones, wherever they occur.
+
+    Args:
+        model: The model.
+        new: The new layers by the ids of the old.
+    """
+    for _, module in list(nnx.iter_modules(model)):
+        for key, value in list(vars(module).items()):
+            changed = _exchanged(value, new)
+            if changed is not value:
+                setattr(module, key, changed)
+
+
+def _exchanged(value: Any, new: Mapping[int, Any]) -> Any:
     """A module's attribute with its layers exchanged, also in plain lists, tuples and dicts; the same object if there are none."""
     if id(value) in new:
         return new[id(value)]

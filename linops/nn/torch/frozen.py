@@ -14,7 +14,7 @@ from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.replace import _HOOKS
-from linops.nn.torch.weight import Structured
+from linops.nn.torch.structured import Structured
 from linops.operator import as_batch
 from linops.plan import natural_order
 from linops.structure import same_structure
@@ -86,19 +86,23 @@ def _exchange(model: nn.Module, kind: type, make: Callable[[Any], nn.Module | No
         raise ValueError(f"{type(model).__name__} is the whole model, which cannot be replaced in place; use {instead}")
     inner = {id(part) for parts in model.modules() if isinstance(parts, Parts) and kind is Structured for part in parts.layers}
     layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, kind) and id(layer) not in inner]
-    rows, new, first = [], {}, {}
+    rows, new = [], {}
+    first: dict[tuple[int, ...], list[tuple[str, Any, Any]]] = {}  # layers over the same parameters
     before = sum(parameter.numel() for parameter in model.parameters())
     for name, layer in layers:
         made = make(layer)
         if made is None:
             continue
         key = tuple([id(parameter) for path, parameter in layer.named_parameters() if path != "bias"])
-        tied_to, source = first.setdefault(key, (name, made)) if key else (name, made)
-        if source is not made:
+        others = first.setdefault(key, []) if key else []
+        tied_to, source = next(((at, its) for at, other, its in others if _same_matrix(other, layer)), (None, made))
+        if source is made:
+            others.append((name, layer, made))
+        else:
             for path, parameter in list(source.named_parameters()):
                 if path != "bias":
                     made.register_parameter(path, parameter)
-        rows.append(_row(name, layer, made, tied_to if source is not made else None))
+        rows.append(_row(name, layer, made, tied_to))
         made.requires_grad_(any(parameter.requires_grad for path, parameter in layer.named_parameters() if path != "bias"))
         new[id(layer)] = _like(layer, made)
     for parent in list(model.modules()):
@@ -109,13 +113,20 @@ def _exchange(model: nn.Module, kind: type, make: Callable[[Any], nn.Module | No
     return Report(tuple(rows), totals=(before, after))
 
 
+def _same_matrix(one: Any, other: Any) -> bool:
+    """Whether two layers over the same parameters compute the same matrix of them."""
+    if isinstance(one, Parts):
+        return isinstance(other, Parts) and len(one) == len(other) and all(map(_same_matrix, one, other))
+    return isinstance(other, Linear) and same_structure(one.structure, other.structure)
+
+
 def _like(old: Any, new: Any) -> Any:
     """A new layer with what the old one has beside its weights."""
     new.bias = old.bias
     for name in _HOOKS:
         setattr(new, name, getattr(old, name))
     if isinstance(new, Linear):
-        new._transposed = old._transposed
+        new._transposed, new._path = old._transposed, old._path
     return new.train(old.training)
 
 

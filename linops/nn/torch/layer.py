@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from linops import backends
-from linops.nn.torch.weight import Structured, dense
+from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.specs import Spec, dtype_name
@@ -180,20 +180,6 @@ class Linear(Structured):
             delattr(self, f"{name}_gain")
         self._scales, self.weight_norm = {}, False
         return self
-
-    def to_dense(self) -> nn.Linear:
-        """A `torch.nn.Linear` with the same weights, multiplied out.
-
-        Returns:
-            The dense layer; its weight is (m, n).
-        """
-        like: Any = self.weight
-        weight = dense(self.operator, like.dtype, like.device).detach()
-        layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
-        layer.weight = nn.Parameter(weight.clone())
-        if self.bias is not None:
-            layer.bias = nn.Parameter(self.bias.detach().clone())
-        return layer
 
     def extra_repr(self) -> str:
         """Sizes and structure, for repr."""

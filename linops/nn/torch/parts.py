@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from linops.nn.torch.layer import Linear
-from linops.nn.torch.weight import Structured
+from linops.nn.torch.structured import Structured
 from linops.operators import vstack
 
 
@@ -80,16 +80,3 @@ class Parts(Structured, nn.ModuleList):
         """The parts' outputs, joined along the last axis."""
         y = torch.cat([layer(x) for layer in self], dim=-1)
         return y if self.bias is None else y + self.bias.to(y.dtype)
-
-    def to_dense(self) -> nn.Linear:
-        """A `torch.nn.Linear` with the same weights, multiplied out.
-
-        Returns:
-            The dense layer; its weight is (m, n).
-        """
-        layers = [layer.to_dense() for layer in self.layers]
-        dense = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
-        dense.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]))
-        if self.bias is not None:
-            dense.bias = nn.Parameter(self.bias.detach().clone())
-        return dense

@@ -33,13 +33,13 @@ def param_groups(
     Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters are left out.
     Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an embedding if one of its layers is. Arrays
     of a model's own modules, of which it is unknown whether they are matrices, are treated as vectors, with a warning that lists them.
-    Optimisers warn, once, if a loop or scheduler wipes the rates (a hook of `torch.optim`; see `linops.nn.schedules`).
+    Optimisers warn, once, if a loop or scheduler wipes the rates (a hook of `torch.optim`; see `linops.nn.torch.schedules`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
         lr: The rate of a dense layer of the base shape.
         weight_decay: As in `torch.optim`.
-        optimizer: ``"adamw"``, ``"adam"``, ``"lion"``, ``"sgd"``, or ``"muon"`` for `linops.nn.muon.Muon`.
+        optimizer: ``"adamw"``, ``"adam"``, ``"lion"``, ``"sgd"``, or ``"muon"`` for `linops.nn.torch.Muon`.
         base: The model's base shapes: a narrow model of the same layer names (best on the meta device; structured or not); an integer, the
             base_in and base_out of every layer; or a dict of patterns over layer names to such integers, other layers being of base shape.
             None: every layer is.
@@ -53,7 +53,7 @@ def param_groups(
 
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and ``lr_multiplier``; for Muon also
-        ``algorithm``. To set the rate later, see `linops.nn.schedules`.
+        ``algorithm``. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
         ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be independent for Adam,

@@ -14,7 +14,7 @@ from linops.nn.swap import Swap, plan, report
 from linops.nn.torch.dense import find, is_conv1d, is_dense
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
-from linops.nn.torch.weight import Structured
+from linops.nn.torch.structured import Structured
 
 #: the hooks that a layer keeps; the dicts themselves move, so that handles still remove
 _HOOKS = (

@@ -22,7 +22,8 @@ Kind = TypeVar("Kind", bound=Optimizer)
 
 #: rates in a group: those after the first are of schedulers
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
-
+#: what a group of `param_groups` has, and hardly one of another's
+_OURS = {"lr", "lr_multiplier", "names"}
 
 _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
@@ -30,7 +31,7 @@ _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 def watch() -> None:
     """Warn of rates that are wiped, whichever optimiser has the groups: a hook before every step, of a microsecond or two.
 
-    Groups know no optimiser, so the hook is torch's for all of them; it heeds only groups with an ``lr_multiplier``.
+    Groups know no optimiser, so the hook is torch's for all of them; it heeds only groups with the keys of those of `param_groups`.
     """
     if _check not in _global_optimizer_pre_hooks.values():
         register_optimizer_step_pre_hook(_check)
@@ -39,7 +40,7 @@ def watch() -> None:
 def _check(optimizer: Any, *_: Any) -> None:
     if torch.compiler.is_compiling() or optimizer in _warned:
         return
-    rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if "lr_multiplier" in group]
+    rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if group.keys() >= _OURS]
     if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
         return
     (first, multiplier), *rest = rates
@@ -160,12 +161,13 @@ class _Keeper:
                 group["lr"] = rate
         self.held = []
 
-    @staticmethod
-    def save(optimizer: Any, state: dict[str, Any]) -> None:
+    def save(self, optimizer: Any, state: dict[str, Any]) -> None:
         """The multiplied rates into a state dict, and the others beside them, exactly."""
-        for group in state["param_groups"]:
+        # within a step, or after one that has raised, some are multiplied already
+        held = {id(group): {"lr": rate} for group, multiplied, rate in self.held if group["lr"] is multiplied}
+        for own, group in zip(optimizer.param_groups, state["param_groups"]):
             multiplier = group.get("lr_multiplier", 1.0)
-            kept = {name: group[name] for name in _RATES if name in group}
+            kept = {name: group[name] for name in _RATES if name in group} | held.get(id(own), {})
             group.update({name: rate * multiplier for name, rate in kept.items()}, kept_rates=kept)
 
     @staticmethod
@@ -173,10 +175,13 @@ class _Keeper:
         """The rates of a state dict divided again."""
         known = [{name: group[name] for name in ("lr_multiplier",) if name in group} for group in optimizer.param_groups]
         groups = [{**multiplier, **group} for multiplier, group in zip(known, state["param_groups"])]
-        return {**state, "param_groups": [{**group, **_divided(group)} for group in groups]}
+        for group in groups:
+            group.update(_divided(group))
+        return {**state, "param_groups": groups}
 
 
 def _divided(group: dict[str, Any]) -> dict[str, Any]:
+    """The rates of the dense layer from multiplied ones; those kept beside them are taken out of the group."""
     multiplier, kept = group.get("lr_multiplier", 1.0), group.pop("kept_rates", {})
     rates = {name: group[name] for name in _RATES if name in group}
     same = all(bool(kept.get(name, 0) * multiplier == rate) for name, rate in rates.items())

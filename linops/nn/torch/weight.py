@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 from torch.utils._pytree import tree_any, tree_leaves, tree_map_only
 
@@ -80,12 +79,12 @@ class ReadOnly(torch.Tensor):
             owner: Any = next(one for one in tree_leaves((args, kwargs)) if isinstance(one, ReadOnly))
             # no TypeError, which torch's operators take for "try another way", as for w /= 2
             raise RuntimeError(f"{getattr(func, '__name__', func)}: {read_only(owner._layer)}")
-        memory: set[int] = set()
+        memory: set[int | None] = set()
         layers: list[str] = []
 
         def plain(tensor: ReadOnly) -> torch.Tensor:
             value = tensor._plain()
-            memory.add(value.untyped_storage()._cdata)
+            memory.add(_memory(value))
             layers.append(tensor._layer)
             return value
 
@@ -96,7 +95,7 @@ class ReadOnly(torch.Tensor):
             return result
 
         def guarded(tensor: torch.Tensor) -> torch.Tensor:
-            if type(tensor) is not torch.Tensor or tensor.untyped_storage()._cdata not in memory:
+            if type(tensor) is not torch.Tensor or (at := _memory(tensor)) is None or at not in memory:
                 return tensor
             view: Any = tensor.as_subclass(ReadOnly)
             view._layer = layers[0]
@@ -201,6 +200,14 @@ def dense(operator: Any, dtype: Any, device: Any) -> torch.Tensor:
     return operator.to_dense() if operator.backend == "torch" else torch.as_tensor(operator.to_dense(), dtype=dtype, device=device)
 
 
+def _memory(tensor: torch.Tensor) -> int | None:
+    """Which memory a tensor shows, inside the transformations of torch.func too; None of a sparse one, which has none of its own."""
+    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else None
+
+
 def _linear_arguments(input: Any, weight: Any, bias: Any = None) -> tuple[Any, Any, Any]:
     """The arguments of `torch.nn.functional.linear`, in their order."""
     return input, weight, bias
@@ -223,93 +230,3 @@ def _writes(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
 
 def _is_read_only(value: Any) -> bool:
     return isinstance(value, ReadOnly)
-
-
-class Structured(nn.Module):
-    """What the layers of structures share beside their product: a weight to be read, and what transformers asks of the modules it loads."""
-
-    in_features: int
-    out_features: int
-    bias: Any
-    #: whether `weight` is (in, out), as in the Conv1D that the layer stands for
-    _transposed = False
-    #: whether parameters began on the meta device, so that they hold nothing until they are loaded or drawn
-    _blank = False
-    #: where `replace_linear_` has put the layer
-    _path = ""
-    #: the names of the operator's leaves
-    _names: Any = ()
-
-    @property
-    def operator(self) -> Any:
-        """The operator over the parameters as they are now."""
-        raise NotImplementedError
-
-    @property
-    def weight(self) -> Any:
-        """The dense matrix, computed from the parameters: free to ask for its shape, dtype and device, differentiable, never written.
-
-        `torch.nn.functional.linear` and matrix products of it run by the structure; other functions multiply it out, with a warning.
-        """
-        if "weight" in self._parameters:  # a leaf of that name
-            return self._parameters["weight"]
-        leaves = self._leaves() or [leaf for leaf in (self.bias,) if leaf is not None]
-        dtype = leaves[0].dtype if leaves else torch.get_default_dtype()
-        device = leaves[0].device if leaves else torch.get_default_device()
-        if self._gives_complex and not dtype.is_complex:
-            dtype = torch.promote_types(dtype, torch.complex32)
-        if torch.compiler.is_compiling():  # what is not used costs nothing there
-            matrix = dense(self.operator, dtype, device)
-            matrix = matrix.T if self._transposed else matrix
-            return matrix.as_subclass(Guarded) if torch.compiler.is_dynamo_compiling() else matrix
-        shape, give = (self.out_features, self.in_features), lambda: self.operator
-        if self._transposed:
-            shape, give = shape[::-1], lambda: self.operator.T
-        loaded = bool(leaves) and all(getattr(leaf, "_is_hf_initialized", False) for leaf in leaves)
-        return Weight(give, shape, dtype, device, any(leaf.requires_grad for leaf in leaves), self._called, loaded)
-
-    @weight.setter
-    def weight(self, value: Any) -> None:
-        raise RuntimeError(f"layer.weight = {type(value).__name__}: {read_only(self._called)}")
-
-    @property
-    def _called(self) -> str:
-        """How errors call the layer."""
-        return f"layer {self._path!r}" if self._path else "a structured layer"
-
-    def _leaves(self) -> list[Any]:
-        """The parameters that the operator is made of."""
-        raise NotImplementedError
-
-    @property
-    def _gives_complex(self) -> bool:
-        """Whether the operator is complex, whatever its leaves are."""
-        raise NotImplementedError
-
-    def register_parameter(self, name: str, param: Any) -> None:
-        """As `torch.nn.Module.register_parameter`; there is no weight to register."""
-        if name != "weight":
-            super().register_parameter(name, param)
-        elif name in self._names:
-            self._parameters[name] = param
-        else:
-            raise RuntimeError(f"layer.weight = {type(param).__name__}: {read_only(self._called)}")
-
-    @property
-    def _is_hf_initialized(self) -> bool:
-        """Whether transformers is done with the module: it sets this when it has loaded or initialised it."""
-        return self.__dict__.get("_initialized", False)
-
-    @_is_hf_initialized.setter
-    def _is_hf_initialized(self, done: bool) -> None:
-        self.__dict__["_initialized"] = done
-        parameters = dict(self.named_parameters(recurse=False))
-        if done and not any(parameter.is_meta for parameter in parameters.values()):
-            missing = [name for name, parameter in parameters.items() if not getattr(parameter, "_is_hf_initialized", False)]
-            self._complete(missing if self._blank else [])
-            for parameter in parameters.values():
-                parameter._is_hf_initialized = True  # type: ignore[attr-defined]
-
-    def _complete(self, names: list[str]) -> None:
-        """Draw the parameters of these names, which hold nothing; and what else is not in a checkpoint."""
-        raise NotImplementedError
