@@ -22,6 +22,7 @@ from linops.expression import Expression
 from linops.habits import Habits
 from linops.plan import Step, explain, machine_of, natural_order
 from linops.plan.network import Axes, Graph
+from linops.specs import Spec
 from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
 
@@ -358,9 +359,14 @@ class LinearOperator(Expression, Properties, Habits):
 
     @property
     def T(self) -> Any:
-        """The transpose, without conjugation."""
-        _ = self.shape  # which tells of leaves that do not fit
-        return _assuming(self._transpose(), transposed(self.assumed))
+        """The transpose, without conjugation; kept where it has no numbers of its own, so that what it knows is found once."""
+        kept = self.__dict__.get("_kept")
+        if kept is None:
+            _ = self.shape  # which tells of leaves that do not fit
+            kept = _assuming(self._transpose(), transposed(self.assumed))
+            if self.backend in (None, "numpy", "spec") and not backends.is_compiling() and _is_view(kept, self):
+                self.__dict__["_kept"] = kept
+        return kept
 
     @property
     def H(self) -> Any:
@@ -584,6 +590,22 @@ def assume(operator: LinearOperator, tags: Tag) -> Any:
 
 def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
     return replace(operator, assumed=operator.assumed | tags) if tags else operator
+
+
+def _is_view(one: LinearOperator, other: LinearOperator) -> bool:
+    """Whether an operator's arrays are specs and views of another's in NumPy, so that it follows what is written there."""
+    for _, node in one._nodes():
+        if not all(kind != "index" or isinstance(getattr(node, name), np.ndarray | None) for name, kind in node._fields):
+            return False
+    roots = {id(_root(leaf)) for _, leaf in other.named_leaves()}
+    return all(type(leaf) is Spec or (type(leaf) is np.ndarray and id(_root(leaf)) in roots) for _, leaf in one.named_leaves())
+
+
+def _root(array: Any) -> Any:
+    """The array that holds the memory of a view."""
+    while isinstance(base := getattr(array, "base", None), np.ndarray):
+        array = base
+    return array
 
 
 def _operand(value: Any) -> bool:
