@@ -38,9 +38,9 @@ def products(backend: str) -> dict[str, tuple[int, Pair]]:
     vector = vectors[:, 0] + 0
     dense = lo.dense(64, 64).init(0, backend)
     low_rank = lo.low_rank(64, 64).init(0, backend)
-    blocks = lo.block_diag(64, 64, blocks=8).init(0, backend)
-    btt = lo.btt(64, 64).init(0, backend)
-    monarch = lo.monarch(64, 64, blocks=8).init(0, backend)
+    blocks: Any = lo.block_diag(64, 64, blocks=8).init(0, backend)
+    btt: Any = lo.btt(64, 64).init(0, backend)
+    monarch: Any = lo.monarch(64, 64, blocks=8).init(0, backend)
     first, second = btt.cores
     left, right = (factor.blocks for factor in monarch.factors[1::2])
     butterfly = lo.Butterfly([lo.spec(1, 8, 8, 8), lo.spec(8, 1, 8, 8)]).init(0, backend)
@@ -125,8 +125,8 @@ def constructions(backend: str) -> dict[str, Callable[[], Any]]:
     """
     dense = lo.dense(64, 64).init(0, backend)
     low_rank = lo.low_rank(64, 64).init(0, backend)
-    btt = lo.btt(64, 64).init(0, backend)
-    blocks = lo.block_diag(64, 64, blocks=8).init(0, backend)
+    btt: Any = lo.btt(64, 64).init(0, backend)
+    blocks: Any = lo.block_diag(64, 64, blocks=8).init(0, backend)
     permute = lo.Permute.axes((8, 8), (1, 0))
     return {
         "Dense(a)": lambda: lo.Dense(dense.matrix),

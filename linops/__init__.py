@@ -2,7 +2,7 @@
 
 import linops.algebra as _algebra
 import linops.backends.spec as _spec_backend
-from linops import nn, rules, testing
+from linops import nn, plan, rules, testing
 from linops.closeness import allclose
 from linops.declaration import declare, index, tree
 from linops.families import (
@@ -65,3 +65,72 @@ from linops.structure import same_structure
 from linops.tags import Tag
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DFT",
+    "Block",
+    "BlockDiag",
+    "BlockTensorTrain",
+    "Butterfly",
+    "Circulant",
+    "Dense",
+    "Diagonal",
+    "Einsum",
+    "Function",
+    "Hadamard",
+    "Hessian",
+    "Householder",
+    "Identity",
+    "Jacobian",
+    "Kronecker",
+    "KroneckerSum",
+    "LinearOperator",
+    "LowRank",
+    "Pad",
+    "Permute",
+    "Power",
+    "Product",
+    "Scaled",
+    "Sliced",
+    "Sparse",
+    "Spec",
+    "Sum",
+    "Tag",
+    "TensorTrain",
+    "Toeplitz",
+    "Triangular",
+    "Tridiagonal",
+    "Zero",
+    "allclose",
+    "aslinearoperator",
+    "assume",
+    "blast",
+    "block_diag",
+    "btt",
+    "butterfly",
+    "circulant",
+    "declare",
+    "dense",
+    "einsum",
+    "fans",
+    "freeze",
+    "hstack",
+    "index",
+    "initial_stds",
+    "kron",
+    "kronecker",
+    "low_rank",
+    "lr_multipliers",
+    "monarch",
+    "nn",
+    "plan",
+    "rules",
+    "same_structure",
+    "simplify",
+    "spec",
+    "tensor_train",
+    "testing",
+    "toeplitz",
+    "tree",
+    "vstack",
+]

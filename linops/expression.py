@@ -5,10 +5,10 @@ Everything here follows from the fields that an operator declares: leaves and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from linops import backends, display
 from linops.declaration import other_axes, remembered
@@ -42,8 +42,8 @@ class Expression:
     #: the one backend that an operator without arrays runs on, if it is bound to one
     _home: ClassVar[str | None] = None
 
-    @remembered
-    def shape(self) -> Any:
+    @property
+    def shape(self) -> tuple[int, int]:
         """(m, n): maps n-vectors to m-vectors."""
         raise NotImplementedError(f"{type(self).__name__} does not say its shape")
 
@@ -122,7 +122,7 @@ class Expression:
             values[name] = value
         return operator
 
-    def with_leaves(self, leaves: Any) -> Any:
+    def with_leaves(self, leaves: Iterable[Any]) -> Self:
         """The same expression with other leaves.
 
         Args:
@@ -218,7 +218,7 @@ class Expression:
         """The number of parameters: the sizes of all leaves."""
         return sum(prod(leaf.shape) for _, leaf in self.named_leaves())
 
-    def to(self, backend: str | None = None, dtype: Any = None, device: Any = None) -> Any:
+    def to(self, backend: str | None = None, dtype: Any = None, device: Any = None) -> Self:
         """The operator with its arrays on another backend, dtype or device. Specs change their dtype alone.
 
         Args:

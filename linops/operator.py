@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Number
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar, overload
 
 import numpy as np
 
@@ -75,6 +75,23 @@ def make_layer(a, bias, framework):
 
 
 # ---------------------------------------------------------------- the base class
+
+
+class SupportsArray(Protocol):
+    """An array of any framework, to type checkers: its products with an operator are arrays of its kind."""
+
+    @property
+    def shape(self) -> Any:
+        """The sizes of its axes."""
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of its numbers."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+ArrayLike = TypeVar("ArrayLike", bound=SupportsArray)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -232,11 +249,21 @@ class LinearOperator(Expression, Properties, Habits):
 
     # ------------------------------------------------------------ products
 
+    @overload
+    def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
+    @overload
+    def __matmul__(self, other: ArrayLike) -> ArrayLike: ...
+    @overload
+    def __matmul__(self, other: object) -> Any: ...
     def __matmul__(self, other: Any) -> Any:
         if isinstance(other, LinearOperator) or backends.foreign_kind(other):
             return compose(self, other)
         return self._matmul(other)
 
+    @overload
+    def __rmatmul__(self, other: ArrayLike) -> ArrayLike: ...
+    @overload
+    def __rmatmul__(self, other: object) -> Any: ...
     def __rmatmul__(self, other: Any) -> Any:
         return compose(other, self) if backends.foreign_kind(other) else self._rmatmul(other)
 
@@ -358,7 +385,7 @@ class LinearOperator(Expression, Properties, Habits):
     # ------------------------------------------------------------ algebra
 
     @property
-    def T(self) -> Any:
+    def T(self) -> LinearOperator:
         """The transpose, without conjugation; kept where it has no numbers of its own, so that what it knows is found once."""
         kept = self.__dict__.get("_kept")
         if kept is None:
@@ -369,29 +396,29 @@ class LinearOperator(Expression, Properties, Habits):
         return kept
 
     @property
-    def H(self) -> Any:
+    def H(self) -> LinearOperator:
         """The adjoint: the conjugate transpose."""
         return self.T.conj()
 
-    def conj(self) -> Any:
+    def conj(self) -> LinearOperator:
         """The complex conjugate."""
         return _assuming(self._conj(), self.assumed)
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: Any) -> LinearOperator:
         return add(self, other) if _operand(other) else NotImplemented
 
-    def __radd__(self, other: Any) -> Any:
+    def __radd__(self, other: Any) -> LinearOperator:
         if type(other) is int and other == 0:  # where the built-in sum starts
             return self
         return add(other, self) if _operand(other) else NotImplemented
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: Any) -> LinearOperator:
         return add(self, scale(-1, other)) if _operand(other) else NotImplemented
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: Any) -> LinearOperator:
         return add(other, -self) if _operand(other) else NotImplemented
 
-    def __mul__(self, scalar: Any) -> Any:
+    def __mul__(self, scalar: Any) -> LinearOperator:
         if _scalar(scalar):
             return scale(scalar, self)
         if _operand(scalar):  # which NumPy would multiply entry by entry
@@ -400,16 +427,16 @@ class LinearOperator(Expression, Properties, Habits):
 
     __rmul__ = __mul__
 
-    def __truediv__(self, scalar: Any) -> Any:
+    def __truediv__(self, scalar: Any) -> LinearOperator:
         return divide(self, scalar) if _scalar(scalar) else NotImplemented
 
-    def __neg__(self) -> Any:
+    def __neg__(self) -> LinearOperator:
         return scale(-1, self)
 
     def __pos__(self) -> LinearOperator:
         return self
 
-    def __pow__(self, exponent: Any) -> Any:
+    def __pow__(self, exponent: Any) -> LinearOperator:
         return power(self, int(exponent)) if isinstance(exponent, (int, np.integer)) else NotImplemented
 
     def __getitem__(self, key: Any) -> Any:
@@ -495,7 +522,7 @@ class LinearOperator(Expression, Properties, Habits):
             return backends.namespace(self.backend).zeros(0)
         return np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
 
-    def init(self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup") -> Any:
+    def init(self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup") -> Self:
         """The operator with its specs replaced by random arrays of structure-aware scale (`scaling.py`).
 
         The same seed gives the same numbers on every backend.

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linops.install import command
 from linops.operator import LinearOperator, make_layer
+
+if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
+    from linops.nn import equinox, flax, optax, torch
+    from linops.nn.torch import freeze_, keep_rates, muon, param_groups, replace_linear_, schedules, set_lr, to_dense_
+
+__all__ = [
+    "equinox",
+    "flax",
+    "freeze_",
+    "keep_rates",
+    "muon",
+    "optax",
+    "param_groups",
+    "replace_linear_",
+    "schedules",
+    "set_lr",
+    "to_dense_",
+    "torch",
+]
 
 FRAMEWORKS = ("torch", "flax", "equinox")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Literal, overload
 
 from linops.expression import Expression
 from linops.operator import LinearOperator, _assuming
@@ -24,6 +24,10 @@ from linops.specs import spec
 NEAR = 32
 
 
+@overload
+def simplify(operator: LinearOperator, return_steps: Literal[False] = False) -> LinearOperator: ...
+@overload
+def simplify(operator: LinearOperator, return_steps: Literal[True]) -> tuple[LinearOperator, Rewrites]: ...
 def simplify(operator: Any, return_steps: bool = False) -> Any:
     """The same operator by a shorter or cheaper expression, its parameters merged where that is not dearer.
 
