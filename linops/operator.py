@@ -604,7 +604,9 @@ def _summand(operator: LinearOperator, value: Any) -> bool:
         shift = f"; A + c * lo.Identity({n}) shifts the diagonal" if m == n else ""
         raise TypeError(f"{operator._short()} plus the {type(value).__name__} {value}: expected an operator or a matrix{shift}")
     if backends.is_array(value) and len(value.shape) != 2:
-        raise ValueError(f"{operator._short()} plus an array of shape {tuple(value.shape)}: expected a matrix (2 axes), as sums do not broadcast")
+        raise ValueError(
+            f"{operator._short()} plus an array of shape {tuple(value.shape)}: expected a matrix (2 axes), as sums do not broadcast"
+        )
     return _operand(value)
 
 

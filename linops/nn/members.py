@@ -33,6 +33,20 @@ def named(family: Any) -> Any:
     return parse(family) if ":" in family else FAMILIES[parse(family).family]
 
 
+def require_operator(layer: str, operator: Any) -> None:
+    """Raise unless a layer is given an operator.
+
+    Args:
+        layer: The layer's class.
+        operator: What it was given.
+
+    Raises:
+        TypeError: If it is no operator.
+    """
+    if not isinstance(operator, LinearOperator):
+        raise TypeError(f"{layer}({operator!r:.40}): expected an operator, as in {layer}(lo.btt(out_features, in_features))")
+
+
 def build(family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str) -> LinearOperator:
     """The operator of a family for one layer.
 

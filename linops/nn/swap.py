@@ -87,10 +87,13 @@ def plan(
         TypeError: If a pattern or family is of no such kind.
 
     Warns:
-        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to replace.
+        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to replace; if the patterns
+            of `exclude` match no layer.
     """
     if weights != "init":
         raise ValueError(f"replace_linear(weights={weights!r}): expected 'init'")
+    if parts is not None and not isinstance(parts, Mapping):
+        raise TypeError(f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}")
     family, given = named(family), where
     where = named(where) if isinstance(where, Mapping) else where
     found = {layer.name: layer for layer in layers}
@@ -125,7 +128,17 @@ def plan(
     warn({name: one for name, one in skipped.items() if name.rpartition(".")[0] not in skipped}, stacklevel=3)
     if not swaps:
         _warn_of_nothing(given, found, wanted)
+    elif _is_text(exclude) and not any(matches(exclude, name) for name in found):
+        known = f"the model's {len(found)}, {brief(found)}; patterns are globs over the whole path"
+        warnings.warn(f"replace_linear left no layer for exclude={exclude!r}, which matches none of {known}", stacklevel=3)
     return swaps, skipped
+
+
+def _is_text(pattern: Any) -> bool:
+    """Whether a pattern consists of globs and regular expressions, which can be misspelt."""
+    return isinstance(pattern, str) or (
+        isinstance(pattern, (list, tuple, set, frozenset)) and len(pattern) > 0 and all(map(_is_text, pattern))
+    )
 
 
 def _warn_of_nothing(where: Any, found: Mapping[str, Found], wanted: Mapping[str, Any]) -> None:
