@@ -159,6 +159,7 @@ BAD = {
     "family blocks": (lambda: lo.monarch(8, 3, blocks=4), ValueError, ["monarch(8, 3)", "4 blocks", "3"]),
     "family dearer": (lambda: lo.btt(8, 8, rank=9), ValueError, ["btt(8, 8)", "MACs", "dense's 64", "allow_dearer=True"]),
     "family dims too few": (lambda: lo.btt(8, 8, out_dims=(8,)), ValueError, ["btt", "out_dims", "2 positive integers", "(8,)"]),
+    "family dims of one number": (lambda: lo.btt(8, 8, in_dims=8), TypeError, ["btt", "in_dims", "2 positive integers", "got 8"]),
     "family dims too small": (lambda: lo.kronecker(8, 8, in_dims=(2, 3)), ValueError, ["in_dims (2, 3)", "product 6", "8 features"]),
     "init backend": (lambda: SYMBOLIC.init(backend="cupy"), ValueError, ["cupy", "'numpy', 'torch' or 'jax'"]),
     "init scheme": (lambda: SYMBOLIC.init(scheme="xavier"), ValueError, ["xavier", "'mup'"]),
