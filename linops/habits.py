@@ -29,7 +29,7 @@ _MOVE = "A.to(device=…) and A.to(dtype=…) move and cast operators"
 HINTS = {
     name: hint
     for names, hint in {
-        "solve lstsq inv pinv": _SOLVE,
+        "solve lstsq inv inverse pinv I": _SOLVE,
         "det slogdet logdet trace": "numpy.linalg.slogdet(A.to_dense()) and A.to_dense().trace() of the matrix",
         "diagonal diag": "A.to_dense().diagonal() of the matrix",
         "eig eigh eigvals eigvalsh svd svdvals norm cond rank cholesky qr lu expm": _SPECTRUM,
@@ -41,6 +41,8 @@ HINTS = {
         "numpy": "A.to(backend='numpy') moves the operator, A.to_dense() gives the array",
         "cpu cuda float double half bfloat16 type": _MOVE,
         "detach requires_grad_ clone": "A.with_leaves(…) takes other leaves, A.copy() copies them",
+        "parameters named_parameters state_dict": "A.named_leaves() are the arrays by name, A.to_layer() is a module that trains them",
+        "save": "pickle keeps an operator; dict(A.named_leaves()) are its arrays, for numpy.savez, safetensors and their like",
         "tocsr tocsc tocoo": "scipy.sparse.csr_array(A.to_dense()) finds the entries of the matrix that are not zero",
         "size nnz numel": "m * n of A.shape are entries, A.num_params parameters",
         "reshape ravel flatten view squeeze max min abs round clip tolist item any all argmax cumsum prod std var fill": _ARRAY,

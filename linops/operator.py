@@ -300,7 +300,8 @@ class LinearOperator(Expression, Properties, Habits):
         ndim = len(shape)
         m, n = self.shape
         if (shape[-2] if ndim > 1 else shape[0] if ndim else -1) != n:
-            raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k)")
+            rows = "; vectors in rows, as in layers, are multiplied by x @ A.T" if ndim > 1 and shape[-1] == n else ""
+            raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k){rows}")
         if ours != "torch" and x.dtype != self.dtype:
             x = self._promoted(x)
         if theirs == "jax" and backends.on_mesh(x):
@@ -405,18 +406,18 @@ class LinearOperator(Expression, Properties, Habits):
         return _assuming(self._conj(), self.assumed)
 
     def __add__(self, other: Any) -> LinearOperator:
-        return add(self, other) if _operand(other) else NotImplemented
+        return add(self, other) if _summand(self, other) else NotImplemented
 
     def __radd__(self, other: Any) -> LinearOperator:
         if type(other) is int and other == 0:  # where the built-in sum starts
             return self
-        return add(other, self) if _operand(other) else NotImplemented
+        return add(other, self) if _summand(self, other) else NotImplemented
 
     def __sub__(self, other: Any) -> LinearOperator:
-        return add(self, scale(-1, other)) if _operand(other) else NotImplemented
+        return add(self, scale(-1, other)) if _summand(self, other) else NotImplemented
 
     def __rsub__(self, other: Any) -> LinearOperator:
-        return add(other, -self) if _operand(other) else NotImplemented
+        return add(other, -self) if _summand(self, other) else NotImplemented
 
     def __mul__(self, scalar: Any) -> LinearOperator:
         if _scalar(scalar):
@@ -428,7 +429,11 @@ class LinearOperator(Expression, Properties, Habits):
     __rmul__ = __mul__
 
     def __truediv__(self, scalar: Any) -> LinearOperator:
-        return divide(self, scalar) if _scalar(scalar) else NotImplemented
+        if _scalar(scalar):
+            return divide(self, scalar)
+        if _operand(scalar):
+            raise TypeError(f"{self._short()} / {type(scalar).__name__}: expected a number")
+        return NotImplemented
 
     def __neg__(self) -> LinearOperator:
         return scale(-1, self)
@@ -639,6 +644,19 @@ def _operand(value: Any) -> bool:
     if isinstance(value, LinearOperator) or backends.is_array(value):
         return True
     return backends.foreign_kind(value) is not None or backends.stands_for_array(value)
+
+
+def _summand(operator: LinearOperator, value: Any) -> bool:
+    """Whether a value can stand in a sum; a number cannot, as NumPy would add it to every entry."""
+    if _scalar(value):
+        m, n = operator.shape
+        shift = f"; A + c * lo.Identity({n}) shifts the diagonal" if m == n else ""
+        raise TypeError(f"{operator._short()} plus the {type(value).__name__} {value}: expected an operator or a matrix{shift}")
+    if backends.is_array(value) and len(value.shape) != 2:
+        raise ValueError(
+            f"{operator._short()} plus an array of shape {tuple(value.shape)}: expected a matrix (2 axes), as sums do not broadcast"
+        )
+    return _operand(value)
 
 
 def _scalar(value: Any) -> bool:

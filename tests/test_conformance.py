@@ -189,6 +189,7 @@ def test_the_report_is_a_table_without_silent_gaps():
     assert len(lines) == 1 + len(CHECKS)
     assert any(line.split() == ["tags", "skipped", "shown", "elsewhere"] for line in lines)
     assert report.names("skipped") == ("tags",)
+    assert check_operator(lo.Identity(3), np.eye(3), skip="tags").names("skipped") == ("tags",)
 
 
 def test_arguments():

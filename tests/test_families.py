@@ -184,7 +184,7 @@ class TestDims:
             assert size <= product <= max(1.25 * size, 2**count)
 
     def test_explicit_dims_are_kept(self):
-        A = lo.kronecker(12, 10, out_dims=(6, 2), in_dims=(2, 5))
+        A = lo.kronecker(12, 10, out_dims=np.array([6, 2]), in_dims=(2, 5))
         assert [factor.shape for factor in A.factors] == [(6, 2), (2, 5)]
         B = lo.tensor_train(12, 10, rank=2, out_dims=(6, 2), in_dims=(2, 5), allow_dearer=True)
         assert [core.shape for core in B.cores] == [(1, 6, 2, 2), (2, 2, 5, 1)]

@@ -128,6 +128,8 @@ def test_weight_norm_caps_and_folds():
 def test_errors():
     with pytest.raises(TypeError, match=r"symbolic operator needs rngs=nnx.Rngs\(0\)"):
         lo.nn.flax.Linear(MONARCH)
+    with pytest.raises(TypeError, match=r"lo.nn.flax.Linear\(16\): expected an operator"):
+        lo.nn.flax.Linear(16, 16, rngs=nnx.Rngs(0))  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="some leaves are specs and some are arrays"):
         lo.nn.flax.Linear(lo.Dense(lo.spec(2, 2)) @ lo.Dense(np.ones((2, 2), "float32")), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="give a symbolic operator"):
@@ -258,3 +260,10 @@ def test_a_family_that_refuses_changes_nothing():
         replace(model, weights="other")
     with pytest.raises(ValueError, match="is the whole model"):
         replace(nnx.Linear(8, 8, rngs=nnx.Rngs(0)), where="")
+
+
+def test_functions_for_another_framework_name_the_right_one():
+    with pytest.raises(TypeError, match=r"replace_linear_\(Linear\).*use lo\.nn\.flax\.replace_linear"):
+        lo.nn.replace_linear_(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), "btt")
+    with pytest.raises(TypeError, match=r"param_groups\(Linear\).*use lo\.nn\.flax\.lr_multipliers"):
+        lo.nn.param_groups(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), lr=1.0)

@@ -1,9 +1,12 @@
 """Timing, comparison and the texts of structures."""
 
+from dataclasses import replace
+
 import pytest
 
 import linops as lo
 from linops.lab import comparison, measure, tables
+from linops.lab.comparison_table import comparison_table
 from linops.lab.parsing import parse, parse_list
 
 
@@ -45,6 +48,9 @@ def test_compare(backend, batch):
     assert btt.share == btt.macs / (48 * 64)
     assert (btt.forward_backward is None) == (backend == "numpy")
     assert all(row.forward > 0 and row.roofline_share > 0 for row in found.rows)
+    for share, said in ((0.5, False), (2.0, True)):
+        table = comparison_table(replace(found, rows=[replace(row, roofline_share=share) for row in found.rows]), 1, 1)
+        assert ("over 100 %" in str(table.caption)) == said
 
 
 def test_structures():

@@ -180,6 +180,14 @@ def test_wrong_arguments(arguments, message):
         lo.nn.param_groups(net(16), lr=1.0, **arguments)
 
 
+def test_what_is_no_model_or_optimiser():
+    with pytest.raises(TypeError, match=r"param_groups\(generator\): expected a model"):
+        lo.nn.param_groups(net(16).parameters(), lr=1.0)
+    for function in (lambda model: lo.nn.set_lr(model, 1.0), lo.nn.keep_rates):
+        with pytest.raises(TypeError, match=r"(set_lr|keep_rates): expected an optimiser, got Sequential"):
+            function(nn.Sequential())
+
+
 # ---------------------------------------------------------------- optimisers
 
 

@@ -104,6 +104,9 @@ def test_nothing_selected_is_a_warning():
         (("btt", 3), TypeError, "pattern 3"),
         ((lambda m, n: lo.btt(n, m), "1.up"), ValueError, r"'1.up'.*16×64.*expected 64×16"),
         ((lambda m, n: 3, "1.up"), TypeError, "no operator"),
+        ((), TypeError, "no family"),
+        (({"1.up": "btt"},), TypeError, "goes to where="),
+        (("btt", None, None, "init", 3), TypeError, "positional"),
     ],
 )
 def test_wrong_arguments(arguments, error, message):
@@ -111,6 +114,32 @@ def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         lo.nn.replace_linear_(model, *arguments)
     assert not replaced(model)
+
+
+def test_arguments_of_other_kinds():
+    with pytest.raises(TypeError, match=r"parts=3.*a dict of pattern"):
+        lo.nn.replace_linear_(mlp(), "btt", parts=3)
+    with pytest.raises(TypeError, match=r"replace_linear_\(list\): expected a model"):
+        lo.nn.replace_linear_([nn.Linear(64, 64)], "btt")
+    with pytest.raises(TypeError, match=r"Linear\(64\): expected an operator, as in lo.nn.torch.Linear\(lo.btt"):
+        lo.nn.torch.Linear(64, 64)
+
+
+def test_a_dict_of_families_needs_no_other():
+    model = mlp()
+    assert [row.name for row in lo.nn.replace_linear_(model, where={"1.up": "btt"})] == ["1.up"]
+
+
+def test_exclude_that_matches_nothing_is_a_warning():
+    with pytest.warns(UserWarning, match=r"exclude='\*.upp', which matches none of the model's .*'\*.up'"):
+        lo.nn.replace_linear_(mlp(), "btt", where="1.up", exclude="*.upp")
+    lo.nn.replace_linear_(mlp(), "btt", where="1.up", exclude=["*.upp", "*.down"])  # one of these is there
+
+
+def test_layers_print_the_structure_as_theirs():
+    layers = str(nn.Sequential(lo.nn.torch.Linear(lo.btt(64, 64)), lo.nn.torch.Linear(lo.monarch(64, 64))))
+    assert "BlockTensorTrain((8, 8) × (8, 8), ranks (1,))  64×64  float32  1,024 parameters)" in layers
+    assert "└─ BlockDiag(4 blocks of 16×16)  64×64  float32  1,024 parameters\n" in layers
 
 
 def test_refusals_of_a_family_name_the_layer_and_change_nothing():

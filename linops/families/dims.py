@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from math import prod
+
+import numpy as np
 
 from linops.operator import LinearOperator
 from linops.operators import Pad
@@ -144,7 +146,9 @@ def balanced_splits(size: int, count: int) -> tuple[tuple[int, ...], ...]:
 def _given(family: str, name: str, dims: Sequence[int] | None, size: int, count: int) -> tuple[tuple[int, ...], ...] | None:
     if dims is None:
         return None
-    dims = tuple(dims)
+    if not isinstance(dims, Iterable):
+        raise TypeError(f"{family}: {name} must be {count} positive integers, got {dims!r}")
+    dims = tuple([int(dim) if isinstance(dim, np.integer) else dim for dim in dims])
     if len(dims) != count or any(not isinstance(dim, int) or dim < 1 for dim in dims):
         raise ValueError(f"{family}: {name} must be {count} positive integers, got {dims}")
     if prod(dims) < size:

@@ -42,4 +42,6 @@ def comparison_table(found: Comparison, threads: int | str, cpus: int) -> Foldin
         f"MACs and FLOPs of one vector, share of dense's FLOPs; median times of the batch, ratio to dense; {rounds}.\n"
         f"Roofline: share of what this machine allows, measured at {roof}."
     )
+    if any(row.roofline_share > 1 for row in found.rows):
+        caption += "\nShares over 100 %: other work slowed that measurement down; measure again, or for more --seconds."
     return t.table(title, columns, rows, caption)

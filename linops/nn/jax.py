@@ -192,26 +192,6 @@ def entry_scale(old: Any, operator: LinearOperator) -> float | None:
     return float(norm) / m**0.5 / before or None if before else None
 
 
-def elsewhere(model: Any) -> str | None:
-    """What to do with a model of a framework that is not the caller's, as its modules build their layers in another way.
-
-    Args:
-        model: A model.
-
-    Returns:
-        A sentence, or None if it is of no other framework.
-    """
-    homes = [kind.__module__ for kind in type(model).__mro__]
-    ways = {
-        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build "
-        "the model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
-        "flax.nnx.": "it is a module of Flax NNX: use lo.nn.flax.replace_linear",
-        "equinox.": "it is an Equinox module: use lo.nn.equinox.replace_linear",
-        "torch.nn.": "it is a PyTorch module: use lo.nn.replace_linear_",
-    }
-    return next((way for home, way in ways.items() if any(one.startswith(home) for one in homes)), None)
-
-
 def held(dtype: Any) -> Any:
     """A dtype as JAX spells it.
 
@@ -230,4 +210,4 @@ def held(dtype: Any) -> Any:
     return wanted
 
 
-__all__ = ["Structure", "elsewhere", "entry_scale", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]
+__all__ = ["Structure", "entry_scale", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]

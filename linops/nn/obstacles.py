@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,30 @@ def warn(obstacles: Mapping[str, Obstacle], stacklevel: int) -> None:
         warnings.warn(message, stacklevel=stacklevel + 1)
 
 
+_REPLACE = "flax.replace_linear", "equinox.replace_linear", "replace_linear_"
+
+
+def elsewhere(model: Any, functions: tuple[str, ...] = _REPLACE) -> str | None:
+    """What to do with a model of a framework that is not the caller's, as its modules build their layers in another way.
+
+    Args:
+        model: A model, or what was taken for one.
+        functions: What does for a model of Flax, Equinox and PyTorch what the caller does for another.
+
+    Returns:
+        A sentence, or None if it is of no other framework.
+    """
+    homes = [kind.__module__ for kind in type(model).__mro__]
+    ways = {
+        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build "
+        "the model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
+        "flax.nnx.": f"it is a module of Flax NNX: use lo.nn.{functions[0]}",
+        "equinox.": f"it is an Equinox module: use lo.nn.{functions[1]}",
+        "torch.nn.": f"it is a PyTorch module: use lo.nn.{functions[2]}",
+    }
+    return next((way for home, way in ways.items() if any(one.startswith(home) for one in homes)), None)
+
+
 def star(name: str) -> str:
     """A dotted name with stars for its numbers."""
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
@@ -117,4 +142,4 @@ def brief(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(groups[:most]) + more
 
 
-__all__ = ["Obstacle", "brief", "refuse", "star", "starred", "warn"]
+__all__ = ["Obstacle", "brief", "elsewhere", "refuse", "star", "starred", "warn"]

@@ -85,7 +85,9 @@ def choose(
         ('monarch', None)
     """
     if family is None and not isinstance(where, Mapping):
-        raise TypeError("no family given: pass one, such as lo.btt, or where={pattern: family}")
+        raise TypeError("no family given: pass one, such as 'btt' or lo.btt, or where={pattern: family}")
+    if isinstance(family, Mapping):
+        raise TypeError("a dict is no family: a dict of pattern to family goes to where=, as in where={'*.mlp.*': 'btt'}")
     if exclude is not None and matches(exclude, name, layer):
         return None
     chosen = family

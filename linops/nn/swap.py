@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from linops.families import FAMILIES
-from linops.families.text import parse
+from linops.nn.members import build, named
 from linops.nn.obstacles import Obstacle, brief, refuse, warn
 from linops.nn.patterns import choose, matches, selects
 from linops.nn.report import Left, Report, Row
@@ -88,10 +87,13 @@ def plan(
         TypeError: If a pattern or family is of no such kind.
 
     Warns:
-        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to replace.
+        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to replace; if the patterns
+            of `exclude` match no layer.
     """
     if weights != "init":
         raise ValueError(f"replace_linear(weights={weights!r}): expected 'init'")
+    if parts is not None and not isinstance(parts, Mapping):
+        raise TypeError(f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}")
     family, given = named(family), where
     where = named(where) if isinstance(where, Mapping) else where
     found = {layer.name: layer for layer in layers}
@@ -126,7 +128,17 @@ def plan(
     warn({name: one for name, one in skipped.items() if name.rpartition(".")[0] not in skipped}, stacklevel=3)
     if not swaps:
         _warn_of_nothing(given, found, wanted)
+    elif _is_text(exclude) and not any(matches(exclude, name) for name in found):
+        known = f"the model's {len(found)}, {brief(found)}; patterns are globs over the whole path"
+        warnings.warn(f"replace_linear left no layer for exclude={exclude!r}, which matches none of {known}", stacklevel=3)
     return swaps, skipped
+
+
+def _is_text(pattern: Any) -> bool:
+    """Whether a pattern consists of globs and regular expressions, which can be misspelt."""
+    return isinstance(pattern, str) or (
+        isinstance(pattern, (list, tuple, set, frozenset)) and len(pattern) > 0 and all(map(_is_text, pattern))
+    )
 
 
 def _warn_of_nothing(where: Any, found: Mapping[str, Found], wanted: Mapping[str, Any]) -> None:
@@ -213,58 +225,3 @@ def _rows(swap: Swap, scale: float | None) -> Iterator[Row]:
             tied_to=swap.tied_to,
             scale=scale,
         )
-
-
-def named(family: Any) -> Any:
-    """Families in the place of their names.
-
-    Args:
-        family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), a function, None, or a dict with such values.
-
-    Returns:
-        The same with functions for names.
-
-    Raises:
-        ValueError: If there is no family of that name, or an option is malformed.
-
-    Example:
-        >>> named({"*.head": None, "*": "btt:rank=2"})["*"]
-        Structure(text='btt:rank=2', family='btt', options={'rank': 2})
-    """
-    if isinstance(family, Mapping):
-        return {key: named(value) for key, value in family.items()}
-    if not isinstance(family, str):
-        return family
-    return parse(family) if ":" in family else FAMILIES[parse(family).family]
-
-
-def build(family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str) -> LinearOperator:
-    """The operator of a family for one layer.
-
-    Args:
-        family: A function ``(out_features, in_features, **options) -> symbolic operator``.
-        out_features: m.
-        in_features: n.
-        options: The family's options.
-        name: The layer's path, for errors.
-
-    Returns:
-        An operator of shape (m, n).
-
-    Raises:
-        ValueError: If the family refuses the sizes, or its operator has another shape.
-        TypeError: If the family does not take the options, or does not return an operator.
-
-    Example:
-        >>> build(named("low_rank"), 8, 4, {"rank": 1}, "fc").num_params
-        12
-    """
-    try:
-        operator = family(out_features, in_features, **options)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"layer {name!r} ({out_features}×{in_features}): {error}") from error
-    if not isinstance(operator, LinearOperator):
-        raise TypeError(f"layer {name!r}: the family returned {operator!r}, which is no operator")
-    if operator.shape != (out_features, in_features):
-        raise ValueError(f"layer {name!r}: the family returned {operator._short()}, expected {out_features}×{in_features}")
-    return operator

@@ -304,7 +304,7 @@ def check_operator(
         dense: Its matrix.
         rtol: Largest error allowed, as a share of |A| |x|; by default 500 roundings of the dtype, and none for integers.
         seed: Of the random operands.
-        skip: Names of checks that are not to run; as a dict, with the reasons.
+        skip: Names of checks that are not to run, or one; as a dict, with the reasons.
         backend: Where to check; A is moved there. By default its own, or NumPy for an operator without arrays.
         dtype: The dtype of operands for an operator without arrays.
 
@@ -326,6 +326,7 @@ def check_operator(
     """
     if not isinstance(A, LinearOperator):
         raise TypeError(f"check_operator: expected a linear operator, got {type(A).__name__}")
+    skip = (skip,) if isinstance(skip, str) else skip
     reasons = dict(skip) if isinstance(skip, Mapping) else dict.fromkeys(skip, "as asked")
     unknown = sorted(set(reasons) - set(CHECKS))
     if unknown:

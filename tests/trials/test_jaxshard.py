@@ -65,7 +65,7 @@ class Net(nnx.Module):
 
 def flax_net(seed=0):
     model = Net(nnx.Rngs(seed))
-    lo.nn.flax.replace_linear(model, lo.btt, exclude="norm", rngs=nnx.Rngs(seed + 1))
+    lo.nn.flax.replace_linear(model, lo.btt, rngs=nnx.Rngs(seed + 1))
     return model
 
 

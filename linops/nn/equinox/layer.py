@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 
 from linops.nn.jax import gains, normalized, parameters
+from linops.nn.members import require_operator
 from linops.operator import LinearOperator
 
 
@@ -61,6 +62,7 @@ class Linear(eqx.Module):
         weight_norm: bool = False,
         key: Any = None,
     ) -> None:
+        require_operator("lo.nn.equinox.Linear", operator)
         self.operator = parameters(operator, dtype, key, zero_init, "key=jax.random.key(0)")
         self.bias = jax.numpy.zeros(operator.shape[0], dtype or self.operator.dtype) if bias else None
         self.gains = gains(self.operator) if weight_norm else None

@@ -11,8 +11,8 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
-from linops.nn.jax import elsewhere, entry_scale, is_zero
-from linops.nn.obstacles import Obstacle
+from linops.nn.jax import entry_scale, is_zero
+from linops.nn.obstacles import Obstacle, elsewhere
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
@@ -21,7 +21,7 @@ Model = TypeVar("Model")
 
 def replace_linear(
     model: Model,
-    family: Any,
+    family: Any = None,
     where: Any = None,
     exclude: Any = None,
     weights: str = "init",

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from linops.nn.flax.layer import Linear
+from linops.nn.members import require_operator
 from linops.operator import LinearOperator
 
 
@@ -52,6 +53,7 @@ class LinearGeneral(Linear):
         bias: bool = True,
         **options: Any,
     ) -> None:
+        require_operator("lo.nn.flax.LinearGeneral", operator)
         self.in_shape, self.out_shape, self.axis = (_several(value) for value in (in_features, out_features, axis))
         sizes = prod(self.out_shape), prod(self.in_shape)
         if sizes != operator.shape or len(self.axis) != len(self.in_shape):

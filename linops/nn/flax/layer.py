@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from linops.nn.jax import Structure, gains, normalized, parameters
+from linops.nn.members import require_operator
 from linops.operator import LinearOperator
 
 
@@ -66,6 +67,7 @@ class Linear(nnx.Module):
         weight_norm: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> None:
+        require_operator("lo.nn.flax.Linear", operator)
         key = rngs.params() if rngs is not None and operator.is_symbolic else None
         operator = parameters(operator, param_dtype, key, zero_init, "rngs=nnx.Rngs(0)")
         self.dtype = dtype

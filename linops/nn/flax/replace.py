@@ -14,8 +14,8 @@ from flax import nnx
 
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
-from linops.nn.jax import elsewhere, entry_scale, is_zero
-from linops.nn.obstacles import Obstacle
+from linops.nn.jax import entry_scale, is_zero
+from linops.nn.obstacles import Obstacle, elsewhere
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
@@ -27,7 +27,7 @@ _DEFAULTS = {kind: {name: one.default for name, one in inspect.signature(kind.__
 
 def replace_linear(
     model: nnx.Module,
-    family: Any,
+    family: Any = None,
     where: Any = None,
     exclude: Any = None,
     weights: str = "init",

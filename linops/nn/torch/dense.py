@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.nn.obstacles import Obstacle
+from linops.nn.obstacles import Obstacle, elsewhere
 from linops.nn.swap import Found
 
 #: what a subclass of `torch.nn.Linear` may define without multiplying in a way of its own
@@ -27,6 +27,22 @@ def is_conv1d(module: nn.Module) -> bool:
 def is_dense(module: nn.Module) -> bool:
     """Whether a module is, or derives from, a layer that could be replaced."""
     return isinstance(module, nn.Linear) or is_conv1d(module)
+
+
+def require_module(where: str, model: Any, *functions: str) -> None:
+    """Raise unless a model is one of PyTorch.
+
+    Args:
+        where: The function that takes it.
+        model: What it was given.
+        *functions: Those for other frameworks; see `linops.nn.obstacles.elsewhere`.
+
+    Raises:
+        TypeError: If it is no `torch.nn.Module`.
+    """
+    if not isinstance(model, nn.Module):
+        way = elsewhere(model, (*functions, where)) or "expected a model, a torch.nn.Module"
+        raise TypeError(f"lo.nn.{where}({type(model).__name__}): {way}")
 
 
 def find(model: nn.Module) -> Iterator[Found]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from linops import backends
+from linops.nn.members import require_operator
 from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
@@ -49,7 +51,7 @@ class Linear(Structured):
         Input (…, n), output (…, m).
 
     Raises:
-        TypeError: If the operator mixes arrays and specs.
+        TypeError: If it is no operator, or mixes arrays and specs.
         ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
 
     Example:
@@ -74,6 +76,7 @@ class Linear(Structured):
         weight_norm: bool = False,
     ) -> None:
         super().__init__()
+        require_operator("lo.nn.torch.Linear", operator)
         leaves = list(operator.named_leaves())
         symbolic = [isinstance(leaf, Spec) for _, leaf in leaves]
         if any(symbolic) and not all(symbolic):
@@ -153,7 +156,8 @@ class Linear(Structured):
         if not isinstance(x, torch.Tensor):
             if isinstance(x, fx.Proxy):
                 return self._traced(x)
-            raise TypeError(f"layer of {self.structure._short()}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}")
+            structure = self.structure._short().replace(", symbolic)", ")")
+            raise TypeError(f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}")
         y = self.operator._linear(x)
         return y if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
 
@@ -183,7 +187,7 @@ class Linear(Structured):
 
     def extra_repr(self) -> str:
         """Sizes and structure, for repr."""
-        structure = repr(self.structure).replace("\n", "\n  ")
+        structure = re.sub(" +symbolic$", "", repr(self.structure), flags=re.MULTILINE).replace("\n", "\n  ")  # its arrays are here
         inner = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         inner += ", weight_norm=True" if self.weight_norm else ""
         return f"{inner}\n{structure}" if "\n" in structure else f"{inner}, {structure}"

@@ -11,6 +11,7 @@ from linops.nn import rates
 from linops.nn.patterns import matches
 from linops.nn.rates import Entry, known_or_warned, multipliers
 from linops.nn.torch.arrays import entries
+from linops.nn.torch.dense import require_module
 from linops.nn.torch.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
@@ -56,6 +57,7 @@ def param_groups(
         ``algorithm``. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
+        TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
         ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be independent for Adam,
             which decays through the gradient.
 
@@ -71,6 +73,7 @@ def param_groups(
         raise ValueError(f"param_groups(decay={decay!r}): expected 'coupled' or 'independent'")
     if decay == "independent" and weight_decay and optimizer == "adam":
         raise ValueError("param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'")
+    require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
     for entry, name, parameter in entries(model, matrices):
         if parameter is not None and parameter.requires_grad:

@@ -11,7 +11,7 @@ from torch import nn
 from linops.nn.obstacles import Obstacle
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Swap, plan, report
-from linops.nn.torch.dense import find, is_conv1d, is_dense
+from linops.nn.torch.dense import find, is_conv1d, is_dense, require_module
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.structured import Structured
@@ -31,7 +31,7 @@ _HOOKS = (
 
 def replace_linear_(
     model: nn.Module,
-    family: Any,
+    family: Any = None,
     where: Any = None,
     exclude: Any = None,
     weights: str = "init",
@@ -81,7 +81,7 @@ def replace_linear_(
         TypeError: If an argument is none of the above.
 
     Warns:
-        UserWarning: If no layer was replaced, or some were left alone because they cannot be.
+        UserWarning: If no layer was replaced, some were left alone because they cannot be, or `exclude` matches none.
 
     Example:
         >>> import linops as lo, torch
@@ -90,6 +90,7 @@ def replace_linear_(
         >>> report.old_params, report.new_params
         (4160, 1088)
     """
+    require_module("replace_linear_", model, "flax.replace_linear", "equinox.replace_linear")
     swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts)
     before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))
     layers = _put(model, swaps, weight_norm)

@@ -84,6 +84,7 @@ def set_lr(optimizer: Any, lr: float) -> None:
 
     Raises:
         ValueError: If no group has a multiplier: the optimiser was not made from `param_groups`.
+        TypeError: If it is no optimiser.
 
     Example:
         >>> import linops as lo, torch
@@ -117,6 +118,7 @@ def keep_rates(optimizer: Kind) -> Kind:
 
     Raises:
         ValueError: If no group has a multiplier, or there is a scheduler already, which has read the multiplied rates.
+        TypeError: If it is no optimiser.
 
     Example:
         >>> import linops as lo, torch
@@ -202,5 +204,7 @@ def _inner(optimizer: Any) -> Any:
 
 
 def _require_multipliers(where: str, optimizer: Any) -> None:
+    if not hasattr(optimizer, "param_groups"):
+        raise TypeError(f"{where}: expected an optimiser, got {type(optimizer).__name__}")
     if not any("lr_multiplier" in group for group in optimizer.param_groups):
         raise ValueError(f"{where}: no group has an lr_multiplier; make the optimiser from lo.nn.param_groups(model, lr)")

@@ -1,0 +1,79 @@
+"""Members of families for the layers of a model, with errors that name the layer. Needs no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from linops.families import FAMILIES
+from linops.families.text import parse
+from linops.operator import LinearOperator
+
+
+def named(family: Any) -> Any:
+    """Families in the place of their names.
+
+    Args:
+        family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), a function, None, or a dict with such values.
+
+    Returns:
+        The same with functions for names.
+
+    Raises:
+        ValueError: If there is no family of that name, or an option is malformed.
+
+    Example:
+        >>> named({"*.head": None, "*": "btt:rank=2"})["*"]
+        Structure(text='btt:rank=2', family='btt', options={'rank': 2})
+    """
+    if isinstance(family, Mapping):
+        return {key: named(value) for key, value in family.items()}
+    if not isinstance(family, str):
+        return family
+    return parse(family) if ":" in family else FAMILIES[parse(family).family]
+
+
+def require_operator(layer: str, operator: Any) -> None:
+    """Raise unless a layer is given an operator.
+
+    Args:
+        layer: The layer's class.
+        operator: What it was given.
+
+    Raises:
+        TypeError: If it is no operator.
+    """
+    if not isinstance(operator, LinearOperator):
+        raise TypeError(f"{layer}({operator!r:.40}): expected an operator, as in {layer}(lo.btt(out_features, in_features))")
+
+
+def build(family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str) -> LinearOperator:
+    """The operator of a family for one layer.
+
+    Args:
+        family: A function ``(out_features, in_features, **options) -> symbolic operator``.
+        out_features: m.
+        in_features: n.
+        options: The family's options.
+        name: The layer's path, for errors.
+
+    Returns:
+        An operator of shape (m, n).
+
+    Raises:
+        ValueError: If the family refuses the sizes, or its operator has another shape.
+        TypeError: If the family does not take the options, or does not return an operator.
+
+    Example:
+        >>> build(named("low_rank"), 8, 4, {"rank": 1}, "fc").num_params
+        12
+    """
+    try:
+        operator = family(out_features, in_features, **options)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"layer {name!r} ({out_features}×{in_features}): {error}") from error
+    if not isinstance(operator, LinearOperator):
+        raise TypeError(f"layer {name!r}: the family returned {operator!r}, which is no operator")
+    if operator.shape != (out_features, in_features):
+        raise ValueError(f"layer {name!r}: the family returned {operator._short()}, expected {out_features}×{in_features}")
+    return operator

@@ -1,0 +1,60 @@
+"""What the code of README and docs is to type checkers; pyright and mypy read it in CI, nothing runs it."""
+
+from typing import Any, assert_type
+
+import numpy as np
+import torch
+
+import linops as lo
+from linops.cost import Cost
+from linops.operators import Dense
+
+A = lo.btt(64, 64).init(seed=0)
+assert_type(A, lo.LinearOperator)
+assert_type(A.T, lo.LinearOperator)
+assert_type(A.H, lo.LinearOperator)
+assert_type(A.conj(), lo.LinearOperator)
+assert_type(A.shape, tuple[int, int])
+assert_type(A.num_params, int)
+assert_type(A.flops(batch=32), int)
+assert_type(A.cost(), Cost)
+assert_type(A.cost().macs, int)
+assert_type(A.explain(batch=32), str)
+assert_type(A.is_symbolic, bool)
+assert_type(A.is_symmetric, bool | None)
+
+assert_type(A @ A, lo.LinearOperator)
+assert_type(A + A, lo.LinearOperator)
+assert_type(A - A, lo.LinearOperator)
+assert_type(2 * A, lo.LinearOperator)
+assert_type(A * 2, lo.LinearOperator)
+assert_type(A / 2, lo.LinearOperator)
+assert_type(-A, lo.LinearOperator)
+assert_type(A**2, lo.LinearOperator)
+
+x = torch.zeros(64)
+assert_type(A.to(backend="torch") @ x, torch.Tensor)
+y: np.ndarray[Any, np.dtype[np.float32]] = np.zeros(64, np.float32)
+assert_type(A @ y, np.ndarray[Any, np.dtype[np.float32]])
+
+dense = lo.dense(4, 3).init(seed=0)  # the class stays: its fields can be read
+assert_type(dense, Dense)
+assert_type(dense.to(dtype="float64"), Dense)
+assert_type(dense.with_leaves([np.ones((4, 3))]), Dense)
+
+assert_type(lo.simplify(2 * A), lo.LinearOperator)
+assert_type(lo.freeze(A, batch=4), lo.LinearOperator)
+assert_type(lo.kron(A, A), lo.LinearOperator)
+assert_type(lo.aslinearoperator(np.eye(3)), lo.LinearOperator)
+assert_type(lo.same_structure(A, A), bool)
+assert_type(lo.fans(A), dict[str, tuple[int, int]])
+assert_type(lo.lr_multipliers(A), dict[str, float])
+with lo.plan.natural_order():
+    assert_type(A.flops(), int)
+
+layer = lo.nn.torch.Linear(A, bias=True)
+assert_type(layer, lo.nn.torch.Linear)
+assert_type(lo.nn.param_groups(layer, 1e-3), list[dict[str, Any]])
+model = torch.nn.Sequential(torch.nn.Linear(64, 64))
+report = lo.nn.replace_linear_(model, lo.btt)
+assert_type(str(report), str)
