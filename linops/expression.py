@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from linops import backends, display
 from linops.declaration import other_axes, remembered
@@ -42,10 +42,19 @@ class Expression:
     #: the one backend that an operator without arrays runs on, if it is bound to one
     _home: ClassVar[str | None] = None
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(m, n): maps n-vectors to m-vectors."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its shape")
+    if TYPE_CHECKING:  # an operator says it as a property, or as a field
+
+        @property
+        def shape(self) -> tuple[int, int]:
+            """(m, n): maps n-vectors to m-vectors."""
+            ...
+
+    else:
+
+        @remembered
+        def shape(self) -> Any:
+            """(m, n): maps n-vectors to m-vectors."""
+            raise NotImplementedError(f"{type(self).__name__} does not say its shape")
 
     def _detail(self) -> str:
         """The constructor's arguments, briefly, for repr."""
