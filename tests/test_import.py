@@ -40,10 +40,11 @@ def test_import_adds_few_modules_and_little_time():
 import sys, json, time, numpy
 before, start = set(sys.modules), time.process_time()
 import linops
-print(json.dumps([time.process_time() - start, len(set(sys.modules) - before)]))
+seconds = time.process_time() - start
+print(json.dumps([seconds, len([name for name in set(sys.modules) - before if not name.startswith("linops")])]))
 """
     seconds, modules = min(run(code) for _ in range(3))
-    assert modules < 600  # plum brings rich and beartype: some 450
+    assert modules < 510  # of others than linops: plum brings rich and beartype, some 430
     assert seconds < 1.0  # the goal is 0.25 s; this bound is loose, for loaded machines
 
 
