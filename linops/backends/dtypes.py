@@ -19,6 +19,7 @@ def result_type(backend: str | None, *dtypes: Any) -> Any:
         A dtype as the backend spells it.
 
     Example:
+        >>> import numpy as np
         >>> result_type("numpy", np.dtype("float32"), 1j)
         dtype('complex64')
     """
@@ -89,6 +90,7 @@ def real_dtype(dtype: Any, backend: str | None) -> Any:
         A dtype as the backend spells it.
 
     Example:
+        >>> import numpy as np
         >>> real_dtype(np.dtype("complex64"), "numpy")
         dtype('float32')
     """

@@ -60,7 +60,7 @@ def nothing_runs(monkeypatch):
     def reached(*arguments, **options):
         raise AssertionError("computed before all was checked")
 
-    for name in ("compare.products", "runs.train", "coord_check.train"):
+    for name in ("comparison.products", "runs.train", "coord_check.train"):
         monkeypatch.setattr(f"linops.lab.{name}", reached)
 
 
