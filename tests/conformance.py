@@ -39,7 +39,7 @@ RUNS = [
 
 
 def _sample():
-    """The runs of pytest without `-m full`: of each class one a backend, of every second class on JAX, and cheap ones of all cases."""
+    """The runs of pytest without `-m full`: of each class one a backend, of every third class on JAX, and cheap ones of all cases."""
 
     def kind(run):
         return type(build(run[0])[0]).__name__
@@ -47,7 +47,11 @@ def _sample():
     costly = covering([run for run in RUNS if run[0] in ONE_EACH], lambda run: [(kind(run), run[1])])  # an operator and a backend
     on_jax = [run for run in costly if run[1] == "jax"]
     cheap = [run for run in RUNS if run[0] not in ONE_EACH and run[1] != "jax"]
-    return {*costly} - {*on_jax[1::2]} | {*covering(cheap, lambda run: [(kind(run), *run[1:]), *([run[:2]] if run[1] == "numpy" else [])])}
+    return (
+        {*costly} - {*on_jax}
+        | {*on_jax[::3]}
+        | {*covering(cheap, lambda run: [(kind(run), *run[1:]), *([run[:2]] if run[1] == "numpy" else [])])}
+    )
 
 
 SAMPLE = _sample()

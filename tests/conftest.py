@@ -106,7 +106,7 @@ def _values(item):
 
 def _cost(name):
     """JAX compiles every size and dtype anew."""
-    return 4.0 if "jax" in name else 1.0
+    return 10.0 if "jax" in name else 1.0
 
 
 def _parameters(item):

@@ -243,6 +243,7 @@ def test_the_page_is_made_of_whatever_was_measured():
     assert {benchmark for benchmark, _ in report.SECTIONS.values()} >= set(BENCHMARKS)
 
 
+@pytest.mark.full
 def test_plots(tmp_path):
     from benchmarks import plots
 

@@ -153,6 +153,7 @@ def replace(model, family=lo.btt, **options):
     return lo.nn.equinox.replace_linear(model, family, key=KEY, **options)
 
 
+@pytest.mark.full
 def test_replaces_everywhere_in_a_new_model():
     model = Model(KEY)
     new, report = replace(model)

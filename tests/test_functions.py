@@ -139,6 +139,7 @@ class TestFunction:
 
 
 class TestDerivatives:
+    @pytest.mark.full
     def test_jacobians_and_hessians_are_those_of_the_frameworks(self):
         x, w = array(4), W
         ours = lo.Hessian(norm_of_residual, torch.from_numpy(x), (torch.from_numpy(w),))

@@ -84,6 +84,7 @@ runs.execute(Classification(small_data()), BTT, SETTINGS, folder=Path({folder!r}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+@pytest.mark.full
 def test_a_run_killed_by_the_system_resumes(problem, tmp_path):
     script = KILLED_SCRIPT.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"))
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL

@@ -37,6 +37,7 @@ def test_numbers_do_not_depend_on_the_backend():
     np.testing.assert_array_equal(one.numpy("U"), other.numpy("U"))
 
 
+@pytest.mark.full
 def test_quick_runs_take_some_of_the_sizes():
     quick, full = ([(case.work, case.size) for case in cases.cases("numpy", quick)] for quick in (True, False))
     assert set(quick) < set(full)

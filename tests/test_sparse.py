@@ -68,6 +68,7 @@ def test_gradients_flow_into_a_sparse_tensor():
     assert given.grad.to_dense().tolist() == (DENSE != 0).astype(float).tolist()
 
 
+@pytest.mark.full
 def test_formats_of_jax():
     coo = jax_sparse.BCOO.fromdense(jnp.asarray(DENSE), nse=9)  # padded
     assert_is(lo.aslinearoperator(coo).to(backend="numpy"), DENSE)

@@ -6,7 +6,7 @@ from page import PAGE, with_table
 from zoo import ZOO
 
 #: torch.compile takes seconds a model: these by default, all with `-m full`
-COMPILED = ("hf_gpt2", "timm_beit")
+COMPILED = ("timm_beit",)
 
 
 CELLS = [

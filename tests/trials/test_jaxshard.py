@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import each
 
 import linops as lo
 from linops.backends import jax_mesh
@@ -212,6 +213,7 @@ def test_trial_30_layers_with_ways_of_their_own_are_left_with_the_reason():
         lo.nn.flax.replace_linear(model, lo.btt, where="batched", rngs=rngs)
 
 
+@pytest.mark.full
 def test_trial_30_equinox_says_what_was_left():
     one, two, three = jax.random.split(jax.random.key(0), 3)
     attention = eqx.nn.MultiheadAttention(2, 16, key=one)
@@ -256,7 +258,7 @@ def test_linen_modules_call_operators():
     assert sorted(variables["params"]) == ["cores_0", "cores_1"]
 
 
-@pytest.mark.parametrize("size", [509, 521, 1042])
+@pytest.mark.parametrize("size", each(3, [521, 509, 1042]))
 def test_transforms_of_prime_lengths_on_a_mesh_take_no_square_of_memory(size):
     x = np.random.default_rng(0).standard_normal((2, size)).astype(np.float32)
     for transform in ("fft", "ifft", "rfft"):
