@@ -53,6 +53,7 @@ def test_compiled_layer_follows_its_parameters():
     torch.testing.assert_close(compiled(x), expected(layer, x))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's, which it hides itself
 @every_traced_operator
 def test_exports(name):
     layer = layer_of(name)
