@@ -60,7 +60,7 @@ class Exact:
         self.number = number
 
     def __hash__(self) -> int:
-        return hash(self.number)
+        return hash(repr(self.number))  # of NaN the hash is that of the object
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Exact):

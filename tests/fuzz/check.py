@@ -16,6 +16,7 @@ import numpy as np
 
 import linops as lo
 from linops import backends
+from linops.specs import dtype_name
 
 from . import arrays, callables, twin
 from .arrays import Array
@@ -309,7 +310,7 @@ def _possible(backend: str, items: tuple[Any, ...]) -> set[Any]:
 
 def native(dtype: Any) -> Any:
     """A dtype of any framework as NumPy's, in the machine's byte order."""
-    return arrays.dtype_of(backends.dtype_name(dtype)) if not isinstance(dtype, np.dtype) else dtype.newbyteorder("=")
+    return arrays.dtype_of(dtype_name(dtype)) if not isinstance(dtype, np.dtype) else dtype.newbyteorder("=")
 
 
 def _check_kind(case: Case, A: Any, matrix: Twin) -> None:
