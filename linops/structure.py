@@ -10,7 +10,7 @@ compared, hashed and read without recursion, however deeply an expression is nes
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
 from linops.backends.tree import Exact, Frozen
@@ -61,18 +61,11 @@ class Structure:
         self._hash: int | None = None
         self._operator: Any = None
 
-    @classmethod
-    def of_parts(cls, parts: Iterable[Any]) -> Structure:
-        """The structure that consists of given parts."""
-        structure = object.__new__(cls)
-        structure.parts, structure._hash, structure._operator = tuple(parts), None, None
-        return structure
-
     @property
     def operator(self) -> Any:
         """The symbolic operator of this structure."""
         if self._operator is None:
-            self._operator = self.fill([part for part in self.parts if type(part) is Spec])
+            self._operator = self._read()
         return self._operator
 
     @property
@@ -80,7 +73,7 @@ class Structure:
         """The names of its leaves, as `LinearOperator.named_leaves` gives them."""
         return tuple(name for name, _ in self.operator.named_leaves())
 
-    def fill(self, leaves: Sequence[Any]) -> Any:
+    def fill(self, leaves: Iterable[Any]) -> Any:
         """The operator over leaves, unchecked, for frameworks may carry anything in the place of an array.
 
         Args:
@@ -89,10 +82,15 @@ class Structure:
         Returns:
             The operator.
         """
-        supply, waiting = iter(leaves[::-1]), []
+        supply = iter(leaves)
+        return self.operator._map(lambda _: next(supply))
+
+    def _read(self) -> Any:
+        """The symbolic operator, from the last part to the first: what stands in an opening is there when it comes."""
+        waiting: list[Any] = []
         for part in reversed(self.parts):
             if type(part) is not Opening:
-                waiting.append(next(supply) if type(part) is Spec else _own(part))
+                waiting.append(_own(part))
                 continue
             values = [waiting.pop() for _ in range(part.count)]
             if part.kind is None:
