@@ -59,9 +59,9 @@ from linops.operators import (
     vstack,
 )
 from linops.rules import simplify
+from linops.sameness import same_structure
 from linops.scaling import fans, initial_stds, lr_multipliers
 from linops.specs import Spec, spec
-from linops.structure import same_structure
 from linops.tags import Tag
 
 __version__ = "0.1.0"

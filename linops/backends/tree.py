@@ -74,6 +74,11 @@ _FLATTENERS: dict[type, Callable[[Any], tuple[tuple, Hashable]]] = {}
 _REGISTRARS: list[Callable[[Any], None]] = []
 
 
+def classes() -> tuple[Any, ...]:
+    """The classes of operators that are declared so far."""
+    return tuple(_CLASSES)
+
+
 def flatten(operator: Any) -> tuple[tuple, Hashable]:
     """The children (field values that hold arrays and operators) and the context."""
     return _FLATTENERS[type(operator)](operator)

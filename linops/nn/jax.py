@@ -1,4 +1,4 @@
-"""What the layers of JAX's frameworks share: parameters from an operator, and its structure as a value."""
+"""What the layers of JAX's frameworks share: parameters from an operator, and their normalisation."""
 
 from __future__ import annotations
 
@@ -11,47 +11,6 @@ from jax.core import Tracer
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.specs import Spec, dtype_name, numpy_dtype
-
-
-class Structure:
-    """An operator with specs in the place of its leaves, as a value: equal if expressions, shapes and dtypes are.
-
-    JAX compares the static parts of its arguments to decide whether to compile anew; operators themselves compare by identity.
-
-    Attributes:
-        operator: The symbolic operator.
-
-    Args:
-        operator: Any operator whose leaves have a shape and a dtype.
-
-    Example:
-        >>> import linops as lo
-        >>> Structure(lo.btt(16, 16)) == Structure(lo.btt(16, 16).init(backend="jax"))
-        True
-    """
-
-    def __init__(self, operator: LinearOperator) -> None:
-        self.operator: Any = operator._map(lambda leaf: Spec(tuple(leaf.shape), dtype_name(leaf.dtype)))
-        self.names = tuple(name for name, _ in operator.named_leaves())
-        specs, self._tree = jax.tree.flatten(self.operator)
-        self._specs = tuple(specs)
-        self._hash = hash((self._tree, self._specs))
-
-    def fill(self, leaves: list[Any]) -> Any:
-        """The operator over other leaves, in the order of `names`; unchecked, for JAX may carry anything in the place of an array."""
-        return self._tree.unflatten(leaves)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Structure) and (self._tree, self._specs) == (other._tree, other._specs)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __reduce__(self) -> tuple:
-        return Structure, (self.operator,)
-
-    def __repr__(self) -> str:
-        return repr(self.operator)
 
 
 def one_copy(operator: LinearOperator) -> Any:
@@ -210,4 +169,4 @@ def held(dtype: Any) -> Any:
     return wanted
 
 
-__all__ = ["Structure", "entry_scale", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]
+__all__ = ["entry_scale", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]

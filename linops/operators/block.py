@@ -13,7 +13,7 @@ from linops.operators.outputs import every
 from linops.operators.wrap import as_operators, aslinearoperator
 from linops.operators.zero import Zero
 from linops.plan.step import Step
-from linops.structure import adjoint_of, transpose_of
+from linops.sameness import adjoint_of, transpose_of
 from linops.tags import BLOCKWISE, Knowledge, Tag, common
 
 

@@ -11,7 +11,7 @@ from linops.operator import flat
 from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
-from linops.structure import same
+from linops.sameness import same
 from linops.tags import Knowledge, Tag
 
 

@@ -17,7 +17,7 @@ from linops.operators.permute import Permute
 from linops.operators.planned import PLANS, Planned, first_leaves, has_sizes, structure_key
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
-from linops.structure import adjoint_of
+from linops.sameness import adjoint_of
 from linops.tags import MULTIPLICATIVE, Knowledge, Tag, common
 
 

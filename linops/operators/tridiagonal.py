@@ -9,7 +9,7 @@ from linops.checks import admit, require_leaves
 from linops.declaration import declare, tree
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
-from linops.structure import same
+from linops.sameness import same
 from linops.tags import Knowledge, Tag
 
 

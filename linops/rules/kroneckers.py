@@ -20,8 +20,8 @@ from linops.rules.guard import affordable
 from linops.rules.pairs import absorbed, computable, multiplied, total
 from linops.rules.permutes import kron_of_permutes
 from linops.rules.scalars import first_that_absorbs, times
+from linops.sameness import same
 from linops.specs import spec
-from linops.structure import same
 
 # ---------------------------------------------------------------- neighbours
 

@@ -19,8 +19,8 @@ from linops.operators.sum import Sum
 from linops.operators.zero import Zero
 from linops.rules.functions import absorb, join, merge
 from linops.rules.guard import accepts, affordable, counts
+from linops.sameness import adjoint_of, same
 from linops.specs import spec
-from linops.structure import adjoint_of, same
 from linops.tags import Tag
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from linops.nn.jax import Structure, gains, normalized, parameters
+from linops.nn.jax import gains, normalized, parameters
 from linops.nn.members import require_operator
 from linops.operator import LinearOperator
+from linops.structure import Structure
 
 
 class Linear(nnx.Module):

@@ -17,7 +17,7 @@ from linops.nn.torch.replace import _HOOKS
 from linops.nn.torch.structured import Structured
 from linops.operator import as_batch
 from linops.plan import natural_order
-from linops.structure import same_structure
+from linops.sameness import same_structure
 
 
 def freeze_(model: nn.Module, batch: int = 1) -> Report:

@@ -1,0 +1,188 @@
+"""Structures as JSON, and back: what is saved beside the numbers of a model.
+
+A list of operators, each after those that it is made of, so that nothing nests and nothing can refer to itself::
+
+    {"format": "linops.structure", "version": 1, "operators": [
+        {"class": "Dense", "matrix": {"shape": [4, 3], "dtype": "float32"}},
+        {"class": "Scaled", "base": {"operator": 0}, "number": 2.0}]}
+
+The last is the whole. Fields at their default of nothing (null) are left out. Reading constructs operators as a user would, so that what
+does not fit is refused; it imports no module, calls no callable, and makes no array larger than the text that holds it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+
+from linops.backends.tree import Exact, Frozen, classes
+from linops.specs import Spec, dtype_name, spec
+from linops.structure import Opening, Structure
+from linops.tags import Tag
+
+FORMAT, VERSION = "linops.structure", 1
+
+
+def to_json(structure: Structure) -> str:
+    """A structure as JSON text.
+
+    Args:
+        structure: The structure.
+
+    Returns:
+        The text.
+
+    Raises:
+        TypeError: If an operator holds what no text can, such as the callable of `Function`.
+
+    Example:
+        >>> import linops as lo
+        >>> from linops.structure import Structure
+        >>> A = lo.btt(64, 16)
+        >>> from_json(to_json(Structure(A))) == Structure(A)
+        True
+    """
+    written: list[dict[str, Any]] = []
+    waiting: list[Any] = []
+    for part in reversed(structure.parts):
+        if type(part) is not Opening:
+            waiting.append(part)
+            continue
+        values = [waiting.pop() for _ in range(part.count)]
+        if part.kind is None:
+            waiting.append(_Items(values))
+            continue
+        kind: Any = part.kind
+        record = {"class": _name(kind)}
+        for (name, field), value in zip(kind._fields, values):
+            if value is not None and not (name == "assumed" and value == Tag.NONE):
+                record[name] = _written(value, field, f"{kind.__name__}.{name}")
+        waiting.append(_Written(len(written)))
+        written.append(record)
+    return json.dumps({"format": FORMAT, "version": VERSION, "operators": written}, allow_nan=False)
+
+
+def from_json(text: str) -> Structure:
+    """The structure that a text holds.
+
+    Args:
+        text: From `to_json`, or from anyone: it is not trusted.
+
+    Returns:
+        The structure.
+
+    Raises:
+        ValueError: If it is no such text; the message says where.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no structure of linops: {error}") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"no structure of linops: expected an object with format {FORMAT!r}")
+    if document.get("version") != VERSION:
+        raise ValueError(f"a structure of version {document.get('version')!r}; this linops reads {VERSION}: install a newer one")
+    records = document.get("operators")
+    if not isinstance(records, list) or not records:
+        raise ValueError("no structure of linops: it lists no operators")
+    known = {_name(kind): kind for kind in classes()}
+    built: list[Any] = []
+    used: set[int] = set()
+    for place, record in enumerate(records):
+        where = f"operator {place} of {len(records)}"
+        said = record.get("class") if isinstance(record, dict) else record
+        kind: Any = known.get(said) if isinstance(said, str) and isinstance(record, dict) else None
+        if kind is None:
+            raise ValueError(f"{where}: no operator {said!r:.60}; import the module that declares it first")
+        fields = dict(kind._fields)
+        try:
+            values = {name: _read(value, fields[name], built, used) for name, value in record.items() if name != "class"}
+            operator = kind(**values)
+            _ = operator.shape
+        except Exception as error:
+            raise ValueError(f"{where}, {kind.__name__}: {type(error).__name__}: {error}") from None
+        built.append(operator)
+    if used != set(range(len(built) - 1)):
+        raise ValueError("no structure of linops: it lists operators that are no part of the last")
+    return Structure(built[-1])
+
+
+class _Written(int):
+    """The place of an operator that is written."""
+
+
+class _Items(list):
+    """Values of a tuple of arrays and operators."""
+
+
+def _name(kind: Any) -> str:
+    """A class by its name; those of other modules with the module."""
+    return kind.__qualname__ if kind.__module__.startswith("linops.operators.") else f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _written(value: Any, field: str, where: str) -> Any:
+    if isinstance(value, _Written):
+        return {"operator": int(value)}
+    if isinstance(value, _Items):
+        return [None if item is None else _written(item, field, where) for item in value]
+    if field == "tree":
+        return {"shape": [int(size) for size in value.shape], "dtype": dtype_name(value.dtype)}
+    if isinstance(value, Frozen):
+        array = np.ascontiguousarray(value._numbers())
+        data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+        return {"shape": list(array.shape), "dtype": array.dtype.name, "data": data}
+    return _plain(value.number if isinstance(value, Exact) else value, where)
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, Tag):
+        return int(value)
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if np.isfinite(value) else {"float": repr(value)}
+    if type(value) is complex:
+        return {"complex": [repr(value.real), repr(value.imag)]}
+    if type(value) is range:
+        return {"range": [value.start, value.stop, value.step]}
+    if type(value) is tuple:
+        return [_plain(item, where) for item in value]
+    raise TypeError(f"{where} holds a {type(value).__name__}, which no text can: {value!r:.60}")
+
+
+def _read(value: Any, field: str, built: list[Any], used: set[int]) -> Any:
+    if isinstance(value, list):
+        return tuple([_read(item, field, built, used) for item in value])
+    if field == "tree":
+        if value is None:
+            return None
+        if "operator" in value:
+            place = value["operator"]
+            if type(place) is not int or not 0 <= place < len(built):
+                raise ValueError(f"operator {place!r} does not stand before it")
+            used.add(place)
+            return built[place]
+        return _leaf(value)
+    if field == "index":
+        array = np.frombuffer(base64.b64decode(value["data"], validate=True), np.dtype(str(value["dtype"])).newbyteorder("<"))
+        return array.astype(array.dtype.newbyteorder("=")).reshape([int(size) for size in value["shape"]])
+    if not isinstance(value, dict):
+        return value
+    ((name, numbers),) = value.items()
+    if name == "float":
+        return float(numbers)
+    if name == "complex":
+        return complex(*map(float, numbers))
+    if name == "range":
+        return range(*numbers)
+    raise ValueError(f"no value {value!r:.60}")
+
+
+def _leaf(value: dict[str, Any]) -> Spec:
+    sizes = value["shape"]
+    if not all(type(size) is int for size in sizes):
+        raise ValueError(f"no shape {sizes!r:.60}")
+    return spec(*sizes, dtype=str(value["dtype"]))

@@ -1,0 +1,110 @@
+"""Structures: operators without their numbers, as values and as JSON."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from cases import CASES
+from helpers import build, every_case
+
+import linops as lo
+from linops.encoding import from_json, to_json
+from linops.structure import Structure
+
+
+@every_case
+def test_a_structure_is_that_of_the_symbolic_operator(case):
+    A, _, _ = build(case)
+    S = Structure(A)
+    assert Structure(S.operator) == S == Structure(A)
+    assert hash(Structure(S.operator)) == hash(S)
+    filled = S.fill([leaf for _, leaf in A.named_leaves()])
+    assert [(name, id(leaf)) for name, leaf in filled.named_leaves()] == [(name, id(leaf)) for name, leaf in A.named_leaves()]
+    assert (filled.shape, filled.dtype, filled.tags) == (A.shape, A.dtype, A.tags)
+
+
+def test_structures_of_all_cases_differ_as_their_operators_do():
+    structures = {}
+    for case in CASES:
+        A, _, _ = build(case)
+        structures.setdefault(Structure(A), []).append((case, repr(A)))
+    for alike in structures.values():
+        assert len({text for _, text in alike}) == 1, alike
+
+
+@every_case
+def test_json_goes_round(case):
+    A, _, _ = build(case)
+    S = Structure(A)
+    if any(callable(part) and not isinstance(part, type) for part in S.parts):
+        with pytest.raises(TypeError, match=r"holds a function, which no text can"):
+            to_json(S)
+        return
+    text = to_json(S)
+    assert from_json(text) == S
+    assert to_json(from_json(text)) == text
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_deep_and_long_expressions():
+    A = lo.Dense(np.eye(2))
+    for _ in range(3000):
+        A = lo.assume(A, lo.Tag.INVERTIBLE) @ lo.Dense(np.eye(2)) + lo.Identity(2)
+    S = Structure(A)
+    assert Structure(A) == S
+    assert len(to_json(S)) > 3000
+
+
+@pytest.mark.parametrize("number", [2, 2.0, True, -0.0, float("inf"), float("nan"), 1 + 2j, complex("nan"), 10**30])
+def test_numbers_keep_their_types(number):
+    S = Structure(lo.Scaled(lo.Dense(lo.spec(2, 2)), number))
+    found = from_json(to_json(S)).operator.number
+    assert type(found) is type(number)
+    assert repr(found) == repr(number)
+
+
+def test_pickles():
+    S = Structure(lo.monarch(16, 16).init(seed=0))
+    assert pickle.loads(pickle.dumps(S)) == S
+
+
+DENSE = {"class": "Dense", "matrix": {"shape": [2, 2], "dtype": "float32"}}
+
+
+def document(*operators, **changes):
+    return json.dumps({"format": "linops.structure", "version": 1, "operators": list(operators)} | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no structure"),
+        ("[" * 100_000, "no structure"),
+        ("{}", "format"),
+        ("[]", "format"),
+        (document(), "no operators"),
+        (document(DENSE, version=2), "version 2"),
+        (document({"class": "os.system"}), "no operator 'os.system'"),
+        (document({"class": "linops.operator:LinearOperator"}), "no operator"),
+        (document("Dense"), "no operator 'Dense'"),
+        (document({"class": ["Dense"]}), "operator 0 of 1"),
+        (document(DENSE | {"nonsense": 1}), "nonsense"),
+        (document(DENSE | {"matrix": {"shape": [-1, 2], "dtype": "float32"}}), "Dense"),
+        (document(DENSE | {"matrix": {"shape": [2.5, 2], "dtype": "float32"}}), "shape"),
+        (document(DENSE | {"matrix": {"shape": [2, 2], "dtype": "evil"}}), "Dense"),
+        (document(DENSE | {"matrix": 3}), "Dense"),
+        (document({"class": "Dense"}), "Dense"),
+        (document({"class": "Scaled", "base": {"operator": 0}, "number": 2}), "does not stand before"),
+        (document({"class": "Scaled", "base": {"operator": -1}, "number": 2}), "does not stand before"),
+        (document(DENSE, DENSE), "no part of the last"),
+        (document(DENSE, {"class": "Product", "factors": [{"operator": 0}, {"operator": True}]}), "does not stand before"),
+        (document({"class": "Permute", "indices": {"shape": [10**12], "dtype": "int64", "data": "AAAA"}}), "Permute"),
+        (document({"class": "Permute", "indices": {"shape": [1], "dtype": "object", "data": "AAAAAAAAAAA="}}), "Permute"),
+        (document({"class": "Identity", "size": 1e300}), "Identity"),
+        (document({"class": "Function", "shape": [2, 2], "product": "print"}), "Function"),
+    ],
+)
+def test_hostile_text_is_refused(text, said):
+    with pytest.raises(ValueError, match=said):
+        from_json(text)
