@@ -244,8 +244,11 @@ def _map_columns(x: torch.Tensor, function: Any):
         return _map_columns(x.new_zeros((x.shape[0], 1)), function)[:, :0]
     if x.shape[1] == 1:  # five times faster
         return p.applied(x.reshape(-1), function).reshape(-1, 1)
-    columns = torch.func.vmap(function, in_dims=1)(p.copy(x))  # out_dims=1 has no room for a result that is one for all columns
-    return p.copy(columns.movedim(0, 1))
+    x = p.copy(x)
+    try:
+        return p.copy(torch.func.vmap(function, in_dims=1, out_dims=1)(x))
+    except IndexError:  # that has no room for a result that is one for all columns; torch.export loses those of out_dims=0
+        return p.copy(torch.func.vmap(function, in_dims=1)(x).movedim(0, 1))
 
 
 class _NoGradIsForward(TorchFunctionMode):
