@@ -68,7 +68,7 @@ OPERATORS = {
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 #: tracing takes seconds: these by default, all with `-m full`
-TRACED = ("low_rank", "kronecker_three", "monarch_padded", "tensor_train", "btt_rank", "circulant", "butterfly_padded", "sum", "sparse")
+TRACED = ("low_rank", "monarch_padded", "btt_rank", "circulant", "sparse")
 every_traced_operator = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in TRACED else pytest.mark.full) for name in OPERATORS]
 )

@@ -144,7 +144,7 @@ def transformation(multipliers, optimizer, decay):
     [
         pytest.param("adamw", "coupled", False, marks=pytest.mark.full),
         ("adamw", "independent", False),
-        ("sgd", "coupled", False),
+        pytest.param("sgd", "coupled", False, marks=pytest.mark.full),
         pytest.param("adamw", "coupled", True, marks=pytest.mark.full),
     ],
 )

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from helpers import each
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -53,7 +54,7 @@ def test_page_runs_and_prints_what_it_says(page, capsys):
             assert printed.rstrip() == expected.rstrip(), f"{name(page)}:{line + 1}"
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+@pytest.mark.parametrize("example", each(3, EXAMPLES), ids=name)
 def test_example_runs(example):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests run side by side
     command = [sys.executable, "-W", "error", str(example)]

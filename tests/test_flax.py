@@ -169,6 +169,7 @@ def replace(model, family=lo.btt, **options):
     return lo.nn.flax.replace_linear(model, family, rngs=nnx.Rngs(1), **options)
 
 
+@pytest.mark.full
 def test_replaces_everywhere_and_once():
     model = Model(nnx.Rngs(0))
     biases = [model.blocks[0].up.bias, model.head.layers[1].bias]

@@ -117,7 +117,7 @@ RUNS = [(case, backend, dtype) for case in MERGED for backend in ("numpy", "torc
 RUNS += [("einsum_blast", "jax", "complex128"), ("kronecker_of_low_rank_and_products", "jax", "float64")]
 
 
-@pytest.mark.parametrize(("case", "backend", "dtype"), each(3, RUNS))
+@pytest.mark.parametrize(("case", "backend", "dtype"), each(5, RUNS))
 def test_conformance_of_plans(case, backend, dtype, merging):
     operator, matrix, _ = build(case, dtype)
     skip = {"compile": "the natural order"} if backend == "torch" else {}

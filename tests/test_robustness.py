@@ -107,7 +107,7 @@ def test_empty_and_smallest_operators_conform(kind, number, backend):
     check_operator(SMALL[kind][number](), backend=backend, skip={"compile": "test_conformance.py has it"}, rtol=1e-13)
 
 
-@pytest.mark.parametrize("kind", each(4, SMALL))
+@pytest.mark.parametrize("kind", each(8, SMALL))
 def test_smallest_operators_on_jax(kind):
     operator = next(operator for make in reversed(SMALL[kind]) if 0 in (operator := make()).shape or make is SMALL[kind][0])
     only = {"dense", "transposes", "vectors_and_matrices", "batches", "left_products", "dtypes", "gradient", "tags"}

@@ -2,21 +2,16 @@
 
 import pytest
 from checks import CHECKS
+from helpers import each
 from page import PAGE, with_table
 from zoo import ZOO
 
-#: torch.compile takes seconds a model: these by default, all with `-m full`
-COMPILED = ("timm_beit",)
+#: each model and each check now and then by default, all with `-m full`; torch.compile, which takes seconds a model, of one alone
+CELLS = [(name, check) for name in ZOO for check in CHECKS if check != "compile"]
+COMPILED = [("timm_beit", "compile"), *((name, "compile") for name in ZOO if name != "timm_beit")]
 
 
-CELLS = [
-    pytest.param(name, check, marks=pytest.mark.full if check == "compile" and name not in COMPILED else ())
-    for name in ZOO
-    for check in CHECKS
-]
-
-
-@pytest.mark.parametrize(("name", "check"), CELLS)
+@pytest.mark.parametrize(("name", "check"), [*each(4, CELLS), *each(len(ZOO), COMPILED)])
 def test_swapped_model(name, check):
     CHECKS[check](name)
 

@@ -223,6 +223,7 @@ def test_trial_07_a_memory_map_stays_one(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["BCOO", "BCSR", "COO", "CSR", "CSC"])
+@pytest.mark.full
 def test_trial_25_formats_of_jax(format):
     dense = np.array([[0.0, 5.0, 0.0], [7.0, 0.0, 1.0]], np.float32)
     S = getattr(jax_sparse, format).fromdense(jnp.asarray(dense))

@@ -134,6 +134,7 @@ def test_trial_11_biases_of_attention_are_not_decayed():
             assert decayed == ("kernel" in str(path))
 
 
+@pytest.mark.full
 def test_trial_11_a_mask_of_a_model_in_flaxs_optimizer():
     model = nnx.Dict(attention=nnx.MultiHeadAttention(2, 8, rngs=nnx.Rngs(0)))
     before = jax.tree.map(jnp.array, nnx.state(model, nnx.Param))

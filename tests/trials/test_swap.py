@@ -457,6 +457,7 @@ class Writer(Reader):
         return self.wo(x)
 
 
+@pytest.mark.full
 def test_trial_15_compiled_and_exported_models_read_it_too_and_cannot_write():
     torch.manual_seed(0)
     model, writer = Simple(), Writer()
