@@ -48,7 +48,7 @@ class Structure:
     Example:
         >>> import linops as lo
         >>> A = lo.btt(16, 16)
-        >>> Structure(A) == Structure(A.init(seed=0)), Structure(A) == Structure(A.T)
+        >>> Structure(A) == Structure(A.init(seed=0)), Structure(A) == Structure(2 * A)
         (True, False)
         >>> Structure(A).operator.shape
         (16, 16)

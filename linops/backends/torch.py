@@ -247,7 +247,7 @@ def _map_columns(x: torch.Tensor, function: Any):
     x = p.copy(x)
     try:
         return p.copy(torch.func.vmap(function, in_dims=1, out_dims=1)(x))
-    except IndexError:  # that has no room for a result that is one for all columns; torch.export loses those of out_dims=0
+    except (IndexError, RuntimeError):  # that has no room for a result that is one for all columns; torch.export loses those of out_dims=0
         return p.copy(torch.func.vmap(function, in_dims=1)(x).movedim(0, 1))
 
 
