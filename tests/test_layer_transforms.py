@@ -64,6 +64,30 @@ def test_exports(name):
     assert set(program.state_dict) == set(layer.state_dict())
 
 
+#: callables whose results lie in memory in different ways after torch.func.vmap
+CALLABLES = {
+    "matrix": lambda x, w: w @ x,
+    "transpose": lambda x, w: w.T @ x,
+    "from the left": lambda x, w: x @ w,
+    "by entry": lambda x, w: w[0] * x,
+    "turned": lambda x, w: x.flip(0),
+    "einsum": lambda x, w: torch.einsum("ij,j->i", w, x),
+    "reshaped": lambda x, w: (x.reshape(2, 4).T @ w[:2]).reshape(-1)[:8],
+    "transform": lambda x, w: torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(w[0]), 8),
+    "constant": lambda x, w: 0 * w[0],
+}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's, which it hides itself
+@pytest.mark.parametrize("name", CALLABLES)
+def test_exports_of_callables(name):
+    layer = lo.nn.torch.Linear(lo.Function((8, 8), CALLABLES[name], params=(lo.spec(8, 8),)))
+    batch = torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(layer, (torch.zeros(4, 8),), dynamic_shapes=({0: batch},))
+    x = torch.randn(7, 8)
+    torch.testing.assert_close(program.module()(x), layer(x))
+
+
 @every_operator
 def test_functional_call_uses_the_given_parameters(name):
     layer, other = layer_of(name), layer_of(name)

@@ -244,11 +244,9 @@ def _map_columns(x: torch.Tensor, function: Any):
         return _map_columns(x.new_zeros((x.shape[0], 1)), function)[:, :0]
     if x.shape[1] == 1:  # five times faster
         return p.applied(x.reshape(-1), function).reshape(-1, 1)
-    x = p.copy(x)
-    try:
-        return p.copy(torch.func.vmap(function, in_dims=1, out_dims=1)(x))
-    except (IndexError, RuntimeError):  # that has no room for a result that is one for all columns; torch.export loses those of out_dims=0
-        return p.copy(torch.func.vmap(function, in_dims=1)(x).movedim(0, 1))
+    # with an axis in front each result lies as vmap gives it back: torch.export loses what vmap turns at the end
+    columns = torch.func.vmap(lambda column: function(column).unsqueeze(0), in_dims=1)(p.copy(x))
+    return p.copy(columns.squeeze(1).movedim(0, 1))
 
 
 class _NoGradIsForward(TorchFunctionMode):
