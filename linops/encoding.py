@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from linops.backends.tree import Exact, Frozen, classes
+from linops.backends.tree import Frozen, classes, own
 from linops.specs import Spec, dtype_name, spec
-from linops.structure import Opening, Structure
+from linops.structure import Structure
 from linops.tags import Tag
 
 FORMAT, VERSION = "linops.structure", 1
@@ -46,22 +46,18 @@ def to_json(structure: Structure) -> str:
         True
     """
     written: list[dict[str, Any]] = []
-    waiting: list[Any] = []
-    for part in reversed(structure.parts):
-        if type(part) is not Opening:
-            waiting.append(part)
-            continue
-        values = [waiting.pop() for _ in range(part.count)]
-        if part.kind is None:
-            waiting.append(_Items(values))
-            continue
-        kind: Any = part.kind
+
+    def made(kind: Any, values: list[Any]) -> Any:
+        if kind is None:
+            return _Items(values)
         record = {"class": _name(kind)}
         for (name, field), value in zip(kind._fields, values):
             if value is not None and not (name == "assumed" and value == Tag.NONE):
                 record[name] = _written(value, field, f"{kind.__name__}.{name}")
-        waiting.append(_Written(len(written)))
         written.append(record)
+        return _Written(len(written) - 1)
+
+    structure.folded(lambda part: part, made)
     return json.dumps({"format": FORMAT, "version": VERSION, "operators": written}, allow_nan=False)
 
 
@@ -134,7 +130,7 @@ def _written(value: Any, field: str, where: str) -> Any:
         array = np.ascontiguousarray(value._numbers())
         data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
         return {"shape": list(array.shape), "dtype": array.dtype.name, "data": data}
-    return _plain(value.number if isinstance(value, Exact) else value, where)
+    return _plain(own(value), where)
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.backends.tree import Exact, Frozen
+from linops.backends.tree import as_value
 from linops.operator import LinearOperator
 from linops.specs import Spec
 from linops.structure import Structure
@@ -63,11 +63,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _same_field(kind: str, a: Any, b: Any) -> bool:
-    if kind == "index":
-        return (a is None) == (b is None) and (a is None or Frozen(a) == Frozen(b))
-    if kind == "number":
-        return Exact(a) == Exact(b)
-    return same(a, b) if kind == "tree" else a == b
+    return same(a, b) if kind == "tree" else as_value(kind, a) == as_value(kind, b)
 
 
 def transpose_of(a: LinearOperator, b: LinearOperator) -> bool:

@@ -10,10 +10,10 @@ compared, hashed and read without recursion, however deeply an expression is nes
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
-from linops.backends.tree import Exact, Frozen
+from linops.backends.tree import as_value, own
 from linops.expression import Expression
 from linops.specs import Spec, dtype_name
 
@@ -43,7 +43,7 @@ class Structure:
     Args:
         operator: Any operator whose leaves have a shape and a dtype.
 
-    Cost: linear in the size of the expression, once an operator.
+    Cost: linear in the size of the expression.
 
     Example:
         >>> import linops as lo
@@ -65,7 +65,7 @@ class Structure:
     def operator(self) -> Any:
         """The symbolic operator of this structure."""
         if self._operator is None:
-            self._operator = self._read()
+            self._operator = self.folded(own, _made)
         return self._operator
 
     @property
@@ -85,18 +85,22 @@ class Structure:
         supply = iter(leaves)
         return self.operator._map(lambda _: next(supply))
 
-    def _read(self) -> Any:
-        """The symbolic operator, from the last part to the first: what stands in an opening is there when it comes."""
+    def folded(self, value: Callable[[Any], Any], made: Callable[[Any, list[Any]], Any]) -> Any:
+        """What the parts become, from the last to the first: what stands in an opening is there when it comes.
+
+        Args:
+            value: Of a part that is no opening.
+            made: Of an operator's class, or None for a tuple, and of what its values became.
+
+        Returns:
+            What the whole became.
+        """
         waiting: list[Any] = []
         for part in reversed(self.parts):
-            if type(part) is not Opening:
-                waiting.append(_own(part))
-                continue
-            values = [waiting.pop() for _ in range(part.count)]
-            if part.kind is None:
-                waiting.append(tuple(values))
+            if type(part) is Opening:
+                waiting.append(made(part.kind, [waiting.pop() for _ in range(part.count)]))
             else:
-                waiting.append(part.kind._unchecked(**dict(zip([name for name, _ in part.kind._fields], values))))
+                waiting.append(value(part))
         return waiting[0]
 
     def __eq__(self, other: object) -> bool:
@@ -123,7 +127,9 @@ def _parts(root: Expression) -> Iterable[Any]:
         if isinstance(value, Expression):
             fields = value._fields
             yield Opening(type(value), len(fields))
-            stack += [_field(kind, getattr(value, name)) for name, kind in reversed(fields)]
+            for name, kind in reversed(fields):
+                field = getattr(value, name)
+                stack.append(field if kind == "tree" else _Fixed(as_value(kind, field)))
         elif type(value) is _Fixed:
             yield value.value
         elif isinstance(value, tuple):
@@ -133,14 +139,6 @@ def _parts(root: Expression) -> Iterable[Any]:
             yield None if value is None else Spec(tuple(value.shape), dtype_name(value.dtype))
 
 
-def _field(kind: str, value: Any) -> Any:
-    if kind == "tree":
-        return value
-    if value is not None and kind in ("index", "number"):
-        value = Frozen(value) if kind == "index" else Exact(value)
-    return _Fixed(value)
-
-
-def _own(part: Any) -> Any:
-    """A field's value of what stands for it."""
-    return part.array if type(part) is Frozen else part.number if type(part) is Exact else part
+def _made(kind: Any, values: list[Any]) -> Any:
+    """The operator of a class, unchecked, or a tuple."""
+    return tuple(values) if kind is None else kind._unchecked(**{name: value for (name, _), value in zip(kind._fields, values)})

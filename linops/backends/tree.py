@@ -36,7 +36,7 @@ class Frozen:
 
     def __hash__(self) -> int:
         if self._hash is None:  # of some of the numbers: jax.jit asks at every call
-            if self.array is None or self._is_abstract:
+            if self._is_abstract:
                 self._hash = 0
             else:
                 numbers = self._numbers().reshape(-1)
@@ -88,24 +88,40 @@ def _flattener(cls: Any) -> Callable[[Any], tuple[tuple, Hashable]]:
     """`flatten` for one class: jax.jit calls it for every operator of an expression at every call."""
     children = _attributes([name for name, kind in cls._fields if kind == "tree"])
     context = _attributes([name for name, kind in cls._fields if kind != "tree"])
-    values = [_AS_VALUES.get(kind) for _, kind in cls._fields if kind != "tree"]
-    if any(values):
-        return lambda operator: (
-            children(operator),
-            tuple([v if as_value is None else as_value(v) for v, as_value in zip(context(operator), values)]),
-        )
+    kinds = [kind for _, kind in cls._fields if kind != "tree"]
+    if _VALUES.keys() & kinds:
+        return lambda operator: (children(operator), tuple(map(as_value, kinds, context(operator))))
     return lambda operator: (children(operator), context(operator))
 
 
-def _frozen(array: Any) -> Frozen:
-    return _NONE if array is None else Frozen(array)
+#: what stands for the fields of a kind where values are compared
+_VALUES: dict[str, Any] = {"index": Frozen, "number": Exact}
 
 
-_NONE = Frozen(None)
+def as_value(kind: str, field: Any) -> Any:
+    """What stands for a field where it is compared and hashed.
+
+    Args:
+        kind: The field's kind, which is not ``"tree"``.
+        field: What the field holds.
+
+    Returns:
+        Index arrays as `Frozen`, numbers as `Exact`, all else as it is.
+    """
+    value = _VALUES.get(kind)
+    return field if value is None or field is None else value(field)
 
 
-#: what stands in the context for the fields of a kind
-_AS_VALUES: dict[str, Callable[[Any], Any]] = {"index": _frozen, "number": lambda number: None if number is None else Exact(number)}
+def own(value: Any) -> Any:
+    """What a field holds, of what stands for it.
+
+    Args:
+        value: From `as_value`.
+
+    Returns:
+        The field.
+    """
+    return value.array if type(value) is Frozen else value.number if type(value) is Exact else value
 
 
 def _attributes(names: list[str]) -> Callable[[Any], tuple]:
@@ -116,18 +132,13 @@ def _attributes(names: list[str]) -> Callable[[Any], tuple]:
     return (lambda _: ()) if get is None else lambda operator: (get(operator),)
 
 
-def _own(value: Any) -> Any:
-    """A field's value of what stands for it in a context."""
-    return value.array if type(value) is Frozen else value.number if type(value) is Exact else value
-
-
 def unflatten(cls: Any, context: Any, children: Iterable[Any]) -> Any:
     """An operator of a class from context and children, unchecked: a tree may carry anything in the place of an array."""
     trees, others = iter(children), iter(context)
     operator = object.__new__(cls)
     for name, kind in cls._fields:
         value = next(trees if kind == "tree" else others)
-        operator.__dict__[name] = _own(value)
+        operator.__dict__[name] = own(value)
     return operator
 
 
