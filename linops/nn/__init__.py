@@ -31,8 +31,6 @@ FRAMEWORKS = ("torch", "flax", "equinox")
 
 #: modules by their public names: where they are, and the extra that they need
 _MODULES = {"muon": ("torch.muon", "torch"), "schedules": ("torch.schedules", "torch"), "optax": ("optax", "flax")}
-#: functions for PyTorch models
-_FUNCTIONS = ("replace_linear_", "param_groups", "set_lr", "keep_rates", "freeze_", "to_dense_")
 
 
 def __getattr__(name: str) -> Any:
@@ -40,13 +38,13 @@ def __getattr__(name: str) -> Any:
         return _load(name, name)
     if name in _MODULES:
         return _load(*_MODULES[name])
-    if name in _FUNCTIONS:
+    if name in __all__:  # a function for PyTorch models
         return getattr(_load("torch", "torch"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*FRAMEWORKS, *_MODULES, *_FUNCTIONS]
+    return list(__all__)
 
 
 def _load(module: str, extra: str) -> Any:
