@@ -388,13 +388,14 @@ class LinearOperator(Expression, Properties, Habits):
     @property
     def T(self) -> LinearOperator:
         """The transpose, without conjugation; kept where it has no numbers of its own, so that what it knows is found once."""
-        kept = self.__dict__.get("_kept")
-        if kept is None:
-            _ = self.shape  # which tells of leaves that do not fit
-            kept = _assuming(self._transpose(), transposed(self.assumed))
-            if self.backend in (None, "numpy", "spec") and not backends.is_compiling() and _is_view(kept, self):
-                self.__dict__["_kept"] = kept
-        return kept
+        known = self.__dict__
+        if (kept := known.get("_kept")) is not None:
+            return kept
+        _ = self.shape  # which tells of leaves that do not fit
+        transpose = _assuming(self._transpose(), transposed(self.assumed))
+        if "_kept" not in known and self.backend in (None, "numpy", "spec") and not backends.is_compiling():
+            known["_kept"] = transpose if _is_view(transpose, self) else None  # looked at once
+        return transpose
 
     @property
     def H(self) -> LinearOperator:
