@@ -38,7 +38,18 @@ def main() -> None:
         assert not strangers, strangers
         venv.create(room / "venv", with_pip=True)
         python = room / "venv" / "bin" / "python"
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", wheel, cwd=room)
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-c",
+            ROOT / "constraints.txt",
+            wheel,
+            cwd=room,
+        )
         run(python, "-I", "-c", PROBE, cwd=room)
         print(f"{wheel.name} ({len(names)} files) and {source.name} build; the wheel imports without a framework")
 

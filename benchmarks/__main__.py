@@ -38,7 +38,15 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what the fil
 
 
 def _cell(value: Any) -> str:
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        "–"
+        if value is None
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
 
 
 def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[str, Any]) -> None:
@@ -56,7 +64,9 @@ def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[
         console.print(table)
 
 
-def _run(name: str, options: Mapping[str, Any], threads: int, path: Path | None, fresh: bool, keep: bool = False) -> None:
+def _run(
+    name: str, options: Mapping[str, Any], threads: int, path: Path | None, fresh: bool, keep: bool = False
+) -> None:
     """Measure, and print; with `keep`, as `results.run` has it, only how much there is."""
     benchmark = BENCHMARKS[name]
     rows, conditions = results.run(benchmark, options, threads, path, fresh=fresh, keep=keep)
@@ -88,7 +98,9 @@ def _written(parameter: Parameter) -> bool:
     """Whether a keyword is one that the command line can write."""
     default = parameter.default
     texts = default is None and "str" in str(parameter.annotation)
-    return parameter.name not in ("known", "threads") and (texts or isinstance(default, (bool, int, float, str, tuple, Path)))
+    return parameter.name not in ("known", "threads") and (
+        texts or isinstance(default, (bool, int, float, str, tuple, Path))
+    )
 
 
 def _option(key: str, default: Any, text: str) -> Parameter:

@@ -27,7 +27,8 @@ def case(d: int, rank: int, batch: int, seconds: float) -> dict[str, Any]:
         seconds: About how long to measure.
 
     Returns:
-        Milliseconds, and how many times faster than the paper's formulation features first, and as a layer (rows in and out).
+        Milliseconds, and how many times faster than the paper's formulation features first, and as a layer (rows in and
+        out).
     """
     operator = lo.btt(d, d, rank=rank).init(seed=0, backend="torch")
     paper, layer = paper_of(operator), operator.to_layer(bias=False)
@@ -75,7 +76,9 @@ def _layer_step(layer: torch.nn.Module, x: torch.Tensor) -> Function:
 
 
 def _speedups(prefix: str, times: dict[str, Timing]) -> dict[str, float]:
-    return {f"{prefix}{name}_speedup": times["paper"].ratio(timing) for name, timing in times.items() if name != "paper"}
+    return {
+        f"{prefix}{name}_speedup": times["paper"].ratio(timing) for name, timing in times.items() if name != "paper"
+    }
 
 
 def measure(

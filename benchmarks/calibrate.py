@@ -28,7 +28,9 @@ def shapes(count: int, seed: int) -> list[Shape]:
     """Random products (blocks, rows, columns, batch) of many magnitudes."""
     random, found = np.random.default_rng(seed), []
     while len(found) < count:
-        blocks, rows, columns = (int(size) for size in random.choice((1, 1, *SIZES[:9]), 1).tolist() + random.choice(SIZES, 2).tolist())
+        blocks, rows, columns = (
+            int(size) for size in random.choice((1, 1, *SIZES[:9]), 1).tolist() + random.choice(SIZES, 2).tolist()
+        )
         batch = int(random.choice(BATCHES))
         numbers = blocks * (rows * columns + columns * batch + rows * batch)
         if batch == 1 and blocks > 1:  # whose kernels are chosen by size, and fit no law
@@ -115,7 +117,12 @@ def step_seconds(backend: str, seconds: float) -> float:
     compiled, wait = compiler(backend)
     functions = {"chain": compiled(lambda A, x: A @ x), "none": compiled(lambda A, x: x + x)}
     with natural_order():
-        times = side_by_side({name: partial(call, operator, x) for name, call in functions.items()}, seconds=seconds, rounds=21, wait=wait)
+        times = side_by_side(
+            {name: partial(call, operator, x) for name, call in functions.items()},
+            seconds=seconds,
+            rounds=21,
+            wait=wait,
+        )
     return max(times["chain"].median - times["none"].median, 1e-7) / 6
 
 
@@ -130,7 +137,9 @@ def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
         One row a backend: the fields of `Machine`, and the median factor between prediction and measurement.
     """
     if count < 20:
-        raise ValueError(f"calibrate: the numbers of a machine cannot be fitted to {count} products; expected at least 20")
+        raise ValueError(
+            f"calibrate: the numbers of a machine cannot be fitted to {count} products; expected at least 20"
+        )
     products = shapes(count, seed=0)
     rows = []
     for backend in MACHINES:
@@ -138,6 +147,10 @@ def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
         machine, error = fit(backend, products, samples(backend, products, seconds))
         machine = replace(machine, call=step_seconds(backend, 20 * seconds))
         rows.append(
-            {"backend": backend, **{name: float(f"{value:.2g}") for name, value in asdict(machine).items()}, "median_factor": error}
+            {
+                "backend": backend,
+                **{name: float(f"{value:.2g}") for name, value in asdict(machine).items()},
+                "median_factor": error,
+            }
         )
     return rows

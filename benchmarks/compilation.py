@@ -1,7 +1,7 @@
 """Compile times: what the first call of a compiled product takes more than a later one.
 
-torch.compile (fullgraph, its caches off) and jax.jit. For JAX with the operator as an argument, as it should be, and captured by closure,
-where its arrays become constants of the program.
+torch.compile (fullgraph, its caches off) and jax.jit. For JAX with the operator as an argument, as it should be, and
+captured by closure, where its arrays become constants of the program.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A composed ``Permute @ BlockDiag @ Permute @ BlockDiag`` against the kernel that one writes by hand for it.
 
-By hand, for several vectors: bmm, a transposed view, bmm, and the copy of the last permutation. For one vector: the best of bmm with a
-column, bmm with a row, and multiply-and-sum.
+By hand, for several vectors: bmm, a transposed view, bmm, and the copy of the last permutation. For one vector: the
+best of bmm with a column, bmm with a row, and multiply-and-sum.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ def environment(threads: int) -> dict[str, Any]:
     """
     info = Path("/proc/cpuinfo")
     models = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
     )
     return {
         "processor": models[0] if models else platform.processor(),
@@ -44,7 +46,9 @@ def _commit() -> str | None:
     """The commit of the checkout, with a plus where files differ from it; None outside of one."""
     call = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
     try:
-        return subprocess.run(call, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            call, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

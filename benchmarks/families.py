@@ -1,7 +1,7 @@
 """Every family against dense in the same rounds: forward and training, with the share of the roofline.
 
-Ratios are times over times of the same rounds. Beside dense: for BTT and Monarch on torch the paper's formulation; for one vector the
-best plain form.
+Ratios are times over times of the same rounds. Beside dense: for BTT and Monarch on torch the paper's formulation; for
+one vector the best plain form.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from linops.lab.products import Candidates, Products, needed_flops, products
 from linops.operator import LinearOperator
 
 #: a tensor train of rank 1 is a Kronecker product, hence rank 4
-STRUCTURES = "dense,low_rank,block_diag,kronecker,monarch,tensor_train:rank=4,btt,btt:rank=4,blast,butterfly,circulant,toeplitz"
+STRUCTURES = (
+    "dense,low_rank,block_diag,kronecker,monarch,tensor_train:rank=4,btt,btt:rank=4,blast,butterfly,circulant,toeplitz"
+)
 #: rounds of products so large that a single call takes its share of the time
 LEAST_ROUNDS = 3
 
@@ -50,7 +52,12 @@ def measure(
     for backend, d, batch in progress(cells, "families"):
         operators = {name: structure(d, d) for name, structure in wanted.items()}
         found = products(
-            operators, batch=batch, backend=backend, seconds=seconds, others=_others(backend, batch), least_rounds=LEAST_ROUNDS
+            operators,
+            batch=batch,
+            backend=backend,
+            seconds=seconds,
+            others=_others(backend, batch),
+            least_rounds=LEAST_ROUNDS,
         )
         for name in operators:
             yield {"backend": backend, "d": d, "batch": batch, "structure": name, **_row(found, name)}
@@ -96,7 +103,10 @@ def _row(found: Products, name: str) -> dict[str, Any]:
             "training_roofline": found.roofline_share(name, training=True),
         }
     if (paper := f"paper: {name}") in forward:
-        row |= {"paper_ratio": forward[name].ratio(forward[paper]), "paper_training_ratio": training[name].ratio(training[paper])}
+        row |= {
+            "paper_ratio": forward[name].ratio(forward[paper]),
+            "paper_training_ratio": training[name].ratio(training[paper]),
+        }
     if plain := [other for other in forward if other.startswith(f"plain: {name}: ")]:
         best = min(plain, key=lambda other: forward[other].median)
         row |= {"plain_ratio": forward[name].ratio(forward[best]), "plain": best.rpartition(": ")[2]}

@@ -111,9 +111,7 @@ def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
     if len(ours) == 1:
         measured = f"{number(values[0])}{goal.unit}"
     else:
-        measured = (
-            f"{passed} of {len(ours)} cases meet it; median {number(median(values))}{goal.unit}, worst {number(worst[goal.key])}{goal.unit}"
-        )
+        measured = f"{passed} of {len(ours)} cases meet it; median {number(median(values))}{goal.unit}, worst {number(worst[goal.key])}{goal.unit}"
         measured += f" ({case_of(worst)})"
     if goal.beside:
         key, name = goal.beside
@@ -148,7 +146,9 @@ def _quarter(row: Row) -> bool:
 
 
 def _kronecker(row: Row) -> bool:
-    return "kron" in str(row["work"]).lower() and any(peer in str(row["peer"]) for peer in ("linear_operator", "pylops", "lazylinop"))
+    return "kron" in str(row["work"]).lower() and any(
+        peer in str(row["peer"]) for peer in ("linear_operator", "pylops", "lazylinop")
+    )
 
 
 GOALS = (
@@ -170,15 +170,61 @@ GOALS = (
         where=_large,
         beside=("training_layer_speedup", "as a layer"),
     ),
-    Goal("one vector, any family, over the best plain form", "families", "plain_ratio", 1.1, where=lambda row: row["batch"] == 1),
-    Goal("structures of ≤ 1/4 of dense's FLOPs, forward, over dense, d ≥ 256", "families", "forward_ratio", 1, where=_quarter),
+    Goal(
+        "one vector, any family, over the best plain form",
+        "families",
+        "plain_ratio",
+        1.1,
+        where=lambda row: row["batch"] == 1,
+    ),
+    Goal(
+        "structures of ≤ 1/4 of dense's FLOPs, forward, over dense, d ≥ 256",
+        "families",
+        "forward_ratio",
+        1,
+        where=_quarter,
+    ),
     Goal("composed Permute @ BlockDiag @ Permute @ BlockDiag over the hand-written kernel", "composed", "ratio", 1.1),
     Goal("peers, over linops on the same work", "peers", "ratio", 1, at_least=True),
-    Goal("Kronecker: linear_operator, pylops, lazylinop over linops", "peers", "ratio", 3, at_least=True, where=_kronecker),
-    Goal("overhead of a product of one kernel", "overhead", "overhead", 2, unit=" µs", where=lambda row: row["kernels"] == 1),
-    Goal("overhead of a product of two kernels", "overhead", "overhead", 3, unit=" µs", where=lambda row: row["kernels"] == 2),
-    Goal("building an operator, composing two", "overhead", "overhead", 10, unit=" µs", where=lambda row: row["kernels"] == 0),
-    Goal("planned product over the best of the naive orders", "planning", "ratio", 1.1, beside=("worst_order_ratio", "over the worst")),
+    Goal(
+        "Kronecker: linear_operator, pylops, lazylinop over linops",
+        "peers",
+        "ratio",
+        3,
+        at_least=True,
+        where=_kronecker,
+    ),
+    Goal(
+        "overhead of a product of one kernel",
+        "overhead",
+        "overhead",
+        2,
+        unit=" µs",
+        where=lambda row: row["kernels"] == 1,
+    ),
+    Goal(
+        "overhead of a product of two kernels",
+        "overhead",
+        "overhead",
+        3,
+        unit=" µs",
+        where=lambda row: row["kernels"] == 2,
+    ),
+    Goal(
+        "building an operator, composing two",
+        "overhead",
+        "overhead",
+        10,
+        unit=" µs",
+        where=lambda row: row["kernels"] == 0,
+    ),
+    Goal(
+        "planned product over the best of the naive orders",
+        "planning",
+        "ratio",
+        1.1,
+        beside=("worst_order_ratio", "over the worst"),
+    ),
     Goal("frozen product over the best of the naive orders and dense", "planning", "frozen_ratio", 1.1),
     Goal("planning ten factors", "planning", "planning_ms", 1, unit=" ms"),
     Goal("finding a plan that is there", "planning", "hit_us", 1, unit=" µs"),

@@ -78,7 +78,9 @@ def product_of(factors: int, d: int, blocks: int) -> lo.LinearOperator:
         A symbolic operator.
     """
     size = d // blocks
-    pairs = [lo.Permute.axes((blocks, size), (1, 0)) @ lo.BlockDiag(lo.spec(blocks, size, size)) for _ in range(factors)]
+    pairs = [
+        lo.Permute.axes((blocks, size), (1, 0)) @ lo.BlockDiag(lo.spec(blocks, size, size)) for _ in range(factors)
+    ]
     return reduce(matmul, pairs)
 
 
@@ -92,7 +94,12 @@ def points(largest: int) -> list[Point]:
         The points.
     """
     sizes = [2**k for k in range(8, 21) if 2**k <= largest]
-    made = [_family("d", text, d, BATCH) for text in AGAINST_D for d in sizes if text not in HALF or d <= max(largest // 2, sizes[0])]
+    made = [
+        _family("d", text, d, BATCH)
+        for text in AGAINST_D
+        for d in sizes
+        if text not in HALF or d <= max(largest // 2, sizes[0])
+    ]
     middle = min(1024, largest)
     made += [_family("batch", text, middle, 4**k) for text in AGAINST_BATCH for k in range(7)]
     large, blocks = min(4096, largest), 64 if largest >= 4096 else 16
@@ -108,11 +115,15 @@ def points(largest: int) -> list[Point]:
 
 def _family(against: str, text: str, d: int, batch: int) -> Point:
     structure = parse(text)
-    make, small = (partial(structure, size, size, **({} if text == "dense" else {"allow_dearer": True})) for size in (d, SMALL))
+    make, small = (
+        partial(structure, size, size, **({} if text == "dense" else {"allow_dearer": True})) for size in (d, SMALL)
+    )
     return Point(against, text, d, batch, 0, make, small)
 
 
-def measure(largest: int = 16384, seconds: float = 0.5, known: Iterable[dict[str, Any]] = ()) -> Iterator[dict[str, Any]]:
+def measure(
+    largest: int = 16384, seconds: float = 0.5, known: Iterable[dict[str, Any]] = ()
+) -> Iterator[dict[str, Any]]:
     """Time and peak memory of products on torch against d, the batch, and the number of factors.
 
     Args:
@@ -124,7 +135,11 @@ def measure(largest: int = 16384, seconds: float = 0.5, known: Iterable[dict[str
         Rows; `floor_us` is the time of the same structure at d = 64 with one vector, which is all overhead.
     """
     done = {_key(row) for row in known}
-    left = [point for point in points(largest) if (point.against, point.structure, point.d, point.batch, point.factors) not in done]
+    left = [
+        point
+        for point in points(largest)
+        if (point.against, point.structure, point.d, point.batch, point.factors) not in done
+    ]
     for point in progress(left, "growth"):
         yield _row(point, seconds)
 

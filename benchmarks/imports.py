@@ -31,7 +31,16 @@ def measure(seconds: float = 15.0) -> list[dict[str, Any]]:
 
         run("import numpy, linops")
         times = side_by_side(
-            {"numpy": lambda: run("import numpy"), "linops": lambda: run("import numpy, linops")}, seconds=seconds, rounds=15
+            {"numpy": lambda: run("import numpy"), "linops": lambda: run("import numpy, linops")},
+            seconds=seconds,
+            rounds=15,
         )
     added = sorted(a - b for a, b in zip(times["linops"].seconds, times["numpy"].seconds))
-    return [{"numpy_s": times["numpy"].median, "linops_s": times["linops"].median, "added_s": added[len(added) // 2], "goal_s": 0.25}]
+    return [
+        {
+            "numpy_s": times["numpy"].median,
+            "linops_s": times["linops"].median,
+            "added_s": added[len(added) // 2],
+            "goal_s": 0.25,
+        }
+    ]

@@ -69,8 +69,14 @@ def products(backend: str) -> dict[str, tuple[int, Pair]]:
     return {
         "Dense @ matrix": (1, (lambda: dense @ vectors, lambda: dense.matrix @ vectors)),
         "Dense @ vector": (1, (lambda: dense @ vector, lambda: dense.matrix @ vector)),
-        "BlockDiag @ matrix": (1, (lambda: blocks @ vectors, lambda: bmm(blocks.blocks, vectors.reshape(8, 8, 4)).reshape(64, 4))),
-        "BlockDiag @ vector": (1, (lambda: blocks @ vector, lambda: bmm(blocks.blocks, vector.reshape(8, 8, 1)).reshape(64))),
+        "BlockDiag @ matrix": (
+            1,
+            (lambda: blocks @ vectors, lambda: bmm(blocks.blocks, vectors.reshape(8, 8, 4)).reshape(64, 4)),
+        ),
+        "BlockDiag @ vector": (
+            1,
+            (lambda: blocks @ vector, lambda: bmm(blocks.blocks, vector.reshape(8, 8, 1)).reshape(64)),
+        ),
         "LowRank @ matrix": (2, (lambda: low_rank @ vectors, lambda: low_rank.U @ (low_rank.V @ vectors))),
         "BlockTensorTrain @ matrix": (
             2,
@@ -92,7 +98,10 @@ def products(backend: str) -> dict[str, tuple[int, Pair]]:
         ),
         "Butterfly @ matrix": (
             2,
-            (lambda: butterfly @ vectors, lambda: bmm(one, swap(bmm(two, swap(vectors.reshape(8, 8, 4))))).reshape(64, 4)),
+            (
+                lambda: butterfly @ vectors,
+                lambda: bmm(one, swap(bmm(two, swap(vectors.reshape(8, 8, 4))))).reshape(64, 4),
+            ),
         ),
         "Kronecker @ matrix": (
             2,
@@ -105,7 +114,10 @@ def products(backend: str) -> dict[str, tuple[int, Pair]]:
             2,
             (
                 lambda: kronecker_sum @ vectors,
-                lambda: (slow @ vectors.reshape(8, 32)).reshape(64, 4) + bmm(expanded(fast), vectors.reshape(8, 8, 4)).reshape(64, 4),
+                lambda: (
+                    (slow @ vectors.reshape(8, 32)).reshape(64, 4)
+                    + bmm(expanded(fast), vectors.reshape(8, 8, 4)).reshape(64, 4)
+                ),
             ),
         ),
         "Diagonal @ matrix": (1, (lambda: diagonal @ vectors, lambda: diagonal.diagonal[:, None] * vectors)),
@@ -171,5 +183,7 @@ def measure(seconds: float = 1.0) -> list[dict[str, Any]]:
             )
         for name, build in constructions(backend).items():
             took = 1e6 * min(side_by_side({"linops": build}, seconds=seconds / 2, rounds=ROUNDS)["linops"].seconds)
-            rows.append({"backend": backend, "what": name, "kernels": 0, "microseconds": took, "overhead": took, "goal": 10})
+            rows.append(
+                {"backend": backend, "what": name, "kernels": 0, "microseconds": took, "overhead": took, "goal": 10}
+            )
     return rows

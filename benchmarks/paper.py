@@ -28,7 +28,9 @@ class Layout:
     swapped: bool = False
 
 
-def forward(x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, layout: Layout
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The product.
 
     Args:
@@ -132,7 +134,8 @@ def paper_of(operator: Any) -> Paper:
     """The paper's formulation of a BTT of two cores, or of a Monarch matrix.
 
     Args:
-        operator: A `BlockTensorTrain` with torch's arrays, or what `lo.monarch` makes where the blocks divide the sizes.
+        operator: A `BlockTensorTrain` with torch's arrays, or what `lo.monarch` makes where the blocks divide the
+            sizes.
 
     Returns:
         The formulation, which computes the same product.

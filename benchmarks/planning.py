@@ -79,8 +79,9 @@ def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, second
         seconds: About how long to measure.
 
     Returns:
-        Microseconds; the planned product's time over that of the best naive order, the frozen one's over that of the best of those and of
-        the dense matrix, both made beforehand; and the time of the worst order over the planned product's.
+        Microseconds; the planned product's time over that of the best naive order, the frozen one's over that of the
+        best of those and of the dense matrix, both made beforehand; and the time of the worst order over the planned
+        product's.
     """
     operator = symbolic.init(seed=0, backend=backend)
     frozen, (m, n) = lo.freeze(operator, batch), operator.shape
@@ -100,7 +101,9 @@ def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, second
     expected = backends.to_numpy(natural())
     scale = float(np.abs(expected).max())
     for which, function in functions.items():
-        np.testing.assert_allclose(backends.to_numpy(function()), expected, rtol=0, atol=1e-4 * scale, err_msg=f"{name}: {which}")
+        np.testing.assert_allclose(
+            backends.to_numpy(function()), expected, rtol=0, atol=1e-4 * scale, err_msg=f"{name}: {which}"
+        )
     times = side_by_side(functions, seconds=seconds, rounds=11)
     ranked = sorted(naive, key=lambda which: times[which].median)
     made: list[str] = [*naive, *[which for which in ("dense",) if which in times]]
@@ -158,7 +161,11 @@ def planning_time() -> dict[str, Any]:
 
     operator.cost(64)
     times = side_by_side({"plan": plan, "hit": lambda: operator._plan(64)}, seconds=1.0, rounds=21)
-    return {"case": "planning ten factors", "planning_ms": 1e3 * times["plan"].median, "hit_us": 1e6 * times["hit"].median}
+    return {
+        "case": "planning ten factors",
+        "planning_ms": 1e3 * times["plan"].median,
+        "hit_us": 1e6 * times["hit"].median,
+    }
 
 
 def measure(seconds: float = 1.0, backends: tuple[str, ...] = ("numpy", "torch")) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,13 @@ from linops.lab.plots import write as write_figure
 
 Rows = Sequence[Mapping[str, Any]]
 
-FAMILY_COLORS = COLORS | {"blast": "#8C564B", "butterfly": "#7F7F7F", "circulant": "#17BECF", "toeplitz": "#9467BD", "product": "#BCBD22"}
+FAMILY_COLORS = COLORS | {
+    "blast": "#8C564B",
+    "butterfly": "#7F7F7F",
+    "circulant": "#17BECF",
+    "toeplitz": "#9467BD",
+    "product": "#BCBD22",
+}
 FAMILY_MARKERS = dict(zip(FAMILY_COLORS, "osD^vP*Xdhp<"))
 PREFERRED = ("torch", "numpy", "jax")
 
@@ -47,7 +53,10 @@ def write(results: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
     """
     wanted: dict[str, tuple[str, Callable[[Rows, Path], None]]] = {
         "bench_forward.png": ("families", lambda rows, path: ratios(rows, "forward_ratio", "forward", path)),
-        "bench_training.png": ("families", lambda rows, path: ratios(rows, "training_ratio", "forward + backward", path)),
+        "bench_training.png": (
+            "families",
+            lambda rows, path: ratios(rows, "training_ratio", "forward + backward", path),
+        ),
         "bench_growth.png": ("growth", growth),
         "bench_factors.png": ("growth", factors),
         "bench_memory.png": ("growth", memory),
@@ -79,7 +88,9 @@ def ratios(rows: Rows, key: str, title: str, path: Path) -> None:
     batches = sorted({row["batch"] for row in rows})
     for axis, d in zip(axes, sizes):
         for name in dict.fromkeys(row["structure"] for row in rows if row["structure"] != "dense"):
-            ours = sorted((row for row in rows if row["d"] == d and row["structure"] == name), key=lambda row: row["batch"])
+            ours = sorted(
+                (row for row in rows if row["d"] == d and row["structure"] == name), key=lambda row: row["batch"]
+            )
             axis.plot([row["batch"] for row in ours], [row[key] for row in ours], **look(name))
         axis.axhline(1, color="black", lw=1)
         axis.annotate("dense", (batches[-1], 1), textcoords="offset points", xytext=(2, 3), fontsize=8, ha="right")
@@ -123,7 +134,9 @@ def growth(rows: Rows, path: Path) -> None:
         axis.set_title(f"{ours[0]['batch']} vectors" if against == "d" else f"d = {ours[0]['d']}")
         _plain(axis, sorted({row[against] for row in ours}))
         _legend(axis, "fitted exponent (of FLOPs)")
-    made.suptitle("forward time, torch, float32; faint points are too near the overhead, or of too few vectors, to be fitted")
+    made.suptitle(
+        "forward time, torch, float32; faint points are too near the overhead, or of too few vectors, to be fitted"
+    )
     write_figure(made, path)
 
 
@@ -176,10 +189,20 @@ def memory(rows: Rows, path: Path) -> None:
 
 
 def _legend(axis: Axes, title: str | None) -> None:
-    axis.legend(title=title, fontsize=8, title_fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), alignment="left")
+    axis.legend(
+        title=title,
+        fontsize=8,
+        title_fontsize=8,
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        alignment="left",
+    )
 
 
 def _plain(axis: Axes, values: Sequence[int]) -> None:
     """Marks a log axis at the measured values."""
-    axis.set_xticks(values, labels=[f"{value:,}" for value in values], rotation=40 if len(values) > 4 else 0, fontsize=8)
+    axis.set_xticks(
+        values, labels=[f"{value:,}" for value in values], rotation=40 if len(values) > 4 else 0, fontsize=8
+    )
     axis.set_xticks([], minor=True)

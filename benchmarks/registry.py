@@ -1,9 +1,9 @@
 """The benchmarks: a line each. A benchmark is a module with ``measure(...) → rows``, a list or an iterator of plain dicts.
 
-`measure` takes keywords with defaults, which become the options of its command: numbers, texts, and tuples of those, written with commas.
-If it takes ``known``, it gets the rows that were measured before and need not be measured again; if ``threads``, the command's own.
-A module of many rows may have ``summary(rows) → rows``, and ``missing(rows) → rows`` that says what could not be measured: people read
-those.
+`measure` takes keywords with defaults, which become the options of its command: numbers, texts, and tuples of those,
+written with commas. If it takes ``known``, it gets the rows that were measured before and need not be measured again;
+if ``threads``, the command's own. A module of many rows may have ``summary(rows) → rows``, and ``missing(rows) → rows``
+that says what could not be measured: people read those.
 """
 
 from __future__ import annotations
@@ -49,9 +49,13 @@ class Benchmark:
 
 
 _LINES = {
-    "families": Benchmark("benchmarks.families", "Families against dense, float32: times and ratios of times (below 1: faster)"),
+    "families": Benchmark(
+        "benchmarks.families", "Families against dense, float32: times and ratios of times (below 1: faster)"
+    ),
     "btt": Benchmark("benchmarks.btt", "BTT, float32: times faster than the paper's formulation"),
-    "composed": Benchmark("benchmarks.composed", "Permute @ BlockDiag @ Permute @ BlockDiag over the hand-written kernel, float32"),
+    "composed": Benchmark(
+        "benchmarks.composed", "Permute @ BlockDiag @ Permute @ BlockDiag over the hand-written kernel, float32"
+    ),
     "peers": Benchmark("benchmarks.peers", "Times faster than peers on the same work"),
     "overhead": Benchmark("benchmarks.overhead", "Overhead in microseconds", "least of many samples"),
     "planning": Benchmark("benchmarks.planning", "Planned and frozen products over the best of naive orders and dense"),

@@ -55,7 +55,13 @@ def write() -> list[str]:
 def goals(results: Results) -> str:
     """The table of goals."""
     rows = [
-        (verdict.goal.what, bound_of(verdict.goal), verdict.measured, verdict.text, f"`python -m benchmarks {verdict.goal.benchmark}`")
+        (
+            verdict.goal.what,
+            bound_of(verdict.goal),
+            verdict.measured,
+            verdict.text,
+            f"`python -m benchmarks {verdict.goal.benchmark}`",
+        )
         for verdict in verdicts(results)
     ]
     return markdown(["what", "goal", "measured", "verdict", "command"], rows, left=5)
@@ -69,7 +75,15 @@ def conditions(results: Results) -> str:
         versions = ", ".join(f"{package} {number}" for package, number in known["versions"].items())
         machine = f"{known['processor']}, {known['cores']} cores"
         when = f"{known['date']} {known.get('commit') or ''}".strip()
-        rows.append((name, when, machine, *(text_of(known.get(key)) for key in ("threads", "load_average", "seconds")), versions))
+        rows.append(
+            (
+                name,
+                when,
+                machine,
+                *(text_of(known.get(key)) for key in ("threads", "load_average", "seconds")),
+                versions,
+            )
+        )
     return markdown(["benchmark", "date", "processor", "threads", "load", "seconds a case", "versions"], rows, left=7)
 
 
@@ -98,7 +112,11 @@ def _families(rows: Rows) -> str:
     parts = []
     for title, key in (("forward", "forward_ratio"), ("training", "training_ratio")):
         for backend in dict.fromkeys(row["backend"] for row in rows):
-            ours = [row for row in _ordered(rows) if row["backend"] == backend and row["structure"] != "dense" and key in row]
+            ours = [
+                row
+                for row in _ordered(rows)
+                if row["backend"] == backend and row["structure"] != "dense" and key in row
+            ]
             if ours:
                 table = pivot(ours, "d, batch", lambda row: row["structure"], _column, _faster(key))
                 parts.append(f"**{backend}, {title}**\n\n{table}")
@@ -109,7 +127,9 @@ def _roofline(rows: Rows) -> str:
     parts = []
     for backend in dict.fromkeys(row["backend"] for row in rows):
         ours = [row for row in _ordered(rows) if row["backend"] == backend]
-        table = pivot(ours, "d, batch", lambda row: row["structure"], _column, lambda row: f"{100 * row['roofline']:.0f} %")
+        table = pivot(
+            ours, "d, batch", lambda row: row["structure"], _column, lambda row: f"{100 * row['roofline']:.0f} %"
+        )
         parts.append(f"**{backend}, forward**\n\n{table}")
     return "\n\n".join(parts)
 
@@ -120,7 +140,11 @@ def _vectors(rows: Rows) -> str:
         return MISSING
     ours.sort(key=lambda row: [row["backend"] for row in rows].index(row["backend"]))
     return pivot(
-        ours, "d", lambda row: row["structure"], lambda row: f"{row['backend']}, {row['d']}", lambda row: brief(row["plain_ratio"])
+        ours,
+        "d",
+        lambda row: row["structure"],
+        lambda row: f"{row['backend']}, {row['d']}",
+        lambda row: brief(row["plain_ratio"]),
     )
 
 
@@ -136,7 +160,10 @@ def _btt(rows: Rows) -> str:
     }
     ordered = sorted(rows, key=lambda row: (row["d"], row["rank"], row["batch"]))
     cells = [
-        [*(str(row[key]) for key in ("d", "rank", "batch")), *(text_of(row[key]) + ("×" if "speedup" in key else "") for key in names)]
+        [
+            *(str(row[key]) for key in ("d", "rank", "batch")),
+            *(text_of(row[key]) + ("×" if "speedup" in key else "") for key in names),
+        ]
         for row in ordered
     ]
     return markdown(["d", "rank", "batch", *names.values()], cells)
@@ -168,7 +195,11 @@ def _overhead(rows: Rows) -> str:
         groups.setdefault(row["what"] if row["kernels"] else "building, composing", []).append(row)
     backends = list(dict.fromkeys(row["backend"] for row in rows))
     cells = [
-        [what, *(span([row["overhead"] for row in group if row["backend"] == backend]) for backend in backends), str(group[0]["goal"])]
+        [
+            what,
+            *(span([row["overhead"] for row in group if row["backend"] == backend]) for backend in backends),
+            str(group[0]["goal"]),
+        ]
         for what, group in groups.items()
     ]
     return markdown(["", *backends, "goal"], cells)
@@ -187,7 +218,10 @@ def _growth(rows: Rows) -> str:
         parts.append(f"**{title}: exponents**\n\n{markdown(columns, cells)}")
     ours = [row for row in rows if row["against"] == "factors"]
     if ours:
-        first = {name: min((row for row in ours if row["structure"] == name), key=lambda row: row["factors"]) for name in _names(ours)}
+        first = {
+            name: min((row for row in ours if row["structure"] == name), key=lambda row: row["factors"])
+            for name in _names(ours)
+        }
 
         def cell(row: Mapping[str, Any]) -> str:
             least = first[row["structure"]]
@@ -195,7 +229,14 @@ def _growth(rows: Rows) -> str:
 
         ours.sort(key=lambda row: row["factors"])
         table = pivot(ours, "factors", lambda row: row["structure"], lambda row: str(row["factors"]), cell)
-        law = next((growth.time for growth in growths(ours, "factors") if growth.time and growth.structure.startswith("product")), None)
+        law = next(
+            (
+                growth.time
+                for growth in growths(ours, "factors")
+                if growth.time and growth.structure.startswith("product")
+            ),
+            None,
+        )
         text = f" The product's time grows with the exponent {law} (theory 1)." if law else ""
         parts.append(
             f"**Against the number of factors, d = {ours[0]['d']}: time / FLOPs, over those of the fewest factors**\n\n{table}\n\n"

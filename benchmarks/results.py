@@ -60,7 +60,9 @@ def save(path: Path, conditions: Mapping[str, Any], rows: list[dict[str, Any]]) 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     lines = ",\n".join("  " + json.dumps({name: _rounded(value) for name, value in row.items()}) for row in rows)
-    part.write_text(f'{{"conditions": {json.dumps(conditions, indent=1)},\n "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    part.write_text(
+        f'{{"conditions": {json.dumps(conditions, indent=1)},\n "rows": [\n{lines}\n]}}\n', encoding="utf-8"
+    )
     part.replace(path)
 
 
@@ -84,9 +86,11 @@ def run(
         benchmark: What.
         options: Keywords of its `measure`.
         threads: How many threads products may use.
-        path: The file, if rows shall be kept. Rows that it has are not measured again, if the benchmark knows how to go on.
+        path: The file, if rows shall be kept. Rows that it has are not measured again, if the benchmark knows how to go
+            on.
         fresh: Whether to measure everything again.
-        keep: Whether the file is the result where the benchmark does not know how to go on, and is replaced where conditions are others.
+        keep: Whether the file is the result where the benchmark does not know how to go on, and is replaced where
+            conditions are others.
 
     Returns:
         All rows, and the conditions.
@@ -103,7 +107,9 @@ def run(
     old = load(path) if path and not fresh and (resumes or keep) else NOTHING
     if old["rows"] and (other := _differences(old["conditions"], conditions)):
         if not keep:
-            raise OtherConditions(f"{path} was measured under other conditions: {other}. Pass --fresh to measure it again")
+            raise OtherConditions(
+                f"{path} was measured under other conditions: {other}. Pass --fresh to measure it again"
+            )
         old = NOTHING
     if old["rows"] and not resumes:
         return old["rows"], old["conditions"]
@@ -120,4 +126,6 @@ def run(
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What keeps rows that were measured under both from standing side by side."""
-    return "; ".join(f"{name} {old.get(name)} then, {new.get(name)} now" for name in SAME if old.get(name) != new.get(name))
+    return "; ".join(
+        f"{name} {old.get(name)} then, {new.get(name)} now" for name in SAME if old.get(name) != new.get(name)
+    )

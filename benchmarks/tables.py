@@ -28,12 +28,19 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 
         |---|--:|
         | x | 1 |
     """
-    lines = [f"| {' | '.join(columns)} |", "|" + "|".join("---" if k < left else "--:" for k in range(len(columns))) + "|"]
+    lines = [
+        f"| {' | '.join(columns)} |",
+        "|" + "|".join("---" if k < left else "--:" for k in range(len(columns))) + "|",
+    ]
     return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows])
 
 
 def pivot(
-    rows: Sequence[Row], corner: str, row_of: Callable[[Row], str], column_of: Callable[[Row], str], cell: Callable[[Row], str]
+    rows: Sequence[Row],
+    corner: str,
+    row_of: Callable[[Row], str],
+    column_of: Callable[[Row], str],
+    cell: Callable[[Row], str],
 ) -> str:
     """A table with a line for each of one property and a column for each of another.
 
@@ -50,7 +57,9 @@ def pivot(
     lines = list(dict.fromkeys(map(row_of, rows)))
     columns = list(dict.fromkeys(map(column_of, rows)))
     cells = {(row_of(row), column_of(row)): cell(row) for row in rows}
-    return markdown([corner, *columns], [[line, *(cells.get((line, column), "–") for column in columns)] for line in lines])
+    return markdown(
+        [corner, *columns], [[line, *(cells.get((line, column), "–") for column in columns)] for line in lines]
+    )
 
 
 def plain(rows: Sequence[Row]) -> str:
@@ -65,7 +74,9 @@ def plain(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     names.sort(key=lambda name: not any(isinstance(row.get(name), str) for row in rows))  # text first, else in order
     texts = sum(any(isinstance(row.get(name), str) for row in rows) for name in names)
-    return markdown([name.replace("_", " ") for name in names], [[text_of(row.get(name)) for name in names] for row in rows], texts)
+    return markdown(
+        [name.replace("_", " ") for name in names], [[text_of(row.get(name)) for name in names] for row in rows], texts
+    )
 
 
 def text_of(value: Any) -> str:
@@ -79,7 +90,13 @@ def text_of(value: Any) -> str:
     """
     if value is None or value == "":
         return "–"
-    return number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|")
+    return (
+        number(value)
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value).replace("|", "\\|")
+    )
 
 
 def brief(value: float) -> str:

@@ -37,7 +37,9 @@ def require_array(operator: str, name: str, value: Any, ndim: int | None) -> Any
     if not backends.is_numeric(value.dtype):
         raise TypeError(f"{operator}: {name} must hold numbers, got an array of dtype {value.dtype}")
     if ndim is not None and len(value.shape) != ndim:
-        raise ValueError(f"{operator}: {name} must have {ndim} ax{'is' if ndim == 1 else 'es'}, got shape {tuple(value.shape)}")
+        raise ValueError(
+            f"{operator}: {name} must have {ndim} ax{'is' if ndim == 1 else 'es'}, got shape {tuple(value.shape)}"
+        )
     if type(value) is np.ndarray:
         return backends.native(value)
     if backends.foreign_kind(value):
@@ -64,7 +66,9 @@ def as_array(operator: str, name: str, value: Any) -> Any:
     if backends.is_array(value):
         return value
     if isinstance(value, Expression):
-        raise TypeError(f"{operator}: {name} must be an array, got the operator {value._short()}; A.to_dense() is its array")
+        raise TypeError(
+            f"{operator}: {name} must be an array, got the operator {value._short()}; A.to_dense() is its array"
+        )
     found = None if backends.foreign_kind(value) else backends.plain(value, f"{operator}: {name}")
     if found is None:
         hint = "; lo.aslinearoperator(S) makes it an operator" if backends.foreign_kind(value) else ""
@@ -114,7 +118,9 @@ def admit_all(operator: Expression, name: str, ndim: int) -> tuple[Any, ...]:
         ValueError: If one has another number of axes.
     """
     kind = type(operator).__name__
-    arrays = tuple([require_array(kind, f"{name}[{number}]", array, ndim) for number, array in enumerate(getattr(operator, name))])
+    arrays = tuple(
+        [require_array(kind, f"{name}[{number}]", array, ndim) for number, array in enumerate(getattr(operator, name))]
+    )
     object.__setattr__(operator, name, arrays)
     return arrays
 
@@ -144,7 +150,9 @@ def generator(where: str, seed: Any) -> np.random.Generator:
         }
         kind = "linops" if isinstance(seed, str) else type(seed).__module__.partition(".")[0].removesuffix("lib")
         given = repr(seed) if isinstance(seed, (str, float)) else type(seed).__name__
-        raise TypeError(f"{where}: seed must be an integer or a numpy.random.Generator, got {given}{hints.get(kind, '')}") from None
+        raise TypeError(
+            f"{where}: seed must be an integer or a numpy.random.Generator, got {given}{hints.get(kind, '')}"
+        ) from None
 
 
 def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
@@ -216,10 +224,14 @@ def require_leaves(operator: Expression) -> None:
                 f"and {name}, a {backend} array of shape {tuple(leaf.shape)}"
             )
         elif backend == "torch":
-            _require_same_kind(type(operator).__name__, first, leaf, lambda name=first_name: name, lambda name=name: name)
+            _require_same_kind(
+                type(operator).__name__, first, leaf, lambda name=first_name: name, lambda name=name: name
+            )
 
 
-def _require_same_kind(where: str, first: Any, other: Any, first_name: Callable[[], str], other_name: Callable[[], str]) -> None:
+def _require_same_kind(
+    where: str, first: Any, other: Any, first_name: Callable[[], str], other_name: Callable[[], str]
+) -> None:
     """Raise unless two torch operands have one dtype and device: torch mixes neither in a product."""
     if first.dtype is not other.dtype or first.device != other.device:
         raise TypeError(
@@ -269,7 +281,9 @@ def require_callable(where: str, name: str, value: Any) -> None:
     try:
         hash(value)
     except TypeError:
-        raise TypeError(f"{where}: {name} must be hashable, for JAX compiles by it; {type(value).__name__} is not") from None
+        raise TypeError(
+            f"{where}: {name} must be hashable, for JAX compiles by it; {type(value).__name__} is not"
+        ) from None
 
 
 def require_params(where: str, params: Any) -> tuple[Any, ...]:

@@ -33,7 +33,8 @@ def missing_message(missing: ModuleNotFoundError) -> str:
 
     Example:
         >>> missing_message(ModuleNotFoundError("No module named 'rich'", name="rich"))
-        "linops: this command needs rich; install it with: pip install rich, or pip install -e '.[lab]' in a checkout of linops"
+        "linops: this command needs rich; install it with: pip install rich, or pip install -e '.[lab]' in a checkout of
+        linops"
     """
     package = (missing.name or "").partition(".")[0]
     if package in ("linops", ""):

@@ -14,13 +14,13 @@ from linops.specs import dtype_name
 def allclose(A: Any, B: Any, rtol: float = 1e-5, atol: float = 1e-8, *, probes: int = 8, seed: int = 0) -> bool:
     """Whether two operators are the same map within a tolerance, by products with random vectors; no matrix is made.
 
-    For a random x with independent entries of variance one, E ‖(A - B) x‖² = ‖A - B‖_F². True is returned if, for every probe x,
-    ‖(A - B) x‖ ≤ atol ‖x‖ + rtol ‖B x‖.
+    For a random x with independent entries of variance one, E ‖(A - B) x‖² = ‖A - B‖_F². True is returned if, for every
+    probe x, ‖(A - B) x‖ ≤ atol ‖x‖ + rtol ‖B x‖.
 
-    What that can tell: equal operators are always close, up to rounding. Operators that differ by ‖A - B‖_F = c · (the tolerance) are
-    taken for close with a probability of at most (0.8/c)^probes. What it cannot tell: a difference in few entries that is small beside
-    the norm of the whole, for the tolerance is a share of the norm and not of each entry. Nor is a tolerance below the rounding of the
-    dtype, about 1e-6 in float32, any use.
+    What that can tell: equal operators are always close, up to rounding. Operators that differ by ‖A - B‖_F = c · (the
+    tolerance) are taken for close with a probability of at most (0.8/c)^probes. What it cannot tell: a difference in
+    few entries that is small beside the norm of the whole, for the tolerance is a share of the norm and not of each
+    entry. Nor is a tolerance below the rounding of the dtype, about 1e-6 in float32, any use.
 
     Args:
         A: An operator or matrix.
@@ -49,7 +49,9 @@ def allclose(A: Any, B: Any, rtol: float = 1e-5, atol: float = 1e-8, *, probes: 
         raise ValueError(f"{what}: the shapes differ")
     for operator in (A, B):
         if operator.is_symbolic:
-            raise TypeError(f"{what}: {operator._short()} is symbolic and has no numbers to compare; see same_structure")
+            raise TypeError(
+                f"{what}: {operator._short()} is symbolic and has no numbers to compare; see same_structure"
+            )
     if None not in (A.backend, B.backend) and A.backend != B.backend:
         raise TypeError(f"{what}: mixed backends; convert one, as in A.to(backend={A.backend!r})")
     if not isinstance(probes, (int, np.integer)) or probes < 1:
@@ -70,7 +72,9 @@ def _product(operator: Any, x: np.ndarray, backend: str) -> np.ndarray:
     dtypes = {dtype_name(leaf.dtype) for _, leaf in operator.named_leaves()}
     if any(not backends.is_inexact(dtype) for dtype in dtypes):
         home = str(operator.backend)
-        operator = operator._map(lambda leaf: leaf if backends.is_inexact(leaf.dtype) else backends.asarray(leaf, home, floating))
+        operator = operator._map(
+            lambda leaf: leaf if backends.is_inexact(leaf.dtype) else backends.asarray(leaf, home, floating)
+        )
         dtypes = {dtype_name(leaf.dtype) for _, leaf in operator.named_leaves()}
     dtype = next(iter(dtypes)) if len(dtypes) == 1 else floating
     operand = backends.asarray(x, backend, dtype, operator.device if backend == "torch" else None)

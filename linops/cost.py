@@ -1,6 +1,7 @@
 """Parameters, MACs, FLOPs and bytes of a product, counted from its steps before any array exists.
 
-A FLOP is one addition or one multiplication of two numbers of the operator's dtype, so a multiply-accumulate (MAC) is 2 FLOPs.
+A FLOP is one addition or one multiplication of two numbers of the operator's dtype, so a multiply-accumulate (MAC) is 2
+FLOPs.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Work:
 class Cost:
     """The cost of ``A @ X`` for a batch of vectors X, forward and backward.
 
-    The backward pass computes the gradients of X and of every parameter. `macs`, `flops`, `bytes_read` and `bytes_written` are
-    those of the forward pass.
+    The backward pass computes the gradients of X and of every parameter. `macs`, `flops`, `bytes_read` and
+    `bytes_written` are those of the forward pass.
 
     Attributes:
         num_params: Number of parameters.
@@ -97,8 +98,8 @@ def forward_work(step: Step, itemsize: int) -> Work:
 def backward_work(step: Step, itemsize: int) -> Work:
     """The work of a step's gradients: of its input, and of its parameters where it has some.
 
-    The gradient of the input reads the output's gradient and the parameters; that of the parameters reads the output's gradient
-    and the input.
+    The gradient of the input reads the output's gradient and the parameters; that of the parameters reads the output's
+    gradient and the input.
 
     Args:
         step: The step.

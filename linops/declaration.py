@@ -31,8 +31,9 @@ def tree(*, axes: Any = None, **options: Any) -> Any:
     """A field that holds an array, an operator, None, or a tuple of those: what training and transformations see.
 
     Args:
-        axes: How many axes the array has, or each of a tuple; or a function of the operator that gives the number, or numbers for a tuple.
-            Arrays with others, such as a stack of them that vmap returns, are an error where the operator's shape is asked for.
+        axes: How many axes the array has, or each of a tuple; or a function of the operator that gives the number, or
+            numbers for a tuple. Arrays with others, such as a stack of them that vmap returns, are an error where the
+            operator's shape is asked for.
         **options: Those of `dataclasses.field`.
 
     Returns:
@@ -62,8 +63,8 @@ def declare(*, init: bool) -> Callable[[Class], Class]: ...
 def declare(cls: Any = None, *, init: bool = True) -> Any:
     """Class decorator: an operator as a frozen dataclass, and a pytree in every framework that is present.
 
-    Fields are `tree()` (arrays and operators), `index()` (integer arrays), or plain hashable values. Pickling, cost, repr, layers,
-    initial scale and device moves follow from them.
+    Fields are `tree()` (arrays and operators), `index()` (integer arrays), or plain hashable values. Pickling, cost,
+    repr, layers, initial scale and device moves follow from them.
 
     Args:
         cls: The class, a subclass of `LinearOperator`.
@@ -98,7 +99,9 @@ def _of_own_leaves(shape: Any) -> Any:
     def checked(self: Any) -> Any:
         if self._template is None and not _fits(self) and (said := other_axes(self)):
             held = ", ".join([f"{name} {tuple(array)}" for name, array, _ in _arrays(self)])
-            raise ValueError(f"{type(self).__name__}: {said}: {held}; a stack of operators, as vmap returns it, multiplies inside vmap")
+            raise ValueError(
+                f"{type(self).__name__}: {said}: {held}; a stack of operators, as vmap returns it, multiplies inside vmap"
+            )
         return shape(self)
 
     return checked
@@ -125,7 +128,11 @@ def _arrays(operator: Any) -> list[tuple[str, Any, int]]:
         else:
             named = [(name, value, axes(operator) if callable(axes) else axes)]
         # other things may stand there while JAX rebuilds trees; operators count their own
-        found += [(key, item.shape, count) for key, item, count in named if not hasattr(type(item), "_fields") and hasattr(item, "shape")]
+        found += [
+            (key, item.shape, count)
+            for key, item, count in named
+            if not hasattr(type(item), "_fields") and hasattr(item, "shape")
+        ]
     return found
 
 

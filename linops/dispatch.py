@@ -20,9 +20,11 @@ dispatch = plum.Dispatcher()
 def generic(function: Callable[..., Any]) -> Any:
     """Declare a function that plum dispatches on its first argument; methods register with ``@name.dispatch``.
 
-    A call is a look-up of the argument's type in a dict, so it costs what a dict costs and torch.compile can trace it; plum resolves a
-    type that is seen for the first time. torch.compile cannot trace plum: the types of registered methods, and their direct subclasses (as
-    torch's Parameter), are in the dict from the start, and of others the methods are tried in turn there.
+    A call is a look-up of the argument's type in a dict, so it costs what a dict costs and torch.compile can trace it;
+    plum resolves a
+    type that is seen for the first time. torch.compile cannot trace plum: the types of registered methods, and their
+    direct subclasses (as torch's Parameter), are in the dict from the start, and of others the methods are tried in
+    turn there.
 
     Args:
         function: Its name, arguments and docstring.
@@ -61,7 +63,9 @@ def generic(function: Callable[..., Any]) -> Any:
             registered[kind,] = method
         _specific_first(registered)
         methods.clear()
-        methods.update({subclass: method for (kind,), method in registered.items() for subclass in kind.__subclasses__()})
+        methods.update(
+            {subclass: method for (kind,), method in registered.items() for subclass in kind.__subclasses__()}
+        )
         methods.update({kind: method for (kind,), method in registered.items()})
         return resolver.dispatch(method)
 
@@ -92,7 +96,9 @@ def generic_pair(function: Callable[..., Any]) -> Any:
     def register(method: Callable[..., Any]) -> Any:
         hints = get_type_hints(method)
         names = method.__code__.co_varnames[:2]
-        registered[tuple([kind if isinstance(kind := hints.get(name), type) and kind is not Any else object for name in names])] = method
+        registered[
+            tuple([kind if isinstance(kind := hints.get(name), type) and kind is not Any else object for name in names])
+        ] = method
         _specific_first(registered)
         methods.clear()
         return resolver.dispatch(method)

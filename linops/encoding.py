@@ -6,8 +6,9 @@ A list of operators, each after those that it is made of, so that nothing nests 
         {"class": "Dense", "matrix": {"shape": [4, 3], "dtype": "float32"}},
         {"class": "Scaled", "base": {"operator": 0}, "number": 2.0}]}
 
-The last is the whole. Fields at their default of nothing (null) are left out. Reading constructs operators as a user would, so that what
-does not fit is refused; it imports no module, calls no callable, and makes no array larger than the text that holds it.
+The last is the whole. Fields at their default of nothing (null) are left out. Reading constructs operators as a user
+would, so that what does not fit is refused; it imports no module, calls no callable, and makes no array larger than the
+text that holds it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def from_json(text: str) -> Structure:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"no structure of linops: expected an object with format {FORMAT!r}")
     if document.get("version") != VERSION:
-        raise ValueError(f"a structure of version {document.get('version')!r}; this linops reads {VERSION}: install a newer one")
+        raise ValueError(
+            f"a structure of version {document.get('version')!r}; this linops reads {VERSION}: install a newer one"
+        )
     records = document.get("operators")
     if not isinstance(records, list) or not records:
         raise ValueError("no structure of linops: it lists no operators")
@@ -95,7 +98,9 @@ def from_json(text: str) -> Structure:
             raise ValueError(f"{where}: no operator {said!r:.60}; import the module that declares it first")
         fields = dict(kind._fields)
         try:
-            values = {name: _read(value, fields[name], built, used) for name, value in record.items() if name != "class"}
+            values = {
+                name: _read(value, fields[name], built, used) for name, value in record.items() if name != "class"
+            }
             operator = kind(**values)
             _ = operator.shape
         except Exception as error:
@@ -116,7 +121,11 @@ class _Items(list):
 
 def _name(kind: Any) -> str:
     """A class by its name; those of other modules with the module."""
-    return kind.__qualname__ if kind.__module__.startswith("linops.operators.") else f"{kind.__module__}:{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__.startswith("linops.operators.")
+        else f"{kind.__module__}:{kind.__qualname__}"
+    )
 
 
 def _written(value: Any, field: str, where: str) -> Any:
@@ -163,7 +172,9 @@ def _read(value: Any, field: str, built: list[Any], used: set[int]) -> Any:
             return built[place]
         return _leaf(value)
     if field == "index":
-        array = np.frombuffer(base64.b64decode(value["data"], validate=True), np.dtype(str(value["dtype"])).newbyteorder("<"))
+        array = np.frombuffer(
+            base64.b64decode(value["data"], validate=True), np.dtype(str(value["dtype"])).newbyteorder("<")
+        )
         return array.astype(array.dtype.newbyteorder("=")).reshape([int(size) for size in value["shape"]])
     if not isinstance(value, dict):
         return value

@@ -1,6 +1,7 @@
 """`Expression`: an immutable tree whose leaves are arrays or specs; what operators are before they multiply.
 
-Everything here follows from the fields that an operator declares: leaves and their names, backend and dtype, copies, moves, repr.
+Everything here follows from the fields that an operator declares: leaves and their names, backend and dtype, copies,
+moves, repr.
 """
 
 from __future__ import annotations
@@ -113,10 +114,17 @@ class Expression:
             else:
                 path.pop()
 
-    def _map(self, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None = None, *, template: bool = False) -> Any:
+    def _map(
+        self,
+        function: Callable[[Any], Any],
+        index_function: Callable[[Any], Any] | None = None,
+        *,
+        template: bool = False,
+    ) -> Any:
         """The same expression with a function applied to every leaf (and to every index array); the result is not checked again.
 
-        As a `template` the expression shares what it knows of its structure with the result, whose leaves have the same shapes.
+        As a `template` the expression shares what it knows of its structure with the result, whose leaves have the same
+        shapes.
         """
         operator = object.__new__(type(self))
         values = operator.__dict__
@@ -159,7 +167,12 @@ class Expression:
 
     def _checked(self) -> Any:
         """The operator as its constructors make it, which raise where leaves do not fit."""
-        return type(self)(**{name: _check(getattr(self, name)) if kind == "tree" else getattr(self, name) for name, kind in self._fields})
+        return type(self)(
+            **{
+                name: _check(getattr(self, name)) if kind == "tree" else getattr(self, name)
+                for name, kind in self._fields
+            }
+        )
 
     # ------------------------------------------------------------ what it is
 
@@ -184,14 +197,17 @@ class Expression:
         if self.backend == "spec":  # whose leaves may be specs and arrays of any framework
             dtypes = [numpy_dtype(dtype) for dtype in dtypes]
         found = backends.result_type(self.backend, *dtypes, *numbers)
-        if self._is_complex and not backends.is_complex(found):  # by what has no dtype of its own, such as a Fourier transform
+        # by what has no dtype of its own, such as a Fourier transform
+        if self._is_complex and not backends.is_complex(found):
             found = backends.result_type(self.backend, found, 1j)
         return found
 
     @remembered
     def _numbers(self) -> tuple[Any, ...]:
         """The Python numbers in the expression, which promote weakly."""
-        return tuple([number for _, child in self._children() if isinstance(child, Expression) for number in child._numbers])
+        return tuple(
+            [number for _, child in self._children() if isinstance(child, Expression) for number in child._numbers]
+        )
 
     @remembered
     def _is_complex(self) -> bool:
@@ -239,7 +255,8 @@ class Expression:
             The operator.
 
         Raises:
-            TypeError: If the backend cannot hold the dtype, as JAX without x64 cannot hold float64, or an operator is bound to another.
+            TypeError: If the backend cannot hold the dtype, as JAX without x64 cannot hold float64, or an operator is
+                bound to another.
         """
         if backend is not None:
             backends.check_name(backend)
@@ -258,7 +275,11 @@ class Expression:
                 return backends.asarray(indices, "torch", None, device)
             if target not in ("numpy", "jax"):
                 return indices
-            return backends.asarray(indices, "numpy") if target == self.backend else backends.copy(backends.to_numpy(indices))
+            return (
+                backends.asarray(indices, "numpy")
+                if target == self.backend
+                else backends.copy(backends.to_numpy(indices))
+            )
 
         return self._map(move, move_index)
 
@@ -276,7 +297,10 @@ class Expression:
         try:
             (m, n), count_, dtype, detail = self.shape, self.num_params, self.dtype, self._detail()
         except Exception:  # a pytree may carry anything in the place of an array, such as a stack of them
-            held = [f"{name} {tuple(getattr(leaf, 'shape', ())) or type(leaf).__name__}" for name, leaf in self.named_leaves()]
+            held = [
+                f"{name} {tuple(getattr(leaf, 'shape', ())) or type(leaf).__name__}"
+                for name, leaf in self.named_leaves()
+            ]
             said = next((said for _, node in self._nodes() if (said := other_axes(node))), "")
             return f"{type(self).__name__}()", f"{said or 'of leaves that are not its own'}:", ", ".join(held)
         words = [] if dtype is None else [dtype_name(dtype)]
@@ -291,7 +315,8 @@ class Expression:
         return "  ".join(self._words())
 
     def _tree_lines(self) -> Iterator[str]:
-        stack: list[tuple[str, str, Expression]] = [("", "", self)]  # what stands before the node's line, and before those below it
+        # what stands before the node's line, and before those below it
+        stack: list[tuple[str, str, Expression]] = [("", "", self)]
         while stack:
             first, rest, node = stack.pop()
             yield first + node._line()
@@ -327,7 +352,9 @@ def _check(value: Any) -> Any:
     return value._checked() if isinstance(value, Expression) else value
 
 
-def _mapped(value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None, template: bool) -> Any:
+def _mapped(
+    value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None, template: bool
+) -> Any:
     """What `Expression._map` makes of a field's value."""
     if isinstance(value, Expression):
         return value._map(function, index_function, template=template)

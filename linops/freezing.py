@@ -34,17 +34,19 @@ from linops.specs import Spec
 def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
     """The operator for many products with `batch` vectors and the same arrays: tensors are multiplied with each other now, not each time.
 
-    ``A @ x`` follows its leaves: what it gains from multiplying them with each other it pays for in every product. Where the leaves stay,
-    as at inference, that is paid once. Which to multiply is found as for plans, by predicted time: all of them into one matrix, some, or
-    none.
+    ``A @ x`` follows its leaves: what it gains from multiplying them with each other it pays for in every product.
+    Where the leaves stay,
+    as at inference, that is paid once. Which to multiply is found as for plans, by predicted time: all of them into one
+    matrix, some, or none.
 
     Args:
         A: An operator; a symbolic one tells what would become of it.
         batch: The number of vectors of the products to come.
 
     Returns:
-        The operator, with what is known of A. Products of A's arrays are arrays of its own, which do not follow changes of A's; arrays that
-        nothing is multiplied with are A's. In torch they are differentiable; under `torch.no_grad` they keep no graph.
+        The operator, with what is known of A. Products of A's arrays are arrays of its own, which do not follow changes
+        of A's; arrays that nothing is multiplied with are A's. In torch they are differentiable; under `torch.no_grad`
+        they keep no graph.
 
     Raises:
         TypeError: If A is no operator, or `batch` no integer.
@@ -63,7 +65,9 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
             f"(in lo.nn.flax and lo.nn.equinox: freeze) every layer of a model"
         )
     if not isinstance(A, LinearOperator):
-        raise TypeError(f"freeze: expected a linear operator, got {type(A).__name__}; lo.aslinearoperator wraps a matrix")
+        raise TypeError(
+            f"freeze: expected a linear operator, got {type(A).__name__}; lo.aslinearoperator wraps a matrix"
+        )
     batch = as_batch(batch)
     with merging_for(A):
         return _freeze(A, batch)
@@ -92,7 +96,11 @@ def _as_matrix(A: Any, batch: int) -> LinearOperator:
     if _has_callables(A):
         known = tuple([term for term in A.terms if not _has_callables(term)]) if isinstance(A, Sum) else ()
         one = _as_matrix(Sum(known), batch) if len(known) > 1 else None
-        return Sum((one, *[term for term in A.terms if _has_callables(term)]), assumed=A.assumed) if isinstance(one, Dense) else A
+        return (
+            Sum((one, *[term for term in A.terms if _has_callables(term)]), assumed=A.assumed)
+            if isinstance(one, Dense)
+            else A
+        )
     if A.dtype is None or not has_sizes(A) or not (A.is_symbolic or computable(A)):
         return A
     matrix, machine = Dense(Spec(A.shape, A.dtype)), machine_of(A.backend)
@@ -111,7 +119,9 @@ def _pays_to_write(A: Convolution, batch: int) -> bool:
     if not A._may_be_written:
         return False
     machine, itemsize = machine_of(A.backend), A._itemsize
-    return machine.total(Dense(Spec(A.shape, A.dtype))._lower(batch), itemsize) < machine.total(A._lower(batch), itemsize)
+    return machine.total(Dense(Spec(A.shape, A.dtype))._lower(batch), itemsize) < machine.total(
+        A._lower(batch), itemsize
+    )
 
 
 def _written(A: Convolution) -> Dense:
@@ -135,7 +145,11 @@ def _within(value: Any, batch: int) -> Any:
 
 def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
     leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, machine_of(A.backend)
-    if len(network.tensors) < 2 or any(leaf.dtype != A.dtype for leaf in leaves) or not (A.is_symbolic or computable(A)):
+    if (
+        len(network.tensors) < 2
+        or any(leaf.dtype != A.dtype for leaf in leaves)
+        or not (A.is_symbolic or computable(A))
+    ):
         return A
     specs, count_ = [Spec(tuple(leaf.shape), leaf.dtype) for leaf in leaves], len(network.tensors)
     least, best = machine.total(A._lower(batch), itemsize), None

@@ -173,12 +173,16 @@ class Habits:
         """The entries as an array of its own, for `numpy.asarray`.
 
         Raises:
-            TypeError: If the operator is symbolic, its arrays are of another framework, or the matrix has more than `DENSE_LIMIT` entries
-                and more than the operator has parameters: many functions ask for it unasked, as scipy's matrices do in ``S @ A``.
+            TypeError: If the operator is symbolic, its arrays are of another framework, or the matrix has more than
+                `DENSE_LIMIT` entries
+                and more than the operator has parameters: many functions ask for it unasked, as scipy's matrices do in
+                ``S @ A``.
             ValueError: If no copy is allowed and one is needed.
         """
         if self.is_symbolic:
-            raise TypeError(f"numpy.asarray({self._short()}): it has no entries; make it concrete first: A.init(seed=0, backend='numpy')")
+            raise TypeError(
+                f"numpy.asarray({self._short()}): it has no entries; make it concrete first: A.init(seed=0, backend='numpy')"
+            )
         if self.backend not in (None, "numpy"):
             raise TypeError(f"numpy.asarray({self._short()}): convert it first, as in A.to(backend='numpy').to_dense()")
         m, n = self.shape
@@ -204,13 +208,16 @@ class Habits:
     def __dir__(self) -> list[str]:
         """The names that are there, without those that only hint."""
         kind, held = type(self), self.__dict__
-        return [name for name in super().__dir__() if name in held or not isinstance(getattr_static(kind, name, None), Hint)]
+        return [
+            name for name in super().__dir__() if name in held or not isinstance(getattr_static(kind, name, None), Hint)
+        ]
 
 
 class Hint:
     """A name that is not there: asking for it is an AttributeError that says what to write instead.
 
-    As a descriptor of the class, for a ``__getattr__`` would slow every attribute down. A field of the same name takes its place.
+    As a descriptor of the class, for a ``__getattr__`` would slow every attribute down. A field of the same name takes
+    its place.
     """
 
     def __init__(self, name: str, text: str) -> None:

@@ -33,7 +33,8 @@ def command(package: str, extra: str | None = None) -> str:
 def require_plum(plum: Any) -> None:
     """Raise unless a module is the plum that linops runs on.
 
-    Another distribution, cola-plum-dispatch, which cola-ml brings along, installs an older one of the same name over it.
+    Another distribution, cola-plum-dispatch, which cola-ml brings along, installs an older one of the same name over
+    it.
 
     Args:
         plum: The module.

@@ -1,7 +1,8 @@
 """`LinearOperator`: the algebra's face. No mathematics of any one structure lives here.
 
-Two operand layouts run through the library. *Features first*: an array (…, k) whose last axis counts vectors and whose leading axes,
-flattened in row-major order, are the features; they may stay factored between two operators, so that a permutation of axes is a view.
+Two operand layouts run through the library. *Features first*: an array (…, k) whose last axis counts vectors and whose
+leading axes, flattened in row-major order, are the features; they may stay factored between two operators, so that a
+permutation of axes is a view.
 *Rows*: an array (k, n) with a vector in each row, as in `torch.nn.Linear`.
 """
 
@@ -26,7 +27,8 @@ from linops.specs import Spec
 from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
 
-# ---------------------------------------------------------------- the dispatched functions of the algebra (methods: rules/)
+# ---------------------------------------------------------------- the dispatched functions of the algebra (methods:
+# rules/)
 
 
 @generic_pair
@@ -98,10 +100,12 @@ ArrayLike = TypeVar("ArrayLike", bound=SupportsArray)
 class LinearOperator(Expression, Properties, Habits):
     """A linear map from n-vectors to m-vectors, of shape (m, n): an immutable expression whose leaves are arrays or specs.
 
-    Products follow `numpy.matmul`: ``A @ x`` for x of shape (n,) or (…, n, k), ``x @ A`` for (m,) or (…, k, m), ``A @ B`` composes. The
-    arrays decide the backend; mixing backends is an error. Symbolic operators (with a spec leaf) have everything but products.
+    Products follow `numpy.matmul`: ``A @ x`` for x of shape (n,) or (…, n, k), ``x @ A`` for (m,) or (…, k, m), ``A @
+    B`` composes. The arrays decide the backend; mixing backends is an error. Symbolic operators (with a spec leaf) have
+    everything but products.
 
-    Authors of operators implement `shape`, `_columns`, `_transpose` and `_lower`, and `_leaf_fans` where leaves multiply activations.
+    Authors of operators implement `shape`, `_columns`, `_transpose` and `_lower`, and `_leaf_fans` where leaves
+    multiply activations.
     """
 
     __array_ufunc__ = None
@@ -189,7 +193,9 @@ class LinearOperator(Expression, Properties, Habits):
         """The steps of a product as it runs, or in the natural order."""
         _ = self.shape  # which tells of leaves that do not fit
         if order not in ("planned", "natural"):
-            raise ValueError(f"order must be 'planned' (what runs) or 'natural' (the order of the factors), got {order!r}")
+            raise ValueError(
+                f"order must be 'planned' (what runs) or 'natural' (the order of the factors), got {order!r}"
+            )
         if order == "planned":
             return self._lower(as_batch(batch))
         with natural_order():
@@ -200,8 +206,10 @@ class LinearOperator(Expression, Properties, Habits):
 
         Args:
             batch: Number of vectors.
-            order: ``"planned"`` counts what runs: the order of least predicted time for so many vectors, so that more vectors may take
-                fewer FLOPs. ``"natural"`` counts the order of the factors, which never falls as the batch grows: a budget.
+            order: ``"planned"`` counts what runs: the order of least predicted time for so many vectors, so that more
+                vectors may take
+                fewer FLOPs. ``"natural"`` counts the order of the factors, which never falls as the batch grows: a
+                budget.
 
         Returns:
             The cost.
@@ -238,8 +246,8 @@ class LinearOperator(Expression, Properties, Habits):
             order: ``"planned"`` shows what runs, ``"natural"`` the order of the factors; see `cost`.
 
         Returns:
-            A table as text; its first line has the FLOPs of the natural order where others run. An operator without arrays is planned as
-            if torch ran it.
+            A table as text; its first line has the FLOPs of the natural order where others run. An operator without
+            arrays is planned as if torch ran it.
         """
         steps, found, natural = self._steps(batch, order), self.flops(batch, order), self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
@@ -273,7 +281,9 @@ class LinearOperator(Expression, Properties, Habits):
         what = None
         if theirs is None:
             if isinstance(x, Number):
-                raise ValueError(f"{self._short()} @ {x!r}: a matrix product needs an array of at least one axis; c * A scales")
+                raise ValueError(
+                    f"{self._short()} @ {x!r}: a matrix product needs an array of at least one axis; c * A scales"
+                )
             theirs, what = "numpy", type(x).__name__
             x = backends.plain(x, lambda: f"{self._short()} @ {what}" if left else f"{what} @ {self._short()}")
             if x is None:
@@ -338,7 +348,8 @@ class LinearOperator(Expression, Properties, Habits):
     def _promoted(self, x: Any) -> Any:
         """An operand in the precision of the result, as `numpy.matmul` takes it, so that every sum and product on the way is in it.
 
-        Terms and factors may be narrower than the whole, and what has no array computes in the operand's dtype. A real operand stays real.
+        Terms and factors may be narrower than the whole, and what has no array computes in the operand's dtype. A real
+        operand stays real.
         """
         own = self._own_dtype
         if own is None:
@@ -361,7 +372,11 @@ class LinearOperator(Expression, Properties, Habits):
         if self.dtype is None:
             return None
         leaf = self._first_leaf
-        return leaf.dtype if self.backend == "torch" and leaf is not None else backends.real_dtype(self.dtype, self.backend)
+        return (
+            leaf.dtype
+            if self.backend == "torch" and leaf is not None
+            else backends.real_dtype(self.dtype, self.backend)
+        )
 
     def _unit_columns(self, first: int, count: int) -> Any:
         """Columns of the identity from one on, as an operand of one's own."""
@@ -424,7 +439,9 @@ class LinearOperator(Expression, Properties, Habits):
         if _scalar(scalar):
             return scale(scalar, self)
         if _operand(scalar):  # which NumPy would multiply entry by entry
-            raise TypeError(f"{self._short()} * {type(scalar).__name__}: expected a number; A @ B composes, A @ x multiplies")
+            raise TypeError(
+                f"{self._short()} * {type(scalar).__name__}: expected a number; A @ B composes, A @ x multiplies"
+            )
         return NotImplemented
 
     __rmul__ = __mul__
@@ -448,9 +465,11 @@ class LinearOperator(Expression, Properties, Habits):
     def __getitem__(self, key: Any) -> Any:
         """The operator of some rows and columns, or entries as an array.
 
-        Keys are integers, slices, ``...``, integer arrays (negative numbers count from the end, repeats are allowed) and boolean masks, for
-        the rows alone or for rows and columns. Two arrays select every row with every column, as `numpy.ix_` does. As in NumPy an integer
-        drops its axis: ``A[i]`` is an (n,) array, ``A[:, j]`` an (m,) array, both by one product, and ``A[i, j]`` an entry.
+        Keys are integers, slices, ``...``, integer arrays (negative numbers count from the end, repeats are allowed)
+        and boolean masks, for the rows alone or for rows and columns. Two arrays select every row with every column, as
+        `numpy.ix_` does. As in NumPy an integer
+        drops its axis: ``A[i]`` is an (n,) array, ``A[:, j]`` an (m,) array, both by one product, and ``A[i, j]`` an
+        entry.
 
         Args:
             key: The selection.
@@ -489,7 +508,9 @@ class LinearOperator(Expression, Properties, Habits):
                    [1., 0.]])
         """
         if self.is_symbolic:
-            raise TypeError(f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
+            raise TypeError(
+                f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')"
+            )
         _ = self.shape  # which tells of leaves that do not fit
         return self._entries()
 
@@ -500,8 +521,9 @@ class LinearOperator(Expression, Properties, Habits):
     def to_scipy(self) -> Any:
         """The operator as a `scipy.sparse.linalg.LinearOperator`, for `cg`, `eigsh`, `svds` and their like.
 
-        They take an operator as it is, too (it has `matvec` and `rmatvec`); this has products of matrices and a scipy dtype besides.
-        `lo.aslinearoperator` is the way back, and ``A.to_scipy() @ B`` of another operator is an operator.
+        They take an operator as it is, too (it has `matvec` and `rmatvec`); this has products of matrices and a scipy
+        dtype besides. `lo.aslinearoperator` is the way back, and ``A.to_scipy() @ B`` of another operator is an
+        operator.
 
         Returns:
             The scipy operator, with products on both sides by this one.
@@ -516,19 +538,26 @@ class LinearOperator(Expression, Properties, Habits):
             array([1.  , 0.25])
         """
         if self.is_symbolic:
-            raise TypeError(f"{self._short()} is symbolic: it has no numbers. Make it concrete first: A.init(seed=0, backend='numpy')")
+            raise TypeError(
+                f"{self._short()} is symbolic: it has no numbers. Make it concrete first: A.init(seed=0, backend='numpy')"
+            )
         if self.backend not in (None, "numpy"):
-            raise TypeError(f"{self._short()}.to_scipy(): scipy runs on NumPy; convert it first, as in A.to(backend='numpy')")
+            raise TypeError(
+                f"{self._short()}.to_scipy(): scipy runs on NumPy; convert it first, as in A.to(backend='numpy')"
+            )
         return exported(self)
 
     @property
     def _like(self) -> Any:
         """A leaf, or if there is none an empty array: the backend, dtype and device of operands of one's own."""
-        if self._first_leaf is None and self.backend in ("torch", "jax"):  # bound to it: the framework's own default dtype
+        # bound to it: the framework's own default dtype
+        if self._first_leaf is None and self.backend in ("torch", "jax"):
             return backends.namespace(self.backend).zeros(0)
         return np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
 
-    def init(self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup") -> Self:
+    def init(
+        self, seed: Any = 0, backend: str = "numpy", dtype: Any = None, device: Any = None, scheme: str = "mup"
+    ) -> Self:
         """The operator with its specs replaced by random arrays of structure-aware scale (`scaling.py`).
 
         The same seed gives the same numbers on every backend.
@@ -558,8 +587,8 @@ class LinearOperator(Expression, Properties, Habits):
 
         Args:
             bias: Whether to add a bias, initially zero.
-            framework: ``"torch"``, or for operators with arrays ``"flax"`` or ``"equinox"``; None takes torch for symbolic operators and
-                those of torch.
+            framework: ``"torch"``, or for operators with arrays ``"flax"`` or ``"equinox"``; None takes torch for
+                symbolic operators and those of torch.
 
         Returns:
             The ``Linear`` of `linops.nn.torch`, `linops.nn.flax` or `linops.nn.equinox`.
@@ -628,10 +657,14 @@ def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
 def _is_view(one: LinearOperator, other: LinearOperator) -> bool:
     """Whether an operator's arrays are specs and views of another's in NumPy, so that it follows what is written there."""
     for _, node in one._nodes():
-        if not all(kind != "index" or isinstance(getattr(node, name), np.ndarray | None) for name, kind in node._fields):
+        if not all(
+            kind != "index" or isinstance(getattr(node, name), np.ndarray | None) for name, kind in node._fields
+        ):
             return False
     roots = {id(_root(leaf)) for _, leaf in other.named_leaves()}
-    return all(type(leaf) is Spec or (type(leaf) is np.ndarray and id(_root(leaf)) in roots) for _, leaf in one.named_leaves())
+    return all(
+        type(leaf) is Spec or (type(leaf) is np.ndarray and id(_root(leaf)) in roots) for _, leaf in one.named_leaves()
+    )
 
 
 def _root(array: Any) -> Any:
@@ -652,7 +685,9 @@ def _summand(operator: LinearOperator, value: Any) -> bool:
     if _scalar(value):
         m, n = operator.shape
         shift = f"; A + c * lo.Identity({n}) shifts the diagonal" if m == n else ""
-        raise TypeError(f"{operator._short()} plus the {type(value).__name__} {value}: expected an operator or a matrix{shift}")
+        raise TypeError(
+            f"{operator._short()} plus the {type(value).__name__} {value}: expected an operator or a matrix{shift}"
+        )
     if backends.is_array(value) and len(value.shape) != 2:
         raise ValueError(
             f"{operator._short()} plus an array of shape {tuple(value.shape)}: expected a matrix (2 axes), as sums do not broadcast"

@@ -14,7 +14,8 @@ from linops.structure import Structure
 def same_structure(A: Any, B: Any) -> bool:
     """Whether two operators have the same structure: equal trees, shapes, dtypes, index arrays, numbers outside arrays, and tags.
 
-    The numbers in arrays do not matter, nor does the backend: a symbolic operator and what `init` makes of it are the same structure.
+    The numbers in arrays do not matter, nor does the backend: a symbolic operator and what `init` makes of it are the
+    same structure.
 
     Args:
         A: An operator.
@@ -48,7 +49,8 @@ def same(a: Any, b: Any) -> bool:
         b: Another.
 
     Returns:
-        True if they are; False if they are not, or it cannot be told without reading numbers. Two equal specs are two parameters.
+        True if they are; False if they are not, or it cannot be told without reading numbers. Two equal specs are two
+        parameters.
     """
     if a is b and not (isinstance(a, Spec) or (isinstance(a, LinearOperator) and a.is_symbolic)):
         return True
@@ -57,7 +59,9 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, LinearOperator):
         if type(a) is not type(b):
             return False
-        return all(_same_field(kind, getattr(a, name), getattr(b, name)) for name, kind in a._fields if name != "assumed")
+        return all(
+            _same_field(kind, getattr(a, name), getattr(b, name)) for name, kind in a._fields if name != "assumed"
+        )
     kind = backends.backend_of(a)
     return kind is not None and kind == backends.backend_of(b) and backends.same_array(a, b)
 

@@ -1,9 +1,11 @@
 """Fans, initial scale and learning-rate multipliers of any expression: structure-aware μP.
 
-Every leaf that multiplies activations is a (batch of) matrix with a fan_in and a fan_out in its own contraction. From those follow, per
-leaf (Qiu et al., "Compute Better Spent", ICML 2024, after Yang et al., "A Spectral Condition for Feature Learning", 2023):
+Every leaf that multiplies activations is a (batch of) matrix with a fan_in and a fan_out in its own contraction. From
+those follow, per leaf (Qiu et al., "Compute Better Spent", ICML 2024, after Yang et al., "A Spectral Condition for
+Feature Learning", 2023):
 
-* initial std  sqrt(1/fan_in) · min(1, sqrt(fan_out/fan_in)),  so that each factor's spectral norm is about sqrt(fan_out/fan_in);
+* initial std  sqrt(1/fan_in) · min(1, sqrt(fan_out/fan_in)),  so that each factor's spectral norm is about
+  sqrt(fan_out/fan_in);
 * Adam's learning-rate multiplier  in_features / fan_in / k,  with k such leaves in the operator;
 * SGD's  (fan_out/fan_in) / (out_features/in_features) / k.
 
@@ -121,8 +123,12 @@ def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: 
         if isinstance(leaf, Spec):
             wanted = dtype or leaf.dtype
             if not backends.is_inexact(wanted):
-                raise TypeError(f"init of {a._short()}: random parameters need a floating or complex dtype, got {dtype_name(wanted)}")
-            leaf = backends.asarray(_draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device)
+                raise TypeError(
+                    f"init of {a._short()}: random parameters need a floating or complex dtype, got {dtype_name(wanted)}"
+                )
+            leaf = backends.asarray(
+                _draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device
+            )
         elif backends.backend_of(leaf) != backend:
             raise TypeError(
                 f"init(backend={backend!r}) of {a._short()}: it has a {backends.backend_of(leaf)} leaf of shape {tuple(leaf.shape)}"

@@ -137,6 +137,10 @@ def spec(*shape: int, dtype: Any = "float32") -> Spec:
     """
     for size in shape:
         if not isinstance(size, (int, np.integer)):
-            way = f"; write spec({', '.join(map(str, size))})" if isinstance(size, (tuple, list)) and len(shape) == 1 else ""
+            way = (
+                f"; write spec({', '.join(map(str, size))})"
+                if isinstance(size, (tuple, list)) and len(shape) == 1
+                else ""
+            )
             raise TypeError(f"spec({', '.join(map(repr, shape))}): sizes are integers, got {size!r}{way}")
     return Spec(shape, dtype)

@@ -1,11 +1,11 @@
 """`Structure`: an operator without its numbers, as one hashable value.
 
-It holds the classes of an expression, its fixed fields, its index arrays, and the shapes and dtypes of its leaves. Two are equal if all of
-these are; the numbers in leaves and the framework do not matter. It is what `lo.same_structure` compares, and what the layers of Flax keep
-of an operator.
+It holds the classes of an expression, its fixed fields, its index arrays, and the shapes and dtypes of its leaves. Two
+are equal if all of these are; the numbers in leaves and the framework do not matter. It is what `lo.same_structure`
+compares, and what the layers of Flax keep of an operator.
 
-A structure is written flat, in the order of the expression: an opening for each operator and tuple, then what stands in it. So it is made,
-compared, hashed and read without recursion, however deeply an expression is nested.
+A structure is written flat, in the order of the expression: an opening for each operator and tuple, then what stands in
+it. So it is made, compared, hashed and read without recursion, however deeply an expression is nested.
 """
 
 from __future__ import annotations
@@ -141,4 +141,8 @@ def _parts(root: Expression) -> Iterable[Any]:
 
 def _made(kind: Any, values: list[Any]) -> Any:
     """The operator of a class, unchecked, or a tuple."""
-    return tuple(values) if kind is None else kind._unchecked(**{name: value for (name, _), value in zip(kind._fields, values)})
+    return (
+        tuple(values)
+        if kind is None
+        else kind._unchecked(**{name: value for (name, _), value in zip(kind._fields, values)})
+    )

@@ -54,7 +54,9 @@ def _selection(key: Any, size: int, axis: int, name: Callable[[], str]) -> Any:
         except TypeError:
             pass
     if not isinstance(key, np.ndarray):
-        raise IndexError(f"{where()}: expected integers, slices, `...`, or integer or boolean arrays as indices, got {key!r}")
+        raise IndexError(
+            f"{where()}: expected integers, slices, `...`, or integer or boolean arrays as indices, got {key!r}"
+        )
     if key.ndim != 1:
         raise IndexError(f"{where()}: index arrays have 1 axis, got shape {key.shape}")
     if key.dtype == bool:

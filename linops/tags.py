@@ -1,7 +1,7 @@
 """What is known of an operator: symmetric, positive definite, orthogonal and so on.
 
-Knowledge is tri-state: a property is known to hold, known to fail, or unknown. `Knowledge` carries both sets; its closure
-adds what follows (positive definite ⇒ Hermitian and invertible; diagonal ⇒ lower and upper triangular; …).
+Knowledge is tri-state: a property is known to hold, known to fail, or unknown. `Knowledge` carries both sets; its
+closure adds what follows (positive definite ⇒ Hermitian and invertible; diagonal ⇒ lower and upper triangular; …).
 """
 
 from __future__ import annotations
@@ -29,9 +29,18 @@ class Tag(IntFlag):
 
 
 #: tags that only a square operator can have
-SQUARE = Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_SEMIDEFINITE | Tag.POSITIVE_DEFINITE | Tag.ORTHOGONAL | Tag.INVERTIBLE
+SQUARE = (
+    Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_SEMIDEFINITE | Tag.POSITIVE_DEFINITE | Tag.ORTHOGONAL | Tag.INVERTIBLE
+)
 #: tags that the sum A + B has if both terms have them
-ADDITIVE = Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_SEMIDEFINITE | Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR | Tag.DIAGONAL
+ADDITIVE = (
+    Tag.SYMMETRIC
+    | Tag.HERMITIAN
+    | Tag.POSITIVE_SEMIDEFINITE
+    | Tag.LOWER_TRIANGULAR
+    | Tag.UPPER_TRIANGULAR
+    | Tag.DIAGONAL
+)
 #: tags that the product A B has if both factors have them
 MULTIPLICATIVE = Tag.ORTHOGONAL | Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR | Tag.DIAGONAL | Tag.INVERTIBLE
 #: tags that a block diagonal has if every block has them

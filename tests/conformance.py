@@ -11,7 +11,9 @@ from test_transforms import COMPILED
 import linops as lo
 from linops.testing.check import Subject, outcomes
 
-_CALLABLES = "torch.compile puts `@` into its graph whole, where no Python function can stand; `A.__matmul__(x)` compiles"
+_CALLABLES = (
+    "torch.compile puts `@` into its graph whole, where no Python function can stand; `A.__matmul__(x)` compiles"
+)
 #: checks that an operator's nature rules out: {(class, backend, check): the reason}
 EXCLUDED = {(kind, "torch", "compile"): _CALLABLES for kind in ("Function", "Jacobian", "Hessian")}
 
@@ -25,7 +27,9 @@ _OF_COMPLEX128 = (
 CALLABLES = ("function_wide", "function_transposed_by_the_framework", "jacobian_tall", "hessian")
 ONE_EACH = (*COMPILED, *CALLABLES)
 _TORCH_COMPILES = "torch.compile takes a second: one case an operator"
-_JAX_COMPILES = "compiling takes a second: in float64 gradients, in complex128 products; everything for one case an operator"
+_JAX_COMPILES = (
+    "compiling takes a second: in float64 gradients, in complex128 products; everything for one case an operator"
+)
 #: these never excuse an operator of which no case runs the check
 COSTLY = (_TORCH_COMPILES, _JAX_COMPILES)
 
@@ -44,7 +48,8 @@ def _sample():
     def kind(run):
         return type(build(run[0])[0]).__name__
 
-    costly = covering([run for run in RUNS if run[0] in ONE_EACH], lambda run: [(kind(run), run[1])])  # an operator and a backend
+    # an operator and a backend
+    costly = covering([run for run in RUNS if run[0] in ONE_EACH], lambda run: [(kind(run), run[1])])
     on_jax = [run for run in costly if run[1] == "jax"]
     cheap = [run for run in RUNS if run[0] not in ONE_EACH and run[1] != "jax"]
     return (
@@ -60,7 +65,11 @@ SAMPLE = _sample()
 def left_out(case, backend, dtype):
     """Checks that are not run, with the reasons."""
     operator, _, _ = build(case, dtype)
-    reasons = {check: reason for (kind, where, check), reason in EXCLUDED.items() if (kind, where) == (type(operator).__name__, backend)}
+    reasons = {
+        check: reason
+        for (kind, where, check), reason in EXCLUDED.items()
+        if (kind, where) == (type(operator).__name__, backend)
+    }
     if "numpy" not in names(CASES[case]):  # both build the operator with NumPy's arrays
         reasons |= dict.fromkeys(("moves", "symbolic"), CASES[case].because)
     if case not in ONE_EACH:

@@ -1,8 +1,9 @@
 """Settings of the tests' own process, which linops itself does not touch, and the choice of tests: by the limits of cases, and a sample.
 
-A test with several marks `parametrize` is a product of parameters. By default a sample runs in which every value of every parameter
-occurs; the rest is marked `full`, and `pytest -m full` runs everything. `pytest -m full --minutes 10 --shuffle 3` runs as many of all as
-ten minutes allow, in an order of its own for each number.
+A test with several marks `parametrize` is a product of parameters. By default a sample runs in which every value of
+every parameter occurs; the rest is marked `full`, and `pytest -m full` runs everything.
+`pytest -m full --minutes 10 --shuffle 3` runs as many of all as ten minutes allow, in an order of its own for each
+number.
 """
 
 import random
@@ -38,7 +39,8 @@ def bounded_memory():
     yield
     if _resident() > _memory["limit"]:
         jax.clear_caches()
-        _memory["limit"] = max(4e9, _resident() + 1e9)  # what is not given back is no reason to compile everything again after each test
+        # what is not given back is no reason to compile everything again after each test
+        _memory["limit"] = max(4e9, _resident() + 1e9)
 
 
 def _resident():
@@ -63,7 +65,9 @@ def pytest_runtest_setup(item):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "uses(*names): the backends and dtypes that a test over cases uses besides its parameters")
+    config.addinivalue_line(
+        "markers", "uses(*names): the backends and dtypes that a test over cases uses besides its parameters"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
@@ -76,7 +80,8 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in gone]
     whole = config.option.markexpr == "full"
     sample = _sample(items)
-    if (seed := config.getoption("shuffle")) is not None:  # what only `-m full` runs comes first, and of that what is no product
+    # what only `-m full` runs comes first, and of that what is no product
+    if (seed := config.getoption("shuffle")) is not None:
         random.Random(seed).shuffle(items)
         items.sort(key=lambda item: (item in sample, not item.get_closest_marker("full")))
     for item in items:
@@ -95,7 +100,9 @@ def _sample(items):
     for tests in products.values():
         if not any(test.get_closest_marker("full") for test in tests):
             named = {test.nodeid: test for test in tests}
-            tests = [named[name] for name in covering(list(named), lambda name, named=named: _values(named[name]), _cost)]
+            tests = [
+                named[name] for name in covering(list(named), lambda name, named=named: _values(named[name]), _cost)
+            ]
         sample += tests
     return {test for test in sample if not test.get_closest_marker("full")}
 

@@ -1,7 +1,7 @@
 """`docs/coverage.md`, made of the tests that pytest collects: python tests/coverage_page.py --write
 
-Without --write it says whether the page is fresh. A cell of the page is a claim about a collected test of tests/test_conformance.py, which
-itself asserts that the check of the cell ran.
+Without --write it says whether the page is fresh. A cell of the page is a claim about a collected test of
+tests/test_conformance.py, which itself asserts that the check of the cell ran.
 """
 
 import re

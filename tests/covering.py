@@ -12,11 +12,14 @@ Test = TypeVar("Test", bound=Hashable)
 
 
 def covering(
-    tests: Sequence[Test], features: Callable[[Test], Iterable[Hashable]], cost: Callable[[Test], float] = lambda test: 1.0
+    tests: Sequence[Test],
+    features: Callable[[Test], Iterable[Hashable]],
+    cost: Callable[[Test], float] = lambda test: 1.0,
 ) -> list[Test]:
     """A sample of tests that has every feature that any of them has.
 
-    It is greedy, in an order that is arbitrary but the same each time, so that the values of one parameter meet different ones of others.
+    It is greedy, in an order that is arbitrary but the same each time, so that the values of one parameter meet
+    different ones of others.
 
     Args:
         tests: The tests; the text of each is unlike the others'.

@@ -18,7 +18,8 @@ every_backend = pytest.mark.parametrize("backend", BACKENDS)
 #: the backends that run a product without compiling it first
 every_eager_backend = pytest.mark.parametrize("backend", ["numpy", "torch"])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-#: says which backends and dtypes a test over cases uses besides its parameters (NumPy and float64 are not said), for cases with limits
+#: says which backends and dtypes a test over cases uses besides its parameters (NumPy and float64 are not said), for
+#: cases with limits
 uses = pytest.mark.uses
 
 
@@ -90,6 +91,11 @@ def assert_is(operator, matrix, dtype="float64"):
     """Assert that an operator is a matrix: shape, entries, T, H and conj."""
     assert isinstance(operator, lo.LinearOperator)
     assert operator.shape == matrix.shape
-    for ours, theirs in ((operator, matrix), (operator.T, matrix.T), (operator.H, matrix.conj().T), (operator.conj(), matrix.conj())):
+    for ours, theirs in (
+        (operator, matrix),
+        (operator.T, matrix.T),
+        (operator.H, matrix.conj().T),
+        (operator.conj(), matrix.conj()),
+    ):
         assert ours.shape == theirs.shape
         assert_close(ours.to_dense(), theirs, dtype=dtype)

@@ -51,7 +51,9 @@ OPERATORS = {
     "blast": lambda: lo.blast(12, 8, blocks=2),
     "blast_padded": lambda: lo.blast(13, 7, rank=2),
     "butterfly_expression": lambda: lo.Butterfly([lo.spec(1, 4, 2, 2), lo.spec(2, 2, 2, 3)]),
-    "einsum_expression": lambda: lo.Einsum("ir, jr, kr, kp -> ipj", *(lo.spec(size, 2) for size in (3, 2, 2)), in_dims=(2, 3)),
+    "einsum_expression": lambda: lo.Einsum(
+        "ir, jr, kr, kp -> ipj", *(lo.spec(size, 2) for size in (3, 2, 2)), in_dims=(2, 3)
+    ),
     "permuted": _permuted,
     "sum": lambda: lo.low_rank(8, 8, rank=1) + lo.Diagonal(lo.spec(8)),
     "sliced": lambda: lo.btt(16, 16)[::-2, [3, 0, 9, 9]],
@@ -87,7 +89,9 @@ def layer_of(name, dtype="float64", **options):
 def inputs(layer, *leading, dtype="float64", seed=1):
     """A random input of a layer."""
     shape = (*leading, layer.in_features)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(getattr(torch, dtype))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        getattr(torch, dtype)
+    )
 
 
 def expected(layer, x):

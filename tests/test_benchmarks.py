@@ -77,7 +77,9 @@ def test_the_kernel_by_hand_is_the_composed_product(backend, batch):
 def test_families():
     options = {"sizes": (64,), "batches": (1, 2), "backends": ("torch",), "structures": "btt,low_rank", "seconds": 0.01}
     rows = list(families.measure(**options))
-    assert [(row["batch"], row["structure"]) for row in rows] == [(b, s) for b in (1, 2) for s in ("dense", "btt", "low_rank")]
+    assert [(row["batch"], row["structure"]) for row in rows] == [
+        (b, s) for b in (1, 2) for s in ("dense", "btt", "low_rank")
+    ]
     assert all(row["forward_ratio"] == row["training_ratio"] == 1 for row in rows if row["structure"] == "dense")
     assert ["plain_ratio" in row for row in rows] == [True] * 3 + [False] * 3
     assert ["paper_training_ratio" in row for row in rows] == [False, True, False] * 2
@@ -120,7 +122,8 @@ def test_growth_fits_what_is_above_the_overhead():
 
     rows = [row(d, max(2e-3 * d**1.5, 30)) for d in (4096, 64, 256, 1024, 16384)]
     (found,) = growth_fits.growths(rows, "d")
-    assert [row["d"] for row in found.fitted] == [1024, 4096, 16384]  # 65 µs on; 30 µs are within five times the overhead
+    # 65 µs on; 30 µs are within five times the overhead
+    assert [row["d"] for row in found.fitted] == [1024, 4096, 16384]
     exponents = [law.exponent for law in (found.time, found.flops, found.training, found.memory, found.training_memory)]
     assert exponents == pytest.approx([1.5, 1.5, 1.5, 1, 2])
     assert found.theory == "3/2"
@@ -164,7 +167,10 @@ def test_rows_resume(tmp_path, benchmark_of):
     assert measured == [1, 2]
     assert [row["number"] for row in rows] == [1, 2]
     assert conditions["seconds"] == 1
-    assert results.load(path) == {"conditions": conditions, "rows": [{"number": 1, "value": 0.1}, {"number": 2, "value": 0.2}]}
+    assert results.load(path) == {
+        "conditions": conditions,
+        "rows": [{"number": 1, "value": 0.1}, {"number": 2, "value": 0.2}],
+    }
     with pytest.raises(results.OtherConditions, match=r"seconds 1\.0 then, 2\.0 now"):
         results.run(benchmark, {"seconds": 2.0}, 1, path)
     results.run(benchmark, {"numbers": (1,), "seconds": 2.0}, 1, path, fresh=True)
@@ -202,7 +208,11 @@ def test_what_cannot_resume_is_kept_on_request(tmp_path, benchmark_of):
 
 def test_goals():
     at_most = goals.Goal("x", "some", "ratio", 1.1, where=lambda row: row["batch"] == 1)
-    rows = [{"d": 8, "batch": 1, "ratio": 1.1}, {"d": 16, "batch": 1, "ratio": 0.5}, {"d": 16, "batch": 2, "ratio": 9.0}]
+    rows = [
+        {"d": 8, "batch": 1, "ratio": 1.1},
+        {"d": 16, "batch": 1, "ratio": 0.5},
+        {"d": 16, "batch": 2, "ratio": 9.0},
+    ]
     good = goals.judge(at_most, rows)
     assert good.met
     assert good.measured == "2 of 2 cases meet it; median 0.80×, worst 1.10× (d = 8, batch = 1)"
@@ -233,7 +243,9 @@ def test_every_goal_is_about_a_benchmark_and_its_columns():
 
 
 def test_the_page_is_fresh():
-    assert report.PAGE.read_text(encoding="utf-8") == report.page(results.load_all()), "stale: python -m benchmarks report"
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(results.load_all()), (
+        "stale: python -m benchmarks report"
+    )
 
 
 def test_the_page_is_made_of_whatever_was_measured():
@@ -269,7 +281,9 @@ def test_the_machine_that_took_so_long_is_found(backend):
     assert factor < 1.001
     assert found.fourier == pytest.approx(wanted.fourier, rel=0.05)
     others = [shape for shape in calibrate.shapes(120, seed=1) if shape not in products]
-    np.testing.assert_allclose([found.matmul(*shape, 4) for shape in others], [wanted.matmul(*shape, 4) for shape in others], rtol=0.05)
+    np.testing.assert_allclose(
+        [found.matmul(*shape, 4) for shape in others], [wanted.matmul(*shape, 4) for shape in others], rtol=0.05
+    )
 
 
 def test_commands(tmp_path):
@@ -290,7 +304,9 @@ def test_options_are_written_with_commas():
 
 
 def test_a_benchmark_may_say_what_people_read(monkeypatch):
-    module = type("module", (), {"summary": staticmethod(lambda rows: rows[:1]), "missing": staticmethod(lambda rows: [])})
+    module = type(
+        "module", (), {"summary": staticmethod(lambda rows: rows[:1]), "missing": staticmethod(lambda rows: [])}
+    )
     monkeypatch.setattr("benchmarks.registry.import_module", lambda name: module)
     assert Benchmark("fake", "fake").tables([{"a": 1}, {"a": 2}]) == [[{"a": 1}]]
 

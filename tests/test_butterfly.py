@@ -22,7 +22,9 @@ def hadamard(n):
 class TestButterfly:
     def test_hadamard_is_a_butterfly(self):
         sign = np.array([[1.0, 1.0], [1.0, -1.0]])
-        A = lo.butterfly(16, 16).with_leaves([np.broadcast_to(sign, leaf.shape) for _, leaf in lo.butterfly(16, 16).named_leaves()])
+        A = lo.butterfly(16, 16).with_leaves(
+            [np.broadcast_to(sign, leaf.shape) for _, leaf in lo.butterfly(16, 16).named_leaves()]
+        )
         assert np.array_equal(A.to_dense(), hadamard(16))
 
     def test_fourier_is_a_butterfly_of_reversed_bits(self):

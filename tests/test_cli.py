@@ -60,12 +60,37 @@ def test_compare_prints_a_table():
 
 def test_train_writes_results(npz, tmp_path):
     out = tmp_path / "out"
-    arguments = ["train", "--data", npz, "--structures", "dense,btt", "--width", 32, "--depth", 1, "--steps", 20, "--batch", 16]
+    arguments = [
+        "train",
+        "--data",
+        npz,
+        "--structures",
+        "dense,btt",
+        "--width",
+        32,
+        "--depth",
+        1,
+        "--steps",
+        20,
+        "--batch",
+        16,
+    ]
     result = invoke(*arguments, "--out", out, "--seeds", 2)
     assert result.exit_code == 0, result.output
     rows = json.loads((out / "results.json").read_text())
     assert [(row["structure"], row["seed"]) for row in rows] == [("dense", 0), ("btt", 0), ("dense", 1), ("btt", 1)]
-    wanted = {"structure", "width", "depth", "num_params", "macs", "flops", "train_loss", "test_accuracy", "seconds", "seed"}
+    wanted = {
+        "structure",
+        "width",
+        "depth",
+        "num_params",
+        "macs",
+        "flops",
+        "train_loss",
+        "test_accuracy",
+        "seconds",
+        "seed",
+    }
     for row in rows:
         assert wanted <= row.keys()
         assert row["flops"] == 2 * row["macs"]
@@ -74,7 +99,9 @@ def test_train_writes_results(npz, tmp_path):
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     again = invoke(*arguments, "--out", out, "--seeds", 2, "--resume")
     assert again.exit_code == 0, again.output
-    assert [row["train_loss"] for row in json.loads((out / "results.json").read_text())] == [row["train_loss"] for row in rows]
+    assert [row["train_loss"] for row in json.loads((out / "results.json").read_text())] == [
+        row["train_loss"] for row in rows
+    ]
 
 
 @pytest.mark.parametrize(

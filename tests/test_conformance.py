@@ -21,7 +21,9 @@ MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) fo
 def test_conforms(case, backend, dtype):
     report = conforms(case, backend, dtype)
     # what docs/coverage.md says runs has run
-    assert report.names("passed") == tuple(name for name, row in planned(case, backend, dtype)[1].items() if row is None)
+    assert report.names("passed") == tuple(
+        name for name, row in planned(case, backend, dtype)[1].items() if row is None
+    )
     assert not report.names("failed")
 
 
@@ -105,7 +107,11 @@ WRONG = {
         "numpy",
         lambda: (broken(_stacked=lambda self, x: np.repeat((self.matrix @ x[:1]), len(x), 0))(SQUARE), SQUARE),
     ),
-    "rows without the transpose": ("left_products", "numpy", lambda: (broken(_rows=lambda self, x: x @ self.matrix)(SQUARE), SQUARE)),
+    "rows without the transpose": (
+        "left_products",
+        "numpy",
+        lambda: (broken(_rows=lambda self, x: x @ self.matrix)(SQUARE), SQUARE),
+    ),
     "affine": ("linearity", "numpy", lambda: (broken(_columns=lambda self, x: self.matrix @ x + 1)(SQUARE), None)),
     "widens": (
         "dtypes",
@@ -115,7 +121,10 @@ WRONG = {
     "narrow operands": (
         "promotion",
         "numpy",
-        lambda: (broken(_columns=lambda self, x: self.matrix @ x.astype(self.matrix.dtype))(np.ones((3, 3), "f4")), None),
+        lambda: (
+            broken(_columns=lambda self, x: self.matrix @ x.astype(self.matrix.dtype))(np.ones((3, 3), "f4")),
+            None,
+        ),
     ),
     "wants contiguous operands": (
         "strides",
@@ -127,28 +136,56 @@ WRONG = {
         "numpy",
         lambda: (broken(_columns=lambda self, x: x, _vector=lambda self, x: x)(np.eye(3)), None),
     ),
-    "a view of a leaf": ("aliasing", "numpy", lambda: (broken(_columns=lambda self, x: self.matrix[:, : x.shape[1]])(np.eye(3)), None)),
+    "a view of a leaf": (
+        "aliasing",
+        "numpy",
+        lambda: (broken(_columns=lambda self, x: self.matrix[:, : x.shape[1]])(np.eye(3)), None),
+    ),
     "writes into the operand": ("aliasing", "numpy", lambda: (broken(_vector=_in_place)(np.eye(3)), None)),
     "no shape check": ("errors", "numpy", lambda: (broken(__matmul__=lambda self, x: x)(np.eye(3)), None)),
     "a function inside": ("copies", "numpy", lambda: (Remembers(np.eye(3), function=lambda x: x), None)),
-    "equal to all": ("identity", "numpy", lambda: (broken(__eq__=lambda self, other: True, __hash__=lambda self: 1)(np.eye(3)), None)),
+    "equal to all": (
+        "identity",
+        "numpy",
+        lambda: (broken(__eq__=lambda self, other: True, __hash__=lambda self: 1)(np.eye(3)), None),
+    ),
     "an array in a static field": ("pytree", "jax", lambda: (Remembers(np.eye(3), function=np.ones(2)), None)),
     "of NumPy alone": ("moves", "numpy", lambda: (Bare(3), None)),
-    "a dtype of its own": ("symbolic", "numpy", lambda: (broken(_conj=lambda self: lo.Dense(np.conj(self.matrix)))(SQUARE), None)),
-    "cost without batch": ("cost", "numpy", lambda: (broken(_lower=lambda self, batch: (matmul_step(1, 3, 3, 1),))(SQUARE), None)),
+    "a dtype of its own": (
+        "symbolic",
+        "numpy",
+        lambda: (broken(_conj=lambda self: lo.Dense(np.conj(self.matrix)))(SQUARE), None),
+    ),
+    "cost without batch": (
+        "cost",
+        "numpy",
+        lambda: (broken(_lower=lambda self, batch: (matmul_step(1, 3, 3, 1),))(SQUARE), None),
+    ),
     "half the MACs": (
         "counted_flops",
         "torch",
         lambda: (broken(_lower=lambda self, batch: (matmul_step(1, 3, 3, batch // 2),))(SQUARE), None),
     ),
-    "no gradient": ("gradient", "torch", lambda: (broken(_columns=lambda self, x: self.matrix.detach() @ x)(SQUARE), None)),
+    "no gradient": (
+        "gradient",
+        "torch",
+        lambda: (broken(_columns=lambda self, x: self.matrix.detach() @ x)(SQUARE), None),
+    ),
     "a number read from a tensor": (
         "compile",
         "torch",
         lambda: (broken(_columns=lambda self, x: self.matrix @ x * float(bool(x.abs().sum() > 0)))(SQUARE), None),
     ),
-    "no vmap": ("vmap", "torch", lambda: (broken(_vector=lambda self, x: torch.from_numpy(self.matrix.numpy() @ x.numpy()))(SQUARE), None)),
-    "no conjugate in the gradient": ("gradient", "jax", lambda: (broken(_columns=lambda self, x: self.matrix.real @ x)(SQUARE), None)),
+    "no vmap": (
+        "vmap",
+        "torch",
+        lambda: (broken(_vector=lambda self, x: torch.from_numpy(self.matrix.numpy() @ x.numpy()))(SQUARE), None),
+    ),
+    "no conjugate in the gradient": (
+        "gradient",
+        "jax",
+        lambda: (broken(_columns=lambda self, x: self.matrix.real @ x)(SQUARE), None),
+    ),
     "no layer": ("layer", "torch", lambda: (broken(_rows=lambda self, x: x[:, :1] @ self.matrix.T[:1])(SQUARE), None)),
     "tensors that are others": ("plans", "numpy", lambda: (broken(_trace=_transposed)(SQUARE), None)),
     "wrong where transforms run": ("natural_way", "numpy", lambda: (Silent(SQUARE[0], SQUARE[1]), None)),
@@ -161,7 +198,9 @@ def test_what_is_wrong_is_found(name):
     check, backend, make = WRONG[name]
     operator, matrix = make()
     with pytest.raises(ConformanceError) as caught:
-        check_operator(operator, matrix, backend=backend, skip={other: "elsewhere" for other in CHECKS if other != check})
+        check_operator(
+            operator, matrix, backend=backend, skip={other: "elsewhere" for other in CHECKS if other != check}
+        )
     assert caught.value.report.names("failed") == (check,)
     message = str(caught.value)
     assert f"check {check!r} failed" in message
@@ -203,7 +242,8 @@ def test_arguments():
 
 
 @pytest.mark.parametrize(
-    ("backend", "dtype"), [("numpy", "int64"), ("numpy", "int8"), ("numpy", "bool"), ("torch", "int64"), ("torch", "int8")]
+    ("backend", "dtype"),
+    [("numpy", "int64"), ("numpy", "int8"), ("numpy", "bool"), ("torch", "int64"), ("torch", "int8")],
 )
 def test_integers_and_booleans(backend, dtype):
     matrix = np.random.default_rng(0).integers(0, 2, (3, 4)).astype(dtype)
@@ -219,7 +259,8 @@ def test_integers_and_booleans(backend, dtype):
 
 
 @pytest.mark.parametrize(
-    ("backend", "dtype"), each(2, [("torch", "bfloat16"), ("torch", "float16"), ("numpy", "float16"), ("jax", "bfloat16")])
+    ("backend", "dtype"),
+    each(2, [("torch", "bfloat16"), ("torch", "float16"), ("numpy", "float16"), ("jax", "bfloat16")]),
 )
 def test_narrow_floats(backend, dtype):
     for operator in (lo.btt(12, 8, dtype=dtype), lo.low_rank(4, 6, rank=2, dtype=dtype) + lo.Pad(4, 6)):

@@ -37,7 +37,8 @@ def test_contractions_against_jax(case):
 
 
 @pytest.mark.parametrize(
-    ("case", "flops"), [("diagonal", 5), ("scaled_tall", 2 + 2 * 8), ("scaled_wide", 2 + 2 * 8), ("sum_of_dense", 3 + 4 * 12)]
+    ("case", "flops"),
+    [("diagonal", 5), ("scaled_tall", 2 + 2 * 8), ("scaled_wide", 2 + 2 * 8), ("sum_of_dense", 3 + 4 * 12)],
 )
 def test_flops_outside_contractions(case, flops):
     operator, _, _ = build(case)

@@ -73,7 +73,9 @@ def test_forward_and_gradients_agree(family, size, dtype, tolerance):
         assert set(other[2]) == set(gradients)
         for name, gradient in gradients.items():
             assert other[2][name].shape == gradient.shape
-            np.testing.assert_allclose(other[2][name], gradient, rtol=tolerance, atol=tolerance * abs(gradient).max(), err_msg=name)
+            np.testing.assert_allclose(
+                other[2][name], gradient, rtol=tolerance, atol=tolerance * abs(gradient).max(), err_msg=name
+            )
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -95,7 +97,9 @@ def test_to_layer(framework):
     operator = lo.monarch(12, 8).init(seed=0, backend="torch" if framework == "torch" else "jax")
     layer = operator.to_layer(framework=framework)
     assert isinstance(layer, getattr(lo.nn, framework).Linear)
-    np.testing.assert_array_equal(lo.backends.to_numpy(layer.operator.to_dense()), lo.backends.to_numpy(operator.to_dense()))
+    np.testing.assert_array_equal(
+        lo.backends.to_numpy(layer.operator.to_dense()), lo.backends.to_numpy(operator.to_dense())
+    )
 
 
 def aligned(*shape):

@@ -133,10 +133,14 @@ def torch_optimizer(model, optimizer, decay):
 def transformation(multipliers, optimizer, decay):
     scale, mask = lo.nn.optax.scale_by_tree(multipliers), lo.nn.optax.decay_mask
     if optimizer == "sgd":  # which decays through the gradient
-        return optax.chain(optax.add_decayed_weights(0.1, mask), optax.trace(0.9), scale, optax.scale_by_learning_rate(0.01))
+        return optax.chain(
+            optax.add_decayed_weights(0.1, mask), optax.trace(0.9), scale, optax.scale_by_learning_rate(0.01)
+        )
     if decay == "coupled":
         return optax.chain(optax.adamw(0.01, weight_decay=0.1, mask=mask), scale)
-    return optax.chain(optax.scale_by_adam(), scale, optax.add_decayed_weights(0.1, mask), optax.scale_by_learning_rate(0.01))
+    return optax.chain(
+        optax.scale_by_adam(), scale, optax.add_decayed_weights(0.1, mask), optax.scale_by_learning_rate(0.01)
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,9 @@ def test_same_losses(optimizer, decay, weight_norm):
     flax_rates = lo.nn.flax.lr_multipliers(flax, optimizer, BASE)
     equinox_rates = lo.nn.equinox.lr_multipliers(equinox, optimizer, BASE)
     np.testing.assert_allclose(train_flax(flax, transformation(flax_rates, optimizer, decay)), expected, rtol=1e-6)
-    np.testing.assert_allclose(train_equinox(equinox, transformation(equinox_rates, optimizer, decay)), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        train_equinox(equinox, transformation(equinox_rates, optimizer, decay)), expected, rtol=1e-6
+    )
     for name, parameter in lo.nn.flax.state_dict(flax).items():
         np.testing.assert_allclose(parameter, ours.state_dict()[name], rtol=1e-6, atol=1e-9, err_msg=name)
 
@@ -167,7 +173,9 @@ def test_labels_give_the_same_losses():
         multipliers = module.lr_multipliers(model, "adam", BASE)
         groups = {number: optax.adam(0.01 * number) for number in set(jax.tree.leaves(multipliers))}
         assert len(groups) > 3
-        np.testing.assert_allclose(train(model, optax.partition(groups, lo.nn.optax.labels(multipliers))), expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            train(model, optax.partition(groups, lo.nn.optax.labels(multipliers))), expected, rtol=1e-6
+        )
 
 
 def torch_rates(model, optimizer, base):
@@ -189,7 +197,9 @@ def test_same_rates(optimizer, base, weight_norm):
     for module, model, model_base in ((lo.nn.flax, flax, bases[1]), (lo.nn.equinox, equinox, bases[2])):
         names = {id(array): name for name, array in module.state_dict(model).items()}
         multipliers = jax.tree.leaves(module.lr_multipliers(model, optimizer, model_base))
-        arrays = jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param)) if module is lo.nn.flax else eqx.filter(model, eqx.is_array))
+        arrays = jax.tree.leaves(
+            nnx.as_pure(nnx.state(model, nnx.Param)) if module is lo.nn.flax else eqx.filter(model, eqx.is_array)
+        )
         kernel = {"head.weight"}  # which Flax holds transposed
         found = {names.get(id(array), *kernel): number for array, number in zip(arrays, multipliers, strict=True)}
         assert found == expected

@@ -9,7 +9,8 @@ import linops as lo
 import linops.backends.torch_blocks as torch_backend
 from linops import backends
 
-SHAPES = ((4, 3, 2, 5, 7, 6), (1, 5, 1, 3, 2, 4), (3, 1, 4, 1, 1, 9), (2, 2, 3, 8, 5, 33))  # blocks, n, rank, m, p, batch
+# blocks, n, rank, m, p, batch
+SHAPES = ((4, 3, 2, 5, 7, 6), (1, 5, 1, 3, 2, 4), (3, 1, 4, 1, 1, 9), (2, 2, 3, 8, 5, 33))
 
 
 @pytest.fixture

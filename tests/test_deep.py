@@ -1,6 +1,7 @@
 """Long and deeply nested expressions: no overflow of the stack, and time in proportion to their length.
 
-1,000 factors, terms, Kronecker factors and scalars are flat, however they are built. What truly nests, as a sum in a product in a sum …,
+1,000 factors, terms, Kronecker factors and scalars are flat, however they are built. What truly nests, as a sum in a
+product in a sum …,
 is walked by recursion in some places: 100 levels work everywhere.
 """
 
@@ -74,7 +75,9 @@ def power(backend="numpy"):
 
 def permutations(backend="numpy"):
     permutes = [lo.Permute.random(6, seed=seed) for seed in range(COUNT // 2)]
-    return reduce(op.matmul, [*permutes, lo.Dense(np.eye(6)).to(backend=backend), *[p.T for p in permutes[::-1]]]), np.eye(6)
+    return reduce(
+        op.matmul, [*permutes, lo.Dense(np.eye(6)).to(backend=backend), *[p.T for p in permutes[::-1]]]
+    ), np.eye(6)
 
 
 def alternating(levels=LEVELS, backend="numpy"):
@@ -120,7 +123,19 @@ def nested_assumptions(levels=LEVELS, backend="numpy"):
     return reduce(lambda a, b: lo.assume(a @ b, lo.Tag.INVERTIBLE), items), reduce(op.matmul, MATRICES[: levels + 1])
 
 
-FLAT = [product_left, product_right, product_by_halves, sum_left, sum_right, kronecker, blocks, scaled, scaled_factors, power, permutations]
+FLAT = [
+    product_left,
+    product_right,
+    product_by_halves,
+    sum_left,
+    sum_right,
+    kronecker,
+    blocks,
+    scaled,
+    scaled_factors,
+    power,
+    permutations,
+]
 NESTED = [alternating, mixed, nested_blocks, nested_gains, nested_assumptions]
 some_expressions = pytest.mark.parametrize("make", each(2, FLAT + NESTED), ids=lambda make: make.__name__)
 
@@ -168,7 +183,8 @@ def test_nothing_overflows_or_takes_long(make):
         start = time.process_time()
         action(operator)
         seconds = time.process_time() - start
-        assert seconds < (10 if name == "simplify" else 2), f"{name}: {seconds:.1f} s"  # some 0.3 and 0.02 s on a quiet machine
+        # some 0.3 and 0.02 s on a quiet machine
+        assert seconds < (10 if name == "simplify" else 2), f"{name}: {seconds:.1f} s"
 
 
 @pytest.mark.parametrize("make", FLAT, ids=lambda make: make.__name__)

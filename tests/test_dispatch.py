@@ -23,7 +23,19 @@ FUNCTIONS = {
 
 
 def test_the_functions_are_found():
-    names = ("block_matmul", "gather", "compose", "add", "initialize", "meet", "merge", "swap", "join", "absorb", "reduce")
+    names = (
+        "block_matmul",
+        "gather",
+        "compose",
+        "add",
+        "initialize",
+        "meet",
+        "merge",
+        "swap",
+        "join",
+        "absorb",
+        "reduce",
+    )
     for name in names:
         assert any(found.endswith(f".{name}") for found in FUNCTIONS)
 
@@ -34,7 +46,9 @@ def test_signatures_are_faithful(name):
     assert methods
     for method in methods:
         assert method.signature.is_faithful, method
-        assert method.return_type in (object, None) or "Any" in str(method.return_type), f"{method}: a return annotation"
+        assert method.return_type in (object, None) or "Any" in str(method.return_type), (
+            f"{method}: a return annotation"
+        )
 
 
 def test_the_dispatcher_is_our_own():
@@ -45,7 +59,16 @@ def test_the_dispatcher_is_our_own():
 
 
 def test_every_backend_has_every_primitive_of_products():
-    products = ("block_matmul", "crossed_matmul", "shared_matmul", "sparse_matmul", "gather", "pad_rows", "spread", "scatter")
+    products = (
+        "block_matmul",
+        "crossed_matmul",
+        "shared_matmul",
+        "sparse_matmul",
+        "gather",
+        "pad_rows",
+        "spread",
+        "scatter",
+    )
     for name in (*products, "map_columns", "concatenate", "permute", "copy", "conj", "eye", "zeros", "jvp", "vjp"):
         firsts = [str(method.signature.types[0]) for method in getattr(primitives, name).resolver.methods]
         for kind in ("numpy.ndarray", "torch.Tensor", "Tracer"):

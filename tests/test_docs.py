@@ -1,6 +1,7 @@
 """The documentation's Python runs, and prints what the page says it prints.
 
-The ```python blocks of a page run in order in one namespace; a ```text block right after one is its output. A block after a line
+The ```python blocks of a page run in order in one namespace; a ```text block right after one is its output. A block
+after a line
 <!-- needs: packages --> runs where they are installed, as in CI. The examples run as scripts.
 """
 
@@ -20,7 +21,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 BLOCK = re.compile(
-    r"^(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL
+    r"^(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
 )
 
 

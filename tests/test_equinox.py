@@ -42,7 +42,12 @@ def test_drawn_with_structure_aware_scale():
 def test_vectors_batches_and_vmap():
     one = layer()
     expected = x(2, 3) @ one.operator.to_dense().T
-    for y in (one(x(2, 3)), jax.vmap(one)(x(2, 3)), jax.vmap(jax.vmap(one))(x(2, 3)), jax.jit(lambda one, x: one(x))(one, x(2, 3))):
+    for y in (
+        one(x(2, 3)),
+        jax.vmap(one)(x(2, 3)),
+        jax.vmap(jax.vmap(one))(x(2, 3)),
+        jax.jit(lambda one, x: one(x))(one, x(2, 3)),
+    ):
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -163,7 +168,11 @@ def test_replaces_everywhere_in_a_new_model():
     assert isinstance(model.mlp.layers[0], eqx.nn.Linear)
     assert new.mlp.layers[0].bias is model.mlp.layers[0].bias
     assert np.isfinite(eqx.filter_jit(new)(x(5))).all()
-    weights = [np.asarray(leaf) for key in ("query_proj", "key_proj") for _, leaf in getattr(new.attention, key).operator.named_leaves()]
+    weights = [
+        np.asarray(leaf)
+        for key in ("query_proj", "key_proj")
+        for _, leaf in getattr(new.attention, key).operator.named_leaves()
+    ]
     assert not np.array_equal(weights[0], weights[2])
 
 
@@ -172,11 +181,17 @@ def test_zero_stays_zero_with_a_gradient():
     assert [row.zero_init for row in report] == [True]
     zero = new.pair["zero"]
     np.testing.assert_array_equal(zero(x(3)), np.broadcast_to(zero.bias, (3, 8)))
-    assert np.any(eqx.filter_jit(eqx.filter_grad(lambda model, x: model(x).sum()))(new, x(5)).pair["zero"].operator.cores[1])
+    assert np.any(
+        eqx.filter_jit(eqx.filter_grad(lambda model, x: model(x).sum()))(new, x(5)).pair["zero"].operator.cores[1]
+    )
 
 
 def test_patterns():
-    where = {"*.query_proj": None, r"re:mlp\.layers\.\d": "low_rank", lambda name, layer: name == "pair.zero": lo.monarch}
+    where = {
+        "*.query_proj": None,
+        r"re:mlp\.layers\.\d": "low_rank",
+        lambda name, layer: name == "pair.zero": lo.monarch,
+    }
     _, report = replace(Model(KEY), None, where=where, exclude="*.2")
     assert {row.name: row.structure.partition("(")[0] for row in report} == {
         "mlp.layers.0": "LowRank",
@@ -203,7 +218,9 @@ class Own(eqx.nn.Linear):
 
 OBSTACLES = {
     "is a Own, a subclass of equinox.nn.Linear": lambda: Own(8, 8, key=KEY),
-    "has a weight of shape": lambda: eqx.filter_vmap(lambda key: eqx.nn.Linear(8, 8, key=key))(jax.random.split(KEY, 3)),
+    "has a weight of shape": lambda: eqx.filter_vmap(lambda key: eqx.nn.Linear(8, 8, key=key))(
+        jax.random.split(KEY, 3)
+    ),
     "has no array as its weight": lambda: eqx.filter(eqx.nn.Linear(8, 8, key=KEY), eqx.is_array, inverse=True),
     "maps from or to scalars": lambda: eqx.nn.Linear("scalar", 8, key=KEY),
 }

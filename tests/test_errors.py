@@ -32,8 +32,16 @@ BAD = {
     "left matmat": (lambda: ones((2, 4)) @ A, ValueError, ["(2, 4)", "Dense(3×4", "(…, k, 3)"]),
     "left zero axes": (lambda: np.array(1.0) @ A, ValueError, ["()", "Dense(3×4"]),
     "left number": (lambda: 2 @ A, ValueError, ["Dense(3×4"]),
-    "torch matvec": (lambda: TORCH @ torch.ones(3, dtype=torch.float64), ValueError, ["Dense(3×4, float64, torch)", "(3,)"]),
-    "torch left": (lambda: torch.ones(4, dtype=torch.float64) @ TORCH, ValueError, ["(4,)", "Dense(3×4, float64, torch)"]),
+    "torch matvec": (
+        lambda: TORCH @ torch.ones(3, dtype=torch.float64),
+        ValueError,
+        ["Dense(3×4, float64, torch)", "(3,)"],
+    ),
+    "torch left": (
+        lambda: torch.ones(4, dtype=torch.float64) @ TORCH,
+        ValueError,
+        ["(4,)", "Dense(3×4, float64, torch)"],
+    ),
     "jax matvec": (lambda: JAX @ jnp.ones(3), ValueError, ["Dense(3×4", "jax", "(3,)"]),
     "jax left": (lambda: jnp.ones(4) @ JAX, ValueError, ["(4,)", "Dense(3×4"]),
     "without arrays": (lambda: lo.Permute([1, 0]) @ ones(3), ValueError, ["Permute(2×2)", "(3,)"]),
@@ -73,37 +81,73 @@ BAD = {
         TypeError,
         ["numpy operator Dense(3×4", "torch array of shape (4,)", "A.to(backend='torch')"],
     ),
-    "mixed left product": (lambda: torch.ones(3) @ A, TypeError, ["torch array of shape (3,) @ numpy operator Dense(3×4"]),
+    "mixed left product": (
+        lambda: torch.ones(3) @ A,
+        TypeError,
+        ["torch array of shape (3,) @ numpy operator Dense(3×4"],
+    ),
     "jax on torch": (lambda: TORCH @ jnp.ones(4), TypeError, ["torch operator", "jax array"]),
     "numpy on jax": (lambda: JAX @ ones(4), TypeError, ["jax operator", "numpy array"]),
-    "mixed composition": (lambda: A @ TORCH.T, TypeError, ["Product", "Dense(3×4, float64, numpy)", "Dense(4×3, float64, torch)"]),
+    "mixed composition": (
+        lambda: A @ TORCH.T,
+        TypeError,
+        ["Product", "Dense(3×4, float64, numpy)", "Dense(4×3, float64, torch)"],
+    ),
     "mixed sum": (lambda: A + TORCH, TypeError, ["Sum", "numpy", "torch"]),
     "mixed Kronecker": (lambda: lo.kron(A, JAX), TypeError, ["Kronecker", "numpy", "jax"]),
     "mixed blocks": (lambda: lo.BlockDiag([A, TORCH]), TypeError, ["BlockDiag", "numpy", "torch"]),
-    "mixed leaves": (lambda: lo.LowRank(ones((3, 2)), torch.ones(2, 3)), TypeError, ["LowRank", "numpy", "torch", "(2, 3)"]),
+    "mixed leaves": (
+        lambda: lo.LowRank(ones((3, 2)), torch.ones(2, 3)),
+        TypeError,
+        ["LowRank", "numpy", "torch", "(2, 3)"],
+    ),
     "mixed gain": (lambda: torch.tensor(2.0) * A, TypeError, ["Scaled", "torch", "Dense(3×4, float64, numpy)"]),
-    "torch dtypes in a product": (lambda: TORCH @ lo.Dense(torch.ones(4, 2)), TypeError, ["float64", "float32", "A.to(dtype="]),
+    "torch dtypes in a product": (
+        lambda: TORCH @ lo.Dense(torch.ones(4, 2)),
+        TypeError,
+        ["float64", "float32", "A.to(dtype="],
+    ),
     "torch dtypes in leaves": (
         lambda: lo.LowRank(torch.ones(3, 2), torch.ones(2, 3).double()),
         TypeError,
         ["U", "V", "float32", "float64"],
     ),
-    "torch complex number in a sum": (lambda: TORCH @ (TORCH.T @ TORCH + 1j * lo.Identity(4)), TypeError, ["float64", "complex128"]),
+    "torch complex number in a sum": (
+        lambda: TORCH @ (TORCH.T @ TORCH + 1j * lo.Identity(4)),
+        TypeError,
+        ["float64", "complex128"],
+    ),
     "unknown backend": (lambda: A.to(backend="tensorflow"), ValueError, ["tensorflow", "'numpy', 'torch' or 'jax'"]),
     "unknown dtype": (lambda: A.to(dtype="float17"), TypeError, ["float17"]),
     "torch without the dtype": (lambda: A.to(backend="torch", dtype="float17"), TypeError, ["float17", "torch"]),
     "NumPy device": (lambda: A.to(device="cuda"), ValueError, ["'cpu'", "cuda"]),
     # symbolic
-    "symbolic product": (lambda: SYMBOLIC @ ones(4), TypeError, ["Dense(3×4, float32, symbolic)", "init(seed=0, backend='numpy')"]),
+    "symbolic product": (
+        lambda: SYMBOLIC @ ones(4),
+        TypeError,
+        ["Dense(3×4, float32, symbolic)", "init(seed=0, backend='numpy')"],
+    ),
     "symbolic left product": (lambda: ones(3) @ SYMBOLIC, TypeError, ["symbolic", "init"]),
     "symbolic dense": (lambda: SYMBOLIC.to_dense(), TypeError, ["symbolic", "init"]),
     "product with a spec": (lambda: A @ lo.spec(4), TypeError, ["Dense(3×4", "spec(4)", "no numbers"]),
     # constructors
     "Dense of a list": (lambda: lo.Dense([1.0]), ValueError, ["Dense", "matrix", "2 axes", "(1,)"]),
-    "Dense of a list of tensors": (lambda: lo.Dense([torch.ones(2)]), TypeError, ["Dense", "matrix", "list", "Tensor", "torch.stack"]),
+    "Dense of a list of tensors": (
+        lambda: lo.Dense([torch.ones(2)]),
+        TypeError,
+        ["Dense", "matrix", "list", "Tensor", "torch.stack"],
+    ),
     "Dense of an operator": (lambda: lo.Dense(A), TypeError, ["Dense", "matrix", "Dense(3×4", "A.to_dense()"]),
-    "Dense of a sparse matrix": (lambda: lo.Dense(eye_array(2)), TypeError, ["Dense", "matrix", "dia_array", "lo.aslinearoperator"]),
-    "Dense of a sparse tensor": (lambda: lo.Dense(torch.eye(2).to_sparse()), TypeError, ["Dense", "matrix", "(2, 2)", "lo.Sparse"]),
+    "Dense of a sparse matrix": (
+        lambda: lo.Dense(eye_array(2)),
+        TypeError,
+        ["Dense", "matrix", "dia_array", "lo.aslinearoperator"],
+    ),
+    "Dense of a sparse tensor": (
+        lambda: lo.Dense(torch.eye(2).to_sparse()),
+        TypeError,
+        ["Dense", "matrix", "(2, 2)", "lo.Sparse"],
+    ),
     "Dense of a vector": (lambda: lo.Dense(ones(3)), ValueError, ["Dense", "2 axes", "(3,)"]),
     "Dense of text": (lambda: lo.Dense(np.array([["a"]])), TypeError, ["Dense", "numbers", "<U1"]),
     "Diagonal of a matrix": (lambda: lo.Diagonal(ones((2, 2))), ValueError, ["Diagonal", "1 axis", "(2, 2)"]),
@@ -119,7 +163,11 @@ BAD = {
     "Permute of a number": (lambda: lo.Permute(3), TypeError, ["Permute", "int"]),
     "Permute torch indices": (lambda: lo.Permute(torch.tensor([0, 0])), ValueError, ["permutation of 0 … 1"]),
     "Permute.random": (lambda: lo.Permute.random(-1), ValueError, ["Permute.random", "-1"]),
-    "axes twice the same": (lambda: lo.Permute.axes((2, 3), (0, 0)), ValueError, ["Permute.axes((2, 3), (0, 0))", "2 axes"]),
+    "axes twice the same": (
+        lambda: lo.Permute.axes((2, 3), (0, 0)),
+        ValueError,
+        ["Permute.axes((2, 3), (0, 0))", "2 axes"],
+    ),
     "axes of another number": (lambda: lo.Permute.axes((2, 3), (0, 1, 2)), ValueError, ["(2, 3)", "(0, 1, 2)"]),
     "axes of floats": (lambda: lo.Permute.axes((2.5, 2), (1, 0)), TypeError, ["float", "integer"]),
     "BlockDiag of a matrix": (lambda: lo.BlockDiag(ones((2, 2))), ValueError, ["BlockDiag", "3 axes", "(2, 2)"]),
@@ -157,10 +205,26 @@ BAD = {
     "family float": (lambda: lo.btt(8.0, 8), TypeError, ["btt", "out_features", "8.0"]),
     "family rank": (lambda: lo.low_rank(8, 8, rank=0), ValueError, ["low_rank", "rank", "0"]),
     "family blocks": (lambda: lo.monarch(8, 3, blocks=4), ValueError, ["monarch(8, 3)", "4 blocks", "3"]),
-    "family dearer": (lambda: lo.btt(8, 8, rank=9), ValueError, ["btt(8, 8)", "MACs", "dense's 64", "allow_dearer=True"]),
-    "family dims too few": (lambda: lo.btt(8, 8, out_dims=(8,)), ValueError, ["btt", "out_dims", "2 positive integers", "(8,)"]),
-    "family dims of one number": (lambda: lo.btt(8, 8, in_dims=8), TypeError, ["btt", "in_dims", "2 positive integers", "got 8"]),
-    "family dims too small": (lambda: lo.kronecker(8, 8, in_dims=(2, 3)), ValueError, ["in_dims (2, 3)", "product 6", "8 features"]),
+    "family dearer": (
+        lambda: lo.btt(8, 8, rank=9),
+        ValueError,
+        ["btt(8, 8)", "MACs", "dense's 64", "allow_dearer=True"],
+    ),
+    "family dims too few": (
+        lambda: lo.btt(8, 8, out_dims=(8,)),
+        ValueError,
+        ["btt", "out_dims", "2 positive integers", "(8,)"],
+    ),
+    "family dims of one number": (
+        lambda: lo.btt(8, 8, in_dims=8),
+        TypeError,
+        ["btt", "in_dims", "2 positive integers", "got 8"],
+    ),
+    "family dims too small": (
+        lambda: lo.kronecker(8, 8, in_dims=(2, 3)),
+        ValueError,
+        ["in_dims (2, 3)", "product 6", "8 features"],
+    ),
     "init backend": (lambda: SYMBOLIC.init(backend="cupy"), ValueError, ["cupy", "'numpy', 'torch' or 'jax'"]),
     "init scheme": (lambda: SYMBOLIC.init(scheme="xavier"), ValueError, ["xavier", "'mup'"]),
     "optimizer": (lambda: lo.lr_multipliers(SYMBOLIC, "adagrad"), ValueError, ["adagrad", "sgd"]),
@@ -186,29 +250,73 @@ BAD = {
         ValueError,
         ["lower, diag and upper of shapes (3,), (3,) and (2,)", "(n-1,), (n,) and (n-1,)"],
     ),
-    "Tridiagonal of a matrix": (lambda: lo.Tridiagonal(ones(1), ones((2, 2)), ones(1)), ValueError, ["diag", "1 axis", "(2, 2)"]),
-    "Tridiagonal mixed": (lambda: lo.Tridiagonal(ones(1), torch.ones(2), ones(1)), TypeError, ["lower", "numpy", "diag", "torch", "(2,)"]),
-    "Householder of a stack": (lambda: lo.Householder(ones((2, 2, 2))), ValueError, ["Householder", "(n,)", "(k, n)", "(2, 2, 2)"]),
-    "Householder of nothing": (lambda: lo.Householder(ones((0, 3))), ValueError, ["Householder", "not empty", "(0, 3)"]),
+    "Tridiagonal of a matrix": (
+        lambda: lo.Tridiagonal(ones(1), ones((2, 2)), ones(1)),
+        ValueError,
+        ["diag", "1 axis", "(2, 2)"],
+    ),
+    "Tridiagonal mixed": (
+        lambda: lo.Tridiagonal(ones(1), torch.ones(2), ones(1)),
+        TypeError,
+        ["lower", "numpy", "diag", "torch", "(2,)"],
+    ),
+    "Householder of a stack": (
+        lambda: lo.Householder(ones((2, 2, 2))),
+        ValueError,
+        ["Householder", "(n,)", "(k, n)", "(2, 2, 2)"],
+    ),
+    "Householder of nothing": (
+        lambda: lo.Householder(ones((0, 3))),
+        ValueError,
+        ["Householder", "not empty", "(0, 3)"],
+    ),
     "Householder of a list": (lambda: lo.Householder(["a"]), TypeError, ["Householder", "v", "list", "str"]),
-    "KroneckerSum of a rectangle": (lambda: lo.KroneckerSum(S, A), ValueError, ["KroneckerSum", "factor 1", "Dense(3×4", "not square"]),
+    "KroneckerSum of a rectangle": (
+        lambda: lo.KroneckerSum(S, A),
+        ValueError,
+        ["KroneckerSum", "factor 1", "Dense(3×4", "not square"],
+    ),
     "KroneckerSum of nothing": (lambda: lo.KroneckerSum(), ValueError, ["KroneckerSum", "at least one"]),
-    "Block column": (lambda: lo.Block([[S, S], [A, S.T @ A]]), ValueError, ["column 0", "Dense(3×3", "Dense(3×4", "one width"]),
-    "Block row": (lambda: lo.Block([[S, None], [S, ones((2, 2))]]), ValueError, ["row 1", "Dense(3×3", "Dense(2×2", "one height"]),
+    "Block column": (
+        lambda: lo.Block([[S, S], [A, S.T @ A]]),
+        ValueError,
+        ["column 0", "Dense(3×3", "Dense(3×4", "one width"],
+    ),
+    "Block row": (
+        lambda: lo.Block([[S, None], [S, ones((2, 2))]]),
+        ValueError,
+        ["row 1", "Dense(3×3", "Dense(2×2", "one height"],
+    ),
     "Block of ragged rows": (lambda: lo.Block([[S, S], [S]]), ValueError, ["2, 1 blocks", "as many in each"]),
     "Block of no rows": (lambda: lo.Block([S, S]), ValueError, ["rows of blocks", "[[A, B], [C, D]]", "hstack"]),
     "Block of unknown size": (lambda: lo.Block([[S, None], [S, None]]), ValueError, ["column 1", "None", "lo.Zero"]),
     "hstack heights": (lambda: lo.hstack(A, B), ValueError, ["row 0", "Dense(3×4", "BlockDiag(6×4", "one height"]),
     "vstack mixed": (lambda: lo.vstack([A, TORCH]), TypeError, ["vstack", "numpy", "torch"]),
     # transforms
-    "Circulant of a matrix": (lambda: lo.Circulant(ones((2, 2))), ValueError, ["Circulant", "c must have 1 axis", "(2, 2)"]),
+    "Circulant of a matrix": (
+        lambda: lo.Circulant(ones((2, 2))),
+        ValueError,
+        ["Circulant", "c must have 1 axis", "(2, 2)"],
+    ),
     "Circulant of a list": (lambda: lo.Circulant([[1.0]]), ValueError, ["Circulant", "c", "1 axis", "(1, 1)"]),
     "Circulant rows": (lambda: lo.Circulant(ones(3), rows=4), ValueError, ["Circulant", "rows", "at most 3", "got 4"]),
     "Circulant columns": (lambda: lo.Circulant(ones(3), columns=2.0), TypeError, ["Circulant", "columns", "2.0"]),
-    "Circulant product": (lambda: lo.Circulant(ones(3), columns=2) @ ones(3), ValueError, ["Circulant(3×2", "(3,)", "expected (2,)"]),
-    "Toeplitz of a matrix": (lambda: lo.Toeplitz(ones(2), ones((1, 2))), ValueError, ["Toeplitz", "r must have 1 axis", "(1, 2)"]),
+    "Circulant product": (
+        lambda: lo.Circulant(ones(3), columns=2) @ ones(3),
+        ValueError,
+        ["Circulant(3×2", "(3,)", "expected (2,)"],
+    ),
+    "Toeplitz of a matrix": (
+        lambda: lo.Toeplitz(ones(2), ones((1, 2))),
+        ValueError,
+        ["Toeplitz", "r must have 1 axis", "(1, 2)"],
+    ),
     "Toeplitz of a number": (lambda: lo.Toeplitz(1.0, ones(2)), TypeError, ["Toeplitz", "c", "float"]),
-    "Toeplitz mixed": (lambda: lo.Toeplitz(ones(2), torch.ones(3)), TypeError, ["Toeplitz", "numpy array of shape (2,)", "torch"]),
+    "Toeplitz mixed": (
+        lambda: lo.Toeplitz(ones(2), torch.ones(3)),
+        TypeError,
+        ["Toeplitz", "numpy array of shape (2,)", "torch"],
+    ),
     "Hadamard size": (lambda: lo.Hadamard(12), ValueError, ["Hadamard", "power of two", "12"]),
     "Hadamard of nothing": (lambda: lo.Hadamard(0), ValueError, ["Hadamard", "power of two", "0"]),
     "Hadamard of a float": (lambda: lo.Hadamard(4.0), TypeError, ["Hadamard", "size", "4.0"]),
@@ -221,7 +329,11 @@ BAD = {
     ),
     # butterfly, einsum, BLAST
     "Butterfly of nothing": (lambda: lo.Butterfly([]), ValueError, ["Butterfly", "at least one array (d, a, b, c)"]),
-    "Butterfly of a matrix": (lambda: lo.Butterfly([ones((2, 2))]), ValueError, ["Butterfly", "factors[0]", "4 axes", "(2, 2)"]),
+    "Butterfly of a matrix": (
+        lambda: lo.Butterfly([ones((2, 2))]),
+        ValueError,
+        ["Butterfly", "factors[0]", "4 axes", "(2, 2)"],
+    ),
     "Butterfly of a list": (lambda: lo.Butterfly([[1.0]]), ValueError, ["Butterfly", "factors[0]", "4 axes", "(1,)"]),
     "Butterfly that does not chain": (
         lambda: lo.Butterfly([ones((1, 4, 2, 2)), ones((2, 3, 2, 2))]),
@@ -235,43 +347,107 @@ BAD = {
     ),
     "Einsum of an array": (lambda: lo.Einsum(ones((2, 2))), TypeError, ["Einsum", "'ab,b->a'", "ndarray"]),
     "Einsum without result": (lambda: lo.Einsum("ab,b", ones((2, 2))), ValueError, ["Einsum('ab,b')", "'ab,b->a'"]),
-    "Einsum without operand": (lambda: lo.Einsum("ab->ab", ones((2, 2))), ValueError, ["Einsum('ab->ab')", "the operand"]),
+    "Einsum without operand": (
+        lambda: lo.Einsum("ab->ab", ones((2, 2))),
+        ValueError,
+        ["Einsum('ab->ab')", "the operand"],
+    ),
     "Einsum of a trace": (lambda: lo.Einsum("aa,b->b", ones((2, 2))), ValueError, ["different letters", "'aa'"]),
     "Einsum of an ellipsis": (lambda: lo.Einsum("...a,a->...", ones((2, 2))), ValueError, ["letters", "'...a'"]),
-    "Einsum of a lone axis": (lambda: lo.Einsum("abc,b->a", ones((2, 2, 2))), ValueError, ["axis 'c' is in one term alone"]),
+    "Einsum of a lone axis": (
+        lambda: lo.Einsum("abc,b->a", ones((2, 2, 2))),
+        ValueError,
+        ["axis 'c' is in one term alone"],
+    ),
     "Einsum of too few tensors": (lambda: lo.Einsum("ab,bc,c->a", ones((2, 2))), ValueError, ["2 tensors", "got 1"]),
-    "Einsum of too few axes": (lambda: lo.Einsum("abc,c->ab", ones((2, 2))), ValueError, ["tensors[0], 'abc'", "3 axes", "(2, 2)"]),
+    "Einsum of too few axes": (
+        lambda: lo.Einsum("abc,c->ab", ones((2, 2))),
+        ValueError,
+        ["tensors[0], 'abc'", "3 axes", "(2, 2)"],
+    ),
     "Einsum sizes": (
         lambda: lo.Einsum("ab,bc,c->a", ones((2, 3)), ones((4, 5))),
         ValueError,
         ["axis 'b' has sizes 3 and 4", "(2, 3), (4, 5)"],
     ),
-    "Einsum of open axes": (lambda: lo.Einsum("ab,bp->ap", ones((2, 3))), ValueError, ["no tensor has the axis 'p'", "in_dims"]),
-    "Einsum in_dims": (lambda: lo.Einsum("ab,bp->ap", ones((2, 3)), in_dims=(3,)), ValueError, ["in_dims (3,)", "'bp'"]),
-    "Einsum order": (lambda: lo.Einsum("ab,bc,c->a", ones((2, 2)), ones((2, 2)), order=(0, 2)), ValueError, ["order (0, 2)", "2 tensors"]),
+    "Einsum of open axes": (
+        lambda: lo.Einsum("ab,bp->ap", ones((2, 3))),
+        ValueError,
+        ["no tensor has the axis 'p'", "in_dims"],
+    ),
+    "Einsum in_dims": (
+        lambda: lo.Einsum("ab,bp->ap", ones((2, 3)), in_dims=(3,)),
+        ValueError,
+        ["in_dims (3,)", "'bp'"],
+    ),
+    "Einsum order": (
+        lambda: lo.Einsum("ab,bc,c->a", ones((2, 2)), ones((2, 2)), order=(0, 2)),
+        ValueError,
+        ["order (0, 2)", "2 tensors"],
+    ),
     "BLAST blocks": (lambda: lo.blast(8, 4, blocks=(2, 5)), ValueError, ["blast(8, 4)", "5 blocks", "4 in_features"]),
     "BLAST of three": (lambda: lo.blast(8, 8, blocks=(2, 2, 2)), ValueError, ["blast(8, 8)", "(b1, b2)", "(2, 2, 2)"]),
     "BLAST of floats": (lambda: lo.blast(8, 8, blocks=2.0), TypeError, ["blast", "blocks", "2.0"]),
-    "butterfly dearer": (lambda: lo.butterfly(3, 3), ValueError, ["butterfly(3, 3)", "MACs", "dense's 9", "allow_dearer=True"]),
-    "einsum dims": (lambda: lo.einsum(8, 8, in_dims=(2, 4)), ValueError, ["einsum", "in_dims", "3 positive integers", "(2, 4)"]),
+    "butterfly dearer": (
+        lambda: lo.butterfly(3, 3),
+        ValueError,
+        ["butterfly(3, 3)", "MACs", "dense's 9", "allow_dearer=True"],
+    ),
+    "einsum dims": (
+        lambda: lo.einsum(8, 8, in_dims=(2, 4)),
+        ValueError,
+        ["einsum", "in_dims", "3 positive integers", "(2, 4)"],
+    ),
     # sparse and interop
     "Sparse without positions": (lambda: lo.Sparse(ones(2), size=(2, 2)), TypeError, ["Sparse", "rows", "NoneType"]),
     "Sparse without a size": (lambda: lo.Sparse(ones(1), [0], [0]), TypeError, ["Sparse", "size", "(m, n)", "None"]),
-    "Sparse of a negative size": (lambda: lo.Sparse(ones(1), [0], [0], (2, -1)), ValueError, ["Sparse", "n must not be negative", "-1"]),
-    "Sparse of a float size": (lambda: lo.Sparse(ones(1), [0], [0], (2.0, 1)), TypeError, ["Sparse", "m must be an integer", "2.0"]),
+    "Sparse of a negative size": (
+        lambda: lo.Sparse(ones(1), [0], [0], (2, -1)),
+        ValueError,
+        ["Sparse", "n must not be negative", "-1"],
+    ),
+    "Sparse of a float size": (
+        lambda: lo.Sparse(ones(1), [0], [0], (2.0, 1)),
+        TypeError,
+        ["Sparse", "m must be an integer", "2.0"],
+    ),
     "Sliced by hand": (lambda: lo.Sliced(A), ValueError, ["Sliced of Dense(3×4", "A[rows, columns]"]),
-    "toeplitz dearer": (lambda: lo.toeplitz(8, 8), ValueError, ["toeplitz(8, 8)", "FLOPs", "dense's 128", "allow_dearer=True"]),
-    "Sparse row outside": (lambda: lo.Sparse(ones(2), [0, 2], [0, 1], (2, 2)), ValueError, ["rows", "within 0 … 1", "0 … 2"]),
-    "Sparse negative column": (lambda: lo.Sparse(ones(2), [0, 1], [0, -1], (2, 2)), ValueError, ["columns", "within 0 … 1", "-1 … 0"]),
-    "Sparse positions of floats": (lambda: lo.Sparse(ones(1), [0.0], [0], (1, 1)), TypeError, ["rows", "integers", "float64"]),
+    "toeplitz dearer": (
+        lambda: lo.toeplitz(8, 8),
+        ValueError,
+        ["toeplitz(8, 8)", "FLOPs", "dense's 128", "allow_dearer=True"],
+    ),
+    "Sparse row outside": (
+        lambda: lo.Sparse(ones(2), [0, 2], [0, 1], (2, 2)),
+        ValueError,
+        ["rows", "within 0 … 1", "0 … 2"],
+    ),
+    "Sparse negative column": (
+        lambda: lo.Sparse(ones(2), [0, 1], [0, -1], (2, 2)),
+        ValueError,
+        ["columns", "within 0 … 1", "-1 … 0"],
+    ),
+    "Sparse positions of floats": (
+        lambda: lo.Sparse(ones(1), [0.0], [0], (1, 1)),
+        TypeError,
+        ["rows", "integers", "float64"],
+    ),
     "Sparse too few positions": (
         lambda: lo.Sparse(ones(2), [0], [0, 1], (2, 2)),
         ValueError,
         ["rows of shape (1,)", "values of shape (2,)"],
     ),
     "Sparse of a matrix": (lambda: lo.Sparse(ones((2, 2))), ValueError, ["Sparse", "values", "1 axis", "(2, 2)"]),
-    "Sparse of scipy with a size": (lambda: lo.Sparse(eye_array(2), size=(2, 2)), ValueError, ["Sparse", "nothing else"]),
-    "Sparse of one axis": (lambda: lo.Sparse(coo_array(ones(3))), ValueError, ["Sparse", "2 axes", "coo_array", "(3,)"]),
+    "Sparse of scipy with a size": (
+        lambda: lo.Sparse(eye_array(2), size=(2, 2)),
+        ValueError,
+        ["Sparse", "nothing else"],
+    ),
+    "Sparse of one axis": (
+        lambda: lo.Sparse(coo_array(ones(3))),
+        ValueError,
+        ["Sparse", "2 axes", "coo_array", "(3,)"],
+    ),
     "Sparse with other values": (
         lambda: lo.Sparse(eye_array(2)).with_leaves([ones(3)]),
         ValueError,
@@ -279,13 +455,25 @@ BAD = {
     ),
     "compose with scipy": (lambda: A @ eye_array(3), ValueError, ["Dense(3×4", "Sparse(3×3", "4 and 3 differ"]),
     "add scipy": (lambda: A + eye_array(3), ValueError, ["Dense(3×4", "Sparse(3×3", "shapes differ"]),
-    "compose torch with scipy": (lambda: TORCH @ eye_array(4), TypeError, ["mixed backends", "torch", "Sparse(4×4, float64, numpy)"]),
-    "elementwise with scipy": (lambda: S * eye_array(3), TypeError, ["Dense(3×3", "expected a number", "A @ B composes"]),
+    "compose torch with scipy": (
+        lambda: TORCH @ eye_array(4),
+        TypeError,
+        ["mixed backends", "torch", "Sparse(4×4, float64, numpy)"],
+    ),
+    "elementwise with scipy": (
+        lambda: S * eye_array(3),
+        TypeError,
+        ["Dense(3×3", "expected a number", "A @ B composes"],
+    ),
     "to_scipy of torch": (lambda: TORCH.to_scipy(), TypeError, ["Dense(3×4, float64, torch)", "A.to(backend='numpy')"]),
     "to_scipy of specs": (lambda: SYMBOLIC.to_scipy(), TypeError, ["symbolic", "init"]),
     # func: subscripts
     "row out of range": (lambda: A[3], IndexError, ["Dense(3×4", "axis 0 of size 3", "index 3 is out of bounds"]),
-    "column out of range": (lambda: A[:, [0, -5]], IndexError, ["Dense(3×4", "axis 1 of size 4", "index -5 is out of bounds"]),
+    "column out of range": (
+        lambda: A[:, [0, -5]],
+        IndexError,
+        ["Dense(3×4", "axis 1 of size 4", "index -5 is out of bounds"],
+    ),
     "too many keys": (lambda: A[0, 0, 0], IndexError, ["Dense(3×4", "2 axes", "3 keys"]),
     "two ellipses": (lambda: A[..., ...], IndexError, ["Dense(3×4", "2 axes"]),
     "float key": (lambda: A[1.0], IndexError, ["Dense(3×4", "axis 0", "1.0", "integers, slices"]),
@@ -302,41 +490,85 @@ BAD = {
     # func: callables and derivatives
     "Function shape": (lambda: lo.Function(3, abs), TypeError, ["Function", "(m, n)", "3"]),
     "Function of nothing": (lambda: lo.Function((3, 4)), ValueError, ["Function(3×4)", "matvec, rmatvec, or both"]),
-    "Function of no callable": (lambda: lo.Function((3, 4), A), TypeError, ["Function(3×4)", "matvec", "callable", "Dense"]),
-    "Function params": (lambda: lo.Function((3, 4), abs, params=ones(3)), TypeError, ["params", "tuple of arrays", "ndarray"]),
+    "Function of no callable": (
+        lambda: lo.Function((3, 4), A),
+        TypeError,
+        ["Function(3×4)", "matvec", "callable", "Dense"],
+    ),
+    "Function params": (
+        lambda: lo.Function((3, 4), abs, params=ones(3)),
+        TypeError,
+        ["params", "tuple of arrays", "ndarray"],
+    ),
     "Function param": (lambda: lo.Function((3, 4), abs, params=(2.0,)), TypeError, ["params[0]", "float"]),
     "matvec of another shape": (
         lambda: lo.Function((3, 4), lambda x: x) @ ones((4, 2)),
         ValueError,
         ["Function(3×4)", "matvec returned shape (4,)", "expected (3,)"],
     ),
-    "matvec of no array": (lambda: lo.Function((3, 4), list) @ ones(4), TypeError, ["Function(3×4)", "matvec returned list", "ndarray"]),
+    "matvec of no array": (
+        lambda: lo.Function((3, 4), list) @ ones(4),
+        TypeError,
+        ["Function(3×4)", "matvec returned list", "ndarray"],
+    ),
     "Function without adjoint": (
         lambda: lo.Function((3, 4), abs).H @ ones(3),
         NotImplementedError,
         ["Function(4×3)", "NumPy cannot transpose abs", "rmatvec"],
     ),
-    "Jacobian in NumPy": (lambda: lo.Jacobian(abs, ones(3)), TypeError, ["Jacobian", "NumPy array of shape (3,)", "torch or JAX"]),
+    "Jacobian in NumPy": (
+        lambda: lo.Jacobian(abs, ones(3)),
+        TypeError,
+        ["Jacobian", "NumPy array of shape (3,)", "torch or JAX"],
+    ),
     "Hessian in NumPy": (lambda: lo.Hessian(abs, ones(3)), TypeError, ["Hessian", "NumPy", "torch or JAX"]),
     "Jacobian moved to NumPy": (
         lambda: lo.Jacobian(torch.sin, torch.ones(3)).to(backend="numpy") @ ones(3),
         TypeError,
         ["NumPy has no derivatives", "torch or JAX"],
     ),
-    "Jacobian of a scalar": (lambda: lo.Jacobian(torch.sum, torch.ones(3)), ValueError, ["Jacobian of sum", "(n,) → (m,)", "(3,) → ()"]),
-    "Hessian of a vector": (lambda: lo.Hessian(jnp.sin, jnp.ones(3)), ValueError, ["Hessian of sin", "(n,) → ()", "(3,) → (3,)"]),
-    "Jacobian at integers": (lambda: lo.Jacobian(jnp.sin, jnp.ones(3, int)), TypeError, ["Jacobian", "floating or complex", "int"]),
-    "Jacobian at a matrix": (lambda: lo.Jacobian(torch.sin, torch.ones(3, 2)), ValueError, ["Jacobian", "x must have 1 axis", "(3, 2)"]),
-    "Jacobian at a spec": (lambda: lo.Jacobian(torch.sin, lo.spec(3)), TypeError, ["Jacobian of sin", "spec", "out_features"]),
+    "Jacobian of a scalar": (
+        lambda: lo.Jacobian(torch.sum, torch.ones(3)),
+        ValueError,
+        ["Jacobian of sum", "(n,) → (m,)", "(3,) → ()"],
+    ),
+    "Hessian of a vector": (
+        lambda: lo.Hessian(jnp.sin, jnp.ones(3)),
+        ValueError,
+        ["Hessian of sin", "(n,) → ()", "(3,) → (3,)"],
+    ),
+    "Jacobian at integers": (
+        lambda: lo.Jacobian(jnp.sin, jnp.ones(3, int)),
+        TypeError,
+        ["Jacobian", "floating or complex", "int"],
+    ),
+    "Jacobian at a matrix": (
+        lambda: lo.Jacobian(torch.sin, torch.ones(3, 2)),
+        ValueError,
+        ["Jacobian", "x must have 1 axis", "(3, 2)"],
+    ),
+    "Jacobian at a spec": (
+        lambda: lo.Jacobian(torch.sin, lo.spec(3)),
+        TypeError,
+        ["Jacobian of sin", "spec", "out_features"],
+    ),
     "Jacobian of complex values": (
         lambda: lo.Jacobian(lambda x: 1j * x, torch.ones(3)),
         TypeError,
         ["Jacobian", "float32", "complex64", "holomorphic"],
     ),
-    "Jacobian mode": (lambda: lo.Jacobian(torch.sin, torch.ones(3), mode="both"), ValueError, ["'forward' or 'reverse'", "'both'"]),
+    "Jacobian mode": (
+        lambda: lo.Jacobian(torch.sin, torch.ones(3), mode="both"),
+        ValueError,
+        ["'forward' or 'reverse'", "'both'"],
+    ),
     # testing
     "Diagonal of a list": (lambda: lo.Diagonal([1.0, None]), TypeError, ["Diagonal", "diagonal", "list", "NoneType"]),
-    "scaled by hand": (lambda: lo.Scaled(A, 1, torch.tensor(2.0)), TypeError, ["Scaled", "torch", "Dense(3×4, float64, numpy)"]),
+    "scaled by hand": (
+        lambda: lo.Scaled(A, 1, torch.tensor(2.0)),
+        TypeError,
+        ["Scaled", "torch", "Dense(3×4, float64, numpy)"],
+    ),
     "power by hand": (lambda: lo.Power(A, 2), ValueError, ["Dense(3×4", "** 2", "square"]),
     "power of one": (lambda: lo.Power(S, 1), ValueError, ["Power", "Dense(3×3", "at least 2"]),
     "BlockTensorTrain of nothing wide": (
@@ -348,20 +580,44 @@ BAD = {
     "kronecker factors": (lambda: lo.kronecker(8, 8, factors=0), ValueError, ["kronecker", "factors", "0"]),
     "tensor_train rank": (lambda: lo.tensor_train(8, 8, rank=-1), ValueError, ["tensor_train", "rank", "-1"]),
     "allclose shapes": (lambda: lo.allclose(A, S), ValueError, ["allclose", "Dense(3×4", "Dense(3×3", "shapes differ"]),
-    "allclose backends": (lambda: lo.allclose(A, TORCH), TypeError, ["allclose", "numpy", "torch", "A.to(backend='numpy')"]),
-    "allclose symbolic": (lambda: lo.allclose(A, lo.dense(3, 4)), TypeError, ["allclose", "symbolic", "same_structure"]),
+    "allclose backends": (
+        lambda: lo.allclose(A, TORCH),
+        TypeError,
+        ["allclose", "numpy", "torch", "A.to(backend='numpy')"],
+    ),
+    "allclose symbolic": (
+        lambda: lo.allclose(A, lo.dense(3, 4)),
+        TypeError,
+        ["allclose", "symbolic", "same_structure"],
+    ),
     "allclose probes": (lambda: lo.allclose(A, A, probes=0), ValueError, ["allclose", "probes", "0"]),
     "allclose a number": (lambda: lo.allclose(A, 3.0), TypeError, ["array or an operator", "float"]),
-    "same_structure of an array": (lambda: lo.same_structure(A, ones((3, 4))), TypeError, ["same_structure", "ndarray"]),
+    "same_structure of an array": (
+        lambda: lo.same_structure(A, ones((3, 4))),
+        TypeError,
+        ["same_structure", "ndarray"],
+    ),
     "check of an array": (lambda: lo.testing.check_operator(ones((3, 4))), TypeError, ["check_operator", "ndarray"]),
-    "check of no check": (lambda: lo.testing.check_operator(A, skip=["speed"]), ValueError, ["no check 'speed'", "gradient"]),
+    "check of no check": (
+        lambda: lo.testing.check_operator(A, skip=["speed"]),
+        ValueError,
+        ["no check 'speed'", "gradient"],
+    ),
     # rules
     "simplify an array": (lambda: lo.simplify(ones((3, 3))), TypeError, ["simplify", "ndarray", "aslinearoperator"]),
     "simplify a number": (lambda: lo.simplify(3), TypeError, ["simplify", "int"]),
-    "compose a long chain": (lambda: (S @ S @ S) @ (A.T @ A @ A.T), ValueError, ["Product(3×3", "Product(4×3", "3 and 4 differ"]),
+    "compose a long chain": (
+        lambda: (S @ S @ S) @ (A.T @ A @ A.T),
+        ValueError,
+        ["Product(3×3", "Product(4×3", "3 and 4 differ"],
+    ),
     "mixed long chains": (lambda: (S @ A) @ (TORCH.T @ TORCH), TypeError, ["Product", "numpy", "torch", "mixed"]),
     "mixed long sums": (lambda: (A + A) + (TORCH + TORCH), TypeError, ["Sum", "numpy", "torch", "mixed"]),
-    "mixed Kronecker chains": (lambda: lo.kron(lo.kron(A, S), lo.kron(JAX, JAX)), TypeError, ["Kronecker", "numpy", "jax"]),
+    "mixed Kronecker chains": (
+        lambda: lo.kron(lo.kron(A, S), lo.kron(JAX, JAX)),
+        TypeError,
+        ["Kronecker", "numpy", "jax"],
+    ),
     "torch dtypes in long chains": (
         lambda: (TORCH.T @ TORCH) @ (lo.Dense(torch.ones(4, 2)) @ lo.Dense(torch.ones(2, 4))),
         TypeError,
@@ -398,19 +654,29 @@ def refusers(action):
 def test_every_constructor_and_family_refuses_something():
     names = set().union(*(refusers(action) for action, _, _ in BAD.values()))
     assert not set(operator_classes()) - names
-    families = {name for name, value in vars(lo.families).items() if isfunction(value) and value.__module__.startswith("linops.families")}
+    families = {
+        name
+        for name, value in vars(lo.families).items()
+        if isfunction(value) and value.__module__.startswith("linops.families")
+    }
     assert not {name for name in families if not name.startswith("_") and hasattr(lo, name)} - names
     assert len(BAD) >= 60
 
 
 #: shapes that numpy.matmul refuses, against those that operators refuse
-@pytest.mark.parametrize("shape", [(), (3,), (4,), (5,), (3, 4), (4, 3), (4, 0), (2, 4, 3), (2, 3, 4), (2, 2, 4, 3), (0,), (0, 4, 1)])
 @pytest.mark.parametrize(
-    "operator", [A, B.T @ B @ lo.Diagonal(ones(4)), lo.Permute.axes((2, 2), (1, 0)), lo.kron(ones((2, 2)), ones((3, 2)))]
+    "shape", [(), (3,), (4,), (5,), (3, 4), (4, 3), (4, 0), (2, 4, 3), (2, 3, 4), (2, 2, 4, 3), (0,), (0, 4, 1)]
+)
+@pytest.mark.parametrize(
+    "operator",
+    [A, B.T @ B @ lo.Diagonal(ones(4)), lo.Permute.axes((2, 2), (1, 0)), lo.kron(ones((2, 2)), ones((3, 2)))],
 )
 def test_same_shapes_and_errors_as_numpy(operator, shape):
     matrix, x = operator.to_dense(), ones(shape)
-    for numpy_product, product in ((lambda: matrix @ x, lambda: operator @ x), (lambda: x @ matrix, lambda: x @ operator)):
+    for numpy_product, product in (
+        (lambda: matrix @ x, lambda: operator @ x),
+        (lambda: x @ matrix, lambda: x @ operator),
+    ):
         try:
             expected = numpy_product()
         except ValueError:

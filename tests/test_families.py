@@ -54,7 +54,9 @@ def test_shape_parameters_macs(name, options, m, n):
     unit, dense = ("FLOPs", 2 * m * n) if name in FOURIER else ("MACs", m * n)
     assert (unit == "FLOPs") == (macs == 0)
     if flops > 2 * m * n:
-        with pytest.raises(ValueError, match=rf"{name}\({m}, {n}\): .* {unit} .* more than dense's {dense:,}.*allow_dearer"):
+        with pytest.raises(
+            ValueError, match=rf"{name}\({m}, {n}\): .* {unit} .* more than dense's {dense:,}.*allow_dearer"
+        ):
             FAMILIES[name](m, n, **options, **limited)
     else:
         assert FAMILIES[name](m, n, **options, **limited).num_params == operator.num_params
@@ -75,7 +77,11 @@ def test_no_input_is_dropped_and_no_output_frozen(name, options, m, n):
 @every_member
 def test_padding_costs_little_at_awkward_sizes(name, options):
     """Primes do not degenerate: padded to a nearby composite, they cost at most 2 % more than the round size above."""
-    for (m, n), (round_m, round_n) in (((50257, 768), (50400, 768)), ((67, 67), (72, 72)), ((1021, 1021), (1024, 1024))):
+    for (m, n), (round_m, round_n) in (
+        ((50257, 768), (50400, 768)),
+        ((67, 67), (72, 72)),
+        ((1021, 1021), (1024, 1024)),
+    ):
         ours, round_up = (member(name, *size, options) for size in ((m, n), (round_m, round_n)))
         if name in FOURIER:  # at primes, a convolution of more than twice the length
             assert ours.flops(batch=100) <= 2.6 * round_up.flops(batch=100)

@@ -49,7 +49,10 @@ class TestLengths:
 
     def test_many_columns_run_in_parts(self):
         c, r = array(300), array(200)
-        for operator, matrix in ((lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)), (lo.Toeplitz(c, r).T, scipy.linalg.toeplitz(c, r).T)):
+        for operator, matrix in (
+            (lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)),
+            (lo.Toeplitz(c, r).T, scipy.linalg.toeplitz(c, r).T),
+        ):
             x = array(matrix.shape[1], 1501)
             with natural_order():
                 y, stacked, empty = operator @ x, operator @ np.stack([x, 2 * x]), operator @ x[:, :0]
@@ -100,7 +103,9 @@ class TestDtypes:
         np.testing.assert_array_equal(y, scipy.linalg.hadamard(4) @ x)
 
     @every_backend
-    @pytest.mark.parametrize(("dtype", "expected"), [("float32", "complex64"), ("float64", "complex128"), ("complex64", "complex64")])
+    @pytest.mark.parametrize(
+        ("dtype", "expected"), [("float32", "complex64"), ("float64", "complex128"), ("complex64", "complex64")]
+    )
     def test_transforms_are_complex(self, backend, dtype, expected):
         x = array(6).astype(dtype)
         y = lo.DFT(6) @ on(backend, x)
@@ -143,7 +148,12 @@ def test_what_is_not_finite_spreads_over_its_vector_alone():
 @every_backend
 def test_empty(backend):
     none, two = on(backend, np.ones(0)), on(backend, np.ones(2))
-    for A, m, n in ((lo.Circulant(none), 0, 0), (lo.Toeplitz(none, two), 0, 2), (lo.Toeplitz(two, none), 2, 0), (lo.DFT(0), 0, 0)):
+    for A, m, n in (
+        (lo.Circulant(none), 0, 0),
+        (lo.Toeplitz(none, two), 0, 2),
+        (lo.Toeplitz(two, none), 2, 0),
+        (lo.DFT(0), 0, 0),
+    ):
         assert A.shape == (m, n)
         assert A.cost(batch=3).macs == 0
         for operator in (A, A.T, A.H):
@@ -271,8 +281,11 @@ class TestTheFasterWay:
     @pytest.mark.parametrize(
         ("backend", "dtype", "sizes"),
         [
-            *itertools.product(("numpy", "torch"), ("float64", "complex128"), [(6, 6), (5, 9), (9, 5), (1, 4), (4, 1), (1, 1)]),
-            pytest.param("jax", "complex128", (5, 9), marks=pytest.mark.full),  # which compiles every size and dtype anew
+            *itertools.product(
+                ("numpy", "torch"), ("float64", "complex128"), [(6, 6), (5, 9), (9, 5), (1, 4), (4, 1), (1, 1)]
+            ),
+            # which compiles every size and dtype anew
+            pytest.param("jax", "complex128", (5, 9), marks=pytest.mark.full),
         ],
     )
     def test_both_ways_have_the_same_products_and_gradients(self, monkeypatch, backend, dtype, sizes):

@@ -194,7 +194,11 @@ def test_zero_stays_zero_with_a_gradient():
 
 
 def test_patterns():
-    where = {"head.*": None, r"re:blocks\.0\..*": "low_rank", lambda name, module: module.kernel.shape == (12, 8): lo.monarch}
+    where = {
+        "head.*": None,
+        r"re:blocks\.0\..*": "low_rank",
+        lambda name, module: module.kernel.shape == (12, 8): lo.monarch,
+    }
     model = Model(nnx.Rngs(0))
     report = replace(model, None, where=where)
     assert {row.name: row.structure.partition("(")[0] for row in report} == {

@@ -66,7 +66,8 @@ def test_torch_compiles_the_operator_sign_with_a_graph_break():
     x = torch.from_numpy(array(4))
     torch.testing.assert_close(torch.compile(lambda A, x: A @ x, backend="eager")(operator, x), operator @ x)
     torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="proxy"):  # should this pass some day, the docstrings can forget it
+    # should this pass some day, the docstrings can forget it
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="proxy"):
         torch.compile(lambda A, x: A @ x, backend="eager", fullgraph=True)(operator, x)
 
 
@@ -143,7 +144,9 @@ class TestDerivatives:
     def test_jacobians_and_hessians_are_those_of_the_frameworks(self):
         x, w = array(4), W
         ours = lo.Hessian(norm_of_residual, torch.from_numpy(x), (torch.from_numpy(w),))
-        assert_close(ours.to_dense(), torch.func.hessian(norm_of_residual)(torch.from_numpy(x), torch.from_numpy(w)).numpy())
+        assert_close(
+            ours.to_dense(), torch.func.hessian(norm_of_residual)(torch.from_numpy(x), torch.from_numpy(w)).numpy()
+        )
         theirs = jax.hessian(norm_of_residual)(jnp.asarray(x), jnp.asarray(w))
         assert_close(ours.to(backend="jax").to_dense(), np.asarray(theirs))
         jacobian = lo.Jacobian(f.squares, jnp.asarray(x), (jnp.asarray(w),))

@@ -57,7 +57,11 @@ BROKEN = {
     "a product in the memory of its operand": (lo.Identity, "_aliases", lambda _: False),
     "an adjoint that is not conjugated": (lo.Dense, "_conj", lambda _: lambda self: self),
     "a transpose that is none": (lo.Diagonal, "_transpose", lambda _: lambda self: lo.Diagonal(2 * self.diagonal)),
-    "a result of another dtype": (lo.Permute, "_columns", lambda method: lambda self, x: method(self, x).astype(np.complex128)),
+    "a result of another dtype": (
+        lo.Permute,
+        "_columns",
+        lambda method: lambda self, x: method(self, x).astype(np.complex128),
+    ),
     "a shape that is wrong": (lo.Pad, "_columns", lambda method: lambda self, x: method(self, x)[:-1]),
     "an error": (lo.LowRank, "_columns", lambda _: lambda self, x: 1 // 0),
 }

@@ -16,7 +16,11 @@ def split(size, count):
     """The paper's greedy split: its dims, largest factors last."""
     if count == 1:
         return (size,)
-    first = max(divisor for divisor in range(1, isqrt(size) + 1) if size % divisor == 0) if count == 2 else round(size ** (1 / count))
+    first = (
+        max(divisor for divisor in range(1, isqrt(size) + 1) if size % divisor == 0)
+        if count == 2
+        else round(size ** (1 / count))
+    )
     assert size % first == 0
     return (first, *split(size // first, count - 1))
 
@@ -52,7 +56,9 @@ def in_order_of_action(operator, values):
     return values if isinstance(operator, (lo.BlockTensorTrain, lo.TensorTrain)) else values[::-1]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[f"{row['family']}-{row['in_features']}-{row['out_features']}-{row['options']}" for row in ROWS])
+@pytest.mark.parametrize(
+    "row", ROWS, ids=[f"{row['family']}-{row['in_features']}-{row['out_features']}-{row['options']}" for row in ROWS]
+)
 class TestRow:
     def test_shape_and_parameters(self, row):
         operator = member(row)

@@ -9,7 +9,12 @@ from helpers import as_numpy, build, on
 def test_torch_and_jax_gradients_agree():
     from cases import CASES
 
-    for case in ("nested_kronecker_of_sums", "tensor_train_three_cores", "block_tensor_train_three_cores_tall", "scaled_gain"):
+    for case in (
+        "nested_kronecker_of_sums",
+        "tensor_train_three_cores",
+        "block_tensor_train_three_cores_tall",
+        "scaled_gain",
+    ):
         assert case in CASES
         ours, matrix, array = build(case, "float64", "torch")
         theirs = ours.to(backend="jax")

@@ -16,7 +16,20 @@ def run(code):
 
 def test_import_loads_no_framework():
     loaded = run("import sys, json, linops; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))")
-    heavy = {"torch", "jax", "jaxlib", "flax", "equinox", "optax", "matplotlib", "typer", "sklearn", "pandas", "tensorflow", "safetensors"}
+    heavy = {
+        "torch",
+        "jax",
+        "jaxlib",
+        "flax",
+        "equinox",
+        "optax",
+        "matplotlib",
+        "typer",
+        "sklearn",
+        "pandas",
+        "tensorflow",
+        "safetensors",
+    }
     assert heavy & set(loaded) == set()
 
 
@@ -31,7 +44,9 @@ print(json.dumps([name for name in ("torch", "jax") if name in sys.modules]))
 
 
 def test_import_leaves_the_modules_of_scipy_for_their_first_use():
-    loaded = run("import sys, json, linops; print(json.dumps([name for name in sys.modules if name.startswith('scipy.sparse')]))")
+    loaded = run(
+        "import sys, json, linops; print(json.dumps([name for name in sys.modules if name.startswith('scipy.sparse')]))"
+    )
     assert loaded == []
 
 

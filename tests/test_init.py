@@ -14,7 +14,10 @@ EXPRESSIONS = {
     "btt3": lambda: lo.btt(343, 216, rank=2, cores=3),
     "train": lambda: lo.tensor_train(400, 900, rank=8),
     "kronecker": lambda: lo.kronecker(2500, 3600),
-    "nest": lambda: lo.Dense(lo.spec(60, 50)) @ lo.kron(lo.spec(10, 20), lo.spec(5, 4)) + 3 * lo.LowRank(lo.spec(60, 9), lo.spec(9, 80)),
+    "nest": lambda: (
+        lo.Dense(lo.spec(60, 50)) @ lo.kron(lo.spec(10, 20), lo.spec(5, 4))
+        + 3 * lo.LowRank(lo.spec(60, 9), lo.spec(9, 80))
+    ),
 }
 
 

@@ -34,7 +34,9 @@ def test_rich_shows_the_nodes_of_the_repr(case):
     operator, _, _ = build(case)
     out = io.StringIO()
     Console(file=out, width=200, color_system=None).print(operator)
-    plain = lambda text: [line.strip("│├└─ ").rstrip() for line in text.rstrip().replace("─", " ").replace("━", " ").split("\n")]  # noqa: E731
+    plain = lambda text: [
+        line.strip("│├└─ ").rstrip() for line in text.rstrip().replace("─", " ").replace("━", " ").split("\n")
+    ]
     assert plain(out.getvalue()) == plain(repr(operator))
 
 
@@ -49,7 +51,9 @@ def test_html_escapes_what_users_write():
 
 
 def test_html_names_the_fields():
-    assert text_of_html(lo.Dense(lo.spec(2, 3)) @ lo.Dense(lo.spec(3, 4)))[1].startswith("factors_0 Dense() 2×3 float32  6 parameters")
+    assert text_of_html(lo.Dense(lo.spec(2, 3)) @ lo.Dense(lo.spec(3, 4)))[1].startswith(
+        "factors_0 Dense() 2×3 float32  6 parameters"
+    )
 
 
 def test_equality_is_identity():
@@ -88,7 +92,10 @@ class TestAllclose:
         matrix = np.arange(6).reshape(2, 3)
         for dtype in ("int8", "uint8", "int64", "float16", "float32", "complex64"):
             assert lo.allclose(matrix.astype(dtype), lo.Dense(matrix.astype(float)), rtol=1e-12)
-        assert lo.allclose(lo.dense(3, 3, dtype="bfloat16").init(backend="torch"), lo.dense(3, 3, dtype="bfloat16").init(backend="torch"))
+        assert lo.allclose(
+            lo.dense(3, 3, dtype="bfloat16").init(backend="torch"),
+            lo.dense(3, 3, dtype="bfloat16").init(backend="torch"),
+        )
         assert lo.allclose(np.eye(2, dtype=bool), lo.Identity(2))
 
     def test_one_wrong_entry_is_seen_if_it_is_as_large_as_the_tolerance(self):

@@ -143,7 +143,9 @@ class TestToScipy:
 
     @pytest.mark.parametrize("dtype", ["float64", "complex128"])
     def test_svds(self, dtype):
-        operator = lo.Sparse(randoms("svds", dtype)(12), [0, 1, 2, 3, 4, 5] * 2, [0, 1, 2, 3, 0, 1, 1, 2, 3, 0, 1, 2], (6, 4))
+        operator = lo.Sparse(
+            randoms("svds", dtype)(12), [0, 1, 2, 3, 4, 5] * 2, [0, 1, 2, 3, 0, 1, 1, 2, 3, 0, 1, 2], (6, 4)
+        )
         found = scipy_linalg.svds(operator.to_scipy(), k=2, return_singular_vectors=False)
         np.testing.assert_allclose(np.sort(found), np.linalg.svd(operator.to_dense())[1][1::-1])
 
@@ -172,7 +174,13 @@ def test_arrays_on_the_left(backend):
 def test_numbers_of_every_kind(backend):
     operator = A.to(backend=backend)
     scalar = ARRAYS[backend](np.array(2.0))
-    for found in (np.float32(2) * operator, operator * np.int8(2), scalar * operator, operator * scalar, operator / (1 / scalar)):
+    for found in (
+        np.float32(2) * operator,
+        operator * np.int8(2),
+        scalar * operator,
+        operator * scalar,
+        operator / (1 / scalar),
+    ):
         assert isinstance(found, lo.LinearOperator)
         assert_is(found.to(backend="numpy"), 2 * MATRIX)
     assert_is((2 * lo.Identity(3)).to(backend=backend).T, 2 * np.eye(3))
@@ -234,7 +242,9 @@ def test_integers_promote_as_in_numpy(case):
 
     def made(dtype):
         supply = iter(numbers)
-        return CASES[case](lambda *shape: np.array([next(supply) for _ in range(int(np.prod(shape)))]).reshape(shape).astype(dtype))
+        return CASES[case](
+            lambda *shape: np.array([next(supply) for _ in range(int(np.prod(shape)))]).reshape(shape).astype(dtype)
+        )
 
     try:
         _, exact = made("int64")
@@ -242,7 +252,13 @@ def test_integers_promote_as_in_numpy(case):
         if "must be floating" not in str(error):
             raise
         return
-    for ours, theirs in (("int8", "int8"), ("int8", "bool"), ("uint8", "int16"), ("int32", "float32"), ("bool", "bool")):
+    for ours, theirs in (
+        ("int8", "int8"),
+        ("int8", "bool"),
+        ("uint8", "int16"),
+        ("int32", "float32"),
+        ("bool", "bool"),
+    ):
         try:
             operator, _ = made(ours)
         except TypeError as error:
@@ -264,7 +280,9 @@ def test_integers_promote_as_in_numpy(case):
 
 def jax_operator(seed=0):
     sparse = lo.Sparse(lo.spec(5), [0, 1, 2, 3, 0], [1, 0, 3, 2, 3], (4, 4))
-    return (sparse + lo.low_rank(4, 4, rank=1)).init(seed=seed, backend="jax", dtype="float64") @ lo.Permute([1, 0, 3, 2])
+    return (sparse + lo.low_rank(4, 4, rank=1)).init(seed=seed, backend="jax", dtype="float64") @ lo.Permute(
+        [1, 0, 3, 2]
+    )
 
 
 X = jnp.asarray(np.arange(4.0))
@@ -330,7 +348,9 @@ def test_carry_of_loops():
         operator, x, count = carry
         return operator, operator @ x, count + 1
 
-    _, last, count = jax.jit(lambda operator, x: jax.lax.while_loop(lambda carry: carry[2] < 3, step, (operator, x, 0)))(operator, X)
+    _, last, count = jax.jit(
+        lambda operator, x: jax.lax.while_loop(lambda carry: carry[2] < 3, step, (operator, x, 0))
+    )(operator, X)
     assert_close(last, np.linalg.matrix_power(dense, 3) @ X)
     assert count == 3
     both = jax.jit(lambda flag, A, B, x: jax.lax.cond(flag, lambda A, B, x: A @ x, lambda A, B, x: x @ B, A, B, x))
@@ -376,7 +396,8 @@ def test_optax_trains_an_operator():
 # ---------------------------------------------------------------- torch
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # from inside torch, where forward mode loads decompositions
+# from inside torch, where forward mode loads decompositions
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_torch_functional():
     operator = jax_operator().to(backend="numpy").to(backend="torch")
     dense, x = operator.to_dense(), torch.arange(4.0, dtype=torch.float64)
@@ -390,7 +411,9 @@ def test_torch_functional():
     expected = operator.with_leaves(tangents)
     step = 1e-6
     moved = [leaf + step * one for leaf, one in zip(parameters, tangents)]
-    torch.testing.assert_close(tangent, (functional(moved, x + step) - functional(parameters, x)) / step, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        tangent, (functional(moved, x + step) - functional(parameters, x)) / step, rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(torch.func.jacrev(functional, 1)(parameters, x), dense)
     jacobian = torch.func.jacrev(lambda A: A @ x)(operator)
     assert [leaf.shape for leaf in torch_tree.tree_leaves(jacobian)] == [(4, *leaf.shape) for leaf in parameters]

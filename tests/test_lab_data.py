@@ -67,9 +67,28 @@ FITTING = {"x_train": np.ones((2, 3)), "y_train": np.ones(2, int), "x_test": np.
     ("arrays", "message"),
     [
         ({"x_train": np.ones((2, 3))}, "no array y_train, x_test, y_test"),
-        ({"x_train": np.ones((2, 3)), "y_train": np.ones(2), "x_test": np.ones((1, 3)), "y_test": np.ones(1, int)}, "y_train is float64"),
-        ({"x_train": np.ones((2, 3)), "y_train": np.ones(3, int), "x_test": np.ones((1, 3)), "y_test": np.ones(1, int)}, r"\(2, 3\)"),
-        ({"x_train": np.ones((2, 3)), "y_train": np.ones(2, int), "x_test": np.ones((1, 4)), "y_test": np.ones(1, int)}, "3 features"),
+        (
+            {"x_train": np.ones((2, 3)), "y_train": np.ones(2), "x_test": np.ones((1, 3)), "y_test": np.ones(1, int)},
+            "y_train is float64",
+        ),
+        (
+            {
+                "x_train": np.ones((2, 3)),
+                "y_train": np.ones(3, int),
+                "x_test": np.ones((1, 3)),
+                "y_test": np.ones(1, int),
+            },
+            r"\(2, 3\)",
+        ),
+        (
+            {
+                "x_train": np.ones((2, 3)),
+                "y_train": np.ones(2, int),
+                "x_test": np.ones((1, 4)),
+                "y_test": np.ones(1, int),
+            },
+            "3 features",
+        ),
         (FITTING | {"x_train": np.ones((0, 3))}, r"x_train is float64 of shape \(0, 3\)"),
         (FITTING | {"x_train": np.ones(2)}, r"x_train is float64 of shape \(2,\)"),
         (FITTING | {"x_train": np.array([["a"], ["b"]])}, "x_train is <U1"),

@@ -14,9 +14,25 @@ from linops.lab import checkpoint
 
 def train(out, *launcher, steps=20):
     command = ["-m", "linops.cli", "train", "--data", "digits", "--structures", "btt", "--width", "32", "--depth", "1"]
-    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    arguments = [sys.executable, *launcher, *command, "--steps", str(steps), "--batch", "16", "--clip", "1", "--out", str(out)]
-    done = subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"})
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    }
+    arguments = [
+        sys.executable,
+        *launcher,
+        *command,
+        "--steps",
+        str(steps),
+        "--batch",
+        "16",
+        "--clip",
+        "1",
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(
+        arguments, check=False, capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads((out / "results.json").read_text())
     (log,) = out.glob("runs/*/log.jsonl")

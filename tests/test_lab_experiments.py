@@ -130,7 +130,10 @@ def test_scaling_reads_curves(problem):
     assert scaling_laws.laws(rows)["dense"].exponent == pytest.approx(-0.5)
     assert scaling_laws.multipliers(rows)["btt"] == pytest.approx(2)
     fitted = scaling_laws.matched_runs(problem, [Run(parse("dense"), 64), Run(parse("btt"), 64)], [64])
-    assert [(run.structure.text, runs.count(problem, run) <= budget) for run, budget in fitted] == [("dense", True), ("btt", True)]
+    assert [(run.structure.text, runs.count(problem, run) <= budget) for run, budget in fitted] == [
+        ("dense", True),
+        ("btt", True),
+    ]
 
 
 SMALL = experiments.Sizes((16, 64), Settings(4, 16), (1, 4))

@@ -39,7 +39,9 @@ def test_roofline_is_positive(backend):
 @pytest.mark.parametrize("batch", [1, 8])
 def test_compare(backend, batch):
     pytest.importorskip(backend)
-    found = comparison.compare(48, 64, parse_list("btt,low_rank:rank=40,kronecker"), batch=batch, backend=backend, seconds=0.05)
+    found = comparison.compare(
+        48, 64, parse_list("btt,low_rank:rank=40,kronecker"), batch=batch, backend=backend, seconds=0.05
+    )
     assert [row.structure for row in found.rows] == ["dense", "btt", "kronecker"]
     assert "low_rank:rank=40" in found.refused
     dense, btt, _ = found.rows
@@ -67,7 +69,8 @@ def test_wrong_structures(text):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0123, "12.3 ms"), (123.4, "123 s"), (1e-7, "0.10 µs"), (None, "–"), (0.9996, "1000 ms"), (1.0, "1.00 s")]
+    ("seconds", "text"),
+    [(0.0123, "12.3 ms"), (123.4, "123 s"), (1e-7, "0.10 µs"), (None, "–"), (0.9996, "1000 ms"), (1.0, "1.00 s")],
 )
 def test_durations(seconds, text):
     assert tables.duration(seconds) == text

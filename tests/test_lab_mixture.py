@@ -25,7 +25,9 @@ def test_forward_is_the_formula(active):
         scores = layer.gate.weight @ row
         best = scores.argsort(descending=True)[:active]
         gates = scores[best].exp() / scores[best].exp().sum()
-        expected.append(sum(gate * (layer.experts[e].operator.to_dense() @ row) for gate, e in zip(gates, best)) + layer.bias)
+        expected.append(
+            sum(gate * (layer.experts[e].operator.to_dense() @ row) for gate, e in zip(gates, best)) + layer.bias
+        )
     torch.testing.assert_close(layer(x), torch.stack(expected))
     torch.testing.assert_close(layer(x.reshape(7, 1, 20)), layer(x).reshape(7, 1, 12))
 
@@ -34,7 +36,8 @@ def test_all_ranks_at_equal_scores_are_a_btt_of_that_rank():
     layer = RankMixture(12, 20, experts=3, active=3, bias=False)
     torch.nn.init.zeros_(layer.gate.weight)
     first, second = zip(*(expert.operator.cores for expert in layer.experts))
-    # the rank is the slow axis of the first core's rows, and the fast axis of the second core's columns, after the input axis
+    # the rank is the slow axis of the first core's rows, and the fast axis of the second core's columns, after the
+    # input axis
     whole = lo.BlockTensorTrain([torch.cat(first, 1), torch.stack(second, -1).flatten(2)])
     assert whole.ranks == (3,)
     x = torch.randn(5, 20)

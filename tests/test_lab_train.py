@@ -56,7 +56,9 @@ def test_training_learns(problem):
     assert row["test_accuracy"] > 0.8
 
 
-@pytest.mark.parametrize("run", [BTT, replace(BTT, structure=parse("dense")), replace(BTT, aware=False)], ids=lambda run: run.label)
+@pytest.mark.parametrize(
+    "run", [BTT, replace(BTT, structure=parse("dense")), replace(BTT, aware=False)], ids=lambda run: run.label
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(problem, tmp_path, run):
     whole, losses = runs.execute(problem, run, SETTINGS, folder=tmp_path / "whole")
     with pytest.raises(Killed):
@@ -143,11 +145,25 @@ def test_compiled_training_has_the_same_losses(problem, monkeypatch):
     monkeypatch.setattr(torch, "compile", compile_)
     plain = runs.execute(problem, BTT, replace(SETTINGS, steps=10))[1]
     assert not compiled
-    np.testing.assert_allclose(runs.execute(problem, BTT, replace(SETTINGS, steps=10, compile=True))[1], plain, rtol=1e-4)
+    np.testing.assert_allclose(
+        runs.execute(problem, BTT, replace(SETTINGS, steps=10, compile=True))[1], plain, rtol=1e-4
+    )
     assert compiled
 
 
-MEMBERS = ["dense", "btt", "btt:rank=2", "monarch", "kronecker", "low_rank", "tensor_train", "block_diag", "einsum", "blast", "butterfly"]
+MEMBERS = [
+    "dense",
+    "btt",
+    "btt:rank=2",
+    "monarch",
+    "kronecker",
+    "low_rank",
+    "tensor_train",
+    "block_diag",
+    "einsum",
+    "blast",
+    "butterfly",
+]
 
 
 @pytest.mark.parametrize("text", MEMBERS)

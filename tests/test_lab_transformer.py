@@ -42,7 +42,8 @@ def test_models_learn_and_are_structured(problem):
 def test_macs_are_what_torch_counts(problem, text):
     model = runs.build(problem, Run(parse(text), 32, depth=1))
     examples = problem.example().repeat(4, *[1] * (problem.example().ndim - 1))
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the CPU's fused kernel is not counted
+    # the CPU's fused kernel is not counted
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(examples)
     assert counter.get_total_flops() == 4 * 2 * macs(model, problem.example())
 
@@ -110,14 +111,17 @@ def batch(labels, name=b"labels"):
 
 def test_cifar_archives(tmp_path):
     archive(
-        tmp_path / "c10.tar.gz", {"data_batch_1": batch([1, 2]), "data_batch_2": batch([3]), "test_batch": batch([4]), "batches.meta": {}}
+        tmp_path / "c10.tar.gz",
+        {"data_batch_1": batch([1, 2]), "data_batch_2": batch([3]), "test_batch": batch([4]), "batches.meta": {}},
     )
     found = data.load(str(tmp_path / "c10.tar.gz"))
     assert found.y_train.tolist() == [1, 2, 3]
     assert found.image == (3, 32, 32)
     assert found.x_test.shape == (1, 3072)
     assert found.x_test.max() == 1
-    archive(tmp_path / "c100.tar.gz", {"train": batch([5], b"fine_labels"), "test": batch([6], b"fine_labels"), "meta": {}})
+    archive(
+        tmp_path / "c100.tar.gz", {"train": batch([5], b"fine_labels"), "test": batch([6], b"fine_labels"), "meta": {}}
+    )
     assert data.load(str(tmp_path / "c100.tar.gz")).y_test.tolist() == [6]
 
 

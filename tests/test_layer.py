@@ -48,7 +48,10 @@ def test_parameters_have_the_flat_names_of_the_leaves(name):
 
 
 def test_parameter_names_are_stable():
-    names = {name: list(OPERATORS[name]().to_layer(bias=False).state_dict()) for name in ("low_rank", "kronecker", "monarch", "btt_padded")}
+    names = {
+        name: list(OPERATORS[name]().to_layer(bias=False).state_dict())
+        for name in ("low_rank", "kronecker", "monarch", "btt_padded")
+    }
     assert names == {
         "low_rank": ["U", "V"],
         "kronecker": ["factors_0_matrix", "factors_1_matrix"],
@@ -112,7 +115,9 @@ def test_dtype(name, dtype):
     assert y.dtype == dtype
     reference = expected(layer.double(), inputs(layer, 3).to(dtype).double())
     tolerance = {torch.float64: 1e-12, torch.bfloat16: 5e-2, torch.float16: 5e-3}[dtype]
-    torch.testing.assert_close(y.double(), reference, rtol=tolerance, atol=tolerance * float(reference.detach().abs().max()))
+    torch.testing.assert_close(
+        y.double(), reference, rtol=tolerance, atol=tolerance * float(reference.detach().abs().max())
+    )
 
 
 @every_operator
@@ -178,7 +183,11 @@ def test_deepcopy_pickle_and_save_keep_the_map(name, tmp_path):
     layer = layer_of(name)
     x = inputs(layer, 3)
     torch.save(layer, tmp_path / "layer.pt")
-    copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), torch.load(tmp_path / "layer.pt", weights_only=False)]
+    copies = [
+        copy.deepcopy(layer),
+        pickle.loads(pickle.dumps(layer)),
+        torch.load(tmp_path / "layer.pt", weights_only=False),
+    ]
     y = layer(x).detach()
     with torch.no_grad():
         for parameter in layer.parameters():

@@ -53,7 +53,8 @@ def test_compiled_layer_follows_its_parameters():
     torch.testing.assert_close(compiled(x), expected(layer, x))
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's, which it hides itself
+# torch's, which it hides itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @every_traced_operator
 def test_exports(name):
     layer = layer_of(name)
@@ -78,7 +79,8 @@ CALLABLES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's, which it hides itself
+# torch's, which it hides itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("name", CALLABLES)
 def test_exports_of_callables(name):
     layer = lo.nn.torch.Linear(lo.Function((8, 8), CALLABLES[name], params=(lo.spec(8, 8),)))

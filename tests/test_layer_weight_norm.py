@@ -66,7 +66,8 @@ def test_gradients_flow_through_the_norm():
     assert torch.autograd.gradcheck(function, [value.detach().requires_grad_() for value in layer.parameters()])
     direction = layer.U.detach().clone()
     grad = torch.autograd.grad(layer(x).sum(), layer.U)[0]
-    assert abs(float((grad * direction).sum())) < 1e-10 * float(grad.norm() * direction.norm())  # a capped factor has no radial gradient
+    # a capped factor has no radial gradient
+    assert abs(float((grad * direction).sum())) < 1e-10 * float(grad.norm() * direction.norm())
 
 
 @pytest.mark.parametrize("name", ["dense", "btt", "kronecker"])

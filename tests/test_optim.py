@@ -64,7 +64,8 @@ def test_dense_rates_of_sign_based_optimisers(optimizer):
 
 def test_dense_rates_of_sgd():
     found = rates(lo.nn.param_groups(net(64), lr=1.0, optimizer="sgd", base=net(16, "meta")))
-    expected = dict.fromkeys(("fc.weight", "out.weight", "scale", "head.bias"), 1.0)  # the ratio out / in is that of the base
+    # the ratio out / in is that of the base
+    expected = dict.fromkeys(("fc.weight", "out.weight", "scale", "head.bias"), 1.0)
     expected |= dict.fromkeys(("embed.weight", "norm.weight", "norm.bias", "fc.bias"), 4.0) | {"head.weight": 0.25}
     assert found == expected
 
@@ -115,7 +116,8 @@ def test_gains_of_weight_norm_have_the_plain_rate():
     found = rates(lo.nn.param_groups(model, lr=2.0, base=16))
     assert found["fc.cores_0_gain"] == 2.0
     assert rates(lo.nn.param_groups(model, lr=2.0, optimizer="sgd", base=16))["fc.cores_0_gain"] == 2.0
-    assert rates(lo.nn.param_groups(model, lr=2.0, base=net(16)))["fc.cores_0_gain"] == 2.0  # though a dense base model has none
+    # though a dense base model has none
+    assert rates(lo.nn.param_groups(model, lr=2.0, base=net(16)))["fc.cores_0_gain"] == 2.0
     assert decays(lo.nn.param_groups(model, lr=2.0, weight_decay=0.1))["fc.cores_0_gain"] == 0
 
 
@@ -136,7 +138,9 @@ def test_every_trainable_parameter_is_there_once():
     assert sorted(given) == sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
     assert len({(group["lr"], group["weight_decay"]) for group in groups}) == len(groups)
     parameters = dict(model.named_parameters())
-    assert all(parameters[name] is parameter for group in groups for name, parameter in zip(group["names"], group["params"]))
+    assert all(
+        parameters[name] is parameter for group in groups for name, parameter in zip(group["names"], group["params"])
+    )
 
 
 # ---------------------------------------------------------------- decay
@@ -258,12 +262,18 @@ def test_muon_rates_make_the_step_of_a_factor_as_large_as_its_fans_ask():
 
 
 def test_muon_dense_rate_follows_the_base_shape():
-    wide = rates(lo.nn.param_groups(nn.Sequential(nn.Linear(64, 10)), lr=1.0, optimizer="muon", base=nn.Sequential(nn.Linear(16, 10))))
+    wide = rates(
+        lo.nn.param_groups(
+            nn.Sequential(nn.Linear(64, 10)), lr=1.0, optimizer="muon", base=nn.Sequential(nn.Linear(16, 10))
+        )
+    )
     assert wide["0.weight"] == pytest.approx(math.sqrt(16 / 64))
 
 
 def test_leaves_that_are_no_matrices_fall_back_to_adamw():
-    model = nn.Sequential(lo.tensor_train(16, 16, rank=2).to_layer(), (lo.Diagonal(lo.spec(16)) @ lo.btt(16, 16)).to_layer())
+    model = nn.Sequential(
+        lo.tensor_train(16, 16, rank=2).to_layer(), (lo.Diagonal(lo.spec(16)) @ lo.btt(16, 16)).to_layer()
+    )
     groups = lo.nn.param_groups(model, lr=1.0, optimizer="muon")
     algorithms = {name: group["algorithm"] for group in groups for name in group["names"]}
     assert algorithms["0.cores_0"] == algorithms["1.factors_0_diagonal"] == "adamw"

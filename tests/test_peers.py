@@ -100,8 +100,30 @@ def test_peers_that_compute_in_float64_are_measured_in_it():
 
 def test_summaries_name_the_worst_case_and_the_reasons():
     rows = [
-        run.row_of("scipy", "numpy", "", work="sparse", size="a", batch=1, dtype="float32", linops_ms=1.0, peer_ms=2.0, ratio=2.0),
-        run.row_of("scipy", "numpy", "csr", work="sparse", size="b", batch=16, dtype="float64", linops_ms=1.0, peer_ms=0.5, ratio=0.5),
+        run.row_of(
+            "scipy",
+            "numpy",
+            "",
+            work="sparse",
+            size="a",
+            batch=1,
+            dtype="float32",
+            linops_ms=1.0,
+            peer_ms=2.0,
+            ratio=2.0,
+        ),
+        run.row_of(
+            "scipy",
+            "numpy",
+            "csr",
+            work="sparse",
+            size="b",
+            batch=16,
+            dtype="float64",
+            linops_ms=1.0,
+            peer_ms=0.5,
+            ratio=0.5,
+        ),
         run.row_of("scipy", "numpy", "no such operator", work="kronecker"),
         run.row_of("cola", "torch", "cannot be installed: no network"),
     ]
@@ -117,9 +139,13 @@ def test_summaries_name_the_worst_case_and_the_reasons():
 
 
 def test_what_cannot_be_installed_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(environments, "_base", lambda environment, say: "no space left" if environment.name == "cola" else "")
     monkeypatch.setattr(
-        environments, "_install", lambda environment, requirements, say: "no such version" * ("pylops==2.8.0" in requirements)
+        environments, "_base", lambda environment, say: "no space left" if environment.name == "cola" else ""
+    )
+    monkeypatch.setattr(
+        environments,
+        "_install",
+        lambda environment, requirements, say: "no such version" * ("pylops==2.8.0" in requirements),
     )
     reasons = environments.prepare(tmp_path, ["cola", "pylops", "scipy"], lambda text: None)
     assert reasons == {"cola": "cannot be installed: no space left", "pylops": "cannot be installed: no such version"}

@@ -28,7 +28,9 @@ from linops.running import multiply
 freezing = sys.modules["linops.freezing"]
 TORCH = machine_of("torch")
 #: takes as long as there are MACs
-COUNTING = Machine(call=0.0, block=0.0, flops=2.0, half=0.0, bandwidth=float("inf"), shuffled=float("inf"), fourier=float("inf"))
+COUNTING = Machine(
+    call=0.0, block=0.0, flops=2.0, half=0.0, bandwidth=float("inf"), shuffled=float("inf"), fourier=float("inf")
+)
 
 
 def groupings(count):
@@ -78,7 +80,9 @@ def test_frozen_operators_are_as_announced():
     assert isinstance(lo.freeze(six), lo.Dense)
     twelve = lo.kron(*[lo.spec(2, 2)] * 12)
     assert 2 <= len(lo.freeze(twelve).tensors) <= 4
-    diagonals = lo.Product((lo.Diagonal(lo.spec(4096)), *[lo.BlockDiag(lo.spec(256, 16, 16))] * 2, lo.Diagonal(lo.spec(4096))))
+    diagonals = lo.Product(
+        (lo.Diagonal(lo.spec(4096)), *[lo.BlockDiag(lo.spec(256, 16, 16))] * 2, lo.Diagonal(lo.spec(4096)))
+    )
     assert repr(lo.freeze(diagonals, 256)) == repr(lo.BlockDiag(lo.spec(256, 16, 16)))
     for A in (six, twelve, diagonals):
         concrete = lo.freeze(A.init(seed=0, backend="torch"))
@@ -107,13 +111,21 @@ def merging(monkeypatch):
 
 
 MERGED = (
-    *("low_rank_tall", "kronecker_of_low_rank_and_products", "tensor_train_three_cores", "einsum_blast", "einsum_two_factors"),
+    *(
+        "low_rank_tall",
+        "kronecker_of_low_rank_and_products",
+        "tensor_train_three_cores",
+        "einsum_blast",
+        "einsum_two_factors",
+    ),
     *("product_of_two", "product_diagonal_low_rank", "nested_sum_of_products"),
 )
 
 
 #: compiling takes JAX a second and more
-RUNS = [(case, backend, dtype) for case in MERGED for backend in ("numpy", "torch") for dtype in ("float64", "complex128")]
+RUNS = [
+    (case, backend, dtype) for case in MERGED for backend in ("numpy", "torch") for dtype in ("float64", "complex128")
+]
 RUNS += [("einsum_blast", "jax", "complex128"), ("kronecker_of_low_rank_and_products", "jax", "float64")]
 
 
@@ -262,11 +274,18 @@ def test_layers_of_another_dtype_have_plans_of_their_own():
 
 @pytest.mark.parametrize("first", [torch.float32, torch.bfloat16])
 def test_loaded_tensors_of_another_dtype_have_plans_of_their_own(first):
-    for layer, batch in ((lo.LowRank(lo.spec(4, 512), lo.spec(512, 512)).to_layer(bias=False), 2048), (lo.toeplitz(64, 64).to_layer(), 64)):
+    for layer, batch in (
+        (lo.LowRank(lo.spec(4, 512), lo.spec(512, 512)).to_layer(bias=False), 2048),
+        (lo.toeplitz(64, 64).to_layer(), 64),
+    ):
         for dtype in (first, torch.bfloat16, torch.float32):
             layer.load_state_dict({name: value.to(dtype) for name, value in layer.state_dict().items()}, assign=True)
             layer(torch.ones(batch, layer.in_features, dtype=dtype))
-            assert (layer.structure._plan(batch) is None) == (layer.operator._plan(batch) is None) == (dtype is torch.bfloat16)
+            assert (
+                (layer.structure._plan(batch) is None)
+                == (layer.operator._plan(batch) is None)
+                == (dtype is torch.bfloat16)
+            )
 
 
 def test_plans_hold_no_arrays_of_users():
@@ -310,7 +329,9 @@ def test_sizes_that_are_symbols_keep_the_natural_order():
     rank, batch = jax.export.symbolic_shape("r, b")
     kinds = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((20, rank), (rank, 20), (20, batch))]
     exported = jax.export.export(jax.jit(lambda u, v, x: lo.LowRank(u, v) @ x))(*kinds)
-    u, v, x = (np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((20, 3), (3, 20), (20, 40)))
+    u, v, x = (
+        np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((20, 3), (3, 20), (20, 40))
+    )
     np.testing.assert_allclose(exported.call(u, v, x), u @ v @ x, rtol=1e-4, atol=1e-4)
     sparse = lo.Sparse(scipy.sparse.eye_array(5, dtype=np.float32)).to(backend="jax")
     exported = jax.export.export(jax.jit(lambda x: sparse @ x))(jax.ShapeDtypeStruct((5, batch), np.float32))
@@ -335,7 +356,9 @@ def test_frozen_operators_keep_what_is_known_and_what_does_not_change():
     A = lo.monarch(1024, 1024) @ lo.Permute.random(1024) @ lo.Product((lo.Dense(lo.spec(1024, 1024)),) * 2)
     frozen = lo.freeze(A, 512)
     assert [name for name, _ in frozen.named_leaves()] == ["factors_1_blocks", "factors_3_blocks", "factors_5_matrix"]
-    many = lo.Product((lo.LowRank(np.ones((512, 4)), np.eye(4)), *[lo.Dense(np.eye(4))] * 75, lo.Dense(np.ones((4, 512)))))
+    many = lo.Product(
+        (lo.LowRank(np.ones((512, 4)), np.eye(4)), *[lo.Dense(np.eye(4))] * 75, lo.Dense(np.ones((4, 512))))
+    )
     np.testing.assert_allclose(lo.freeze(many, 4000) @ np.ones(512), np.full(512, 2048.0))
     assert lo.freeze(lo.Dense(lo.spec(8, 8)) ** 6).num_params == 64
 

@@ -82,7 +82,9 @@ def test_the_backend_is_not_guessed_from_the_dtype(dtype):
 
 def test_importing_leaves_jaxs_x64_flag_alone():
     """Linox: importing it set jax_enable_x64 for the whole program."""
-    code = "import json, jax; before = jax.config.jax_enable_x64; import linops; linops.dense(2, 2).init(backend='jax'); "
+    code = (
+        "import json, jax; before = jax.config.jax_enable_x64; import linops; linops.dense(2, 2).init(backend='jax'); "
+    )
     assert fresh(code + "print(json.dumps([before, jax.config.jax_enable_x64]))") == [False, False]
 
 
@@ -93,7 +95,12 @@ def test_importing_leaves_jaxs_x64_flag_alone():
 def test_the_adjoint_is_not_the_transpose(backend):
     """CoLA: H was T for complex operators."""
     a, b = complex_array(2, 3), complex_array(2, 2)
-    for A, matrix in ((lo.Dense(a), a), (lo.kron(a, b), np.kron(a, b)), (1j * lo.Dense(a), 1j * a), (1j * lo.Identity(3), 1j * np.eye(3))):
+    for A, matrix in (
+        (lo.Dense(a), a),
+        (lo.kron(a, b), np.kron(a, b)),
+        (1j * lo.Dense(a), 1j * a),
+        (1j * lo.Identity(3), 1j * np.eye(3)),
+    ):
         moved = A.to(backend=backend)
         assert np.allclose(as_numpy(moved.H.to_dense()), matrix.conj().T)
         assert np.allclose(as_numpy(moved.T.to_dense()), matrix.T)
@@ -104,7 +111,13 @@ def test_imaginary_parts_are_kept():
     """Pylops: a real operator dropped the imaginary part of its operand; a complex one lost it in its adjoint."""
     real, imaginary = array(3, 4), complex_array(4)
     assert np.allclose(lo.Dense(real) @ imaginary, real @ imaginary)
-    for A in (lo.Identity(4), lo.Pad(4, 4), lo.Permute([3, 2, 1, 0]), lo.Zero(2, 4), lo.BlockDiag([lo.Identity(1), lo.Pad(3, 3)])):
+    for A in (
+        lo.Identity(4),
+        lo.Pad(4, 4),
+        lo.Permute([3, 2, 1, 0]),
+        lo.Zero(2, 4),
+        lo.BlockDiag([lo.Identity(1), lo.Pad(3, 3)]),
+    ):
         assert (A @ imaginary).dtype == np.complex128
         assert np.array_equal(A @ imaginary, A.to_dense() @ imaginary)
     assert ((2j * lo.Identity(4)) @ np.ones(4)).tolist() == [2j] * 4
@@ -122,7 +135,14 @@ def test_int8_does_not_overflow_in_to_dense():
     """Lazylinop: toarray multiplied by an int8 identity matrix, and overflowed."""
     for size in (200, 300):
         a = np.full((1, size), 1, np.int32)
-        for A in (lo.Dense(a), lo.BlockDiag(a[None]), lo.Identity(size), lo.Permute.random(size), lo.Pad(1, size), 300 * lo.Identity(size)):
+        for A in (
+            lo.Dense(a),
+            lo.BlockDiag(a[None]),
+            lo.Identity(size),
+            lo.Permute.random(size),
+            lo.Pad(1, size),
+            300 * lo.Identity(size),
+        ):
             dense = A.to_dense()
             assert dense.shape == A.shape
             assert dense.dtype in (np.int32, np.float64)
@@ -138,7 +158,14 @@ def definite(n=3, maker=complex_array):
 
 def test_negation_drops_definiteness():
     """CoLA: −A of a positive definite A was still positive definite."""
-    for A in (-definite(), -1 * definite(), definite() * -2.0, definite() / -1, 0 * definite(), lo.Zero(3, 3) - definite()):
+    for A in (
+        -definite(),
+        -1 * definite(),
+        definite() * -2.0,
+        definite() / -1,
+        0 * definite(),
+        lo.Zero(3, 3) - definite(),
+    ):
         assert A.is_positive_definite is not True
         assert A.is_hermitian is True
     assert (-definite()).is_positive_semidefinite is False
@@ -169,7 +196,12 @@ def test_complex_gradients():
 def test_transposes_of_stacks():
     """torch_linops: transposes of stacked and concatenated operators crashed or were wrong."""
     a, b = array(2, 3), array(4, 1)
-    for A in (lo.BlockDiag([a, b]), lo.BlockDiag(array(2, 3, 1)), lo.kron(a, b), lo.Dense(a) @ lo.Dense(array(3, 5)) + lo.Zero(2, 5)):
+    for A in (
+        lo.BlockDiag([a, b]),
+        lo.BlockDiag(array(2, 3, 1)),
+        lo.kron(a, b),
+        lo.Dense(a) @ lo.Dense(array(3, 5)) + lo.Zero(2, 5),
+    ):
         matrix = A.to_dense()
         x, y = array(*A.shape[:1], 2), array(2, A.shape[0], 3)
         for backend in ("numpy", "torch"):
@@ -185,10 +217,21 @@ def test_transposes_of_stacks():
 def test_mismatched_shapes_are_refused():
     """Linox and torch_linops: products, sums and stacks of shapes that do not fit were accepted, and broadcast."""
     A, B = lo.Dense(array(3, 4)), lo.Dense(array(1, 4))
-    for wrong in (lambda: A + B, lambda: A @ A, lambda: A @ np.ones(1), lambda: A @ np.ones((3, 1)), lambda: np.ones((2, 1)) @ A):
+    for wrong in (
+        lambda: A + B,
+        lambda: A @ A,
+        lambda: A @ np.ones(1),
+        lambda: A @ np.ones((3, 1)),
+        lambda: np.ones((2, 1)) @ A,
+    ):
         with pytest.raises(ValueError, match=r"3×4"):
             wrong()
-    for wrong in (lambda: A + np.ones(4), lambda: A - np.ones((1, 4)), lambda: lo.Sum((A, B)), lambda: lo.Product((A, B))):
+    for wrong in (
+        lambda: A + np.ones(4),
+        lambda: A - np.ones((1, 4)),
+        lambda: lo.Sum((A, B)),
+        lambda: lo.Product((A, B)),
+    ):
         with pytest.raises(ValueError):  # noqa: PT011
             wrong()
 
@@ -307,7 +350,9 @@ def test_double_backward_of_layers():
 def test_rates_are_not_attributes_of_parameters():
     """compute-better-spent: learning-rate multipliers were attributes of Parameters, lost by copies and assignment."""
     made = layer()
-    assert all(set(vars(parameter)) <= {"_backward_hooks", "_post_accumulate_grad_hooks"} for parameter in made.parameters())
+    assert all(
+        set(vars(parameter)) <= {"_backward_hooks", "_post_accumulate_grad_hooks"} for parameter in made.parameters()
+    )
     groups = lo.nn.param_groups(torch.nn.Sequential(copy.deepcopy(made)), lr=1.0)
     rates = {tuple(parameter.shape): group["lr"] for group in groups for parameter in group["params"]}
     multipliers = lo.lr_multipliers(lo.btt(12, 8))

@@ -274,7 +274,11 @@ def test_fused_projection_whole_or_in_parts():
     report = lo.nn.replace_linear_(parts, "btt", parts={"0": 3})
     assert [(row.name, row.shape) for row in report] == [("0.0", (16, 16)), ("0.1", (16, 16)), ("0.2", (16, 16))]
     assert report.new_params == sum(parameter.numel() for parameter in parts.parameters())
-    assert [row.shape for row in lo.nn.replace_linear_(sizes, "btt", parts={"*": (32, 8, 8)})] == [(32, 16), (8, 16), (8, 16)]
+    assert [row.shape for row in lo.nn.replace_linear_(sizes, "btt", parts={"*": (32, 8, 8)})] == [
+        (32, 16),
+        (8, 16),
+        (8, 16),
+    ]
     for model in (parts, sizes):
         x = torch.randn(5, 16)
         joined = torch.cat([part(x) for part in model[0]], -1) + model[0].bias
@@ -290,7 +294,9 @@ def test_zero_init_of_parts():
     assert all(part.cores_0.any() for part in model[0])
 
 
-@pytest.mark.parametrize(("given", "message"), [(5, "48 outputs do not divide into 5"), ((16, 16), "do not add up to 48")])
+@pytest.mark.parametrize(
+    ("given", "message"), [(5, "48 outputs do not divide into 5"), ((16, 16), "do not add up to 48")]
+)
 def test_parts_that_do_not_fit(given, message):
     with pytest.raises(ValueError, match=message):
         lo.nn.replace_linear_(nn.Sequential(nn.Linear(16, 48)), "btt", parts={"0": given})
@@ -314,7 +320,8 @@ def test_the_rest_of_a_transformer_layer_is_replaced_and_runs_in_every_mode():
         warnings.simplefilter("always")
         report = lo.nn.replace_linear_(model, "btt")
     assert [str(warning.message).partition(" to ")[0] for warning in caught] == [
-        "replace_linear left 2 layers alone ('layers.*.self_attn' (2)): 'layers.0.self_attn' belongs"  # one for the kind
+        # one for the kind
+        "replace_linear left 2 layers alone ('layers.*.self_attn' (2)): 'layers.0.self_attn' belongs"
     ]
     assert replaced(model) == ["layers.0.linear1", "layers.0.linear2", "layers.1.linear1", "layers.1.linear2"]
     assert len(report.skipped) == 4

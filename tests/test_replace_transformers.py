@@ -24,7 +24,9 @@ def train(model, loss_of, steps=15):
 def test_gpt2():
     torch.manual_seed(0)
     config = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 32, "bos_token_id": 0, "eos_token_id": 0}
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=100, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **config))
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=100, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **config)
+    )
     tokens = torch.randint(0, 100, (4, 32))
     before = sum(parameter.numel() for parameter in model.parameters())
     with FlopCounterMode(display=False) as dense:
@@ -35,7 +37,9 @@ def test_gpt2():
     assert before - sum(parameter.numel() for parameter in model.parameters()) == report.old_params - report.new_params
     with FlopCounterMode(display=False) as structured:
         model(tokens)
-    assert dense.get_total_flops() - structured.get_total_flops() == 2 * tokens.numel() * (report.old_macs - report.new_macs)
+    assert dense.get_total_flops() - structured.get_total_flops() == 2 * tokens.numel() * (
+        report.old_macs - report.new_macs
+    )
     losses = train(model, lambda model: model(tokens, labels=tokens).loss)
     assert losses[-1] < losses[0] - 0.1
 
@@ -44,7 +48,9 @@ def test_vit():
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
     eager = {"attn_implementation": "eager"}  # the fused kernels of attention are not counted
-    model = transformers.ViTForImageClassification(transformers.ViTConfig(image_size=32, patch_size=8, **sizes, **eager))
+    model = transformers.ViTForImageClassification(
+        transformers.ViTConfig(image_size=32, patch_size=8, **sizes, **eager)
+    )
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])
     before = sum(parameter.numel() for parameter in model.parameters())
     with FlopCounterMode(display=False) as dense:

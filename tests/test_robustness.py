@@ -31,7 +31,9 @@ SMALL = {
     "Dense": [lambda shape=shape: lo.Dense(array(*shape)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
     "Diagonal": [lambda: lo.Diagonal(array(0)), lambda: lo.Diagonal(array(1))],
     "Identity": [lambda: lo.Identity(0), lambda: lo.Identity(1)],
-    "Kronecker": [lambda shape=shape: lo.Kronecker(array(*shape), array(2, 3)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
+    "Kronecker": [
+        lambda shape=shape: lo.Kronecker(array(*shape), array(2, 3)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))
+    ],
     "LowRank": [
         *(
             lambda m=m, n=n, r=r: lo.LowRank(array(m, r), array(r, n))
@@ -39,7 +41,12 @@ SMALL = {
         ),
     ],
     "Pad": [lambda m=m, n=n: lo.Pad(m, n) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "Permute": [lambda: lo.Permute([]), lambda: lo.Permute([0]), lambda: lo.Permute.axes((0, 3), (1, 0)), lambda: lo.Permute.axes((), ())],
+    "Permute": [
+        lambda: lo.Permute([]),
+        lambda: lo.Permute([0]),
+        lambda: lo.Permute.axes((0, 3), (1, 0)),
+        lambda: lo.Permute.axes((), ()),
+    ],
     "Power": [lambda: lo.Power(lo.Dense(array(0, 0)), 2), lambda: lo.Power(lo.Dense(array(1, 1)), 2)],
     "Product": [
         *(
@@ -71,7 +78,10 @@ SMALL = {
     ],
     "Hadamard": [lambda: lo.Hadamard(1)],
     "Householder": [lambda: lo.Householder(array(1)), lambda: lo.Householder(array(2, 1))],
-    "KroneckerSum": [lambda: lo.KroneckerSum(array(0, 0), array(2, 2)), lambda: lo.KroneckerSum(array(1, 1), array(1, 1))],
+    "KroneckerSum": [
+        lambda: lo.KroneckerSum(array(0, 0), array(2, 2)),
+        lambda: lo.KroneckerSum(array(1, 1), array(1, 1)),
+    ],
     "Sliced": [
         lambda: lo.Dense(array(3, 4))[1:1, :],
         lambda: lo.Dense(array(3, 4))[[0, 2], 4:],
@@ -84,7 +94,10 @@ SMALL = {
     ],
     "Toeplitz": [lambda m=m, n=n: lo.Toeplitz(array(m), array(n)) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
     "Triangular": [lambda: lo.Triangular(array(0, 0), lower=True), lambda: lo.Triangular(array(1, 1), lower=False)],
-    "Tridiagonal": [lambda: lo.Tridiagonal(array(0), array(0), array(0)), lambda: lo.Tridiagonal(array(0), array(1), array(0))],
+    "Tridiagonal": [
+        lambda: lo.Tridiagonal(array(0), array(0), array(0)),
+        lambda: lo.Tridiagonal(array(0), array(1), array(0)),
+    ],
     "Zero": [lambda m=m, n=n: lo.Zero(m, n) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
 }
 #: a power of two, unit vectors; ranks follow from dims
@@ -93,7 +106,8 @@ SMALLEST = [(kind, number) for kind, makers in SMALL.items() for number in range
 
 
 def test_every_class_is_tried_small():
-    assert set(SMALL) == set(operator_classes()) - {"Jacobian", "Hessian"}  # of functions of a vector of one number at least
+    # of functions of a vector of one number at least
+    assert set(SMALL) == set(operator_classes()) - {"Jacobian", "Hessian"}
     for kind, makers in SMALL.items():
         operators = [make() for make in makers]
         assert {type(operator).__name__ for operator in operators} == {kind}
@@ -109,7 +123,9 @@ def test_empty_and_smallest_operators_conform(kind, number, backend):
 
 @pytest.mark.parametrize("kind", each(8, SMALL))
 def test_smallest_operators_on_jax(kind):
-    operator = next(operator for make in reversed(SMALL[kind]) if 0 in (operator := make()).shape or make is SMALL[kind][0])
+    operator = next(
+        operator for make in reversed(SMALL[kind]) if 0 in (operator := make()).shape or make is SMALL[kind][0]
+    )
     only = {"dense", "transposes", "vectors_and_matrices", "batches", "left_products", "dtypes", "gradient", "tags"}
     check_operator(operator, backend="jax", skip=set(lo.testing.CHECKS) - only, rtol=1e-13)
 
@@ -177,7 +193,11 @@ def test_operators_without_arrays_keep_every_dtype(name, dtype):
     operator = WITHOUT_ARRAYS[name]()
     matrix = operator.to_dense()
     x = np.random.default_rng(0).integers(0, 2, (6, 3)).astype(dtype)
-    for y, expected in ((operator @ x, matrix @ x), (operator @ x[:, 0], matrix @ x[:, 0]), (x.T @ operator.T, x.T @ matrix.T)):
+    for y, expected in (
+        (operator @ x, matrix @ x),
+        (operator @ x[:, 0], matrix @ x[:, 0]),
+        (x.T @ operator.T, x.T @ matrix.T),
+    ):
         assert y.dtype == x.dtype
         np.testing.assert_array_equal(y.astype(float), expected.astype(float))
 

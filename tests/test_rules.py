@@ -118,7 +118,10 @@ LOW, OTHER = lo.LowRank(array(7, 1), array(1, 8)), lo.LowRank(array(7, 2), array
 BIG, BLOCKS, UNITARY = dense(6, 6), lo.BlockDiag(array(3, 2, 4)), unitary(6)
 KRON = lo.kron(array(2, 3), array(3, 2))
 #: structures of size 16 that nothing makes cheaper
-TRAIN, TENSORS = lo.btt(16, 16).init(seed=0, dtype="float64"), lo.tensor_train(16, 16, rank=2).init(seed=0, dtype="float64")
+TRAIN, TENSORS = (
+    lo.btt(16, 16).init(seed=0, dtype="float64"),
+    lo.tensor_train(16, 16, rank=2).init(seed=0, dtype="float64"),
+)
 VIEW = lo.Permute.axes((4, 4), (1, 0))
 
 CIRC, TOEP, TRI = lo.Circulant(array(8)), lo.Toeplitz(array(7), array(9)), lo.Triangular(array(6, 6))
@@ -134,7 +137,10 @@ RULES = {
     "axes that stay": (lo.Permute.axes((2, 3), (0, 1)), "Identity"),
     "axes that join": (lo.Permute.axes((2, 1, 3, 2), (2, 3, 1, 0)), "Permute"),
     "diagonal between permutations": (INDICES @ diagonal(6) @ INDICES.T, "Diagonal"),
-    "diagonal between other permutations": (INDICES @ diagonal(6) @ lo.Permute.random(6, seed=2), "Product(Diagonal, Permute)"),
+    "diagonal between other permutations": (
+        INDICES @ diagonal(6) @ lo.Permute.random(6, seed=2),
+        "Product(Diagonal, Permute)",
+    ),
     "diagonals around a permutation": (diagonal(6) @ AXES @ diagonal(6), "Product(Permute, Diagonal)"),
     "diagonals around, and a permutation": (INDICES @ diagonal(6) @ AXES @ diagonal(6), "Product(Permute, Diagonal)"),
     "pads": (lo.Pad(3, 5) @ lo.Pad(5, 4), "Pad"),
@@ -160,15 +166,24 @@ RULES = {
     # blocks
     "blocks": (lo.BlockDiag(array(3, 2, 4)) @ lo.BlockDiag(array(3, 4, 2)), "BlockDiag"),
     "blocks that grow": (lo.BlockDiag(array(3, 4, 1)) @ lo.BlockDiag(array(3, 1, 4)), "Product(BlockDiag, BlockDiag)"),
-    "blocks that do not fit": (lo.BlockDiag(array(20, 3, 2)) @ lo.BlockDiag(array(10, 4, 6)), "Product(BlockDiag, BlockDiag)"),
-    "lists of blocks": (lo.BlockDiag([dense(2, 3), diagonal(4)]) @ lo.BlockDiag([dense(3, 2), diagonal(4)]), "BlockDiag(Dense, Diagonal)"),
+    "blocks that do not fit": (
+        lo.BlockDiag(array(20, 3, 2)) @ lo.BlockDiag(array(10, 4, 6)),
+        "Product(BlockDiag, BlockDiag)",
+    ),
+    "lists of blocks": (
+        lo.BlockDiag([dense(2, 3), diagonal(4)]) @ lo.BlockDiag([dense(3, 2), diagonal(4)]),
+        "BlockDiag(Dense, Diagonal)",
+    ),
     "lists of blocks that stay": (
         lo.BlockDiag([AXES, TRAIN]) @ lo.BlockDiag([AXES.T, TENSORS]),
         "BlockDiag(Identity, Product(BlockTensorTrain, TensorTrain))",
     ),
     "list of matrices": (lo.BlockDiag([dense(2, 3), dense(2, 3), lo.BlockDiag(array(2, 2, 3))]), "BlockDiag"),
     "list of diagonals": (lo.BlockDiag([diagonal(2), diagonal(3)]), "Diagonal"),
-    "list in a list": (lo.BlockDiag([lo.BlockDiag([KRON, diagonal(2)]), AXES]), "BlockDiag(Kronecker(Dense, Dense), Diagonal, Permute)"),
+    "list in a list": (
+        lo.BlockDiag([lo.BlockDiag([KRON, diagonal(2)]), AXES]),
+        "BlockDiag(Kronecker(Dense, Dense), Diagonal, Permute)",
+    ),
     "list of identities": (lo.BlockDiag([lo.Identity(2), lo.Identity(3)]), "Identity"),
     "list of zeros": (lo.BlockDiag([lo.Zero(2, 1), lo.Zero(3, 3)]), "Zero"),
     "one block": (lo.BlockDiag(array(1, 3, 4)), "Dense"),
@@ -182,7 +197,10 @@ RULES = {
     "low rank that is none": (lo.LowRank(array(3, 3), array(3, 3)), "Dense"),
     "train of one core": (lo.TensorTrain([array(1, 3, 4, 1)]), "Dense"),
     "orthogonal": (diagonal(6) @ UNITARY @ UNITARY.H, "Diagonal"),
-    "orthogonal product": (diagonal(6) @ lo.Product((TURN := lo.assume(diagonal(6) @ AXES, lo.Tag.ORTHOGONAL), TURN.H)), "Diagonal"),
+    "orthogonal product": (
+        diagonal(6) @ lo.Product((TURN := lo.assume(diagonal(6) @ AXES, lo.Tag.ORTHOGONAL), TURN.H)),
+        "Diagonal",
+    ),
     "orthogonal alone": (lo.Product((UNITARY, UNITARY.H)), "Scaled(Identity)"),
     # Kronecker products
     "Kroneckers": (KRON @ KRON.T, "Kronecker(Dense, Dense)"),
@@ -220,7 +238,10 @@ RULES = {
     "number and low rank": (2 * LOW, "LowRank"),
     "number and sum": (2 * (TRAIN + TENSORS), "Sum(BlockTensorTrain, TensorTrain)"),
     "number and sum with a permutation": (2 * (TRAIN + VIEW), "Scaled(Sum(BlockTensorTrain, Permute))"),
-    "number and list of blocks": (2 * lo.BlockDiag([KRON, diagonal(2)]), "BlockDiag(Kronecker(Dense, Dense), Diagonal)"),
+    "number and list of blocks": (
+        2 * lo.BlockDiag([KRON, diagonal(2)]),
+        "BlockDiag(Kronecker(Dense, Dense), Diagonal)",
+    ),
     "number and permutation": (2 * AXES, "Scaled(Permute)"),
     "gain": (np.array(2.0) * (3 * BIG), "Dense"),
     "gains": (np.array(2.0) * (np.array(3.0) * AXES), "Scaled(Permute)"),
@@ -230,7 +251,10 @@ RULES = {
     "matrices in a sum": (BIG + BIG - dense(6, 6), "Dense"),
     "anything and a matrix": (KRON + BIG + lo.Identity(6) - INDICES, "Dense"),
     "diagonals in a sum": (diagonal(6) + 2 * lo.Identity(6) - diagonal(6) + lo.Identity(6), "Diagonal"),
-    "blocks in a sum": (lo.BlockDiag(array(3, 2, 2)) + lo.Identity(6) - diagonal(6) + lo.BlockDiag(array(3, 2, 2)), "BlockDiag"),
+    "blocks in a sum": (
+        lo.BlockDiag(array(3, 2, 2)) + lo.Identity(6) - diagonal(6) + lo.BlockDiag(array(3, 2, 2)),
+        "BlockDiag",
+    ),
     "identity and blocks": (3 * lo.Identity(6) + lo.BlockDiag(array(3, 2, 2)), "BlockDiag"),
     "lists of blocks in a sum": (
         lo.BlockDiag([dense(2, 3), diagonal(2)]) + lo.BlockDiag([dense(2, 3), lo.Identity(2)]),
@@ -242,8 +266,14 @@ RULES = {
     "multiples of equal terms": (2 * TRAIN - 3 * TRAIN + TENSORS, "Sum(BlockTensorTrain, TensorTrain)"),
     "equal permutations": (AXES - 3 * AXES, "Scaled(Permute)"),
     "opposite terms": (AXES - AXES, "Scaled(Permute)"),
-    "common factor on the left": (VIEW @ TRAIN + VIEW @ TENSORS, "Product(Permute, Sum(BlockTensorTrain, TensorTrain))"),
-    "common factor on the right": (TENSORS @ TRAIN + VIEW @ TRAIN, "Product(Sum(TensorTrain, Permute), BlockTensorTrain)"),
+    "common factor on the left": (
+        VIEW @ TRAIN + VIEW @ TENSORS,
+        "Product(Permute, Sum(BlockTensorTrain, TensorTrain))",
+    ),
+    "common factor on the right": (
+        TENSORS @ TRAIN + VIEW @ TRAIN,
+        "Product(Sum(TensorTrain, Permute), BlockTensorTrain)",
+    ),
     "Kroneckers in a sum": (lo.kron(BIG, AXES) + lo.kron(BIG, INDICES), "Kronecker(Dense, Sum(Permute, Permute))"),
     "multiples of one number": (2 * AXES + 2 * INDICES, "Scaled(Sum(Permute, Permute))"),
     "zeros in a sum": (lo.Sum((lo.Zero(6, 6), AXES, lo.Zero(6, 6))), "Permute"),
@@ -263,7 +293,10 @@ RULES = {
     "identities": (lo.Product((lo.Identity(6), lo.Identity(6))), "Identity"),
     "zero": (lo.Product((AXES, lo.Zero(6, 6))), "Zero"),
     "zero and a matrix": (lo.Zero(9, 2) @ dense(2, 9), "Product(Zero, Dense)"),
-    "product in a product": (lo.Product((lo.Product((VIEW, TRAIN)), TENSORS)), "Product(Permute, BlockTensorTrain, TensorTrain)"),
+    "product in a product": (
+        lo.Product((lo.Product((VIEW, TRAIN)), TENSORS)),
+        "Product(Permute, BlockTensorTrain, TensorTrain)",
+    ),
     "assumed product in a product": (
         lo.assume(TRAIN @ TENSORS, lo.Tag.INVERTIBLE) @ VIEW,
         "Product(BlockTensorTrain, TensorTrain, Permute)",
@@ -277,7 +310,10 @@ RULES = {
     "power of a circulant": (CIRC**3, "Circulant"),
     "circulants in a sum": (CIRC + 2 * lo.Identity(8) - 3 * lo.Circulant(array(8)).T + lo.Identity(8), "Circulant"),
     "blocks of circulants in a sum": (lo.Circulant(array(8), 4, 7) + lo.Circulant(array(8), 4, 7), "Circulant"),
-    "other blocks of circulants in a sum": (lo.Circulant(array(8), 4, 7) + lo.Circulant(array(8), 7, 4).T, "Sum(Circulant, Circulant)"),
+    "other blocks of circulants in a sum": (
+        lo.Circulant(array(8), 4, 7) + lo.Circulant(array(8), 7, 4).T,
+        "Sum(Circulant, Circulant)",
+    ),
     "part of a circulant": (CIRC[2:5, 2:7], "Circulant"),
     "part of a transposed circulant": (CIRC.T[2:5, 2:7], "Circulant"),
     "other part of a circulant": (CIRC[2:7, 1:6], "Sliced(Circulant)"),
@@ -291,7 +327,10 @@ RULES = {
     "Fourier transform of two norms": (lo.DFT(6, "ortho") @ lo.DFT(6).conj(), "Scaled(Identity)"),
     "unitary Fourier transform and its adjoint": (lo.DFT(6, "ortho") @ lo.DFT(6, "ortho").H, "Scaled(Identity)"),
     "Fourier transforms beside complex numbers": (lo.DFT(6).H @ lo.DFT(6) @ lo.Diagonal(1j * array(6)), "Diagonal"),
-    "Fourier transforms beside real numbers": (lo.DFT(6, "ortho").H @ lo.DFT(6, "ortho") @ diagonal(6), "Scaled(Diagonal)"),
+    "Fourier transforms beside real numbers": (
+        lo.DFT(6, "ortho").H @ lo.DFT(6, "ortho") @ diagonal(6),
+        "Scaled(Diagonal)",
+    ),
     "Fourier transform twice": (lo.DFT(6) @ lo.DFT(6), "Product(DFT, DFT)"),
     # triangles and reflections
     "triangles": (TRI @ (2 * TRI) + TRI, "Dense"),
@@ -315,7 +354,10 @@ RULES = {
     # grids, Kronecker sums, slices, few entries
     "grid of one block": (lo.Block([[TRAIN]]), "BlockTensorTrain"),
     "grid of zeros": (lo.Block([[lo.Zero(2, 3), lo.Zero(2, 1)]]), "Zero"),
-    "grid with blocks on its diagonal": (lo.Block([[KRON, None], [None, diagonal(2)]]), "BlockDiag(Kronecker(Dense, Dense), Diagonal)"),
+    "grid with blocks on its diagonal": (
+        lo.Block([[KRON, None], [None, diagonal(2)]]),
+        "BlockDiag(Kronecker(Dense, Dense), Diagonal)",
+    ),
     "number and grid": (
         2 * lo.Block([[KRON, diagonal(6)], [None, CIRC[:6, :6]]]),
         "Block(Kronecker(Dense, Dense), Diagonal, Zero, Circulant)",
@@ -330,7 +372,10 @@ RULES = {
     ),
     "Kronecker sum of one": (lo.KroneckerSum(TRAIN), "BlockTensorTrain"),
     "Kronecker sum of identities": (lo.KroneckerSum(lo.Identity(2), lo.Identity(3)), "Scaled(Identity)"),
-    "Kronecker sums in a sum": (lo.KroneckerSum(BIG, VIEW) + lo.KroneckerSum(dense(6, 6), VIEW), "KroneckerSum(Dense, Scaled(Permute))"),
+    "Kronecker sums in a sum": (
+        lo.KroneckerSum(BIG, VIEW) + lo.KroneckerSum(dense(6, 6), VIEW),
+        "KroneckerSum(Dense, Scaled(Permute))",
+    ),
     "part of a matrix": (BIG[1:5:2, [3, 1]], "Dense"),
     "more than a matrix": (BIG[[0, 0, 1, 2, 3, 4, 5]], "Sliced(Dense)"),
     "part of a diagonal": (diagonal(6)[1::2, 1::2], "Diagonal"),
@@ -359,7 +404,9 @@ def test_rule(name):
 def test_rule_on_complex_numbers(name, backend):
     operator, expected = RULES[name]
     leaves: dict[int, Any] = {}  # what is shared stays so
-    operator = operator._map(lambda leaf: leaves.setdefault(id(leaf), backends.asarray(leaf + 1j * array(*leaf.shape), backend)))
+    operator = operator._map(
+        lambda leaf: leaves.setdefault(id(leaf), backends.asarray(leaf + 1j * array(*leaf.shape), backend))
+    )
     operator = operator.to(backend=backend)
     simple = simplified(operator)
     if "adjoint" not in name and "real" not in name:  # they are no adjoints any more, or not beside real numbers
@@ -372,7 +419,9 @@ def test_rule_on_complex_numbers(name, backend):
 
 
 def test_composing_keeps_the_leaves():
-    operator = lo.kron(dense(3, 2) @ diagonal(2), 2 * dense(2, 2)) + (diagonal(6) @ diagonal(6)) @ dense(6, 4) - dense(6, 4)
+    operator = (
+        lo.kron(dense(3, 2) @ diagonal(2), 2 * dense(2, 2)) + (diagonal(6) @ diagonal(6)) @ dense(6, 4) - dense(6, 4)
+    )
     assert operator.num_params == 6 + 2 + 4 + 6 + 6 + 24 + 24
     symbolic = lo.Diagonal(lo.spec(4)) @ lo.Diagonal(lo.spec(4)) + lo.dense(4, 4)
     assert lo.simplify(symbolic) is symbolic
@@ -394,7 +443,10 @@ def test_triangles_stay_known():
 def test_composing_applies_the_free_rules():
     assert kinds(lo.Pad(3, 5) @ lo.Pad(5, 3)) == "Identity"
     assert kinds((2 * AXES) @ lo.Identity(6) @ (3 * AXES.T)) == "Scaled(Identity)"
-    assert kinds(KRON @ lo.Permute.random(6, seed=3) @ lo.Permute.random(6, seed=3).T @ BIG) == "Product(Kronecker(Dense, Dense), Dense)"
+    assert (
+        kinds(KRON @ lo.Permute.random(6, seed=3) @ lo.Permute.random(6, seed=3).T @ BIG)
+        == "Product(Kronecker(Dense, Dense), Dense)"
+    )
     assert kinds((AXES @ BIG) @ (BIG @ AXES)) == "Product(Permute, Dense, Dense, Permute)"
 
 
@@ -437,7 +489,9 @@ def test_what_is_known_stays_known():
 
 def test_backends_dtypes_and_devices_stay():
     for dtype in ("float32", "float64", "complex64", "bfloat16"):
-        operator = (2 * lo.Dense(lo.spec(3, 3)) @ lo.Diagonal(lo.spec(3)) + 0.5 * lo.Identity(3)).init(0, "torch", dtype=dtype)
+        operator = (2 * lo.Dense(lo.spec(3, 3)) @ lo.Diagonal(lo.spec(3)) + 0.5 * lo.Identity(3)).init(
+            0, "torch", dtype=dtype
+        )
         simple = simplified(operator)
         assert kinds(simple) == "Dense"
         assert simple.dtype == getattr(torch, dtype)
@@ -453,7 +507,8 @@ def test_torch_indices():
     assert simple.diagonal.tolist() == [2, 0, 1]
     assert kinds(simplified(permute @ lo.Permute.axes((3, 1), (1, 0)) @ lo.Dense(torch.eye(3)))) == "Dense"
     assert kinds(simplified(permute @ lo.Permute([1, 2, 0]))) == "Identity"
-    assert kinds(simplified(permute @ lo.Permute([1, 0, 2]))) == "Product(Permute, Permute)"  # indices of two backends stay two
+    # indices of two backends stay two
+    assert kinds(simplified(permute @ lo.Permute([1, 0, 2]))) == "Product(Permute, Permute)"
 
 
 def test_zero_sizes():
@@ -473,7 +528,8 @@ def test_zero_sizes():
 def test_gradients_flow_through():
     weight = torch.ones(3, 3, dtype=torch.float64, requires_grad=True)
     (
-        lo.simplify(2 * lo.Dense(weight) @ lo.Diagonal(torch.arange(3.0, dtype=torch.float64))) @ torch.ones(3, dtype=torch.float64)
+        lo.simplify(2 * lo.Dense(weight) @ lo.Diagonal(torch.arange(3.0, dtype=torch.float64)))
+        @ torch.ones(3, dtype=torch.float64)
     ).sum().backward()
     assert torch.equal(weight.grad, 2 * torch.arange(3.0, dtype=torch.float64).expand(3, 3))
 

@@ -7,7 +7,11 @@ class Item:
     """What the choice asks of a test."""
 
     def __init__(self, name, parameters, *marks):
-        self.nodeid, self.function, self.marks = name, name.partition("[")[0], [pytest.mark.parametrize] * len(parameters) + list(marks)
+        self.nodeid, self.function, self.marks = (
+            name,
+            name.partition("[")[0],
+            [pytest.mark.parametrize] * len(parameters) + list(marks),
+        )
         if parameters:
             self.callspec = type("Call", (), {"params": parameters})
 
@@ -21,7 +25,11 @@ class Item:
 @pytest.mark.parametrize("size", [3])
 def test_all_run_that_are_no_product_and_a_sample_of_products(request, size):
     sample = next(one._sample for one in request.config.pluginmanager.get_plugins() if hasattr(one, "_sample"))
-    plain = [Item("plain", {}), Item("a doctest", {}), *[Item(f"one[{number}]", {"a": number}) for number in range(size)]]
+    plain = [
+        Item("plain", {}),
+        Item("a doctest", {}),
+        *[Item(f"one[{number}]", {"a": number}) for number in range(size)],
+    ]
     product = [Item(f"two[{a}-{b}]", {"a": a, "b": b}) for a in range(size) for b in range(size)]
     found = sample([*plain, *product, Item("long", {}, pytest.mark.full)])
     assert found > set(plain)

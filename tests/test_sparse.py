@@ -15,7 +15,9 @@ import linops as lo
 from linops.backends import torch as torch_backend
 
 #: from inside torch: its own sparse tensors are in beta, and its forward mode first loads decompositions
-torchs_own_warnings = pytest.mark.filterwarnings("ignore:Sparse .* in beta:UserWarning", "ignore:.torch.jit:DeprecationWarning")
+torchs_own_warnings = pytest.mark.filterwarnings(
+    "ignore:Sparse .* in beta:UserWarning", "ignore:.torch.jit:DeprecationWarning"
+)
 
 DENSE = np.array([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 0.0, 4.0]])
 
@@ -51,7 +53,9 @@ def test_layouts_of_torch(layout):
     dense = torch.from_numpy(DENSE[:2] if layout == "bsr" else DENSE)
     if layout == "uncoalesced":
         coo = dense.to_sparse()
-        given = torch.sparse_coo_tensor(coo.indices().repeat(1, 2), coo.values().repeat(2) / 2, coo.shape, check_invariants=True)
+        given = torch.sparse_coo_tensor(
+            coo.indices().repeat(1, 2), coo.values().repeat(2) / 2, coo.shape, check_invariants=True
+        )
     elif layout == "coo":
         given = dense.to_sparse()
     else:
@@ -88,7 +92,10 @@ def test_without_entries(size, backend):
     operator = lo.Sparse(np.zeros(0), [], [], size).to(backend=backend)
     assert_is(operator.to(backend="numpy"), np.zeros(size))
     for k in (0, 2):
-        assert as_numpy(operator @ lo.backends.asarray(np.ones((size[1], k)), backend)).tolist() == np.zeros((size[0], k)).tolist()
+        assert (
+            as_numpy(operator @ lo.backends.asarray(np.ones((size[1], k)), backend)).tolist()
+            == np.zeros((size[0], k)).tolist()
+        )
     assert operator.cost(batch=3).flops == 0
 
 
@@ -166,7 +173,9 @@ def test_bags_are_plain_sums():
         for A, y in ((operator, x), (operator.T, operator @ x)):
             assert torch_backend._runs_bags(A.values, y)
             plain = torch_backend._sparse_sums(A.values, A._positions(), y)
-            torch.testing.assert_close(A @ y, plain, rtol=2e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5)
+            torch.testing.assert_close(
+                A @ y, plain, rtol=2e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5
+            )
 
 
 def test_integers_on_torch():

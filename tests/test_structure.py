@@ -20,7 +20,9 @@ def test_a_structure_is_that_of_the_symbolic_operator(case):
     assert Structure(S.operator) == S == Structure(A)
     assert hash(Structure(S.operator)) == hash(S)
     filled = S.fill([leaf for _, leaf in A.named_leaves()])
-    assert [(name, id(leaf)) for name, leaf in filled.named_leaves()] == [(name, id(leaf)) for name, leaf in A.named_leaves()]
+    assert [(name, id(leaf)) for name, leaf in filled.named_leaves()] == [
+        (name, id(leaf)) for name, leaf in A.named_leaves()
+    ]
     assert (filled.shape, filled.dtype, filled.tags) == (A.shape, A.dtype, A.tags)
 
 
@@ -98,9 +100,15 @@ def document(*operators, **changes):
         (document({"class": "Scaled", "base": {"operator": 0}, "number": 2}), "does not stand before"),
         (document({"class": "Scaled", "base": {"operator": -1}, "number": 2}), "does not stand before"),
         (document(DENSE, DENSE), "no part of the last"),
-        (document(DENSE, {"class": "Product", "factors": [{"operator": 0}, {"operator": True}]}), "does not stand before"),
+        (
+            document(DENSE, {"class": "Product", "factors": [{"operator": 0}, {"operator": True}]}),
+            "does not stand before",
+        ),
         (document({"class": "Permute", "indices": {"shape": [10**12], "dtype": "int64", "data": "AAAA"}}), "Permute"),
-        (document({"class": "Permute", "indices": {"shape": [1], "dtype": "object", "data": "AAAAAAAAAAA="}}), "Permute"),
+        (
+            document({"class": "Permute", "indices": {"shape": [1], "dtype": "object", "data": "AAAAAAAAAAA="}}),
+            "Permute",
+        ),
         (document({"class": "Identity", "size": 1e300}), "Identity"),
         (document({"class": "Function", "shape": [2, 2], "product": "print"}), "Function"),
     ],

@@ -7,7 +7,8 @@ from suites.__main__ import QUICK, REST, run
 
 #: wheels may come without tests
 shipped = pytest.mark.skipif(
-    importlib.util.find_spec("scipy.sparse.linalg.tests") is None or importlib.util.find_spec("numpy._core.tests") is None,
+    importlib.util.find_spec("scipy.sparse.linalg.tests") is None
+    or importlib.util.find_spec("numpy._core.tests") is None,
     reason="NumPy or SciPy are installed without their tests",
 )
 

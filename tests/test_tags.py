@@ -93,7 +93,11 @@ class TestProduct:
     @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
     @pytest.mark.parametrize("maker", [array, complex_array])
     def test_on_every_backend(self, backend, maker):
-        for A in (lo.Dense(maker(4, 3)), lo.kron(maker(2, 3), maker(2, 1)), lo.Dense(maker(4, 2)) @ lo.BlockDiag(maker(1, 2, 3))):
+        for A in (
+            lo.Dense(maker(4, 3)),
+            lo.kron(maker(2, 3), maker(2, 1)),
+            lo.Dense(maker(4, 2)) @ lo.BlockDiag(maker(1, 2, 3)),
+        ):
             ours = A.to(backend=backend)
             assert (ours @ ours.H).is_positive_semidefinite is True
             assert (ours.H @ ours).is_positive_semidefinite is True
@@ -216,7 +220,9 @@ class TestTriState:
 
     def test_symbolic_operators_have_tags(self):
         A = lo.Dense(lo.spec(4, 3))
-        assert (lo.Identity(4) + lo.assume(lo.Dense(lo.spec(4, 4)), Tag.POSITIVE_SEMIDEFINITE)).is_positive_definite is True
+        assert (
+            lo.Identity(4) + lo.assume(lo.Dense(lo.spec(4, 4)), Tag.POSITIVE_SEMIDEFINITE)
+        ).is_positive_definite is True
         assert (A @ A.H).is_positive_semidefinite is None  # two specs may become two arrays
 
 

@@ -148,13 +148,16 @@ def test_torch_compiles_construction_and_gradients():
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def product(left, right, x):
-        y = P.T @ (lo.BlockDiag(left) @ (P @ (lo.BlockDiag(right) @ x)))  # operator times operator Dynamo does not trace
+        # operator times operator Dynamo does not trace
+        y = P.T @ (lo.BlockDiag(left) @ (P @ (lo.BlockDiag(right) @ x)))
         return y.square().sum()
 
     left, right = torch.randn(3, 2, 2, dtype=torch.float64), torch.randn(2, 3, 3, dtype=torch.float64)
     x = torch.randn(6, 4, dtype=torch.float64)
     left.requires_grad_(), right.requires_grad_()
     found = torch.autograd.grad(product(left, right, x), (left, right))
-    expected = torch.autograd.grad(((P.T @ lo.BlockDiag(left) @ P @ lo.BlockDiag(right)) @ x).square().sum(), (left, right))
+    expected = torch.autograd.grad(
+        ((P.T @ lo.BlockDiag(left) @ P @ lo.BlockDiag(right)) @ x).square().sum(), (left, right)
+    )
     for one, other in zip(found, expected):
         assert_close(one, other.numpy())

@@ -21,5 +21,9 @@ def test_transposes_without_numbers_of_their_own_are_kept():
     monarch = lo.monarch(16, 16)
     for kept in (monarch, monarch.init(seed=0), lo.Permute.random(5, seed=0), lo.DFT(4)):
         assert kept.T is kept.T
-    for fresh in (monarch.init(seed=0, backend="torch"), monarch.init(seed=0, backend="jax"), lo.Householder(1j * np.ones((2, 3)))):
+    for fresh in (
+        monarch.init(seed=0, backend="torch"),
+        monarch.init(seed=0, backend="jax"),
+        lo.Householder(1j * np.ones((2, 3))),
+    ):
         assert fresh.T is not fresh.T

@@ -1,7 +1,7 @@
 """Random expression trees of all operators, on all backends, against dense arithmetic.
 
-A kind of node is a method of `Trees`, under `@leaf` or `@node`. The leaf `case` draws from the table of cases, so that every operator of
-the package is in; a method of its own gives an operator all shapes.
+A kind of node is a method of `Trees`, under `@leaf` or `@node`. The leaf `case` draws from the table of cases, so that
+every operator of the package is in; a method of its own gives an operator all shapes.
 """
 
 import jax
@@ -285,7 +285,9 @@ def bound(matrix):
     return 1e4 * max(1.0, float(np.abs(matrix).max(initial=0)))
 
 
-common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
+common = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+)
 every_field = pytest.mark.parametrize("dtype", ["float64", "complex128"])
 
 
@@ -355,7 +357,9 @@ def test_trees_on_jax(data):
 def test_every_operator_is_in_the_trees():
     from coverage_page import operator_classes
 
-    drawn = {type(node).__name__ for case in CASES.values() for _, node in case(lambda *shape: np.ones(shape))[0]._nodes()}
+    drawn = {
+        type(node).__name__ for case in CASES.values() for _, node in case(lambda *shape: np.ones(shape))[0]._nodes()
+    }
     assert set(operator_classes()) <= drawn
     assert {"case", "dense", "identity"} <= set(LEAVES)
     assert {"product", "sum", "power"} <= set(NODES)

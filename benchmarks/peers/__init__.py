@@ -32,8 +32,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The same products in linops and in other libraries, in virtual environments that are made first (3 GB); forward, float32.
 
-    Each environment and backend is a process of its own, in which linops and all peers there are run on the same arrays in turns. JAX is
-    timed compiled, with the operators as arguments. What a peer gives is compared with what linops gives before either is timed.
+    Each environment and backend is a process of its own, in which linops and all peers there are run on the same arrays
+    in turns. JAX is timed compiled, with the operators as arguments. What a peer gives is compared with what linops
+    gives before either is timed.
 
     Args:
         seconds: About how long to time each case.
@@ -45,8 +46,8 @@ def measure(
         say: Called with what happens.
 
     Returns:
-        Dicts ``work, size, batch, backend, dtype, peer, version, linops_ms, peer_ms, ratio, note``: medians, and how many times as long as
-        linops the peer takes. Where there are none, ``note`` says why.
+        Dicts ``work, size, batch, backend, dtype, peer, version, linops_ms, peer_ms, ratio, note``: medians, and how
+        many times as long as linops the peer takes. Where there are none, ``note`` says why.
 
     Raises:
         ValueError: If there is no such peer or backend.
@@ -69,11 +70,25 @@ def measure(
     return rows
 
 
-def _run(python: Path, backend: str, names: list[str], seconds: float, quick: bool, threads: int) -> list[dict[str, Any]]:
+def _run(
+    python: Path, backend: str, names: list[str], seconds: float, quick: bool, threads: int
+) -> list[dict[str, Any]]:
     """The rows of one process; if it fails, rows that say so."""
-    command = [str(python), "-W", "ignore", "-m", "benchmarks.peers.run", backend, str(seconds), "quick" if quick else "full", *names]
+    command = [
+        str(python),
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.peers.run",
+        backend,
+        str(seconds),
+        "quick" if quick else "full",
+        *names,
+    ]
     count = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
-    run = subprocess.run(command, cwd=ROOT, env=os.environ | count | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    run = subprocess.run(
+        command, cwd=ROOT, env=os.environ | count | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
         return [_without_numbers(name, backend, f"failed: {reason}") for name in names]
@@ -124,7 +139,8 @@ def missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["ratio"] is None:
             reasons.setdefault((row["peer"], row["backend"], row["note"]), {})[row["work"] or "all"] = None
     return [
-        {"peer": peer, "backend": backend, "reason": reason, "work": ", ".join(works)} for (peer, backend, reason), works in reasons.items()
+        {"peer": peer, "backend": backend, "reason": reason, "work": ", ".join(works)}
+        for (peer, backend, reason), works in reasons.items()
     ]
 
 

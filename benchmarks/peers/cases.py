@@ -56,9 +56,10 @@ class Case:
         batch: Number of vectors.
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: ``"float32"`` or ``"float64"``.
-        arrays: The leaves, on the backend: the factors of ``kronecker`` (any number), ``blocks`` (b, p, q) of ``block_diag``, ``left`` and
-            ``right`` (b, s, s) of ``permuted``, ``U`` and ``V`` of ``low_rank``, ``c`` and ``r`` of ``toeplitz``, ``c`` of
-            ``symmetric_toeplitz`` and ``circulant``, ``values, rows, columns`` of ``sparse``.
+        arrays: The leaves, on the backend: the factors of ``kronecker`` (any number), ``blocks`` (b, p, q) of
+            ``block_diag``, ``left`` and ``right`` (b, s, s) of ``permuted``, ``U`` and ``V`` of ``low_rank``, ``c`` and
+            ``r`` of ``toeplitz``, ``c`` of ``symmetric_toeplitz`` and ``circulant``, ``values, rows, columns`` of
+            ``sparse``.
         operator: The operator of linops.
         x: The operand: (n,) for one vector, else (n, batch).
     """
@@ -142,7 +143,10 @@ def case(work: str, size: str, batch: int, backend: str, dtype: str = "float32")
     """
     random = np.random.default_rng(0)
     leaves = LEAVES[work](random, *SIZES[work][size])
-    arrays = {name: backends.asarray(leaf, backend, dtype if leaf.dtype.kind == "f" else INDICES[backend]) for name, leaf in leaves.items()}
+    arrays = {
+        name: backends.asarray(leaf, backend, dtype if leaf.dtype.kind == "f" else INDICES[backend])
+        for name, leaf in leaves.items()
+    }
     operator = OPERATORS[work](arrays, *SIZES[work][size])
     n = operator.shape[1]
     x = random.standard_normal(n if batch == 1 else (n, batch))
@@ -157,10 +161,15 @@ def _sparse(random: np.random.Generator, m: int, n: int, entries: int) -> dict[s
 
 #: work → the leaves of an operator, as NumPy arrays
 LEAVES: dict[str, Any] = {
-    "kronecker": lambda random, *shapes: {f"factor {k}": random.standard_normal(shape) for k, shape in enumerate(shapes)},
+    "kronecker": lambda random, *shapes: {
+        f"factor {k}": random.standard_normal(shape) for k, shape in enumerate(shapes)
+    },
     "block_diag": lambda random, *shape: {"blocks": random.standard_normal(shape)},
     "permuted": lambda random, b, s: {name: random.standard_normal((b, s, s)) for name in ("left", "right")},
-    "low_rank": lambda random, n, rank: {"U": random.standard_normal((n, rank)), "V": random.standard_normal((rank, n))},
+    "low_rank": lambda random, n, rank: {
+        "U": random.standard_normal((n, rank)),
+        "V": random.standard_normal((rank, n)),
+    },
     "toeplitz": lambda random, m, n: {"c": random.standard_normal(m), "r": random.standard_normal(n)},
     "symmetric_toeplitz": lambda random, n: {"c": random.standard_normal(n)},
     "circulant": lambda random, n: {"c": random.standard_normal(n)},

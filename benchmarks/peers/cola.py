@@ -1,7 +1,8 @@
 """CoLA, on torch and JAX.
 
-It installs a fork of plum as ``plum``, beside which linops cannot be imported. Both run in one process all the same, each with its plum:
-CoLA and the fork are imported first, then forgotten by name, and linops finds plum-dispatch in a directory of its own.
+It installs a fork of plum as ``plum``, beside which linops cannot be imported. Both run in one process all the same,
+each with its plum: CoLA and the fork are imported first, then forgotten by name, and linops finds plum-dispatch in a
+directory of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def products(case: Case) -> Any:
             operator = ops.BlockDiag(*map(ops.Dense, arrays["blocks"]))
         case "permuted":
             left, right = (ops.BlockDiag(*map(ops.Dense, arrays[name])) for name in ("left", "right"))
-            permutation, inverse = (ops.Permutation(indices, dtype=arrays["left"].dtype) for indices in case.permutations())
+            permutation, inverse = (
+                ops.Permutation(indices, dtype=arrays["left"].dtype) for indices in case.permutations()
+            )
             operator = ops.Product(inverse, left, permutation, right)
         case "low_rank":
             operator = ops.Product(ops.Dense(arrays["U"]), ops.Dense(arrays["V"]))

@@ -104,14 +104,24 @@ def _base(environment: Path, say: Callable[[str], None]) -> str:
     return _install(environment, LINOPS, say) or _install(environment, ("plum-dispatch",), say, environment / PLUM)
 
 
-def _install(environment: Path, requirements: tuple[str, ...], say: Callable[[str], None], target: Path | None = None) -> str:
+def _install(
+    environment: Path, requirements: tuple[str, ...], say: Callable[[str], None], target: Path | None = None
+) -> str:
     """Install with pip what has not been installed yet; the reason if that fails."""
     done = environment / "installed.txt"
     line = " ".join([*requirements, *([f"--target={target.name}"] if target else [])])
     if done.exists() and line in done.read_text().splitlines():
         return ""
     say(f"installing {line} in {environment}")
-    command = [str(python_of(environment)), "-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
+    command = [
+        str(python_of(environment)),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        str(ROOT / "constraints.txt"),
+    ]
     command += ["--target", str(target)] if target else []
     run = subprocess.run([*command, *requirements], capture_output=True, text=True)
     if run.returncode:

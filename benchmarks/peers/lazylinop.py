@@ -30,7 +30,9 @@ def products(case: Case) -> Any:
             b, s, _ = arrays["left"].shape
             # P A P of a block-diagonal A is the Kronecker-sparse matrix of pattern (1, s, s, b)
             left = arrays["left"].reshape(1, b, s, s)
-            left = left.permute(0, 2, 3, 1).contiguous() if case.backend == "torch" else left.transpose(0, 2, 3, 1).copy()
+            left = (
+                left.permute(0, 2, 3, 1).contiguous() if case.backend == "torch" else left.transpose(0, 2, 3, 1).copy()
+            )
             operator = ksm([left, arrays["right"][..., None]])
         case "low_rank":
             operator = lazylinop.aslazylinop(arrays["U"]) @ lazylinop.aslazylinop(arrays["V"])

@@ -21,7 +21,9 @@ def products(case: Case) -> Any:
         case "block_diag":
             operator = operators.BlockDiagLinearOperator(to_linear_operator(arrays["blocks"]))
         case "permuted":
-            left, right = (operators.BlockDiagLinearOperator(to_linear_operator(arrays[name])) for name in ("left", "right"))
+            left, right = (
+                operators.BlockDiagLinearOperator(to_linear_operator(arrays[name])) for name in ("left", "right")
+            )
             permutation, inverse = map(operators.PermutationLinearOperator, case.permutations())
             operator = inverse @ (left @ (permutation @ right))
         case "low_rank":

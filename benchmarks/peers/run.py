@@ -141,7 +141,9 @@ def rows_of(case: Case, modules: dict[str, ModuleType], seconds: float) -> Itera
     if fit:
         times = side_by_side({"linops": ours, **fit}, seconds=seconds, rounds=11, wait=compiler(case.backend)[1])
     for name in modules:
-        row = row_of(name, case.backend, notes[name], work=case.work, size=case.size, batch=case.batch, dtype=case.dtype)
+        row = row_of(
+            name, case.backend, notes[name], work=case.work, size=case.size, batch=case.batch, dtype=case.dtype
+        )
         if name in times:
             row["linops_ms"], row["peer_ms"] = (1e3 * times[which].median for which in ("linops", name))
             row["ratio"] = times[name].ratio(times["linops"])
@@ -168,7 +170,9 @@ def row_of(peer: str, backend: str, note: str, **known: Any) -> dict[str, Any]:
         number = version(PEERS[peer].distribution)
     except Exception:
         number = ""
-    blank = dict.fromkeys(("work", "size", "batch", "backend", "dtype", "peer", "version", "linops_ms", "peer_ms", "ratio", "note"))
+    blank = dict.fromkeys(
+        ("work", "size", "batch", "backend", "dtype", "peer", "version", "linops_ms", "peer_ms", "ratio", "note")
+    )
     return blank | {"backend": backend, "peer": peer, "version": number, "note": note} | known
 
 

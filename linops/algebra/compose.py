@@ -1,7 +1,7 @@
 """A @ B: identities, zeros and scalars; neighbouring permutations; flattening.
 
-`compose(A, B)` checks shapes and hands the factors to `meet(A, B)`, which says what two neighbours become: one operator, or None where they
-stay two. To add a rule, register a method of `meet`.
+`compose(A, B)` checks shapes and hands the factors to `meet(A, B)`, which says what two neighbours become: one
+operator, or None where they stay two. To add a rule, register a method of `meet`.
 """
 
 from __future__ import annotations

@@ -82,7 +82,11 @@ def by_indices(indices: Any) -> LinearOperator:
     Returns:
         The operator.
     """
-    trivial = backends.backend_of(indices) == "numpy" and not backends.is_compiling() and bool((indices[:-1] < indices[1:]).all())
+    trivial = (
+        backends.backend_of(indices) == "numpy"
+        and not backends.is_compiling()
+        and bool((indices[:-1] < indices[1:]).all())
+    )
     return Identity(indices.shape[0]) if trivial else Permute._unchecked(indices=indices)
 
 
@@ -153,4 +157,6 @@ def simplest(dims: Sequence[int], order: Sequence[int]) -> LinearOperator:
         return Identity(prod(dims))
     by_input = sorted(starts)
     place = {start: position for position, start in enumerate(by_input)}
-    return Permute._unchecked(indices=None, dims=tuple([sizes[start] for start in by_input]), order=tuple([place[s] for s in starts]))
+    return Permute._unchecked(
+        indices=None, dims=tuple([sizes[start] for start in by_input]), order=tuple([place[s] for s in starts])
+    )

@@ -17,7 +17,9 @@ def _power(a: LinearOperator, exponent: int):
     if a.shape[0] != a.shape[1]:
         raise ValueError(f"{a._short()} ** {exponent}: powers need a square operator")
     if exponent < 0:
-        raise ValueError(f"{a._short()} ** {exponent}: negative powers need an inverse; the exponent must be at least 0")
+        raise ValueError(
+            f"{a._short()} ** {exponent}: negative powers need an inverse; the exponent must be at least 0"
+        )
     if exponent == 0:
         return Identity(a.shape[0])
     if exponent == 1 or isinstance(a, (Identity, Zero)):

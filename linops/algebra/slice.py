@@ -56,7 +56,9 @@ def _row(a: LinearOperator, row: int) -> Any:
 def _column(a: LinearOperator, column: int) -> Any:
     """A[:, column]."""
     if a.is_symbolic:
-        raise TypeError(f"{a._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')")
+        raise TypeError(
+            f"{a._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')"
+        )
     if isinstance(a, Dense):
         return a.matrix[:, column]
     return a._vector(a._unit_columns(column, 1)[:, 0])
@@ -65,4 +67,8 @@ def _column(a: LinearOperator, column: int) -> Any:
 def _take(vector: Any, selected: Any) -> Any:
     if isinstance(selected, int):
         return vector[selected]
-    return vector[selected.start : selected.stop : selected.step] if isinstance(selected, range) else backends.gather(vector, selected)
+    return (
+        vector[selected.start : selected.stop : selected.step]
+        if isinstance(selected, range)
+        else backends.gather(vector, selected)
+    )

@@ -1,12 +1,22 @@
 """The array frameworks: which one an array belongs to, and the few primitives that the array API lacks.
 
-`registry.py` knows the frameworks, `dtypes.py` their dtypes, `modes.py` what they are doing. The primitives are plum functions, one method
+`registry.py` knows the frameworks, `dtypes.py` their dtypes, `modes.py` what they are doing. The primitives are plum
+functions, one method
 a backend: `numpy.py`, `torch.py`, `jax.py`, `spec.py`.
 """
 
 from __future__ import annotations
 
-from linops.backends.dtypes import asarray, canonical_dtype, is_complex, is_inexact, itemsize, real_dtype, result_type, weak_number
+from linops.backends.dtypes import (
+    asarray,
+    canonical_dtype,
+    is_complex,
+    is_inexact,
+    itemsize,
+    real_dtype,
+    result_type,
+    weak_number,
+)
 from linops.backends.foreign import (
     Coordinates,
     coordinates,
@@ -56,7 +66,16 @@ from linops.backends.primitives import (
     vjp,
     zeros,
 )
-from linops.backends.registry import FRAMEWORKS, backend_of, check_name, is_array, load, namespace, on_new_framework, register_type
+from linops.backends.registry import (
+    FRAMEWORKS,
+    backend_of,
+    check_name,
+    is_array,
+    load,
+    namespace,
+    on_new_framework,
+    register_type,
+)
 
 __all__ = [
     "FRAMEWORKS",

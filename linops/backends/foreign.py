@@ -3,13 +3,14 @@
 An operand, a leaf or a summand is one of
 
 * a plain array of a backend (`linops.backends.backend_of`), taken as it is;
-* what stands for a NumPy array, made one by `plain`: lists of numbers, subclasses of `numpy.ndarray` (as np.matrix), pandas' tables;
-* a matrix that is no array (`foreign_kind`), made an operator by `lo.aslinearoperator`: sparse ones of scipy, torch and JAX, scipy's linear
-  operators, and those of others that have a ``shape`` and a ``matvec``;
+* what stands for a NumPy array, made one by `plain`: lists of numbers, subclasses of `numpy.ndarray` (as np.matrix),
+  pandas' tables;
+* a matrix that is no array (`foreign_kind`), made an operator by `lo.aslinearoperator`: sparse ones of scipy, torch and
+  JAX, scipy's linear operators, and those of others that have a ``shape`` and a ``matvec``;
 * or a TypeError that says so.
 
-Types are looked up in a dict; a type seen for the first time is resolved among the modules that the program has imported, so nothing is
-imported for it.
+Types are looked up in a dict; a type seen for the first time is resolved among the modules that the program has
+imported, so nothing is imported for it.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def foreign_kind(value: Any) -> str | None:
         value: Anything.
 
     Returns:
-        ``"sparse"`` for a sparse array of scipy, torch or JAX; ``"operator"`` for scipy's `LinearOperator` and for what looks like one, a
-        ``shape`` (m, n) and a ``matvec``; None for anything else.
+        ``"sparse"`` for a sparse array of scipy, torch or JAX; ``"operator"`` for scipy's `LinearOperator` and for what
+        looks like one, a ``shape`` (m, n) and a ``matvec``; None for anything else.
     """
     kind = type(value)
     found = _KINDS[kind] if kind in _KINDS else _KINDS.setdefault(kind, _resolve(kind))
@@ -91,11 +92,13 @@ def plain(value: Any, where: str | Callable[[], str]) -> np.ndarray | None:
         where: What it is given to, or a function that says so, for errors.
 
     Returns:
-        The array, which may share memory with the value: of a (nested) list or tuple of numbers, a subclass of `numpy.ndarray`, a pandas
-        Series, Index or DataFrame, or another object that NumPy reads by its ``__array__``. None for anything else.
+        The array, which may share memory with the value: of a (nested) list or tuple of numbers, a subclass of
+        `numpy.ndarray`, a pandas Series, Index or DataFrame, or another object that NumPy reads by its ``__array__``.
+        None for anything else.
 
     Raises:
-        TypeError: If it holds no numbers, masked ones, or has an arithmetic of its own (as of units), which would be lost.
+        TypeError: If it holds no numbers, masked ones, or has an arithmetic of its own (as of units), which would be
+            lost.
         ValueError: If nested lists are of different lengths.
     """
     kind = type(value)
@@ -111,7 +114,9 @@ def plain(value: Any, where: str | Callable[[], str]) -> np.ndarray | None:
     if isinstance(value, (list, tuple)):
         stranger = _stranger(value)
         if stranger is not None:
-            raise refuse(f"expected numbers in a {kind.__name__}, got {stranger.__name__}; torch.stack and jax.numpy.stack join arrays")
+            raise refuse(
+                f"expected numbers in a {kind.__name__}, got {stranger.__name__}; torch.stack and jax.numpy.stack join arrays"
+            )
     elif kind.__module__.partition(".")[0] != "pandas" and _has_arithmetic(kind):
         numbers = "x.filled(0)" if hasattr(kind, "filled") else "numpy.asarray(x)"
         raise refuse(f"{kind.__name__} has an arithmetic of its own; give its numbers, as in {numbers}")
@@ -239,9 +244,13 @@ def coordinates(matrix: Any) -> Coordinates:
         dense, values, (rows, columns) = entries.dense_dim(), entries.values(), entries.indices()
     else:
         dense = getattr(matrix, "n_batch", 0) + getattr(matrix, "n_dense", 0)
-        values, rows, columns = (None, None, None) if dense else _jax_entries(matrix, f"Sparse of a {name} of shape {shape}")
+        values, rows, columns = (
+            (None, None, None) if dense else _jax_entries(matrix, f"Sparse of a {name} of shape {shape}")
+        )
     if dense:
-        raise ValueError(f"Sparse: a {name} of shape {shape} has batched or dense axes; expected entries that are numbers")
+        raise ValueError(
+            f"Sparse: a {name} of shape {shape} has batched or dense axes; expected entries that are numbers"
+        )
     return Coordinates(values, rows, columns, shape)
 
 

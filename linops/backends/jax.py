@@ -64,7 +64,8 @@ def _sparse_matmul(values: Array, positions: p.Positions, x: Any):
     return _segment_sums(values, positions.rows, positions.columns, x, m, positions.by_row is None)
 
 
-#: from how many vectors on JAX's kernel for compressed rows is faster, on CPUs: 1.6 times at 16, 3 times at 256; for one 5 times slower
+#: from how many vectors on JAX's kernel for compressed rows is faster, on CPUs: 1.6 times at 16, 3 times at 256; for
+#: one 5 times slower
 _COMPRESSED = 8
 
 
@@ -252,7 +253,8 @@ def _mesh_product(x: Array, operator: Any, axis: int):
 
 @p.to_integers.dispatch
 def _to_integers(x: Array, dtype: Any):
-    return namespace.round(x).astype(f"int{8 * x.dtype.itemsize}").astype(dtype)  # XLA clamps floats, and wraps integers
+    # XLA clamps floats, and wraps integers
+    return namespace.round(x).astype(f"int{8 * x.dtype.itemsize}").astype(dtype)
 
 
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:

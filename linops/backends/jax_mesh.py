@@ -1,7 +1,8 @@
 """Products on a mesh of devices: the vectors stay where they are.
 
-XLA keeps an array's division among devices through a program as long as no axis is joined with one that is divided; where one is, it
-gathers the array, and with explicit axes JAX refuses. Operators lay out vectors and features as one device computes fastest, and join them.
+XLA keeps an array's division among devices through a program as long as no axis is joined with one that is divided;
+where one is, it gathers the array, and with explicit axes JAX refuses. Operators lay out vectors and features as one
+device computes fastest, and join them.
 So on a mesh each vector is multiplied by itself, as `jax.vmap` has it: its axes hold features alone.
 """
 
@@ -23,7 +24,8 @@ _WHOLE, _PRIME = 64, 512
 def on_mesh(x: Any) -> bool:
     """Whether an array, or the one that a tracer stands for, may be divided among devices: its type names a mesh of several.
 
-    With explicit axes the type counts, also on a mesh of one. Inside `jax.shard_map` each device has arrays of its own, which are not.
+    With explicit axes the type counts, also on a mesh of one. Inside `jax.shard_map` each device has arrays of its own,
+    which are not.
     """
     return _divides(x.aval.sharding.mesh)
 
@@ -51,10 +53,13 @@ def multiply(x: Any, operator: Any, axis: int) -> Any:
 @partial(jax.jit, static_argnums=2)
 def _multiply(operator: Any, x: Any, axis: int) -> Any:
     sharding = x.aval.sharding
-    explicit = tuple(name for name, kind in zip(sharding.mesh.axis_names, sharding.mesh.axis_types) if kind == AxisType.Explicit)
+    explicit = tuple(
+        name for name, kind in zip(sharding.mesh.axis_names, sharding.mesh.axis_types) if kind == AxisType.Explicit
+    )
     if not explicit:
         return _each(operator, x, axis)
-    # XLA divides the program as with automatic axes: JAX's own rules know no axes that are split in one way and joined in another
+    # XLA divides the program as with automatic axes: JAX's own rules know no axes that are split in one way and joined
+    # in another
     spec = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
     spec[axis] = None
     out = NamedSharding(sharding.mesh, PartitionSpec(*spec))
@@ -74,9 +79,10 @@ def _each(operator: Any, x: Any, axis: int) -> Any:
 def fourier(x: Any, transform: str, length: int, axis: int, norm: Any) -> Any:
     """As `primitives.fourier`, by matrix products, which XLA divides; before its own transform it gathers the whole array.
 
-    A transform of length n = p q is q of length p and p of length q, with a factor for each number between them (Cooley & Tukey, 1965).
-    It sums at most 64 numbers at a time, or as many as a prime factor up to 512 has: some n √n MACs. One of a larger prime length is a
-    convolution with a chirp, of the next power of two (Bluestein, 1970).
+    A transform of length n = p q is q of length p and p of length q, with a factor for each number between them (Cooley
+    & Tukey, 1965).
+    It sums at most 64 numbers at a time, or as many as a prime factor up to 512 has: some n √n MACs. One of a larger
+    prime length is a convolution with a chirp, of the next power of two (Bluestein, 1970).
 
     Args:
         x: The array.
@@ -110,7 +116,10 @@ def _transformed(x: Any, n: int, sign: int, dtype: Any) -> Any:
         return jnp.matmul(x, _roots(n, n, n, sign).astype(dtype), precision="highest")
     rest = n // size  # j = rest · a + b, k = c + size · d
     x = jnp.einsum(
-        "...ab,ac->...cb", x.reshape(*x.shape[:-1], size, rest), _roots(size, size, size, sign).astype(dtype), precision="highest"
+        "...ab,ac->...cb",
+        x.reshape(*x.shape[:-1], size, rest),
+        _roots(size, size, size, sign).astype(dtype),
+        precision="highest",
     )
     x = _transformed(x * _roots(size, rest, n, sign).astype(dtype), rest, sign, dtype)
     return x.swapaxes(-1, -2).reshape(*x.shape[:-2], n)

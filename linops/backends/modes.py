@@ -59,6 +59,10 @@ def on_cpu(array: Any) -> bool:
         return array.device.type in ("cpu", "meta")
     if backend == "jax":
         jax = sys.modules["jax"]
-        platforms = {jax.default_backend()} if isinstance(array, jax.core.Tracer) else {device.platform for device in array.devices()}
+        platforms = (
+            {jax.default_backend()}
+            if isinstance(array, jax.core.Tracer)
+            else {device.platform for device in array.devices()}
+        )
         return platforms == {"cpu"}
     return True

@@ -112,7 +112,12 @@ _ALONE_BELOW = _called(lambda size: np.empty(size)[:], 1)[2]
 def _fresh(function: Any, x: Any) -> Any:
     y, held, held_below = _called(function, x)
     owner = y if y.base is None else y.base
-    if held == _ALONE and type(owner) is np.ndarray and owner.flags.owndata and (owner is y or held_below == _ALONE_BELOW):
+    if (
+        held == _ALONE
+        and type(owner) is np.ndarray
+        and owner.flags.owndata
+        and (owner is y or held_below == _ALONE_BELOW)
+    ):
         return y
     return y.copy()
 
@@ -255,7 +260,9 @@ def _magnitude(x: np.ndarray, axis: int):
     limits = np.finfo(largest.dtype)
     exponents = np.frexp(largest)[1] - 1
     return np.where(
-        largest > 0, np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)), largest.dtype.type(1)
+        largest > 0,
+        np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)),
+        largest.dtype.type(1),
     )
 
 

@@ -65,7 +65,9 @@ class Positions:
     def T(self) -> Positions:
         """Those of the transpose."""
         m, n = self.shape
-        return Positions((n, m), self.columns, self.rows, self.by_column, self.by_row, self.column_starts, self.row_starts)
+        return Positions(
+            (n, m), self.columns, self.rows, self.by_column, self.by_row, self.column_starts, self.row_starts
+        )
 
 
 @generic
@@ -200,7 +202,8 @@ def fourier(x, transform: str, length: int, axis: int, norm):
 def magnitude(x, axis):
     """The power of two at or below the largest number of a floating array, along an axis that stays; ones for zeros; no gradient.
 
-    Divided by it, which rounds nothing, numbers are below 2 (√8 where complex), and no square or sum of squares over- or underflows.
+    Divided by it, which rounds nothing, numbers are below 2 (√8 where complex), and no square or sum of squares over-
+    or underflows.
     """
 
 

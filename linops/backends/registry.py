@@ -1,7 +1,7 @@
 """Which framework an array belongs to, and the modules of the frameworks.
 
-An array's type decides its backend, by one dict look-up. A type seen for the first time is resolved among the frameworks that the program
-has already imported, so linops never imports torch or jax by itself.
+An array's type decides its backend, by one dict look-up. A type seen for the first time is resolved among the
+frameworks that the program has already imported, so linops never imports torch or jax by itself.
 """
 
 from __future__ import annotations
@@ -87,15 +87,24 @@ def check_name(backend: Any) -> None:
     """
     if isinstance(backend, str) and backend in ("numpy", *FRAMEWORKS):
         return
-    given = backend if isinstance(backend, (str, type)) or "dtype" in type(backend).__name__.lower() else type(backend).__name__
+    given = (
+        backend
+        if isinstance(backend, (str, type)) or "dtype" in type(backend).__name__.lower()
+        else type(backend).__name__
+    )
     text = repr(backend) if isinstance(backend, str) else str(given)
     hint = ""
-    if (isinstance(backend, str) and backend.partition(":")[0] in _DEVICES) or type(backend).__name__ in ("device", "Device"):
+    if (isinstance(backend, str) and backend.partition(":")[0] in _DEVICES) or type(backend).__name__ in (
+        "device",
+        "Device",
+    ):
         hint = f"; a device goes to device={text if isinstance(backend, str) else '…'}"
     elif not is_array(backend):
         with suppress(TypeError):
             hint = f"; a dtype goes to dtype={dtype_name(numpy_dtype(backend))!r}"
-    raise (ValueError if isinstance(backend, str) else TypeError)(f"backend {text}: expected 'numpy', 'torch' or 'jax'{hint}")
+    raise (ValueError if isinstance(backend, str) else TypeError)(
+        f"backend {text}: expected 'numpy', 'torch' or 'jax'{hint}"
+    )
 
 
 def on_new_framework() -> None:

@@ -64,14 +64,17 @@ def _index(indices: Any, like: torch.Tensor) -> torch.Tensor:
 @p.sparse_matmul.dispatch
 def _sparse_matmul(values: torch.Tensor, positions: p.Positions, x: torch.Tensor):
     if values.dtype is not x.dtype:
-        raise RuntimeError(f"Sparse: entries of {values.dtype} times an operand of {x.dtype}; torch does not mix dtypes in a product")
+        raise RuntimeError(
+            f"Sparse: entries of {values.dtype} times an operand of {x.dtype}; torch does not mix dtypes in a product"
+        )
     if not _runs_bags(values, x):
         return _sparse_sums(values, positions, x)
     product = _SparseProduct.apply if _differentiates(values, x) else _bags
     if values.is_complex():  # products of real and imaginary parts, which stand side by side as columns
         pairs = torch.view_as_real(x.resolve_conj()).reshape(x.shape[0], -1)
         real, imaginary = (
-            torch.view_as_complex(product(part, positions, pairs).reshape(positions.shape[0], -1, 2)) for part in (values.real, values.imag)
+            torch.view_as_complex(product(part, positions, pairs).reshape(positions.shape[0], -1, 2))
+            for part in (values.real, values.imag)
         )
         return real + 1j * imaginary
     return product(values, positions, x)
@@ -107,13 +110,19 @@ def _sparse_sums(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) 
 def _bags(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
     """The product as embedding bags: row i sums the rows columns[j] of x with weights values[j], over the entries j of row i.
 
-    torch's fastest kernel for it, of 3 (one vector) to 30 times the speed of plain ops; but without second derivatives and vmap.
+    torch's fastest kernel for it, of 3 (one vector) to 30 times the speed of plain ops; but without second derivatives
+    and vmap.
     """
     columns = positions.columns
     if positions.by_row is not None:
         values, columns = values.index_select(0, positions.by_row), columns.index_select(0, positions.by_row)
     return torch.nn.functional.embedding_bag(
-        columns, x.contiguous(), positions.row_starts, mode="sum", per_sample_weights=values.contiguous(), include_last_offset=True
+        columns,
+        x.contiguous(),
+        positions.row_starts,
+        mode="sum",
+        per_sample_weights=values.contiguous(),
+        include_last_offset=True,
     )
 
 
@@ -132,7 +141,8 @@ class _SparseProduct(torch.autograd.Function):
         (values, x), positions = ctx.saved_tensors, ctx.positions
         of_values = of_x = None
         if ctx.needs_input_grad[0]:
-            if torch.is_grad_enabled() or values.numel() * x.shape[1] < _CACHED:  # plain ops, to be differentiated again
+            # plain ops, to be differentiated again
+            if torch.is_grad_enabled() or values.numel() * x.shape[1] < _CACHED:
                 rows, columns = _index(positions.rows, x), _index(positions.columns, x)
                 of_values = (gradient.index_select(0, rows) * x.index_select(0, columns)).sum(1)
             else:
@@ -228,7 +238,8 @@ def _zeros(like: torch.Tensor, shape: tuple, dtype: Any):
 
 @p.solve_triangular.dispatch
 def _solve_triangular(a: torch.Tensor, b: torch.Tensor, lower: bool, unit: bool):
-    if b.dtype in (torch.bfloat16, torch.float16):  # which torch does not solve in; its products accumulate in float32, too
+    # which torch does not solve in; its products accumulate in float32, too
+    if b.dtype in (torch.bfloat16, torch.float16):
         return _solve_triangular(a.float(), b.float(), lower, unit).to(b.dtype)
     return torch.linalg.solve_triangular(a, b, upper=not lower, unitriangular=unit)
 
@@ -259,7 +270,9 @@ class _NoGradIsForward(TorchFunctionMode):
 
 
 @p.jvp.dispatch
-def _jvp(x: torch.Tensor, function: Any, tangent: torch.Tensor):  # of one dtype: torch leaves out terms where they differ
+def _jvp(
+    x: torch.Tensor, function: Any, tangent: torch.Tensor
+):  # of one dtype: torch leaves out terms where they differ
     if torch.compiler.is_compiling():  # Dynamo sees no mode; u ↦ Jᵀ u is linear: its transpose anywhere is J
         zeros = torch.zeros_like(function(p.copy(x)))
         return p.vjp(zeros, lambda u: p.vjp(x, function, u), tangent)

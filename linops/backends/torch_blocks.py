@@ -23,8 +23,8 @@ def _block_matmul(a: torch.Tensor, x: torch.Tensor):
     return torch.bmm(a, x)
 
 
-#: numbers between two products from which they run in parts, and numbers of a part: glibc returns arrays of 32 MiB to the system when
-#: they are freed, and fresh pages cost more than what is multiplied there
+#: numbers between two products from which they run in parts, and numbers of a part: glibc returns arrays of 32 MiB to
+#: the system when they are freed, and fresh pages cost more than what is multiplied there
 _SPLIT, _PART = 1 << 23, 1 << 22
 
 
@@ -34,7 +34,11 @@ def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
     if batch == 1:
         between = p.block_matvec(first, x).reshape(middle, m, 1).transpose(0, 1)
         return p.block_matvec(second, between).reshape(m, out, 1)
-    if not torch.compiler.is_compiling() and blocks * rows * batch >= _SPLIT and all(map(_is_mere_value, (first, second, x))):
+    if (
+        not torch.compiler.is_compiling()
+        and blocks * rows * batch >= _SPLIT
+        and all(map(_is_mere_value, (first, second, x)))
+    ):
         return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // _PART))
     between = torch.bmm(first, x)
     if middle != blocks:

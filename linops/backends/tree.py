@@ -2,8 +2,8 @@
 
 Numbers in the context are compared with their types, for the dtype of a product depends on them.
 
-Index arrays of permutations and sparse structures belong to the context, so gradients with respect to an operator see its
-parameters alone.
+Index arrays of permutations and sparse structures belong to the context, so gradients with respect to an operator see
+its parameters alone.
 """
 
 from __future__ import annotations

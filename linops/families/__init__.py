@@ -1,7 +1,7 @@
 """Families: functions (out_features, in_features, **options) → symbolic operator.
 
-Each takes any sizes. Where dims do not divide, the operator pads its input with zeros and crops its output, in such a way that every input
-counts and no output is frozen. A member that costs more than dense is refused unless asked for.
+Each takes any sizes. Where dims do not divide, the operator pads its input with zeros and crops its output, in such a
+way that every input counts and no output is frozen. A member that costs more than dense is refused unless asked for.
 """
 
 from __future__ import annotations

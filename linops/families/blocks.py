@@ -104,12 +104,14 @@ def block_diag(
     return checked(operator, "block_diag", m, n, allow_dearer, "use other sizes")
 
 
-def monarch(out_features: int, in_features: int, blocks: int = 4, *, dtype: Any = "float32", allow_dearer: bool = False) -> LinearOperator:
+def monarch(
+    out_features: int, in_features: int, blocks: int = 4, *, dtype: Any = "float32", allow_dearer: bool = False
+) -> LinearOperator:
     """A Monarch matrix (Dao et al., ICML 2022): two block-diagonal matrices with stride permutations after each.
 
     With p = ⌈n/b⌉, s = ⌈m/b⌉ and q = min(p, s):
-    Permute.axes((b, s), (1, 0)) @ BlockDiag(b, s, q) @ Permute.axes((q, b), (1, 0)) @ BlockDiag(b, q, p); b q (p + s) parameters and MACs.
-    Where b does not divide n, each input block lacks at most one input.
+    Permute.axes((b, s), (1, 0)) @ BlockDiag(b, s, q) @ Permute.axes((q, b), (1, 0)) @ BlockDiag(b, q, p); b q (p + s)
+    parameters and MACs. Where b does not divide n, each input block lacks at most one input.
 
     Args:
         out_features: m.
@@ -150,8 +152,8 @@ def blast(
 ) -> LinearOperator:
     """A BLAST matrix (Lee et al., NeurIPS 2024): blocks W_ij = U_i diag(s_ij) V_j, as an `Einsum`.
 
-    With b1×b2 blocks of p×q: U (b1, p, r), s (r, b1, b2), V (b2, r, q); r (m + n + b1 b2) parameters and MACs, in three batched products
-    over the input's blocks, the rank and the output's blocks. It is low rank where s is constant.
+    With b1×b2 blocks of p×q: U (b1, p, r), s (r, b1, b2), V (b2, r, q); r (m + n + b1 b2) parameters and MACs, in three
+    batched products over the input's blocks, the rank and the output's blocks. It is low rank where s is constant.
 
     Args:
         out_features: m.
@@ -191,11 +193,14 @@ def blast(
     return checked(padded(core, m, n), "blast", m, n, allow_dearer, "lower the rank")
 
 
-def butterfly(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> LinearOperator:
+def butterfly(
+    out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False
+) -> LinearOperator:
     """A butterfly matrix (Dao et al., ICML 2019): log2 n factors of n/2 2×2 blocks; 2 n log2 n parameters and MACs for n a power of two.
 
-    Where the smaller side is no power of two, it is padded to the next, N. Where the larger side exceeds N, butterflies are stacked: the
-    factor that acts first (for tall matrices) or last (for wide ones) has blocks of more rows or columns, of half a butterfly each.
+    Where the smaller side is no power of two, it is padded to the next, N. Where the larger side exceeds N, butterflies
+    are stacked: the factor that acts first (for tall matrices) or last (for wide ones) has blocks of more rows or
+    columns, of half a butterfly each.
 
     Args:
         out_features: m.
@@ -220,7 +225,8 @@ def butterfly(out_features: int, in_features: int, *, dtype: Any = "float32", al
     check_sizes("butterfly", m, n)
     count = max((min(m, n) - 1).bit_length(), 1)
     half = 2 ** (count - 1)
-    rows, columns = [-(-m // half), *[2] * (count - 1)], [*[2] * (count - 1), -(-n // half)]  # in the order in which factors act
+    # in the order in which factors act
+    rows, columns = [-(-m // half), *[2] * (count - 1)], [*[2] * (count - 1), -(-n // half)]
     shapes = [(prod(columns[k + 1 :]), prod(rows[:k]), rows[k], columns[k]) for k in reversed(range(count))]
     core = Butterfly([spec(*shape, dtype=dtype) for shape in shapes])
     return checked(padded(core, m, n), "butterfly", m, n, allow_dearer, "use other sizes")

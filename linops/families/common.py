@@ -59,7 +59,9 @@ def check_blocks(family: str, m: int, n: int, blocks: int) -> None:
     """Raise unless every one of the blocks has a row and a column."""
     check_sizes(family, m, n, blocks=blocks)
     if blocks > min(m, n):
-        raise ValueError(f"{family}({m}, {n}): {blocks} blocks are more than the smaller side, {min(m, n)}; some would be empty")
+        raise ValueError(
+            f"{family}({m}, {n}): {blocks} blocks are more than the smaller side, {min(m, n)}; some would be empty"
+        )
 
 
 def spread(size: int, blocks: int) -> LinearOperator:

@@ -109,9 +109,10 @@ def _nearly_equal(size: int, count: int) -> tuple[int, ...]:
 def balanced_splits(size: int, count: int) -> tuple[tuple[int, ...], ...]:
     """The balanced splits of a size: the largest dim is at most twice the smallest.
 
-    Primes (67, 50257) and sizes such as 2 · prime have none; they get those of the next few sizes that have some, to be padded to: at most
-    three, and at most a quarter above, but for the first. Of sizes above a million only small prime factors are looked for, in a few sizes;
-    where these have no balanced split, dims are as equal as can be, which pads a share of about one over the smallest.
+    Primes (67, 50257) and sizes such as 2 · prime have none; they get those of the next few sizes that have some, to be
+    padded to: at most three, and at most a quarter above, but for the first. Of sizes above a million only small prime
+    factors are looked for, in a few sizes; where these have no balanced split, dims are as equal as can be, which pads
+    a share of about one over the smallest.
 
     Args:
         size: The size to split.
@@ -143,7 +144,9 @@ def balanced_splits(size: int, count: int) -> tuple[tuple[int, ...], ...]:
     return tuple(splits)
 
 
-def _given(family: str, name: str, dims: Sequence[int] | None, size: int, count: int) -> tuple[tuple[int, ...], ...] | None:
+def _given(
+    family: str, name: str, dims: Sequence[int] | None, size: int, count: int
+) -> tuple[tuple[int, ...], ...] | None:
     if dims is None:
         return None
     if not isinstance(dims, Iterable):

@@ -63,7 +63,9 @@ def parse(text: str) -> Structure:
     for option in options:
         name, value = _option(text, option)
         if name not in known:
-            raise ValueError(f"structure {text!r}: {family} has no option {name!r}; it has {', '.join(known) or 'none'}")
+            raise ValueError(
+                f"structure {text!r}: {family} has no option {name!r}; it has {', '.join(known) or 'none'}"
+            )
         if name in found:
             raise ValueError(f"structure {text!r}: option {name!r} is given twice")
         found[name] = value
@@ -83,7 +85,11 @@ def options_of(family: str) -> list[str]:
         >>> options_of("btt"), options_of("dense")
         (['rank', 'cores', 'allow_dearer'], [])
     """
-    return [name for name in list(signature(FAMILIES[family]).parameters)[2:] if name not in ("dtype", "in_dims", "out_dims")]
+    return [
+        name
+        for name in list(signature(FAMILIES[family]).parameters)[2:]
+        if name not in ("dtype", "in_dims", "out_dims")
+    ]
 
 
 def _option(text: str, option: str) -> tuple[str, int]:

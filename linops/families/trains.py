@@ -142,7 +142,10 @@ def btt(
     ranks = (1, *(rank,) * (cores - 1), 1)
 
     def build(out: tuple[int, ...], into: tuple[int, ...]) -> LinearOperator:
-        shapes = [(prod(out[:k]) * prod(into[: cores - 1 - k]), ranks[k + 1] * out[k], into[-1 - k] * ranks[k]) for k in range(cores)]
+        shapes = [
+            (prod(out[:k]) * prod(into[: cores - 1 - k]), ranks[k + 1] * out[k], into[-1 - k] * ranks[k])
+            for k in range(cores)
+        ]
         return BlockTensorTrain([spec(*shape, dtype=dtype) for shape in shapes], out, into)
 
     operator = choose_dims("btt", m, n, cores, out_dims, in_dims, build)
@@ -161,13 +164,15 @@ def einsum(
 ) -> LinearOperator:
     """The two-factor family over seven sizes (Potapczynski et al., NeurIPS 2024), as an `Einsum`.
 
-    y[φεδ] = Σ B[φ,ε,ρ,γ,β] A[φ,δ,ρ,γ,α] x[γβα], with φδργα + φεργβ parameters and φδργαβ + φεργδβ MACs. By its sizes it is
+    y[φεδ] = Σ B[φ,ε,ρ,γ,β] A[φ,δ,ρ,γ,α] x[γβα], with φδργα + φεργβ parameters and φδργαβ + φεργδβ MACs. By its sizes it
+    is
 
     * low rank for γ = β = φ = δ = 1;
     * a Kronecker product for γ = φ = ρ = 1, a two-core tensor train for γ = φ = 1;
     * a two-core block tensor train, and so Monarch, for β = δ = 1.
 
-    B is stored as (φ, ε, β, γ, ρ) and A as (γ, ρ, φ, δ, α), as the products read them; axes of size 1 but ε, ρ, α are left out.
+    B is stored as (φ, ε, β, γ, ρ) and A as (γ, ρ, φ, δ, α), as the products read them; axes of size 1 but ε, ρ, α are
+    left out.
 
     Args:
         out_features: m.
@@ -197,7 +202,10 @@ def einsum(
 
     def build(out: tuple[int, ...], into: tuple[int, ...]) -> LinearOperator:
         sizes = {"ρ": rank, **dict(zip("φεδ", out)), **dict(zip("γβα", into))}
-        B, A, x, y = ("".join([axis for axis in term if sizes[axis] > 1 or axis in "ερα"]) for term in ("φεβγρ", "γρφδα", "γβα", "φεδ"))
+        B, A, x, y = (
+            "".join([axis for axis in term if sizes[axis] > 1 or axis in "ερα"])
+            for term in ("φεβγρ", "γρφδα", "γβα", "φεδ")
+        )
         tensors = [spec(*[sizes[axis] for axis in term], dtype=dtype) for term in (B, A)]
         return Einsum(f"{B},{A},{x}->{y}", tensors, order=(1, 0))
 

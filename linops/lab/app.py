@@ -49,12 +49,17 @@ def linops(
 def compare(
     out: Annotated[int, typer.Argument(metavar="OUT", help="Features out: rows of the matrix.", min=1)],
     into: Annotated[int, typer.Argument(metavar="IN", help="Features in: columns of the matrix.", min=1)],
-    structures: Annotated[str | None, typer.Option(help="Families with options, as in `dense,btt:rank=4`. Default: all.")] = None,
+    structures: Annotated[
+        str | None, typer.Option(help="Families with options, as in `dense,btt:rank=4`. Default: all.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Number of vectors.", min=1)] = 256,
     backend: Annotated[o.Backend, typer.Option(help="Which library multiplies.")] = o.Backend.torch,
     dtype: Annotated[o.Dtype, typer.Option(help="Of parameters and vectors.")] = o.Dtype.float32,
     threads: Annotated[
-        int | None, typer.Option(help="Threads that products may use. Default: the library's own choice.", min=1, max=o.MOST_THREADS)
+        int | None,
+        typer.Option(
+            help="Threads that products may use. Default: the library's own choice.", min=1, max=o.MOST_THREADS
+        ),
     ] = None,
     seconds: Annotated[
         float,
@@ -66,12 +71,14 @@ def compare(
         ),
     ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Write a plot of time against MACs to this file (.png, .pdf, .svg, .jpg).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a plot of time against MACs to this file (.png, .pdf, .svg, .jpg).")
+    ] = None,
 ) -> None:
     """Compare the families at one shape: parameters, MACs, and measured time beside dense.
 
-    Candidates take turns on the clock, so that ratios hold on a busy machine. *Roofline* is the least time that the FLOPs and bytes of a
-    product need on this machine, as measured in the same run, over the time it took.
+    Candidates take turns on the clock, so that ratios hold on a busy machine. *Roofline* is the least time that the
+    FLOPs and bytes of a product need on this machine, as measured in the same run, over the time it took.
     """
     wanted = o.structures_of(structures)
     if backend is o.Backend.jax and dtype in (o.Dtype.float64, o.Dtype.complex128):
@@ -112,19 +119,31 @@ def train(
         "dense,btt,monarch,kronecker,low_rank"
     ),
     width: Annotated[
-        int, typer.Option(help="Width of the dense model; it sets the MACs that every structure may use.", min=1, max=o.MOST_WIDTH)
+        int,
+        typer.Option(
+            help="Width of the dense model; it sets the MACs that every structure may use.", min=1, max=o.MOST_WIDTH
+        ),
     ] = 128,
-    same_width: Annotated[bool, typer.Option("--same-width", help="Give every structure this width instead of the same MACs.")] = False,
+    same_width: Annotated[
+        bool, typer.Option("--same-width", help="Give every structure this width instead of the same MACs.")
+    ] = False,
     depth: Annotated[int, typer.Option(help="Number of residual blocks.", min=1, max=o.MOST_DEPTH)] = 2,
     steps: Annotated[int, typer.Option(help="Training steps.", min=1, max=o.MOST_STEPS)] = 1000,
     batch: Annotated[int, typer.Option(help="Examples a step.", min=1)] = 128,
     lr: Annotated[
-        float, typer.Option(help="Adam's rate at base width 64; every leaf's own follows from its fans.", min=0, callback=o.finite)
+        float,
+        typer.Option(
+            help="Adam's rate at base width 64; every leaf's own follows from its fans.", min=0, callback=o.finite
+        ),
     ] = 3e-3,
-    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 does not clip.", min=0, callback=o.finite)] = 0.0,
+    clip: Annotated[
+        float, typer.Option(help="Largest gradient norm; 0 does not clip.", min=0, callback=o.finite)
+    ] = 0.0,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
-    out: Annotated[Path, typer.Option(help="Folder for results.json, loss.png, logs and checkpoints.")] = Path("linops-train"),
+    out: Annotated[Path, typer.Option(help="Folder for results.json, loss.png, logs and checkpoints.")] = Path(
+        "linops-train"
+    ),
     resume: o.Resume = True,
     device: o.Device = "auto",
     bf16: Annotated[bool, typer.Option("--bf16", help="Multiply in bfloat16.")] = False,
@@ -133,9 +152,9 @@ def train(
 ) -> None:
     """Train a model once for each structure, at the same MACs, with structure-aware scale and rates.
 
-    The MLP is the paper's: a dense embedding, residual blocks [LayerNorm, w→4w, GELU, 4w→w], a head that starts at zero; the blocks' linear
-    layers are structured. Ends with a table, a plot of loss against MACs, and results.json. A command that was stopped goes on where it was
-    when it is given again. Runs under `torchrun --no-python` too.
+    The MLP is the paper's: a dense embedding, residual blocks [LayerNorm, w→4w, GELU, 4w→w], a head that starts at
+    zero; the blocks' linear layers are structured. Ends with a table, a plot of loss against MACs, and results.json. A
+    command that was stopped goes on where it was when it is given again. Runs under `torchrun --no-python` too.
     """
     wanted = o.structures_of(structures)
     from linops.lab import threads as cpu
@@ -179,7 +198,9 @@ def coord_check(
     threads: o.Threads = 1,
 ) -> None:
     """Coordinate check: how far a few steps move the features of each width, with naive and structure-aware rates."""
-    experiments, told = _experiment(model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads)
+    experiments, told = _experiment(
+        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
+    )
     experiments.run_coord_check(console(), told, experiments.coord_check_sizes(model, quick))
 
 
@@ -198,7 +219,9 @@ def lr_sweep(
     threads: o.Threads = 1,
 ) -> None:
     """Rate transfer: the best factor on the rates of structured weights at several widths, naive and structure-aware."""
-    experiments, told = _experiment(model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads)
+    experiments, told = _experiment(
+        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
+    )
     experiments.run_lr_sweep(console(), told, experiments.lr_sweep_sizes(model, quick))
 
 
@@ -217,7 +240,9 @@ def scaling(
     threads: o.Threads = 1,
 ) -> None:
     """Scaling: train loss against MACs of each structure, fitted exponents, and what each saves against dense."""
-    experiments, told = _experiment(model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads)
+    experiments, told = _experiment(
+        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
+    )
     experiments.run_scaling(console(), told, experiments.scaling_sizes(model, quick))
 
 

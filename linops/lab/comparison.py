@@ -29,7 +29,8 @@ class Row:
         share: FLOPs as a share of dense.
         forward: Median time of A @ X.
         forward_ratio: That over dense's, in the same rounds.
-        forward_backward: Median time of A @ X and the gradients of X and of all parameters; None where the backend has no gradients.
+        forward_backward: Median time of A @ X and the gradients of X and of all parameters; None where the backend has
+            no gradients.
         forward_backward_ratio: That over dense's.
         roofline_share: The least time for its FLOPs and bytes on this machine, over the forward time.
     """
@@ -103,7 +104,8 @@ def compare(
         batch: Number of vectors; a batch of 1 is a product with a vector.
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: Of parameters and vectors.
-        seconds: About how long to measure in all. However little it is, each structure is called twice, and twice with gradients.
+        seconds: About how long to measure in all. However little it is, each structure is called twice, and twice with
+            gradients.
         tell: Called with what is being done.
 
     Returns:
@@ -122,7 +124,9 @@ def compare(
     memory.require(itemsize * (out_features * in_features + vectors), what)
     operators, refused = _members(out_features, in_features, structures, dtype)
     numbers = sum(operator.num_params for operator in operators.values()) + vectors
-    memory.require((1 if backend == "numpy" else 2) * itemsize * numbers, what.replace("dense", f"{len(operators)} structures of"))
+    memory.require(
+        (1 if backend == "numpy" else 2) * itemsize * numbers, what.replace("dense", f"{len(operators)} structures of")
+    )
     start = perf_counter()
     found = products(operators, batch=batch, backend=backend, dtype=dtype, seconds=seconds, least_rounds=1, tell=tell)
     took = perf_counter() - start
@@ -147,14 +151,18 @@ def compare(
             )
         )
     rounds = len(found.forward["dense"].seconds)
-    return Comparison(out_features, in_features, batch, backend, dtype, found.largest_limit, rows, refused, took, rounds)
+    return Comparison(
+        out_features, in_features, batch, backend, dtype, found.largest_limit, rows, refused, took, rounds
+    )
 
 
 def _members(
     out_features: int, in_features: int, structures: Sequence[Structure], dtype: str
 ) -> tuple[dict[str, LinearOperator], dict[str, str]]:
     """The symbolic operators by structure, dense first, and the structures that refused, with the reason."""
-    operators: dict[str, LinearOperator] = {"dense": Structure("dense", "dense")(out_features, in_features, dtype=dtype)}
+    operators: dict[str, LinearOperator] = {
+        "dense": Structure("dense", "dense")(out_features, in_features, dtype=dtype)
+    }
     refused = {}
     for structure in structures:
         try:

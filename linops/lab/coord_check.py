@@ -1,8 +1,9 @@
 """The coordinate check (Fig. 2a of the paper): how far a few steps move the features of each width, with naive and structure-aware rates.
 
-Δh of a layer is the root mean square, over a batch and its features, of (A_t − A_0) x: what the change of the weights does to the output,
-on the inputs that the trained model gives the layer. It leaves out the bias and what the layers before have moved. The check averages it
-over the structured layers. Well-set rates move every width alike: the slope of log Δh in log width is near zero, and the level is dense's.
+Δh of a layer is the root mean square, over a batch and its features, of (A_t − A_0) x: what the change of the weights
+does to the output, on the inputs that the trained model gives the layer. It leaves out the bias and what the layers
+before have moved. The check averages it over the structured layers. Well-set rates move every width alike: the slope of
+log Δh in log width is near zero, and the level is dense's.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def jobs(problem: Problem, runs: Sequence[Run], settings: Settings, device: Any 
         device: Where.
 
     Returns:
-        The jobs, for `linops.lab.sweep.sweep`; their rows hold `layer_change`, Δh as above, and `feature_change`, that of what the head
-        reads.
+        The jobs, for `linops.lab.sweep.sweep`; their rows hold `layer_change`, Δh as above, and `feature_change`, that
+        of what the head reads.
     """
 
     def job(run: Run) -> Job:
@@ -110,7 +111,10 @@ def slopes(rows: Sequence[Row], field: str = "layer_change") -> dict[str, PowerL
     """
     labels = dict.fromkeys(row["structure"] for row in rows)
     chosen = {label: [row for row in rows if row["structure"] == label] for label in labels}
-    return {label: power_law([row["width"] for row in group], [row[field] for row in group]) for label, group in chosen.items()}
+    return {
+        label: power_law([row["width"] for row in group], [row[field] for row in group])
+        for label, group in chosen.items()
+    }
 
 
 def levels(rows: Sequence[Row], field: str = "layer_change") -> dict[str, tuple[float, float]]:
@@ -130,7 +134,9 @@ def levels(rows: Sequence[Row], field: str = "layer_change") -> dict[str, tuple[
 
     found = {}
     for label in dict.fromkeys(row["structure"] for row in rows):
-        pairs = [(mean_change(label, width), mean_change("dense", width)) for width in sorted({row["width"] for row in rows})]
+        pairs = [
+            (mean_change(label, width), mean_change("dense", width)) for width in sorted({row["width"] for row in rows})
+        ]
         ratios = [ours / dense for ours, dense in pairs if ours is not None and dense is not None]
         if ratios:
             found[label] = (min(ratios), max(ratios))

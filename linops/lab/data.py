@@ -50,7 +50,9 @@ class Dataset:
                     f"{self.name}: x_{part} of shape {x.shape} and y_{part} of shape {y.shape}; expected (samples, features) and (samples,)"
                 )
         if self.x_train.shape[1] != self.x_test.shape[1]:
-            raise ValueError(f"{self.name}: {self.x_train.shape[1]} features in x_train, {self.x_test.shape[1]} in x_test")
+            raise ValueError(
+                f"{self.name}: {self.x_train.shape[1]} features in x_train, {self.x_test.shape[1]} in x_test"
+            )
         if self.image is not None and prod(self.image) != self.x_train.shape[1]:
             raise ValueError(f"{self.name}: {self.x_train.shape[1]} features are no images of {self.image}")
         if min(self.y_train.min(), self.y_test.min()) < 0:
@@ -100,9 +102,10 @@ def load(source: str, seed: int = 0) -> Dataset:
     """A data set by name or file.
 
     Args:
-        source: ``"mnist1d"`` (generated: 32,000 samples to train on, 8,000 to test), ``"digits"`` (scikit-learn's scanned 8×8 digits),
-            the path of a ``.npz`` file with arrays `x_train, y_train, x_test, y_test` (inputs of shape (samples, channels, height,
-            width) are images), or that of a CIFAR-10 or CIFAR-100 python archive (``.tar.gz``).
+        source: ``"mnist1d"`` (generated: 32,000 samples to train on, 8,000 to test), ``"digits"`` (scikit-learn's
+            scanned 8×8 digits), the path of a ``.npz`` file with arrays `x_train, y_train, x_test, y_test` (inputs of
+            shape (samples, channels, height, width) are images), or that of a CIFAR-10 or CIFAR-100 python archive
+            (``.tar.gz``).
         seed: Of the generator, or of the split.
 
     Returns:

@@ -36,7 +36,13 @@ def coord_check(rows: Sequence[dict[str, Any]], path: Path) -> None:
             means = [np.mean([value for width, value in points if width == at]) for at in widths]
             style = {**looks[label], "linestyle": "none"}
             axis.plot(widths, means, label=f"{label.removesuffix(NAIVE)}: slope {law}", **style)
-            axis.plot(widths, law(np.array(widths)), color=style["color"], lw=1.2, ls="--" if naive and label != "dense" else "-")
+            axis.plot(
+                widths,
+                law(np.array(widths)),
+                color=style["color"],
+                lw=1.2,
+                ls="--" if naive and label != "dense" else "-",
+            )
         axis.set_xscale("log", base=2)
         axis.set(yscale="log", xlabel="width", ylabel="Δh: RMS change of a structured layer's output")
         axis.set_title("naive rates: those of dense" if naive else "structure-aware rates")
@@ -71,7 +77,9 @@ def lr_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.plot(list(curve), list(curve.values()), "o-", color=color, ms=4, label=f"width {width}: best {best:g}")
             axis.plot([best], [curve[best]], "*", color=color, ms=14)
         axis.set_xscale("log", base=2)
-        axis.set(yscale="log", xlabel="factor on the rates of structured weights", ylabel="train loss (nats)", title=label)
+        axis.set(
+            yscale="log", xlabel="factor on the rates of structured weights", ylabel="train loss (nats)", title=label
+        )
         factors = sorted({factor for (name, _), curve in losses.items() if name == label for factor in curve})
         axis.set_xticks(factors, labels=[f"{factor:g}" for factor in factors])
         axis.legend(fontsize=8, frameon=False)
@@ -102,7 +110,9 @@ def scaling(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axis.plot(macs, [loss for _, loss in curve], **{**style, "linestyle": "none"}, label=text, ms=7)
         if law:
             axis.plot(macs, law(macs), color=style["color"], ls=style["linestyle"], lw=1.2)
-    axis.set(xscale="log", yscale="log", xlabel="MACs of an example, forward", ylabel="train loss (nats), all training data")
+    axis.set(
+        xscale="log", yscale="log", xlabel="MACs of an example, forward", ylabel="train loss (nats), all training data"
+    )
     axis.set_title("exponents: loss ∝ MACs^slope, ± standard error")
     plain_ticks(axis)
     compute_ticks(axis)

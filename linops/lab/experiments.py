@@ -52,7 +52,11 @@ def coord_check_sizes(model: str, quick: bool) -> Sizes:
     """
     if model in TOKENS:
         return Sizes((16, 64, 256), Settings(20 if quick else 60, TOKENS[model], cosine=False))
-    return Sizes((16, 64, 256), Settings(30, 256, cosine=False)) if quick else Sizes((16, 64, 256, 1024), Settings(60, 256, cosine=False))
+    return (
+        Sizes((16, 64, 256), Settings(30, 256, cosine=False))
+        if quick
+        else Sizes((16, 64, 256, 1024), Settings(60, 256, cosine=False))
+    )
 
 
 def lr_sweep_sizes(model: str, quick: bool) -> Sizes:
@@ -67,8 +71,16 @@ def lr_sweep_sizes(model: str, quick: bool) -> Sizes:
     """
     if model in TOKENS:
         batch = TOKENS[model]
-        return Sizes((32, 128), Settings(60, batch), (0.5, 2, 8)) if quick else Sizes((64, 128, 256), Settings(300, batch), POWERS[:6])
-    return Sizes((64, 256), Settings(100, 128), (2, 8, 32)) if quick else Sizes((64, 256, 1024), Settings(300, 128), POWERS[2:])
+        return (
+            Sizes((32, 128), Settings(60, batch), (0.5, 2, 8))
+            if quick
+            else Sizes((64, 128, 256), Settings(300, batch), POWERS[:6])
+        )
+    return (
+        Sizes((64, 256), Settings(100, 128), (2, 8, 32))
+        if quick
+        else Sizes((64, 256, 1024), Settings(300, 128), POWERS[2:])
+    )
 
 
 def scaling_sizes(model: str, quick: bool) -> Sizes:
@@ -84,7 +96,11 @@ def scaling_sizes(model: str, quick: bool) -> Sizes:
     if model in TOKENS:
         batch = TOKENS[model]
         return Sizes((32, 64), Settings(60, batch)) if quick else Sizes((32, 64, 128), Settings(300, batch))
-    return Sizes((32, 64, 128), Settings(200, 128)) if quick else Sizes((32, 48, 64, 96, 128, 192, 256), Settings(1000, 128))
+    return (
+        Sizes((32, 64, 128), Settings(200, 128))
+        if quick
+        else Sizes((32, 48, 64, 96, 128, 192, 256), Settings(1000, 128))
+    )
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,8 @@ class Options:
         structures: Of the layers that are structured; to coord-check and scaling, dense is added.
         seeds: Seeds of weights, batches and generated data.
         out: The folder for results.json, summary.json and the plot.
-        resume: Whether to keep finished runs of results.json, which must all be of these settings; otherwise they are replaced.
+        resume: Whether to keep finished runs of results.json, which must all be of these settings; otherwise they are
+            replaced.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
     """
 
@@ -118,7 +135,11 @@ def _problem(options: Options, seed: int, device: Any) -> Problem:
 
 def _both(structures: Iterable[Structure]) -> list[tuple[Structure, bool]]:
     """Every structure with structure-aware and with naive rates, which for dense are the same."""
-    return [(structure, aware) for structure in structures for aware in ((True,) if structure.family == "dense" else (True, False))]
+    return [
+        (structure, aware)
+        for structure in structures
+        for aware in ((True,) if structure.family == "dense" else (True, False))
+    ]
 
 
 def _with_dense(structures: Sequence[Structure]) -> list[Structure]:
@@ -161,9 +182,12 @@ def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
         for label, law in fits.items()
     }
     cells = [
-        (label, str(law), str(heads[label]), f"{t.times(levels[label][0])} … {t.times(levels[label][1])}") for label, law in fits.items()
+        (label, str(law), str(heads[label]), f"{t.times(levels[label][0])} … {t.times(levels[label][1])}")
+        for label, law in fits.items()
     ]
-    caption = f"Widths {_list(sizes.widths)}, {sizes.settings.steps} steps, seeds {_list(options.seeds)}. Near zero is right."
+    caption = (
+        f"Widths {_list(sizes.widths)}, {sizes.settings.steps} steps, seeds {_list(options.seeds)}. Near zero is right."
+    )
     title = "Coordinate check: slope of log Δh in log width"
     table = t.table(title, ["structure", "layers' Δh", "features' Δh", "Δh of dense's"], cells, caption)
     _finish(console, options, table, summary, rows, experiment_plots.coord_check, "coord_check.png")
@@ -197,7 +221,11 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
     best = lr_sweep.best_factors(rows)
     summary = {label: {"best_factors": factors, "drift": lr_sweep.drift(factors)} for label, factors in best.items()}
     cells = [
-        (label, *(f"{factors[width]:g}" if width in factors else t.NONE for width in sizes.widths), t.times(lr_sweep.drift(factors)))
+        (
+            label,
+            *(f"{factors[width]:g}" if width in factors else t.NONE for width in sizes.widths),
+            t.times(lr_sweep.drift(factors)),
+        )
         for label, factors in best.items()
     ]
     caption = f"{sizes.settings.steps} steps, factors {_list(sizes.factors)}, seeds {_list(options.seeds)}; by train loss, mean over seeds."
@@ -232,7 +260,12 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
             seeded = [(replace(run, seed=seed), budget) for run, budget in fitted]
             jobs += scaling_laws.jobs(_problem(options, seed, device), seeded, sizes.settings, device)
         rows = sweep(options.out, jobs, options.resume)
-    fits, gaps, gains, curves = scaling_laws.laws(rows), scaling_laws.gaps(rows), scaling_laws.multipliers(rows), scaling_laws.curves(rows)
+    fits, gaps, gains, curves = (
+        scaling_laws.laws(rows),
+        scaling_laws.gaps(rows),
+        scaling_laws.multipliers(rows),
+        scaling_laws.curves(rows),
+    )
     summary = {
         label: {
             "exponent": -fits[label].exponent if label in fits else None,
@@ -263,11 +296,15 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     table = t.table("Scaling: train loss by MACs of an example", columns, cells, caption)
     _finish(console, options, table, summary, rows, experiment_plots.scaling, "scaling.png")
     if left_out and distributed.is_first():
-        console.print(f"left out {', '.join(left_out)}: no width costs as little as dense", highlight=False, markup=False)
+        console.print(
+            f"left out {', '.join(left_out)}: no width costs as little as dense", highlight=False, markup=False
+        )
     return summary
 
 
-def _finish(console: Console, options: Options, table: Any, summary: Row, rows: Sequence[Row], plot: Any, name: str) -> None:
+def _finish(
+    console: Console, options: Options, table: Any, summary: Row, rows: Sequence[Row], plot: Any, name: str
+) -> None:
     if distributed.is_first():
         write_json(options.out / "summary.json", summary)
         plot(rows, options.out / name)

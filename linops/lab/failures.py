@@ -62,4 +62,6 @@ def _line(text: str) -> str:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in ("allocate memory", "out of memory"))
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("allocate memory", "out of memory")
+    )

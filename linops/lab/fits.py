@@ -52,18 +52,22 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
         (2.0, 3.0)
     """
     if len(x) != len(y) or len(set(x)) < 2 or min(*x, *y) <= 0:
-        raise ValueError(f"power law through x = {list(x)}, y = {list(y)}: expected positive numbers and two different x")
+        raise ValueError(
+            f"power law through x = {list(x)}, y = {list(y)}: expected positive numbers and two different x"
+        )
     fit: Any = linregress(np.log(x), np.log(y))
     error = float(fit.stderr) if len(x) > 2 else float("nan")
     return PowerLaw(float(fit.slope), error, float(np.exp(fit.intercept)))
 
 
-def exponent_gap(x: Sequence[float], y: Sequence[float], reference_x: Sequence[float], reference_y: Sequence[float]) -> tuple[float, float]:
+def exponent_gap(
+    x: Sequence[float], y: Sequence[float], reference_x: Sequence[float], reference_y: Sequence[float]
+) -> tuple[float, float]:
     """By how much the exponent of a power law differs from another's, where both bend alike.
 
-    Measured curves bend a little, so that two straight lines on log axes count a bend that both share as error of either. Here one
-    quadratic in log x serves both, log y = a + b log x + c log² x, and the other has a level and a slope of its own beside: by least
-    squares on all points at once.
+    Measured curves bend a little, so that two straight lines on log axes count a bend that both share as error of
+    either. Here one quadratic in log x serves both, log y = a + b log x + c log² x, and the other has a level and a
+    slope of its own beside: by least squares on all points at once.
 
     Args:
         x: Positive numbers.
@@ -84,8 +88,15 @@ def exponent_gap(x: Sequence[float], y: Sequence[float], reference_x: Sequence[f
         (-0.1, True)
     """
     count, other = len(x) + len(reference_x), np.arange(len(x) + len(reference_x)) < len(x)
-    if len(x) != len(y) or len(reference_x) != len(reference_y) or count <= 5 or min(*x, *y, *reference_x, *reference_y) <= 0:
-        raise ValueError(f"exponent gap of {len(x)} points to {len(reference_x)}: expected positive numbers, six points at least")
+    if (
+        len(x) != len(y)
+        or len(reference_x) != len(reference_y)
+        or count <= 5
+        or min(*x, *y, *reference_x, *reference_y) <= 0
+    ):
+        raise ValueError(
+            f"exponent gap of {len(x)} points to {len(reference_x)}: expected positive numbers, six points at least"
+        )
     position, value = np.log([*x, *reference_x]), np.log([*y, *reference_y])
     position = position - position.mean()
     design = np.stack([np.ones(count), position, position**2, other, other * position], axis=1)
@@ -94,7 +105,9 @@ def exponent_gap(x: Sequence[float], y: Sequence[float], reference_x: Sequence[f
     return float(coefficients[4]), float(np.sqrt(variance * np.linalg.pinv(design.T @ design)[4, 4]))
 
 
-def compute_multiplier(reference: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]], loss: float) -> float | None:
+def compute_multiplier(
+    reference: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]], loss: float
+) -> float | None:
     """How many times the compute of another curve the reference needs for a loss, between neighbouring points on log axes.
 
     Args:

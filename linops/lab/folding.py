@@ -24,7 +24,9 @@ class Folding:
         caption: What stands below.
     """
 
-    def __init__(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None) -> None:
+    def __init__(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None
+    ) -> None:
         self.title, self.columns, self.caption = title, list(columns), caption
         self.rows = [list(map(str, row)) for row in rows]
 

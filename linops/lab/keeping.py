@@ -30,7 +30,9 @@ def kept_rows(path: Path, identities: Sequence[Row], resume: bool = True) -> lis
     rows = _read(path)
     for row in rows:
         if not any(is_of(row, identity) for identity in identities):
-            raise ValueError(f"{path} holds other runs ({_difference(row, identities)}): take another --out, or --force to replace them")
+            raise ValueError(
+                f"{path} holds other runs ({_difference(row, identities)}): take another --out, or --force to replace them"
+            )
     return [next((row for row in rows if is_of(row, identity)), None) for identity in identities]
 
 
@@ -83,6 +85,10 @@ def _read(path: Path) -> list[Row]:
 
 def _difference(row: Row, identities: Sequence[Row]) -> str:
     """What tells a row from the nearest of the runs that were asked for."""
-    differing = [[name for name, value in identity.items() if name not in row or row[name] != value] for identity in identities]
+    differing = [
+        [name for name, value in identity.items() if name not in row or row[name] != value] for identity in identities
+    ]
     names, nearest = min(zip(differing, identities), key=lambda pair: len(pair[0]))
-    return ", ".join(f"{name} {row[name]!r}, now {nearest[name]!r}" if name in row else f"without {name}" for name in names)
+    return ", ".join(
+        f"{name} {row[name]!r}, now {nearest[name]!r}" if name in row else f"without {name}" for name in names
+    )

@@ -1,6 +1,7 @@
 """Rate transfer (Fig. 2b of the paper): the best factor on the rates of the structured weights, at several widths.
 
-All other rates stay. With structure-aware rates the best factor should not move with the width; with naive ones it must grow.
+All other rates stay. With structure-aware rates the best factor should not move with the width; with naive ones it must
+grow.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def mean_losses(rows: Sequence[Row]) -> dict[tuple[str, int], dict[float, float]
     """
     found: dict[tuple[str, int], dict[float, list]] = {}
     for row in rows:
-        found.setdefault((row["structure"], row["width"]), {}).setdefault(row["lr_factor"], []).append(row["train_loss"])
+        found.setdefault((row["structure"], row["width"]), {}).setdefault(row["lr_factor"], []).append(
+            row["train_loss"]
+        )
     return {
         key: {factor: sum(losses) / len(losses) for factor, losses in sorted(curve.items()) if None not in losses}
         for key, curve in found.items()

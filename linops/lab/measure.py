@@ -61,7 +61,9 @@ class Timing:
             2.0
         """
         if len(self.seconds) != len(other.seconds):
-            raise ValueError(f"ratio of timings: {len(self.seconds)} and {len(other.seconds)} rounds; expected those of one measurement")
+            raise ValueError(
+                f"ratio of timings: {len(self.seconds)} and {len(other.seconds)} rounds; expected those of one measurement"
+            )
         return median(a / b for a, b in zip(self.seconds, other.seconds))
 
 
@@ -80,15 +82,16 @@ def side_by_side(
 ) -> dict[str, Timing]:
     """Times candidates in turns, so that what else runs on the machine hits all of them alike.
 
-    Each is first called until warm, which also says how many calls make a sample. Then, in every round, each candidate gives one sample;
-    the order changes from round to round. Where `least_rounds` is 1 and one call of each takes longer than the time, the calls that warm
-    up are the only round.
+    Each is first called until warm, which also says how many calls make a sample. Then, in every round, each candidate
+    gives one sample; the order changes from round to round. Where `least_rounds` is 1 and one call of each takes longer
+    than the time, the calls that warm up are the only round.
 
     Args:
         functions: Candidates by name: functions of no arguments.
         seconds: About how long to measure in all; rounds share it.
         rounds: How many rounds, at least 1.
-        least_rounds: How many to do at least where a call takes so long that all of them would exceed the time; by default all.
+        least_rounds: How many to do at least where a call takes so long that all of them would exceed the time; by
+            default all.
         wait: Called on the last result of a sample before the clock stops, as `jax.block_until_ready`.
         tell: Called with what is being done, as ``"round 2 of 15"``.
 
@@ -104,7 +107,9 @@ def side_by_side(
         True
     """
     if not functions or rounds < 1:
-        raise ValueError(f"side_by_side: {len(functions)} candidates and {rounds} rounds; expected at least one of each")
+        raise ValueError(
+            f"side_by_side: {len(functions)} candidates and {rounds} rounds; expected at least one of each"
+        )
     share = seconds / rounds / len(functions)
     calls: dict[str, int] = {}
     warm: dict[str, float] = {}
@@ -152,7 +157,8 @@ class Roofline:
 
     Attributes:
         flops_per_second: FLOPs a second of the best large matrix product.
-        bytes_per_second: Bytes a second of reading and writing in a sum, or of reading in a dot product, over so many bytes as in question.
+        bytes_per_second: Bytes a second of reading and writing in a sum, or of reading in a dot product, over so many
+            bytes as in question.
     """
 
     flops_per_second: float
@@ -181,7 +187,8 @@ def roofline(backend: str, dtype: str = "float32", moved: int = 1 << 24, seconds
     Args:
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         dtype: Of the numbers.
-        moved: Bytes that the products in question read and write: the bandwidth is that of whichever cache holds so much.
+        moved: Bytes that the products in question read and write: the bandwidth is that of whichever cache holds so
+            much.
         seconds: About how long to measure.
 
     Returns:
@@ -246,7 +253,8 @@ def compiler(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
 
     Returns:
-        `jax.jit` and `jax.block_until_ready` for JAX; for the others a function that returns its argument, and one that waits (for CUDA).
+        `jax.jit` and `jax.block_until_ready` for JAX; for the others a function that returns its argument, and one that
+        waits (for CUDA).
     """
     if backend == "jax":
         import jax

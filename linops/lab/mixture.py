@@ -16,13 +16,14 @@ from linops.plan import natural_order
 class RankMixture(nn.Module):
     """y = Σ_e g_e(x) A_e x + bias over the k experts that x scores highest, each a BTT of rank 1.
 
-    A BTT of rank r is a sum of r BTTs of rank 1, so this is a BTT of rank `experts` of which every input uses `active` ranks: parameters
-    grow with the number of experts, MACs do not. g is the softmax of the k highest scores G x. Expert e gets the share f_e of the inputs
-    and has the mean probability p_e; in training the gradient of  balance · experts · Σ_e f_e p_e  is added to that of the loss, which
-    keeps experts in use. The experts are layers, so `linops.nn.param_groups` gives each factor its rate.
+    A BTT of rank r is a sum of r BTTs of rank 1, so this is a BTT of rank `experts` of which every input uses `active`
+    ranks: parameters grow with the number of experts, MACs do not. g is the softmax of the k highest scores G x. Expert
+    e gets the share f_e of the inputs and has the mean probability p_e; in training the gradient of  balance · experts
+    · Σ_e f_e p_e  is added to that of the loss, which keeps experts in use. The experts are layers, so
+    `linops.nn.param_groups` gives each factor its rate.
 
-    Sources: Potapczynski, Qiu et al., "Searching for Efficient Linear Layers over a Continuous Space of Structured Matrices" (NeurIPS 2024)
-    for the mixture; Fedus, Zoph, Shazeer, "Switch Transformers" (2022) for the balance.
+    Sources: Potapczynski, Qiu et al., "Searching for Efficient Linear Layers over a Continuous Space of Structured
+    Matrices" (NeurIPS 2024) for the mixture; Fedus, Zoph, Shazeer, "Switch Transformers" (2022) for the balance.
 
     Cost: that of `active` experts, and in_features · experts MACs for the scores.
 
@@ -92,7 +93,11 @@ class RankMixture(nn.Module):
         weights = highest.softmax(-1)
         routed = [(chosen == number).nonzero(as_tuple=True) for number in range(len(self.experts))]
         parts = [expert(rows[row]) * weights[row, place, None] for expert, (row, place) in zip(self.experts, routed)]
-        y = parts[0].new_zeros(len(rows), parts[0].shape[-1]).index_add(0, torch.cat([row for row, _ in routed]), torch.cat(parts))
+        y = (
+            parts[0]
+            .new_zeros(len(rows), parts[0].shape[-1])
+            .index_add(0, torch.cat([row for row, _ in routed]), torch.cat(parts))
+        )
         if self.training and self.balance:
             share = torch.tensor([len(row) for row, _ in routed], device=x.device) / chosen.numel()
             loss = self.balance * len(self.experts) * (share * scores.softmax(-1).float().mean(0)).sum()

@@ -1,8 +1,8 @@
 """MNIST-1D: ten one-dimensional digits, each padded, dilated, scaled, translated, made noisy and sheared.
 
-The recipe, its templates and its constants are those of Greydanus and Kobak, "Scaling Down Deep Learning with MNIST-1D" (ICML 2024;
-arXiv:2011.14439; https://github.com/greydanus/mnist1d). The generator is ours: it draws all samples at once, so that 40,000 take a
-fraction of a second, and its random numbers are its own.
+The recipe, its templates and its constants are those of Greydanus and Kobak, "Scaling Down Deep Learning with MNIST-1D"
+(ICML 2024; arXiv:2011.14439; https://github.com/greydanus/mnist1d). The generator is ours: it draws all samples at
+once, so that 40,000 take a fraction of a second, and its random numbers are its own.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ def generate(samples: int = 40_000, seed: int = 0, shuffle_seq: bool = True) -> 
     Args:
         samples: How many; the ten classes are equally likely to within one sample.
         seed: The seed of all randomness.
-        shuffle_seq: Whether to permute the 40 positions, in one and the same way for every sample, so that neighbours tell nothing.
+        shuffle_seq: Whether to permute the 40 positions, in one and the same way for every sample, so that neighbours
+            tell nothing.
 
     Returns:
-        (samples, 40) float32 signals of mean 0 and standard deviation 1 over all, and (samples,) int64 labels, in random order.
+        (samples, 40) float32 signals of mean 0 and standard deviation 1 over all, and (samples,) int64 labels, in
+        random order.
 
     Raises:
         ValueError: If `samples` is less than 1.

@@ -27,7 +27,8 @@ def read(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         The arrays, in the order of their names.
 
     Raises:
-        ValueError: If it is no such file, an array is missing, or a member is no array of numbers or shorter than its header says.
+        ValueError: If it is no such file, an array is missing, or a member is no array of numbers or shorter than its
+            header says.
         MemoryError: If the arrays do not fit this machine's memory.
     """
     try:
@@ -39,7 +40,8 @@ def read(path: Path, names: Sequence[str]) -> list[np.ndarray]:
             return [_array(archive, name, members[name]) for name in names]
     except BadZipFile:
         raise ValueError("no file that numpy.savez has written") from None
-    except (OSError, EOFError, ZlibError, NotImplementedError, RuntimeError, OverflowError) as error:  # zip's ways to be damaged
+    except (OSError, EOFError, ZlibError, NotImplementedError, RuntimeError, OverflowError) as error:
+        # zip's ways to be damaged
         raise ValueError(f"damaged: {error}") from None
 
 
@@ -47,13 +49,16 @@ def _array(archive: ZipFile, name: str, member: str) -> np.ndarray:
     with archive.open(member) as file:
         try:
             shape, fortran, dtype = _header(file)
-        except (ValueError, TypeError, SyntaxError, EOFError, TokenError, RecursionError, MemoryError):  # Python's parser reads it
+        except (ValueError, TypeError, SyntaxError, EOFError, TokenError, RecursionError, MemoryError):
+            # Python's parser reads it
             raise ValueError(f"{name} is no array that numpy has written") from None
         if dtype.hasobject:
             raise ValueError(f"{name} is {dtype} of shape {shape}; expected numbers")
         size, held = prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - file.tell()
         if size != held or any(length < 0 for length in shape):
-            raise ValueError(f"{name} is {dtype} of shape {shape}, {size:,} bytes, by its header, but the file holds {held:,}")
+            raise ValueError(
+                f"{name} is {dtype} of shape {shape}, {size:,} bytes, by its header, but the file holds {held:,}"
+            )
         flat = np.frombuffer(file.read(), dtype) if size else np.zeros(0, dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 

@@ -85,10 +85,14 @@ Data = Annotated[
         "Default: mnist1d; for a ViT, digits."
     ),
 ]
-Text = Annotated[str | None, typer.Option(help="For a GPT: a file or folder. Default: the source of Python's standard library.")]
+Text = Annotated[
+    str | None, typer.Option(help="For a GPT: a file or folder. Default: the source of Python's standard library.")
+]
 Structures = Annotated[str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Few widths and steps: a look, not a result.")]
-Seed = Annotated[int, typer.Option(help="The first seed, of weights, batches and generated data.", min=0, max=MOST_SEED)]
+Seed = Annotated[
+    int, typer.Option(help="The first seed, of weights, batches and generated data.", min=0, max=MOST_SEED)
+]
 Seeds = Annotated[int, typer.Option(help="How many seeds, from SEED up.", min=1, max=MOST_SEEDS)]
 Out = Annotated[Path, typer.Option(help="Folder for results.json, summary.json and the plot.")]
 Resume = Annotated[
@@ -99,4 +103,6 @@ Resume = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="`cpu`, `cuda`, or `auto`.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; models this small gain nothing from more than one.", min=1, max=MOST_THREADS)]
+Threads = Annotated[
+    int, typer.Option(help="CPU threads; models this small gain nothing from more than one.", min=1, max=MOST_THREADS)
+]

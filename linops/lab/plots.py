@@ -74,9 +74,18 @@ def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     for number, label in enumerate(dict.fromkeys(labels)):
         plain = label.removesuffix(" (naive)")
         naive = plain != label
-        color = COLORS.get(plain) or next((style["color"] for name, style in styled.items() if name == plain), None) or next(spare)
+        color = (
+            COLORS.get(plain)
+            or next((style["color"] for name, style in styled.items() if name == plain), None)
+            or next(spare)
+        )
         marker = MARKERS[list(COLORS).index(plain) % len(MARKERS) if plain in COLORS else number % len(MARKERS)]
-        styled[label] = {"color": color, "marker": marker, "linestyle": "--" if naive else "-", "mfc": "white" if naive else color}
+        styled[label] = {
+            "color": color,
+            "marker": marker,
+            "linestyle": "--" if naive else "-",
+            "mfc": "white" if naive else color,
+        }
     return styled
 
 
@@ -132,9 +141,19 @@ def training(rows: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]
         window = max(len(curve) // 20, 1)
         smooth = np.convolve(curve, np.ones(window) / window, "valid")
         steps = np.arange(len(smooth)) + window
-        course.plot(3 * row["macs"] * row["batch"] * steps, smooth, color=style["color"], ls=style["linestyle"], label=label, lw=1.5)
+        course.plot(
+            3 * row["macs"] * row["batch"] * steps,
+            smooth,
+            color=style["color"],
+            ls=style["linestyle"],
+            label=label,
+            lw=1.5,
+        )
     course.set(
-        xscale="log", yscale="log", xlabel="MACs spent (forward and backward: 3× forward)", ylabel="train loss (nats), moving average"
+        xscale="log",
+        yscale="log",
+        xlabel="MACs spent (forward and backward: 3× forward)",
+        ylabel="train loss (nats), moving average",
     )
     course.set_title("on the way")
     plain_ticks(course)
@@ -153,13 +172,20 @@ def _ranking(axis: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, 
         style, found = looks[name], groups[name]
         axis.barh(place, float(np.mean(found)), height=0.5, color=style["color"], alpha=0.25)
         axis.plot(found, [place] * len(found), markersize=8, **{**style, "linestyle": "none"})
-        axis.annotate(f"{np.mean(found):.3g}", (max(found), place), textcoords="offset points", xytext=(9, -3), fontsize=8)
+        axis.annotate(
+            f"{np.mean(found):.3g}", (max(found), place), textcoords="offset points", xytext=(9, -3), fontsize=8
+        )
     axis.set_yticks(range(len(names)), labels=names)
     low, high = min(row["macs"] for row in rows), max(row["macs"] for row in rows)
     cost = short(low) if short(low) == short(high) else f"{short(low)} – {short(high)}"
-    axis.set(xlim=(0, 1.12 * max(map(max, groups.values()))), xlabel=f"train loss (nats), all training data; {cost} MACs an example")
+    axis.set(
+        xlim=(0, 1.12 * max(map(max, groups.values()))),
+        xlabel=f"train loss (nats), all training data; {cost} MACs an example",
+    )
     axis.grid(False, axis="y")
-    axis.set_title("after training" + ("; points: seeds, bars: their mean" if max(map(len, groups.values())) > 1 else ""))
+    axis.set_title(
+        "after training" + ("; points: seeds, bars: their mean" if max(map(len, groups.values())) > 1 else "")
+    )
 
 
 def _against_macs(axis: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Any]) -> None:
@@ -170,7 +196,9 @@ def _against_macs(axis: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[
         labelled.add(row["structure"])
         style = {**looks[row["structure"]], "linestyle": "none"}
         axis.plot([row["macs"]], [row["train_loss"]], markersize=8, label=label, **style)
-    axis.set(xscale="log", yscale="log", xlabel="MACs of an example, forward", ylabel="train loss (nats), all training data")
+    axis.set(
+        xscale="log", yscale="log", xlabel="MACs of an example, forward", ylabel="train loss (nats), all training data"
+    )
     axis.set_title("after training")
     plain_ticks(axis)
     compute_ticks(axis)
@@ -185,7 +213,9 @@ def compute_ticks(axis: Axes) -> None:
     """
     low, high = axis.get_xlim()
     mantissas = (1, 2, 5) if high < 100 * low else (1,)
-    shown = [mantissa * 10**power for power in range(18) for mantissa in mantissas if low <= mantissa * 10**power <= high]
+    shown = [
+        mantissa * 10**power for power in range(18) for mantissa in mantissas if low <= mantissa * 10**power <= high
+    ]
     axis.set_xticks(shown, labels=[short(value) for value in shown])
     axis.set_xticks([], minor=True)
 

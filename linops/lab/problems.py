@@ -135,7 +135,9 @@ class Images(Classification):
     def __init__(self, data: Dataset, seed: int = 0, device: Any = "cpu") -> None:
         super().__init__(data, seed, device)
         if data.image is None:
-            raise ValueError(f"a ViT needs images; those of {data.name!r} have no known shape: give (samples, channels, height, width)")
+            raise ValueError(
+                f"a ViT needs images; those of {data.name!r} have no known shape: give (samples, channels, height, width)"
+            )
         self.name, self.image = f"vit on {data.name}", data.image
 
     def model(self, width: int, depth: int = 2) -> nn.Module:
@@ -164,10 +166,14 @@ class Text:
     factor = 0.5
     vocabulary = 256
 
-    def __init__(self, text: np.ndarray, seed: int = 0, device: Any = "cpu", context: int = 64, name: str = "text") -> None:
+    def __init__(
+        self, text: np.ndarray, seed: int = 0, device: Any = "cpu", context: int = 64, name: str = "text"
+    ) -> None:
         self.name, self.digest, self.seed, self.context = f"gpt on {name}", digest(text), seed, context
         cut = int(0.9 * len(text))
-        self.train, self.test = (torch.from_numpy(part.astype(np.uint8)).to(device) for part in (text[:cut], text[cut:]))
+        self.train, self.test = (
+            torch.from_numpy(part.astype(np.uint8)).to(device) for part in (text[:cut], text[cut:])
+        )
 
     def model(self, width: int, depth: int = 2) -> nn.Module:
         """A dense GPT."""
@@ -234,7 +240,9 @@ def make(model: str, data: str | None, text: str | None, seed: int, device: Any)
     if model == "gpt" and data is None:
         return Text(load_text(text), seed, device, name=text or "the standard library")
     if model in ("mlp", "vit", "gpt"):
-        raise ValueError(f"model {model!r} learns {'text' if model == 'gpt' else 'data'}, not {'data' if model == 'gpt' else 'text'}")
+        raise ValueError(
+            f"model {model!r} learns {'text' if model == 'gpt' else 'data'}, not {'data' if model == 'gpt' else 'text'}"
+        )
     raise ValueError(f"model {model!r}: expected 'mlp', 'vit' or 'gpt'")
 
 

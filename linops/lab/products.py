@@ -28,7 +28,8 @@ class Candidates:
     training: dict[str, Function] = field(default_factory=dict)
 
 
-#: makes further candidates of the concrete operators, the vectors, and what to wrap a function in (`jax.jit` or nothing)
+#: makes further candidates of the concrete operators, the vectors, and what to wrap a function in (`jax.jit` or
+#: nothing)
 Others = Callable[[dict[str, LinearOperator], Any, Callable[[Any], Any]], Candidates]
 
 
@@ -40,7 +41,8 @@ class Products:
         operators: The symbolic operators by name.
         batch: Number of vectors.
         forward: Times of A @ X, of the other candidates and of the probes of the roofline.
-        training: Times of A @ X with the gradients of X and of all parameters; empty where the backend has no gradients.
+        training: Times of A @ X with the gradients of X and of all parameters; empty where the backend has no
+            gradients.
         limits: The machine's best for each operator's number of bytes.
     """
 
@@ -53,8 +55,9 @@ class Products:
     def roofline_share(self, name: str, training: bool = False) -> float:
         """The least time that an operator's FLOPs and bytes need on this machine, over the time they took.
 
-        Parameters and input are read once and the output is written once. Training counts thrice the FLOPs (the product, the gradient of
-        the input and the gradient of the parameters) and twice the bytes (each of those arrays has a gradient).
+        Parameters and input are read once and the output is written once. Training counts thrice the FLOPs (the
+        product, the gradient of the input and the gradient of the parameters) and twice the bytes (each of those arrays
+        has a gradient).
 
         Args:
             name: The operator's name.

@@ -30,10 +30,20 @@ class Progress:
         self.name, self.total = "", 0
         self.start, self.said = perf_counter(), -every
         self.lines = shown and not self.file.isatty()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         shown = shown and not self.lines
         self.bars = Bars(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(file=self.file), transient=True, disable=not shown
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=self.file),
+            transient=True,
+            disable=not shown,
         )
         self.overall: Any = self.bars.add_task("all", total=pieces, note="", visible=pieces > 1)
         self.bar: Any = None

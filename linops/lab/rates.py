@@ -10,11 +10,15 @@ from linops.nn import param_groups
 from linops.nn.torch.layer import Linear
 
 
-def groups(model: nn.Module, base: nn.Module, lr: float, where: Any, *, factor: float = 1.0, aware: bool = True) -> list[dict[str, Any]]:
+def groups(
+    model: nn.Module, base: nn.Module, lr: float, where: Any, *, factor: float = 1.0, aware: bool = True
+) -> list[dict[str, Any]]:
     """Parameter groups for Adam.
 
-    The factor is on the weights of the layers that are to be structured, and on nothing else, so that all structures share the rates
-    of embedding, head, norms and biases. *Naive* rates give each leaf of such a layer what a dense weight would get: base_in/in.
+    The factor is on the weights of the layers that are to be structured, and on nothing else, so that all structures
+    share the rates
+    of embedding, head, norms and biases. *Naive* rates give each leaf of such a layer what a dense weight would get:
+    base_in/in.
 
     Args:
         model: The model, structured or dense.

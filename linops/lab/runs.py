@@ -59,7 +59,13 @@ class Run:
 
     def row(self, problem: Problem) -> dict[str, Any]:
         """What tells this run from others, under the names of results.json."""
-        fields = {"data": problem.name, "digest": problem.digest, "structure": self.label, "width": self.width, "depth": self.depth}
+        fields = {
+            "data": problem.name,
+            "digest": problem.digest,
+            "structure": self.label,
+            "width": self.width,
+            "depth": self.depth,
+        }
         return fields | {"seed": self.seed, "lr": self.lr, "lr_factor": self.factor}
 
 
@@ -132,7 +138,8 @@ def execute(
         progress: As for `train`.
 
     Returns:
-        A row for results.json, and the loss at every step. MACs and FLOPs are those of one example's forward pass, in products.
+        A row for results.json, and the loss at every step. MACs and FLOPs are those of one example's forward pass, in
+        products.
     """
     model = build(problem, run, device)
     trained = train(
@@ -199,10 +206,14 @@ def require_memory(problem: Problem, run: Run, settings: Settings) -> None:
     Raises:
         MemoryError: If they do not.
     """
-    one, two = (sum(p.numel() for p in _on_meta(problem, Run(DENSE, run.width, depth)).parameters()) for depth in (1, 2))
+    one, two = (
+        sum(p.numel() for p in _on_meta(problem, Run(DENSE, run.width, depth)).parameters()) for depth in (1, 2)
+    )
     numbers = one + (run.depth - 1) * (two - one)
     features = problem.example().numel() + run.depth * run.width
-    memory.require(4 * (4 * numbers + settings.batch * features), f"width {run.width}, depth {run.depth}, batch {settings.batch}")
+    memory.require(
+        4 * (4 * numbers + settings.batch * features), f"width {run.width}, depth {run.depth}, batch {settings.batch}"
+    )
 
 
 def count(problem: Problem, run: Run) -> int | None:
@@ -263,4 +274,6 @@ def matched(problem: Problem, run: Run, budget: int) -> Run:
     for width in range(top, 0, -step):  # padding makes the cost uneven: a width above one too dear may fit
         if cost(width) <= budget:
             return replace(run, width=width)
-    raise ValueError(f"{run.structure.text}: no width of {problem.name}'s model costs at most {budget:,} MACs an example")
+    raise ValueError(
+        f"{run.structure.text}: no width of {problem.name}'s model costs at most {budget:,} MACs an example"
+    )

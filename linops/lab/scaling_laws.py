@@ -60,8 +60,18 @@ def jobs(problem: Problem, runs: Sequence[tuple[Run, int]], settings: Settings, 
     """
 
     def job(run: Run, budget: int) -> Job:
-        identity = {"experiment": "scaling", **run.row(problem), "steps": settings.steps, "batch": settings.batch, "budget": budget}
-        return Job(identity, settings.steps, lambda progress: execute(problem, run, settings, device=device, progress=progress)[0])
+        identity = {
+            "experiment": "scaling",
+            **run.row(problem),
+            "steps": settings.steps,
+            "batch": settings.batch,
+            "budget": budget,
+        }
+        return Job(
+            identity,
+            settings.steps,
+            lambda progress: execute(problem, run, settings, device=device, progress=progress)[0],
+        )
 
     return [job(run, budget) for run, budget in runs]
 
@@ -78,7 +88,10 @@ def curves(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
     found: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         found.setdefault(row["structure"], {}).setdefault(row["macs"], []).append(row["train_loss"])
-    return {label: [(macs, sum(losses) / len(losses)) for macs, losses in sorted(points.items())] for label, points in found.items()}
+    return {
+        label: [(macs, sum(losses) / len(losses)) for macs, losses in sorted(points.items())]
+        for label, points in found.items()
+    }
 
 
 def laws(rows: Sequence[Row]) -> dict[str, PowerLaw]:
@@ -115,7 +128,11 @@ def gaps(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
         macs.append(row["macs"])
         losses.append(row["train_loss"])
     dense = points.pop("dense", ([], []))
-    return {label: exponent_gap(*curve, *dense) for label, curve in points.items() if len(set(curve[0])) > 2 and len(set(dense[0])) > 2}
+    return {
+        label: exponent_gap(*curve, *dense)
+        for label, curve in points.items()
+        if len(set(curve[0])) > 2 and len(set(dense[0])) > 2
+    }
 
 
 def multipliers(rows: Sequence[Row]) -> dict[str, float | None]:

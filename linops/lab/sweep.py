@@ -70,7 +70,11 @@ def say_kept(progress: Progress, kept: Sequence[Row | None], out: Path) -> None:
 
 
 def _describe(identity: Row) -> str:
-    return ", ".join(f"{name} {identity[name]}" if name != "structure" else str(identity[name]) for name in _SHOWN if name in identity)
+    return ", ".join(
+        f"{name} {identity[name]}" if name != "structure" else str(identity[name])
+        for name in _SHOWN
+        if name in identity
+    )
 
 
 _SHOWN = ("structure", "width", "lr_factor", "seed")

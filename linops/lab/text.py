@@ -15,8 +15,8 @@ def load_text(source: str | None = None) -> np.ndarray:
     """The bytes of a text.
 
     Args:
-        source: A file; a folder, whose readable files are joined in order of path; or None for the modules of the Python standard library
-            (its packages and tests left out).
+        source: A file; a folder, whose readable files are joined in order of path; or None for the modules of the
+            Python standard library (its packages and tests left out).
 
     Returns:
         (length,) uint8; at most 8 MB.

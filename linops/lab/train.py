@@ -125,7 +125,9 @@ def train(
     """
     device = next(model.parameters()).device
     rates = [group["lr"] for group in groups]
-    optimizer = torch.optim.Adam([{"params": group["params"], "lr": group["lr"]} for group in groups], fused=device.type in ("cpu", "cuda"))
+    optimizer = torch.optim.Adam(
+        [{"params": group["params"], "lr": group["lr"]} for group in groups], fused=device.type in ("cpu", "cuda")
+    )
     identity = identity or {}
     losses, seconds, start = [], 0.0, 0
     state = earlier(folder, settings, identity, device) if folder and resume else None
@@ -147,7 +149,12 @@ def train(
         waiting.clear()
         first = len(losses)
         losses.extend(fresh)
-        log.write([{"step": first + k, "loss": loss, "lr_share": settings.schedule(first + k)} for k, loss in enumerate(fresh)])
+        log.write(
+            [
+                {"step": first + k, "loss": loss, "lr_share": settings.schedule(first + k)}
+                for k, loss in enumerate(fresh)
+            ]
+        )
         if not all(map(_is_finite, fresh)):
             raise FloatingPointError(f"the loss is {fresh[-1]} after {step} steps; lower the learning rate")
         if progress is not None:
@@ -172,7 +179,12 @@ def train(
         if saves or last or done % LOOK_EVERY == 0:
             look(done)
         if saves and folder and distributed.is_first():
-            state = {"identity": asdict(settings) | identity, "step": done, "losses": losses, "seconds": seconds + perf_counter() - clock}
+            state = {
+                "identity": asdict(settings) | identity,
+                "step": done,
+                "losses": losses,
+                "seconds": seconds + perf_counter() - clock,
+            }
             state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
             checkpoint.save(folder / "checkpoint.pt", state)
     return Trained(losses, seconds + perf_counter() - clock)
@@ -199,8 +211,12 @@ def earlier(folder: Path, settings: Settings, identity: dict[str, Any], device: 
     """
     state = checkpoint.load(folder / "checkpoint.pt", device)
     theirs, ours = (state or {}).get("identity", {}), asdict(settings) | identity
-    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)) if state else []
+    differing = (
+        sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)) if state else []
+    )
     if differing:
         told = ", ".join(f"{name} {theirs.get(name)!r}, now {ours.get(name)!r}" for name in differing)
-        raise ValueError(f"the checkpoint in {folder} is of another run ({told}): take another --out, or --force to train anew")
+        raise ValueError(
+            f"the checkpoint in {folder} is of another run ({told}): take another --out, or --force to train anew"
+        )
     return state

@@ -54,7 +54,8 @@ def train_command(
         lr: The rate at the base width.
         seeds: Seeds of weights, batches and generated data.
         out: The folder for all files.
-        resume: Whether to go on with the runs in `out`, which must all be of these settings; otherwise they are replaced.
+        resume: Whether to go on with the runs in `out`, which must all be of these settings; otherwise they are
+            replaced.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Returns:
@@ -74,12 +75,18 @@ def train_command(
         if not same_width:
             runs = _matched(problem, runs, budget)
         require_members(problem, runs)
-        problem_of = lru_cache(maxsize=1)(lambda seed: problem if seed == seeds[0] else make(model, data, text, seed, where))
+        problem_of = lru_cache(maxsize=1)(
+            lambda seed: problem if seed == seeds[0] else make(model, data, text, seed, where)
+        )
         todo = [replace(run, seed=seed) for seed in seeds for run in runs]
         rows, curves = _train(todo, problem_of, settings, out, resume, where)
     if distributed.is_first():
         plots.training(rows, curves, out / "loss.png")
-        same = f"at most {budget:,} MACs an example, those of dense at width {width}" if not same_width else f"width {width} for all"
+        same = (
+            f"at most {budget:,} MACs an example, those of dense at width {width}"
+            if not same_width
+            else f"width {width} for all"
+        )
         console.print(results_table(f"{problem.name}: {same}", rows))
         outputs.say_files(console, out, "results.json", "loss.png")
     return rows
@@ -112,7 +119,9 @@ def _train(
             if row is None or curve is None:
                 progress.begin(f"{run.label}, width {run.width}, seed {run.seed}", settings.steps)
                 report = lambda step, loss: progress.update(step, f"loss {loss:.3f}")  # noqa: E731
-                row, curve = execute(problem_of(run.seed), run, settings, device=device, folder=folder, resume=resume, progress=report)
+                row, curve = execute(
+                    problem_of(run.seed), run, settings, device=device, folder=folder, resume=resume, progress=report
+                )
             progress.end()
             rows.append(row)
             curves.append(curve)

@@ -1,7 +1,8 @@
 """GPT and ViT: small, clean, dense until `linops.nn.replace_linear_` makes them structured; scaled by μP.
 
-Attention scores are scaled by 8/d_head (so that they equal the usual 1/√d_head at d_head = 64), their queries and keys are normalised;
-heads have a fixed size, so that width means more of them. What ends a residual branch, and the head, starts at zero.
+Attention scores are scaled by 8/d_head (so that they equal the usual 1/√d_head at d_head = 64), their queries and keys
+are normalised; heads have a fixed size, so that width means more of them. What ends a residual branch, and the head,
+starts at zero.
 """
 
 from __future__ import annotations
@@ -125,7 +126,9 @@ class ViT(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, image: tuple[int, int, int], classes: int, width: int = 64, depth: int = 2, patch: int = 2) -> None:
+    def __init__(
+        self, image: tuple[int, int, int], classes: int, width: int = 64, depth: int = 2, patch: int = 2
+    ) -> None:
         super().__init__()
         channels, rows, columns = image
         if rows % patch or columns % patch:

@@ -20,7 +20,8 @@ def one_copy(operator: LinearOperator) -> Any:
         operator: An operator whose leaves have a shape and a dtype.
 
     Returns:
-        The operator without the leading axes; one of which that cannot be told, such as a partly filtered one, as it is.
+        The operator without the leading axes; one of which that cannot be told, such as a partly filtered one, as it
+        is.
 
     Example:
         >>> import jax, linops as lo
@@ -43,7 +44,8 @@ def one_copy(operator: LinearOperator) -> Any:
 def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, how: str) -> Any:
     """The operator with JAX arrays as its leaves.
 
-    Arrays of any backend are converted; specs are drawn with structure-aware scale (`linops.initial_stds`), scalars become one.
+    Arrays of any backend are converted; specs are drawn with structure-aware scale (`linops.initial_stds`), scalars
+    become one.
 
     Args:
         operator: Any operator.
@@ -56,30 +58,41 @@ def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, 
         The operator.
 
     Raises:
-        TypeError: If some leaves are specs and some are arrays, if specs come without a key, or if JAX cannot hold the dtype.
+        TypeError: If some leaves are specs and some are arrays, if specs come without a key, or if JAX cannot hold the
+            dtype.
         ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
     """
     leaves = list(operator.named_leaves())
     symbolic = [isinstance(leaf, Spec) for _, leaf in leaves]
     if zero_init and not any(symbolic):
-        raise ValueError(f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; give a symbolic operator")
+        raise ValueError(
+            f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; give a symbolic operator"
+        )
     if not any(symbolic):
         return operator.to(backend="jax", dtype=dtype)
     if not all(symbolic):
         raise TypeError(f"Linear({operator._short()}): some leaves are specs and some are arrays; call init first")
     if key is None:
-        raise TypeError(f"Linear({operator._short()}): a symbolic operator needs {how}, or A.init(seed=0, backend='jax') first")
+        raise TypeError(
+            f"Linear({operator._short()}): a symbolic operator needs {how}, or A.init(seed=0, backend='jax') first"
+        )
     zeros = operator._output_leaves() if zero_init else ()
     if zero_init and not zeros:
         raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
     stds = initial_stds(operator) | dict.fromkeys(zeros, 0.0)
     keys = jax.random.split(key, len(leaves))
-    return operator.with_leaves([_draw(keys[i], leaf.shape, stds[name], dtype or leaf.dtype) for i, (name, leaf) in enumerate(leaves)])
+    return operator.with_leaves(
+        [_draw(keys[i], leaf.shape, stds[name], dtype or leaf.dtype) for i, (name, leaf) in enumerate(leaves)]
+    )
 
 
 def _draw(key: Any, shape: tuple[int, ...], std: float | None, dtype: Any) -> jax.Array:
     dtype = held(dtype)
-    return jax.numpy.ones(shape, dtype) if std is None else jax.random.normal(key, shape, dtype) * jax.numpy.asarray(std, dtype)
+    return (
+        jax.numpy.ones(shape, dtype)
+        if std is None
+        else jax.random.normal(key, shape, dtype) * jax.numpy.asarray(std, dtype)
+    )
 
 
 def gains(operator: LinearOperator) -> dict[str, jax.Array]:
@@ -108,7 +121,9 @@ def normalized(operator: LinearOperator, factors: dict[str, Any]) -> Any:
         The operator.
     """
     stds = initial_stds(operator)
-    leaves = [_capped(leaf, factors[name], stds[name]) if name in factors else leaf for name, leaf in operator.named_leaves()]
+    leaves = [
+        _capped(leaf, factors[name], stds[name]) if name in factors else leaf for name, leaf in operator.named_leaves()
+    ]
     return jax.tree.structure(operator).unflatten(leaves)
 
 
@@ -165,7 +180,9 @@ def held(dtype: Any) -> Any:
     """
     wanted = numpy_dtype(dtype)
     if jax.dtypes.canonicalize_dtype(wanted) != wanted:
-        raise TypeError(f"JAX cannot hold {wanted}: call jax.config.update('jax_enable_x64', True) first, or ask for another dtype=")
+        raise TypeError(
+            f"JAX cannot hold {wanted}: call jax.config.update('jax_enable_x64', True) first, or ask for another dtype="
+        )
     return wanted
 
 

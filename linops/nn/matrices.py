@@ -1,12 +1,15 @@
 """Which arrays of a model are matrices, and of what shape: the one place that says so, for every framework. Needs none.
 
-An array is described by its *layout*, the names of its axes: ``"out in"`` is the weight of a `torch.nn.Linear`, ``"in out"`` the kernel of
-Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes ``in``, and an input reaches the axes ``out``.
-Axes of any other name count copies: ``"expert out in"`` is a batch of matrices, ``"position out"`` one of vectors. Axes before those of
-the layout count copies too, as of layers stacked for `jax.lax.scan`. An array with no ``in`` is a vector, or a scalar: it gets the rate
-of vectors, no decay, and never Muon; except that ``"token out"``, an embedding, is decayed.
+An array is described by its *layout*, the names of its axes: ``"out in"`` is the weight of a `torch.nn.Linear`, ``"in
+out"`` the kernel of Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes ``in``, and
+an input reaches the axes ``out``.
+Axes of any other name count copies: ``"expert out in"`` is a batch of matrices, ``"position out"`` one of vectors. Axes
+before those of
+the layout count copies too, as of layers stacked for `jax.lax.scan`. An array with no ``in`` is a vector, or a scalar:
+it gets the rate of vectors, no decay, and never Muon; except that ``"token out"``, an embedding, is decayed.
 
-The layouts of arrays in a framework's own modules are with that framework. Arrays in other modules are known by their names, if at all;
+The layouts of arrays in a framework's own modules are with that framework. Arrays in other modules are known by their
+names, if at all;
 what is left is unknown: rates treat it as a vector, and say so once.
 """
 
@@ -20,7 +23,8 @@ from linops.nn.patterns import matches
 
 VECTOR, EMBEDDING = "out", "token out"
 
-#: the last words of the names of arrays that multiply no activations, whatever their axes: biases, scales, learned tokens, positions
+#: the last words of the names of arrays that multiply no activations, whatever their axes: biases, scales, learned
+#: tokens, positions
 _VECTORS = re.compile(
     "bias(es)?|scales?|gains?|gamma|beta|alpha|temperature|tokens?|query|queries|latents?|prompts?|probe|registers?"
     "|pos|positions?|rel|emb(ed|eds|edding|eddings)?|enc|encoding|logs?"
@@ -73,7 +77,8 @@ def told(matrices: Mapping[Any, str | None] | None, name: str, layer: Any, size:
     """What the caller says of an array.
 
     Args:
-        matrices: A dict of patterns over the names of arrays to layouts, of which the first match wins; None for what is no matrix.
+        matrices: A dict of patterns over the names of arrays to layouts, of which the first match wins; None for what
+            is no matrix.
         name: The dotted name of the array.
         layer: Its layer, for predicates.
         size: Its shape.
@@ -93,7 +98,9 @@ def told(matrices: Mapping[Any, str | None] | None, name: str, layer: Any, size:
     for pattern, layout in (matrices or {}).items():
         if matches(pattern, name, layer):
             if not (layout is None or isinstance(layout, str)):
-                raise TypeError(f"matrices={{{pattern!r}: {layout!r}}}: expected the names of axes, such as 'out in', or None")
+                raise TypeError(
+                    f"matrices={{{pattern!r}: {layout!r}}}: expected the names of axes, such as 'out in', or None"
+                )
             if layout and len(layout.split()) > len(size):
                 raise ValueError(f"matrices={{{pattern!r}: {layout!r}}}: {name} {size} has too few axes")
             return layout or vector(size)

@@ -14,7 +14,8 @@ def named(family: Any) -> Any:
     """Families in the place of their names.
 
     Args:
-        family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), a function, None, or a dict with such values.
+        family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), a function, None, or a dict with such
+            values.
 
     Returns:
         The same with functions for names.
@@ -44,7 +45,9 @@ def require_operator(layer: str, operator: Any) -> None:
         TypeError: If it is no operator.
     """
     if not isinstance(operator, LinearOperator):
-        raise TypeError(f"{layer}({operator!r:.40}): expected an operator, as in {layer}(lo.btt(out_features, in_features))")
+        raise TypeError(
+            f"{layer}({operator!r:.40}): expected an operator, as in {layer}(lo.btt(out_features, in_features))"
+        )
 
 
 def build(family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str) -> LinearOperator:
@@ -75,5 +78,7 @@ def build(family: Any, out_features: int, in_features: int, options: Mapping[str
     if not isinstance(operator, LinearOperator):
         raise TypeError(f"layer {name!r}: the family returned {operator!r}, which is no operator")
     if operator.shape != (out_features, in_features):
-        raise ValueError(f"layer {name!r}: the family returned {operator._short()}, expected {out_features}×{in_features}")
+        raise ValueError(
+            f"layer {name!r}: the family returned {operator._short()}, expected {out_features}×{in_features}"
+        )
     return operator

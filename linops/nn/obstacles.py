@@ -1,8 +1,8 @@
 """What keeps a dense layer from being replaced, and what is said of it; the same in every framework. Needs no framework.
 
-A layer with an obstacle is an error if `where` selects it, before anything is changed. With ``where=None`` it is left alone, with one
-warning for all layers of a kind, and stands in the report. Where leaving it alone would be wrong too, as in a sharded model, it is always
-an error.
+A layer with an obstacle is an error if `where` selects it, before anything is changed. With ``where=None`` it is left
+alone, with one warning for all layers of a kind, and stands in the report. Where leaving it alone would be wrong too,
+as in a sharded model, it is always an error.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def warn(obstacles: Mapping[str, Obstacle], stacklevel: int) -> None:
         if len(names) == 1:
             message = f"replace_linear left layer {names[0]!r} alone, which {first.reason}{way}"
         else:
-            message = f"replace_linear left {len(names)} layers alone ({brief(names)}): {names[0]!r} {first.reason}{way}"
+            message = (
+                f"replace_linear left {len(names)} layers alone ({brief(names)}): {names[0]!r} {first.reason}{way}"
+            )
         warnings.warn(message, stacklevel=stacklevel + 1)
 
 
@@ -137,7 +139,9 @@ def brief(names: Iterable[str], most: int = 8) -> str:
     Returns:
         A text, as ``'blocks.*.up' (12), 'head'``.
     """
-    groups = [f"{pattern!r}" + (f" ({len(group)})" if len(group) > 1 else "") for pattern, group in starred(names).items()]
+    groups = [
+        f"{pattern!r}" + (f" ({len(group)})" if len(group) > 1 else "") for pattern, group in starred(names).items()
+    ]
     more = f" and {len(groups) - most} more" if len(groups) > most else ""
     return ", ".join(groups[:most]) + more
 

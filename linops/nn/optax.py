@@ -3,8 +3,8 @@
     multipliers = lo.nn.equinox.lr_multipliers(model, "adamw", base=64)          # or lo.nn.flax.lr_multipliers
     tx = optax.chain(optax.adamw(3e-3, weight_decay=0.1, mask=decay_mask), scale_by_tree(multipliers))
 
-The rates are those of `lo.nn.param_groups`. In this chain multipliers of the rate multiply the decay too, as with ``decay="coupled"``
-there. Decay that does not scale with them, as with ``decay="independent"``, is added after them:
+The rates are those of `lo.nn.param_groups`. In this chain multipliers of the rate multiply the decay too, as with
+``decay="coupled"`` there. Decay that does not scale with them, as with ``decay="independent"``, is added after them:
 
     tx = optax.chain(
         optax.scale_by_adam(),
@@ -73,8 +73,9 @@ def labels(multipliers: Any) -> Callable[[Any], Any]:
 def decay_mask(params: Any) -> Any:
     """Which parameters to decay: matrices and embeddings, not vectors and scalars (biases, norms, gains, positions).
 
-    Of a model's arrays alone it is their names and shapes that tell: where layers are stacked, or arrays are the model's own, take
-    ``mask=lo.nn.flax.decay_mask(model)`` or ``lo.nn.equinox.decay_mask(model)``, which know the layers.
+    Of a model's arrays alone it is their names and shapes that tell: where layers are stacked, or arrays are the
+    model's own, take ``mask=lo.nn.flax.decay_mask(model)`` or ``lo.nn.equinox.decay_mask(model)``, which know the
+    layers.
 
     Args:
         params: A tree of arrays.
@@ -100,5 +101,7 @@ def _like(multipliers: Any, tree: Any) -> Any:
     """The multipliers in the tree of the parameters, which Flax wraps in variables at times and at times does not."""
     numbers, structure = jax.tree.leaves(multipliers), jax.tree.structure(tree)
     if len(numbers) != structure.num_leaves:
-        raise ValueError(f"{len(numbers)} multipliers for {structure.num_leaves} parameters: take both from the same model and filter")
+        raise ValueError(
+            f"{len(numbers)} multipliers for {structure.num_leaves} parameters: take both from the same model and filter"
+        )
     return structure.unflatten(numbers)

@@ -53,7 +53,9 @@ def matches(pattern: Pattern, name: str, layer: Any = None) -> bool:
         return bool(pattern(name, layer))
     if isinstance(pattern, (list, tuple, set, frozenset)):
         return any(matches(item, name, layer) for item in pattern)
-    raise TypeError(f"pattern {pattern!r}: expected a glob, 're:…', a predicate (name, layer) -> bool, or a list of these")
+    raise TypeError(
+        f"pattern {pattern!r}: expected a glob, 're:…', a predicate (name, layer) -> bool, or a list of these"
+    )
 
 
 def choose(
@@ -68,8 +70,10 @@ def choose(
     Args:
         name: The dotted name of the layer.
         layer: The layer, for predicates.
-        family: The family of the layers that `where` selects; with a dict, of those that no key matches (None leaves them).
-        where: A pattern, or a dict from patterns to families of which the first match wins and None leaves the layer; None selects all.
+        family: The family of the layers that `where` selects; with a dict, of those that no key matches (None leaves
+            them).
+        where: A pattern, or a dict from patterns to families of which the first match wins and None leaves the layer;
+            None selects all.
         exclude: A pattern of layers to leave, whatever `where` says.
 
     Returns:
@@ -87,7 +91,9 @@ def choose(
     if family is None and not isinstance(where, Mapping):
         raise TypeError("no family given: pass one, such as 'btt' or lo.btt, or where={pattern: family}")
     if isinstance(family, Mapping):
-        raise TypeError("a dict is no family: a dict of pattern to family goes to where=, as in where={'*.mlp.*': 'btt'}")
+        raise TypeError(
+            "a dict is no family: a dict of pattern to family goes to where=, as in where={'*.mlp.*': 'btt'}"
+        )
     if exclude is not None and matches(exclude, name, layer):
         return None
     chosen = family
@@ -96,7 +102,9 @@ def choose(
     elif where is not None and not matches(where, name, layer):
         chosen = None
     if chosen is not None and not callable(chosen):
-        raise TypeError(f"{name}: family {chosen!r} is no function (out_features, in_features) -> operator; pass one, such as lo.btt")
+        raise TypeError(
+            f"{name}: family {chosen!r} is no function (out_features, in_features) -> operator; pass one, such as lo.btt"
+        )
     return cast("Family | None", chosen)
 
 

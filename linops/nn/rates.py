@@ -1,17 +1,20 @@
 """The learning rate of every parameter of a model. Needs no framework: each finds its parameters, and the rules are here.
 
-The rate of a parameter is lr · d · s: d scales its layer, as if dense, from the base shape (base_out, base_in) to (out, in), and s is the
-share of a leaf with (fan_in, fan_out) in a structure of k leaves.
+The rate of a parameter is lr · d · s: d scales its layer, as if dense, from the base shape (base_out, base_in) to (out,
+in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k leaves.
 
-* adam, adamw: d = base_in / in and s = in / fan_in / k. Vectors, scalars and embeddings (their vocabulary is no width): 1.
-  Yang et al., "Tensor Programs V" (2022), table 3; Qiu et al., "Compute Better Spent" (ICML 2024).
-* lion: as adam, for its step is a sign, whatever the gradient's size. Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023).
-* sgd: d = (out / in) / (base_out / base_in) and s = (fan_out / fan_in) / (out / in) / k. Vectors and embeddings of width out: out /
-  base_out. Yang, Simon and Bernstein, "A Spectral Condition for Feature Learning" (2023); "Tensor Programs V", table 3.
-* muon: d = sqrt((out / in) / (base_out / base_in)) and s = sqrt((fan_out / fan_in) / (out / in)) / k, for an orthogonalised step has
-  spectral norm 1 and should have sqrt(fan_out / fan_in). Jordan et al., "Muon" (2024); Bernstein, "Deriving Muon" (2025). Batched matrices
-  are orthogonalised block by block, as the norm of a block-diagonal matrix is that of its largest block. All else (vectors, embeddings,
-  convolutions, leaves that are no matrices from fan_in to fan_out, such as a tensor train's cores) falls back to AdamW and its rule.
+* adam, adamw: d = base_in / in and s = in / fan_in / k. Vectors, scalars and embeddings (their vocabulary is no width):
+  1. Yang et al., "Tensor Programs V" (2022), table 3; Qiu et al., "Compute Better Spent" (ICML 2024).
+* lion: as adam, for its step is a sign, whatever the gradient's size. Chen et al., "Symbolic Discovery of Optimization
+  Algorithms" (2023).
+* sgd: d = (out / in) / (base_out / base_in) and s = (fan_out / fan_in) / (out / in) / k. Vectors and embeddings of
+  width out: out / base_out. Yang, Simon and Bernstein, "A Spectral Condition for Feature Learning" (2023); "Tensor
+  Programs V", table 3.
+* muon: d = sqrt((out / in) / (base_out / base_in)) and s = sqrt((fan_out / fan_in) / (out / in)) / k, for an
+  orthogonalised step has spectral norm 1 and should have sqrt(fan_out / fan_in). Jordan et al., "Muon" (2024);
+  Bernstein, "Deriving Muon" (2025). Batched matrices are orthogonalised block by block, as the norm of a block-diagonal
+  matrix is that of its largest block. All else (vectors, embeddings, convolutions, leaves that are no matrices from
+  fan_in to fan_out, such as a tensor train's cores) falls back to AdamW and its rule.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ class Entry:
         key: Its name in the layer.
         layer: The layer.
         size: Its shape; that of a leaf of a structure is the shape of one copy.
-        layout: The names of its axes, as in `linops.nn.matrices`; None if they are unknown, or those of a structure's leaf.
+        layout: The names of its axes, as in `linops.nn.matrices`; None if they are unknown, or those of a structure's
+            leaf.
         structure: The operator of its layer, if it is a leaf of one.
         share: Of its layer in the outputs of the layer above, which may be one layer in the base model.
     """
@@ -96,9 +100,10 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
 
     Args:
         entries: The parameters.
-        optimizer: ``"adamw"``, ``"adam"``, ``"lion"`` or ``"sgd"``; or one for each, among them ``"muon"`` for matrices.
-        base: The parameters of the base model; a number, the base_in and base_out of every layer; a dict of patterns over layer names to
-            such numbers, other layers being of base shape; or None: every layer is.
+        optimizer: ``"adamw"``, ``"adam"``, ``"lion"`` or ``"sgd"``; or one for each, among them ``"muon"`` for
+            matrices.
+        base: The parameters of the base model; a number, the base_in and base_out of every layer; a dict of patterns
+            over layer names to such numbers, other layers being of base shape; or None: every layer is.
 
     Returns:
         A factor for each, of 12 digits: another order of operations makes no other group.
@@ -127,7 +132,9 @@ def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:
     entries = list(entries)
     found = [entry for entry in entries if not entry.is_known]
     if found:
-        listed = ", ".join(f"{entry.name} {entry.size}" for entry in found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        listed = ", ".join(f"{entry.name} {entry.size}" for entry in found[:8]) + (
+            f" and {len(found) - 8} more" if len(found) > 8 else ""
+        )
         warnings.warn(
             f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no decay, no Muon. "
             f"Say what they are by matrices={{{found[0].name!r}: 'out in'}} (the names of the axes; see linops.nn.matrices), or None "
@@ -151,7 +158,8 @@ def _multiplier(entry: Entry, optimizer: str, base: tuple[float, float] | None) 
 
 def _base_shape(entry: Entry, base: Any) -> tuple[float, float] | None:
     """The base shape (out, in) of a parameter; that of a vector is (width, 1); None is its own."""
-    if not entry.is_known or (entry.shape is None and entry.width == 1):  # a scalar, such as a gain that the base model need not have
+    # a scalar, such as a gain that the base model need not have
+    if not entry.is_known or (entry.shape is None and entry.width == 1):
         return None
     if isinstance(base, _Layers):
         return base.counterpart(entry)
@@ -175,7 +183,9 @@ class _Layers:
             for other in self.at.get(path, ()):
                 if entry.shape is None and other.key == entry.key:
                     return other.width, 1
-                same = other.key == entry.key or (entry.structure and (other.structure or other.key in ("weight", "kernel")))
+                same = other.key == entry.key or (
+                    entry.structure and (other.structure or other.key in ("weight", "kernel"))
+                )
                 if same and entry.shape and other.shape:
                     return other.shape[0] * share, other.shape[1]
         raise ValueError(f"the base model has no counterpart of {entry.key!r} of layer {entry.path!r}")

@@ -26,7 +26,8 @@ class Row:
         fans: (fan_in, fan_out) of each new leaf.
         zero_init: Whether the layer was zero, so that the factor nearest the output now is.
         tied_to: The layer whose weights it shares, which counts them, or None.
-        scale: The root mean square of the matrix's entries over what it was before, None where it is not known (zeros, the meta device).
+        scale: The root mean square of the matrix's entries over what it was before, None where it is not known (zeros,
+            the meta device).
     """
 
     name: str
@@ -123,8 +124,17 @@ class Report(Sequence):
             if len(name) > first:
                 lines.append(name)
                 name = ""
-            lines.append("  ".join(cell.ljust(width) for cell, width in zip((name, *line[1:]), (first, *rest))).rstrip())
-            lines += wrap(more, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+            lines.append(
+                "  ".join(cell.ljust(width) for cell, width in zip((name, *line[1:]), (first, *rest))).rstrip()
+            )
+            lines += wrap(
+                more,
+                WIDTH,
+                initial_indent="    ",
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
         return "\n".join([*lines, *self._rest()])
 
     def _rest(self) -> Iterator[str]:
@@ -133,7 +143,9 @@ class Report(Sequence):
         for one in self.left:
             share = f", {100 * one.params / total:.3g} % of the model" if total else ""
             why = f" ({one.why})" if one.why else ""
-            yield from _wrapped(f"left: {one.kind}{why}: {_number(one.params)} parameters{share}: {brief(one.names, 4)}")
+            yield from _wrapped(
+                f"left: {one.kind}{why}: {_number(one.params)} parameters{share}: {brief(one.names, 4)}"
+            )
         told = {name for one in self.left if one.why for name in one.names}
         for name, reason in self.skipped.items():
             if name not in told:
@@ -171,7 +183,9 @@ def _groups(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     """Rows that differ in the numbers of their names alone, under one name."""
     alike: dict[tuple, list[Row]] = {}
     for row in rows:
-        alike.setdefault((star(row.name), row.structure, row.shape, row.new_params, row.zero_init, row.tied_to), []).append(row)
+        alike.setdefault(
+            (star(row.name), row.structure, row.shape, row.new_params, row.zero_init, row.tied_to), []
+        ).append(row)
     found = []
     for group in alike.values():
         patterns = starred(row.name for row in group)

@@ -27,5 +27,7 @@ def filled(expected: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, A
         raise KeyError(f"state dict: missing {sorted(missing)}, unexpected {sorted(unexpected)}")
     for name, array in expected.items():
         if tuple(state[name].shape) != tuple(array.shape):
-            raise ValueError(f"state dict: {name!r} has shape {tuple(state[name].shape)}, expected {tuple(array.shape)}")
+            raise ValueError(
+                f"state dict: {name!r} has shape {tuple(state[name].shape)}, expected {tuple(array.shape)}"
+            )
     return {name: backends.asarray(state[name], "jax", array.dtype) for name, array in expected.items()}

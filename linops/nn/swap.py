@@ -26,7 +26,8 @@ class Found:
         shape: (out_features, in_features); unused if there is an obstacle.
         bias: Whether it has one.
         is_zero: Says whether its weight is all zero.
-        obstacle: Why it cannot be replaced, or the reason alone, as "has its own precision, which would be lost"; or None.
+        obstacle: Why it cannot be replaced, or the reason alone, as "has its own precision, which would be lost"; or
+            None.
         tied: The names of the other layers that hold its weight, where they can share the new parameters.
     """
 
@@ -82,29 +83,36 @@ def plan(
         The swaps, and why layers were left alone by name.
 
     Raises:
-        ValueError: If a family refuses a layer that `where` selects, or all; such a layer has another obstacle, or any has one that is
-            fatal; or parts do not fit.
+        ValueError: If a family refuses a layer that `where` selects, or all; such a layer has another obstacle, or any
+            has one that is fatal; or parts do not fit.
         TypeError: If a pattern or family is of no such kind.
 
     Warns:
-        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to replace; if the patterns
+        UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to
+        replace; if the patterns
             of `exclude` match no layer.
     """
     if weights != "init":
         raise ValueError(f"replace_linear(weights={weights!r}): expected 'init'")
     if parts is not None and not isinstance(parts, Mapping):
-        raise TypeError(f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}")
+        raise TypeError(
+            f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}"
+        )
     family, given = named(family), where
     where = named(where) if isinstance(where, Mapping) else where
     found = {layer.name: layer for layer in layers}
-    wanted = {name: choice for name, one in found.items() if (choice := choose(name, one.layer, family, where, exclude))}
+    wanted = {
+        name: choice for name, one in found.items() if (choice := choose(name, one.layer, family, where, exclude))
+    }
     selected = {name for name in wanted if selects(where, name, found[name].layer)}
     sizes: dict[str, list[int]] = {}
     for name in wanted:
         if any(found[name].shape):
             sizes[name] = _sizes(parts or {}, name, found[name].layer, found[name].shape[0])
     skipped = {
-        name: one for name in wanted if (one := _obstacle(found[name], found, wanted, sizes)) and not (one.soft and name in selected)
+        name: one
+        for name in wanted
+        if (one := _obstacle(found[name], found, wanted, sizes)) and not (one.soft and name in selected)
     }
     refuse(skipped, selected)
     swaps: list[Swap] = []
@@ -130,7 +138,9 @@ def plan(
         _warn_of_nothing(given, found, wanted)
     elif _is_text(exclude) and not any(matches(exclude, name) for name in found):
         known = f"the model's {len(found)}, {brief(found)}; patterns are globs over the whole path"
-        warnings.warn(f"replace_linear left no layer for exclude={exclude!r}, which matches none of {known}", stacklevel=3)
+        warnings.warn(
+            f"replace_linear left no layer for exclude={exclude!r}, which matches none of {known}", stacklevel=3
+        )
     return swaps, skipped
 
 
@@ -148,13 +158,17 @@ def _warn_of_nothing(where: Any, found: Mapping[str, Found], wanted: Mapping[str
     elif wanted:
         why = f"the {len(wanted)} that are selected cannot be"
     else:
-        patterns = where if isinstance(where, (str, list, tuple, set)) else list(where) if isinstance(where, Mapping) else None
+        patterns = (
+            where if isinstance(where, (str, list, tuple, set)) else list(where) if isinstance(where, Mapping) else None
+        )
         chosen = "none is selected" if patterns is None else f"where={patterns!r} matches none"
         why = f"{chosen} of the model's {len(found)}, {brief(found)}; patterns are globs over the whole path"
     warnings.warn(f"replace_linear replaced no layer: {why}", stacklevel=4)
 
 
-def _obstacle(one: Found, found: Mapping[str, Found], wanted: Mapping[str, Any], sizes: Mapping[str, Any]) -> Obstacle | None:
+def _obstacle(
+    one: Found, found: Mapping[str, Found], wanted: Mapping[str, Any], sizes: Mapping[str, Any]
+) -> Obstacle | None:
     """Why a layer that is wanted cannot be replaced."""
     if one.obstacle:
         return Obstacle(one.obstacle) if isinstance(one.obstacle, str) else one.obstacle
@@ -165,7 +179,9 @@ def _obstacle(one: Found, found: Mapping[str, Found], wanted: Mapping[str, Any],
 
     if any(map(differs, one.tied)):
         names = ", ".join(map(repr, sorted(one.tied)))
-        return Obstacle(f"shares its weight with {names}, which would not be replaced in the same way", kind="shared weights")
+        return Obstacle(
+            f"shares its weight with {names}, which would not be replaced in the same way", kind="shared weights"
+        )
     return None
 
 

@@ -21,12 +21,15 @@ from linops.tags import BLOCKWISE, Knowledge, Tag, common
 class Block(LinearOperator):
     """The operator of blocks in a grid, [[A, B], [C, D]]: block (i, j) maps part j of the operand to part i of the result.
 
-    Parts of the operand are views; the products of a row of blocks add up, and the rows are joined. Blocks that are `Zero` cost nothing.
+    Parts of the operand are views; the products of a row of blocks add up, and the rows are joined. Blocks that are
+    `Zero` cost nothing.
 
-    Cost: that of the blocks, an addition per number and block of a row after the first, and the copy that joins the rows.
+    Cost: that of the blocks, an addition per number and block of a row after the first, and the copy that joins the
+    rows.
 
     Attributes:
-        blocks: Rows of operators and matrices, those of a row of one height, those of a column of one width; None stands for zeros.
+        blocks: Rows of operators and matrices, those of a row of one height, those of a column of one width; None
+            stands for zeros.
 
     Raises:
         ValueError: If the blocks make no grid, or their shapes do not fit.
@@ -43,10 +46,18 @@ class Block(LinearOperator):
 
     def __post_init__(self) -> None:
         rows = self.blocks
-        if not isinstance(rows, (list, tuple)) or not rows or not all(isinstance(row, (list, tuple)) and row for row in rows):
-            raise ValueError("Block: expected rows of blocks, as in [[A, B], [C, D]]; lo.hstack and lo.vstack take one row or column")
+        if (
+            not isinstance(rows, (list, tuple))
+            or not rows
+            or not all(isinstance(row, (list, tuple)) and row for row in rows)
+        ):
+            raise ValueError(
+                "Block: expected rows of blocks, as in [[A, B], [C, D]]; lo.hstack and lo.vstack take one row or column"
+            )
         if len({len(row) for row in rows}) > 1:
-            raise ValueError(f"Block: the rows have {', '.join(str(len(row)) for row in rows)} blocks; expected as many in each")
+            raise ValueError(
+                f"Block: the rows have {', '.join(str(len(row)) for row in rows)} blocks; expected as many in each"
+            )
         grid = [[None if block is None else aslinearoperator(block) for block in row] for row in rows]
         heights = [_size("row", i, row, 0) for i, row in enumerate(grid)]
         widths = [_size("column", j, column, 1) for j, column in enumerate(zip(*grid))]
@@ -69,7 +80,9 @@ class Block(LinearOperator):
     @remembered
     def _rows_of_terms(self) -> list[list[tuple[int, LinearOperator]]]:
         """Of each row the blocks that do something, with their columns; where all are zero, the first."""
-        rows = [[(column, block) for column, block in enumerate(row) if not isinstance(block, Zero)] for row in self.blocks]
+        rows = [
+            [(column, block) for column, block in enumerate(row) if not isinstance(block, Zero)] for row in self.blocks
+        ]
         return [terms or [(0, row[0])] for terms, row in zip(rows, self.blocks)]
 
     @remembered
@@ -79,7 +92,9 @@ class Block(LinearOperator):
 
     @property
     def _prefers_rows(self) -> bool:
-        return all(block._prefers_rows or isinstance(block, Zero) for terms in self._rows_of_terms for _, block in terms)
+        return all(
+            block._prefers_rows or isinstance(block, Zero) for terms in self._rows_of_terms for _, block in terms
+        )
 
     def _columns(self, x: Any) -> Any:
         return self._joined(flat(x), 0, lambda block, part: flat(block._columns(part)))
@@ -125,7 +140,9 @@ class Block(LinearOperator):
                 steps += block._lower(batch)
                 if number:
                     size = block.shape[0] * batch
-                    steps.append(Step("add", f"({block.shape[0]}, {batch})", other_flops=size, inputs=2 * size, outputs=size))
+                    steps.append(
+                        Step("add", f"({block.shape[0]}, {batch})", other_flops=size, inputs=2 * size, outputs=size)
+                    )
         if len(self.blocks) > 1:
             size = self.shape[0] * batch
             steps.append(Step("concatenate", f"{len(self.blocks)} rows of blocks", inputs=size, outputs=size))
@@ -167,7 +184,9 @@ def _size(line: str, number: int, blocks: Iterable[LinearOperator | None], axis:
     for block in known:
         if block.shape[axis] != size:
             what = "height" if axis == 0 else "width"
-            raise ValueError(f"Block: {line} {number} has {known[0]._short()} and {block._short()}; expected blocks of one {what}")
+            raise ValueError(
+                f"Block: {line} {number} has {known[0]._short()} and {block._short()}; expected blocks of one {what}"
+            )
     return size
 
 

@@ -102,7 +102,9 @@ class BlockDiag(LinearOperator):
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         if isinstance(self.blocks, tuple):
-            join = Step("concatenate", f"{len(self.blocks)} blocks", inputs=self.shape[0] * batch, outputs=self.shape[0] * batch)
+            join = Step(
+                "concatenate", f"{len(self.blocks)} blocks", inputs=self.shape[0] * batch, outputs=self.shape[0] * batch
+            )
             return (*(step for block in self.blocks for step in block._lower(batch)), join)
         b, p, q = self.blocks.shape
         return (matmul_step(b, p, q, batch),)

@@ -21,8 +21,9 @@ class BlockTensorTrain(LinearOperator):
 
         A[(i_1 … i_c), (j_c … j_1)] = Σ_ρ Π_k G_k[ρ_{k-1}, ρ_k; i_1 … i_k; j_k … j_c].
 
-    Core k is stored as the blocks of one batched product: (B_k, r_k m_k, n_k r_{k-1}) with B_k = (m_1 … m_{k-1}) · (n_c … n_{k+1}); in its
-    rows the rank is slower, in its columns the input axis is. With two cores no copy lies between the two products:
+    Core k is stored as the blocks of one batched product: (B_k, r_k m_k, n_k r_{k-1}) with B_k = (m_1 … m_{k-1}) · (n_c
+    … n_{k+1}); in its rows the rank is slower, in its columns the input axis is. With two cores no copy lies between
+    the two products:
 
         A = BlockDiag(cores[1]) @ Permute.axes((n_2·r, m_1), (1, 0)) @ BlockDiag(cores[0]).
 
@@ -58,9 +59,13 @@ class BlockTensorTrain(LinearOperator):
             out_dims = (last.shape[0], last.shape[1])[-len(cores) :]
             in_dims = (first.shape[0], first.shape[2])[-len(cores) :]
         if not len(cores) == len(out_dims) == len(in_dims):
-            raise ValueError(f"BlockTensorTrain: {len(cores)} cores need as many out_dims and in_dims, got {out_dims} and {in_dims}")
+            raise ValueError(
+                f"BlockTensorTrain: {len(cores)} cores need as many out_dims and in_dims, got {out_dims} and {in_dims}"
+            )
         if 0 in out_dims + in_dims:
-            raise ValueError(f"BlockTensorTrain: out_dims {out_dims} and in_dims {in_dims} must be positive: ranks follow from them")
+            raise ValueError(
+                f"BlockTensorTrain: out_dims {out_dims} and in_dims {in_dims} must be positive: ranks follow from them"
+            )
         object.__setattr__(self, "out_dims", out_dims)
         object.__setattr__(self, "in_dims", in_dims)
         shapes = [tuple(core.shape) for core in cores]
@@ -155,7 +160,14 @@ class BlockTensorTrain(LinearOperator):
             size = core.shape[0] * core.shape[2] * batch
             if k:
                 view = done == 1 and passing == 1
-                steps.append(Step("view" if view else "copy", "middle axes", inputs=0 if view else size, outputs=0 if view else size))
+                steps.append(
+                    Step(
+                        "view" if view else "copy",
+                        "middle axes",
+                        inputs=0 if view else size,
+                        outputs=0 if view else size,
+                    )
+                )
             blocks, rows, columns = core.shape
             steps.append(matmul_step(blocks, rows, columns, batch))
         return tuple(steps)

@@ -17,17 +17,19 @@ from linops.plan.step import Step, matmul_step
 class Butterfly(Planned):
     """A product of Kronecker-sparse factors; the last factor acts first.
 
-    A factor of pattern (a, b, c, d) has the support I_a ⊗ 1_{b×c} ⊗ I_d: it maps each of a·d interleaved c-vectors to a b-vector,
+    A factor of pattern (a, b, c, d) has the support I_a ⊗ 1_{b×c} ⊗ I_d: it maps each of a·d interleaved c-vectors to a
+    b-vector,
 
         (F x)[i, β, j] = Σ_γ factor[j, i, β, γ] x[i, γ, j]        i < a, β < b, γ < c, j < d,
 
-    so it has a·b·d rows and a·c·d columns. The butterfly of the fast Fourier and Hadamard transforms of size n = 2^L (Dao et al., "Learning
-    Fast Algorithms for Linear Transforms Using Butterfly Factorizations", ICML 2019) has factors (n/2, 2, 2, 1) … (2, 2, 2, n/4),
-    (1, 2, 2, n/2); general patterns are those of Gonon et al. ("Fast Inference with Kronecker-Sparse Matrices", 2024).
+    so it has a·b·d rows and a·c·d columns. The butterfly of the fast Fourier and Hadamard transforms of size n = 2^L
+    (Dao et al., "Learning Fast Algorithms for Linear Transforms Using Butterfly Factorizations", ICML 2019) has factors
+    (n/2, 2, 2, 1) … (2, 2, 2, n/4), (1, 2, 2, n/2); general patterns are those of Gonon et al. ("Fast Inference with
+    Kronecker-Sparse Matrices", 2024).
 
-    Factors in which d falls as they act, as in this chain, run without a copy: each contracts the axis that lies outermost in memory and
-    leaves the new one innermost, next to the vectors. So every factor is one batched product of a view, stored in the order in which that
-    reads it. Other chains, such as the transpose, copy between the factors.
+    Factors in which d falls as they act, as in this chain, run without a copy: each contracts the axis that lies
+    outermost in memory and leaves the new one innermost, next to the vectors. So every factor is one batched product of
+    a view, stored in the order in which that reads it. Other chains, such as the transpose, copy between the factors.
 
     Cost: Σ a b c d MACs a vector, as many as parameters.
 
@@ -75,7 +77,8 @@ class Butterfly(Planned):
         d_last, a_last, _, c_last = self.factors[-1].shape
         return a * b * d, a_last * c_last * d_last
 
-    # An operand of index (q, p), q slower, is held as (p, q, k): `inner` is p. A factor leaves p = d; 1 is the natural order.
+    # An operand of index (q, p), q slower, is held as (p, q, k): `inner` is p. A factor leaves p = d; 1 is the natural
+    # order.
 
     @remembered
     def _acting(self) -> tuple[tuple[tuple[int, int, int, int], int, bool], ...]:
@@ -95,10 +98,16 @@ class Butterfly(Planned):
                 if d % inner:
                     x, inner = backends.permute(x.reshape(inner, a * c * d // inner, batch), (1, 0, 2)), 1
                 # j = (j', p): (p, i, γ, j', k) → (j'·p·i, γ, k), a copy unless j' is trivial
-                x = backends.permute(x.reshape(inner, a, c, d // inner, batch), (3, 0, 1, 2, 4)).reshape(d * a, c, batch)
+                x = backends.permute(x.reshape(inner, a, c, d // inner, batch), (3, 0, 1, 2, 4)).reshape(
+                    d * a, c, batch
+                )
             x = backends.block_matmul(factor.reshape(d * a, b, c), x)
         inner, rows = self.factors[0].shape[0] or 1, self.shape[0]
-        return x.reshape(rows, batch) if inner == 1 else backends.permute(x.reshape(inner, rows // inner, batch), (1, 0, 2))
+        return (
+            x.reshape(rows, batch)
+            if inner == 1
+            else backends.permute(x.reshape(inner, rows // inner, batch), (1, 0, 2))
+        )
 
     def _transpose(self) -> Butterfly:
         return Butterfly(tuple([backends.permute(factor, (0, 1, 3, 2)) for factor in self.factors[::-1]]))
@@ -119,7 +128,9 @@ class Butterfly(Planned):
         for (a, b, c, d), inner, direct in self._acting:
             copies = 0 if direct else (d % inner > 0) + (d != inner if d % inner == 0 else d != 1)
             size = copies * a * c * d * batch
-            steps.append(Step("copy" if copies else "view", f"axes of pattern {(a, b, c, d)}", inputs=size, outputs=size))
+            steps.append(
+                Step("copy" if copies else "view", f"axes of pattern {(a, b, c, d)}", inputs=size, outputs=size)
+            )
             steps.append(matmul_step(d * a, b, c, batch))
         return tuple(steps)
 

@@ -14,18 +14,22 @@ from linops.operators.fourier import Convolution, is_fast, lag_length
 class Circulant(Convolution):
     """The circulant operator of a first column, or its leading block: A[i, j] = c[(i - j) mod N].
 
-    A x is the circular convolution of c and x, a product of spectra: A = F⁻¹ diag(F c) F with F the discrete Fourier transform (Golub &
-    Van Loan, Matrix Computations, §4.8). Real numbers have real transforms. Where N has a prime factor above 13, the convolution runs in a
-    fast length of at least m + n - 1, without wrapping around.
+    A x is the circular convolution of c and x, a product of spectra: A = F⁻¹ diag(F c) F with F the discrete Fourier
+    transform (Golub & Van Loan, Matrix Computations, §4.8). Real numbers have real transforms. Where N has a prime
+    factor above 13, the convolution runs in a fast length of at least m + n - 1, without wrapping around.
 
-    Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each
-    (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the
+    Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, of 2.5 L log2
+    L FLOPs each (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many
+    of some hundred numbers, the
     matrix is written out and multiplied by: m n MACs a vector.
 
-    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Products of integers are exact and
-    wrap around as NumPy's: numbers are split into parts so short that transforms of floats give every sum. Sums that fit a float do not
-    overflow on the way. But transforms round relative to |c| |x| (Euclidean norms), not entry by entry: in float32, beside entries of 1e8
-    those below about 10 are lost, which multiplying by `to_dense()` keeps; take float64 where entries differ so much.
+    A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Products of
+    integers are exact and
+    wrap around as NumPy's: numbers are split into parts so short that transforms of floats give every sum. Sums that
+    fit a float do not
+    overflow on the way. But transforms round relative to |c| |x| (Euclidean norms), not entry by entry: in float32,
+    beside entries of 1e8 those below about 10 are lost, which multiplying by `to_dense()` keeps; take float64 where
+    entries differ so much.
 
     Attributes:
         c: (N,) array or spec, the first column.
@@ -56,7 +60,9 @@ class Circulant(Convolution):
             if size is not None:
                 require_size("Circulant", name, size)
                 if size > self.c.shape[0]:
-                    raise ValueError(f"Circulant: {name} must be at most {self.c.shape[0]}, the length of c, got {size}")
+                    raise ValueError(
+                        f"Circulant: {name} must be at most {self.c.shape[0]}, the length of c, got {size}"
+                    )
 
     @property
     def _block(self) -> tuple[int, int]:

@@ -19,8 +19,8 @@ _NORMS = {"backward": ("backward", "forward"), "ortho": ("ortho", "ortho")}
 class DFT(AlongAxis):
     """The discrete Fourier transform: A[j, k] = exp(-2πi j k / n), times 1/√n for norm "ortho".
 
-    It has no parameters and runs on any backend; products are complex, of the precision of what it meets. A is symmetric, and
-    Aᴴ = n A⁻¹ (A⁻¹ for norm "ortho") is its conjugate. A x = `numpy.fft.fft(x)`.
+    It has no parameters and runs on any backend; products are complex, of the precision of what it meets. A is
+    symmetric, and Aᴴ = n A⁻¹ (A⁻¹ for norm "ortho") is its conjugate. A x = `numpy.fft.fft(x)`.
 
     Cost: 1.5 n log2 n FLOPs (of complex numbers; of real ones 5 n log2 n) a vector, no MACs.
 
@@ -61,7 +61,9 @@ class DFT(AlongAxis):
         result = x.dtype if backends.is_complex(x.dtype) else backends.result_type(backend, x.dtype, 1j)
         x = as_dtype(x, transform_dtype(result, backend))
         if self.size:
-            x = backends.fourier(x, "ifft" if self.conjugate else "fft", self.size, axis, _NORMS[self.norm][self.conjugate])
+            x = backends.fourier(
+                x, "ifft" if self.conjugate else "fft", self.size, axis, _NORMS[self.norm][self.conjugate]
+            )
         return as_dtype(x, result)
 
     def _transpose(self) -> DFT:
@@ -73,14 +75,27 @@ class DFT(AlongAxis):
     def _lower(self, batch: int) -> tuple[Step, ...]:
         size = self.size * batch
         flops = transform_flops(self.size, True) * batch
-        return (Step("ifft" if self.conjugate else "fft", f"({self.size}, {batch})", other_flops=flops, inputs=size, outputs=size),)
+        return (
+            Step(
+                "ifft" if self.conjugate else "fft",
+                f"({self.size}, {batch})",
+                other_flops=flops,
+                inputs=size,
+                outputs=size,
+            ),
+        )
 
     def _knowledge(self) -> Knowledge:
         yes = Tag.SYMMETRIC | Tag.INVERTIBLE | (Tag.ORTHOGONAL if self.norm == "ortho" else Tag.NONE)
         if self.size < 2:
             return Knowledge(yes | Tag.POSITIVE_DEFINITE | Tag.ORTHOGONAL | Tag.DIAGONAL)
         no = Tag.POSITIVE_SEMIDEFINITE | Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR
-        return Knowledge(yes, no | (Tag.HERMITIAN if self.size > 2 else Tag.NONE) | (Tag.NONE if self.norm == "ortho" else Tag.ORTHOGONAL))
+        return Knowledge(
+            yes,
+            no
+            | (Tag.HERMITIAN if self.size > 2 else Tag.NONE)
+            | (Tag.NONE if self.norm == "ortho" else Tag.ORTHOGONAL),
+        )
 
     def _detail(self) -> str:
         return ", ".join([str(self.size), *[self.norm] * (self.norm != "backward"), *["conjugate"] * self.conjugate])

@@ -66,7 +66,9 @@ class Diagonal(LinearOperator):
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n = self.shape[0]
-        step = Step("scale", f"({n}, 1) · ({n}, {batch})", other_flops=n * batch, inputs=n * batch, weights=n, outputs=n * batch)
+        step = Step(
+            "scale", f"({n}, 1) · ({n}, {batch})", other_flops=n * batch, inputs=n * batch, weights=n, outputs=n * batch
+        )
         return (step,)
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:

@@ -28,15 +28,18 @@ class Einsum(Planned):
         "ir,rj,j->i"                        is  LowRank(U, V),
         "ai,bj,ij->ab"                      is  Kronecker(A, B),
         "ipr,rij,jrq,jq->ip"                is  BLAST: W_ij = U_i diag(s_ij) V_j  (Lee et al., NeurIPS 2024),
-        "φεβγρ,γρφδα,γβα->φεδ"              is  the two-factor family of seven sizes (Potapczynski et al., NeurIPS 2024).
+        "φεβγρ,γρφδα,γβα->φεδ"              is  the two-factor family of seven sizes (Potapczynski et al., NeurIPS
+        2024).
 
-    Tensors act on the vector one after the other, each in one batched matrix product, in the order of fewest MACs (of more than eight
-    tensors the last acts first) or in a given one; this order gives each leaf its fans. Where it is faster for many vectors, a plan
-    multiplies some tensors with each other first. A product of views needs no copy: where the axes that a tensor shares with
-    the operand and keeps, then those it sums over (or these first), then all others lie in this order in memory, and the tensor's own are
-    stored as kept, new, summed.
+    Tensors act on the vector one after the other, each in one batched matrix product, in the order of fewest MACs (of
+    more than eight tensors the last acts first) or in a given one; this order gives each leaf its fans. Where it is
+    faster for many vectors, a plan
+    multiplies some tensors with each other first. A product of views needs no copy: where the axes that a tensor shares
+    with the operand and keeps, then those it sums over (or these first), then all others lie in this order in memory,
+    and the tensor's own are stored as kept, new, summed.
 
-    Cost: Σ over tensors of the product of the sizes of all axes present; a tensor that sums over nothing multiplies elementwise.
+    Cost: Σ over tensors of the product of the sizes of all axes present; a tensor that sums over nothing multiplies
+    elementwise.
 
     Attributes:
         expression: As for `numpy.einsum`, the operand being the last input; axes may be any letters.
@@ -63,10 +66,22 @@ class Einsum(Planned):
     order: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __init__(
-        self, expression: str, *arrays: Any, tensors: Any = None, in_dims: Any = (), order: Any = None, assumed: Tag = Tag.NONE
+        self,
+        expression: str,
+        *arrays: Any,
+        tensors: Any = None,
+        in_dims: Any = (),
+        order: Any = None,
+        assumed: Tag = Tag.NONE,
     ) -> None:
         given = tensors or (arrays[0] if len(arrays) == 1 and isinstance(arrays[0], (list, tuple)) else arrays)
-        fields = {"expression": expression, "tensors": tuple(given), "in_dims": in_dims, "order": order or (), "assumed": assumed}
+        fields = {
+            "expression": expression,
+            "tensors": tuple(given),
+            "in_dims": in_dims,
+            "order": order or (),
+            "assumed": assumed,
+        }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
         self.__post_init__()
@@ -89,13 +104,17 @@ class Einsum(Planned):
         object.__setattr__(self, "tensors", tuple(tensors))
         require_leaves(self)
         if self.in_dims and len(self.in_dims) != len(into):
-            raise ValueError(f"Einsum({self.expression!r}): in_dims {self.in_dims} must be the sizes of the operand's axes {into!r}")
+            raise ValueError(
+                f"Einsum({self.expression!r}): in_dims {self.in_dims} must be the sizes of the operand's axes {into!r}"
+            )
         sizes: dict[str, int] = {}
         for axes, shape in [*zip(names, self._shapes), (into, self.in_dims)]:
             for axis, size in zip(axes, shape):
                 if sizes.setdefault(axis, size) != size:
                     given = f"tensors of shapes {', '.join([str(tuple(shape)) for shape in self._shapes])}, in_dims {self.in_dims}"
-                    raise ValueError(f"Einsum({self.expression!r}): axis {axis!r} has sizes {sizes[axis]} and {size}; {given}")
+                    raise ValueError(
+                        f"Einsum({self.expression!r}): axis {axis!r} has sizes {sizes[axis]} and {size}; {given}"
+                    )
         open_axes = [axis for axis in into if axis not in sizes]
         if open_axes:
             raise ValueError(
@@ -105,7 +124,9 @@ class Einsum(Planned):
             order = cheapest_order if backends.is_compiling() else cached_order
             object.__setattr__(self, "order", order(self.expression, self.in_dims, self._shapes))
         elif sorted(self.order) != list(range(len(names))):
-            raise ValueError(f"Einsum({self.expression!r}): order {self.order} must be a permutation of the {len(names)} tensors")
+            raise ValueError(
+                f"Einsum({self.expression!r}): order {self.order} must be a permutation of the {len(names)} tensors"
+            )
 
     @property
     def _shapes(self) -> tuple[tuple[int, ...], ...]:

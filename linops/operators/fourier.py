@@ -42,11 +42,12 @@ class AlongAxis(LinearOperator):
 class Convolution(AlongAxis, Choosing):
     """A block of a circulant matrix: A[i, j] = kernel[(i - j) mod L], with a kernel of length L made of the leaves.
 
-    The convolution theorem: with F the discrete Fourier transform of length L, a circulant matrix is F⁻¹ diag(F kernel) F. Its transpose
-    has the spectrum in reverse, which of a real kernel is the conjugate, so transposing is a flag over the same leaves.
+    The convolution theorem: with F the discrete Fourier transform of length L, a circulant matrix is F⁻¹ diag(F kernel)
+    F. Its transpose has the spectrum in reverse, which of a real kernel is the conjugate, so transposing is a flag over
+    the same leaves.
 
-    Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the matrix is written out and multiplied
-    by.
+    Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the matrix is written
+    out and multiplied by.
     """
 
     transposed: bool = False
@@ -65,7 +66,9 @@ class Convolution(AlongAxis, Choosing):
         if not is_complex:
             spectrum = backends.fourier(kernel, "rfft", length, -1, None)
             return backends.conj(spectrum) if self.transposed else spectrum
-        return backends.fourier(kernel, "ifft" if self.transposed else "fft", length, -1, "forward" if self.transposed else None)
+        return backends.fourier(
+            kernel, "ifft" if self.transposed else "fft", length, -1, "forward" if self.transposed else None
+        )
 
     def _along(self, x: Any, axis: int) -> Any:
         own = x.dtype == self.dtype
@@ -107,7 +110,8 @@ class Convolution(AlongAxis, Choosing):
         def convolved(x: Any) -> Any:
             y = backends.fourier(x, forward, length, axis, None)
             if backend == "numpy":
-                with np.errstate(over="ignore", invalid="ignore"):  # what overflows here is seen in the result, and run again
+                # what overflows here is seen in the result, and run again
+                with np.errstate(over="ignore", invalid="ignore"):
                     y = y * spectrum
             else:
                 y = y * spectrum
@@ -200,10 +204,14 @@ class Convolution(AlongAxis, Choosing):
 
         def made() -> bool | None:
             batch, machine = representative(size), machine_of(self.backend)
-            transforms, matrix = (machine.total(way(batch), itemsize) for way in (self._natural_steps, self._matrix_steps))
+            transforms, matrix = (
+                machine.total(way(batch), itemsize) for way in (self._natural_steps, self._matrix_steps)
+            )
             return True if _MARGIN * matrix < transforms else None
 
-        return PLANS.get(("convolution", self.shape, self._length, self.num_params, size, str(dtype), self.backend), made)
+        return PLANS.get(
+            ("convolution", self.shape, self._length, self.num_params, size, str(dtype), self.backend), made
+        )
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return self._matrix_steps(batch) if self._plan(batch) else self._natural_steps(batch)
@@ -220,19 +228,36 @@ class Convolution(AlongAxis, Choosing):
         length, is_complex = self._length, self._is_complex
         kind, flops = ("fft" if is_complex else "rfft"), transform_flops(length, is_complex)
         size, leaves = length * batch, self.num_params
-        products = (length if is_complex else 6 * (length // 2 + 1)) * batch  # a product of complex numbers is 6 FLOPs of real ones
+        # a product of complex numbers is 6 FLOPs of real ones
+        products = (length if is_complex else 6 * (length // 2 + 1)) * batch
         return (
             # once a product; counted as an operand, for the gradient of a transform is one transform
             Step(kind, f"spectrum of ({length},)", other_flops=flops, inputs=leaves, outputs=length),
-            Step(kind, f"({n}, {batch}) → ({length}, {batch})", other_flops=flops * batch, inputs=n * batch, outputs=size),
-            Step("scale", f"({length}, 1) · ({length}, {batch})", other_flops=products, inputs=size, weights=length, outputs=size),
-            Step(f"i{kind}", f"({length}, {batch}) → ({m}, {batch})", other_flops=flops * batch, inputs=size, outputs=m * batch),
+            Step(
+                kind, f"({n}, {batch}) → ({length}, {batch})", other_flops=flops * batch, inputs=n * batch, outputs=size
+            ),
+            Step(
+                "scale",
+                f"({length}, 1) · ({length}, {batch})",
+                other_flops=products,
+                inputs=size,
+                weights=length,
+                outputs=size,
+            ),
+            Step(
+                f"i{kind}",
+                f"({length}, {batch}) → ({m}, {batch})",
+                other_flops=flops * batch,
+                inputs=size,
+                outputs=m * batch,
+            ),
         )
 
 
 #: by so much must multiplying by the matrix be predicted to be faster than transforms
 _MARGIN = 1.2
-#: bytes of a matrix from which it is not written out: glibc returns such memory to the system, and fresh pages cost more than the matrix
+#: bytes of a matrix from which it is not written out: glibc returns such memory to the system, and fresh pages cost
+#: more than the matrix
 _FRESH = 1 << 25
 #: bytes of the transforms from which they leave a core's cache, and of a part of them
 _CACHE, _PART = 1 << 21, 1 << 19
@@ -243,7 +268,8 @@ _FEW_MACS = 1 << 15
 def _suits_rows(x: Any, length: int, backend: str | None) -> bool:
     """Whether to transform the columns of x as rows of a copy, and copy back, for each would be gathered from all over the memory.
 
-    Measured, with both copies: MKL, as torch has it on CPUs, 1.04 to 1.44 times faster; pocketfft, as scipy has it, 0.97 to 1.2 times.
+    Measured, with both copies: MKL, as torch has it on CPUs, 1.04 to 1.44 times faster; pocketfft, as scipy has it,
+    0.97 to 1.2 times.
     """
     if backend != "torch" or backends.is_compiling() or x.device.type != "cpu":
         return False
@@ -261,7 +287,11 @@ def transform_dtype(dtype: Any, backend: str | None) -> Any:
         A dtype as the backend spells it; of integers on JAX without x64, float32.
     """
     if not backends.is_inexact(dtype):
-        return backends.result_type("jax", dtype, 1.0) if backend == "jax" else backends.canonical_dtype("float64", backend)
+        return (
+            backends.result_type("jax", dtype, 1.0)
+            if backend == "jax"
+            else backends.canonical_dtype("float64", backend)
+        )
     is_complex = backends.is_complex(dtype)
     if dtype.itemsize < (8 if is_complex else 4):
         return backends.canonical_dtype("complex64" if is_complex else "float32", backend)
@@ -288,8 +318,8 @@ def as_dtype(x: Any, dtype: Any) -> Any:
 def transform_flops(length: int, is_complex: bool) -> int:
     """FLOPs of a fast Fourier transform: operations on real numbers for a real one, on complex numbers for a complex one.
 
-    A complex one is n/2 log2 n butterflies of a multiplication and two additions: 1.5 n log2 n FLOPs, which on real numbers are the
-    well-known 5 n log2 n. A real one is half of that: 2.5 n log2 n.
+    A complex one is n/2 log2 n butterflies of a multiplication and two additions: 1.5 n log2 n FLOPs, which on real
+    numbers are the well-known 5 n log2 n. A real one is half of that: 2.5 n log2 n.
 
     Args:
         length: n.
@@ -308,8 +338,9 @@ def transform_flops(length: int, is_complex: bool) -> int:
 def fast_length(least: int) -> int:
     """The least length 2^k · {1, 3, 5, 9, 15} from a size up.
 
-    At most a quarter longer than asked for. Lengths with more threes and fives, as `scipy.fft.next_fast_len` has them, are shorter by up
-    to a fifth, but MKL takes up to twice as long a number for them; and torch.compile cannot trace scipy.
+    At most a quarter longer than asked for. Lengths with more threes and fives, as `scipy.fft.next_fast_len` has them,
+    are shorter by up to a fifth, but MKL takes up to twice as long a number for them; and torch.compile cannot trace
+    scipy.
 
     Args:
         least: The size.

@@ -20,23 +20,27 @@ from linops.tags import Tag
 class Function(LinearOperator):
     """The operator whose product a callable computes: A x = matvec(x, *params), Aᴴ y = rmatvec(y, *params).
 
-    Nothing is known of a callable but its linearity, which is not checked. Arrays in `params` are leaves: they have gradients, move
-    between backends and dtypes, and are arguments of compiled functions; arrays that a callable closes over are constants. Without params
-    an operator has no backend, and runs on what it meets. Let a callable be a function of a module: the operator then pickles, and JAX
-    compiles once.
+    Nothing is known of a callable but its linearity, which is not checked. Arrays in `params` are leaves: they have
+    gradients, move between backends and dtypes, and are arguments of compiled functions; arrays that a callable closes
+    over are constants. Without params
+    an operator has no backend, and runs on what it meets. Let a callable be a function of a module: the operator then
+    pickles, and JAX compiles once.
 
     Aᵀ y = conj(rmatvec(conj(y))). Without `rmatvec`, torch and JAX transpose `matvec` by reverse mode; NumPy cannot.
 
-    A callable may write to its operand, return it, or return a buffer that it keeps: it gets a copy, and what it returns is copied in turn
-    (in NumPy only where someone else holds it). To params it must not write.
+    A callable may write to its operand, return it, or return a buffer that it keeps: it gets a copy, and what it
+    returns is copied in turn (in NumPy only where someone else holds it). To params it must not write.
 
-    Where a framework transposes, what `matvec` detaches (``torch.no_grad``, ``jax.lax.stop_gradient``) is taken to be constant.
+    Where a framework transposes, what `matvec` detaches (``torch.no_grad``, ``jax.lax.stop_gradient``) is taken to be
+    constant.
 
-    A matrix is multiplied at once: by one call where `vectorized`, else by the framework's vmap. NumPy has none, and calls once for each
+    A matrix is multiplied at once: by one call where `vectorized`, else by the framework's vmap. NumPy has none, and
+    calls once for each
     column: the one exception to the rule that products never loop over columns.
 
-    Inside torch.compile write ``A.__matmul__(x)`` for ``A @ x`` (and ``A.__rmatmul__(y)`` for ``y @ A``): Dynamo puts ``@`` into its graph
-    whole, operator and all, and a Python function cannot stand in a graph. Layers compile as they are.
+    Inside torch.compile write ``A.__matmul__(x)`` for ``A @ x`` (and ``A.__rmatmul__(y)`` for ``y @ A``): Dynamo puts
+    ``@`` into its graph whole, operator and all, and a Python function cannot stand in a graph. Layers compile as they
+    are.
 
     Cost: unknown; counted are the `macs` that are given (none by default), params read and numbers moved.
 
@@ -49,12 +53,14 @@ class Function(LinearOperator):
         complex_entries: Whether entries are complex where no param is, as those of a Fourier transform.
         macs: Multiply-accumulates of one call a vector, for costs; twice as many where a framework transposes
             a vectorized one.
-        runs_on: The backend of callables without params: say ``"jax"`` of one that closes over JAX arrays. The operator then is of it, also
-            where it makes operands itself (`to_dense`, ``A[0]``), which are NumPy's otherwise. None runs on what it meets.
+        runs_on: The backend of callables without params: say ``"jax"`` of one that closes over JAX arrays. The operator
+            then is of it, also where it makes operands itself (`to_dense`, ``A[0]``), which are NumPy's otherwise. None
+            runs on what it meets.
         conjugated: Whether this is the conjugate of what the callables compute; set by `conj`, `T` and `H`.
 
     Raises:
-        TypeError: If an argument is of another type, a callable is not hashable, or returns no array of its operand's backend.
+        TypeError: If an argument is of another type, a callable is not hashable, or returns no array of its operand's
+            backend.
         ValueError: If both callables are missing, or one returns an array of another shape.
         NotImplementedError: If NumPy is to do without the callable.
 
@@ -154,7 +160,9 @@ class Function(LinearOperator):
             return self._call("matvec", x)
         if backends.backend_of(x) == "numpy":
             given = callable_name(self.adjoint_product)
-            raise NotImplementedError(f"{self._short()}: NumPy cannot transpose {given}: give the adjoint too, as rmatvec")
+            raise NotImplementedError(
+                f"{self._short()}: NumPy cannot transpose {given}: give the adjoint too, as rmatvec"
+            )
         known = [dtype for dtype in (self.dtype, 1j if self._is_complex else None) if dtype is not None]
         dtype = backends.result_type(backends.backend_of(x), x.dtype, *known)
         zeros = backends.zeros(x, (self.shape[0], *x.shape[1:]), dtype)
@@ -167,7 +175,9 @@ class Function(LinearOperator):
             y = function(x, *self.params)
         except Exception as error:
             if self.backend is None and backends.backend_of(x) == "numpy":
-                error.add_note(f"{self._short()}: its operand is a NumPy array. If {name} is torch's or JAX's, say so: runs_on='torch'.")
+                error.add_note(
+                    f"{self._short()}: its operand is a NumPy array. If {name} is torch's or JAX's, say so: runs_on='torch'."
+                )
             raise
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
             y = np.asarray(backends.plain(y, f"{self._short()}: {name} returned"))
@@ -179,7 +189,9 @@ class Function(LinearOperator):
             )
         expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
         if tuple(y.shape) != expected:
-            raise ValueError(f"{self._short()}: {name} returned shape {tuple(y.shape)} for {tuple(x.shape)}, expected {expected}")
+            raise ValueError(
+                f"{self._short()}: {name} returned shape {tuple(y.shape)} for {tuple(x.shape)}, expected {expected}"
+            )
         return y
 
     def _adjoint(self, conjugated: bool) -> Function:
@@ -202,5 +214,9 @@ class Function(LinearOperator):
         return (Step("function", detail, macs * batch, inputs=n * batch, weights=self.num_params, outputs=m * batch),)
 
     def _detail(self) -> str:
-        name = callable_name(self.product) if self.product is not None else f"{callable_name(self.adjoint_product)}, adjoint"
+        name = (
+            callable_name(self.product)
+            if self.product is not None
+            else f"{callable_name(self.adjoint_product)}, adjoint"
+        )
         return f"{name}, conjugated" if self.conjugated else name

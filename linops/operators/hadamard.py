@@ -22,10 +22,11 @@ LARGEST = 5
 class Hadamard(LinearOperator):
     """The Hadamard matrix of Sylvester: A = ⊗ [[1, 1], [1, -1]], entries ±1, A[i, j] = (-1)^(number of common ones of i and j in binary).
 
-    It has no parameters and runs on any backend and dtype. A is symmetric and A A = n I: A / √n is orthogonal, A itself is not.
+    It has no parameters and runs on any backend and dtype. A is symmetric and A A = n I: A / √n is orthogonal, A itself
+    is not.
 
-    It runs as a Kronecker product of blocks of at most 32, each a matrix product: measured on a CPU 4 to 20 times faster than log2 n rounds
-    of additions and subtractions, which are fewer FLOPs but more passes over the operand.
+    It runs as a Kronecker product of blocks of at most 32, each a matrix product: measured on a CPU 4 to 20 times
+    faster than log2 n rounds of additions and subtractions, which are fewer FLOPs but more passes over the operand.
 
     Cost: n Σ b MACs a vector over the blocks, whose product of sizes b is n.
 
@@ -106,7 +107,8 @@ class Hadamard(LinearOperator):
     def _knowledge(self) -> Knowledge:
         if self.size == 1:
             return Knowledge(Tag.POSITIVE_DEFINITE | Tag.ORTHOGONAL | Tag.DIAGONAL)
-        no = Tag.ORTHOGONAL | Tag.POSITIVE_SEMIDEFINITE | Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR  # as many eigenvalues √n as -√n
+        # as many eigenvalues √n as -√n
+        no = Tag.ORTHOGONAL | Tag.POSITIVE_SEMIDEFINITE | Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR
         return Knowledge(Tag.SYMMETRIC | Tag.INVERTIBLE, no)
 
     def _detail(self) -> str:

@@ -19,9 +19,9 @@ from linops.tags import Knowledge, Tag
 class Hessian(LinearOperator):
     """The Hessian of a scalar function f at x, by automatic differentiation of torch or JAX: A v = lim (∇f(x + t v) − ∇f(x)) / t.
 
-    A v is the forward-mode derivative of the reverse-mode gradient (Pearlmutter, "Fast exact multiplication by the Hessian", 1994);
-    matrices are one vmapped derivative, with ∇f(x) computed once. A is symmetric: f is taken to have continuous second derivatives. A
-    complex x asks for a holomorphic f; A is then complex symmetric, not Hermitian.
+    A v is the forward-mode derivative of the reverse-mode gradient (Pearlmutter, "Fast exact multiplication by the
+    Hessian", 1994); matrices are one vmapped derivative, with ∇f(x) computed once. A is symmetric: f is taken to have
+    continuous second derivatives. A complex x asks for a holomorphic f; A is then complex symmetric, not Hermitian.
 
     Inside torch.compile write ``A.__matmul__(x)`` for ``A @ x``, as for `Function`.
 
@@ -31,11 +31,13 @@ class Hessian(LinearOperator):
         f: (n,) array, *params → 0-d array.
         x: (n,) array, where f is differentiated.
         params: Arrays, passed to f after x. As x they are leaves: what f closes over are constants.
-        mode: ``"forward"`` over reverse, or ``"reverse"`` over reverse, for functions that have no forward mode, as ``jax.custom_vjp``.
+        mode: ``"forward"`` over reverse, or ``"reverse"`` over reverse, for functions that have no forward mode, as
+            ``jax.custom_vjp``.
         conjugated: Whether this is the conjugate; set by `conj` and `H`.
 
     Raises:
-        TypeError: If x is no torch or JAX array of floating or complex dtype, or f is not callable or does not return such an array.
+        TypeError: If x is no torch or JAX array of floating or complex dtype, or f is not callable or does not return
+            such an array.
         ValueError: If x has not one axis, f(x) has any, or the mode is unknown.
 
     Example:
@@ -54,7 +56,9 @@ class Hessian(LinearOperator):
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", require_differentiable("Hessian", self))
         if not self.conjugated and not self.is_symbolic and (shape := value_shape("Hessian", self)) != ():
-            raise ValueError(f"Hessian of {callable_name(self.f)}: expected (n,) → (), got {tuple(self.x.shape)} → {shape}")
+            raise ValueError(
+                f"Hessian of {callable_name(self.f)}: expected (n,) → (), got {tuple(self.x.shape)} → {shape}"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

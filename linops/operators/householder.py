@@ -22,11 +22,14 @@ class Householder(LinearOperator):
 
         H_1 H_2 … H_k = I - Uᵀ S⁻¹ Ū,   S = the upper triangle of G with ones on its diagonal,
 
-    the compact WY form with its triangle inverted (Joffrain, Low, Quintana-Ortí, van de Geijn and Van Zee, "Accumulating Householder
-    transformations, revisited", 2006): two products and a triangular solve instead of k passes over the operand. The lower triangle gives
-    the opposite order, so that T and H are views. Only directions count: vectors are scaled before they are squared, so that the
-    tiniest and the largest give no NaN. A vector of zeros, which has no direction, reflects nothing: its H is the identity, as LAPACK's
-    for tau = 0, with a gradient of zero.
+    the compact WY form with its triangle inverted (Joffrain, Low, Quintana-Ortí, van de Geijn and Van Zee,
+    "Accumulating Householder
+    transformations, revisited", 2006): two products and a triangular solve instead of k passes over the operand. The
+    lower triangle gives
+    the opposite order, so that T and H are views. Only directions count: vectors are scaled before they are squared, so
+    that the
+    tiniest and the largest give no NaN. A vector of zeros, which has no direction, reflects nothing: its H is the
+    identity, as LAPACK's for tau = 0, with a gradient of zero.
 
     Cost: 2 k n MACs a vector, and for k > 1 a triangular solve (k² - k FLOPs a vector) and k² n MACs once a product.
 
@@ -52,9 +55,13 @@ class Householder(LinearOperator):
     def __post_init__(self) -> None:
         shape = tuple(admit(self, "v", None).shape)
         if len(shape) not in (1, 2) or 0 in shape:
-            raise ValueError(f"Householder: v must be a vector (n,) or vectors (k, n), and not empty, got shape {shape}")
+            raise ValueError(
+                f"Householder: v must be a vector (n,) or vectors (k, n), and not empty, got shape {shape}"
+            )
         if not backends.is_inexact(self.v.dtype):
-            raise TypeError(f"Householder: v must be floating or complex, as entries are fractions; got dtype {dtype_name(self.v.dtype)}")
+            raise TypeError(
+                f"Householder: v must be floating or complex, as entries are fractions; got dtype {dtype_name(self.v.dtype)}"
+            )
         if not isinstance(self.reverse, bool):
             raise TypeError(f"Householder: reverse must be True or False, got {self.reverse!r}")
 
@@ -126,11 +133,14 @@ class Householder(LinearOperator):
             )
             steps.append(solve)
         steps.append(matmul_step(1, n, k, batch))
-        steps.append(Step("subtract", f"({n}, {batch})", other_flops=n * batch, inputs=2 * n * batch, outputs=n * batch))
+        steps.append(
+            Step("subtract", f"({n}, {batch})", other_flops=n * batch, inputs=2 * n * batch, outputs=n * batch)
+        )
         return tuple(steps)
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
-        # lengths do not count, only directions: entries of size one, that learn as those of a vector do, turn at any width alike
+        # lengths do not count, only directions: entries of size one, that learn as those of a vector do, turn at any
+        # width alike
         return {"v": (1, 1)}
 
     def _knowledge(self) -> Knowledge:

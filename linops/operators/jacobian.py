@@ -20,11 +20,13 @@ MODES = ("forward", "reverse")
 class Jacobian(LinearOperator):
     """The Jacobian of f at x, by automatic differentiation of torch or JAX: A v = lim (f(x + t v) − f(x)) / t.
 
-    A v is one forward-mode derivative, Aᵀ u one reverse-mode derivative; matrices are one vmapped derivative, with f(x) computed once.
-    Both can be differentiated again, with respect to x and to params. What f detaches (``torch.no_grad``, ``jax.lax.stop_gradient``) is
-    constant in both modes. A complex x asks for a holomorphic f, whose derivative is complex linear.
+    A v is one forward-mode derivative, Aᵀ u one reverse-mode derivative; matrices are one vmapped derivative, with f(x)
+    computed once. Both can be differentiated again, with respect to x and to params. What f detaches
+    (``torch.no_grad``, ``jax.lax.stop_gradient``) is constant in both modes. A complex x asks for a holomorphic f,
+    whose derivative is complex linear.
 
-    m is found from shapes alone in JAX, and by one evaluation of f in torch (its shape-only evaluation refuses much of what functions do).
+    m is found from shapes alone in JAX, and by one evaluation of f in torch (its shape-only evaluation refuses much of
+    what functions do).
 
     Inside torch.compile write ``A.__matmul__(x)`` for ``A @ x``, as for `Function`.
 
@@ -34,14 +36,15 @@ class Jacobian(LinearOperator):
         f: (n,) array, *params → (m,) array.
         x: (n,) array, where f is differentiated.
         params: Arrays, passed to f after x. As x they are leaves: what f closes over are constants.
-        mode: ``"forward"``, or ``"reverse"`` to use reverse mode alone (twice for A v), for functions that have no forward mode, as
-            ``jax.custom_vjp``.
+        mode: ``"forward"``, or ``"reverse"`` to use reverse mode alone (twice for A v), for functions that have no
+            forward mode, as ``jax.custom_vjp``.
         out_features: m, or None to find it.
         transposed: Whether this is the transpose; set by `T` and `H`.
         conjugated: Whether this is the conjugate; set by `conj` and `H`.
 
     Raises:
-        TypeError: If x is no torch or JAX array of floating or complex dtype, or f is not callable or does not return such an array.
+        TypeError: If x is no torch or JAX array of floating or complex dtype, or f is not callable or does not return
+            such an array.
         ValueError: If x or f(x) has not one axis, or the mode is unknown.
 
     Example:
@@ -64,7 +67,9 @@ class Jacobian(LinearOperator):
         if self.out_features is None:
             shape = value_shape("Jacobian", self)
             if len(shape) != 1:
-                raise ValueError(f"Jacobian of {callable_name(self.f)}: expected (n,) → (m,), got {tuple(self.x.shape)} → {shape}")
+                raise ValueError(
+                    f"Jacobian of {callable_name(self.f)}: expected (n,) → (m,), got {tuple(self.x.shape)} → {shape}"
+                )
             object.__setattr__(self, "out_features", shape[0])
         require_size("Jacobian", "out_features", self.out_features)
 
@@ -126,7 +131,8 @@ def require_differentiable(where: str, operator: Any) -> tuple[Any, ...]:
         The params as a tuple.
 
     Raises:
-        TypeError: If the function is not callable, or the point no torch or JAX array of numbers that vary continuously.
+        TypeError: If the function is not callable, or the point no torch or JAX array of numbers that vary
+            continuously.
         ValueError: If the point has not one axis, or the mode is unknown.
     """
     require_callable(where, "f", operator.f)
@@ -134,7 +140,9 @@ def require_differentiable(where: str, operator: Any) -> tuple[Any, ...]:
         raise TypeError(f"{where}: f must be a callable, got None")
     admit(operator, "x", 1)
     if backends.backend_of(operator.x) == "numpy":
-        raise TypeError(f"{where}: x is a NumPy array of shape {operator.x.shape}, and NumPy has no derivatives; give a torch or JAX array")
+        raise TypeError(
+            f"{where}: x is a NumPy array of shape {operator.x.shape}, and NumPy has no derivatives; give a torch or JAX array"
+        )
     if not backends.is_inexact(operator.x.dtype):
         raise TypeError(f"{where}: x must be of a floating or complex dtype, got {operator.x.dtype}")
     if operator.mode not in MODES:
@@ -164,7 +172,9 @@ def value_shape(where: str, operator: Any) -> tuple[int, ...]:
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise TypeError(f"{where} of {name}: it returned {type(value).__name__}, expected an array")
     if not backends.is_inexact(value.dtype) or backends.is_complex(value.dtype) != backends.is_complex(x.dtype):
-        raise TypeError(f"{where} of {name}: x is {x.dtype} and f(x) {value.dtype}; both must be real, or complex with a holomorphic f")
+        raise TypeError(
+            f"{where} of {name}: x is {x.dtype} and f(x) {value.dtype}; both must be real, or complex with a holomorphic f"
+        )
     return tuple(value.shape)
 
 

@@ -23,9 +23,9 @@ from linops.tags import KRONECKER, Knowledge, Tag, common
 class Kronecker(Planned):
     """The Kronecker product A_1 ⊗ … ⊗ A_c; the first factor's index is the slowest.
 
-    Factors act one after the other, each along its own axis, in the order of fewest MACs: applying factor k of shape (m, n) to an
-    operand of s numbers costs s m MACs and leaves s m / n, so by exchanging neighbours the best order sorts by 1/n − 1/m (the factors that
-    shrink most go first).
+    Factors act one after the other, each along its own axis, in the order of fewest MACs: applying factor k of shape
+    (m, n) to an operand of s numbers costs s m MACs and leaves s m / n, so by exchanging neighbours the best order
+    sorts by 1/n − 1/m (the factors that shrink most go first).
 
     Attributes:
         factors: Operators or matrices, one by one or in a list.
@@ -83,7 +83,11 @@ class Kronecker(Planned):
             if right == 1:
                 x = factor._rows(x.reshape(left, size))
             else:
-                x = factor._columns(x.reshape(size, right)) if left == 1 else factor._stacked(x.reshape(left, size, right))
+                x = (
+                    factor._columns(x.reshape(size, right))
+                    if left == 1
+                    else factor._stacked(x.reshape(left, size, right))
+                )
         return x
 
     def _natural(self, x: Any) -> Any:
@@ -112,7 +116,9 @@ class Kronecker(Planned):
         return sum(groups, ())
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
-        return tuple(step for factor, left, _, right in self._places for step in factor._stacked_steps(left, right * batch))
+        return tuple(
+            step for factor, left, _, right in self._places for step in factor._stacked_steps(left, right * batch)
+        )
 
     def _output_leaves(self) -> tuple[str, ...]:
         named = numbered("factors", self.factors)

@@ -17,8 +17,9 @@ from linops.tags import Knowledge, Tag, summed
 class KroneckerSum(LinearOperator):
     """The Kronecker sum A_1 ⊕ … ⊕ A_c = Σ_k I ⊗ … ⊗ A_k ⊗ … ⊗ I of square operators; the first factor's index is the slowest.
 
-    Each factor acts along its own axis of the operand, and the results add up: of A ⊕ B on a matrix X, A X + X Bᵀ. Eigenvalues are the sums
-    of the factors' eigenvalues, so sums of semidefinite factors are semidefinite, and definite if one of them is.
+    Each factor acts along its own axis of the operand, and the results add up: of A ⊕ B on a matrix X, A X + X Bᵀ.
+    Eigenvalues are the sums of the factors' eigenvalues, so sums of semidefinite factors are semidefinite, and definite
+    if one of them is.
 
     Cost: that of factor k, of size n_k, on n / n_k vectors, and (c - 1) n additions a vector.
 
@@ -114,7 +115,9 @@ class KroneckerSum(LinearOperator):
         for number, (factor, _, left, right) in enumerate(self._places):
             steps += factor._lower(left * right * batch)
             if number:
-                steps.append(Step("add", f"({n}, {batch})", other_flops=n * batch, inputs=2 * n * batch, outputs=n * batch))
+                steps.append(
+                    Step("add", f"({n}, {batch})", other_flops=n * batch, inputs=2 * n * batch, outputs=n * batch)
+                )
         return tuple(steps)
 
     def _output_leaves(self) -> tuple[str, ...]:

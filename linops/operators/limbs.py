@@ -1,7 +1,8 @@
 """Convolutions of integers by Fourier transforms of floats, exactly: numbers are split into limbs so short that rounding finds every sum.
 
-With c = Σ c_i 2^(b i) and x = Σ x_j 2^(b j) of digits below 2^(b-1) in size, c * x = Σ_s 2^(b s) Σ_{i+j=s} c_i * x_j. The transform gives
-each inner sum to less than a half, so that rounding it is exact; the outer one runs in integers, which wrap around as NumPy's.
+With c = Σ c_i 2^(b i) and x = Σ x_j 2^(b j) of digits below 2^(b-1) in size, c * x = Σ_s 2^(b s) Σ_{i+j=s} c_i * x_j.
+The transform gives each inner sum to less than a half, so that rounding it is exact; the outer one runs in integers,
+which wrap around as NumPy's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from linops import backends
 
-#: bits of a sum that a transform of float64 and of float32 gives exactly, and those lost to rounding and to adding up pairs of limbs
+#: bits of a sum that a transform of float64 and of float32 gives exactly, and those lost to rounding and to adding up
+#: pairs of limbs
 _EXACT, _LOST = {8: 51, 4: 22}, 10
 
 

@@ -61,7 +61,9 @@ class Pad(LinearOperator):
         return (Step("pad", detail, inputs=self.columns * batch, outputs=self.rows * batch),)
 
     def _knowledge(self) -> Knowledge:
-        return Knowledge(Tag.DIAGONAL | (Tag.POSITIVE_DEFINITE | Tag.ORTHOGONAL if self.rows == self.columns else Tag.NONE))
+        return Knowledge(
+            Tag.DIAGONAL | (Tag.POSITIVE_DEFINITE | Tag.ORTHOGONAL if self.rows == self.columns else Tag.NONE)
+        )
 
     def _detail(self) -> str:
         return f"{self.rows}, {self.columns}"

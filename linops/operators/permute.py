@@ -22,7 +22,8 @@ from linops.tags import Knowledge, Tag
 class Permute(LinearOperator):
     """A permutation: (A x)[i] = x[indices[i]].
 
-    A permutation of axes, `Permute.axes`, needs no index array and is a strided view, free of cost where the next operator can read it.
+    A permutation of axes, `Permute.axes`, needs no index array and is a strided view, free of cost where the next
+    operator can read it.
 
     Attributes:
         indices: (n,) integers, a permutation of 0 … n - 1; None for a permutation of axes.
@@ -61,7 +62,8 @@ class Permute(LinearOperator):
             raise ValueError(f"Permute: indices must have 1 axis, got shape {tuple(self.indices.shape)}")
         if "int" not in dtype_name(self.indices.dtype):
             raise TypeError(f"Permute: indices must be integers, got dtype {self.indices.dtype}")
-        if backends.backend_of(self.indices) == "numpy":  # a copy that torch reads too: any integers, any strides, not writable
+        # a copy that torch reads too: any integers, any strides, not writable
+        if backends.backend_of(self.indices) == "numpy":
             object.__setattr__(self, "indices", np.array(self.indices, dtype=np.intp))
         elif str(self.indices.dtype) not in ("torch.int32", "torch.int64"):
             object.__setattr__(self, "indices", backends.asarray(self.indices, "torch", "int64"))
@@ -137,7 +139,9 @@ class Permute(LinearOperator):
         inverse = [0] * len(self.order)
         for place, axis in enumerate(self.order):
             inverse[axis] = place
-        return Permute._unchecked(indices=None, dims=tuple([self.dims[axis] for axis in self.order]), order=tuple(inverse))
+        return Permute._unchecked(
+            indices=None, dims=tuple([self.dims[axis] for axis in self.order]), order=tuple(inverse)
+        )
 
     def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
         groups = None if self.indices is not None else graph.split(axes, self.dims)

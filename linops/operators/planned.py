@@ -22,8 +22,8 @@ PLANS = Plans(bound=4096)
 class Choosing(LinearOperator):
     """An operator that runs in its natural way, or in another where that is predicted to be faster for a number of vectors.
 
-    It is decided once a class of batches (up to a factor of two). Under torch.compile and torch.export, where the number of vectors may be
-    a symbol, the natural way runs.
+    It is decided once a class of batches (up to a factor of two). Under torch.compile and torch.export, where the
+    number of vectors may be a symbol, the natural way runs.
     """
 
     @remembered
@@ -46,8 +46,8 @@ class Choosing(LinearOperator):
 class Planned(Choosing):
     """An operator of several tensors: it runs in the order of its factors, or along a plan.
 
-    A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure, class of batches,
-    dtype and backend.
+    A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure,
+    class of batches, dtype and backend.
     """
 
     def _natural(self, x: Any) -> Any:
@@ -139,8 +139,8 @@ def network_of(operator: LinearOperator) -> Network | None:
 def plannable(operator: LinearOperator) -> bool:
     """Whether plans are made: for leaves of one dtype of at least 32 bits, of known sizes, on a CPU.
 
-    Products of narrower or of several dtypes would be rounded earlier than in the natural order, or overflow; and the machine that plans
-    know is a CPU.
+    Products of narrower or of several dtypes would be rounded earlier than in the natural order, or overflow; and the
+    machine that plans know is a CPU.
 
     Args:
         operator: The operator.
@@ -151,7 +151,9 @@ def plannable(operator: LinearOperator) -> bool:
     dtype = operator.dtype
     if dtype is None or (backends.itemsize(dtype) < 4 and backends.is_inexact(dtype)):
         return False
-    return has_sizes(operator) and all(leaf.dtype == dtype and backends.on_cpu(leaf) for _, leaf in operator.named_leaves())
+    return has_sizes(operator) and all(
+        leaf.dtype == dtype and backends.on_cpu(leaf) for _, leaf in operator.named_leaves()
+    )
 
 
 def has_sizes(operator: LinearOperator) -> bool:

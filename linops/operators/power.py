@@ -18,9 +18,9 @@ from linops.tags import Knowledge, Tag
 class Power(LinearOperator):
     """The power A ** k of a square operator, made by ``**``; its parameters are those of A, once.
 
-    Up to k = 8 A is applied k times. Above, its power is applied once where there is a closed form (permutations, diagonals, circulants,
-    blocks, Kronecker products, low rank, reflections, Hadamard and Fourier transforms, and multiples of those), or where squaring the
-    matrix again and again costs fewer FLOPs.
+    Up to k = 8 A is applied k times. Above, its power is applied once where there is a closed form (permutations,
+    diagonals, circulants, blocks, Kronecker products, low rank, reflections, Hadamard and Fourier transforms, and
+    multiples of those), or where squaring the matrix again and again costs fewer FLOPs.
 
     Cost: k times that of A; or that of A and, once a product, of at most 2 log2 k products of its arrays.
 
@@ -29,7 +29,8 @@ class Power(LinearOperator):
         exponent: k ≥ 2.
 
     Raises:
-        ValueError: If A is not square or the exponent is below 2 (the algebra makes A ** 1 and A ** 0 without this class).
+        ValueError: If A is not square or the exponent is below 2 (the algebra makes A ** 1 and A ** 0 without this
+            class).
 
     Example:
         >>> import linops as lo, numpy as np
@@ -107,7 +108,9 @@ class Power(LinearOperator):
         rounds = 2 * k.bit_length()
         if powered.resolver.resolve_method((self.base, k, None))[0] is not _ANY:
             numbers = max(self.num_params, 1)
-            return Step("power", f"exponent {k}", other_flops=rounds * numbers, weights=numbers, outputs=numbers), *steps
+            return Step(
+                "power", f"exponent {k}", other_flops=rounds * numbers, weights=numbers, outputs=numbers
+            ), *steps
         if as_matrix(self.base, k):
             squares = matmul_step(1, n, n, n * rounds)
             return squares, matmul_step(1, n, n, batch)
@@ -132,4 +135,6 @@ _ANY = powered.resolver.resolve_method((LinearOperator(), 1, None))[0]  # which 
 def _repeated(step: Step, count: int) -> Step:
     """A step that runs so many times, as one."""
     counts = ("macs", "other_flops", "inputs", "weights", "outputs", "gradient_macs", "blocks")
-    return replace(step, detail=f"{step.detail}, {count} times", **{name: count * getattr(step, name) for name in counts})
+    return replace(
+        step, detail=f"{step.detail}, {count} times", **{name: count * getattr(step, name) for name in counts}
+    )

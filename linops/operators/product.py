@@ -25,8 +25,8 @@ from linops.tags import MULTIPLICATIVE, Knowledge, Tag, common
 class Product(Planned):
     """The product A_1 A_2 … A_c, made by ``@``: the last factor acts first.
 
-    Cost: the sum of the factors' costs; permutations of axes between two factors are views. A plan may multiply factors with each other
-    first, where that is faster for the number of vectors.
+    Cost: the sum of the factors' costs; permutations of axes between two factors are views. A plan may multiply factors
+    with each other first, where that is faster for the number of vectors.
 
     Attributes:
         factors: At least two operators whose shapes chain.

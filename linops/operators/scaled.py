@@ -24,9 +24,10 @@ class Scaled(LinearOperator):
     Attributes:
         base: A.
         number: A Python number: structure, not a parameter. `jax.jit` compiles anew for another one.
-        gain: A 0-d array, which is a parameter, or None. In JAX a number that is an argument of a compiled function is one.
-        divisor: Where the number is the rounded reciprocal of another and there is no gain, that one: products divide by it, as exactly as
-            NumPy; None otherwise.
+        gain: A 0-d array, which is a parameter, or None. In JAX a number that is an argument of a compiled function is
+            one.
+        divisor: Where the number is the rounded reciprocal of another and there is no gain, that one: products divide
+            by it, as exactly as NumPy; None otherwise.
 
     Raises:
         TypeError: If backends are mixed.

@@ -20,7 +20,8 @@ class ScipyOperator(LinearOperator):
     """The operator of a `scipy.sparse.linalg.LinearOperator`, on NumPy alone. Cost: unknown, counted as none.
 
     Attributes:
-        operator: scipy's operator, or what looks like one (a `shape` and a `matvec`, as in pylops and lazylinop); T and H need its rmatvec.
+        operator: scipy's operator, or what looks like one (a `shape` and a `matvec`, as in pylops and lazylinop); T and
+            H need its rmatvec.
 
     Raises:
         TypeError: If its dtype is not NumPy's.
@@ -92,7 +93,14 @@ class ScipyOperator(LinearOperator):
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         m, n = self.shape
-        return (Step("scipy", f"{type(self.operator).__name__} × ({n}, {batch}), work unknown", inputs=n * batch, outputs=m * batch),)
+        return (
+            Step(
+                "scipy",
+                f"{type(self.operator).__name__} × ({n}, {batch}), work unknown",
+                inputs=n * batch,
+                outputs=m * batch,
+            ),
+        )
 
     def _detail(self) -> str:
         return type(self.operator).__name__
@@ -108,7 +116,8 @@ def imported(value: Any) -> LinearOperator:
         The operator.
     """
     original: Any = getattr(value, "_linops", None)
-    known = isinstance(original, LinearOperator) and original.dtype is not None  # else scipy's has a dtype that it has not
+    # else scipy's has a dtype that it has not
+    known = isinstance(original, LinearOperator) and original.dtype is not None
     return original if known else ScipyOperator(value)
 
 

@@ -18,8 +18,8 @@ from linops.tags import Knowledge, Tag
 class Sliced(LinearOperator):
     """The submatrix A[rows, columns], made by ``A[…]``: B[i, j] = A[rows[i], columns[j]].
 
-    With S_I the matrix of y[i] = x[I[i]], it is S_rows A S_columnsᵀ: a product adds x into zeros at the columns (where a column is selected
-    twice, both numbers), multiplies by A, and takes the rows. The leaves are those of A, entire.
+    With S_I the matrix of y[i] = x[I[i]], it is S_rows A S_columnsᵀ: a product adds x into zeros at the columns (where
+    a column is selected twice, both numbers), multiplies by A, and takes the rows. The leaves are those of A, entire.
 
     Cost: that of A, and the moves of numbers; slices need no gather.
 
@@ -45,7 +45,9 @@ class Sliced(LinearOperator):
 
     def __post_init__(self) -> None:
         if (self.rows is None) == (self.row_indices is None) or (self.columns is None) == (self.column_indices is None):
-            raise ValueError(f"Sliced of {self.base._short()}: one of rows and row_indices, and of columns; write A[rows, columns]")
+            raise ValueError(
+                f"Sliced of {self.base._short()}: one of rows and row_indices, and of columns; write A[rows, columns]"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -21,15 +21,17 @@ from linops.tags import Knowledge, Tag
 class Sparse(LinearOperator):
     """The (m, n) operator with few entries: A = Σ_i values[i] e(rows[i]) e(columns[i])ᵀ. Entries at the same position add up.
 
-    The entries are kept in order of rows, with the order of columns beside it, so that T only exchanges the two, and A x and Aᵀ y both
-    sum runs of entries: compressed rows and columns. NumPy runs scipy's kernels, torch embedding bags (and plain sums where it
-    compiles), JAX segment sums. Only the values are parameters; the positions are structure, some 12 bytes an entry.
+    The entries are kept in order of rows, with the order of columns beside it, so that T only exchanges the two, and A
+    x and Aᵀ y both
+    sum runs of entries: compressed rows and columns. NumPy runs scipy's kernels, torch embedding bags (and plain sums
+    where it compiles), JAX segment sums. Only the values are parameters; the positions are structure, some 12 bytes an
+    entry.
 
     Cost: nnz multiplications and additions a vector; no MACs, for they run in no matrix product.
 
     Attributes:
-        values: (nnz,) array or spec, the entries in order of rows; or a sparse matrix, of scipy in any format (copied), torch in any
-            layout, or JAX (BCOO or BCSR), which says the positions and the size too.
+        values: (nnz,) array or spec, the entries in order of rows; or a sparse matrix, of scipy in any format (copied),
+            torch in any layout, or JAX (BCOO or BCSR), which says the positions and the size too.
         rows: (nnz,) integers, the row of each entry; given in any order, kept in rising order.
         columns: (nnz,) integers, the column of each entry.
         size: (m, n).
@@ -65,7 +67,9 @@ class Sparse(LinearOperator):
                 object.__setattr__(self, name, value)
         admit(self, "values", 1)
         if self.values.shape[0] != self.rows.shape[0]:
-            raise ValueError(f"Sparse: values of shape {tuple(self.values.shape)} at {self.rows.shape[0]} positions; expected as many")
+            raise ValueError(
+                f"Sparse: values of shape {tuple(self.values.shape)} at {self.rows.shape[0]} positions; expected as many"
+            )
         if backends.backend_of(self.values) == "torch":
             device = backends.device_of(self.values)
             if backends.backend_of(self.rows) != "torch" or self.rows.device != device:
@@ -79,7 +83,9 @@ class Sparse(LinearOperator):
         return self.size
 
     def _positions(self) -> backends.Positions:
-        return backends.Positions(self.size, self.rows, self.columns, self.by_row, self.by_column, self.row_starts, self.column_starts)
+        return backends.Positions(
+            self.size, self.rows, self.columns, self.by_row, self.by_column, self.row_starts, self.column_starts
+        )
 
     @remembered
     def _scipy(self) -> Any:
@@ -186,7 +192,9 @@ def _integers(name: str, given: Any, size: int, values: Any) -> np.ndarray:
     """The positions along one axis."""
     positions = backends.index_array(f"Sparse: {name}", given)
     if positions.shape != tuple(values.shape):
-        raise ValueError(f"Sparse: {name} of shape {positions.shape} for values of shape {tuple(values.shape)}; expected the same")
+        raise ValueError(
+            f"Sparse: {name} of shape {positions.shape} for values of shape {tuple(values.shape)}; expected the same"
+        )
     if positions.dtype.kind not in "iu" and positions.size:
         raise TypeError(f"Sparse: {name} must be integers, got dtype {positions.dtype}")
     if positions.size and not 0 <= positions.min() <= positions.max() < size:

@@ -71,7 +71,11 @@ def _powered_circulant(a: Circulant, exponent: int, x: Any):
 @powered.dispatch
 def _powered_blocks(a: BlockDiag, exponent: int, x: Any):
     if not isinstance(a.blocks, tuple):
-        return BlockDiag(squared(a.blocks, exponent, backends.block_matmul)) if a.blocks.shape[1] == a.blocks.shape[2] else None
+        return (
+            BlockDiag(squared(a.blocks, exponent, backends.block_matmul))
+            if a.blocks.shape[1] == a.blocks.shape[2]
+            else None
+        )
     found = _each(a.blocks, exponent, x)
     return None if found is None else BlockDiag(found)
 
@@ -86,7 +90,8 @@ def _powered_kronecker(a: Kronecker, exponent: int, x: Any):
 def _powered_low_rank(a: LowRank, exponent: int, x: Any):
     if exponent == 1 or not a.U.shape[1]:
         return a
-    return LowRank(a.U @ squared(a.V @ a.U, exponent - 1, lambda one, other: one @ other), a.V)  # U V U V … V = U (V U)ᵏ⁻¹ V
+    # U V U V … V = U (V U)ᵏ⁻¹ V
+    return LowRank(a.U @ squared(a.V @ a.U, exponent - 1, lambda one, other: one @ other), a.V)
 
 
 @powered.dispatch
@@ -171,7 +176,9 @@ def _permutation(a: LinearOperator, exponent: int) -> LinearOperator:
     """The power of a permutation: indices gather indices."""
     indices = a.indices if isinstance(a, Permute) and a.indices is not None else None
     if indices is None:
-        like = next((node.indices for _, node in a._nodes() if isinstance(node, Permute) and node.indices is not None), None)
+        like = next(
+            (node.indices for _, node in a._nodes() if isinstance(node, Permute) and node.indices is not None), None
+        )
         numbers: Any = np.arange(a.shape[0])
         if backends.backend_of(like) == "torch":
             numbers = backends.asarray(numbers, "torch", None, backends.device_of(like))

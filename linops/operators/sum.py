@@ -81,7 +81,9 @@ class Sum(LinearOperator):
         for number, term in enumerate(self.terms):
             steps += term._lower(batch)
             if number:
-                steps.append(Step("add", f"({self.shape[0]}, {batch})", other_flops=size, inputs=2 * size, outputs=size))
+                steps.append(
+                    Step("add", f"({self.shape[0]}, {batch})", other_flops=size, inputs=2 * size, outputs=size)
+                )
         return tuple(steps)
 
     def _output_leaves(self) -> tuple[str, ...]:

@@ -45,7 +45,9 @@ class TensorTrain(Planned):
         ranks = [1, *(core.shape[3] for core in self.cores)]
         if [core.shape[0] for core in self.cores] != ranks[:-1] or ranks[-1] != 1:
             shapes = ", ".join(str(tuple(core.shape)) for core in self.cores)
-            raise ValueError(f"TensorTrain: cores of shapes {shapes} do not chain; expected (r_{{k-1}}, m_k, n_k, r_k) with r_0 = r_c = 1")
+            raise ValueError(
+                f"TensorTrain: cores of shapes {shapes} do not chain; expected (r_{{k-1}}, m_k, n_k, r_k) with r_0 = r_c = 1"
+            )
         require_leaves(self)
 
     @property
@@ -87,7 +89,11 @@ class TensorTrain(Planned):
             if right == 1:
                 x = x.reshape(left, columns) @ matrix.T
             else:
-                x = matrix @ x.reshape(columns, right) if left == 1 else backends.shared_matmul(matrix, x.reshape(left, columns, right))
+                x = (
+                    matrix @ x.reshape(columns, right)
+                    if left == 1
+                    else backends.shared_matmul(matrix, x.reshape(left, columns, right))
+                )
         return x
 
     def _natural(self, x: Any) -> Any:
@@ -112,7 +118,8 @@ class TensorTrain(Planned):
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         return tuple(
-            matmul_step(left, rows, columns, right * batch, weights=rows * columns) for _, _, (rows, columns), left, right in self._acting
+            matmul_step(left, rows, columns, right * batch, weights=rows * columns)
+            for _, _, (rows, columns), left, right in self._acting
         )
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:

@@ -17,8 +17,9 @@ from linops.tags import Knowledge, Tag
 class Triangular(LinearOperator):
     """The lower or upper triangle of a square array, diagonal included; what the array holds on the other side counts for nothing.
 
-    Products mask the array and multiply, so no number and no gradient of the other triangle has an effect, not even NaN. `num_params` is
-    the size of the leaf, n², as that is what an optimiser, a checkpoint and a device hold; n (n + 1) / 2 of them matter.
+    Products mask the array and multiply, so no number and no gradient of the other triangle has an effect, not even
+    NaN. `num_params` is the size of the leaf, n², as that is what an optimiser, a checkpoint and a device hold; n (n +
+    1) / 2 of them matter.
 
     Cost: n² MACs a vector, as the masked product runs, and the mask once a product.
 
@@ -81,7 +82,8 @@ class Triangular(LinearOperator):
         return Step("mask", f"({n}, {n})", weights=n * n, outputs=n * n), matmul_step(1, n, n, batch)
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
-        mean = self.shape[0] // 2 + 1  # of 1 … n, rounded up: an output sums over as many inputs, and an input reaches as many outputs
+        # of 1 … n, rounded up: an output sums over as many inputs, and an input reaches as many outputs
+        mean = self.shape[0] // 2 + 1
         return {"matrix": (mean, mean)}
 
     def _output_leaves(self) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ def aslinearoperator(value: Any) -> LinearOperator:
     """A matrix of any kind as an operator; an operator as it is.
 
     Args:
-        value: A matrix of any backend, a spec with two axes, what stands for a NumPy matrix (nested lists, a DataFrame), a sparse matrix
-            (scipy in any format, torch in any layout, JAX BCOO, BCSR, COO, CSR or CSC), a `scipy.sparse.linalg.LinearOperator` or an
-            operator of another library that has a ``shape`` and a ``matvec`` (T and H need its ``rmatvec``), or an operator.
+        value: A matrix of any backend, a spec with two axes, what stands for a NumPy matrix (nested lists, a
+            DataFrame), a sparse matrix (scipy in any format, torch in any layout, JAX BCOO, BCSR, COO, CSR or CSC), a
+            `scipy.sparse.linalg.LinearOperator` or an operator of another library that has a ``shape`` and a ``matvec``
+            (T and H need its ``rmatvec``), or an operator.
 
     Returns:
         The operator.

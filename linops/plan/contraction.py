@@ -1,7 +1,7 @@
 """Contractions of tensors over named axes, lowered to matrix products: each step multiplies two of them in one batched product.
 
-One of the tensors is the operand of a product with an operator; the vectors are one more axis of it, innermost in memory. Nothing here
-depends on their number.
+One of the tensors is the operand of a product with an operator; the vectors are one more axis of it, innermost in
+memory. Nothing here depends on their number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def constant(function: Callable[..., Any]) -> Any:
     def call(*arguments: Any) -> Any:
         return cached(*arguments)
 
-    setattr(call, "_dynamo_marked_constant", True)  # as torch.compiler.assume_constant_result does, but torch need not be there
+    # as torch.compiler.assume_constant_result does, but torch need not be there
+    setattr(call, "_dynamo_marked_constant", True)
     return call
 
 
@@ -40,8 +41,10 @@ class Action(NamedTuple):
         tensor: Its position.
         onto: The position of what it acts on.
         own: Its axes as it lies in memory.
-        kind: ``"bmm"``: blocks × (rows, columns) @ (columns, rest). ``"shared"``: (rows, columns) @ left × (columns, rest).
-            ``"matmul"``: (rows, columns) @ (columns, rest). ``"scale"``: nothing is summed over, so the tensor multiplies elementwise.
+        kind: ``"bmm"``: blocks × (rows, columns) @ (columns, rest). ``"shared"``: (rows, columns) @ left × (columns,
+            rest).
+            ``"matmul"``: (rows, columns) @ (columns, rest). ``"scale"``: nothing is summed over, so the tensor
+            multiplies elementwise.
         blocks: Axes of both that stay.
         rows: Axes of the tensor alone.
         columns: Axes of both that are summed over.
@@ -88,7 +91,17 @@ class Action(NamedTuple):
             shape = (*map(size, self.rows), *[size(axis) if axis in self.blocks else 1 for axis in self.split[:-1]], 1)
         split = tuple([size(group) for group in self.split])
         dims = tuple([size(axis) for axis in self.own])
-        return Kernel(self.tensor, self.onto, self.kind, dims, self.turn, shape, split, self.order, merged if self.merged else None)
+        return Kernel(
+            self.tensor,
+            self.onto,
+            self.kind,
+            dims,
+            self.turn,
+            shape,
+            split,
+            self.order,
+            merged if self.merged else None,
+        )
 
     def steps(self, size: Callable[[Iterable[str]], int], batch: int) -> Iterator[Step]:
         """What runs, and what it costs.
@@ -243,7 +256,9 @@ def _action(position: int, onto: int, own: str, held: str, wanted: str) -> Actio
         kind, split, after = "scale", (*held, ""), rows + held
     elif not blocks and columns in held:
         left, _, rest = held.partition(columns)
-        kind, split, after = ("shared", (left, columns, rest), left + rows + rest) if left else ("matmul", (columns, rest), rows + rest)
+        kind, split, after = (
+            ("shared", (left, columns, rest), left + rows + rest) if left else ("matmul", (columns, rest), rows + rest)
+        )
     else:
         kind = "bmm" if blocks else "matmul"
         if held == blocks + columns + rest:
@@ -257,6 +272,9 @@ def _action(position: int, onto: int, own: str, held: str, wanted: str) -> Actio
         after = blocks + rows + rest
     turn = tuple([own.index(axis) for axis in (rows + blocks if kind == "scale" else blocks + rows + columns)])
     joined = all(group in own for group in (blocks, rows, columns))
-    lies = kind == "scale" or (joined and not (blocks and own.endswith(blocks)))  # no product reads blocks that lie innermost
+    # no product reads blocks that lie innermost
+    lies = kind == "scale" or (joined and not (blocks and own.endswith(blocks)))
     moved = turn if turn != tuple(range(len(turn))) else None
-    return Action(position, onto, own, kind, blocks, rows, columns, left, rest, moved, lies, split, order, merged, after)
+    return Action(
+        position, onto, own, kind, blocks, rows, columns, left, rest, moved, lies, split, order, merged, after
+    )

@@ -38,7 +38,9 @@ def terms(expression: str) -> tuple[tuple[str, ...], str, str]:
     return tuple(tensors), into, out
 
 
-def sizer(expression: str, in_dims: tuple[int, ...], shapes: Iterable[tuple[int, ...]]) -> Callable[[Iterable[str]], int]:
+def sizer(
+    expression: str, in_dims: tuple[int, ...], shapes: Iterable[tuple[int, ...]]
+) -> Callable[[Iterable[str]], int]:
     """A function from axes to the product of their sizes.
 
     Args:
@@ -72,7 +74,8 @@ def cheapest_order(expression: str, in_dims: tuple[int, ...], shapes: tuple[tupl
     if len(tensors) == 1 or len(tensors) > COMPARED:
         return backwards
     size, everything = sizer(expression, in_dims, shapes), "".join(dict.fromkeys("".join([*tensors, into])))
-    best: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {(): (0, ())}  # of those that have acted, sorted: MACs and order
+    # of those that have acted, sorted: MACs and order
+    best: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {(): (0, ())}
     for _ in tensors:
         longer: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}
         for done, (macs, order) in best.items():
@@ -88,7 +91,9 @@ def cheapest_order(expression: str, in_dims: tuple[int, ...], shapes: tuple[tupl
     return best[tuple(range(len(tensors)))][1]
 
 
-def einsum_program(expression: str, order: tuple[int, ...], in_dims: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]) -> Program:
+def einsum_program(
+    expression: str, order: tuple[int, ...], in_dims: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]
+) -> Program:
     """What an einsum runs, each tensor acting on the operand.
 
     Args:

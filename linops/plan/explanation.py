@@ -18,7 +18,8 @@ def explain(header: str, steps: Iterable[Step], itemsize: int, machine: Machine)
         machine: What steps take.
 
     Returns:
-        The table, as text: per step its operands, MACs, FLOPs, bytes moved (read and written), and the time that the machine
+        The table, as text: per step its operands, MACs, FLOPs, bytes moved (read and written), and the time that the
+        machine
             model predicts.
     """
     rows: list[Sequence[str]] = [("step", "what", "operands", "MACs", "FLOPs", "bytes moved", "predicted")]
@@ -34,7 +35,10 @@ def explain(header: str, steps: Iterable[Step], itemsize: int, machine: Machine)
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
 
     def line(row: Sequence[str]) -> str:
-        cells = [f"{cell:<{width}}" if column in (1, 2) else f"{cell:>{width}}" for column, (cell, width) in enumerate(zip(row, widths))]
+        cells = [
+            f"{cell:<{width}}" if column in (1, 2) else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ]
         return "  ".join(cells).rstrip()
 
     rule = "  ".join("─" * width for width in widths)

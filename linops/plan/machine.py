@@ -2,15 +2,18 @@
 
 A step takes a fixed time for its call and for each block, and then as long as the slower of arithmetic and memory:
 
-    seconds = call + blocks · block + max(2 · MACs / (flops · u(rows) u(columns) u(batch)), bytes / bandwidth),   u(d) = d / (d + h),
+    seconds = call + blocks · block + max(2 · MACs / (flops · u(rows) u(columns) u(batch)), bytes / bandwidth),   u(d) =
+    d / (d + h),
 
-where products that stay in a core's cache have CACHED times the bandwidth. The numbers of a backend are the least-squares fit of log
-seconds to measured products of one thread in float32; `call` is that of a step in a chain of tiny ones, with its views
-(``python -m benchmarks calibrate``, on an Intel Xeon with AVX-512). Only ratios of times are used to choose, so that they need not be
-those of the machine at hand.
+where products that stay in a core's cache have CACHED times the bandwidth. The numbers of a backend are the
+least-squares fit of log seconds to measured products of one thread in float32; `call` is that of a step in a chain of
+tiny ones, with its views (``python -m benchmarks calibrate``, on an Intel Xeon with AVX-512). Only ratios of times are
+used to choose, so that they need not be those of the machine at hand.
 
-To multiply small tensors of many short axes with each other takes far longer than that, for the views around the kernel and for loops over
-short axes: measured on products of Kronecker and butterfly factors, MERGING times a call, and a SHORT-th of the bandwidth.
+To multiply small tensors of many short axes with each other takes far longer than that, for the views around the kernel
+and for loops over
+short axes: measured on products of Kronecker and butterfly factors, MERGING times a call, and a SHORT-th of the
+bandwidth.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ class Machine:
         bandwidth: Bytes a second, read and written.
         shuffled: Bytes a second, read and written, of a copy to another order of axes.
         fourier: FLOPs a second of Fourier transforms, beside such a copy.
-        looped: Seconds a MAC of blocks of fewer than LOOPED MACs, if they are multiplied by plain loops; as butterflies of 2×2 blocks take.
+        looped: Seconds a MAC of blocks of fewer than LOOPED MACs, if they are multiplied by plain loops; as butterflies
+            of 2×2 blocks take.
     """
 
     call: float
@@ -157,7 +161,16 @@ class Machine:
 #: of the backends; operators without arrays are planned as if torch ran them
 MACHINES = {
     "numpy": Machine(call=2.9e-6, block=2.5e-8, flops=1.2e11, half=3.9, bandwidth=2.6e10, shuffled=2.1e10, fourier=9e9),
-    "torch": Machine(call=6.2e-6, block=2.1e-8, flops=1.8e11, half=7.6, bandwidth=2.1e10, shuffled=1.8e10, fourier=1.5e10, looped=2e-9),
+    "torch": Machine(
+        call=6.2e-6,
+        block=2.1e-8,
+        flops=1.8e11,
+        half=7.6,
+        bandwidth=2.1e10,
+        shuffled=1.8e10,
+        fourier=1.5e10,
+        looped=2e-9,
+    ),
     "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10, fourier=1e10),
 }
 

@@ -1,7 +1,7 @@
 """A product as a network: tensors over named axes, one of them the operand.
 
-Operators add themselves to a `Graph` while it is built. They split the axes that reach them into those that they know, so that the axes of
-neighbours become the same axes, or parts of one.
+Operators add themselves to a `Graph` while it is built. They split the axes that reach them into those that they know,
+so that the axes of neighbours become the same axes, or parts of one.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class Graph:
             return "".join([letters[axis] for axis in axes])
 
         sizes = {letter: self._sizes[axis] for axis, letter in letters.items()}
-        return Network(tuple(map(named, tensors)), tuple([leaf for leaf, _ in self._tensors]), named(into), named(out), sizes)
+        return Network(
+            tuple(map(named, tensors)), tuple([leaf for leaf, _ in self._tensors]), named(into), named(out), sizes
+        )
 
     def _resolved(self, axes: Iterable[int]) -> Axes:
         """Axes with those that became two in two."""

@@ -15,7 +15,8 @@ from linops.plan.network import Network
 from linops.plan.search import cheapest, path
 from linops.plan.step import Step
 
-#: a plan must be predicted to be so much faster than the natural order to be preferred to it: by so much does one in ten predictions err
+#: a plan must be predicted to be so much faster than the natural order to be preferred to it: by so much does one in
+#: ten predictions err
 GAIN = 1.5
 
 
@@ -71,7 +72,9 @@ class Plan:
         network = self.network
         size = sizes_of(network.sizes)
         return tuple(
-            step for action in actions(network.tensors, network.into, network.out, self.path) for step in action.steps(size, batch)
+            step
+            for action in actions(network.tensors, network.into, network.out, self.path)
+            for step in action.steps(size, batch)
         )
 
 
@@ -92,7 +95,8 @@ def representative(size: int) -> int:
     """The number of vectors for which a class of batches is planned, the least of it: more of them make plans pay more.
 
     Args:
-        size: The class: how many binary digits the numbers of vectors have. Those of one class, up to twice as many, share a plan.
+        size: The class: how many binary digits the numbers of vectors have. Those of one class, up to twice as many,
+            share a plan.
 
     Returns:
         Number of vectors.
@@ -100,7 +104,9 @@ def representative(size: int) -> int:
     return 1 << size >> 1 or 1
 
 
-def choose(network: Network, batch: int, machine: Machine, itemsize: int, natural: Callable[[int], Iterable[Step]]) -> Plan | None:
+def choose(
+    network: Network, batch: int, machine: Machine, itemsize: int, natural: Callable[[int], Iterable[Step]]
+) -> Plan | None:
     """The plan for a product with a number of vectors.
 
     Args:

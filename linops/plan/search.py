@@ -1,18 +1,20 @@
 """Which tensors of a network to multiply with each other before the operand: the order that takes the least predicted time.
 
-The tensors act on the operand one after the other, T_1 first. A plan cuts them into groups of neighbours; those of a group are multiplied
-with each other, and the product acts on the operand. Every order of multiplying a chain A_c … A_1 x is of that form, as one of its factors
-is the one that x is first multiplied with. So dynamic programming over intervals finds the best of them all (as for matrix chains;
-Cormen et al., Introduction to Algorithms, ch. 15), with x as one of the tensors, in O(c³) steps:
+The tensors act on the operand one after the other, T_1 first. A plan cuts them into groups of neighbours; those of a
+group are multiplied with each other, and the product acts on the operand. Every order of multiplying a chain A_c … A_1
+x is of that form, as one of its factors is the one that x is first multiplied with. So dynamic programming over
+intervals finds the best of them all (as for matrix chains; Cormen et al., Introduction to Algorithms, ch. 15), with x
+as one of the tensors, in O(c³) steps:
 
     merge[i, j] = min_s  merge[i, s] + merge[s + 1, j] + time of multiplying the two,
     best[j]     = min_i  best[i - 1] + merge[i, j] + time of the action of T_i … T_j on the operand.
 
-In a chain of more than LONG tensors only short groups are looked at, and all that start or end the chain: the orders from the left and from
-the right, and the dense matrix, are always among them.
+In a chain of more than LONG tensors only short groups are looked at, and all that start or end the chain: the orders
+from the left and from the right, and the dense matrix, are always among them.
 
-Of other networks than chains, groups of tensors that are no neighbours are not looked at. opt_einsum, which would, knows MACs alone: no
-calls, no batched products of small blocks, no memory; and its exact searches take 4 ms for ten block-diagonal factors, this one 0.6 ms.
+Of other networks than chains, groups of tensors that are no neighbours are not looked at. opt_einsum, which would,
+knows MACs alone: no calls, no batched products of small blocks, no memory; and its exact searches take 4 ms for ten
+block-diagonal factors, this one 0.6 ms.
 
 Axes are bits of an integer, so that sets of axes are unions and intersections of integers.
 """
@@ -27,7 +29,8 @@ from linops.plan.contraction import OPERAND, Path
 from linops.plan.machine import Machine
 from linops.plan.network import Network
 
-#: of up to so many tensors all groups are compared; of more those of at most SHORT, and those that start or end the chain
+#: of up to so many tensors all groups are compared; of more those of at most SHORT, and those that start or end the
+#: chain
 LONG, SHORT = 12, 4
 
 
@@ -43,7 +46,9 @@ class _Sizes(dict):
         return product
 
 
-def cheapest(network: Network, batch: int, machine: Machine, itemsize: int, constants: bool = False) -> tuple[tuple[int, int], ...]:
+def cheapest(
+    network: Network, batch: int, machine: Machine, itemsize: int, constants: bool = False
+) -> tuple[tuple[int, int], ...]:
     """The groups of neighbouring tensors, multiplied with each other first, that take the least predicted time.
 
     Args:
@@ -200,7 +205,9 @@ class _Search:
         size, common = self.size, tensor & onto
         summed = common & ~result
         columns = size[summed] if summed else 0
-        return self.machine.merge(size[common & result], size[tensor & ~onto], columns, size[onto & ~tensor], self.itemsize)
+        return self.machine.merge(
+            size[common & result], size[tensor & ~onto], columns, size[onto & ~tensor], self.itemsize
+        )
 
 
 def _bits(axes: int) -> tuple[int, ...]:

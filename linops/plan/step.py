@@ -20,8 +20,8 @@ class Step:
         inputs: Numbers read of what flows through the program.
         weights: Numbers read of parameters.
         outputs: Numbers written.
-        gradient_macs: Multiply-accumulates of its gradients that have no counterpart in the step, as the outer product that the gradient of
-            a solve ends with.
+        gradient_macs: Multiply-accumulates of its gradients that have no counterpart in the step, as the outer product
+            that the gradient of a solve ends with.
         merges: Whether it is among parameters alone, which are multiplied with each other before the operand.
         blocks: Of a matrix product, how many there are.
         rows: Of a matrix product, the rows of each left operand; 0 for other steps.

@@ -130,6 +130,8 @@ def _reduce_grid(a: Block):
         return grid[0][0]
     if all(isinstance(block, Zero) for row in grid for block in row):
         return Zero(*a.shape)
-    if count == len(grid[0]) and all(isinstance(grid[i][j], Zero) for i in range(count) for j in range(count) if i != j):
+    if count == len(grid[0]) and all(
+        isinstance(grid[i][j], Zero) for i in range(count) for j in range(count) if i != j
+    ):
         return BlockDiag([grid[i][i] for i in range(count)])
     return None

@@ -9,8 +9,8 @@
 | `absorb(a, c)` | an operator and a number or 0-d array | `simplify` |
 | `reduce(a)` | one operator | `simplify` |
 
-`simplify` holds every rule to the same guard (`guard.py`): nothing dearer, no other shape, dtype, backend or device. It does not ask
-`merge`, `swap`, `join` and `absorb` about symbolic operators, whose parameters are not there to be merged.
+`simplify` holds every rule to the same guard (`guard.py`): nothing dearer, no other shape, dtype, backend or device. It
+does not ask `merge`, `swap`, `join` and `absorb` about symbolic operators, whose parameters are not there to be merged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every rewrite of `simplify` must pass, whoever wrote the rule: the same map of the same kind, nothing dearer, and something gained.
 
-Something gained means a smaller count, or equal counts and a shorter expression. Counts and lengths are natural numbers that only ever
-fall, so rewriting ends, also with rules that undo each other.
+Something gained means a smaller count, or equal counts and a shorter expression. Counts and lengths are natural numbers
+that only ever fall, so rewriting ends, also with rules that undo each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from linops.operator import LinearOperator
 from linops.operators.product import Product
 from linops.plan import natural_order
 
-#: in the natural order every count is linear in the number of vectors, so that what holds for one and for many holds between
+#: in the natural order every count is linear in the number of vectors, so that what holds for one and for many holds
+#: between
 BATCHES = (1, 1024)
 
 
@@ -113,7 +114,8 @@ def _same_kind(after: tuple[LinearOperator, ...], before: tuple[LinearOperator, 
     one, two = (group[0] if len(group) == 1 else Product._unchecked(factors=group) for group in (after, before))
     if (one.backend, one.dtype, one._is_complex) != (two.backend, two.dtype, two._is_complex):
         return False
-    return one.device == two.device or one.device is None or two.device is None  # None: of no array, or of one that is traced
+    # None: of no array, or of one that is traced
+    return one.device == two.device or one.device is None or two.device is None
 
 
 def _within(after: LinearOperator, before: LinearOperator) -> bool:

@@ -54,7 +54,9 @@ def merging_for(whole: LinearOperator) -> Iterator[None]:
     """
     for _, node in reversed(list(whole._nodes())):  # from the leaves up, so that what is remembered needs no recursion
         _ = node.dtype
-    token = _PRECISION.set(None if whole.backend in (None, "spec", "torch") else backends.real_dtype(whole.dtype, whole.backend))
+    token = _PRECISION.set(
+        None if whole.backend in (None, "spec", "torch") else backends.real_dtype(whole.dtype, whole.backend)
+    )
     try:
         yield
     finally:
@@ -116,7 +118,9 @@ def named(function: str, *operators: LinearOperator) -> str:
 # ---------------------------------------------------------------- products
 
 
-def multiplied(a: LinearOperator, b: LinearOperator, rest: tuple[LinearOperator, ...] = (), merging: bool = True) -> Applied | None:
+def multiplied(
+    a: LinearOperator, b: LinearOperator, rest: tuple[LinearOperator, ...] = (), merging: bool = True
+) -> Applied | None:
     """What two neighbouring factors become by the first rule that applies.
 
     Args:

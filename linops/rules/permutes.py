@@ -41,7 +41,9 @@ def kron_of_permutes(a: Identity | Permute, b: Identity | Permute) -> LinearOper
     if isinstance(a, Identity) and isinstance(b, Identity):
         return Identity(a.size * b.size)
     if all(isinstance(one, Identity) or one.indices is None for one in (a, b)):
-        (dims, order), (more, after) = (((one.size,), (0,)) if isinstance(one, Identity) else (one.dims, one.order) for one in (a, b))
+        (dims, order), (more, after) = (
+            ((one.size,), (0,)) if isinstance(one, Identity) else (one.dims, one.order) for one in (a, b)
+        )
         return simplest((*dims, *more), (*order, *(axis + len(dims) for axis in after)))
     found = both_indices(a, b)
     if found is None:

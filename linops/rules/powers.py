@@ -28,7 +28,11 @@ def _reduce_power(a: Power):
             power = number**exponent
         except OverflowError:  # of Python's floats
             return None
-        return scale(power, Power(base.base, exponent)) if (power != 0) == (number != 0) and isfinite(power) == isfinite(number) else None
+        return (
+            scale(power, Power(base.base, exponent))
+            if (power != 0) == (number != 0) and isfinite(power) == isfinite(number)
+            else None
+        )
     return _squared(base, exponent)
 
 

@@ -58,7 +58,8 @@ def scaled_product(factors: tuple[LinearOperator, ...], scalars: list[Scaled]) -
     sizes = [factor.shape[0] for factor in factors]
     place = min(range(len(sizes)), key=sizes.__getitem__)
     complex_scalar = any(scaled._is_complex for scaled in scalars) and not whole._is_complex
-    if sizes[place] >= min(whole.shape) or complex_scalar:  # outside is as good; and real numbers stay real as long as they can
+    # outside is as good; and real numbers stay real as long as they can
+    if sizes[place] >= min(whole.shape) or complex_scalar:
         return times(scalars, whole)
     return Product((*factors[:place], times(scalars, factors[place]), *factors[place + 1 :]))
 

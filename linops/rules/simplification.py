@@ -31,9 +31,10 @@ def simplify(operator: LinearOperator, return_steps: Literal[True]) -> tuple[Lin
 def simplify(operator: Any, return_steps: bool = False) -> Any:
     """The same operator by a shorter or cheaper expression, its parameters merged where that is not dearer.
 
-    From the leaves up, rules rewrite neighbours in products and sums, and single operators, until none applies (the functions of
-    `linops.rules`, on which users register their own). A rewrite is taken only if shape, dtype, backend and device stay, if no count of
-    parameters, MACs, FLOPs and bytes grows, for one vector or for many, and if something falls. Parameters of symbolic operators are not
+    From the leaves up, rules rewrite neighbours in products and sums, and single operators, until none applies (the
+    functions of `linops.rules`, on which users register their own). A rewrite is taken only if shape, dtype, backend
+    and device stay, if no count of parameters, MACs, FLOPs and bytes grows, for one vector or for many, and if
+    something falls. Parameters of symbolic operators are not
     merged. What is known of the operator stays known: what its structure implied is then declared, as by `assume`.
 
     Args:
@@ -41,7 +42,8 @@ def simplify(operator: Any, return_steps: bool = False) -> Any:
         return_steps: Whether to return the rewrites too.
 
     Returns:
-        The operator; it itself where no rule applies. With `return_steps` a pair of it and a tuple of `Rewrite`, which prints as a table.
+        The operator; it itself where no rule applies. With `return_steps` a pair of it and a tuple of `Rewrite`, which
+        prints as a table.
 
     Raises:
         TypeError: If it is no operator.
@@ -53,7 +55,9 @@ def simplify(operator: Any, return_steps: bool = False) -> Any:
         Dense()  3×2  float64  6 parameters  numpy
     """
     if not isinstance(operator, LinearOperator):
-        raise TypeError(f"simplify: expected an operator, got {type(operator).__name__}; lo.aslinearoperator wraps arrays")
+        raise TypeError(
+            f"simplify: expected an operator, got {type(operator).__name__}; lo.aslinearoperator wraps arrays"
+        )
     run = _Run()
     with merging_for(operator):
         simplified = run(operator)
@@ -72,7 +76,8 @@ class _Run:
         became: dict[int, LinearOperator] = {}
         begun: set[int] = set()
         stack = [root]
-        for _, node in reversed(list(root._nodes())):  # from the leaves up, so that what is remembered needs no recursion
+        # from the leaves up, so that what is remembered needs no recursion
+        for _, node in reversed(list(root._nodes())):
             _ = node.tags
         while stack:
             node = stack[-1]
@@ -82,11 +87,16 @@ class _Run:
             if id(node) not in begun:
                 begun.add(id(node))
                 self.kept.append(node)
-                collected = self.rewritten(node, merging=False)  # before the parts change, equal ones are seen to be equal
+                # before the parts change, equal ones are seen to be equal
+                collected = self.rewritten(node, merging=False)
                 if collected is not node:
                     became[id(node)] = collected
             if id(node) not in became:
-                below: list[Any] = [child for _, child in node._children() if isinstance(child, Expression) and id(child) not in self.done]
+                below: list[Any] = [
+                    child
+                    for _, child in node._children()
+                    if isinstance(child, Expression) and id(child) not in self.done
+                ]
                 if below:
                     stack += below[::-1]
                     continue
@@ -113,7 +123,10 @@ class _Run:
         if all(self.done[id(child)] is child for _, child in node._children() if isinstance(child, Expression)):
             return node
         return type(node)._unchecked(
-            **{name: simplified(getattr(node, name)) if kind == "tree" else getattr(node, name) for name, kind in node._fields}
+            **{
+                name: simplified(getattr(node, name)) if kind == "tree" else getattr(node, name)
+                for name, kind in node._fields
+            }
         )
 
     # ------------------------------------------------------------ one operator
@@ -131,7 +144,12 @@ class _Run:
         after = reduce(node)
         if accepts(after, node):
             return self.step(named("reduce", node), node, after)
-        if not isinstance(node, Dense) and node.dtype is not None and computable(node) and affordable(Dense(spec(*node.shape)), node):
+        if (
+            not isinstance(node, Dense)
+            and node.dtype is not None
+            and computable(node)
+            and affordable(Dense(spec(*node.shape)), node)
+        ):
             after = Dense(node.to_dense())
             if accepts(after, node):
                 return self.step("multiply out", node, after)
@@ -179,7 +197,9 @@ class _Run:
             factors = simple
         return tuple(factors) or (Identity(node.shape[0]),)
 
-    def meeting(self, simple: list[LinearOperator], factor: LinearOperator, pending: deque, merging: bool) -> tuple[int, Any]:
+    def meeting(
+        self, simple: list[LinearOperator], factor: LinearOperator, pending: deque, merging: bool
+    ) -> tuple[int, Any]:
         """How many factors before this one a rule takes with it, and what they become; 0 if no rule applies."""
         if not simple:
             return 0, None

@@ -44,4 +44,6 @@ def _circulant_part(base: Circulant, rows: range | None, columns: range | None) 
 
 
 def _selected(array: Any, selected: range | None, indices: Any) -> Any:
-    return backends.gather(array, indices) if selected is None else array[selected.start : selected.stop : selected.step]
+    return (
+        backends.gather(array, indices) if selected is None else array[selected.start : selected.stop : selected.step]
+    )

@@ -31,7 +31,9 @@ def _merge_sparse_diagonal(a: Sparse, b: Diagonal):
 def _join_sparses(a: Sparse, b: Sparse):
     if a.rows is b.rows and a.columns is b.columns:
         return _with_values(a, a.values + b.values)
-    rows, columns = (np.concatenate([backends.to_numpy(one) for one in pair]) for pair in ((a.rows, b.rows), (a.columns, b.columns)))
+    rows, columns = (
+        np.concatenate([backends.to_numpy(one) for one in pair]) for pair in ((a.rows, b.rows), (a.columns, b.columns))
+    )
     return Sparse(backends.concatenate(a.values, [b.values]), rows, columns, a.size)
 
 

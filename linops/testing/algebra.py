@@ -50,15 +50,22 @@ def _combination(s: Subject) -> list[np.ndarray]:
 
 GROUPS = {
     "A @ x": Group(lambda A, x: A @ x, _arrays(("n",), ("n", 5), ("n", 1), jax=2)),
-    "A @ batch": Group(lambda A, x: A @ x, _arrays((2, 3, "n", 1), (0, "n", 2), (2, "n", 3), (1, "n", 1), ("n", 0), (2, 3, "n", 2), jax=2)),
-    "x @ A": Group(lambda A, x: x @ A, _arrays(("m",), (2, 3, "m"), (0, "m"), (5, "m"), (1, "m"), (2, 1, 3, "m"), jax=3)),
+    "A @ batch": Group(
+        lambda A, x: A @ x,
+        _arrays((2, 3, "n", 1), (0, "n", 2), (2, "n", 3), (1, "n", 1), ("n", 0), (2, 3, "n", 2), jax=2),
+    ),
+    "x @ A": Group(
+        lambda A, x: x @ A, _arrays(("m",), (2, 3, "m"), (0, "m"), (5, "m"), (1, "m"), (2, 1, 3, "m"), jax=3)
+    ),
     "T @ x": Group(lambda A, x: A.T @ x, _arrays(("m",), ("m", 3), (2, "m", 3), jax=1)),
     "H @ x": Group(lambda A, x: A.H @ x, _arrays(("m",), (2, "m", 3), ("m", 3), jax=2)),
     "conj @ x": Group(lambda A, x: A.conj() @ x, _arrays(("n", 3), ("n",), jax=1)),
     "x @ H": Group(lambda A, x: x @ A.H, _arrays((3, "n"), ("n",), jax=1)),
     "A @ identity": Group(lambda A, x: A @ x, lambda s: [np.eye(s.operator.shape[1], dtype=s.dtype)]),
     "A @ combination": Group(lambda A, x: A @ x, _combination),
-    "dense": Group(lambda A, x: (A.to_dense(), A.T.to_dense(), A.H.to_dense(), A.conj().to_dense()), lambda s: [s.array(0)]),
+    "dense": Group(
+        lambda A, x: (A.to_dense(), A.T.to_dense(), A.H.to_dense(), A.conj().to_dense()), lambda s: [s.array(0)]
+    ),
 }
 
 
@@ -70,7 +77,11 @@ def dense_arrays(subject: Subject) -> tuple[Any, Any, Any, Any]:
 
 def _plain(subject: Subject, array: Any) -> Any:
     """An operator without arrays has a NumPy matrix on every backend."""
-    return array if subject.operator.backend is not None or subject.backend == "numpy" else subject.on(backends.to_numpy(array))
+    return (
+        array
+        if subject.operator.backend is not None or subject.backend == "numpy"
+        else subject.on(backends.to_numpy(array))
+    )
 
 
 @check()
@@ -78,7 +89,10 @@ def shape(s: Subject) -> None:
     """Sizes, dtype and backend say the same as the arrays do; T and H swap the sizes."""
     A = s.operator
     m, n = A.shape
-    require(all(isinstance(size, (int, np.integer)) and size >= 0 for size in (m, n)), f"shape is {A.shape!r}, expected two sizes")
+    require(
+        all(isinstance(size, (int, np.integer)) and size >= 0 for size in (m, n)),
+        f"shape is {A.shape!r}, expected two sizes",
+    )
     for name, other, expected in (("T", A.T, (n, m)), ("H", A.H, (n, m)), ("conj()", A.conj(), (m, n))):
         require(tuple(other.shape) == expected, f"{name} has shape {other.shape}, expected {expected}")
     require(A.backend == (s.backend if s.leaves else None), f"backend is {A.backend!r} with arrays of {s.backend}")
@@ -148,7 +162,10 @@ def adjoint(s: Subject) -> None:
     Ax, Hy = s.numpy(Ax), s.numpy(Hy)
     one, other = complex(np.vdot(y, Ax)), complex(np.vdot(Hy, x))
     bound = s.rtol * float(np.abs(y) @ np.abs(s.matrix) @ np.abs(x)) if not s.exact else 0.0
-    require(abs(one - other) <= bound, f"⟨y, A x⟩ = {one}, ⟨Aᴴ y, x⟩ = {other}: they differ by {abs(one - other):.3g}, above {bound:.3g}")
+    require(
+        abs(one - other) <= bound,
+        f"⟨y, A x⟩ = {one}, ⟨Aᴴ y, x⟩ = {other}: they differ by {abs(one - other):.3g}, above {bound:.3g}",
+    )
 
 
 @check(_without_arithmetic)
@@ -173,7 +190,10 @@ def dtypes(s: Subject) -> None:
     expected = _expected_dtype(s, own)
     if s.leaves:
         require(dtype_name(s.operator.dtype) == expected.name, f"dtype is {s.operator.dtype}, expected {expected}")
-        require(s.numpy(dense_arrays(s)[0]).dtype == expected, f"to_dense() has dtype {dense_arrays(s)[0].dtype}, expected {expected}")
+        require(
+            s.numpy(dense_arrays(s)[0]).dtype == expected,
+            f"to_dense() has dtype {dense_arrays(s)[0].dtype}, expected {expected}",
+        )
     for group in GROUPS:
         for x, y in s.results(group) if group != "dense" else ():
             found = s.numpy(y).dtype
@@ -231,7 +251,12 @@ def aliasing(s: Subject) -> None:
     m, n = A.shape
     leaves = s.leaves
     before_leaves = [s.numpy(leaf).copy() for leaf in leaves]
-    right = [((n,), lambda x: A @ x), ((n, 1), lambda x: A @ x), ((n, 3), lambda x: A @ x), ((1, n, 2), lambda x: A @ x)]
+    right = [
+        ((n,), lambda x: A @ x),
+        ((n, 1), lambda x: A @ x),
+        ((n, 3), lambda x: A @ x),
+        ((1, n, 2), lambda x: A @ x),
+    ]
     right.append(((2, n, 1), lambda x: A @ x))
     left = [((m,), lambda x: x @ A), ((1, m), lambda x: x @ A), ((3, m), lambda x: x @ A), ((2, 1, m), lambda x: x @ A)]
     for shape_, product in right + left:
@@ -241,7 +266,9 @@ def aliasing(s: Subject) -> None:
         require(np.array_equal(s.numpy(x), before), f"a product changed its operand of shape {shape_}")
         require(not _share_memory(s, x, y), f"the result shares memory with the operand of shape {shape_}")
         for leaf in leaves:
-            require(not _share_memory(s, leaf, y), f"the result of an operand of shape {shape_} shares memory with a leaf")
+            require(
+                not _share_memory(s, leaf, y), f"the result of an operand of shape {shape_} shares memory with a leaf"
+            )
     for leaf, before in zip(leaves, before_leaves):
         require(np.array_equal(s.numpy(leaf), before, equal_nan=not s.exact), "a product changed a leaf")
 
@@ -266,7 +293,11 @@ def errors(s: Subject) -> None:
     if s.leaves:
         twin, x, y = as_specs(A), s.on(s.array(n)), s.on(s.array(m))
         require(twin.is_symbolic, "with specs for leaves it is not symbolic")
-        for what, product in (("A @ x", lambda: twin @ x), ("x @ A", lambda: y @ twin), ("to_dense()", lambda: twin.to_dense())):
+        for what, product in (
+            ("A @ x", lambda: twin @ x),
+            ("x @ A", lambda: y @ twin),
+            ("to_dense()", lambda: twin.to_dense()),
+        ):
             _refuses(f"{what} of a symbolic A", product, TypeError, "init(seed=0")
         other = next((each for each in BACKENDS if each != s.backend and installed(each)), None)
         if other:

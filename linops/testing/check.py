@@ -38,7 +38,9 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
-def check(*conditions: Callable[[Subject], str | None]) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+def check(
+    *conditions: Callable[[Subject], str | None],
+) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
     """Put a function in the table of checks under its name.
 
     Args:
@@ -50,7 +52,9 @@ def check(*conditions: Callable[[Subject], str | None]) -> Callable[[Callable[[S
 
     def register(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
         name = function.__name__
-        CHECKS[name] = Check(name, function, lambda subject: next(filter(None, (condition(subject) for condition in conditions)), None))
+        CHECKS[name] = Check(
+            name, function, lambda subject: next(filter(None, (condition(subject) for condition in conditions)), None)
+        )
         return function
 
     return register
@@ -100,7 +104,9 @@ class Subject:
         seed: Of the random operands.
     """
 
-    def __init__(self, operator: Any, dense: Any, backend: str | None, dtype: Any, rtol: float | None, seed: int) -> None:
+    def __init__(
+        self, operator: Any, dense: Any, backend: str | None, dtype: Any, rtol: float | None, seed: int
+    ) -> None:
         if operator.is_symbolic:
             operator = operator.init(seed=seed, backend=backend or "numpy")
         self.backend: str = backend or operator.backend or "numpy"
@@ -109,11 +115,15 @@ class Subject:
             self.operator = self.operator.to(backend="torch")  # its index arrays
         backends.load(self.backend)
         dtypes = {numpy_dtype(leaf.dtype) for _, leaf in self.operator.named_leaves()}
-        self.dtype: np.dtype = numpy_dtype(dtype) if not dtypes else dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+        self.dtype: np.dtype = (
+            numpy_dtype(dtype) if not dtypes else dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+        )
         self.kind = "f" if self.dtype.name == "bfloat16" else self.dtype.kind
         self.exact = self.kind in "biu"
         self.rtol = rtol if rtol is not None else 0.0 if self.exact else tolerance(self.dtype)
-        self.given = None if dense is None else np.asarray(backends.to_numpy(dense) if backends.is_array(dense) else dense)
+        self.given = (
+            None if dense is None else np.asarray(backends.to_numpy(dense) if backends.is_array(dense) else dense)
+        )
         self.random = np.random.default_rng(seed)
         self._results: dict[str, Any] = {}
 
@@ -140,7 +150,9 @@ class Subject:
         if self.exact:
             return self.random.integers(0 if self.kind == "u" else -4, 5, shape).astype(self.dtype)
         real = self.random.standard_normal(shape)
-        return np.asarray(real + 1j * self.random.standard_normal(shape) if self.kind == "c" else real).astype(self.dtype)
+        return np.asarray(real + 1j * self.random.standard_normal(shape) if self.kind == "c" else real).astype(
+            self.dtype
+        )
 
     def on(self, array: np.ndarray) -> Any:
         """A NumPy array on the backend, and on the operator's device."""
@@ -294,15 +306,17 @@ def check_operator(
 ) -> Report:
     """Check that an operator keeps every promise of linops: the conformance suite as one call.
 
-    It multiplies random operands from both sides, in batches and in none, compares with the matrix, takes T, H, conjugates and gradients,
-    compiles and maps it, copies it, moves it, counts it and makes a layer of it. `CHECKS` lists the checks. All run, and all that fail
-    are named. Products are compared with `dense`; without it, with `A.to_dense()`, so that a mistake in the product itself is found
+    It multiplies random operands from both sides, in batches and in none, compares with the matrix, takes T, H,
+    conjugates and gradients, compiles and maps it, copies it, moves it, counts it and makes a layer of it. `CHECKS`
+    lists the checks. All run, and all that fail are named. Products are compared with `dense`; without it, with
+    `A.to_dense()`, so that a mistake in the product itself is found
     only where two paths disagree: give `dense`, made by other means.
 
     Args:
         A: The operator. A symbolic one is initialised first.
         dense: Its matrix.
-        rtol: Largest error allowed, as a share of |A| |x|; by default 500 roundings of the dtype, and none for integers.
+        rtol: Largest error allowed, as a share of |A| |x|; by default 500 roundings of the dtype, and none for
+            integers.
         seed: Of the random operands.
         skip: Names of checks that are not to run, or one; as a dict, with the reasons.
         backend: Where to check; A is moved there. By default its own, or NumPy for an operator without arrays.
@@ -330,7 +344,9 @@ def check_operator(
     reasons = dict(skip) if isinstance(skip, Mapping) else dict.fromkeys(skip, "as asked")
     unknown = sorted(set(reasons) - set(CHECKS))
     if unknown:
-        raise ValueError(f"check_operator: there is no check {', '.join(map(repr, unknown))}; there are {', '.join(CHECKS)}")
+        raise ValueError(
+            f"check_operator: there is no check {', '.join(map(repr, unknown))}; there are {', '.join(CHECKS)}"
+        )
     subject = Subject(A, dense, backend, dtype, rtol, seed)
     rows = []
     for name, row in outcomes(subject, reasons).items():

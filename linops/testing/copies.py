@@ -30,7 +30,11 @@ def _same_numbers(s: Subject, A: Any, B: Any) -> None:
 def copies(s: Subject) -> None:
     """Pickles and copies are the same operator; a deep copy shares no memory."""
     A = s.operator
-    for how, twin in (("pickle", pickle.loads(pickle.dumps(A))), ("deepcopy", copy.deepcopy(A)), ("copy", copy.copy(A))):
+    for how, twin in (
+        ("pickle", pickle.loads(pickle.dumps(A))),
+        ("deepcopy", copy.deepcopy(A)),
+        ("copy", copy.copy(A)),
+    ):
         require(type(twin) is type(A), f"{how} gives a {type(twin).__name__}")
         require(twin.backend == A.backend, f"{how} has backend {twin.backend}, expected {A.backend}")
         require(repr(twin) == repr(A), f"{how} gives\n{twin!r}, expected\n{A!r}")
@@ -77,12 +81,18 @@ def pytree(s: Subject) -> None:
 
         leaves, structure = tree.tree_flatten(A)
         twin = tree.tree_unflatten(structure, leaves)
-    require([id(leaf) for leaf in leaves] == [id(leaf) for leaf in s.leaves], "the pytree's leaves are not those of named_leaves()")
+    require(
+        [id(leaf) for leaf in leaves] == [id(leaf) for leaf in s.leaves],
+        "the pytree's leaves are not those of named_leaves()",
+    )
     require(type(twin) is type(A) and repr(twin) == repr(A), f"the round trip gives\n{twin!r}, expected\n{A!r}")
     require(tree.tree_flatten(twin)[1] == structure, "the round trip has another structure")
     for _, node in A._nodes():
         _, context = flatten(node)
-        require(error_of(lambda context=context: hash(context)) is None, f"a static field of {node._short()} has no hash: {context}")
+        require(
+            error_of(lambda context=context: hash(context)) is None,
+            f"a static field of {node._short()} has no hash: {context}",
+        )
     _same_numbers(s, A, twin)
     doubled = tree.tree_map(lambda leaf: leaf + leaf, A)
     _same_numbers(s, s.other_numbers(), doubled)
@@ -102,7 +112,9 @@ def moves(s: Subject) -> None:
         if not all(holds(target, numpy_dtype(leaf.dtype)) for leaf in s.leaves):
             continue  # JAX without x64 refuses; its users ask for another dtype
         moved = A.to(backend=target)
-        require(moved.backend == (target if s.leaves else None), f"A.to(backend={target!r}) has backend {moved.backend!r}")
+        require(
+            moved.backend == (target if s.leaves else None), f"A.to(backend={target!r}) has backend {moved.backend!r}"
+        )
         ours, theirs = (None if each.dtype is None else dtype_name(each.dtype) for each in (A, moved))
         require(ours == theirs, f"A.to(backend={target!r}) has dtype {theirs}, expected {ours}")
         _same_numbers(s, A, moved)
@@ -126,7 +138,9 @@ def _dtypes(s: Subject) -> None:
         if s.leaves:
             rtol = max(s.rtol, 80 * float(np.finfo(target).eps))
             moved = moved.to(backend="numpy")
-            Subject(moved, s.matrix, "numpy", target, rtol, 0).close(f"A.to(dtype={target!r}) as a matrix", moved.to_dense(), s.matrix)
+            Subject(moved, s.matrix, "numpy", target, rtol, 0).close(
+                f"A.to(dtype={target!r}) as a matrix", moved.to_dense(), s.matrix
+            )
 
 
 @check()
@@ -135,7 +149,10 @@ def symbolic(s: Subject) -> None:
     A = s.operator
     twin = as_specs(A)
     expected = "spec" if s.leaves else None
-    require(twin.backend == expected and twin.is_symbolic == bool(s.leaves), f"its backend is {twin.backend!r}, expected {expected!r}")
+    require(
+        twin.backend == expected and twin.is_symbolic == bool(s.leaves),
+        f"its backend is {twin.backend!r}, expected {expected!r}",
+    )
     require(("symbolic" in repr(twin)) == bool(s.leaves), f"repr does not say that it is symbolic: {twin!r}")
     pairs = (("A", twin, A), ("T", twin.T, A.T), ("H", twin.H, A.H), ("conj", twin.conj(), A.conj()))
     for name, one, other in pairs:
@@ -156,7 +173,9 @@ def symbolic(s: Subject) -> None:
     if s.leaves and not s.exact:
         first, again = twin.init(seed=1), twin.init(seed=1)
         _same_numbers(s, first, again)
-        require(first.shape == A.shape and dtype_name(first.dtype) == dtype_name(A.dtype), f"init gives {first._short()}")
+        require(
+            first.shape == A.shape and dtype_name(first.dtype) == dtype_name(A.dtype), f"init gives {first._short()}"
+        )
 
 
 @check()
@@ -165,13 +184,19 @@ def cost(s: Subject) -> None:
     A = s.operator
     found = A.cost(batch=BATCH)
     with natural_order():
-        many, one, once = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)  # once: what is done whatever the batch, as of a spectrum
+        # once: what is done whatever the batch, as of a spectrum
+        many, one, once = A.cost(batch=BATCH), A.cost(), A.cost(batch=0)
     numbers = sum(int(np.prod(leaf.shape)) for leaf in s.leaves)
-    require(found.num_params == A.num_params == numbers, f"{A.num_params} parameters, but its leaves have {numbers} numbers")
+    require(
+        found.num_params == A.num_params == numbers, f"{A.num_params} parameters, but its leaves have {numbers} numbers"
+    )
     require(found.batch == BATCH, f"cost says batch {found.batch}, expected {BATCH}")
     for what in ("macs", "flops"):
         ours, of_one, of_none = (getattr(each, what) for each in (many, one, once))
-        require(ours == of_none + BATCH * (of_one - of_none), f"{ours} {what} for {BATCH} vectors, {of_one} for one, {of_none} for none")
+        require(
+            ours == of_none + BATCH * (of_one - of_none),
+            f"{ours} {what} for {BATCH} vectors, {of_one} for one, {of_none} for none",
+        )
     require(found.flops > once.flops or not found.flops, f"{found.flops} FLOPs, however many vectors")
     require(A.flops(batch=BATCH) == found.flops >= 2 * found.macs, f"{found.flops} FLOPs, but {found.macs} MACs")
     for work in (found.forward, found.backward):
@@ -187,4 +212,6 @@ def cost(s: Subject) -> None:
     fans, names = scaling.fans(A), [name for name, _ in A.named_leaves()]
     require(list(fans) == [name for name in names if name in fans], f"fans of {list(fans)}, leaves {names}")
     require(all(min(pair) >= 0 for pair in fans.values()), f"fans are {fans}")
-    require(list(scaling.lr_multipliers(A)) == names, f"multipliers of {list(scaling.lr_multipliers(A))}, leaves {names}")
+    require(
+        list(scaling.lr_multipliers(A)) == names, f"multipliers of {list(scaling.lr_multipliers(A))}, leaves {names}"
+    )

@@ -58,7 +58,8 @@ def _torch_gradient(s: Subject) -> None:
 
         require(torch.autograd.gradcheck(products, (x, y, *leaves), fast_mode=True), "gradcheck fails")
         require(
-            torch.autograd.gradgradcheck(lambda x, *rest: products(x, y, *rest)[0], (x, *leaves), fast_mode=True), "gradgradcheck fails"
+            torch.autograd.gradgradcheck(lambda x, *rest: products(x, y, *rest)[0], (x, *leaves), fast_mode=True),
+            "gradgradcheck fails",
         )
 
 
@@ -104,7 +105,9 @@ def compile(s: Subject) -> None:
 
         # code of its own: what torch compiled of one operator does not count against another's limit
         function = FunctionType(_products.__code__.replace(), _products.__globals__)
-        found = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)(s.operator, s.on(x), s.on(y))
+        found = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)(
+            s.operator, s.on(x), s.on(y)
+        )
     else:
         import jax
 
@@ -120,7 +123,9 @@ def compile(s: Subject) -> None:
         compiled(s.other_numbers(), s.on(x), s.on(y))
         require(traced == 1, "other numbers of the same structure are traced again")
         traced_out = jax.jit(lambda A: A.H)(s.operator)
-        require(type(traced_out) is type(s.operator.H), f"through jax.jit the adjoint becomes a {type(traced_out).__name__}")
+        require(
+            type(traced_out) is type(s.operator.H), f"through jax.jit the adjoint becomes a {type(traced_out).__name__}"
+        )
     s.is_product("compiled A @ x", found[0], s.matrix, x)
     s.is_left_product("compiled x @ A", found[1], y, s.matrix)
     s.is_product("compiled A @ x of a vector", found[2], s.matrix, x[:, 0])
@@ -149,7 +154,11 @@ def vmap(s: Subject) -> None:
 
     def products(A: Any, x: Any, y: Any, X: Any) -> Any:
         alone = mapped(lambda x, y: (A @ x, y @ A), (0, 0))(x, y)
-        return alone, mapped(lambda A, x, y, X: (A @ x, y @ A, A.T @ y.mT, A @ X), axes)(stacked, x, y, X), twin.to_dense()
+        return (
+            alone,
+            mapped(lambda A, x, y, X: (A @ x, y @ A, A.T @ y.mT, A @ X), axes)(stacked, x, y, X),
+            twin.to_dense(),
+        )
 
     xs, ys, X = s.array(2, n), s.array(2, 3, m), s.array(2, n, 2)
     alone, together, dense = s.run(products, xs, ys, X)
@@ -186,7 +195,10 @@ def counted_flops(s: Subject) -> None:
         with FlopCounterMode(display=False) as backward:
             y.real.sum().backward()
         counted = backward.get_total_flops()
-        require(counted == 2 * cost.backward.macs, f"backward torch counts {counted} FLOPs, cost says {cost.backward.macs} MACs")
+        require(
+            counted == 2 * cost.backward.macs,
+            f"backward torch counts {counted} FLOPs, cost says {cost.backward.macs} MACs",
+        )
 
 
 def _no_layers(s: Subject) -> str | None:
@@ -208,7 +220,8 @@ def layer(s: Subject) -> None:
         made = s.operator.to_layer(bias=False, framework=framework)
         if framework == "torch":
             require(
-                [name for name, _ in made.named_parameters()] == names, f"its parameters are {list(made.state_dict())}, expected {names}"
+                [name for name, _ in made.named_parameters()] == names,
+                f"its parameters are {list(made.state_dict())}, expected {names}",
             )
             y = made(s.on(x))
             require(not names or y.requires_grad, "its parameters get no gradient")

@@ -82,7 +82,13 @@ def tags(s: Subject) -> None:
     A = s.operator
     matrix = s.matrix.astype(complex if s.matrix.dtype.kind == "c" else float)
     tolerance = 1e-10 if s.exact or s.precise else 1e-4 if s.dtype.itemsize >= 4 else 3e-2
-    pairs = [("A", A, matrix), ("T", A.T, matrix.T), ("H", A.H, matrix.conj().T), ("conj", A.conj(), matrix.conj()), ("-A", -A, -matrix)]
+    pairs = [
+        ("A", A, matrix),
+        ("T", A.T, matrix.T),
+        ("H", A.H, matrix.conj().T),
+        ("conj", A.conj(), matrix.conj()),
+        ("-A", -A, -matrix),
+    ]
     pairs += [(f"{scalar} A", scalar * A, scalar * matrix) for scalar in (0, 0.0, 2.5, -1, 1j, -1 + 0j, 0.6 + 0.8j)]
     pairs += [("A Aᴴ", A @ A.H, matrix @ matrix.conj().T), ("A Aᵀ", A @ A.T, matrix @ matrix.T)]
     for name, operator, expected in pairs:

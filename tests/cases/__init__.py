@@ -1,6 +1,7 @@
 """The table of cases: each `case_*` takes a maker of random arrays and returns (operator, its dense matrix).
 
-The matrix is built from the definition, by other means than the operator's own: loops, np.kron, einsum over the formula.
+The matrix is built from the definition, by other means than the operator's own: loops, np.kron, einsum over the
+formula.
 """
 
 from cases import blocks, butterflies, composites, constants, functions, sliced, sparse, trains, transforms, tri

@@ -95,7 +95,11 @@ def case_einsum_one_tensor(array):
 
 def case_nested_butterflies(array):
     """Between permutations of axes, transposed and as a factor of a Kronecker product."""
-    (wide, one), (rising, two), (blast, three) = case_butterfly_wide(array), case_butterfly_rising(array), case_einsum_blast(array)
+    (wide, one), (rising, two), (blast, three) = (
+        case_butterfly_wide(array),
+        case_butterfly_rising(array),
+        case_einsum_blast(array),
+    )
     a = array(2, 1)
     operator = lo.Permute.axes((2, 3), (1, 0)) @ wide @ lo.Permute.axes((4, 3), (1, 0)) @ lo.kron(blast, a) @ rising.T
     matrix = axes_matrix((2, 3), (1, 0)) @ one @ axes_matrix((4, 3), (1, 0)) @ np.kron(three, a) @ two.T

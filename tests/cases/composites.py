@@ -19,7 +19,9 @@ def case_product_of_views(array):
 
 def case_product_monarch(array):
     left, right = array(2, 4, 3), array(2, 3, 3)
-    operator = lo.Permute.axes((2, 4), (1, 0)) @ lo.BlockDiag(left) @ lo.Permute.axes((3, 2), (1, 0)) @ lo.BlockDiag(right)
+    operator = (
+        lo.Permute.axes((2, 4), (1, 0)) @ lo.BlockDiag(left) @ lo.Permute.axes((3, 2), (1, 0)) @ lo.BlockDiag(right)
+    )
     matrix = axes_matrix((2, 4), (1, 0)) @ block_matrix(left) @ axes_matrix((3, 2), (1, 0)) @ block_matrix(right)
     return operator, matrix
 

@@ -15,7 +15,9 @@ def case_sliced_indices(array):
     blocks = array(2, 3, 2)
     matrix = block_matrix(blocks)  # 6×4
     rows, columns = [5, 0, 0, 3, 2], [3, 0, 0]
-    return lo.BlockDiag(blocks)[[-1, 0, 0, 3, 2], np.array([3, -4, 0])], np.array([[matrix[i, j] for j in columns] for i in rows])
+    return lo.BlockDiag(blocks)[[-1, 0, 0, 3, 2], np.array([3, -4, 0])], np.array(
+        [[matrix[i, j] for j in columns] for i in rows]
+    )
 
 
 def case_sliced_steps(array):

@@ -41,4 +41,6 @@ def case_sparse_transposed_in_blocks(array):
     values, d = array(7), array(2)
     sparse = lo.Sparse(values, ROWS, COLUMNS, (5, 3)).T
     dense = entries_matrix(values, ROWS, COLUMNS, (5, 3)).T
-    return lo.BlockDiag([lo.kron(lo.Diagonal(d), sparse), sparse.H]), block_matrix([np.kron(np.diag(d), dense), dense.conj().T])
+    return lo.BlockDiag([lo.kron(lo.Diagonal(d), sparse), sparse.H]), block_matrix(
+        [np.kron(np.diag(d), dense), dense.conj().T]
+    )

@@ -64,7 +64,9 @@ def case_toeplitz_wide_transposed(array):
 
 def case_toeplitz_blocks(array):
     c, r, d = array(2), array(3), array(2)
-    return lo.BlockDiag([lo.Toeplitz(c, r).H, lo.Diagonal(d)]), block_matrix([scipy.linalg.toeplitz(c, r).conj().T, np.diag(d)])
+    return lo.BlockDiag([lo.Toeplitz(c, r).H, lo.Diagonal(d)]), block_matrix(
+        [scipy.linalg.toeplitz(c, r).conj().T, np.diag(d)]
+    )
 
 
 def case_hadamard(array):

@@ -29,7 +29,10 @@ def reflection(v):
 def kron_sum_matrix(*factors):
     """Σ_k I ⊗ … ⊗ A_k ⊗ … ⊗ I."""
     sizes = [len(factor) for factor in factors]
-    terms = [kron_matrix(np.eye(int(np.prod(sizes[:k]))), factor, np.eye(int(np.prod(sizes[k + 1 :])))) for k, factor in enumerate(factors)]
+    terms = [
+        kron_matrix(np.eye(int(np.prod(sizes[:k]))), factor, np.eye(int(np.prod(sizes[k + 1 :]))))
+        for k, factor in enumerate(factors)
+    ]
     return sum(terms)
 
 
@@ -126,7 +129,9 @@ def case_block_of_arrays(array):
 
 def case_block_with_zeros(array):
     a, d = array(2, 3), array(2)
-    operator = lo.Block([[a, lo.Zero(2, 2), None], [None, lo.Diagonal(d), lo.Identity(2)], [None, lo.Zero(1, 2), lo.Zero(1, 2)]])
+    operator = lo.Block(
+        [[a, lo.Zero(2, 2), None], [None, lo.Diagonal(d), lo.Identity(2)], [None, lo.Zero(1, 2), lo.Zero(1, 2)]]
+    )
     matrix = np.zeros((5, 7), a.dtype)
     matrix[:2, :3], matrix[2:4, 3:5], matrix[2:4, 5:] = a, np.diag(d), np.eye(2)
     return operator, matrix
@@ -140,7 +145,9 @@ def case_block_of_views(array):
 def case_block_symmetric(array):
     a, d, u = array(3, 2), array(2), array(3, 1)
     corner = lo.Tridiagonal(a[:2, 0], array(3), a[:2, 0])
-    matrix = np.block([[corner.to_dense(), a, u], [a.T, np.diag(d), np.zeros((2, 1))], [u.T, np.zeros((1, 2)), np.zeros((1, 1))]])
+    matrix = np.block(
+        [[corner.to_dense(), a, u], [a.T, np.diag(d), np.zeros((2, 1))], [u.T, np.zeros((1, 2)), np.zeros((1, 1))]]
+    )
     return lo.Block([[corner, a, u], [a.T, lo.Diagonal(d), None], [u.T, None, lo.Zero(1, 1)]]), matrix
 
 

@@ -8,7 +8,9 @@ from .session import session
 
 def main() -> int:
     """Run it; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random expressions against dense arithmetic.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Random expressions against dense arithmetic."
+    )
     parser.add_argument("--backend", choices=["numpy", "torch", "jax"], default="numpy")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to go on")
     parser.add_argument("--seed", type=int, help="of the random numbers; one is chosen and printed if none is given")

@@ -16,7 +16,11 @@ REAL = {
     "torch": ("float64", "float32", "float16", "bfloat16"),
     "jax": ("float64", "float32", "float16", "bfloat16"),
 }
-COMPLEX = {"numpy": ("complex128", "complex64", ">c16"), "torch": ("complex128", "complex64"), "jax": ("complex128", "complex64")}
+COMPLEX = {
+    "numpy": ("complex128", "complex64", ">c16"),
+    "torch": ("complex128", "complex64"),
+    "jax": ("complex128", "complex64"),
+}
 SIGNED = ("int8", "int16", "int32", "int64")
 INTEGER = {
     "numpy": (*SIGNED, "uint8", "uint16", "uint32", "uint64", ">i4", ">i2"),
@@ -38,8 +42,8 @@ class Array:
 
     Attributes:
         values: The numbers, in NumPy.
-        layout: How they lie in memory: "C", "F", "reversed" (negative strides), "strided", "frozen" (not to be written to) or "matrix"
-            (`np.matrix`); on other backends "C".
+        layout: How they lie in memory: "C", "F", "reversed" (negative strides), "strided", "frozen" (not to be written
+            to) or "matrix" (`np.matrix`); on other backends "C".
     """
 
     values: np.ndarray

@@ -68,13 +68,19 @@ class Case:
         """A program that runs as it stands."""
         code, named = self.program()
         used = [source for name, source in _sources().items() if re.search(rf"\b{name}\b", code)]
-        lines = ["import copy\nimport pickle\n\nimport numpy as np\n" + IMPORTS[self.backend] + "\nimport linops as lo\n"]
+        lines = [
+            "import copy\nimport pickle\n\nimport numpy as np\n" + IMPORTS[self.backend] + "\nimport linops as lo\n"
+        ]
         if any("BUFFERS" in source for source in used):
             lines.append("BUFFERS = {}\n")
         lines += [f"\n{source}" for source in used]
         lines += [f"{name} = {array.text('numpy' if self.moved else self.backend)}" for name, array in named.items()]
         lines.append(f"A = {code}")
-        lines += [f"{name} = {array.text(self.backend)}" for name, array in self.operands.items() if re.search(rf"\b{name}\b", check)]
+        lines += [
+            f"{name} = {array.text(self.backend)}"
+            for name, array in self.operands.items()
+            if re.search(rf"\b{name}\b", check)
+        ]
         if self.jitted and check in self.checks:
             names = [name for name in ("A", *self.operands) if re.search(rf"\b{name}\b", check)]
             rewritten = re.search(_REWRITTEN, check)
@@ -173,7 +179,12 @@ def with_operands(case: Case, draw: Draw) -> Case:
         "A.T @ z",
         "A.H @ z",
     ]
-    checks += ["lo.simplify(A).to_dense()", f"lo.freeze(A, {batch}).to_dense()", "A.conj() @ x", "pickle.loads(pickle.dumps(A)) @ x"]
+    checks += [
+        "lo.simplify(A).to_dense()",
+        f"lo.freeze(A, {batch}).to_dense()",
+        "A.conj() @ x",
+        "pickle.loads(pickle.dumps(A)) @ x",
+    ]
     checks += ["copy.deepcopy(A) @ x", "y @ lo.simplify(A)", "A.T.to_dense()", "y @ A.H.T", "A @ x"]
     if m:
         checks.append(f"A[{draw.integer(-m, m - 1)}]")
@@ -251,10 +262,15 @@ def _compiled(checks: list[str], where: dict[str, Any]) -> dict[str, Any]:
     """The checks as one program of JAX; where that fails, the error of the first that fails alone."""
     import jax
 
-    others = {f"A{place}": code for place, code in enumerate({found[0] for check in checks for found in re.finditer(_REWRITTEN, check)})}
+    others = {
+        f"A{place}": code
+        for place, code in enumerate({found[0] for check in checks for found in re.finditer(_REWRITTEN, check)})
+    }
     names = {code: name for name, code in others.items()}
     codes = [re.sub(_REWRITTEN, lambda found: names[found[0]], check) for check in checks]
-    given = {name: where[name] for name in ("A", "x", "y", "z")} | {name: eval(code, where) for name, code in others.items()}
+    given = {name: where[name] for name in ("A", "x", "y", "z")} | {
+        name: eval(code, where) for name, code in others.items()
+    }
     found = jax.jit(lambda given: [eval(code, where | given) for code in codes])(given)
     return dict(zip(checks, found))
 
@@ -297,7 +313,11 @@ def _possible(backend: str, items: tuple[Any, ...]) -> set[Any]:
     """The dtypes that they promote to in any order: NumPy's promotion is not associative."""
     dtypes = sorted(set(_names([item for item in items if isinstance(item, np.dtype)])), key=str)
     numbers = sorted(
-        {1j if isinstance(item, complex) else 0.5 if isinstance(item, float) else 1 for item in items if not isinstance(item, np.dtype)},
+        {
+            1j if isinstance(item, complex) else 0.5 if isinstance(item, float) else 1
+            for item in items
+            if not isinstance(item, np.dtype)
+        },
         key=str,
     )
     found = {promoted(backend, [*dtypes, *numbers])}
@@ -322,7 +342,9 @@ def _check_kind(case: Case, A: Any, matrix: Twin) -> None:
         if native(A.dtype) not in possible and native(A.dtype).kind != "b":
             raise Wrong(f"dtype {A.dtype}, expected {' or '.join(map(str, possible))}")
     A.cost(3), repr(A)
-    if A.num_params != sum(leaf.size if isinstance(leaf, np.ndarray) else _plain(leaf).size for _, leaf in A.named_leaves()):
+    if A.num_params != sum(
+        leaf.size if isinstance(leaf, np.ndarray) else _plain(leaf).size for _, leaf in A.named_leaves()
+    ):
         raise Wrong("num_params is not the sum of the leaves' sizes")
 
 
@@ -335,7 +357,9 @@ def _of_dtype(matrix: Twin, dtype: Any) -> Twin:
         raise Wrong(f"dtype {dtype} cannot hold the entries")
     entries = held.astype(dtype)
     exact = twin.of_array(entries)
-    return replace(matrix, value=exact.value, size=np.maximum(exact.size, matrix.size), wrapped=exact.wrapped, truth=exact.truth)
+    return replace(
+        matrix, value=exact.value, size=np.maximum(exact.size, matrix.size), wrapped=exact.wrapped, truth=exact.truth
+    )
 
 
 def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
@@ -362,7 +386,12 @@ def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
         expected = (x @ M if base == "y" else M @ x) if len(x.shape) > 1 or base == "y" else (M @ x)
         with_numbers = [*dtypes, given.values.dtype.newbyteorder("=")]
         dtype = promoted(case.backend, with_numbers)
-        if own is not None and own.kind in "iub" and dtype != own and not np.array_equal(_of_dtype(matrix, own).value, matrix.value):
+        if (
+            own is not None
+            and own.kind in "iub"
+            and dtype != own
+            and not np.array_equal(_of_dtype(matrix, own).value, matrix.value)
+        ):
             return False  # entries that wrap around, by a wider operand: NumPy would round A first
         if "to_dense() @" in check and own is None:
             dtype = native(actual.dtype)  # of what has no dtype, NumPy's default
@@ -387,11 +416,15 @@ def _compare(case: Case, A: Any, matrix: Twin, check: str, actual: Any) -> bool:
         # Python's numbers multiply each other in double precision
         double = np.dtype(np.float64)
         coarsest = (
-            double if own is None or own.kind in "iub" or own.char in "gG" else max(own, double, key=lambda one: backends_finfo(one).eps)
+            double
+            if own is None or own.kind in "iub" or own.char in "gG"
+            else max(own, double, key=lambda one: backends_finfo(one).eps)
         )
         own, matrix = coarsest, replace(matrix, rewritten=True)
     coarse = matrix.rewritten or any(word in check for word in ("to_dense", "simplify", "freeze"))
-    return _compare_within(found, expected, dtype, own if coarse and own is not None and own.kind not in "iub" else dtype)
+    return _compare_within(
+        found, expected, dtype, own if coarse and own is not None and own.kind not in "iub" else dtype
+    )
 
 
 def _part(M: Twin, check: str) -> Twin:
@@ -412,8 +445,9 @@ def _compare_exactly(found: np.ndarray, expected: Twin, dtype: np.dtype) -> bool
 def _compare_within(found: np.ndarray, expected: Twin, dtype: np.dtype, coarser: np.dtype) -> bool:
     """Within the errors of the roundings on the way, each of relative size u at most: (1 + u)ᵏ - 1 of |A| |x|.
 
-    A product may run in any order of its factors, and a rewritten one with terms merged, which at most doubles k. A multiplication of
-    complex numbers errs by up to √8 u. What underflows errs by the least positive number a time, which grows with what it is multiplied by.
+    A product may run in any order of its factors, and a rewritten one with terms merged, which at most doubles k. A
+    multiplication of complex numbers errs by up to √8 u. What underflows errs by the least positive number a time,
+    which grows with what it is multiplied by.
     """
     kind = backends_finfo(dtype)
     unit = max(kind.eps, backends_finfo(coarser).eps) / 2
@@ -421,7 +455,10 @@ def _compare_within(found: np.ndarray, expected: Twin, dtype: np.dtype, coarser:
     largest = min(kind.max, backends_finfo(coarser).max)
     if not 4 * expected.reach < largest:
         return False
-    bound = np.expm1(np.longdouble(k * unit)) * expected.size + k * max(kind.tiny, backends_finfo(coarser).tiny) * expected.reach
+    bound = (
+        np.expm1(np.longdouble(k * unit)) * expected.size
+        + k * max(kind.tiny, backends_finfo(coarser).tiny) * expected.reach
+    )
     error = np.abs(found.astype(expected.value.dtype if dtype.kind != "c" else np.clongdouble) - expected.value)
     if not (error <= bound).all():
         place = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error - bound)), error.shape)

@@ -18,7 +18,8 @@ class Node:
     """An expression.
 
     Attributes:
-        code: Python that makes the operator, with ``{0}``, ``{1}`` … where its parts stand and ``{name}`` where an array does.
+        code: Python that makes the operator, with ``{0}``, ``{1}`` … where its parts stand and ``{name}`` where an
+            array does.
         parts: Expressions in it.
         arrays: Arrays in it.
         matrix: What it stands for: takes the twins of the parts, and those of the arrays by name.
@@ -31,7 +32,9 @@ class Node:
 
     def twin(self) -> Twin:
         """The matrix it stands for."""
-        return self.matrix(*[part.twin() for part in self.parts], **{name: twin.of_array(a.values) for name, a in self.arrays.items()})
+        return self.matrix(
+            *[part.twin() for part in self.parts], **{name: twin.of_array(a.values) for name, a in self.arrays.items()}
+        )
 
     def text(self, named: dict[str, Array]) -> str:
         """Python that makes the operator; the arrays get names, in the dict."""
@@ -72,7 +75,15 @@ class Draw:
     def __init__(self, random: np.random.Generator, backend: str) -> None:
         self.random, self.backend = random, backend
         real, whole = arrays.REAL[backend], arrays.INTEGER[backend]
-        families = [real[:1], real, arrays.COMPLEX[backend] + real[:2], whole, whole, whole + real, whole + real + arrays.COMPLEX[backend]]
+        families = [
+            real[:1],
+            real,
+            arrays.COMPLEX[backend] + real[:2],
+            whole,
+            whole,
+            whole + real,
+            whole + real + arrays.COMPLEX[backend],
+        ]
         families += [bools + kinds for bools in (arrays.BOOL[backend],) for kinds in ((), whole, real) if bools]
         self.dtypes = self.pick(families)
         if backend == "torch" or self.chance(0.4):  # torch mixes no dtypes
@@ -96,7 +107,9 @@ class Draw:
 
     def size(self) -> int:
         """A number of rows or columns."""
-        return self.pick((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6) if self.backend != "jax" else (0, 1, 1, 2, 2, 2, 3, 3, 4))
+        return self.pick(
+            (0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6) if self.backend != "jax" else (0, 1, 1, 2, 2, 2, 3, 3, 4)
+        )
 
     def cut(self, n: int) -> int | None:
         """Where something is cut in two, or None if it is too short."""
@@ -133,7 +146,9 @@ class Draw:
             if not self.large:
                 return np.asarray(random.integers(-3 if dtype.kind == "i" else 0, 4, shape)).astype(dtype)
             if self.chance(0.5):
-                return np.asarray(random.integers(bounds.min, bounds.max, shape, dtype.newbyteorder("="), endpoint=True)).astype(dtype)
+                return np.asarray(
+                    random.integers(bounds.min, bounds.max, shape, dtype.newbyteorder("="), endpoint=True)
+                ).astype(dtype)
             return np.full(shape, bounds.max - self.integer(0, bounds.max // 2), dtype)
         numbers = random.standard_normal(shape)
         if dtype.kind == "c":
@@ -141,7 +156,10 @@ class Draw:
         return np.asarray(numbers).astype(dtype)
 
     def array(
-        self, *shape: int, name: str | None = None, layouts: Sequence[str] = ("C", "C", "C", "F", "reversed", "strided", "frozen")
+        self,
+        *shape: int,
+        name: str | None = None,
+        layouts: Sequence[str] = ("C", "C", "C", "F", "reversed", "strided", "frozen"),
     ) -> Array:
         """An array of the leaf that is being drawn."""
         return Array(self.values(shape, name or self.dtype()), self.pick(layouts))

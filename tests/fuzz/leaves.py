@@ -72,7 +72,10 @@ def toeplitz(draw, m, n):
     entries = np.where(lags >= 0, lags, m - 1 - lags)
     c, r = draw.same((m,), (n,))
     return Node(
-        "lo.Toeplitz({c}, {r})", (), {"c": c, "r": r}, lambda c, r: transformed(twin.block([[c, r[1:]]]).reshape(-1), entries, m + n)
+        "lo.Toeplitz({c}, {r})",
+        (),
+        {"c": c, "r": r},
+        lambda c, r: transformed(twin.block([[c, r[1:]]]).reshape(-1), entries, m + n),
     )
 
 
@@ -90,7 +93,9 @@ def butterfly(draw, m, n):
 @leaf()
 def einsum(draw, m, n):
     a, b = draw.array(m, 2, n), draw.array(2, n)
-    return Node('lo.Einsum("irj,rj,j->i", {a}, {b})', (), {"a": a, "b": b}, lambda a, b: twin.einsum("irj,rj->ij", a, b))
+    return Node(
+        'lo.Einsum("irj,rj,j->i", {a}, {b})', (), {"a": a, "b": b}, lambda a, b: twin.einsum("irj,rj->ij", a, b)
+    )
 
 
 @leaf()
@@ -100,14 +105,22 @@ def sparse(draw, m, n):
     where = np.zeros((m, n, count), np.int64)
     where[rows, columns, np.arange(count)] = 1
     code = f"lo.Sparse({{values}}, {rows.tolist()}, {columns.tolist()}, ({m}, {n}))"
-    return Node(code, (), {"values": draw.array(count)}, lambda values: twin.einsum("ijk,k->ij", twin.of_constant(where), values))
+    return Node(
+        code,
+        (),
+        {"values": draw.array(count)},
+        lambda values: twin.einsum("ijk,k->ij", twin.of_constant(where), values),
+    )
 
 
 @leaf()
 def tensor_train(draw, m, n):
     m1, n1, r = draw.divisor(m), draw.divisor(n), draw.integer(1, 2)
     a, b = draw.array(1, m1, n1, r), draw.array(r, m // m1, n // n1, 1)
-    code, matrix = "lo.TensorTrain([{a}, {b}])", lambda a, b: twin.einsum("aijb,bklc->ikjl", a[:1], b[..., :1]).reshape(m, n)
+    code, matrix = (
+        "lo.TensorTrain([{a}, {b}])",
+        lambda a, b: twin.einsum("aijb,bklc->ikjl", a[:1], b[..., :1]).reshape(m, n),
+    )
     return Node(code, (), {"a": a, "b": b}, lambda a, b: matrix(a, b))
 
 
@@ -131,7 +144,9 @@ def blocks(draw, m, n):
     if m % count or n % count:
         return None
     p, q = m // count, n // count
-    return Node("lo.BlockDiag({a})", (), {"a": draw.array(count, p, q)}, lambda a: twin.block_diag([a[i] for i in range(count)]))
+    return Node(
+        "lo.BlockDiag({a})", (), {"a": draw.array(count, p, q)}, lambda a: twin.block_diag([a[i] for i in range(count)])
+    )
 
 
 @leaf()
@@ -215,7 +230,12 @@ def householder(draw, m, n):
 def hadamard(draw, m, n):
     if n.bit_count() != 1:
         return None
-    return Node(f"lo.Hadamard({n})", (), {}, lambda: twin.replace(twin.of_constant(scipy.linalg.hadamard(n)), dtypes=(1,), roundings=n))
+    return Node(
+        f"lo.Hadamard({n})",
+        (),
+        {},
+        lambda: twin.replace(twin.of_constant(scipy.linalg.hadamard(n)), dtypes=(1,), roundings=n),
+    )
 
 
 @leaf(square=True)

@@ -72,7 +72,12 @@ def gained(draw, m, n, depth):
     part = tree(draw, m, n, depth)
     draw.leaf = draw.pick(draw.dtypes)
     gain = draw.array(layouts=["C"])
-    return Node("({gain} * {0})", (part,), {"gain": gain}, lambda a, gain: twin.product(lambda x, y: x * y, a, gain, roundings=1))
+    return Node(
+        "({gain} * {0})",
+        (part,),
+        {"gain": gain},
+        lambda a, gain: twin.product(lambda x, y: x * y, a, gain, roundings=1),
+    )
 
 
 @node()
@@ -148,7 +153,9 @@ def grid(draw, m, n, depth):
         matrix = lambda a, b, d: twin.block([[a, b], [twin.zeros(m - i, j), d]])  # noqa: E731
         return Node("lo.Block([[{0}, {1}], [None, {2}]])", (a, b, d), matrix=matrix)
     c = tree(draw, m - i, j, depth)
-    return Node("lo.Block([[{0}, {1}], [{2}, {3}]])", (a, b, c, d), matrix=lambda a, b, c, d: twin.block([[a, b], [c, d]]))
+    return Node(
+        "lo.Block([[{0}, {1}], [{2}, {3}]])", (a, b, c, d), matrix=lambda a, b, c, d: twin.block([[a, b], [c, d]])
+    )
 
 
 @node()

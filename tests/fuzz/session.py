@@ -34,7 +34,9 @@ def session(backend: str, seconds: float, seed: int | None = None, case: int | N
     for _ in numbers:
         number += 1
         outcome = attempt(seed, number, backend)
-        totals += Counter(expressions=1, comparisons=outcome.checks, skipped=outcome.skipped, refused=bool(outcome.refused))
+        totals += Counter(
+            expressions=1, comparisons=outcome.checks, skipped=outcome.skipped, refused=bool(outcome.refused)
+        )
         if outcome.refused:
             refusals[re.sub(r"\d+", "#", outcome.refused)] += 1
         if outcome.failure is not None:

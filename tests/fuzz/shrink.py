@@ -97,6 +97,12 @@ def _plainer(array: Array) -> Iterator[Array]:
     """An array of plainer numbers, or that lies plainly in memory."""
     if array.layout not in ("C", "matrix"):
         yield replace(array, layout="C")
-    for values in (np.ones_like(array.values), np.round(array.values) if array.values.dtype.kind in "fc" else array.values):
-        if not np.array_equal(values, array.values) and np.abs(values).sum() < np.abs(array.values.astype(complex)).sum():
+    for values in (
+        np.ones_like(array.values),
+        np.round(array.values) if array.values.dtype.kind in "fc" else array.values,
+    ):
+        if (
+            not np.array_equal(values, array.values)
+            and np.abs(values).sum() < np.abs(array.values.astype(complex)).sum()
+        ):
             yield replace(array, values=values)

@@ -1,7 +1,8 @@
 """`Twin`: what an expression is, in dense arithmetic that rounds some 1,000 times less than float64, and exactly for integers.
 
-Beside the numbers a twin carries what bounds the rounding errors of whoever computes the same in fewer digits: the sizes of the numbers, as
-the expression gives them with an absolute value at every leaf, and how many roundings a number passes.
+Beside the numbers a twin carries what bounds the rounding errors of whoever computes the same in fewer digits: the
+sizes of the numbers, as the expression gives them with an absolute value at every leaf, and how many roundings a number
+passes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Twin:
         dtypes: Dtypes of the arrays, and Python numbers, in it.
         roundings: At most how many roundings a number passes.
         reach: At most how much a number of size 1 grows on the way.
-        rewritten: Whether a part was multiplied beforehand, in the dtype of the expression rather than that of a product.
+        rewritten: Whether a part was multiplied beforehand, in the dtype of the expression rather than that of a
+            product.
     """
 
     value: np.ndarray
@@ -119,7 +121,10 @@ def total(*twins: Twin) -> Twin:
         wrapped = np.sum([twin.wrapped for twin in twins], axis=0, dtype=np.uint64)
     if all(twin.truth is not None for twin in twins):
         truth = np.any([twin.truth for twin in twins], axis=0)
-    value, size = sum([twin.value for twin in twins[1:]], twins[0].value), sum([twin.size for twin in twins[1:]], twins[0].size)
+    value, size = (
+        sum([twin.value for twin in twins[1:]], twins[0].value),
+        sum([twin.size for twin in twins[1:]], twins[0].size),
+    )
     dtypes = tuple(dtype for twin in twins for dtype in twin.dtypes)
     roundings = max(twin.roundings for twin in twins) + len(twins) - 1
     reach, rewritten = sum(twin.reach for twin in twins), any(twin.rewritten for twin in twins)
@@ -161,12 +166,17 @@ def block(grid: list[list[Twin]]) -> Twin:
     dtypes = tuple(dtype for twin in twins for dtype in twin.dtypes)
     roundings, reach = max(twin.roundings for twin in twins) + len(grid[0]), sum(twin.reach for twin in twins)
     rewritten = any(twin.rewritten for twin in twins)
-    return Twin(joined("value"), joined("size"), joined("wrapped"), joined("truth"), dtypes, roundings, reach, rewritten)
+    return Twin(
+        joined("value"), joined("size"), joined("wrapped"), joined("truth"), dtypes, roundings, reach, rewritten
+    )
 
 
 def block_diag(twins: list[Twin]) -> Twin:
     """Twins along the diagonal."""
-    grid = [[one if i == j else zeros(one.shape[0], other.shape[1]) for j, other in enumerate(twins)] for i, one in enumerate(twins)]
+    grid = [
+        [one if i == j else zeros(one.shape[0], other.shape[1]) for j, other in enumerate(twins)]
+        for i, one in enumerate(twins)
+    ]
     return block(grid)
 
 

@@ -94,7 +94,11 @@ def training(name: str) -> str:
         optimizer.zero_grad()
         loss = one.trial.loss()
         loss.backward()
-        without = [key for key, parameter in parameters.items() if parameter.grad is None or not parameter.grad.isfinite().all()]
+        without = [
+            key
+            for key, parameter in parameters.items()
+            if parameter.grad is None or not parameter.grad.isfinite().all()
+        ]
         assert not without, f"no gradient: {without[:3]}"
         optimizer.step()
         losses.append(loss.item())

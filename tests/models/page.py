@@ -1,6 +1,7 @@
 """The table of `docs/interop.md`, made of the models and checks of the trial: python tests/models/page.py --write
 
-Without --write it says whether the table is fresh. A mark is a claim about a test of test_models.py, which is made of the same lists.
+Without --write it says whether the table is fresh. A mark is a claim about a test of test_models.py, which is made of
+the same lists.
 """
 
 import sys
@@ -13,7 +14,13 @@ from zoo import ZOO
 PAGE = Path(__file__).parents[2] / "docs" / "interop.md"
 BEGIN, END = "<!-- table: python tests/models/page.py --write -->", "<!-- end of the table -->"
 LIBRARIES = {"hf": "transformers", "timm": "timm", "torchvision": "torchvision", "torch": "PyTorch"}
-HEADINGS = {"forward": "outputs", "training": "trains", "compile": "compiles", "generate": "generates", "state_dict": "state dict"}
+HEADINGS = {
+    "forward": "outputs",
+    "training": "trains",
+    "compile": "compiles",
+    "generate": "generates",
+    "state_dict": "state dict",
+}
 
 
 def row(name: str) -> list[str]:
@@ -24,7 +31,13 @@ def row(name: str) -> list[str]:
     left += [f"{kind.kind}: {kind.params / new:.0%}" for kind in one.report.left if "Expert" in kind.kind]
     cells = ["–" if check == "generate" and one.trial.generate is None else "✓" for check in HEADINGS]
     library = LIBRARIES[name.partition("_")[0]]
-    return [f"{type(one.dense).__name__} ({library})", str(len(one.report)), f"{new / old:.0%}", *cells, "; ".join(left)]
+    return [
+        f"{type(one.dense).__name__} ({library})",
+        str(len(one.report)),
+        f"{new / old:.0%}",
+        *cells,
+        "; ".join(left),
+    ]
 
 
 def brief(reason: str) -> str:

@@ -6,7 +6,8 @@ from helpers import each
 from page import PAGE, with_table
 from zoo import ZOO
 
-#: each model and each check now and then by default, all with `-m full`; torch.compile, which takes seconds a model, of one alone
+#: each model and each check now and then by default, all with `-m full`; torch.compile, which takes seconds a model, of
+#: one alone
 CELLS = [(name, check) for name in ZOO for check in CHECKS if check != "compile"]
 COMPILED = [("timm_beit", "compile"), *((name, "compile") for name in ZOO if name != "timm_beit")]
 

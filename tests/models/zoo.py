@@ -57,7 +57,9 @@ def language(config: Any, **options: Any) -> Trial:
     from transformers import AutoModelForCausalLM
 
     generate = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
-    return Trial(AutoModelForCausalLM.from_config(config).eval(), {"input_ids": tokens()}, generate=generate, options=options)
+    return Trial(
+        AutoModelForCausalLM.from_config(config).eval(), {"input_ids": tokens()}, generate=generate, options=options
+    )
 
 
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -76,7 +78,9 @@ DECODER = {
 def hf_gpt2() -> Trial:
     from transformers import GPT2Config
 
-    config = GPT2Config(vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=2, n_head=4, n_positions=32, bos_token_id=1, eos_token_id=2)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=2, n_head=4, n_positions=32, bos_token_id=1, eos_token_id=2
+    )
     return language(config, parts={"*.attn.c_attn": 3})
 
 
@@ -119,15 +123,28 @@ def hf_mamba() -> Trial:
 def hf_rwkv() -> Trial:
     from transformers import RwkvConfig
 
-    sizes = {"hidden_size": WIDTH, "attention_hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 2}
+    sizes = {
+        "hidden_size": WIDTH,
+        "attention_hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2,
+    }
     plain = {"use_cache": False, "rescale_every": 0}  # rescaling writes into weights: test_orders.py
-    return language(RwkvConfig(vocab_size=VOCABULARY, context_length=32, **plain, **sizes, bos_token_id=1, eos_token_id=2))
+    return language(
+        RwkvConfig(vocab_size=VOCABULARY, context_length=32, **plain, **sizes, bos_token_id=1, eos_token_id=2)
+    )
 
 
 def hf_opt() -> Trial:
     from transformers import OPTConfig
 
-    sizes = {"hidden_size": WIDTH, "ffn_dim": 2 * WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "word_embed_proj_dim": WIDTH}
+    sizes = {
+        "hidden_size": WIDTH,
+        "ffn_dim": 2 * WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "word_embed_proj_dim": WIDTH,
+    }
     return language(OPTConfig(vocab_size=VOCABULARY, max_position_embeddings=32, **sizes, **SPECIAL))
 
 
@@ -135,7 +152,9 @@ def hf_t5() -> Trial:
     from transformers import T5Config, T5ForConditionalGeneration
 
     sizes = {"d_model": WIDTH, "d_kv": 16, "d_ff": 2 * WIDTH, "num_layers": 2, "num_heads": 4}
-    model = T5ForConditionalGeneration(T5Config(vocab_size=VOCABULARY, **sizes, decoder_start_token_id=0, pad_token_id=0, eos_token_id=2))
+    model = T5ForConditionalGeneration(
+        T5Config(vocab_size=VOCABULARY, **sizes, decoder_start_token_id=0, pad_token_id=0, eos_token_id=2)
+    )
     inputs = {"input_ids": tokens(), "decoder_input_ids": tokens(2, 6)}
     return Trial(model.eval(), inputs, generate={"max_new_tokens": 4, "do_sample": False})
 
@@ -144,7 +163,10 @@ def hf_bert() -> Trial:
     from transformers import BertConfig, BertForMaskedLM
 
     sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4}
-    return Trial(BertForMaskedLM(BertConfig(vocab_size=VOCABULARY, max_position_embeddings=32, **sizes)).eval(), {"input_ids": tokens()})
+    return Trial(
+        BertForMaskedLM(BertConfig(vocab_size=VOCABULARY, max_position_embeddings=32, **sizes)).eval(),
+        {"input_ids": tokens()},
+    )
 
 
 def hf_deberta() -> Trial:
@@ -152,7 +174,9 @@ def hf_deberta() -> Trial:
 
     sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4}
     relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
-    model = DebertaV2ForMaskedLM(DebertaV2Config(vocab_size=VOCABULARY, max_position_embeddings=32, type_vocab_size=0, **sizes, **relative))
+    model = DebertaV2ForMaskedLM(
+        DebertaV2Config(vocab_size=VOCABULARY, max_position_embeddings=32, type_vocab_size=0, **sizes, **relative)
+    )
     return Trial(model.eval(), {"input_ids": tokens()})
 
 
@@ -167,10 +191,21 @@ def hf_vit() -> Trial:
 def hf_whisper() -> Trial:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    sizes = {"d_model": WIDTH, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    sizes = {
+        "d_model": WIDTH,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+    }
     sizes |= {"encoder_ffn_dim": 2 * WIDTH, "decoder_ffn_dim": 2 * WIDTH, "num_mel_bins": 8, "max_source_positions": 16}
-    config = WhisperConfig(vocab_size=VOCABULARY, max_target_positions=32, decoder_start_token_id=1, suppress_tokens=[], **sizes, **SPECIAL)
-    inputs = {"input_features": torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(1)), "decoder_input_ids": tokens(2, 6)}
+    config = WhisperConfig(
+        vocab_size=VOCABULARY, max_target_positions=32, decoder_start_token_id=1, suppress_tokens=[], **sizes, **SPECIAL
+    )
+    inputs = {
+        "input_features": torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(1)),
+        "decoder_input_ids": tokens(2, 6),
+    }
     return Trial(WhisperForConditionalGeneration(config).eval(), inputs)
 
 
@@ -201,7 +236,9 @@ def timm_beit() -> Trial:
 
 
 def timm_swinv2() -> Trial:
-    return vision("swinv2_tiny_window8_256", 32, img_size=32, window_size=4, embed_dim=32, depths=(1, 1), num_heads=(2, 4))
+    return vision(
+        "swinv2_tiny_window8_256", 32, img_size=32, window_size=4, embed_dim=32, depths=(1, 1), num_heads=(2, 4)
+    )
 
 
 def timm_mixer() -> Trial:
@@ -218,7 +255,14 @@ def timm_convnext() -> Trial:
 def torchvision_swin() -> Trial:
     from torchvision.models.swin_transformer import SwinTransformer, SwinTransformerBlockV2
 
-    sizes = {"patch_size": [4, 4], "embed_dim": 32, "depths": [1, 1], "num_heads": [2, 4], "window_size": [4, 4], "num_classes": 8}
+    sizes = {
+        "patch_size": [4, 4],
+        "embed_dim": 32,
+        "depths": [1, 1],
+        "num_heads": [2, 4],
+        "window_size": [4, 4],
+        "num_classes": 8,
+    }
     model = SwinTransformer(**sizes, block=SwinTransformerBlockV2, stochastic_depth_prob=0.0)
     return Trial(model.eval(), {"x": images(32)}, lambda result: result, options={"exclude": "head"})
 

@@ -1,6 +1,7 @@
 """SciPy's tests of linear operators and of all that is built on them: matrices become linops operators.
 
-`scipy.sparse.linalg.aslinearoperator`, through which tests and solvers turn every matrix into an operator, wraps it in linops.
+`scipy.sparse.linalg.aslinearoperator`, through which tests and solvers turn every matrix into an operator, wraps it in
+linops.
 """
 
 from __future__ import annotations

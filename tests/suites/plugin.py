@@ -34,7 +34,10 @@ def pytest_runtest_call(item):
 def pytest_terminal_summary(terminalreporter):
     """One line for whoever started this."""
     stats = terminalreporter.stats
-    passed, failed = [report.nodeid for report in stats.get("passed", [])], [report.nodeid for report in stats.get("failed", [])]
+    passed, failed = (
+        [report.nodeid for report in stats.get("passed", [])],
+        [report.nodeid for report in stats.get("failed", [])],
+    )
     ours = sum(nodeid in multiplied for nodeid in passed)
     skipped = len(stats.get("skipped", []))
     terminalreporter.write_line(

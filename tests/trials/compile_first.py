@@ -1,6 +1,7 @@
 """Compiles every operator and sign as the first thing that its process does with them; run by `test_callables.py`, and by hand.
 
-Each operator's signs are one function, so that every pair of types meets under compilation first. What fails is printed.
+Each operator's signs are one function, so that every pair of types meets under compilation first. What fails is
+printed.
 """
 
 import sys
@@ -72,7 +73,9 @@ def failures(names, dynamic):
             try:
                 compiled = torch.compile(signs, fullgraph=True, dynamic=dynamic, backend="eager")(A, FOUR)
                 eager = signs(A, FOUR)
-                np.testing.assert_allclose(*[np.concatenate([np.asarray(y).ravel() for y in ys]) for ys in (compiled, eager)], atol=1e-4)
+                np.testing.assert_allclose(
+                    *[np.concatenate([np.asarray(y).ravel() for y in ys]) for ys in (compiled, eager)], atol=1e-4
+                )
             except Exception as error:
                 found.append(f"{name}, {signs.__name__}: {type(error).__name__} {str(error)[:300]}")
                 print(found[-1], flush=True)

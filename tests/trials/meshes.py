@@ -47,11 +47,34 @@ FAMILIES = {
 EVERYTHING = {"explicit": "monarch", "auto": "tensor_train"}
 #: one of each operator, and of each way it takes
 OPERATORS = (
-    *("diagonal", "identity", "zero_tall", "pad_pads", "pad_crops", "permute_indices", "permute_three_axes", "block_diag_of_operators"),
-    *("kronecker_of_operators", "kronecker_with_identities", "nested_kronecker_of_sums", "product_monarch", "product_of_two"),
+    *(
+        "diagonal",
+        "identity",
+        "zero_tall",
+        "pad_pads",
+        "pad_crops",
+        "permute_indices",
+        "permute_three_axes",
+        "block_diag_of_operators",
+    ),
+    *(
+        "kronecker_of_operators",
+        "kronecker_with_identities",
+        "nested_kronecker_of_sums",
+        "product_monarch",
+        "product_of_two",
+    ),
     *("sum_with_identity", "scaled_gain", "power_of_product", "triangular_lower", "tridiagonal", "householder_product"),
     *("kronecker_sum_of_operators", "block_with_zeros", "low_rank_plus_diagonal", "circulant_prime", "toeplitz_blocks"),
-    *("hadamard_of_two_blocks", "dft", "dft_ortho", "dft_of_parts", "butterfly_rising", "einsum_two_factors", "einsum_scales_and_passes"),
+    *(
+        "hadamard_of_two_blocks",
+        "dft",
+        "dft_ortho",
+        "dft_of_parts",
+        "butterfly_rising",
+        "einsum_two_factors",
+        "einsum_scales_and_passes",
+    ),
     *("sparse_tall", "sliced_indices", "function_transposed_by_the_framework", "jacobian_tall", "hessian"),
 )
 DEVICES = 4
@@ -66,7 +89,9 @@ def named(only):
     for name in OPERATORS:
         if not only or name in only:
             random = np.random.default_rng(0)
-            operator, _ = CASES[name](lambda *shape, random=random: np.asarray(random.standard_normal(shape), np.float32))
+            operator, _ = CASES[name](
+                lambda *shape, random=random: np.asarray(random.standard_normal(shape), np.float32)
+            )
             yield name, operator.to(backend="jax")
 
 
@@ -84,7 +109,11 @@ def products(operator, x, everything):
     """What users write."""
     found = {"left": x["left"] @ operator, "columns": operator @ x["columns"]}
     if everything:
-        found |= {"stack": operator @ x["stack"], "stacked columns": operator @ x["stacked columns"], "rows": x["rows"] @ operator.T}
+        found |= {
+            "stack": operator @ x["stack"],
+            "stacked columns": operator @ x["stacked columns"],
+            "rows": x["rows"] @ operator.T,
+        }
         found["vmap"] = jax.vmap(lambda row: row @ operator)(x["left"])
     return found
 
@@ -137,7 +166,10 @@ def wrong(operator, mesh, everything, trains):
         return y, jax.tree.map(lambda p, g: p - 0.1 * g, parameters, slopes), dx
 
     expected = jax.jit(step)((operator, parts), x)
-    x = {name: jax.device_put(array, NamedSharding(mesh, PartitionSpec(*[None] * axes[name], "data"))) for name, array in x.items()}
+    x = {
+        name: jax.device_put(array, NamedSharding(mesh, PartitionSpec(*[None] * axes[name], "data")))
+        for name, array in x.items()
+    }
     parameters = jax.device_put((operator, parts), NamedSharding(mesh, PartitionSpec()))
     compiled = jax.jit(step).lower(parameters, x).compile()
     if found := collectives(compiled) - ({"all-reduce"} if trains else set()):
@@ -155,7 +187,9 @@ def wrong(operator, mesh, everything, trains):
 
 def main(kind, only):
     warnings.simplefilter("error")
-    mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Explicit if kind == "explicit" else AxisType.Auto,))
+    mesh = jax.make_mesh(
+        (DEVICES,), ("data",), axis_types=(AxisType.Explicit if kind == "explicit" else AxisType.Auto,)
+    )
     linops.backends.load("jax")  # for operators without arrays
     for name, operator in named(only):
         start = time.process_time()

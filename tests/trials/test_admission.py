@@ -69,7 +69,12 @@ class Duck:
 
 
 def operators():
-    return {"Dense": A, "axes": lo.Permute.axes((1, 3), (1, 0)), "Permute": lo.Permute([2, 0, 1]), "Product": A @ lo.Diagonal(x)}
+    return {
+        "Dense": A,
+        "axes": lo.Permute.axes((1, 3), (1, 0)),
+        "Permute": lo.Permute([2, 0, 1]),
+        "Product": A @ lo.Diagonal(x),
+    }
 
 
 every_operator = pytest.mark.parametrize("operator", operators().values(), ids=operators())
@@ -115,7 +120,15 @@ def test_trial_07_operands_on_both_sides(operator, stand_in):
 @every_stand_in
 def test_trial_07_summands_and_operators(stand_in):
     given = stand_in(MATRIX)
-    for found in (A + given, given + A, A - given, given - A, lo.Block([[given, A]]), lo.hstack(given, A), lo.BlockDiag([given, A])):
+    for found in (
+        A + given,
+        given + A,
+        A - given,
+        given - A,
+        lo.Block([[given, A]]),
+        lo.hstack(given, A),
+        lo.BlockDiag([given, A]),
+    ):
         assert isinstance(found, lo.LinearOperator)
         assert all(type(leaf) is np.ndarray and leaf.dtype.isnative for _, leaf in found.named_leaves())
     np.testing.assert_array_equal((A + given).to_dense(), 2 * MATRIX)
@@ -160,7 +173,10 @@ def test_trial_07_leaves_of_every_constructor(name):
         if kind == "list" and name == "BlockDiag":
             continue  # a list of blocks is one of operators of any shapes; below
         operator = make(*[STAND_INS[kind](array) for array in arrays])
-        assert all(type(leaf) is np.ndarray and leaf.dtype == "float64" and leaf.dtype.isnative for _, leaf in operator.named_leaves())
+        assert all(
+            type(leaf) is np.ndarray and leaf.dtype == "float64" and leaf.dtype.isnative
+            for _, leaf in operator.named_leaves()
+        )
         np.testing.assert_array_equal(operator.to_dense(), expected)
         pickle.loads(pickle.dumps(operator))
     for strange in (np.ma.masked_array(arrays[0]), arrays[0].view(Metres), Quantity(arrays[0])):
@@ -229,7 +245,9 @@ def test_trial_25_formats_of_jax(format):
     S = getattr(jax_sparse, format).fromdense(jnp.asarray(dense))
     np.testing.assert_array_equal(lo.Sparse(S).to(backend="numpy").to_dense(), dense)
     np.testing.assert_array_equal((lo.Identity(2) @ S).to(backend="numpy").to_dense(), dense)
-    with pytest.raises(TypeError, match=rf"{format} of shape \(2, 3\).*index arrays are the structure.*outside of jit") as caught:
+    with pytest.raises(
+        TypeError, match=rf"{format} of shape \(2, 3\).*index arrays are the structure.*outside of jit"
+    ) as caught:
         jax.jit(lambda S: lo.aslinearoperator(S) @ jnp.ones(3))(S)
     assert type(caught.value) is TypeError
 
@@ -246,7 +264,9 @@ TRACED = {
 @pytest.mark.parametrize("name", TRACED)
 @pytest.mark.parametrize("transform", [jax.jit, lambda f: lambda i: jax.vmap(f)(i[None])], ids=["jit", "vmap"])
 def test_trial_25_traced_index_arrays(name, transform):
-    with pytest.raises(TypeError, match=r"index arrays are the structure of an operator, and JAX traces.*outside of jit") as caught:
+    with pytest.raises(
+        TypeError, match=r"index arrays are the structure of an operator, and JAX traces.*outside of jit"
+    ) as caught:
         transform(TRACED[name])(jnp.array([1, 0, 2]))
     assert type(caught.value) is TypeError
 
@@ -254,12 +274,18 @@ def test_trial_25_traced_index_arrays(name, transform):
 def test_trial_25_index_arrays_at_hand():
     for indices in (jnp.array([2, 0, 1]), np.array([2, 0, 1], ">i8"), (2, 0, 1), np.array([2, 0, 1]).view(Plain)):
         assert (lo.Permute(indices) @ x).tolist() == [3.0, 1.0, 2.0]
-        assert (lo.Identity(3)[indices if not isinstance(indices, tuple) else list(indices)] @ x).tolist() == [3.0, 1.0, 2.0]
-    made = jax.jit(lambda v: lo.Sparse(v, [0, 2], [1, 0], (3, 2)) @ jnp.ones(2))(jnp.ones(2))  # the values may be traced
+        assert (lo.Identity(3)[indices if not isinstance(indices, tuple) else list(indices)] @ x).tolist() == [
+            3.0,
+            1.0,
+            2.0,
+        ]
+    # the values may be traced
+    made = jax.jit(lambda v: lo.Sparse(v, [0, 2], [1, 0], (3, 2)) @ jnp.ones(2))(jnp.ones(2))
     assert made.tolist() == [1.0, 0.0, 1.0]
 
 
-# ---------------------------------------------------------------- 26: byte order, devices, dtypes and seeds in the wrong place
+# ---------------------------------------------------------------- 26: byte order, devices, dtypes and seeds in the
+# wrong place
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
@@ -270,7 +296,11 @@ def test_trial_26_big_endian_arrays(backend, dtype):
         with jax.enable_x64(False), pytest.raises(TypeError, match="float64 into float32"):
             lo.Dense(big).to(backend=backend)
         return
-    for operator in (lo.Dense(big), lo.Sparse(scipy.sparse.coo_array(MATRIX)).to(dtype=dtype), lo.Triangular(big, lower=False)):
+    for operator in (
+        lo.Dense(big),
+        lo.Sparse(scipy.sparse.coo_array(MATRIX)).to(dtype=dtype),
+        lo.Triangular(big, lower=False),
+    ):
         moved = operator.to(backend=backend)
         np.testing.assert_array_equal(as_numpy(moved.to_dense()), operator.to_dense())
     np.testing.assert_array_equal(as_numpy(lo.backends.asarray(big, backend)), MATRIX)
@@ -337,9 +367,20 @@ big_x = np.arange(4096.0)
 def test_trial_32_values_without_the_matrix(monkeypatch):
     monkeypatch.setattr(lo.Kronecker, "to_dense", None)  # whoever builds it fails
     pandas = pytest.importorskip("pandas")
-    for found in (np.dot(BIG, big_x), BIG.dot(big_x), BIG @ pandas.Series(big_x), np.dot(big_x, BIG), BIG.to_scipy() @ big_x):
+    for found in (
+        np.dot(BIG, big_x),
+        BIG.dot(big_x),
+        BIG @ pandas.Series(big_x),
+        np.dot(big_x, BIG),
+        BIG.to_scipy() @ big_x,
+    ):
         np.testing.assert_array_equal(found, 2 * big_x)
-    for found in (np.dot(BIG, BIG), BIG.to_scipy() @ BIG, BIG @ sl.aslinearoperator(scipy.sparse.eye_array(4096)), np.transpose(BIG)):
+    for found in (
+        np.dot(BIG, BIG),
+        BIG.to_scipy() @ BIG,
+        BIG @ sl.aslinearoperator(scipy.sparse.eye_array(4096)),
+        np.transpose(BIG),
+    ):
         assert isinstance(found, lo.LinearOperator)
     assert isinstance(np.kron(BIG, BIG), lo.LinearOperator)
     assert np.shape(BIG) == (4096, 4096)
@@ -361,7 +402,8 @@ LEFT = {
 def test_trial_32_beyond_a_size_the_matrix_is_refused(name, monkeypatch):
     monkeypatch.setattr(lo.Kronecker, "to_dense", None)
     with pytest.raises(
-        TypeError, match=r"Kronecker\(4096×4096.*16,777,216 entries.*8,192 parameters.*A\.to_dense\(\).*lo\.aslinearoperator\(S\) @ A"
+        TypeError,
+        match=r"Kronecker\(4096×4096.*16,777,216 entries.*8,192 parameters.*A\.to_dense\(\).*lo\.aslinearoperator\(S\) @ A",
     ):
         LEFT[name]()
 
@@ -405,7 +447,20 @@ def positive(dtype="float64"):
 
 SOLVERS = {
     name: getattr(sl, name)
-    for name in ("cg", "gmres", "bicg", "bicgstab", "cgs", "lgmres", "minres", "qmr", "gcrotmk", "tfqmr", "lsqr", "lsmr")
+    for name in (
+        "cg",
+        "gmres",
+        "bicg",
+        "bicgstab",
+        "cgs",
+        "lgmres",
+        "minres",
+        "qmr",
+        "gcrotmk",
+        "tfqmr",
+        "lsqr",
+        "lsmr",
+    )
 }
 
 
@@ -508,7 +563,8 @@ def test_trial_33_what_is_no_operator_is_named():
             lo.aslinearoperator(strange)
         with pytest.raises(TypeError, match="unsupported operand"):
             A @ strange
-    assert lo.aslinearoperator(SimpleNamespace(shape=(3, 3), matvec=MATRIX.__matmul__)).shape == (3, 3)  # the type was seen without
+    # the type was seen without
+    assert lo.aslinearoperator(SimpleNamespace(shape=(3, 3), matvec=MATRIX.__matmul__)).shape == (3, 3)
 
 
 def test_trial_33_there_and_back():
@@ -567,7 +623,9 @@ def test_trial_35_hints_do_no_harm():
 
 def test_trial_35_hints_compile():
     operator = A.to(backend="torch")
-    compiled = torch.compile(lambda A, v: A.dot(v) + A.matvec(v) + (1 if hasattr(A, "solve") else 0), backend="eager", fullgraph=True)
+    compiled = torch.compile(
+        lambda A, v: A.dot(v) + A.matvec(v) + (1 if hasattr(A, "solve") else 0), backend="eager", fullgraph=True
+    )
     v = torch.from_numpy(x)
     torch.testing.assert_close(compiled(operator, v), 2 * torch.from_numpy(MATRIX @ x))
 
@@ -611,7 +669,8 @@ def test_trial_35_families_of_arrays_name_the_operator(name):
     }  # fmt: skip
     words = rf", lo\.{named[name]}\(" if name in named else ""
     with pytest.raises(
-        TypeError, match=rf"{name}: out_features must be an integer, got \w+; a family makes a symbolic operator of sizes{words}"
+        TypeError,
+        match=rf"{name}: out_features must be an integer, got \w+; a family makes a symbolic operator of sizes{words}",
     ):
         FAMILIES[name]()
 
@@ -645,7 +704,8 @@ def test_trial_40_moves_between_frameworks_copy(source, target):
     expected = as_numpy(operator.to_dense()).copy()
     moved = operator.to(backend=target)
     if source == target:
-        assert all(one is other for (_, one), (_, other) in zip(operator.named_leaves(), moved.named_leaves()))  # nothing moves
+        # nothing moves
+        assert all(one is other for (_, one), (_, other) in zip(operator.named_leaves(), moved.named_leaves()))
         return
     for node in (moved.factors[0].values, moved.factors[0].columns, moved.factors[1].indices):
         if isinstance(node, (np.ndarray, torch.Tensor)):
@@ -717,10 +777,12 @@ def test_trial_40_structure_is_kept_by_value(make):
 def test_trial_42_another_plum_is_named():
     other = ModuleType("plum")
     other.__file__, other.__version__ = "/site-packages/plum/__init__.py", "0.1.4"
-    other.Dispatcher = lambda: SimpleNamespace(abstract=lambda method: lambda *arguments: None)  # as that of cola-plum-dispatch
+    # as that of cola-plum-dispatch
+    other.Dispatcher = lambda: SimpleNamespace(abstract=lambda method: lambda *arguments: None)
     for module in (other, ModuleType("plum")):
         with pytest.raises(
-            ImportError, match=r"plum-dispatch>=2\.10.*cola-ml brings cola-plum-dispatch.*pip install --force-reinstall plum-dispatch"
+            ImportError,
+            match=r"plum-dispatch>=2\.10.*cola-ml brings cola-plum-dispatch.*pip install --force-reinstall plum-dispatch",
         ):
             require_plum(module)
     require_plum(sys.modules["plum"])
@@ -733,7 +795,9 @@ def test_trial_42_another_plum_stops_the_import(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import linops"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("ImportError: linops needs the module plum of plum-dispatch>=2.10, but")
+    assert result.stderr.splitlines()[-1].startswith(
+        "ImportError: linops needs the module plum of plum-dispatch>=2.10, but"
+    )
 
 
 def test_trial_42_hints_name_no_distribution_of_ours(monkeypatch):
@@ -746,7 +810,9 @@ def test_trial_42_hints_name_no_distribution_of_ours(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
     monkeypatch.delitem(sys.modules, "linops.backends.jax")
     monkeypatch.delitem(lo.backends.registry._MODULES, "jax")
-    with pytest.raises(ImportError, match=r"backend 'jax' needs jax: pip install jax, or pip install -e '\.\[jax\]' in a checkout"):
+    with pytest.raises(
+        ImportError, match=r"backend 'jax' needs jax: pip install jax, or pip install -e '\.\[jax\]' in a checkout"
+    ):
         lo.backends.load("jax")
 
 

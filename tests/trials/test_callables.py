@@ -57,7 +57,9 @@ CALLABLES = {
 
 
 def _scipys(product, ones):
-    return lo.aslinearoperator(scipy.sparse.linalg.LinearOperator((3, 3), matvec=product, rmatvec=product, dtype="float64"))
+    return lo.aslinearoperator(
+        scipy.sparse.linalg.LinearOperator((3, 3), matvec=product, rmatvec=product, dtype="float64")
+    )
 
 
 def _scipys_adjoint(product, ones):
@@ -98,7 +100,8 @@ def test_trial_03_operands_are_not_written_to_and_results_are_fresh(kind, wrap):
     ones = ONES[wrap.partition(",")[0]]
     for name, (expression, times) in EXPRESSIONS.items():
         A = expression(WRAPS[wrap](CALLABLES[kind](ones), ones))
-        shapes = [(3,), (3, 2)] if wrap != "torch" or "kept" not in kind else [(3,)]  # torch's vmap refuses kept buffers by itself
+        # torch's vmap refuses kept buffers by itself
+        shapes = [(3,), (3, 2)] if wrap != "torch" or "kept" not in kind else [(3,)]
         for shape in shapes:
             x = ones(shape)
             first, second = A @ x, A @ (3 * x)
@@ -337,11 +340,15 @@ def test_trial_39_both_counts_are_there_and_named():
 # ---------------------------------------------------------------- 24: compiled as the first thing in a process
 
 
-@pytest.mark.parametrize(("mode", "operators"), [("static", ("Dense", "Kronecker")), ("dynamic", ("Permute.axes", "Identity"))])
+@pytest.mark.parametrize(
+    ("mode", "operators"), [("static", ("Dense", "Kronecker")), ("dynamic", ("Permute.axes", "Identity"))]
+)
 @pytest.mark.full
 def test_trial_24_operators_compile_as_the_first_thing_in_a_process(mode, operators):
     script = Path(__file__).with_name("compile_first.py")  # by hand: all operators
-    done = subprocess.run([sys.executable, "-W", "ignore", script, mode, *operators], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, mode, *operators], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -416,7 +423,10 @@ def _freezables():
         "with a callable": (D + copying + E, 24 * 24),
         "blocks": (lo.Block([[D, E], [E, D]]), 48 * 48),
         "integers": (lo.Dense(np.full((3, 3), 100, np.int8)) + lo.Identity(3), 9),
-        "where it does not pay": (lo.Diagonal(array(2000)) + lo.Tridiagonal(array(1999), array(2000), array(1999)), 3 * 2000 - 2 + 2000),
+        "where it does not pay": (
+            lo.Diagonal(array(2000)) + lo.Tridiagonal(array(1999), array(2000), array(1999)),
+            3 * 2000 - 2 + 2000,
+        ),
     }
 
 
@@ -452,7 +462,9 @@ def test_trial_37_a_torch_model_is_frozen_or_dense_in_one_call():
         report = to(copied)
         torch.testing.assert_close(copied(x), expected)
         assert calls == [1]
-        weights = [[parameter for name, parameter in copied[place].named_parameters() if name != "bias"] for place in (0, 1)]
+        weights = [
+            [parameter for name, parameter in copied[place].named_parameters() if name != "bias"] for place in (0, 1)
+        ]
         assert len(weights[0]) == 1
         assert weights[0][0] is weights[1][0]  # still tied
         assert copied[1].bias is not copied[0].bias
@@ -507,7 +519,8 @@ def test_trial_37_layers_over_several_axes_stay_so():
         np.testing.assert_allclose(twin(x), expected, atol=1e-5)
 
 
-# ---------------------------------------------------------------- 34: callables of a framework, without arrays of their own
+# ---------------------------------------------------------------- 34: callables of a framework, without arrays of their
+# own
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax", "numpy"])

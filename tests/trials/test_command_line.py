@@ -96,7 +96,10 @@ FILES = {
     "10^30 numbers": (PARTS | {"x_train": claiming((10**30,))}, "but the file holds 64"),
     "a negative size": (PARTS | {"x_train": claiming((-4, -4))}, "x_train is float32 of shape (-4, -4)"),
     "half the numbers": (PARTS | {"x_test": PARTS["x_test"][:-100]}, "by its header, but the file holds"),
-    "objects": (PARTS | {"x_train": written(np.array([{}] * 60))}, "x_train is object of shape (60,); expected numbers"),
+    "objects": (
+        PARTS | {"x_train": written(np.array([{}] * 60))},
+        "x_train is object of shape (60,); expected numbers",
+    ),
     "records": (PARTS | {"x_train": written(np.zeros(60, "f4,i4"))}, "x_train is"),
     "texts": (PARTS | {"x_train": written(np.array([["a"]] * 60))}, "x_train is <U1"),
     "a label of 10^9": (PARTS | {"y_train": written(np.where(Y, 10**9, 0))}, "a label of 1,000,000,000 in 120 samples"),
@@ -107,10 +110,16 @@ FILES = {
     "a negative label": (PARTS | {"y_test": written(Y - 1)}, "labels count from 0"),
     "labels of floats": (PARTS | {"y_test": written(Y / 2)}, "y_test is float64"),
     "NaN": (PARTS | {"x_test": written(X * np.nan)}, "x_test holds numbers that are not finite"),
-    "1e300": (PARTS | {"x_test": written(np.full((60, 8), 1e300))}, "x_test holds numbers that are not finite in float32"),
+    "1e300": (
+        PARTS | {"x_test": written(np.full((60, 8), 1e300))},
+        "x_test holds numbers that are not finite in float32",
+    ),
     "one axis": (PARTS | {"x_train": written(X[:, 0])}, "x_train is float32 of shape (60,)"),
     "other features": (PARTS | {"x_test": written(X[:, :5])}, "8 features in x_train, 5 in x_test"),
-    "no samples": (PARTS | {"x_train": written(X[:0]), "y_train": written(Y[:0])}, "x_train is float32 of shape (0, 8)"),
+    "no samples": (
+        PARTS | {"x_train": written(X[:0]), "y_train": written(Y[:0])},
+        "x_train is float32 of shape (0, 8)",
+    ),
     "nothing": ({}, "no array x_train, y_train, x_test, y_test; it holds none"),
 }
 
@@ -128,7 +137,9 @@ def test_trial_27_bad_data_files_are_one_line(tmp_path, nothing_runs, name):
 @pytest.mark.parametrize("command", COMMANDS[1:])
 def test_trial_27_every_command_refuses_bad_data(tmp_path, nothing_runs, command):
     raw(tmp_path / "bad.npz", **FILES["10^12 numbers"][0])
-    assert_refused(invoke(command, "--data", tmp_path / "bad.npz", "--out", tmp_path / "out"), "but the file holds 64", 1)
+    assert_refused(
+        invoke(command, "--data", tmp_path / "bad.npz", "--out", tmp_path / "out"), "but the file holds 64", 1
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x05\x06" + bytes(18), b"\x1f\x8b\x08\x00garbage"])
@@ -142,7 +153,13 @@ def test_trial_27_no_archives_are_one_line(tmp_path, nothing_runs, content, suff
 def test_trial_27_arrays_of_any_order_and_kind_are_read(tmp_path):
     images = RANDOM.integers(0, 255, (4, 1, 2, 3))
     path = tmp_path / "own.npz"
-    np.savez_compressed(path, x_train=np.asfortranarray(images), y_train=np.arange(4, dtype=">i2"), x_test=images > 9, y_test=np.arange(4))
+    np.savez_compressed(
+        path,
+        x_train=np.asfortranarray(images),
+        y_train=np.arange(4, dtype=">i2"),
+        x_test=images > 9,
+        y_test=np.arange(4),
+    )
     found = lab_data().load(str(path))
     np.testing.assert_array_equal(found.x_train, images.reshape(4, -1))
     np.testing.assert_array_equal(found.y_train, np.arange(4))
@@ -162,7 +179,10 @@ ARGUMENTS = [
     (["compare", 8, 8, "--seconds", "inf"], ""),
     (["compare", 8, 8, "--seconds", "nan"], ""),
     (["compare", 8, 8, "--seconds", "0"], ""),
-    (["compare", 8, 8, "--batch", "100000000000"], "not enough memory: dense 8×8 and 100,000,000,000 vectors: at least 5.82 TiB"),
+    (
+        ["compare", 8, 8, "--batch", "100000000000"],
+        "not enough memory: dense 8×8 and 100,000,000,000 vectors: at least 5.82 TiB",
+    ),
     (["compare", 8, 8, "--batch", "1e11"], "--batch"),
     (["compare", 8, 8, "--batch", "-3"], "--batch"),
     (["compare", BIG, 8], "not enough memory: dense 12345678901234567890×8"),
@@ -201,7 +221,10 @@ ARGUMENTS = [
     *(([command, f"--{name}", "-1"], f"--{name}") for command in COMMANDS[1:] for name in ("seed", "seeds", "threads")),
     *(([command, "--data", "digits", "--text", "x"], "model 'mlp' learns data, not text") for command in COMMANDS[1:]),
     (["coord-check", "--structures", "block_diag:blocks=63"], "block_diag:blocks=63 at width 16"),
-    (["train", "--same-width", "--width", 16, "--structures", "dense,low_rank:rank=99"], "low_rank:rank=99 at width 16"),
+    (
+        ["train", "--same-width", "--width", 16, "--structures", "dense,low_rank:rank=99"],
+        "low_rank:rank=99 at width 16",
+    ),
     (["nonsense"], "nonsense"),
     (["train", "--nonsense"], "--nonsense"),
 ]
@@ -230,18 +253,55 @@ def test_trial_27_benchmarks_are_refused_in_one_line():
 
 
 WORDS = st.sampled_from(
-    ["", "-", "--", "=", ":", "nan", "-inf", "1e11", "-1", "0", BIG, "½", "²", "\u0661", "x" * 300, "[bold]", "%s", "{}", "\x00", "a\nb"]
+    [
+        "",
+        "-",
+        "--",
+        "=",
+        ":",
+        "nan",
+        "-inf",
+        "1e11",
+        "-1",
+        "0",
+        BIG,
+        "½",
+        "²",
+        "\u0661",
+        "x" * 300,
+        "[bold]",
+        "%s",
+        "{}",
+        "\x00",
+        "a\nb",
+    ]
 )
 NUMBERS = st.integers(-(10**25), 10**25).map(str) | st.floats().map(str)
-STRUCTURES = st.lists(st.sampled_from(["btt", "dense", "rank", "cores", ":", "=", ",", " ", "2", "-1", "dtype"]), max_size=6).map("".join)
-OPTIONS = ["--structures", "--batch", "--backend", "--dtype", "--threads", "--seconds", "--plot", "--device", "--seed", "--lr", "--out"]
+STRUCTURES = st.lists(
+    st.sampled_from(["btt", "dense", "rank", "cores", ":", "=", ",", " ", "2", "-1", "dtype"]), max_size=6
+).map("".join)
+OPTIONS = [
+    "--structures",
+    "--batch",
+    "--backend",
+    "--dtype",
+    "--threads",
+    "--seconds",
+    "--plot",
+    "--device",
+    "--seed",
+    "--lr",
+    "--out",
+]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     command=st.sampled_from([*COMMANDS, "nonsense"]),
     given=st.lists(st.tuples(st.sampled_from(OPTIONS), WORDS | NUMBERS | STRUCTURES), max_size=3),
-    bad=st.sampled_from([["--nonsense"], ["--seed"], ["--structures", "btt:rnk=2"], ["--structures", "a"], ["--threads", "0"]]),
+    bad=st.sampled_from(
+        [["--nonsense"], ["--seed"], ["--structures", "btt:rnk=2"], ["--structures", "a"], ["--threads", "0"]]
+    ),
 )
 def test_trial_27_fuzzed_arguments_are_one_line(nothing_runs, command, given, bad):
     """Whatever comes before it, one wrong option is refused in one line: no traceback, and nothing computed."""
@@ -284,7 +344,11 @@ def train(npz, out, *more):
 def test_trial_27_a_second_train_goes_on_and_never_overwrites(npz, tmp_path, monkeypatch):
     out = tmp_path / "out"
     assert train(npz, out).exit_code == 0
-    files = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.name != "loss.png" and path.is_file()}
+    files = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in out.rglob("*")
+        if path.name != "loss.png" and path.is_file()
+    }
     before = (out / "results.json").read_bytes()
 
     again = train(npz, out)  # the same: nothing is trained again
@@ -358,8 +422,12 @@ def test_trial_27_a_slow_call_is_called_twice_at_most():
 
 def test_trial_27_a_slow_machine_leaves_out_large_probes(monkeypatch):
     monkeypatch.setattr(measure, "_sample", lambda function, calls, wait: 0.1)
-    assert [name for name in measure.Probes("numpy", "float16", [64], seconds=0.15).functions if "matmul" in name] == ["matmul 256"]
-    assert len([name for name in measure.Probes("numpy", "float16", [64]).functions if "matmul" in name]) == len(measure.MATMUL_SIZES)
+    assert [name for name in measure.Probes("numpy", "float16", [64], seconds=0.15).functions if "matmul" in name] == [
+        "matmul 256"
+    ]
+    assert len([name for name in measure.Probes("numpy", "float16", [64]).functions if "matmul" in name]) == len(
+        measure.MATMUL_SIZES
+    )
 
 
 def test_trial_27_products_stop_when_the_time_is_over():
@@ -369,7 +437,9 @@ def test_trial_27_products_stop_when_the_time_is_over():
 
 
 def test_trial_27_compare_says_how_long_it_measured(tmp_path):
-    result = invoke("compare", 16, 16, "--batch", 2, "--seconds", 0.1, "--backend", "numpy", "--structures", "low_rank", "--json")
+    result = invoke(
+        "compare", 16, 16, "--batch", 2, "--seconds", 0.1, "--backend", "numpy", "--structures", "low_rank", "--json"
+    )
     found = json.loads(result.stdout)
     assert found["rounds"] >= 1
     assert found["seconds"] > 0
@@ -402,7 +472,19 @@ def test_trial_27_results_alone_are_on_stdout(npz, tmp_path, command, monkeypatc
     for name in ("coord_check_sizes", "lr_sweep_sizes", "scaling_sizes"):
         monkeypatch.setattr(experiments, name, lambda model, quick: sizes)
     arguments = {
-        "compare": ["compare", 16, 16, "--batch", 2, "--seconds", 0.1, "--backend", "numpy", "--structures", "low_rank"],
+        "compare": [
+            "compare",
+            16,
+            16,
+            "--batch",
+            2,
+            "--seconds",
+            0.1,
+            "--backend",
+            "numpy",
+            "--structures",
+            "low_rank",
+        ],
         "train": ["train", "--data", npz, "--out", tmp_path / "out", *SMALL],
     }.get(command, [command, "--data", npz, "--out", tmp_path / "out", "--structures", "btt"])
     result = invoke(*arguments)
@@ -435,17 +517,34 @@ def test_trial_27_narrow_tables_fold_and_cut_nothing(width):
 def test_trial_27_a_pipe_has_room_for_the_table(npz, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     command = [sys.executable, "-m", "linops.cli", "train", "--data", npz, "--out", tmp_path / "out", *SMALL]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["structure", "width", "params", "MACs", "lr", "factor", "train", "loss", "test", "accuracy", "time"] in lines
+    assert [
+        "structure",
+        "width",
+        "params",
+        "MACs",
+        "lr",
+        "factor",
+        "train",
+        "loss",
+        "test",
+        "accuracy",
+        "time",
+    ] in lines
     assert "lr factor: on the learning rates of the structured layers' weights" in done.stdout
 
 
 def test_trial_27_the_left_panel_tells_structures_of_one_cost_apart(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "write", lambda figure, path: drawn.append(figure))
-    alike = [{"structure": "btt", "macs": 99, "train_loss": 0.1}, {"structure": "dense", "macs": 100, "train_loss": 0.2}]
+    alike = [
+        {"structure": "btt", "macs": 99, "train_loss": 0.1},
+        {"structure": "dense", "macs": 100, "train_loss": 0.2},
+    ]
     alike = [row | {"batch": 8} for row in alike]
     plots.training(alike, [[1.0, 0.5]] * 2, tmp_path / "x.png")
     left = drawn[-1].axes[0]

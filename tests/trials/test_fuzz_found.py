@@ -10,7 +10,8 @@ import linops as lo
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
-    ("narrow", "wide"), [("float16", "float64"), ("float32", "float64"), ("complex64", "complex128"), ("float32", "complex128")]
+    ("narrow", "wide"),
+    [("float16", "float64"), ("float32", "float64"), ("complex64", "complex128"), ("float32", "complex128")],
 )
 def test_reflections_have_the_precision_of_the_product(count, narrow, wide):
     v = np.random.default_rng(0).standard_normal((count, 4)).astype(narrow)
@@ -73,7 +74,8 @@ def test_sparse_booleans_on_jax():
 
 def test_integers_become_floats_before_they_are_summed():
     x = np.full(3, 100, np.int8)
-    A = lo.KroneckerSum(lo.Permute(np.array([1, 0, 2])), lo.Pad(1, 1)) / 3  # which has no array, and so no dtype of its own
+    # which has no array, and so no dtype of its own
+    A = lo.KroneckerSum(lo.Permute(np.array([1, 0, 2])), lo.Pad(1, 1)) / 3
     np.testing.assert_allclose(A @ x, A.to_dense() @ x)
     np.testing.assert_allclose(x @ A, x @ A.to_dense())
     np.testing.assert_allclose((lo.Identity(3) * 0.5 + lo.Identity(3)) @ x, 1.5 * x.astype(float))

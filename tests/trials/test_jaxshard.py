@@ -18,15 +18,25 @@ from helpers import each
 import linops as lo
 from linops.backends import jax_mesh
 
-#: the operators that are tried with automatic axes beside the families; with explicit ones all are, through the same programs
-AUTOMATIC = ("householder_product", "dft", "sparse_tall", "nested_kronecker_of_sums", "block_with_zeros", "jacobian_tall")
+#: the operators that are tried with automatic axes beside the families; with explicit ones all are, through the same
+#: programs
+AUTOMATIC = (
+    "householder_product",
+    "dft",
+    "sparse_tall",
+    "nested_kronecker_of_sums",
+    "block_with_zeros",
+    "jacobian_tall",
+)
 
 
 def table(*arguments):
     """What `meshes.py` finds wrong."""
     script = Path(__file__).with_name("meshes.py")
     environment = os.environ | {"PYTHONPATH": str(script.parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, env=environment, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, env=environment, timeout=600
+    )
     *lines, last = done.stdout.splitlines() or [""]
     assert last == "done", done.stderr[-2000:]
     return lines
@@ -86,14 +96,18 @@ def test_trial_17_flax_models_are_built_where_jax_traces():
     traced = jax.eval_shape(lambda: nnx.state(flax_net(), nnx.Param))
     assert [(one.shape, one.dtype) for one in jax.tree.leaves(traced)] == shapes
     made = nnx.jit(flax_net)()
-    for found, expected in zip(jax.tree.leaves(nnx.state(made, nnx.Param)), jax.tree.leaves(nnx.state(flax_net(), nnx.Param)), strict=True):
+    for found, expected in zip(
+        jax.tree.leaves(nnx.state(made, nnx.Param)), jax.tree.leaves(nnx.state(flax_net(), nnx.Param)), strict=True
+    ):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_trial_17_equinox_models_are_built_where_jax_traces():
     key = jax.random.key(0)
     concrete, abstract = eqx.filter_jit(equinox_net)(key), eqx.filter_eval_shape(equinox_net, key)
-    structures = [jax.tree.map(lambda one: (one.shape, one.dtype), eqx.filter(net, is_any_array)) for net in (concrete, abstract)]
+    structures = [
+        jax.tree.map(lambda one: (one.shape, one.dtype), eqx.filter(net, is_any_array)) for net in (concrete, abstract)
+    ]
     assert structures[0] == structures[1]
     stacked = eqx.filter_vmap(equinox_net)(jax.random.split(key, 3))
     x = np.ones(64, np.float32)
@@ -168,7 +182,12 @@ def test_trial_30_projections_of_attention_are_replaced():
 
 @pytest.mark.parametrize(
     ("sizes", "shape"),
-    [((6, (2, 3)), (4, 6)), (((2, 3), 5, -2, -1), (4, 2, 3)), (((2, 3), (5, 2), 1, 0), (2, 3, 4)), ((6, 5, 1), (4, 6, 2))],
+    [
+        ((6, (2, 3)), (4, 6)),
+        (((2, 3), 5, -2, -1), (4, 2, 3)),
+        (((2, 3), (5, 2), 1, 0), (2, 3, 4)),
+        ((6, 5, 1), (4, 6, 2)),
+    ],
 )
 @pytest.mark.full
 def test_trial_30_linear_general_over_any_axes(sizes, shape):
@@ -225,7 +244,9 @@ def test_trial_30_equinox_says_what_was_left():
     model = {"attention": attention, "conv": eqx.nn.Conv1d(16, 16, 3, key=two), "stack": stack, "scale": jnp.ones(5)}
     with pytest.warns(UserWarning, match="a stack of layers; replace it before stacking"):
         model, report = lo.nn.equinox.replace_linear(model, lo.btt, key=three)
-    assert sorted(row.name for row in report) == [f"attention.{name}_proj" for name in ("key", "output", "query", "value")]
+    assert sorted(row.name for row in report) == [
+        f"attention.{name}_proj" for name in ("key", "output", "query", "value")
+    ]
     assert {one.kind: one.params for one in report.left} == {"Linear": 3 * 272, "Conv1d": 784, "dict [scale]": 5}
     assert report.totals == (4 * 256 + 3 * 272 + 784 + 5, report.new_params + 3 * 272 + 784 + 5)
     x = jnp.ones((3, 16))
@@ -254,7 +275,10 @@ def test_linen_modules_call_operators():
         @flax.linen.compact
         def __call__(self, x):
             stds = lo.initial_stds(structure)
-            leaves = [self.param(name, flax.linen.initializers.normal(stds[name]), leaf.shape) for name, leaf in structure.named_leaves()]
+            leaves = [
+                self.param(name, flax.linen.initializers.normal(stds[name]), leaf.shape)
+                for name, leaf in structure.named_leaves()
+            ]
             return x @ structure.with_leaves(leaves).T
 
     y, variables = Layer().init_with_output(jax.random.key(0), jnp.ones((2, 16)))
@@ -269,5 +293,7 @@ def test_transforms_of_prime_lengths_on_a_mesh_take_no_square_of_memory(size):
         found = jax_mesh.fourier(jnp.asarray(x), transform, size, -1, None)
         expected = getattr(np.fft, transform)(x, size)
         np.testing.assert_allclose(found, expected, atol=3e-6 * np.abs(expected).max())
-    traced = jax.make_jaxpr(lambda x: jax_mesh.fourier(x, "fft", 10007, -1, None))(jax.ShapeDtypeStruct((2, 10007), jnp.float32))
+    traced = jax.make_jaxpr(lambda x: jax_mesh.fourier(x, "fft", 10007, -1, None))(
+        jax.ShapeDtypeStruct((2, 10007), jnp.float32)
+    )
     assert max(np.size(constant) for constant in traced.consts) < 4 * 10007

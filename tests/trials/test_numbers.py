@@ -27,7 +27,9 @@ def one_map(A, matrix, x, rtol):
         scale = np.abs(matrix) @ np.abs(x) + 1
         for y in (B @ x, B.to_dense() @ x):
             assert np.all(np.abs(np.asarray(y) - matrix @ x) <= rtol * scale), B
-        np.testing.assert_allclose(np.asarray(x @ B), x @ matrix, rtol=rtol, atol=rtol * np.abs(matrix).sum() * np.abs(x).max())
+        np.testing.assert_allclose(
+            np.asarray(x @ B), x @ matrix, rtol=rtol, atol=rtol * np.abs(matrix).sum() * np.abs(x).max()
+        )
         np.testing.assert_allclose(np.asarray(B[0]), matrix[0], rtol=rtol)
         np.testing.assert_allclose(np.asarray(B[:, 1]), matrix[:, 1], rtol=rtol)
         np.testing.assert_allclose(np.asarray(B[1, 0]), matrix[1, 0], rtol=rtol)
@@ -58,7 +60,9 @@ def test_trial_01_narrow_terms_and_factors_compute_in_the_dtype_of_the_whole(bac
         "low rank": (lo.LowRank(a, a) + z, n @ n),
         "sliced": ((i + i + z)[[1, 0]], 2 * n),
         "kronecker": (lo.Kronecker(on(backend, np.ones((1, 1), wide)), i + i), 2 * n),
-        "scaled": (lo.Scaled(i + i, 1, on(backend, np.array(1, wide))), 2 * n) if hasattr(lo, "Scaled") else (i + i + z, 2 * n),
+        "scaled": (lo.Scaled(i + i, 1, on(backend, np.array(1, wide))), 2 * n)
+        if hasattr(lo, "Scaled")
+        else (i + i + z, 2 * n),
     }.values():
         one_map(A, matrix, x, 2e-6)
 
@@ -88,7 +92,11 @@ def test_trial_02_integers_through_transforms_are_those_of_the_matrix(backend, d
     for n, m in ((2, 3), (257, 250)):
         c, r = array(n), array(m)
         circulant, toeplitz = scipy.linalg.circulant(c), scipy.linalg.toeplitz(c, r)
-        for A, matrix in ((lo.Circulant(c), circulant), (lo.Circulant(c).T, circulant.T), (lo.Toeplitz(c, r), toeplitz)):
+        for A, matrix in (
+            (lo.Circulant(c), circulant),
+            (lo.Circulant(c).T, circulant.T),
+            (lo.Toeplitz(c, r), toeplitz),
+        ):
             A = A.to(backend=backend)
             for x in (array(matrix.shape[1]), array(matrix.shape[1], 5)):
                 np.testing.assert_array_equal(backends.to_numpy(A @ on(backend, x)), matrix @ x)
@@ -137,7 +145,18 @@ def test_trial_05_a_vector_of_zeros_reflects_nothing_and_has_a_gradient(k):
 
 @pytest.mark.parametrize(
     "divisor",
-    [49, 3.5, True, np.float32(3), np.int8(7), np.bool_(True), 2 + 1j, np.complex64(2 + 1j), np.array(3, np.float32), np.array(7)],
+    [
+        49,
+        3.5,
+        True,
+        np.float32(3),
+        np.int8(7),
+        np.bool_(True),
+        2 + 1j,
+        np.complex64(2 + 1j),
+        np.array(3, np.float32),
+        np.array(7),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["int64", "float64"])
 def test_trial_06_division_is_as_exact_as_numpys(divisor, dtype):
@@ -153,7 +172,9 @@ def test_trial_06_division_is_as_exact_as_numpys(divisor, dtype):
 def test_trial_06_scalars_of_torch_and_jax_and_zero():
     matrix, x = RANDOM.standard_normal((3, 3)), np.arange(3.0)
     for divisor in (torch.tensor(3.0), torch.tensor(3)):
-        np.testing.assert_allclose((lo.Dense(torch.tensor(matrix)) / divisor) @ torch.tensor(x), matrix / 3 @ x, rtol=1e-14)
+        np.testing.assert_allclose(
+            (lo.Dense(torch.tensor(matrix)) / divisor) @ torch.tensor(x), matrix / 3 @ x, rtol=1e-14
+        )
     quotient = lo.Dense(jnp.asarray(matrix)) / jnp.float32(3)
     np.testing.assert_allclose(quotient @ jnp.asarray(x), matrix / 3 @ x, rtol=1e-14)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -221,7 +242,11 @@ def test_trial_23_powers_of_any_exponent(name):
 @pytest.mark.parametrize("wide", ["int8", "int64"])
 def test_trial_23_powers_of_integers_wrap_around(wide):
     x = np.arange(1, 4).astype(wide)
-    for A in (lo.Diagonal(np.array([2, 3, 5], np.int8)), 3 * lo.Permute([1, 2, 0]), lo.Circulant(np.array([1, 2, 3], np.int8))):
+    for A in (
+        lo.Diagonal(np.array([2, 3, 5], np.int8)),
+        3 * lo.Permute([1, 2, 0]),
+        lo.Circulant(np.array([1, 2, 3], np.int8)),
+    ):
         y = x
         for _ in range(40):
             y = A @ y
@@ -282,7 +307,9 @@ def test_even_powers_of_fourier_transforms_are_complex(backend, base):
         found = base**10 @ x
         assert found.dtype == expected.dtype
         found, expected = (as_numpy(backends.asarray(one, backend, "complex128")) for one in (found, expected))
-        np.testing.assert_allclose(found, expected, atol=(1e-2 if dtype == "float16" else 1e-5) * np.abs(expected).max())
+        np.testing.assert_allclose(
+            found, expected, atol=(1e-2 if dtype == "float16" else 1e-5) * np.abs(expected).max()
+        )
 
 
 def test_trial_38_numbers_of_other_types_are_other_programs():

@@ -49,9 +49,23 @@ class Mixed(nn.Module):
         self.fc = nn.Linear(width, width)
 
 
-VECTORS = {"cls_token", "pos", "rel_pos_h", "relative_position_bias_table", "A_log", "layer_scale", "experts.gate_up_proj_bias"}
+VECTORS = {
+    "cls_token",
+    "pos",
+    "rel_pos_h",
+    "relative_position_bias_table",
+    "A_log",
+    "layer_scale",
+    "experts.gate_up_proj_bias",
+}
 VECTORS |= {"attention.bias_k", "attention.bias_v", "norm.weight", "norm.bias"}
-MATRICES = {"experts.gate_up_proj", "experts.down_proj", "attention.in_proj_weight", "attention.out_proj.weight", "fc.weight"}
+MATRICES = {
+    "experts.gate_up_proj",
+    "experts.down_proj",
+    "attention.in_proj_weight",
+    "attention.out_proj.weight",
+    "fc.weight",
+}
 
 
 @pytest.mark.parametrize("base", [Mixed(16), 16], ids=["model", "integer"])
@@ -97,13 +111,22 @@ def test_trial_08_the_caller_says_what_an_array_is(base, mix):
     assert rates(groups)["mix"] == mix
     assert decays(groups)["mix"] == 0.1
     assert decays(groups)["table"] == 0
-    groups = lo.nn.param_groups(Unknown(64), lr=1.0, optimizer="muon", matrices={"mix": "in out", "table": "copy in out"})
-    assert {name for name, algorithm in algorithms(groups).items() if algorithm == "muon"} == {"mix", "table", "fc.weight"}
+    groups = lo.nn.param_groups(
+        Unknown(64), lr=1.0, optimizer="muon", matrices={"mix": "in out", "table": "copy in out"}
+    )
+    assert {name for name, algorithm in algorithms(groups).items() if algorithm == "muon"} == {
+        "mix",
+        "table",
+        "fc.weight",
+    }
 
 
 @pytest.mark.parametrize(
     ("matrices", "error", "message"),
-    [({"mix": (1, 2)}, TypeError, "names of axes"), ({"fc.bias": "out in"}, ValueError, r"fc.bias \(64,\) has too few axes")],
+    [
+        ({"mix": (1, 2)}, TypeError, "names of axes"),
+        ({"fc.bias": "out in"}, ValueError, r"fc.bias \(64,\) has too few axes"),
+    ],
 )
 def test_trial_08_wrong_layouts(matrices, error, message):
     with pytest.raises(error, match=message):
@@ -113,7 +136,8 @@ def test_trial_08_wrong_layouts(matrices, error, message):
 LAYERS = {
     "linear": (lambda w: nn.Linear(w, 3 * w), {"weight": (0.25, 1)}),
     "conv": (lambda w: nn.Conv1d(w, 3 * w, 3), {"weight": (0.25, 1)}),
-    "depthwise": (lambda w: nn.Conv1d(w, w, 3, groups=w), {"weight": (1, 4)}),  # an output sums over its 3 numbers alone
+    # an output sums over its 3 numbers alone
+    "depthwise": (lambda w: nn.Conv1d(w, w, 3, groups=w), {"weight": (1, 4)}),
     "transposed": (lambda w: nn.ConvTranspose1d(w, 8, 3), {"weight": (0.25, 0.25)}),
     "bilinear": (lambda w: nn.Bilinear(w, w, 8), {"weight": (1 / 16, 1 / 16)}),
     "lstm": (lambda w: nn.LSTM(8, w), {"weight_ih_l0": (1, 4), "weight_hh_l0": (0.25, 1)}),
@@ -133,10 +157,18 @@ def test_trial_08_known_modules(name):
 
 def test_trial_08_hugging_faces_modules():
     transformers = pytest.importorskip("transformers")
-    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 32, "num_local_experts": 4}
+    sizes = {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": 32,
+        "num_local_experts": 4,
+    }
 
     def model(width, name):
-        config = getattr(transformers, f"{name}Config")(**sizes, hidden_size=width, intermediate_size=width, head_dim=width // 2)
+        config = getattr(transformers, f"{name}Config")(
+            **sizes, hidden_size=width, intermediate_size=width, head_dim=width // 2
+        )
         with torch.device("meta"):
             return getattr(transformers, f"{name}Model")(config)
 
@@ -224,7 +256,9 @@ def test_trial_09_a_changed_array_keeps_its_multiplier(change):
     if change in (weight_normed, old_weight_normed):
         assert rates(lo.nn.param_groups(model, lr=1.0, base=base)) == found
     assert rates(lo.nn.param_groups(net(), lr=1.0, base=base)) == expected
-    assert {name for name, kind in algorithms(lo.nn.param_groups(model, 1.0, optimizer="muon")).items() if kind == "muon"} == {
+    assert {
+        name for name, kind in algorithms(lo.nn.param_groups(model, 1.0, optimizer="muon")).items() if kind == "muon"
+    } == {
         core,
         weight,
         "0.cores_1",

@@ -28,7 +28,9 @@ def test_trial_11_stacked_structures_have_the_multipliers_of_one():
 
     one, stacked = make(KEYS[0]), eqx.filter_vmap(make)(KEYS)
     assert leaves(lo.nn.equinox.lr_multipliers(stacked)) == leaves(lo.nn.equinox.lr_multipliers(one)) == [4, 4, 1]
-    assert leaves(lo.nn.equinox.lr_multipliers(stacked, "sgd", 16)) == leaves(lo.nn.equinox.lr_multipliers(one, "sgd", 16))
+    assert leaves(lo.nn.equinox.lr_multipliers(stacked, "sgd", 16)) == leaves(
+        lo.nn.equinox.lr_multipliers(one, "sgd", 16)
+    )
     assert leaves(lo.nn.equinox.decay_mask(stacked)) == leaves(lo.nn.optax.decay_mask(stacked)) == [True, True, False]
 
 
@@ -38,7 +40,9 @@ def test_trial_11_of_every_family(family):
         return lo.nn.equinox.Linear(getattr(lo, family)(64, 32), key=key, weight_norm=True)
 
     one = eqx.filter_eval_shape(make, KEYS[0])
-    assert leaves(lo.nn.equinox.lr_multipliers(shapes(make), base=16)) == leaves(lo.nn.equinox.lr_multipliers(one, base=16))
+    assert leaves(lo.nn.equinox.lr_multipliers(shapes(make), base=16)) == leaves(
+        lo.nn.equinox.lr_multipliers(one, base=16)
+    )
     assert leaves(lo.nn.equinox.decay_mask(shapes(make))) == leaves(lo.nn.equinox.decay_mask(one))
 
 
@@ -96,7 +100,10 @@ FLAX = {  # (multiplier with base 16, decayed) of each array
         lambda w, rngs: nnx.LinearGeneral((4, w // 4), (2, w), axis=(-2, -1), rngs=rngs),
         {"kernel": (0.25, True), "bias": (1, False)},
     ),
-    "einsum": (lambda w, rngs: nnx.Einsum("nta,hab->nthb", (2, w, 8), (2, 8), rngs=rngs), {"kernel": (0.25, True), "bias": (1, False)}),
+    "einsum": (
+        lambda w, rngs: nnx.Einsum("nta,hab->nthb", (2, w, 8), (2, 8), rngs=rngs),
+        {"kernel": (0.25, True), "bias": (1, False)},
+    ),
     "conv": (lambda w, rngs: nnx.Conv(w, w, (3, 3), rngs=rngs), {"kernel": (0.25, True), "bias": (1, False)}),
     "transposed": (
         lambda w, rngs: nnx.ConvTranspose(w, 8, (3,), transpose_kernel=True, rngs=rngs),
@@ -105,7 +112,10 @@ FLAX = {  # (multiplier with base 16, decayed) of each array
     "embedding": (lambda w, rngs: nnx.Embed(7, w, rngs=rngs), {"embedding": (1, True)}),
     "norm": (lambda w, rngs: nnx.LayerNorm(w, rngs=rngs), {"scale": (1, False), "bias": (1, False)}),
     "lora": (lambda w, rngs: nnx.LoRA(w, 4, w, rngs=rngs), {"lora_a": (0.25, True), "lora_b": (1, True)}),
-    "structured": (lambda w, rngs: lo.nn.flax.Linear(lo.dense(w, w), rngs=rngs), {"matrix": (0.25, True), "bias": (1, False)}),
+    "structured": (
+        lambda w, rngs: lo.nn.flax.Linear(lo.dense(w, w), rngs=rngs),
+        {"matrix": (0.25, True), "bias": (1, False)},
+    ),
 }
 
 
@@ -191,9 +201,9 @@ OPTAX = {
     "schedule": lambda scale: optax.chain(optax.sgd(schedule), scale),
     "schedule behind": lambda scale: optax.chain(scale, optax.scale_by_learning_rate(schedule)),
     "inject_hyperparams": lambda scale: optax.chain(optax.inject_hyperparams(optax.sgd)(learning_rate=schedule), scale),
-    "inject_hyperparams of all": lambda scale: optax.inject_hyperparams(lambda learning_rate: optax.chain(optax.sgd(learning_rate), scale))(
-        schedule
-    ),
+    "inject_hyperparams of all": lambda scale: optax.inject_hyperparams(
+        lambda learning_rate: optax.chain(optax.sgd(learning_rate), scale)
+    )(schedule),
     "scale_by_schedule": lambda scale: optax.chain(scale, optax.scale_by_schedule(lambda step: -schedule(step))),
     "multi_transform": lambda scale: optax.chain(
         optax.multi_transform({"x": optax.sgd(schedule), "y": optax.sgd(schedule)}, {"a": "x", "b": "y"}), scale

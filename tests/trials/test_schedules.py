@@ -12,7 +12,8 @@ from torch.optim import lr_scheduler
 import linops as lo
 
 STEPS = 12
-#: each scheduler on an optimiser of rate 1: how to make it, and what becomes of groups of different rates without `keep_rates`
+#: each scheduler on an optimiser of rate 1: how to make it, and what becomes of groups of different rates without
+#: `keep_rates`
 SCHEDULERS = {
     "LambdaLR": (lambda o: lr_scheduler.LambdaLR(o, lambda step: 0.9**step), "right"),
     "MultiplicativeLR": (lambda o: lr_scheduler.MultiplicativeLR(o, lambda step: 0.9), "right"),
@@ -25,18 +26,30 @@ SCHEDULERS = {
     "CosineAnnealingLR": (lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS), "right"),
     "CosineAnnealingLR eta_min": (lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS - 1, eta_min=0.1), "warned"),
     "CosineAnnealingWarmRestarts": (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5), "right"),
-    "CosineAnnealingWarmRestarts eta_min": (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5, eta_min=0.1), "warned"),
+    "CosineAnnealingWarmRestarts eta_min": (
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5, eta_min=0.1),
+        "warned",
+    ),
     "SequentialLR": (
-        lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.LinearLR(o, total_iters=3), lr_scheduler.CosineAnnealingLR(o, 9)], [3]),
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.LinearLR(o, total_iters=3), lr_scheduler.CosineAnnealingLR(o, 9)], [3]
+        ),
         "right",
     ),
     "ChainedScheduler": (
-        lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.ConstantLR(o, total_iters=3), lr_scheduler.ExponentialLR(o, 0.9)]),
+        lambda o: lr_scheduler.ChainedScheduler(
+            [lr_scheduler.ConstantLR(o, total_iters=3), lr_scheduler.ExponentialLR(o, 0.9)]
+        ),
         "right",
     ),
-    "OneCycleLR": (lambda o: lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=STEPS + 1, cycle_momentum=False), "warned"),
+    "OneCycleLR": (
+        lambda o: lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=STEPS + 1, cycle_momentum=False),
+        "warned",
+    ),
     "OneCycleLR list": (
-        lambda o: lr_scheduler.OneCycleLR(o, max_lr=[group["lr"] for group in o.param_groups], total_steps=STEPS + 1, cycle_momentum=False),
+        lambda o: lr_scheduler.OneCycleLR(
+            o, max_lr=[group["lr"] for group in o.param_groups], total_steps=STEPS + 1, cycle_momentum=False
+        ),
         "right",
     ),
     "CyclicLR": (lambda o: lr_scheduler.CyclicLR(o, 0.1, 1.0, step_size_up=3, cycle_momentum=False), "warned"),
@@ -72,7 +85,9 @@ def moved(optimizer, scheduler=None, loop=None, steps=STEPS):
         optimizer.step()
         if scheduler is not None:
             scheduler.step(*([1.0] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else []))
-        found.append([(old - group["params"][0].detach()).mean().item() for old, group in zip(before, optimizer.param_groups)])
+        found.append(
+            [(old - group["params"][0].detach()).mean().item() for old, group in zip(before, optimizer.param_groups)]
+        )
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -98,7 +113,8 @@ def test_trial_12_kept_rates_are_right_under_every_scheduler(name):
     optimizer, multipliers = structured()
     lo.nn.keep_rates(optimizer)
     torch.testing.assert_close(moved(optimizer, make(optimizer)), expected * multipliers)
-    assert len({group["lr"] for group in optimizer.param_groups}) == 1  # what a scheduler and a log see is the rate of a dense layer
+    # what a scheduler and a log see is the rate of a dense layer
+    assert len({group["lr"] for group in optimizer.param_groups}) == 1
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -158,7 +174,9 @@ OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "foreach": lambda groups: torch.optim.AdamW(groups, foreach=True),
     "fused": lambda groups: torch.optim.AdamW(groups, fused=True),
-    "tensor": lambda groups: torch.optim.AdamW([group | {"lr": torch.tensor(group["lr"])} for group in groups], foreach=False),
+    "tensor": lambda groups: torch.optim.AdamW(
+        [group | {"lr": torch.tensor(group["lr"])} for group in groups], foreach=False
+    ),
     "muon": lo.nn.muon.Muon,
 }
 
@@ -169,7 +187,9 @@ def test_trial_12_set_and_kept_rates_of_every_kind_of_optimiser(name):
     losses = []
     for keep in (False, True):
         model = net()
-        groups = lo.nn.param_groups(model, lr=0.01, optimizer="muon" if name == "muon" else "adamw", adamw_lr=0.003, weight_decay=0.1)
+        groups = lo.nn.param_groups(
+            model, lr=0.01, optimizer="muon" if name == "muon" else "adamw", adamw_lr=0.003, weight_decay=0.1
+        )
         optimizer = OPTIMIZERS[name](groups)
         if keep:
             lo.nn.keep_rates(optimizer)
@@ -254,7 +274,8 @@ def test_trial_12_groups_added_later_have_no_multiplier():
     lo.nn.set_lr(optimizer, 0.5)
     assert rates(optimizer) == [*(0.5 * multipliers).tolist(), 0.5]
     torch.testing.assert_close(
-        moved(lo.nn.keep_rates(optimizer), steps=1)[0], torch.tensor([*(0.5 * multipliers).tolist(), 0.5], dtype=torch.float64)
+        moved(lo.nn.keep_rates(optimizer), steps=1)[0],
+        torch.tensor([*(0.5 * multipliers).tolist(), 0.5], dtype=torch.float64),
     )
 
 

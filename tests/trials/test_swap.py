@@ -63,7 +63,9 @@ def test_trial_10_a_sharded_model_is_refused_before_anything_is_changed(gloo, bi
 
 def test_trial_10_other_wrappers_that_synchronise_parameters_are_refused(gloo):
     model = nn.parallel.DistributedDataParallel(two())
-    with pytest.raises(ValueError, match=r"'module.0' is inside DistributedDataParallel.*replace before sharding or wrapping"):
+    with pytest.raises(
+        ValueError, match=r"'module.0' is inside DistributedDataParallel.*replace before sharding or wrapping"
+    ):
         lo.nn.replace_linear_(model, "btt")
     model = two()
     model[1].weight = nn.Parameter(torch.zeros(0))  # as DeepSpeed leaves it
@@ -77,7 +79,9 @@ class FullyShardedDataParallel(nn.Sequential):
 
 
 def test_trial_10_the_older_fully_sharded_data_parallel():
-    with pytest.raises(ValueError, match=r"'0.1' is inside FullyShardedDataParallel.*replace before sharding or wrapping the model"):
+    with pytest.raises(
+        ValueError, match=r"'0.1' is inside FullyShardedDataParallel.*replace before sharding or wrapping the model"
+    ):
         lo.nn.replace_linear_(nn.Sequential(FullyShardedDataParallel(nn.ReLU(), *two())), "btt")
 
 
@@ -203,7 +207,10 @@ def test_trial_30_subclasses_are_replaced_where_the_forward_is_that_of_linear():
     assert [row.name for row in report] == ["0"]
     assert model[0].note == "kept"
     assert len(said) == 1
-    assert "left 3 layers alone ('*' (3)): '1' is a Wrapped, a subclass of torch.nn.Linear with its own 'forward'" in said[0]
+    assert (
+        "left 3 layers alone ('*' (3)): '1' is a Wrapped, a subclass of torch.nn.Linear with its own 'forward'"
+        in said[0]
+    )
     offloaded = two()
     offloaded[0].forward = lambda x: x  # as accelerate does
     with pytest.raises(ValueError, match="'0' has another forward than its class"):
@@ -228,7 +235,9 @@ def test_trial_18_weights_in_other_arithmetics():
 
     model = two()
     model[0].weight = nn.Parameter(model[0].weight.detach().as_subclass(Quantised))
-    with pytest.raises(ValueError, match="'0' has a weight of Quantised, a tensor of another arithmetic; replace before quantising"):
+    with pytest.raises(
+        ValueError, match="'0' has a weight of Quantised, a tensor of another arithmetic; replace before quantising"
+    ):
         lo.nn.replace_linear_(model, "low_rank", where="0")
     report, _ = left_alone(model)
     assert [row.name for row in report] == ["1"]
@@ -307,8 +316,18 @@ def test_trial_15_what_it_is_costs_nothing():
     weight = layer.weight  # of a meta layer: nothing can be computed
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert (weight.dtype, weight.device.type, weight.shape, weight.ndim) == (torch.bfloat16, "meta", (4096, 4096), 2)
-        assert (weight.requires_grad, weight.is_floating_point(), weight.is_meta, weight.grad) == (True, True, True, None)
+        assert (weight.dtype, weight.device.type, weight.shape, weight.ndim) == (
+            torch.bfloat16,
+            "meta",
+            (4096, 4096),
+            2,
+        )
+        assert (weight.requires_grad, weight.is_floating_point(), weight.is_meta, weight.grad) == (
+            True,
+            True,
+            True,
+            None,
+        )
         assert (weight.numel(), weight.size(0), len(weight), weight.T.shape) == (4096**2, 4096, 4096, (4096, 4096))
         assert (weight.data.dtype, weight.data.requires_grad) == (torch.bfloat16, False)
         assert isinstance(weight, torch.Tensor)
@@ -345,7 +364,9 @@ def test_trial_15_writing_is_refused(write):
     before = copy.deepcopy(model.state_dict())
     with (
         torch.no_grad(),
-        pytest.raises(RuntimeError, match=r"weight of layer '1' is computed from its factors.*before replace_linear_, or exclude"),
+        pytest.raises(
+            RuntimeError, match=r"weight of layer '1' is computed from its factors.*before replace_linear_, or exclude"
+        ),
     ):
         WRITES[write](model[1].weight)
     torch.testing.assert_close(model.state_dict(), before)
@@ -520,7 +541,12 @@ class Experts(nn.Module):
 
 def test_trial_30_the_report_says_what_was_left():
     model = nn.Sequential(
-        nn.Embedding(10, 16), nn.Linear(16, 16), Experts(), nn.MultiheadAttention(16, 2), nn.Linear(16, 1), nn.Linear(16, 16)
+        nn.Embedding(10, 16),
+        nn.Linear(16, 16),
+        Experts(),
+        nn.MultiheadAttention(16, 2),
+        nn.Linear(16, 1),
+        nn.Linear(16, 16),
     )
     before = sum(parameter.numel() for parameter in model.parameters())
     report, _ = left_alone(model, "low_rank", exclude="5", rank=2)
@@ -546,7 +572,9 @@ def test_trial_30_the_report_says_what_was_left():
 
 def test_trial_30_the_table_fits_a_terminal_whatever_the_names_and_sizes():
     with torch.device("meta"):
-        block = nn.ModuleDict({"a_module_of_a_very_long_name_that_fills_the_line_nearly_to_its_end": nn.Linear(16384, 53248)})
+        block = nn.ModuleDict(
+            {"a_module_of_a_very_long_name_that_fills_the_line_nearly_to_its_end": nn.Linear(16384, 53248)}
+        )
         model = nn.Sequential(*(copy.deepcopy(block) for _ in range(12)))
     report, _ = left_alone(model, "btt")
     assert len(report) == 12
@@ -557,10 +585,13 @@ def test_trial_30_the_table_fits_a_terminal_whatever_the_names_and_sizes():
 
 
 def test_trial_43_a_call_that_matches_nothing_lists_the_names():
-    model = nn.ModuleDict({"blocks": nn.ModuleList(nn.ModuleDict({"up": nn.Linear(16, 16)}) for _ in range(3)), "head": nn.Linear(16, 16)})
+    model = nn.ModuleDict(
+        {"blocks": nn.ModuleList(nn.ModuleDict({"up": nn.Linear(16, 16)}) for _ in range(3)), "head": nn.Linear(16, 16)}
+    )
     for where, shown in (("*.attn", r"'\*.attn'"), ({"*.attn": "btt"}, r"\['\*.attn'\]")):
         with pytest.warns(
-            UserWarning, match=rf"where={shown} matches none of the model's 4, 'blocks.\*.up' \(3\), 'head'; patterns are globs"
+            UserWarning,
+            match=rf"where={shown} matches none of the model's 4, 'blocks.\*.up' \(3\), 'head'; patterns are globs",
         ):
             lo.nn.replace_linear_(model, "btt" if isinstance(where, str) else None, where=where)
     with pytest.warns(UserWarning, match="replaced no layer: none is selected of the model's 4, 'blocks"):
@@ -593,7 +624,9 @@ def test_trial_43_a_family_with_options_is_one_string():
 def test_layers_over_one_parameter_share_no_weights_where_their_structures_differ(convert):
     blocks = torch.randn(2, 4, 4)
     orders = ([1, 2, 3, 4, 5, 6, 7, 0], [7, 6, 5, 4, 3, 2, 1, 0], [1, 2, 3, 4, 5, 6, 7, 0])
-    layers = [Layer(lo.BlockDiag(blocks) @ lo.Permute(order) + lo.Dense(torch.ones(8, 8)), bias=False) for order in orders]
+    layers = [
+        Layer(lo.BlockDiag(blocks) @ lo.Permute(order) + lo.Dense(torch.ones(8, 8)), bias=False) for order in orders
+    ]
     for layer in layers[1:]:
         for name, parameter in layers[0].named_parameters():
             layer.register_parameter(name, parameter)

@@ -97,7 +97,10 @@ MODELS = {
     "mamba": (mamba, logits),
     "eva": (timm_model("eva_giant_patch14_224", patch_size=16, **SIZES), image),
     "beit": (timm_model("beit_base_patch16_224", **SIZES), image),
-    "swinv2": (timm_model("swinv2_tiny_window8_256", img_size=64, embed_dim=24, depths=(1,), num_heads=(2,), window_size=4), image),
+    "swinv2": (
+        timm_model("swinv2_tiny_window8_256", img_size=64, embed_dim=24, depths=(1,), num_heads=(2,), window_size=4),
+        image,
+    ),
     "swin": (swin, image),
 }
 
@@ -187,7 +190,11 @@ def structured(kind, family, **options):
         base.__init__(self, config)
         self.report, self.said = said_of(self, family)
 
-    return type(f"Structured{kind}", (base,), {"__init__": __init__}), base, getattr(transformers, f"{kind}Config")(**options)
+    return (
+        type(f"Structured{kind}", (base,), {"__init__": __init__}),
+        base,
+        getattr(transformers, f"{kind}Config")(**options),
+    )
 
 
 def shuffled(out_features, in_features):
@@ -200,7 +207,9 @@ T5 = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "
 
 
 @pytest.mark.parametrize(("kind", "options", "call"), [("Llama", LLAMA, logits), ("T5", T5, text_to_text)])
-def test_trial_29_a_class_that_replaces_in_init_loads_what_it_saved_and_draws_what_is_missing(kind, options, call, tmp_path):
+def test_trial_29_a_class_that_replaces_in_init_loads_what_it_saved_and_draws_what_is_missing(
+    kind, options, call, tmp_path
+):
     torch.manual_seed(0)
     cls, base, config = structured(kind, shuffled, **options, tie_word_embeddings=True)
     model = cls(config).eval()
@@ -226,7 +235,10 @@ def test_trial_19_a_tied_head_in_from_pretrained_stays_tied(tmp_path):
     cls, base, config = structured("Llama", "low_rank", **LLAMA, tie_word_embeddings=True)
     base(config).save_pretrained(tmp_path)
     model = cls.from_pretrained(tmp_path)
-    assert "'lm_head' alone, which is to share its weight with 'model.embed_tokens.weight', by _tied_weights_keys" in model.said
+    assert (
+        "'lm_head' alone, which is to share its weight with 'model.embed_tokens.weight', by _tied_weights_keys"
+        in model.said
+    )
     assert model.lm_head.weight is model.model.embed_tokens.weight
     logits(model)
     cls, base, config = structured("Llama", "low_rank", **LLAMA, tie_word_embeddings=False)

@@ -6,4 +6,13 @@ from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.rates import decay_mask, lr_multipliers
 from linops.nn.equinox.replace import replace_linear
 
-__all__ = ["Linear", "decay_mask", "freeze", "load_state_dict", "lr_multipliers", "replace_linear", "state_dict", "to_dense"]
+__all__ = [
+    "Linear",
+    "decay_mask",
+    "freeze",
+    "load_state_dict",
+    "lr_multipliers",
+    "replace_linear",
+    "state_dict",
+    "to_dense",
+]

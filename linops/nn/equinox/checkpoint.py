@@ -17,8 +17,9 @@ Model = TypeVar("Model")
 def state_dict(model: Any) -> dict[str, jax.Array]:
     """The arrays of a model by name: dotted paths, with those of `named_leaves` in a `linops.nn.equinox.Linear`.
 
-    Where the modules of a PyTorch model have the same names, the names and layouts are those of its ``state_dict()``. So
-    ``safetensors.flax.save_file(state_dict(model), path)`` writes what ``safetensors.torch.load_file`` and ``load_state_dict`` read.
+    Where the modules of a PyTorch model have the same names, the names and layouts are those of its ``state_dict()``.
+    So ``safetensors.flax.save_file(state_dict(model), path)`` writes what ``safetensors.torch.load_file`` and
+    ``load_state_dict`` read.
 
     Args:
         model: The model: any pytree.

@@ -33,7 +33,10 @@ def freeze(model: Any, batch: int = 1) -> Any:
     def frozen(layer: Linear) -> Linear:
         layer = layer.fold()
         return eqx.tree_at(
-            lambda one: one.operator, layer, freeze_operator(layer.operator, batch), is_leaf=lambda one: one is layer.operator
+            lambda one: one.operator,
+            layer,
+            freeze_operator(layer.operator, batch),
+            is_leaf=lambda one: one is layer.operator,
         )
 
     return _mapped(model, frozen)

@@ -15,19 +15,20 @@ from linops.operator import LinearOperator
 class Linear(eqx.Module):
     """``y = x @ A.T + bias`` of an operator A: `equinox.nn.Linear` for any structure.
 
-    The operator is a field, and its arrays are the layer's: `eqx.filter_jit`, `eqx.filter_grad`, `jax.vmap` and `eqx.tree_at` see them
-    as they see any array of a module. Index arrays belong to the structure.
+    The operator is a field, and its arrays are the layer's: `eqx.filter_jit`, `eqx.filter_grad`, `jax.vmap` and
+    `eqx.tree_at` see them as they see any array of a module. Index arrays belong to the structure.
 
     Cost: that of the operator, and m additions a vector for the bias.
 
     Attributes:
         operator: A.
         bias: (m,) array, or None.
-        gains: With weight normalisation, a (1,) array for each factor, by leaf; else None. The layer then computes with normalised
-            factors, and `fold` gives the layer whose operator has them.
+        gains: With weight normalisation, a (1,) array for each factor, by leaf; else None. The layer then computes with
+            normalised factors, and `fold` gives the layer whose operator has them.
 
     Args:
-        operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with structure-aware scale.
+        operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with
+            structure-aware scale.
         bias: Whether to add a bias, initially zero.
         dtype: The dtype of the parameters; None keeps that of the operator.
         zero_init: Whether a symbolic operator starts at zero, by the factor nearest the output alone.

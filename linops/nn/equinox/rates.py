@@ -15,17 +15,20 @@ from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
 
 
-def lr_multipliers(model: Any, optimizer: str = "adamw", base: Any = None, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
+def lr_multipliers(
+    model: Any, optimizer: str = "adamw", base: Any = None, *, matrices: Mapping[Any, str | None] | None = None
+) -> Any:
     """The factor on the learning rate of each parameter of a model, by the rules of `lo.nn.param_groups`.
 
     Args:
         model: A model, or the part of it that is trained, as from `equinox.filter`.
         optimizer: ``"adamw"``, ``"adam"``, ``"lion"`` or ``"sgd"``.
-        base: The model's base shapes: a narrow model of the same layer names (from `equinox.filter_eval_shape`, best; structured or not);
-            an integer, the base_in and base_out of every layer; or a dict of patterns over layer names to such integers, other layers
+        base: The model's base shapes: a narrow model of the same layer names (from `equinox.filter_eval_shape`, best;
+            structured or not); an integer, the base_in and base_out of every layer; or a dict of patterns over layer
+            names to such integers, other layers
             being of base shape. None: every layer is.
-        matrices: What arrays are that linops does not know, by patterns over their dotted names: the names of their axes, as in
-            ``{"*.experts.up": "expert out in"}``, or None for no matrix. See `linops.nn.matrices`.
+        matrices: What arrays are that linops does not know, by patterns over their dotted names: the names of their
+            axes, as in ``{"*.experts.up": "expert out in"}``, or None for no matrix. See `linops.nn.matrices`.
 
     Returns:
         A tree of numbers like ``equinox.filter(model, equinox.is_inexact_array)``, for `linops.nn.optax`.
@@ -69,7 +72,9 @@ def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) 
 
 
 def _is_parameter(leaf: Any) -> bool:
-    return eqx.is_inexact_array(leaf) or (isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact))
+    return eqx.is_inexact_array(leaf) or (
+        isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
+    )
 
 
 def _entries(model: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:
@@ -82,7 +87,11 @@ def _entries(model: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[
             at, _, key = name.rpartition(".")
             layer: Any = model
             for step in path[:-1]:
-                layer = getattr(layer, step.name) if hasattr(step, "name") else layer[getattr(step, "idx", getattr(step, "key", None))]
+                layer = (
+                    getattr(layer, step.name)
+                    if hasattr(step, "name")
+                    else layer[getattr(step, "idx", getattr(step, "key", None))]
+                )
             entry = Entry(at, key, layer, tuple(node.shape))
             layout = told(matrices, entry.name, layer, entry.size)
             yield replace(entry, layout=_layout(layer, entry) if layout is None else layout)

@@ -33,20 +33,21 @@ def replace_linear(
 ) -> tuple[Model, Report]:
     """A model with a structured layer in the place of every `equinox.nn.Linear` that `where` selects.
 
-    The rules are those of `lo.nn.replace_linear_` for PyTorch. Models from `equinox.filter_eval_shape` stay abstract, and it may be called
-    within that, within `equinox.filter_jit` and within `equinox.filter_vmap`. Biases are kept.
+    The rules are those of `lo.nn.replace_linear_` for PyTorch. Models from `equinox.filter_eval_shape` stay abstract,
+    and it may be called within that, within `equinox.filter_jit` and within `equinox.filter_vmap`. Biases are kept.
 
     Args:
         model: The model: any pytree.
-        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if `where` is a dict.
-        where: Which layers: a predicate ``(name, layer) -> bool``; a glob or ``"re:"`` pattern over the whole dotted name
-            (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins, None leaves the layer,
-            and `family` is for those that match no pattern. None takes all.
+        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if
+            `where` is a dict.
+        where: Which layers: a predicate ``(name, layer) -> bool``; a glob or ``"re:"`` pattern over the whole dotted
+            name (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins,
+            None leaves the layer, and `family` is for those that match no pattern. None takes all.
         exclude: Which of these to leave: a pattern, predicate or list.
         weights: ``"init"`` draws new weights with structure-aware scale.
         key: A key of `jax.random`.
-        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an abstract or traced
-            model.
+        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an
+            abstract or traced model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
         **options: The family's options, as ``rank=2``.
 
@@ -74,12 +75,18 @@ def replace_linear(
     new = {swap.found.name: _layer(swap, weight_norm, keys[number]) for number, swap in enumerate(swaps)}
     changed = jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(_name(path), leaf), model, is_leaf=_is_linear)
     totals, left = (_count(model), _count(changed)), leftovers(_left(model, swaps, skipped))
-    scales = {swap.found.name: scale for swap in swaps if (scale := entry_scale(swap.found.layer.weight, new[swap.found.name].operator))}
+    scales = {
+        swap.found.name: scale
+        for swap in swaps
+        if (scale := entry_scale(swap.found.layer.weight, new[swap.found.name].operator))
+    }
     return changed, report(swaps, skipped, scales=scales, left=left, totals=totals)
 
 
 def _is_parameter(leaf: Any) -> bool:
-    return eqx.is_inexact_array(leaf) or (isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact))
+    return eqx.is_inexact_array(leaf) or (
+        isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
+    )
 
 
 def _count(model: Any) -> int:
@@ -87,7 +94,9 @@ def _count(model: Any) -> int:
     return sum(prod(leaf.shape) for leaf in jax.tree.leaves(model) if _is_parameter(leaf))
 
 
-def _left(model: Any, swaps: Sequence[Swap], skipped: Mapping[str, Obstacle]) -> Iterator[tuple[str, str, str, dict[str, int]]]:
+def _left(
+    model: Any, swaps: Sequence[Swap], skipped: Mapping[str, Obstacle]
+) -> Iterator[tuple[str, str, str, dict[str, int]]]:
     """Every module with arrays that is not replaced; see `leftovers`."""
     replaced = {swap.found.name for swap in swaps}
     sizes: dict[str, dict[str, int]] = {}
@@ -131,7 +140,9 @@ def _obstacle(layer: eqx.nn.Linear) -> str | Obstacle | None:
     if type(layer) is not eqx.nn.Linear:
         return f"is a {type(layer).__name__}, a subclass of equinox.nn.Linear whose own behaviour would be lost"
     if not (eqx.is_array(layer.weight) or isinstance(layer.weight, jax.ShapeDtypeStruct)):
-        return f"has no array as its weight but {type(layer.weight).__name__}: shared with another layer, or filtered out"
+        return (
+            f"has no array as its weight but {type(layer.weight).__name__}: shared with another layer, or filtered out"
+        )
     if layer.weight.ndim != 2:
         reason = f"has a weight of shape {layer.weight.shape}, a stack of layers"
         return Obstacle(reason, "replace it before stacking", "a stack of layers")
@@ -140,6 +151,8 @@ def _obstacle(layer: eqx.nn.Linear) -> str | Obstacle | None:
 
 def _layer(swap: Swap, weight_norm: bool, key: Any) -> Linear:
     old = swap.found.layer
-    make = partial(Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm)
+    make = partial(
+        Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm
+    )
     layer = eqx.filter_eval_shape(make, key=key) if isinstance(old.weight, jax.ShapeDtypeStruct) else make(key=key)
     return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer

@@ -10,7 +10,8 @@ from flax import nnx
 
 from linops.nn.state import filled
 
-#: attributes that PyTorch calls otherwise: (class, name in Flax) → name in PyTorch; a Linear's kernel is also transposed
+#: attributes that PyTorch calls otherwise: (class, name in Flax) → name in PyTorch; a Linear's kernel is also
+#: transposed
 _NAMES = {
     (nnx.Linear, "kernel"): "weight",
     (nnx.Embed, "embedding"): "weight",
@@ -26,9 +27,10 @@ _NAMES = {
 def state_dict(model: nnx.Module) -> dict[str, jax.Array]:
     """The variables of a model by name, but for random states: dotted paths, with those of `named_leaves` in a `linops.nn.flax.Linear`.
 
-    Linear layers, embeddings and norms have PyTorch's names and layouts (``weight`` of shape (out, in) for ``kernel``), all else its own.
-    So where the modules of a PyTorch model have the same names, ``safetensors.flax.save_file(state_dict(model), path)`` writes what
-    ``safetensors.torch.load_file`` and ``load_state_dict`` read.
+    Linear layers, embeddings and norms have PyTorch's names and layouts (``weight`` of shape (out, in) for ``kernel``),
+    all else its own. So where the modules of a PyTorch model have the same names,
+    ``safetensors.flax.save_file(state_dict(model), path)`` writes what ``safetensors.torch.load_file`` and
+    ``load_state_dict`` read.
 
     Args:
         model: The model.

@@ -15,7 +15,8 @@ from linops.nn.flax.replace import exchange
 def freeze(model: nnx.Module, batch: int = 1) -> None:
     """Freeze the operator of every structured layer of a model, in place: `lo.freeze` for many products with the same weights.
 
-    What can be multiplied beforehand is multiplied, weight normalisation too, so that the state changes. Biases are kept.
+    What can be multiplied beforehand is multiplied, weight normalisation too, so that the state changes. Biases are
+    kept.
 
     Args:
         model: The model.

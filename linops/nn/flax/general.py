@@ -58,7 +58,9 @@ class LinearGeneral(Linear):
         sizes = prod(self.out_shape), prod(self.in_shape)
         if sizes != operator.shape or len(self.axis) != len(self.in_shape):
             given = f"axes {self.in_shape} at {self.axis} to {self.out_shape}"
-            raise ValueError(f"LinearGeneral({operator._short()}): {given} do not fit; expected its features, and an axis for each size")
+            raise ValueError(
+                f"LinearGeneral({operator._short()}): {given} do not fit; expected its features, and an axis for each size"
+            )
         super().__init__(operator, bias, **options)
         if self.bias is not None:
             self.bias = nnx.Param(self.bias.get_value().reshape(self.out_shape))
@@ -68,7 +70,9 @@ class LinearGeneral(Linear):
         x = jax.numpy.moveaxis(x, axes, range(-len(axes), 0))
         rest = x.shape[: x.ndim - len(self.axis)]
         if x.shape[len(rest) :] != self.in_shape:
-            raise ValueError(f"layer of {operator._short()}: axes {self.axis} of sizes {x.shape[len(rest) :]}; expected {self.in_shape}")
+            raise ValueError(
+                f"layer of {operator._short()}: axes {self.axis} of sizes {x.shape[len(rest) :]}; expected {self.in_shape}"
+            )
         return operator._linear(x.reshape(*rest, self.in_features)).reshape(*rest, *self.out_shape)
 
     def _over(self, operator: LinearOperator) -> LinearGeneral:

@@ -16,9 +16,9 @@ from linops.structure import Structure
 class Linear(nnx.Module):
     """``y = x @ A.T + bias`` with the leaves of an operator A as `nnx.Param`: `nnx.Linear` for any structure.
 
-    Each call computes from the parameters, which have the flat names of `LinearOperator.named_leaves`; the structure holds no array.
-    So `nnx.split`, `nnx.state`, `nnx.jit`, `nnx.grad` and `nnx.vmap` work as they do for `nnx.Linear`, and two layers of equal structure
-    share a compilation.
+    Each call computes from the parameters, which have the flat names of `LinearOperator.named_leaves`; the structure
+    holds no array. So `nnx.split`, `nnx.state`, `nnx.jit`, `nnx.grad` and `nnx.vmap` work as they do for `nnx.Linear`,
+    and two layers of equal structure share a compilation.
 
     Cost: that of the operator, and m additions a vector for the bias.
 
@@ -29,7 +29,8 @@ class Linear(nnx.Module):
         weight_norm: Whether factors are normalised.
 
     Args:
-        operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with structure-aware scale.
+        operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with
+            structure-aware scale.
         bias: Whether to add a bias, initially zero.
         dtype: The dtype of the computation, to which input and parameters are cast; None promotes as JAX does.
         param_dtype: The dtype of the parameters; None keeps that of the operator.
@@ -76,7 +77,9 @@ class Linear(nnx.Module):
         self._structure = Structure(operator)
         for name, leaf in operator.named_leaves():
             setattr(self, name, nnx.Param(leaf))
-        self.bias = nnx.Param(jax.numpy.zeros(self.out_features, param_dtype or operator.dtype)) if bias else nnx.data(None)
+        self.bias = (
+            nnx.Param(jax.numpy.zeros(self.out_features, param_dtype or operator.dtype)) if bias else nnx.data(None)
+        )
         self.weight_norm = weight_norm
         for name, gain in (gains(operator) if weight_norm else {}).items():
             setattr(self, f"{name}_gain", nnx.Param(gain))

@@ -29,12 +29,13 @@ def lr_multipliers(
     Args:
         model: The model.
         optimizer: ``"adamw"``, ``"adam"``, ``"lion"`` or ``"sgd"``.
-        base: The model's base shapes: a narrow model of the same layer names (from `nnx.eval_shape`, best; structured or not); an integer,
-            the base_in and base_out of every layer; or a dict of patterns over layer names to such integers, other layers being of base
+        base: The model's base shapes: a narrow model of the same layer names (from `nnx.eval_shape`, best; structured
+            or not); an integer, the base_in and base_out of every layer; or a dict of patterns over layer names to such
+            integers, other layers being of base
             shape. None: every layer is.
         wrt: Which variables are trained, as in `nnx.Optimizer`.
-        matrices: What arrays are that linops does not know, by patterns over their dotted names: the names of their axes, as in
-            ``{"*.experts.up": "expert in out"}``, or None for no matrix. See `linops.nn.matrices`.
+        matrices: What arrays are that linops does not know, by patterns over their dotted names: the names of their
+            axes, as in ``{"*.experts.up": "expert in out"}``, or None for no matrix. See `linops.nn.matrices`.
 
     Returns:
         A tree of numbers like ``nnx.as_pure(nnx.state(model, wrt))``, for `linops.nn.optax`.
@@ -82,7 +83,9 @@ def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any
 
 
 def _tree(flat: Any, values: list) -> Any:
-    return nnx.as_pure(nnx.from_flat_state([(path, variable.replace(value)) for (path, variable), value in zip(flat, values)]))
+    return nnx.as_pure(
+        nnx.from_flat_state([(path, variable.replace(value)) for (path, variable), value in zip(flat, values)])
+    )
 
 
 def _entries(model: nnx.Module, flat: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:

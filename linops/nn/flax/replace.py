@@ -22,7 +22,9 @@ from linops.nn.swap import Found, Swap, plan, report
 #: how a dense layer multiplies; one that sets one of these multiplies in its own way
 _OWN_WAYS = ("precision", "dot_general", "dot_general_cls", "promote_dtype", "preferred_element_type")
 _DENSE = (nnx.Linear, nnx.LinearGeneral)
-_DEFAULTS = {kind: {name: one.default for name, one in inspect.signature(kind.__init__).parameters.items()} for kind in _DENSE}
+_DEFAULTS = {
+    kind: {name: one.default for name, one in inspect.signature(kind.__init__).parameters.items()} for kind in _DENSE
+}
 
 
 def replace_linear(
@@ -39,21 +41,23 @@ def replace_linear(
 ) -> Report:
     """Replace every `nnx.Linear` and `nnx.LinearGeneral` (as in attention) of a model that `where` selects by a structured layer, in place.
 
-    The rules are those of `lo.nn.replace_linear_` for PyTorch. A layer that occurs twice in the model is replaced by one layer that
-    occurs twice. Nothing is changed if an error is raised. Models from `nnx.eval_shape` stay abstract, and it may be called within that,
-    within `nnx.jit` and within `nnx.vmap`. Biases are kept; new parameters have no sharding metadata of the old kernel.
+    The rules are those of `lo.nn.replace_linear_` for PyTorch. A layer that occurs twice in the model is replaced by
+    one layer that occurs twice. Nothing is changed if an error is raised. Models from `nnx.eval_shape` stay abstract,
+    and it may be called within that, within `nnx.jit` and within `nnx.vmap`. Biases are kept; new parameters have no
+    sharding metadata of the old kernel.
 
     Args:
         model: The model.
-        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if `where` is a dict.
-        where: Which layers: a predicate ``(name, layer) -> bool``; a glob or ``"re:"`` pattern over the whole dotted name
-            (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins, None leaves the layer,
-            and `family` is for those that match no pattern. None takes all.
+        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if
+            `where` is a dict.
+        where: Which layers: a predicate ``(name, layer) -> bool``; a glob or ``"re:"`` pattern over the whole dotted
+            name (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins,
+            None leaves the layer, and `family` is for those that match no pattern. None takes all.
         exclude: Which of these to leave: a pattern, predicate or list.
         weights: ``"init"`` draws new weights with structure-aware scale.
         rngs: The random streams, of which ``params`` is used.
-        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an abstract or traced
-            model.
+        zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an
+            abstract or traced model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
         **options: The family's options, as ``rank=2``.
 
@@ -96,7 +100,9 @@ def _count(model: nnx.Module) -> int:
     return sum(prod(one.shape) for _, one in nnx.iter_graph(model) if isinstance(one, nnx.Param))
 
 
-def _left(model: nnx.Module, swaps: Sequence[Swap], skipped: Mapping[str, Obstacle]) -> Iterator[tuple[str, str, str, dict[str, int]]]:
+def _left(
+    model: nnx.Module, swaps: Sequence[Swap], skipped: Mapping[str, Obstacle]
+) -> Iterator[tuple[str, str, str, dict[str, int]]]:
     """Every module with parameters that is not replaced; see `leftovers`."""
     nodes = dict(nnx.iter_graph(model))
     replaced = {id(swap.found.layer) for swap in swaps}
@@ -119,7 +125,9 @@ def _left(model: nnx.Module, swaps: Sequence[Swap], skipped: Mapping[str, Obstac
 
 def _find(model: nnx.Module) -> Iterator[Found]:
     modules = [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(model)]
-    uses = Counter(id(value) for _, module in modules for value in vars(module).values() if isinstance(value, nnx.Variable))
+    uses = Counter(
+        id(value) for _, module in modules for value in vars(module).values() if isinstance(value, nnx.Variable)
+    )
     for name, module in modules:
         if isinstance(module, _DENSE):
             into, out = (prod(sizes) for sizes in _features(module))
@@ -158,7 +166,12 @@ def _layer(swap: Swap, weight_norm: bool, rngs: nnx.Rngs) -> Linear:
 
     def build(rngs: nnx.Rngs) -> Linear:
         operator, bias = swap.operators[0], swap.found.bias
-        options = {"dtype": old.dtype, "param_dtype": kernel.dtype, "zero_init": swap.zero_init, "weight_norm": weight_norm}
+        options = {
+            "dtype": old.dtype,
+            "param_dtype": kernel.dtype,
+            "zero_init": swap.zero_init,
+            "weight_norm": weight_norm,
+        }
         if isinstance(old, nnx.LinearGeneral):
             return LinearGeneral(operator, *_features(old), old.axis, bias, **options, rngs=rngs)
         return Linear(operator, bias, **options, rngs=rngs)

@@ -27,11 +27,14 @@ _ELEMENTWISE = (
 _WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 
 
-def entries(model: nn.Module, matrices: Mapping[Any, str | None] | None = None) -> Iterator[tuple[Entry, str, nn.Parameter | None]]:
+def entries(
+    model: nn.Module, matrices: Mapping[Any, str | None] | None = None
+) -> Iterator[tuple[Entry, str, nn.Parameter | None]]:
     """Every parameter with its layer and its name in the model; a tied one more than once.
 
-    Paths of layers leave out the names that wrappers add. A layer in parts also stands as a whole, which has no parameter of its own: it
-    may be the base of one that is in no parts. An array that is pruned or parametrised stands for the one that it replaces.
+    Paths of layers leave out the names that wrappers add. A layer in parts also stands as a whole, which has no
+    parameter of its own: it may be the base of one that is in no parts. An array that is pruned or parametrised stands
+    for the one that it replaces.
 
     Args:
         model: The model.
@@ -83,7 +86,8 @@ def _meant(module: nn.Module, place: str, key: str, modules: dict[str, nn.Module
     if isinstance(module, ParametrizationList):
         above, _, name = place.rpartition("parametrizations.")
         above = above.rstrip(".")
-        return modules[above], above, name, key != "original0"  # of weight norm: the magnitude; original1 is the direction
+        # of weight norm: the magnitude; original1 is the direction
+        return modules[above], above, name, key != "original0"
     for suffix, others in {"_orig": ("_mask", "_u"), "_v": ("_g",), "_g": ("_v",)}.items():
         name = key.removesuffix(suffix)
         made = name != key and name not in module._parameters and isinstance(getattr(module, name, None), Tensor)

@@ -14,8 +14,22 @@ from linops.nn.obstacles import Obstacle, elsewhere
 from linops.nn.swap import Found
 
 #: what a subclass of `torch.nn.Linear` may define without multiplying in a way of its own
-_HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__constants__", "in_features", "out_features", "bias", "weight"}
-_STATE_HOOKS = ("_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+_HARMLESS = {
+    "__init__",
+    "reset_parameters",
+    "extra_repr",
+    "__constants__",
+    "in_features",
+    "out_features",
+    "bias",
+    "weight",
+}
+_STATE_HOOKS = (
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
 _BEFORE = "replace before sharding or wrapping the model"
 
 
@@ -71,10 +85,13 @@ def find(model: nn.Module) -> Iterator[Found]:
         others = holders[_memory(weight)] - {name} if weight is not None else set()
         if not others and (tie := promised.get(f"{name}.weight")):
             obstacle = obstacle or Obstacle(
-                f"is to share its weight with {tie!r}, by _tied_weights_keys", "set config.tie_word_embeddings = False to untie it"
+                f"is to share its weight with {tie!r}, by _tied_weights_keys",
+                "set config.tie_word_embeddings = False to untie it",
             )
         if not obstacle and weight is not None and not weight.requires_grad:
-            obstacle = Obstacle("is frozen, so that new weights would stay random", "select it by where=, or unfreeze it", soft=True)
+            obstacle = Obstacle(
+                "is frozen, so that new weights would stay random", "select it by where=, or unfreeze it", soft=True
+            )
         if (obstacle and not obstacle.soft) or weight is None:
             yield Found(name, module, (0, 0), False, lambda: False, obstacle)
             continue
@@ -97,7 +114,11 @@ def _owner(module: nn.Module) -> Obstacle | None:
         return Obstacle("belongs to torch.nn.MultiheadAttention, which multiplies by its weights itself")
     if names & {"BaseTunerLayer", "AuxiliaryTrainingWrapper"}:
         kind = type(module).__name__
-        return Obstacle(f"belongs to an adapter ({kind})", "replace before adding adapters, or after merge_and_unload()", kind="adapter")
+        return Obstacle(
+            f"belongs to an adapter ({kind})",
+            "replace before adding adapters, or after merge_and_unload()",
+            kind="adapter",
+        )
     for wrapper in ("DistributedDataParallel", "FullyShardedDataParallel"):
         if wrapper in names:
             return Obstacle(f"is inside {wrapper}, which would not synchronise new parameters", _BEFORE, fatal=True)
@@ -111,22 +132,32 @@ def _weight(module: nn.Module) -> Obstacle | None:
         if value is None:
             if key == "bias" and getattr(module, "bias", None) is None:
                 continue
-            sources = [name for name in (*module._parameters, *_parametrized(module)) if name.startswith(key) and name != key]
+            sources = [
+                name for name in (*module._parameters, *_parametrized(module)) if name.startswith(key) and name != key
+            ]
             made = f" of {', '.join(map(repr, sources))}" if sources else ""
             way = "make that permanent first, as remove_weight_norm, prune.remove and remove_parametrizations do"
-            return Obstacle(f"computes its {key}{made} (weight norm, pruning, a parametrization)", way, kind=f"computed {key}")
+            return Obstacle(
+                f"computes its {key}{made} (weight norm, pruning, a parametrization)", way, kind=f"computed {key}"
+            )
         if "DTensor" in _names(type(value)):
             return Obstacle(f"has a sharded {key} (DTensor)", _BEFORE, fatal=True)
         if "UninitializedParameter" in _names(type(value)):
             return Obstacle(f"has no {key} yet, being lazy", "run the model once first", kind="lazy")
         if type(value) is not nn.Parameter:
             way = "replace before quantising"
-            return Obstacle(f"has a {key} of {type(value).__name__}, a tensor of another arithmetic", way, kind=type(value).__name__)
+            return Obstacle(
+                f"has a {key} of {type(value).__name__}, a tensor of another arithmetic", way, kind=type(value).__name__
+            )
         if not (value.is_floating_point() or value.is_complex()):
             return Obstacle(f"has a {key} of {value.dtype}", "replace before quantising")
-        expected = _sizes(module) if key == "weight" else _sizes(module)[:1] if not is_conv1d(module) else _sizes(module)[1:]
+        expected = (
+            _sizes(module) if key == "weight" else _sizes(module)[:1] if not is_conv1d(module) else _sizes(module)[1:]
+        )
         if tuple(value.shape) != expected:
-            return Obstacle(f"has a {key} of shape {tuple(value.shape)} for {expected}, as sharded models do", _BEFORE, fatal=True)
+            return Obstacle(
+                f"has a {key} of shape {tuple(value.shape)} for {expected}, as sharded models do", _BEFORE, fatal=True
+            )
         if key == "weight" and (value._backward_hooks or value._post_accumulate_grad_hooks):  # the bias is kept
             return Obstacle("has hooks on its weight's gradient, which would be lost", "register them after replacing")
     return None
@@ -151,13 +182,17 @@ def _layer(name: str, module: nn.Module) -> Obstacle | None:
     if not is_conv1d(module):
         bases = type(module).__mro__
         own = {key for cls in bases[: bases.index(nn.Linear)] for key in vars(cls)}
-        own = {key for key in own - _HARMLESS if key == "__call__" or not (key.startswith("__") or key.startswith("_abc_"))}
+        own = {
+            key for key in own - _HARMLESS if key == "__call__" or not (key.startswith("__") or key.startswith("_abc_"))
+        }
         if own:
             what = "forward" if "forward" in own else min(own)
             way = f"a subclass of torch.nn.Linear with its own {what!r}, which would be lost"
             return Obstacle(f"is a {kind}, {way}")
     if "forward" in vars(module):
-        return Obstacle("has another forward than its class, as offloaded layers do", "replace before dispatching the model")
+        return Obstacle(
+            "has another forward than its class, as offloaded layers do", "replace before dispatching the model"
+        )
     more = [*(key for key in module._parameters if key not in ("weight", "bias")), *module._buffers, *module._modules]
     if more:
         return Obstacle(f"has more than a weight and a bias: {', '.join(map(repr, more))}")

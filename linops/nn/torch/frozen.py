@@ -23,11 +23,13 @@ from linops.sameness import same_structure
 def freeze_(model: nn.Module, batch: int = 1) -> Report:
     """Freeze the operator of every structured layer of a model, in place: `lo.freeze` for many products with the same weights.
 
-    What can be multiplied beforehand is multiplied, weight normalisation too, so that parameters and the state dict change. It has
-    nothing to do with ``requires_grad``, which is kept, as are biases, hooks and training mode. Layers that share parameters still do.
+    What can be multiplied beforehand is multiplied, weight normalisation too, so that parameters and the state dict
+    change. It has nothing to do with ``requires_grad``, which is kept, as are biases, hooks and training mode. Layers
+    that share parameters still do.
 
     Args:
-        model: The model; it may not be a structured layer itself (of one, ``lo.freeze(layer.operator, batch)`` is the frozen operator).
+        model: The model; it may not be a structured layer itself (of one, ``lo.freeze(layer.operator, batch)`` is the
+            frozen operator).
         batch: The number of vectors of the products to come.
 
     Returns:
@@ -51,7 +53,8 @@ def freeze_(model: nn.Module, batch: int = 1) -> Report:
 def to_dense_(model: nn.Module) -> Report:
     """Put a `torch.nn.Linear` in the place of every structured layer of a model, with the weights that it computes, in place.
 
-    Biases, ``requires_grad``, hooks and training mode are kept; layers that share their parameters share the dense weight.
+    Biases, ``requires_grad``, hooks and training mode are kept; layers that share their parameters share the dense
+    weight.
 
     Args:
         model: The model; it may not be a structured layer itself (of one, ``layer.to_dense()`` is the dense layer).
@@ -84,8 +87,15 @@ def _exchange(model: nn.Module, kind: type, make: Callable[[Any], nn.Module | No
     """Make all new layers, then put them in the place of the old."""
     if isinstance(model, kind):
         raise ValueError(f"{type(model).__name__} is the whole model, which cannot be replaced in place; use {instead}")
-    inner = {id(part) for parts in model.modules() if isinstance(parts, Parts) and kind is Structured for part in parts.layers}
-    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, kind) and id(layer) not in inner]
+    inner = {
+        id(part)
+        for parts in model.modules()
+        if isinstance(parts, Parts) and kind is Structured
+        for part in parts.layers
+    }
+    layers = [
+        (name, layer) for name, layer in model.named_modules() if isinstance(layer, kind) and id(layer) not in inner
+    ]
     rows, new = [], {}
     first: dict[tuple[int, ...], list[tuple[str, Any, Any]]] = {}  # layers over the same parameters
     before = sum(parameter.numel() for parameter in model.parameters())
@@ -103,7 +113,9 @@ def _exchange(model: nn.Module, kind: type, make: Callable[[Any], nn.Module | No
                 if path != "bias":
                     made.register_parameter(path, parameter)
         rows.append(_row(name, layer, made, tied_to))
-        made.requires_grad_(any(parameter.requires_grad for path, parameter in layer.named_parameters() if path != "bias"))
+        made.requires_grad_(
+            any(parameter.requires_grad for path, parameter in layer.named_parameters() if path != "bias")
+        )
         new[id(layer)] = _like(layer, made)
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):

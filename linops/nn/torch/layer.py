@@ -21,10 +21,11 @@ backends.load("torch")  # a layer made from specs has seen no tensor yet
 class Linear(Structured):
     """``y = x @ A.T + bias`` with the leaves of an operator A as parameters: `torch.nn.Linear` for any structure.
 
-    Each forward computes from the registered parameters, which have the flat names of `LinearOperator.named_leaves`; the structure
-    itself holds no tensor. So `functional_call`, `load_state_dict(assign=True)`, `deepcopy`, `to_empty`, `torch.export`,
-    `torch.compile` and sharding work as they do for `torch.nn.Linear`. Index arrays of permutations are buffers: they move with the
-    module, and stay out of its state dict, as they are structure.
+    Each forward computes from the registered parameters, which have the flat names of `LinearOperator.named_leaves`;
+    the structure itself holds no tensor. So `functional_call`, `load_state_dict(assign=True)`, `deepcopy`, `to_empty`,
+    `torch.export`,
+    `torch.compile` and sharding work as they do for `torch.nn.Linear`. Index arrays of permutations are buffers: they
+    move with the module, and stay out of its state dict, as they are structure.
 
     Cost: that of the operator, and m additions a vector for the bias.
 
@@ -34,18 +35,21 @@ class Linear(Structured):
         out_features: m.
         bias: (m,) parameter, or None.
         weight_norm: Whether factors are normalised.
-        weight: The (m, n) matrix to be read, as models do of `torch.nn.Linear`; it is computed, and no parameter. Its dtype and device are
-            free, `torch.nn.functional.linear` and products with it run by the structure, writing to it is an error.
+        weight: The (m, n) matrix to be read, as models do of `torch.nn.Linear`; it is computed, and no parameter. Its
+            dtype and device are free, `torch.nn.functional.linear` and products with it run by the structure, writing
+            to it is an error.
 
     Args:
-        operator: Any operator. Arrays become the parameters' initial values (copied); specs are initialised by `reset_parameters`.
+        operator: Any operator. Arrays become the parameters' initial values (copied); specs are initialised by
+            `reset_parameters`.
         bias: Whether to add a bias, initially zero.
         device: The device of the parameters; None keeps that of the arrays, or takes torch's default.
         dtype: The dtype of the parameters; None keeps that of the operator.
         zero_init: Whether a symbolic operator starts at zero, by the factor nearest the output alone.
-        weight_norm: Whether each factor G acts as γ · G / max(1, rms(G) / s), with s its structure-aware initial std and γ a learned
-            scalar, initially one: the (1,) parameter ``<leaf>_gain`` (Qiu et al., "Compute Better Spent", ICML 2024, for transformers).
-            It caps, and never raises; `fold_` multiplies it out.
+        weight_norm: Whether each factor G acts as γ · G / max(1, rms(G) / s), with s its structure-aware initial std
+            and γ a learned
+            scalar, initially one: the (1,) parameter ``<leaf>_gain`` (Qiu et al., "Compute Better Spent", ICML 2024,
+            for transformers). It caps, and never raises; `fold_` multiplies it out.
 
     Shape:
         Input (…, n), output (…, m).
@@ -82,12 +86,16 @@ class Linear(Structured):
         if any(symbolic) and not all(symbolic):
             raise TypeError(f"Linear({operator._short()}): some leaves are specs and some are arrays; call init first")
         if zero_init and not any(symbolic):
-            raise ValueError(f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; give a symbolic operator")
+            raise ValueError(
+                f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; give a symbolic operator"
+            )
         if not any(symbolic):
             operator = operator.to(backend="torch", dtype=dtype, device=device)
             leaves = list(operator.named_leaves())
         self.out_features, self.in_features = operator.shape
-        self.structure = operator._map(lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy)
+        self.structure = operator._map(
+            lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy
+        )
         self.weight_norm = weight_norm
         self._names = [name for name, _ in leaves]
         self._zero = operator._output_leaves() if zero_init else ()
@@ -139,7 +147,10 @@ class Linear(Structured):
         leaves = [self._leaf(name) for name in self._names]
         indices = iter([getattr(self, name) for name in self._indices])
         # functional_call may put tensors of other shapes and dtypes in their place, and plans are those of a CPU
-        alike = all(leaf.shape == shape and leaf.dtype == dtype and leaf.is_cpu for leaf, (shape, dtype) in zip(leaves, self._kinds))
+        alike = all(
+            leaf.shape == shape and leaf.dtype == dtype and leaf.is_cpu
+            for leaf, (shape, dtype) in zip(leaves, self._kinds)
+        )
         supply = iter(leaves)
         return self.structure._map(lambda _: next(supply), lambda _: next(indices), template=alike)
 
@@ -157,7 +168,9 @@ class Linear(Structured):
             if isinstance(x, fx.Proxy):
                 return self._traced(x)
             structure = self.structure._short().replace(", symbolic)", ")")
-            raise TypeError(f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}")
+            raise TypeError(
+                f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}"
+            )
         y = self.operator._linear(x)
         return y if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
 
@@ -187,7 +200,8 @@ class Linear(Structured):
 
     def extra_repr(self) -> str:
         """Sizes and structure, for repr."""
-        structure = re.sub(" +symbolic$", "", repr(self.structure), flags=re.MULTILINE).replace("\n", "\n  ")  # its arrays are here
+        # its arrays are here
+        structure = re.sub(" +symbolic$", "", repr(self.structure), flags=re.MULTILINE).replace("\n", "\n  ")
         inner = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         inner += ", weight_norm=True" if self.weight_norm else ""
         return f"{inner}\n{structure}" if "\n" in structure else f"{inner}, {structure}"

@@ -40,7 +40,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(Optimizer):
     """Muon (Jordan et al., 2024) for matrices and batches of them, AdamW for the rest, by the groups of `param_groups`.
 
-    A step is  w ← (1 − lr · weight_decay) w − lr · orthogonalize(momentum), with no further factor of the shape: the groups' rates have it.
+    A step is  w ← (1 − lr · weight_decay) w − lr · orthogonalize(momentum), with no further factor of the shape: the
+    groups' rates have it.
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
@@ -77,7 +78,9 @@ class Muon(Optimizer):
         for group in self.param_groups:
             flat = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
             if group["algorithm"] == "muon" and flat:
-                raise ValueError(f"Muon: parameters of shapes {flat} are no matrices; take the groups of param_groups(optimizer='muon')")
+                raise ValueError(
+                    f"Muon: parameters of shapes {flat} are no matrices; take the groups of param_groups(optimizer='muon')"
+                )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]

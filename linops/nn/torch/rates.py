@@ -31,35 +31,39 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; the rules are in `linops.nn.rates`.
 
-    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters are left out.
-    Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an embedding if one of its layers is. Arrays
-    of a model's own modules, of which it is unknown whether they are matrices, are treated as vectors, with a warning that lists them.
-    Optimisers warn, once, if a loop or scheduler wipes the rates (a hook of `torch.optim`; see `linops.nn.torch.schedules`).
+    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters
+    are left out. Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an
+    embedding if one of its layers is. Arrays of a model's own modules, of which it is unknown whether they are
+    matrices, are treated as vectors, with a warning that lists them. Optimisers warn, once, if a loop or scheduler
+    wipes the rates (a hook of `torch.optim`; see `linops.nn.torch.schedules`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
         lr: The rate of a dense layer of the base shape.
         weight_decay: As in `torch.optim`.
         optimizer: ``"adamw"``, ``"adam"``, ``"lion"``, ``"sgd"``, or ``"muon"`` for `linops.nn.torch.Muon`.
-        base: The model's base shapes: a narrow model of the same layer names (best on the meta device; structured or not); an integer, the
-            base_in and base_out of every layer; or a dict of patterns over layer names to such integers, other layers being of base shape.
+        base: The model's base shapes: a narrow model of the same layer names (best on the meta device; structured or
+            not); an integer, the base_in and base_out of every layer; or a dict of patterns over layer names to such
+            integers, other layers being of base shape.
             None: every layer is.
-        decay: ``"coupled"``: multipliers of the rate multiply the decay, as it is lr · weight_decay in an optimiser. ``"independent"``: the
-            group's weight_decay is divided by the multiplier, so that all weights decay by lr · weight_decay.
+        decay: ``"coupled"``: multipliers of the rate multiply the decay, as it is lr · weight_decay in an optimiser.
+            ``"independent"``: the group's weight_decay is divided by the multiplier, so that all weights decay by lr ·
+            weight_decay.
         adamw_lr: For Muon, the rate of the parameters that fall back to AdamW; None takes `lr`.
         adamw: For Muon, which layers to leave to AdamW too, such as the head: a pattern, predicate or list of
             those, as in `replace_linear_`.
-        matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as in
-            ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See `linops.nn.matrices`.
+        matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
+            in ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See
+            `linops.nn.matrices`.
 
     Returns:
-        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and ``lr_multiplier``; for Muon also
-        ``algorithm``. To set the rate later, see `linops.nn.torch.schedules`.
+        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and
+        ``lr_multiplier``; for Muon also ``algorithm``. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
-        ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be independent for Adam,
-            which decays through the gradient.
+        ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be
+            independent for Adam, which decays through the gradient.
 
     Example:
         >>> import linops as lo
@@ -72,7 +76,9 @@ def param_groups(
     if decay not in ("coupled", "independent"):
         raise ValueError(f"param_groups(decay={decay!r}): expected 'coupled' or 'independent'")
     if decay == "independent" and weight_decay and optimizer == "adam":
-        raise ValueError("param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'")
+        raise ValueError(
+            "param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'"
+        )
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
     for entry, name, parameter in entries(model, matrices):
@@ -82,7 +88,9 @@ def param_groups(
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned("param_groups", found)
     rules = [_rule(entry, optimizer, adamw) for entry in found]
-    factors = multipliers(found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base)
+    factors = multipliers(
+        found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
+    )
     groups: dict[tuple, dict[str, Any]] = {}
     for (entry, name, parameter), rule, factor in zip(trained.values(), rules, factors):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr

@@ -43,33 +43,39 @@ def replace_linear_(
 ) -> Report:
     """Replace the dense layers of a model by structured ones, in place.
 
-    Replaced are `torch.nn.Linear` and Hugging Face's ``Conv1D`` (whose weight is transposed). Nothing is changed if an error is raised.
+    Replaced are `torch.nn.Linear` and Hugging Face's ``Conv1D`` (whose weight is transposed). Nothing is changed if an
+    error is raised.
 
     * Biases, dtypes, devices, training mode, ``requires_grad`` and forward and backward hooks are kept.
-    * A layer that is all zero stays zero, by the factor nearest its output alone, so that it gets a gradient. Otherwise the new weights
-      have their structure's own scale, which replaces the model's; the report says by what factor they differ.
+    * A layer that is all zero stays zero, by the factor nearest its output alone, so that it gets a gradient. Otherwise
+      the new weights have their structure's own scale, which replaces the model's; the report says by what factor they
+      differ.
     * Linear layers that share a weight share the new parameters, if all of them are replaced by one family.
     * ``layer.weight`` of a new layer can be read, and not written; see `linops.nn.torch.Linear`.
-    * A subclass of `torch.nn.Linear` is replaced if it has no methods of its own but ``__init__`` and ``reset_parameters``.
+    * A subclass of `torch.nn.Linear` is replaced if it has no methods of its own but ``__init__`` and
+      ``reset_parameters``.
 
-    Some layers cannot be replaced: those whose weight is shared with another kind of layer (an embedding), sharded, quantised, or computed
-    (weight norm, pruning, parametrizations); those inside `torch.nn.MultiheadAttention`, which multiplies by their weights itself, or an
-    adapter; subclasses with a forward of their own; and those whose sizes the family refuses. Such a layer is an error if `where` selects
-    it, by name or pattern; with ``where=None`` it is left alone, with one warning for all of a kind. In a sharded model it is always an
-    error. With ``where=None`` frozen layers are left alone too.
+    Some layers cannot be replaced: those whose weight is shared with another kind of layer (an embedding), sharded,
+    quantised, or computed (weight norm, pruning, parametrizations); those inside `torch.nn.MultiheadAttention`, which
+    multiplies by their weights itself, or an adapter; subclasses with a forward of their own; and those whose sizes the
+    family refuses. Such a layer is an error if `where` selects it, by name or pattern; with ``where=None`` it is left
+    alone, with one warning for all of a kind. In a sharded model it is always an error. With ``where=None`` frozen
+    layers are left alone too.
 
     Args:
         model: The model; it may live on the meta device.
-        family: A family's name, with options or without (``"btt:rank=2"``), or a function ``(out_features, in_features, **options) ->
-            operator``; None only if `where` is a dict.
-        where: Which layers: a predicate ``(name, module) -> bool``; a glob or ``"re:"`` pattern over the whole name; a list of those; or a
-            dict of pattern to family, in which the first match wins, None leaves the layer, and `family` (or None: leave) is for those
-            that match no pattern. None takes all.
+        family: A family's name, with options or without (``"btt:rank=2"``), or a function ``(out_features, in_features,
+            **options) -> operator``; None only if `where` is a dict.
+        where: Which layers: a predicate ``(name, module) -> bool``; a glob or ``"re:"`` pattern over the whole name; a
+            list of those; or a
+            dict of pattern to family, in which the first match wins, None leaves the layer, and `family` (or None:
+            leave) is for those that match no pattern. None takes all.
         exclude: Which of these to leave, as `where`.
         weights: ``"init"`` draws new weights with structure-aware scale.
-        zero: Which layers start at zero, as `where`; None takes those that are zero now, which cannot be seen on the meta device.
-        parts: For fused projections, a dict of pattern to the number of equal parts of the output, or their sizes: ``{"*.c_attn": 3}``.
-            Each part gets its own structure; other layers are structured whole.
+        zero: Which layers start at zero, as `where`; None takes those that are zero now, which cannot be seen on the
+            meta device.
+        parts: For fused projections, a dict of pattern to the number of equal parts of the output, or their sizes:
+            ``{"*.c_attn": 3}``. Each part gets its own structure; other layers are structured whole.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
         **options: The family's options, as ``rank=2``.
 
@@ -77,7 +83,8 @@ def replace_linear_(
         What was replaced, with parameters, MACs and fans, and what was left; it prints as a table of 80 columns.
 
     Raises:
-        ValueError: If a layer that `where` selects cannot be replaced, the family refuses all, the model is sharded, or parts do not fit.
+        ValueError: If a layer that `where` selects cannot be replaced, the family refuses all, the model is sharded, or
+            parts do not fit.
         TypeError: If an argument is none of the above.
 
     Warns:
@@ -121,7 +128,9 @@ def _put(model: nn.Module, swaps: Iterable[Swap], weight_norm: bool) -> dict[str
         if isinstance(parent, nn.TransformerEncoderLayer) and changed:
             parent.activation_relu_or_gelu = 0  # torch's own sign against the fused path
     for encoder in model.modules():
-        if isinstance(encoder, nn.TransformerEncoder) and any(isinstance(part, (Linear, Parts)) for part in encoder.modules()):
+        if isinstance(encoder, nn.TransformerEncoder) and any(
+            isinstance(part, (Linear, Parts)) for part in encoder.modules()
+        ):
             encoder.use_nested_tensor = False  # it needs the fused path
     return pairs
 
@@ -136,7 +145,8 @@ def _layer(swap: Swap, weight_norm: bool) -> Any:
     layer._transposed, layer._path = is_conv1d(old), swap.found.name
     for name in _HOOKS:
         setattr(layer, name, getattr(old, name))
-    for name, value in vars(old).items():  # what the model keeps on its layers, such as a mark for its own initialisation
+    # what the model keeps on its layers, such as a mark for its own initialisation
+    for name, value in vars(old).items():
         if not name.startswith("_") and not hasattr(layer, name):
             setattr(layer, name, value)
     return layer.train(old.training)
@@ -149,13 +159,17 @@ def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if not nn.parameter.is_lazy(parameter))
 
 
-def _left(model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacle]) -> Iterator[tuple[str, str, str, dict[str, int]]]:
+def _left(
+    model: nn.Module, swaps: Iterable[Swap], skipped: Mapping[str, Obstacle]
+) -> Iterator[tuple[str, str, str, dict[str, int]]]:
     """Every module with parameters that is not replaced; see `leftovers`."""
     replaced = {id(swap.found.layer): swap for swap in swaps}
     seen = {id(parameter) for swap in replaced.values() for parameter in swap.found.layer._parameters.values()}
     for name, module in model.named_modules():
         own = {
-            key: one for key, one in module._parameters.items() if one is not None and not nn.parameter.is_lazy(one) and id(one) not in seen
+            key: one
+            for key, one in module._parameters.items()
+            if one is not None and not nn.parameter.is_lazy(one) and id(one) not in seen
         }
         if id(module) in replaced or not own or isinstance(module, Structured):
             continue

@@ -1,9 +1,11 @@
 """Rates that survive a training loop: groups of different rates, when a loop or a scheduler sets one rate for all.
 
-A group of `param_groups` has the rate  lr · lr_multiplier.  Schedulers that multiply rates keep the ratios. What sets a number for all
-groups wipes them: ``group["lr"] = lr``, OneCycleLR(max_lr=number), CyclicLR(number), and in part eta_min and min_lr. Of two ways out,
-`set_lr` is for a loop of one's own, and `keep_rates` for any scheduler: after it ``group["lr"]`` is the rate of the dense layer, the
-same in all groups, and each step multiplies it.
+A group of `param_groups` has the rate  lr · lr_multiplier.  Schedulers that multiply rates keep the ratios. What sets a
+number for all
+groups wipes them: ``group["lr"] = lr``, OneCycleLR(max_lr=number), CyclicLR(number), and in part eta_min and min_lr. Of
+two ways out,
+`set_lr` is for a loop of one's own, and `keep_rates` for any scheduler: after it ``group["lr"]`` is the rate of the
+dense layer, the same in all groups, and each step multiplies it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 def watch() -> None:
     """Warn of rates that are wiped, whichever optimiser has the groups: a hook before every step, of a microsecond or two.
 
-    Groups know no optimiser, so the hook is torch's for all of them; it heeds only groups with the keys of those of `param_groups`.
+    Groups know no optimiser, so the hook is torch's for all of them; it heeds only groups with the keys of those of
+    `param_groups`.
     """
     if _check not in _global_optimizer_pre_hooks.values():
         register_optimizer_step_pre_hook(_check)
@@ -44,7 +47,9 @@ def _check(optimizer: Any, *_: Any) -> None:
     if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
         return
     (first, multiplier), *rest = rates
-    if all(abs(rate * multiplier - first * other) <= 1e-6 * abs(rate * multiplier) for rate, other in rest) or _keeper(optimizer):
+    if all(abs(rate * multiplier - first * other) <= 1e-6 * abs(rate * multiplier) for rate, other in rest) or _keeper(
+        optimizer
+    ):
         return
     if _are_wiped([(float(rate), multiplier) for rate, multiplier in rates]):
         _warned.add(optimizer)
@@ -76,7 +81,8 @@ def _outside() -> int:
 def set_lr(optimizer: Any, lr: float) -> None:
     """Set the rate of every group to  lr · lr_multiplier:  what ``group["lr"] = lr`` is where all groups have one rate.
 
-    Groups without a multiplier, added later, get `lr`. After `keep_rates` all groups get `lr`, for the step multiplies it.
+    Groups without a multiplier, added later, get `lr`. After `keep_rates` all groups get `lr`, for the step multiplies
+    it.
 
     Args:
         optimizer: An optimiser over groups of `param_groups`.
@@ -106,9 +112,10 @@ def set_lr(optimizer: Any, lr: float) -> None:
 def keep_rates(optimizer: Kind) -> Kind:
     """Multiply rates at each step, so that every scheduler and loop may treat all groups alike.
 
-    From now on ``group["lr"]`` is the rate of the dense layer, the same in all groups; before each step it is multiplied by the group's
-    ``lr_multiplier``, and after it put back. The state dict has the multiplied rates, so it loads into an optimiser with or without this.
-    Copies of the optimiser (`copy.deepcopy`, pickle) lose it, as they lose all hooks.
+    From now on ``group["lr"]`` is the rate of the dense layer, the same in all groups; before each step it is
+    multiplied by the group's ``lr_multiplier``, and after it put back. The state dict has the multiplied rates, so it
+    loads into an optimiser with or without this. Copies of the optimiser (`copy.deepcopy`, pickle) lose it, as they
+    lose all hooks.
 
     Args:
         optimizer: An optimiser over groups of `param_groups`.
@@ -130,7 +137,9 @@ def keep_rates(optimizer: Kind) -> Kind:
     _require_multipliers("keep_rates", optimizer)
     if _keeper(optimizer) is None:
         if hasattr(_inner(optimizer).step, "_wrapped_by_lr_sched"):
-            raise ValueError("keep_rates: a scheduler has read the rates of this optimiser already; call keep_rates before making it")
+            raise ValueError(
+                "keep_rates: a scheduler has read the rates of this optimiser already; call keep_rates before making it"
+            )
         keeper, inner = _Keeper(), _inner(optimizer)
         inner.register_step_pre_hook(keeper.multiply)
         inner.register_step_post_hook(keeper.restore)
@@ -175,7 +184,9 @@ class _Keeper:
     @staticmethod
     def load(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
         """The rates of a state dict divided again."""
-        known = [{name: group[name] for name in ("lr_multiplier",) if name in group} for group in optimizer.param_groups]
+        known = [
+            {name: group[name] for name in ("lr_multiplier",) if name in group} for group in optimizer.param_groups
+        ]
         groups = [{**multiplier, **group} for multiplier, group in zip(known, state["param_groups"])]
         for group in groups:
             group.update(_divided(group))
@@ -207,4 +218,6 @@ def _require_multipliers(where: str, optimizer: Any) -> None:
     if not hasattr(optimizer, "param_groups"):
         raise TypeError(f"{where}: expected an optimiser, got {type(optimizer).__name__}")
     if not any("lr_multiplier" in group for group in optimizer.param_groups):
-        raise ValueError(f"{where}: no group has an lr_multiplier; make the optimiser from lo.nn.param_groups(model, lr)")
+        raise ValueError(
+            f"{where}: no group has an lr_multiplier; make the optimiser from lo.nn.param_groups(model, lr)"
+        )

@@ -34,7 +34,8 @@ class Structured(nn.Module):
     def weight(self) -> Any:
         """The dense matrix, computed from the parameters: free to ask for its shape, dtype and device, differentiable, never written.
 
-        `torch.nn.functional.linear` and matrix products of it run by the structure; other functions multiply it out, with a warning.
+        `torch.nn.functional.linear` and matrix products of it run by the structure; other functions multiply it out,
+        with a warning.
         """
         if "weight" in self._parameters:  # a leaf of that name
             return self._parameters["weight"]
@@ -104,7 +105,9 @@ class Structured(nn.Module):
         self.__dict__["_initialized"] = done
         parameters = dict(self.named_parameters(recurse=False))
         if done and not any(parameter.is_meta for parameter in parameters.values()):
-            missing = [name for name, parameter in parameters.items() if not getattr(parameter, "_is_hf_initialized", False)]
+            missing = [
+                name for name, parameter in parameters.items() if not getattr(parameter, "_is_hf_initialized", False)
+            ]
             self._complete(missing if self._blank else [])
             for parameter in parameters.values():
                 parameter._is_hf_initialized = True  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
 """``layer.weight`` of a structured layer: the dense matrix as a tensor that is computed where its numbers are needed, and never written.
 
-Models read `torch.nn.Linear.weight` for its dtype or device (which costs nothing here), give it to `torch.nn.functional.linear` or a
-matrix product (which run by the structure), compute with it otherwise (which multiplies it out, differentiably, with a warning), or write
+Models read `torch.nn.Linear.weight` for its dtype or device (which costs nothing here), give it to
+`torch.nn.functional.linear` or a matrix product (which run by the structure), compute with it otherwise (which
+multiplies it out, differentiably, with a warning), or write
 into it (an error: what is written would be lost).
 """
 
@@ -26,18 +27,32 @@ _ATTRIBUTES = (
     "is_xpu is_mps is_mkldnn"
 )
 _METHODS = "size dim ndimension numel nelement element_size is_floating_point is_complex get_device __len__ __hash__ stride is_contiguous"
-_KNOWN = {getattr(Tensor, name).__get__ for name in _ATTRIBUTES.split()} | {getattr(Tensor, name) for name in _METHODS.split()}
+_KNOWN = {getattr(Tensor, name).__get__ for name in _ATTRIBUTES.split()} | {
+    getattr(Tensor, name) for name in _METHODS.split()
+}
 _KNOWN |= {torch.is_floating_point, torch.is_complex, torch.numel}
 
 _TRANSPOSES = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__}  # type: ignore[attr-defined]
 _DETACHED = {Tensor.detach, torch.detach, Tensor.data.__get__}  # type: ignore[attr-defined]
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 _LEFT_PRODUCTS = {Tensor.__rmatmul__}
-#: what changes a tensor, beside the functions whose names end with an underscore; torch has other augmented assignments as such
-_SETTERS = {"__set__", "__delete__", "__setitem__", "register_hook", "register_post_accumulate_grad_hook", "retain_grad"}
+#: what changes a tensor, beside the functions whose names end with an underscore; torch has other augmented assignments
+#: as such
+_SETTERS = {
+    "__set__",
+    "__delete__",
+    "__setitem__",
+    "register_hook",
+    "register_post_accumulate_grad_hook",
+    "retain_grad",
+}
 _SETTERS |= {"__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"}
 #: the methods among these, for torch.compile, which cannot ask for names
-_IN_PLACE = {getattr(Tensor, name) for name in dir(Tensor) if name in _SETTERS - {"__set__", "__delete__"} or re.search(r"[^_]_$", name)}
+_IN_PLACE = {
+    getattr(Tensor, name)
+    for name in dir(Tensor)
+    if name in _SETTERS - {"__set__", "__delete__"} or re.search(r"[^_]_$", name)
+}
 
 
 def read_only(layer: str) -> str:
@@ -142,7 +157,9 @@ class Weight(ReadOnly):
         layer: str = "a structured layer",
         initialized: bool = False,
     ) -> Weight:
-        self: Any = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device, requires_grad=requires_grad)
+        self: Any = torch.Tensor._make_wrapper_subclass(
+            cls, shape, dtype=dtype, device=device, requires_grad=requires_grad
+        )
         if requires_grad:
             with torch._C.DisableTorchFunctionSubclass():
                 self._backward_hooks = _HOOKS
@@ -165,7 +182,12 @@ class Weight(ReadOnly):
             if isinstance(weight, Weight) and not isinstance(x, ReadOnly):
                 y = weight._operator()._linear(x)
                 return y if bias is None else y + bias.to(y.dtype)
-        if func in _PRODUCTS and len(args) == 2 and not kwargs and isinstance(args[0], Weight) != isinstance(args[1], Weight):
+        if (
+            func in _PRODUCTS
+            and len(args) == 2
+            and not kwargs
+            and isinstance(args[0], Weight) != isinstance(args[1], Weight)
+        ):
             left, right = [one._operator() if isinstance(one, Weight) else one for one in args]
             return left @ right
         if func in _LEFT_PRODUCTS and not isinstance(args[1], Weight):
@@ -197,7 +219,11 @@ class Weight(ReadOnly):
 
 def dense(operator: Any, dtype: Any, device: Any) -> torch.Tensor:
     """The matrix of an operator as a tensor; one without arrays is of no backend, and takes the dtype and device."""
-    return operator.to_dense() if operator.backend == "torch" else torch.as_tensor(operator.to_dense(), dtype=dtype, device=device)
+    return (
+        operator.to_dense()
+        if operator.backend == "torch"
+        else torch.as_tensor(operator.to_dense(), dtype=dtype, device=device)
+    )
 
 
 def _memory(tensor: torch.Tensor) -> int | None:
@@ -224,7 +250,11 @@ def _writes(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         return True
     if not (name in _SETTERS or (name.endswith("_") and not name.endswith("__"))):
         return False
-    target = args[0] if args else next((kwargs[key] for key in ("tensor", "input", "self", "tensors") if key in kwargs), None)
+    target = (
+        args[0]
+        if args
+        else next((kwargs[key] for key in ("tensor", "input", "self", "tensors") if key in kwargs), None)
+    )
     return tree_any(_is_read_only, target)
 
 
