@@ -64,7 +64,7 @@ def collected():
 
 
 def table(runs):
-    """({class: {case: shape}}, {(backend, class, check): {dtype: reasons not to run, or {None} where a case runs}}) of collected runs."""
+    """Of runs: {class: {case: shape}}, {(backend, class, check): {dtype: reasons not to run, {None} if one runs}}."""
     from cases import CASES
     from cases.limits import names
     from conformance import planned
@@ -129,16 +129,19 @@ def page(runs):
         "",
         "<!-- Generated from the tests that pytest collects. Do not edit: python tests/coverage_page.py --write -->",
         "",
-        "What the tests run of each operator. A ✓ means that the [conformance suite](testing.md) runs that check on cases of the operator",
-        f"in {', '.join(DTYPES[:-1])} and {DTYPES[-1]}, and that the check passes: the tests assert that it ran. A number leads to the",
-        "reason why it cannot run. Only what has to be compiled first is not run on every case in every dtype, but on one case an operator",
-        "at least; on JAX all other cases have their gradients in float64 and their products in complex128. The matrices",
-        "that results are compared with come from the definitions, by loops, `numpy.kron` and `einsum`; errors may reach",
+        "What the tests run of each operator. A ✓ means that the [conformance suite](testing.md) runs that check on",
+        f"cases of the operator in {', '.join(DTYPES[:-1])} and {DTYPES[-1]}, and that the check passes: the tests",
+        "assert that it ran. A number leads to the reason why it cannot run. Only what has to be compiled first is",
+        "not run on every case in every dtype, but on one case an operator at least; on JAX all other cases have",
+        "their gradients in float64 and their products in complex128. The matrices that results are compared with",
+        "come from the definitions, by loops, `numpy.kron` and `einsum`; errors may reach",
         f"{TOLERANCE['float64']:g} of |A| |x| in double precision, and {TOLERANCE['float32']:g} in single.",
         "",
-        "The page is made of the tests that pytest collects, by `python tests/coverage_page.py --write`; a test fails when it is stale.",
+        "The page is made of the tests that pytest collects, by `python tests/coverage_page.py --write`;",
+        "a test fails when it is stale.",
         "",
-        f"**{len(runs):,}** runs of the suite over **{sum(map(len, cases.values()))}** cases of **{len(kinds)}** operators.",
+        f"**{len(runs):,}** runs of the suite over **{sum(map(len, cases.values()))}** cases",
+        f"of **{len(kinds)}** operators.",
         "",
     ]
     for backend, title in BACKENDS.items():
@@ -172,8 +175,9 @@ def page(runs):
         lines.append(f"| `{kind}` | {len(cases[kind])} | {', '.join(f'{m}×{n}' for m, n in shapes)} |")
     lines += [
         "",
-        "More tests are in `tests/`: layers (compilation, export, `functional_call`, state, second derivatives), random trees of all",
-        "operators on all backends, 1×1 and empty operators, NaN and infinity, integers, wrong input, mistakes that other libraries made.",
+        "More tests are in `tests/`: layers (compilation, export, `functional_call`, state, second derivatives),",
+        "random trees of all operators on all backends, 1×1 and empty operators, NaN and infinity, integers,",
+        "wrong input, mistakes that other libraries made.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -196,7 +196,7 @@ def blast(
 def butterfly(
     out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False
 ) -> LinearOperator:
-    """A butterfly matrix (Dao et al., ICML 2019): log2 n factors of n/2 2×2 blocks; 2 n log2 n parameters and MACs for n a power of two.
+    """A butterfly matrix (Dao et al., ICML 2019): for n = 2^k, k factors of n/2 2×2 blocks; 2 n log2 n parameters.
 
     Where the smaller side is no power of two, it is padded to the next, N. Where the larger side exceeds N, butterflies
     are stacked: the factor that acts first (for tall matrices) or last (for wide ones) has blocks of more rows or

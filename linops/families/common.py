@@ -33,8 +33,8 @@ def check_sizes(family: str, m: int, n: int, **options: int) -> None:
     for name, value in {"out_features": m, "in_features": n, **options}.items():
         if is_array(value) or stands_for_array(value) or isinstance(value, LinearOperator):
             raise TypeError(
-                f"{family}: {name} must be an integer, got {type(value).__name__}; a family makes a symbolic operator of sizes"
-                f"{_OF_ARRAYS.get(family, '')}"
+                f"{family}: {name} must be an integer, got {type(value).__name__}; "
+                f"a family makes a symbolic operator of sizes{_OF_ARRAYS.get(family, '')}"
             )
         require_size(family, name, value)
         if value < 1:
@@ -42,7 +42,7 @@ def check_sizes(family: str, m: int, n: int, **options: int) -> None:
 
 
 def checked(operator: LinearOperator, family: str, m: int, n: int, allow_dearer: bool, advice: str) -> Any:
-    """The operator, unless one vector more costs more FLOPs than dense's; the error counts in MACs where there is nothing else."""
+    """The operator, unless a further vector costs more FLOPs than dense; the error counts MACs where only those are."""
     with natural_order():
         one, two = operator.cost(), operator.cost(2)
     flops = two.flops - one.flops  # what is done once a product, such as the transform of a parameter, is no vector's
@@ -65,7 +65,7 @@ def check_blocks(family: str, m: int, n: int, blocks: int) -> None:
 
 
 def spread(size: int, blocks: int) -> LinearOperator:
-    """Embeds `size` numbers into `blocks` equal parts so that each part lacks at most one: part sizes are those of `numpy.array_split`."""
+    """Embeds `size` numbers into `blocks` equal parts, each short of at most one, as `numpy.array_split` divides."""
     part = -(-size // blocks)
     short = part * blocks - size  # the last `short` parts hold one number less
     if not short:

@@ -10,7 +10,7 @@ from linops.specs import spec
 
 
 def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Circulant:
-    """A circulant matrix, or the leading block of one: max(m, n) parameters; products by fast Fourier transforms, or by the matrix.
+    """A circulant matrix, or the leading block of one: max(m, n) parameters; products by FFT, or by the matrix.
 
     Every output sums all inputs. Small members are dearer than dense: square ones up to 10, and up to 41
     where they have a prime factor above 13.
@@ -39,7 +39,7 @@ def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", al
 
 
 def toeplitz(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Toeplitz:
-    """A Toeplitz matrix, constant along diagonals: m + n parameters, of which r[0] is not read; products by FFT, or by the matrix.
+    """A Toeplitz matrix, constant along diagonals: m + n parameters (r[0] is not read); products by FFT or the matrix.
 
     Every output sums all inputs. Small members are dearer than dense: square ones up to about 40.
 

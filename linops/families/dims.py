@@ -23,7 +23,7 @@ LARGE, PRIMES, TRIES, FEW = 1_000_000, 1000, 8, 2
 
 
 def padded(core: LinearOperator, m: int, n: int) -> LinearOperator:
-    """An operator of at least (m, n), cropped to (m, n): zeros are appended to the input, the end of the output is dropped.
+    """An operator of at least (m, n), cropped to (m, n): the input is padded by zeros, the output cut at its end.
 
     Args:
         core: The operator.
@@ -43,7 +43,7 @@ def padded(core: LinearOperator, m: int, n: int) -> LinearOperator:
 
 @lru_cache(maxsize=4096)
 def _divisors(size: int) -> tuple[int, ...]:
-    """The divisors of a size, ascending; of a large one those with prime factors below PRIMES, times what is left or not."""
+    """The divisors of a size, ascending; of a large one those of primes below PRIMES, times what is left or not."""
     found, rest, prime = [1], size, 2
     while prime <= PRIMES and prime * prime <= rest:
         power = 1
@@ -85,7 +85,7 @@ def _balanced(size: int, count: int) -> list[tuple[int, ...]]:
 
 
 def _root(size: int, count: int) -> int:
-    """The least integer whose power `count` is at least a size: by Newton's method on integers, for floats have 53 bits."""
+    """The least integer whose power `count` is at least a size: Newton's method on integers, as floats have 53 bits."""
     if size <= 1:
         return size
     low = 1 << -(-size.bit_length() // count)
@@ -168,7 +168,7 @@ def choose_dims(
     in_dims: Sequence[int] | None,
     build: Callable[[tuple[int, ...], tuple[int, ...]], LinearOperator],
 ) -> LinearOperator:
-    """The member of fewest MACs over the balanced splits, ascending and descending, of both sides; explicit dims are kept.
+    """The member of fewest MACs over both sides' balanced splits, ascending and descending; explicit dims are kept.
 
     Args:
         family: The family's name, for errors.

@@ -1,4 +1,4 @@
-"""Families that split sizes into dims: Kronecker products, tensor trains, block tensor trains, einsums of two factors."""
+"""Families that split sizes into dims: Kronecker products, (block) tensor trains, einsums of two factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of ``linops``, with typer and rich. Each imports what it needs when it runs, so that ``linops --help`` is quick."""
+"""The commands of ``linops``, with typer and rich. Each imports what it needs when it runs, so that help is quick."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def compare(
     seconds: Annotated[
         float,
         typer.Option(
-            help="About how long to measure, all structures together. However short, each is called twice, and twice with gradients.",
+            help="About how long to measure, all structures together. "
+            "However short, each is called twice, and twice with gradients.",
             min=0.1,
             max=86400,
             callback=o.finite,
@@ -218,7 +219,7 @@ def lr_sweep(
     device: o.Device = "auto",
     threads: o.Threads = 1,
 ) -> None:
-    """Rate transfer: the best factor on the rates of structured weights at several widths, naive and structure-aware."""
+    """Rate transfer: the best factor on structured weights' rates at several widths, naive and structure-aware."""
     experiments, told = _experiment(
         model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
     )

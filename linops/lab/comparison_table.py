@@ -35,7 +35,8 @@ def comparison_table(found: Comparison, threads: int | str, cpus: int) -> Foldin
         for row in found.rows
     ]
     vectors = f"{found.batch} vector{'' if found.batch == 1 else 's'}"
-    title = f"{found.out_features}×{found.in_features}, {vectors}, {found.backend}, {found.dtype}, {cpus} CPUs, threads: {threads}"
+    title = f"{found.out_features}×{found.in_features}, {vectors}, {found.backend}, {found.dtype}, "
+    title += f"{cpus} CPUs, threads: {threads}"
     roof = f"{t.rate(found.roofline.flops_per_second, 'FLOP')}, {t.rate(found.roofline.bytes_per_second, 'B')}"
     rounds = f"{found.rounds} round{'' if found.rounds == 1 else 's'} in {t.duration(found.seconds)}"
     caption = (

@@ -1,4 +1,6 @@
-"""The coordinate check (Fig. 2a of the paper): how far a few steps move the features of each width, with naive and structure-aware rates.
+"""The coordinate check (Fig. 2a of the paper): how far a few steps move the features of each width.
+
+Once with naive rates, once with structure-aware ones.
 
 Δh of a layer is the root mean square, over a batch and its features, of (A_t − A_0) x: what the change of the weights
 does to the output, on the inputs that the trained model gives the layer. It leaves out the bias and what the layers

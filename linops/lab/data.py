@@ -1,4 +1,4 @@
-"""Data sets of vectors for classification: generated, packaged with scikit-learn, or the user's own. Nothing is downloaded."""
+"""Data sets of vectors for classification: generated, scikit-learn's, or the user's own. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Dataset:
             x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
             if x.ndim != 2 or y.shape != x.shape[:1] or not len(x):
                 raise ValueError(
-                    f"{self.name}: x_{part} of shape {x.shape} and y_{part} of shape {y.shape}; expected (samples, features) and (samples,)"
+                    f"{self.name}: x_{part} of shape {x.shape} and y_{part} of shape {y.shape}; "
+                    "expected (samples, features) and (samples,)"
                 )
         if self.x_train.shape[1] != self.x_test.shape[1]:
             raise ValueError(
@@ -60,7 +61,8 @@ class Dataset:
         samples = len(self.y_train) + len(self.y_test)
         if self.num_classes > max(samples, FEW_CLASSES):
             raise ValueError(
-                f"{self.name}: a label of {self.num_classes - 1:,} in {samples:,} samples; labels count classes from 0 without gaps"
+                f"{self.name}: a label of {self.num_classes - 1:,} in {samples:,} samples; "
+                "labels count classes from 0 without gaps"
             )
 
     @property
@@ -131,7 +133,8 @@ def load(source: str, seed: int = 0) -> Dataset:
             raise ValueError(f"data {source!r}: no such file")
         return Dataset(path.name, *cifar.read(path), image=cifar.SHAPE)
     raise ValueError(
-        f"data {source!r}: expected 'mnist1d', 'digits', the path of a .npz file with arrays {', '.join(FIELDS)}, or of a CIFAR archive"
+        f"data {source!r}: expected 'mnist1d', 'digits', "
+        f"the path of a .npz file with arrays {', '.join(FIELDS)}, or of a CIFAR archive"
     )
 
 

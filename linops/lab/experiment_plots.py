@@ -57,7 +57,7 @@ def coord_check(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def lr_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Train loss against the factor on the rates of structured weights: a panel a structure, a line a width, its optimum marked.
+    """Train loss against the factor on structured weights' rates: a panel a structure, a line a width, optima marked.
 
     Args:
         rows: Rows of the sweep.

@@ -228,7 +228,8 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
         )
         for label, factors in best.items()
     ]
-    caption = f"{sizes.settings.steps} steps, factors {_list(sizes.factors)}, seeds {_list(options.seeds)}; by train loss, mean over seeds."
+    caption = f"{sizes.settings.steps} steps, factors {_list(sizes.factors)}, seeds {_list(options.seeds)}; "
+    caption += "by train loss, mean over seeds."
     columns = ["structure", *(f"width {width}" for width in sizes.widths), "moves by"]
     table = t.table("Best factor on the rates of structured weights", columns, cells, caption)
     _finish(console, options, table, summary, rows, experiment_plots.lr_sweep, "lr_sweep.png")
@@ -290,8 +291,9 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     cells = [(label, *(loss_at(label, budget) for budget in budgets), *fitted_cells(label)) for label in curves]
     columns = ["MACs at most", *map(t.short, budgets), "exponent", "less dense's", "saves"]
     caption = (
-        f"{sizes.settings.steps} steps, seeds {_list(options.seeds)}. Train loss, mean over seeds; exponent of its power law in MACs;\n"
-        "less dense's: the gap where both curves bend alike; saves: MACs of the largest dense model over those for the same loss."
+        f"{sizes.settings.steps} steps, seeds {_list(options.seeds)}. Train loss, mean over seeds; "
+        "exponent of its power law in MACs;\nless dense's: the gap where both curves bend alike; "
+        "saves: MACs of the largest dense model over those for the same loss."
     )
     table = t.table("Scaling: train loss by MACs of an example", columns, cells, caption)
     _finish(console, options, table, summary, rows, experiment_plots.scaling, "scaling.png")

@@ -13,7 +13,7 @@ REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, MemoryError)
 
 
 class OneLine(TyperGroup):
-    """The commands of an app; their refusals are one line on stderr, with status 2 for wrong usage and 1 for the rest."""
+    """The commands of an app; their refusals are one line on stderr, of status 2 for wrong usage, 1 for the rest."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs the command line; exits unless told not to, as click's own does."""

@@ -108,7 +108,7 @@ def exponent_gap(
 def compute_multiplier(
     reference: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]], loss: float
 ) -> float | None:
-    """How many times the compute of another curve the reference needs for a loss, between neighbouring points on log axes.
+    """How many times another curve's compute the reference needs for a loss, between neighbouring points on log axes.
 
     Args:
         reference: (compute, loss) points.

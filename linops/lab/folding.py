@@ -1,4 +1,4 @@
-"""Tables that fold where the terminal is too narrow for them: into several, one below the other, so that no number is cut."""
+"""Tables that fold where the terminal is too narrow: into several, one below the other, so that no number is cut."""
 
 from __future__ import annotations
 

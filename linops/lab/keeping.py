@@ -31,7 +31,8 @@ def kept_rows(path: Path, identities: Sequence[Row], resume: bool = True) -> lis
     for row in rows:
         if not any(is_of(row, identity) for identity in identities):
             raise ValueError(
-                f"{path} holds other runs ({_difference(row, identities)}): take another --out, or --force to replace them"
+                f"{path} holds other runs ({_difference(row, identities)}): "
+                "take another --out, or --force to replace them"
             )
     return [next((row for row in rows if is_of(row, identity)), None) for identity in identities]
 

@@ -1,4 +1,4 @@
-"""Counts the multiply-accumulates of a model's forward pass from its layers, on the meta device: no number is computed."""
+"""Counts multiply-accumulates of a model's forward pass from its layers, on the meta device: nothing is computed."""
 
 from __future__ import annotations
 

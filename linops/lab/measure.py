@@ -1,4 +1,4 @@
-"""Timing on a shared machine: candidates take turns, medians and ratios within a round are what counts; and the machine's roofline."""
+"""Timing on a shared machine: candidates take turns; medians and ratios within a round count. And the roofline."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class Timing:
         """
         if len(self.seconds) != len(other.seconds):
             raise ValueError(
-                f"ratio of timings: {len(self.seconds)} and {len(other.seconds)} rounds; expected those of one measurement"
+                f"ratio of timings: {len(self.seconds)} and {len(other.seconds)} rounds; "
+                "expected those of one measurement"
             )
         return median(a / b for a, b in zip(self.seconds, other.seconds))
 
@@ -131,7 +132,7 @@ def side_by_side(
 
 
 def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float:
-    """Seconds a call, over so many calls, after one more: what a candidate finds in the caches is its own, not that of the one before."""
+    """Seconds a call, over so many calls, after one more, so that a candidate finds its own data in the caches."""
     wait(function())
     result, start = None, perf_counter()
     for _ in range(calls):
@@ -199,7 +200,7 @@ def roofline(backend: str, dtype: str = "float32", moved: int = 1 << 24, seconds
 
 
 class Probes:
-    """Candidates for `side_by_side` that find a backend's limits: large square matrix products, adding one to arrays, and dot products.
+    """Candidates for `side_by_side` that find a backend's limits: large square matrix products, x + 1, dot products.
 
     Timed in one call with what the roofline is for, they meet the same other work on the machine.
 

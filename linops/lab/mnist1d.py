@@ -76,7 +76,7 @@ def generate(samples: int = 40_000, seed: int = 0, shuffle_seq: bool = True) -> 
 
 
 def _dilated(labels: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The templates, padded by a random number of zeros and stretched to one length; and where the template, not padding, was drawn."""
+    """The templates, with random numbers of zeros, stretched to one length; where the template, not padding, lies."""
     points = TEMPLATES.shape[1]
     templates = (TEMPLATES - TEMPLATES.mean(1, keepdims=True)) / TEMPLATES.std(1, keepdims=True)
     templates = (templates - templates[:, :1]) / 6  # every signal starts and ends at zero

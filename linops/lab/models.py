@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 class MLP(nn.Module):
-    """An embedding of the inputs, residual blocks, and a head that starts at zero. The linear layers of the blocks are to be structured.
+    """An embedding, residual blocks, and a head that starts at zero. The blocks' linear layers are to be structured.
 
     Args:
         in_features: Numbers in an input.

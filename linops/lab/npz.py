@@ -1,4 +1,4 @@
-"""Reads the arrays of a ``.npz`` file by their headers first: nothing is unpickled, and nothing allocated that the file does not hold."""
+"""Reads arrays of a ``.npz`` file, headers first: unpickles nothing, allocates nothing that the file does not hold."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ Model = Annotated[Architecture, typer.Option(help="The paper's MLP, a ViT on ima
 Data = Annotated[
     str | None,
     typer.Option(
-        help="`mnist1d` (generated), `digits` (scikit-learn's), FILE.npz with x_train, y_train, x_test, y_test, or a CIFAR python archive. "
-        "Default: mnist1d; for a ViT, digits."
+        help="`mnist1d` (generated), `digits` (scikit-learn's), FILE.npz with x_train, y_train, "
+        "x_test, y_test, or a CIFAR python archive. Default: mnist1d; for a ViT, digits."
     ),
 ]
 Text = Annotated[
@@ -99,7 +99,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume/--force",
-        help="Where OUT has runs: go on with them, or run them again. With --resume, runs of other settings are an error, and stay.",
+        help="Where OUT has runs: go on with them, or run them again. "
+        "With --resume, runs of other settings are an error, and stay.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="`cpu`, `cuda`, or `auto`.")]

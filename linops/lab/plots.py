@@ -1,4 +1,4 @@
-"""Plots made to be read: log axes, one colour a structure everywhere, legends. Written to a file; no window, no global state."""
+"""Plots made to be read: log axes, one colour a structure, legends. Written to a file; no window, no global state."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write(made: Figure, path: Path) -> None:
 
 
 def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each label; naive variants and variants with options share the family's colour where they can.
+    """Colour, marker, line of each label; variants, naive or with options, share the family's colour where they can.
 
     Args:
         labels: Structures as written, perhaps with `` (naive)``.

@@ -136,7 +136,8 @@ class Images(Classification):
         super().__init__(data, seed, device)
         if data.image is None:
             raise ValueError(
-                f"a ViT needs images; those of {data.name!r} have no known shape: give (samples, channels, height, width)"
+                f"a ViT needs images; those of {data.name!r} have no known shape: "
+                "give (samples, channels, height, width)"
             )
         self.name, self.image = f"vit on {data.name}", data.image
 

@@ -1,4 +1,4 @@
-"""Timing products of operators, forward and with all gradients, in the same rounds as each other and as the machine's roofline."""
+"""Timing products of operators, forward and with all gradients, in the same rounds, with the machine's roofline."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def products(
 
 
 def needed_flops(operator: LinearOperator, batch: int) -> int:
-    """FLOPs that a structure needs: in its natural order, or along its plan if that runs fewer. A plan may run more in less time.
+    """FLOPs that a structure needs: the fewer of its natural order and its plan, which may run more in less time.
 
     Args:
         operator: The operator.

@@ -1,4 +1,4 @@
-"""Learning rates of a lab model: structure-aware by `linops.nn.param_groups`, a factor on its structured layers, or naive for contrast."""
+"""Learning rates of a lab model: of `linops.nn.param_groups`, with a factor on structured layers, or naive."""
 
 from __future__ import annotations
 

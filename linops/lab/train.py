@@ -1,4 +1,4 @@
-"""The training loop: cosine schedule, gradient clipping, logs, checkpoints, and a resumed run that equals an uninterrupted one."""
+"""The training loop: cosine schedule, gradient clipping, logs, checkpoints; resumed runs equal uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOK_EVERY = 20
 
 
 class Task(Protocol):
-    """What is learnt. A batch depends on seed and step alone, so that a run can be resumed, or shared by processes, at any step."""
+    """What is learnt. A batch depends on seed and step alone, so runs are resumed, or shared by processes, anywhere."""
 
     def batch(self, step: int, size: int) -> Any:
         """The batch of a step: whatever `loss` takes, with `size` examples."""

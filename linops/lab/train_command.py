@@ -137,7 +137,7 @@ def _losses(folder: Path, settings: Settings, ours: Row) -> list[float] | None:
 
 
 def results_table(title: str, rows: Sequence[dict[str, Any]]) -> Any:
-    """The table of a training command: a row a structure, in order of train loss; over several seeds, mean ± standard deviation.
+    """The table of a training command: a row a structure, in order of train loss; over seeds mean ± standard deviation.
 
     Args:
         title: The line above.
@@ -174,5 +174,6 @@ def results_table(title: str, rows: Sequence[dict[str, Any]]) -> Any:
     caption = f"Train loss on all training data; {rows[0]['steps']} steps of {rows[0]['batch']} examples."
     seeds = len({row["seed"] for row in rows})
     caption += f" Mean ± standard deviation of {seeds} seeds." if several else ""
-    caption += "\nlr factor: on the learning rates of the structured layers' weights (in dense: of the same layers), tuned beforehand."
+    caption += "\nlr factor: on the learning rates of the structured layers' weights (in dense: of the same layers), "
+    caption += "tuned beforehand."
     return t.table(title, columns, cells, caption)

@@ -63,6 +63,7 @@ def _make_layer(a: LinearOperator, bias: bool, framework: Any):
         framework = "torch" if a.backend in (None, "spec") else a.backend
     if framework not in FRAMEWORKS:
         raise ValueError(
-            f"to_layer of {a._short()}: no layers for framework {framework!r}; pass framework= one of {', '.join(FRAMEWORKS)}"
+            f"to_layer of {a._short()}: no layers for framework {framework!r}; "
+            f"pass framework= one of {', '.join(FRAMEWORKS)}"
         )
     return _load(framework, framework).Linear(a, bias=bias)

@@ -14,7 +14,7 @@ from linops.specs import Spec, dtype_name, numpy_dtype
 
 
 def one_copy(operator: LinearOperator) -> Any:
-    """The symbolic operator that each copy is of an operator whose leaves carry leading axes, as of layers stacked for `jax.lax.scan`.
+    """The symbolic operator of one copy where leaves have leading axes, as of layers stacked for `jax.lax.scan`.
 
     Args:
         operator: An operator whose leaves have a shape and a dtype.
@@ -146,7 +146,7 @@ def is_zero(array: Any) -> bool:
 
 
 def entry_scale(old: Any, operator: LinearOperator) -> float | None:
-    """The root mean square of an operator's entries over that of the matrix it replaces; the operator's by a few random vectors.
+    """The root mean square of an operator's entries, by a few random vectors, over that of the matrix it replaces.
 
     Args:
         old: The matrix, or its transpose.

@@ -92,8 +92,9 @@ def told(matrices: Mapping[Any, str | None] | None, name: str, layer: Any, size:
 
     Example:
         >>> matrices = {"*.w1": "expert in out", "*.table": None}
-        >>> told(matrices, "moe.w1", None, (4, 8, 8)), told(matrices, "moe.table", None, (8, 8)), told(matrices, "up", None, (8, 8))
-        ('expert in out', 'out', None)
+        >>> told(matrices, "moe.w1", None, (4, 8, 8)), told(matrices, "moe.table", None, (8, 8))
+        ('expert in out', 'out')
+        >>> told(matrices, "up", None, (8, 8))  # no pattern matches
     """
     for pattern, layout in (matrices or {}).items():
         if matches(pattern, name, layer):

@@ -1,4 +1,4 @@
-"""What keeps a dense layer from being replaced, and what is said of it; the same in every framework. Needs no framework.
+"""What keeps a dense layer from being replaced, and what is said of it, in every framework. Needs none.
 
 A layer with an obstacle is an error if `where` selects it, before anything is changed. With ``where=None`` it is left
 alone, with one warning for all layers of a kind, and stands in the report. Where leaving it alone would be wrong too,
@@ -81,7 +81,7 @@ _REPLACE = "flax.replace_linear", "equinox.replace_linear", "replace_linear_"
 
 
 def elsewhere(model: Any, functions: tuple[str, ...] = _REPLACE) -> str | None:
-    """What to do with a model of a framework that is not the caller's, as its modules build their layers in another way.
+    """What to do with a model of another framework than the caller's, whose modules build their layers otherwise.
 
     Args:
         model: A model, or what was taken for one.
@@ -92,8 +92,11 @@ def elsewhere(model: Any, functions: tuple[str, ...] = _REPLACE) -> str | None:
     """
     homes = [kind.__module__ for kind in type(model).__mro__]
     ways = {
-        "flax.linen.": "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: build "
-        "the model with flax.nnx, or in the module make each leaf of an operator by self.param and put them in by operator.with_leaves",
+        "flax.linen.": (
+            "a Linen module holds no layers to replace, for it makes them at every call, and its parameters are apart: "
+            "build the model with flax.nnx, or in the module make each leaf of an operator by self.param and put them "
+            "in by operator.with_leaves"
+        ),
         "flax.nnx.": f"it is a module of Flax NNX: use lo.nn.{functions[0]}",
         "equinox.": f"it is an Equinox module: use lo.nn.{functions[1]}",
         "torch.nn.": f"it is a PyTorch module: use lo.nn.{functions[2]}",

@@ -102,6 +102,7 @@ def _like(multipliers: Any, tree: Any) -> Any:
     numbers, structure = jax.tree.leaves(multipliers), jax.tree.structure(tree)
     if len(numbers) != structure.num_leaves:
         raise ValueError(
-            f"{len(numbers)} multipliers for {structure.num_leaves} parameters: take both from the same model and filter"
+            f"{len(numbers)} multipliers for {structure.num_leaves} parameters: "
+            "take both from the same model and filter"
         )
     return structure.unflatten(numbers)

@@ -103,7 +103,8 @@ def choose(
         chosen = None
     if chosen is not None and not callable(chosen):
         raise TypeError(
-            f"{name}: family {chosen!r} is no function (out_features, in_features) -> operator; pass one, such as lo.btt"
+            f"{name}: family {chosen!r} is no function (out_features, in_features) -> operator; "
+            "pass one, such as lo.btt"
         )
     return cast("Family | None", chosen)
 

@@ -1,4 +1,4 @@
-"""The learning rate of every parameter of a model. Needs no framework: each finds its parameters, and the rules are here.
+"""The learning rate of every parameter of a model. Needs no framework: each finds its parameters; the rules are here.
 
 The rate of a parameter is lr · d · s: d scales its layer, as if dense, from the base shape (base_out, base_in) to (out,
 in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k leaves.
@@ -136,9 +136,9 @@ def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:
             f" and {len(found) - 8} more" if len(found) > 8 else ""
         )
         warnings.warn(
-            f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no decay, no Muon. "
-            f"Say what they are by matrices={{{found[0].name!r}: 'out in'}} (the names of the axes; see linops.nn.matrices), or None "
-            "for no matrix",
+            f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no "
+            f"decay, no Muon. Say what they are by matrices={{{found[0].name!r}: 'out in'}} (the names of the axes; "
+            "see linops.nn.matrices), or None for no matrix",
             stacklevel=3,
         )
     return entries
@@ -177,7 +177,7 @@ class _Layers:
             self.at.setdefault(entry.path, []).append(entry)
 
     def counterpart(self, entry: Entry) -> tuple[float, float]:
-        """The shape of a parameter here; that of a leaf is its layer's, which may be dense, or its share of the layer above."""
+        """A parameter's shape here; a leaf's is its layer's, which may be dense, or its share of the layer above."""
         places = [(entry.path, 1.0), (entry.path.rpartition(".")[0], entry.share)]
         for path, share in places if entry.structure else places[:1]:
             for other in self.at.get(path, ()):

@@ -1,4 +1,4 @@
-"""Blocks: equal partitions multiply and add block by block; lists of blocks become arrays of blocks; grids of one block are it."""
+"""Blocks: equal partitions multiply and add by block; lists of blocks become arrays; grids of one block are it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The functions whose methods are the rewrite rules. Each takes operators and returns what they become, or None where they stay.
+"""The functions whose methods are the rewrite rules: each returns what operators become, or None where they stay.
 
 | function | what it sees | when it is asked |
 |---|---|---|
-| `meet(a, b)` (`linops.algebra.meet`) | neighbouring factors | composing, `simplify`; must compute no array of parameters |
+| `meet(a, b)` (`linops.algebra.meet`) | neighbouring factors | composing, `simplify`; computes no array of parameters |
 | `merge(a, b)` | neighbouring factors | `simplify` |
 | `swap(a, b)` | neighbouring factors, to be exchanged | `simplify`, where an exchange lets another rule act |
 | `join(a, b)` | two terms of a sum | `simplify` |

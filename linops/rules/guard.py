@@ -1,4 +1,4 @@
-"""What every rewrite of `simplify` must pass, whoever wrote the rule: the same map of the same kind, nothing dearer, and something gained.
+"""What every rewrite of `simplify` must pass, whoever wrote it: the same map and kind, nothing dearer, some gain.
 
 Something gained means a smaller count, or equal counts and a shorter expression. Counts and lengths are natural numbers
 that only ever fall, so rewriting ends, also with rules that undo each other.

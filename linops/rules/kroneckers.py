@@ -1,4 +1,4 @@
-"""Kronecker products: nested ones are one, fitting ones multiply and add factor by factor (the mixed-product property)."""
+"""Kronecker products: nested ones are one, fitting ones multiply and add by factors (the mixed-product property)."""
 
 from __future__ import annotations
 

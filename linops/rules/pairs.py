@@ -44,7 +44,7 @@ _PRECISION: ContextVar[Any] = ContextVar("precision", default=None)
 
 @contextmanager
 def merging_for(whole: LinearOperator) -> Iterator[None]:
-    """Let arrays be merged in the precision of a whole expression alone, as its products compute: narrower parts might overflow.
+    """Let arrays be merged only in a whole expression's precision, that of its products: narrower parts might overflow.
 
     Args:
         whole: The expression; nothing is asked of one that no array gives a precision, or of torch, where all have one.
@@ -64,7 +64,7 @@ def merging_for(whole: LinearOperator) -> Iterator[None]:
 
 
 def computable(*operators: LinearOperator) -> bool:
-    """Whether arrays may be merged: they are there, floating (integers would wrap around), and of the precision of the whole.
+    """Whether arrays may be merged: they are there, floating (integers would wrap around), of the whole's precision.
 
     Args:
         *operators: Operators.
@@ -89,7 +89,7 @@ def computable(*operators: LinearOperator) -> bool:
 
 
 def absorbed(a: LinearOperator, scalar: Any) -> LinearOperator | None:
-    """An operator that has taken in a scalar, where its arrays may be merged; of what is made of parts each has to ask this for itself.
+    """An operator that has taken in a scalar, where its arrays may be merged; parts have to ask this for themselves.
 
     Args:
         a: The operator.

@@ -37,7 +37,7 @@ def _reduce_power(a: Power):
 
 
 def _fits(number: int, exponent: int, base: LinearOperator) -> bool:
-    """Whether the power of an integer is a number in the dtype of an operator's products: of integers it might wrap around."""
+    """Whether an integer's power is a number of the dtype of an operator's products: integers might wrap around."""
     bits = exponent * number.bit_length()
     return bits < 1024 if base.dtype is not None and backends.is_inexact(base.dtype) else bits < 7
 

@@ -132,7 +132,7 @@ class _Run:
     # ------------------------------------------------------------ one operator
 
     def rewritten(self, node: LinearOperator, merging: bool = True) -> LinearOperator:
-        """What the first rule makes of an operator with simple parts, or itself; without `merging` only equal parts are looked for."""
+        """What the first rule makes of an operator of simple parts, or itself; without `merging` only equals count."""
         if isinstance(node, Product):
             after = self.product(node, merging)
         elif isinstance(node, Sum):
@@ -182,7 +182,7 @@ class _Run:
         return node
 
     def chain(self, factors: list[LinearOperator], node: Product, merging: bool) -> tuple[LinearOperator, ...]:
-        """The factors with neighbours rewritten, from left to right, until no two can be: first what cancels, then what merges."""
+        """The factors, neighbours rewritten from the left until none can be: first what cancels, then what merges."""
         for merging_now in (False, True) if merging else (False,):
             simple: list[LinearOperator] = []
             pending = deque(factors)

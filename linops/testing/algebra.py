@@ -281,7 +281,7 @@ def _share_memory(s: Subject, x: Any, y: Any) -> bool:
 
 @check()
 def errors(s: Subject) -> None:
-    """Operands of wrong shapes are refused as NumPy refuses them, those of other backends and specs by TypeError, all by name."""
+    """Operands of wrong shapes are refused as by NumPy, those of other backends and specs by TypeError, all by name."""
     A = s.operator
     m, n = A.shape
     name = type(A).__name__
@@ -323,7 +323,7 @@ def _no_plans(s: Subject) -> str | None:
 
 @check(_no_plans)
 def plans(s: Subject) -> None:
-    """Its tensors over named axes (`_trace`) make the matrix, one after the other and multiplied with each other first."""
+    """Its tensors over named axes (`_trace`) make the matrix, one after the other and multiplied together first."""
     network = network_of(s.operator)
     assert network is not None
     (m, n), count = s.operator.shape, len(network.tensors)
@@ -344,7 +344,7 @@ def _one_way(s: Subject) -> str | None:
 
 @check(_one_way)
 def natural_way(s: Subject) -> None:
-    """Its natural way, which otherwise runs for some numbers of vectors alone, and under torch.compile, gives the product."""
+    """Its natural way, which otherwise runs for some numbers of vectors and under torch.compile, gives the product."""
     m, n = s.operator.shape
     with natural_order():
         for shape in ((n,), (n, 3), (2, n, 3)):

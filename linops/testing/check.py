@@ -179,7 +179,7 @@ class Subject:
         return function(self.operator, *operands)
 
     def results(self, group: str) -> list[tuple[np.ndarray, Any]]:
-        """Pairs (NumPy operand, result on the backend) of a group of products (`algebra.GROUPS`), which JAX computes in one program."""
+        """(NumPy operand, result on the backend) of a group of products (`algebra.GROUPS`), in JAX one program."""
         from linops.testing.algebra import GROUPS
 
         if group not in self._results:

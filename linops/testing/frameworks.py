@@ -21,7 +21,7 @@ def _integers_have_no_gradient(s: Subject) -> str | None:
 
 @check(_numpy_has_no("gradients"), _integers_have_no_gradient)
 def gradient(s: Subject) -> None:
-    """Gradients of operand and leaves: those of the dense matrix; in double precision finite differences too, of second order as well."""
+    """Gradients of operand and leaves: the dense matrix's; in double precision finite differences, of both orders."""
     _torch_gradient(s) if s.backend == "torch" else _jax_gradient(s)
 
 
@@ -97,7 +97,7 @@ def _jax_gradient(s: Subject) -> None:
 
 @check(_numpy_has_no("compiler"))
 def compile(s: Subject) -> None:
-    """`torch.compile(fullgraph=True)` and `jax.jit` take the operator as an argument; other numbers compile nothing anew."""
+    """`torch.compile(fullgraph=True)` and `jax.jit` take the operator as an argument; new numbers compile nothing."""
     m, n = s.operator.shape
     x, y = s.array(n, 3), s.array(2, m)
     if s.backend == "torch":

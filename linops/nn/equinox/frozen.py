@@ -12,7 +12,7 @@ from linops.nn.equinox.layer import Linear
 
 
 def freeze(model: Any, batch: int = 1) -> Any:
-    """The model with the operator of every structured layer frozen: `lo.freeze` for many products with the same weights.
+    """The model with every structured layer's operator frozen: `lo.freeze` for many products with the same weights.
 
     What can be multiplied beforehand is multiplied, weight normalisation too.
 

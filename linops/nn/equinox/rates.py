@@ -64,7 +64,8 @@ def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) 
 
     Example:
         >>> import equinox as eqx, jax
-        >>> jax.tree.leaves(decay_mask(eqx.nn.Conv1d(2, 8, 3, key=jax.random.key(0))))  # of weight (8, 2, 3), bias (8, 1)
+        >>> convolution = eqx.nn.Conv1d(2, 8, 3, key=jax.random.key(0))
+        >>> jax.tree.leaves(decay_mask(convolution))  # of weight (8, 2, 3), bias (8, 1)
         [True, False]
     """
     found = known_or_warned("decay_mask", _entries(model, matrices))

@@ -1,4 +1,4 @@
-"""The variables of a Flax NNX model by PyTorch's names and layouts, for checkpoints (safetensors) that every framework reads."""
+"""A Flax NNX model's variables by PyTorch's names and layouts, for safetensors that every framework reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAMES = {
 
 
 def state_dict(model: nnx.Module) -> dict[str, jax.Array]:
-    """The variables of a model by name, but for random states: dotted paths, with those of `named_leaves` in a `linops.nn.flax.Linear`.
+    """A model's variables, but random states, by dotted paths; in a `linops.nn.flax.Linear` those of `named_leaves`.
 
     Linear layers, embeddings and norms have PyTorch's names and layouts (``weight`` of shape (out, in) for ``kernel``),
     all else its own. So where the modules of a PyTorch model have the same names,

@@ -13,7 +13,7 @@ from linops.nn.flax.replace import exchange
 
 
 def freeze(model: nnx.Module, batch: int = 1) -> None:
-    """Freeze the operator of every structured layer of a model, in place: `lo.freeze` for many products with the same weights.
+    """Freeze every structured layer's operator, in place: `lo.freeze` for many products with the same weights.
 
     What can be multiplied beforehand is multiplied, weight normalisation too, so that the state changes. Biases are
     kept.
@@ -41,7 +41,7 @@ def freeze(model: nnx.Module, batch: int = 1) -> None:
 
 
 def to_dense(model: nnx.Module) -> None:
-    """Put an `nnx.Linear` in the place of every structured layer of a model, with the weights that it computes, in place.
+    """Replace every structured layer of a model, in place, by an `nnx.Linear` with the weights that it computes.
 
     Args:
         model: The model.
@@ -61,7 +61,7 @@ def to_dense(model: nnx.Module) -> None:
 
 
 def _exchange(model: nnx.Module, make: Callable[[Linear], Any], instead: str) -> None:
-    """Make all new layers, then put them in the place of the old; one that occurs twice is replaced by one that does."""
+    """Make all new layers, then replace the old by them; one that occurs twice is replaced by one that does."""
     if isinstance(model, Linear):
         raise ValueError(f"{type(model).__name__} is the whole model, which cannot be replaced in place; use {instead}")
     new: dict[int, Any] = {}

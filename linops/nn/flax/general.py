@@ -15,7 +15,7 @@ from linops.operator import LinearOperator
 
 
 class LinearGeneral(Linear):
-    """`lo.nn.flax.Linear` over several axes, which it joins and splits: `nnx.LinearGeneral`, as in attention, for any structure.
+    """`nnx.LinearGeneral`, as in attention, of any structure: `lo.nn.flax.Linear` that joins and splits axes.
 
     Attributes:
         in_shape: The sizes of the axes that are joined, the first slowest; their product is n.
@@ -59,7 +59,8 @@ class LinearGeneral(Linear):
         if sizes != operator.shape or len(self.axis) != len(self.in_shape):
             given = f"axes {self.in_shape} at {self.axis} to {self.out_shape}"
             raise ValueError(
-                f"LinearGeneral({operator._short()}): {given} do not fit; expected its features, and an axis for each size"
+                f"LinearGeneral({operator._short()}): {given} do not fit; "
+                "expected its features, and an axis for each size"
             )
         super().__init__(operator, bias, **options)
         if self.bias is not None:
@@ -71,7 +72,8 @@ class LinearGeneral(Linear):
         rest = x.shape[: x.ndim - len(self.axis)]
         if x.shape[len(rest) :] != self.in_shape:
             raise ValueError(
-                f"layer of {operator._short()}: axes {self.axis} of sizes {x.shape[len(rest) :]}; expected {self.in_shape}"
+                f"layer of {operator._short()}: "
+                f"axes {self.axis} of sizes {x.shape[len(rest) :]}; expected {self.in_shape}"
             )
         return operator._linear(x.reshape(*rest, self.in_features)).reshape(*rest, *self.out_shape)
 

@@ -75,7 +75,8 @@ def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any
     Example:
         >>> import jax
         >>> from flax import nnx
-        >>> jax.tree.leaves(decay_mask(nnx.MultiHeadAttention(2, 8, rngs=nnx.Rngs(0)).query))  # of bias (2, 4), kernel (8, 2, 4)
+        >>> attention = nnx.MultiHeadAttention(2, 8, rngs=nnx.Rngs(0))
+        >>> jax.tree.leaves(decay_mask(attention.query))  # of bias (2, 4), kernel (8, 2, 4)
         [False, True]
     """
     flat = nnx.to_flat_state(nnx.state(model, wrt))

@@ -39,7 +39,7 @@ def replace_linear(
     weight_norm: bool = False,
     **options: Any,
 ) -> Report:
-    """Replace every `nnx.Linear` and `nnx.LinearGeneral` (as in attention) of a model that `where` selects by a structured layer, in place.
+    """Replace the `nnx.Linear` and `nnx.LinearGeneral` of a model that `where` selects by structured layers, in place.
 
     The rules are those of `lo.nn.replace_linear_` for PyTorch. A layer that occurs twice in the model is replaced by
     one layer that occurs twice. Nothing is changed if an error is raised. Models from `nnx.eval_shape` stay abstract,
@@ -197,7 +197,7 @@ def exchange(model: nnx.Module, new: Mapping[int, Any]) -> None:
 
 
 def _exchanged(value: Any, new: Mapping[int, Any]) -> Any:
-    """A module's attribute with its layers exchanged, also in plain lists, tuples and dicts; the same object if there are none."""
+    """A module's attribute with its layers exchanged, also in lists, tuples, dicts; the same object without any."""
     if id(value) in new:
         return new[id(value)]
     if not isinstance(value, (list, tuple, dict)):

@@ -82,7 +82,7 @@ def _path(place: str, modules: dict[str, nn.Module]) -> str:
 
 
 def _meant(module: nn.Module, place: str, key: str, modules: dict[str, nn.Module]) -> tuple[nn.Module, str, str, bool]:
-    """The layer, place and name of the array that a parameter stands for, and whether it has its axes (a magnitude has not)."""
+    """Layer, place and name of the array that a parameter stands for; whether it has its axes (magnitudes have not)."""
     if isinstance(module, ParametrizationList):
         above, _, name = place.rpartition("parametrizations.")
         above = above.rstrip(".")

@@ -34,7 +34,7 @@ _BEFORE = "replace before sharding or wrapping the model"
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Whether a module is Hugging Face's Conv1D: y = x W + b with W (in, out). It is known by its name, as transformers may be absent."""
+    """Whether a module is transformers' Conv1D, y = x W + b with W (in, out), by name: transformers may be absent."""
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
@@ -202,7 +202,7 @@ def _layer(name: str, module: nn.Module) -> Obstacle | None:
 
 
 def _promised_ties(modules: list[tuple[str, nn.Module]]) -> dict[str, str]:
-    """The weights that transformers is going to tie, with what they are tied to: on the meta device they are not yet."""
+    """The weights that transformers will tie, with what they are tied to: on the meta device they are not yet."""
     weights = [f"{name}.weight" for name, _ in modules]
     found: dict[str, str] = {}
     for prefix, module in modules:

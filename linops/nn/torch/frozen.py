@@ -21,7 +21,7 @@ from linops.sameness import same_structure
 
 
 def freeze_(model: nn.Module, batch: int = 1) -> Report:
-    """Freeze the operator of every structured layer of a model, in place: `lo.freeze` for many products with the same weights.
+    """Freeze every structured layer's operator, in place: `lo.freeze` for many products with the same weights.
 
     What can be multiplied beforehand is multiplied, weight normalisation too, so that parameters and the state dict
     change. It has nothing to do with ``requires_grad``, which is kept, as are biases, hooks and training mode. Layers
@@ -51,7 +51,7 @@ def freeze_(model: nn.Module, batch: int = 1) -> Report:
 
 
 def to_dense_(model: nn.Module) -> Report:
-    """Put a `torch.nn.Linear` in the place of every structured layer of a model, with the weights that it computes, in place.
+    """Replace every structured layer of a model, in place, by a `torch.nn.Linear` with the weights that it computes.
 
     Biases, ``requires_grad``, hooks and training mode are kept; layers that share their parameters share the dense
     weight.

@@ -14,7 +14,7 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """U Vᵀ, about, of the singular value decompositions U S Vᵀ, by Newton-Schulz iteration: singular values end within 0.7 … 1.2.
+    """About U Vᵀ of singular value decompositions U S Vᵀ, by Newton-Schulz: singular values end within 0.7 … 1.2.
 
     Args:
         matrices: (…, p, q).
@@ -79,7 +79,8 @@ class Muon(Optimizer):
             flat = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
             if group["algorithm"] == "muon" and flat:
                 raise ValueError(
-                    f"Muon: parameters of shapes {flat} are no matrices; take the groups of param_groups(optimizer='muon')"
+                    f"Muon: parameters of shapes {flat} are no matrices; "
+                    "take the groups of param_groups(optimizer='muon')"
                 )
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from linops.operators import vstack
 
 
 class Parts(Structured, nn.ModuleList):
-    """``y = concat(part(x) for each part) + bias``: one dense layer's outputs in parts, each with its own structure and rates.
+    """``y = concat(part(x) for each part) + bias``: a dense layer's outputs in parts of their own structure and rates.
 
     Cost: that of the parts, and an addition an output for the bias.
 

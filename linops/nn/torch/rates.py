@@ -1,4 +1,4 @@
-"""`param_groups`: the learning rate and weight decay of every parameter of a PyTorch model, by the rules of `linops.nn.rates`."""
+"""`param_groups`: rate and weight decay of every parameter of a PyTorch model, by the rules of `linops.nn.rates`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def param_groups(
     adamw: Any = None,
     matrices: Mapping[Any, str | None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; the rules are in `linops.nn.rates`.
+    """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; rules are in `linops.nn.rates`.
 
     Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters
     are left out. Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an

@@ -181,7 +181,7 @@ def _left(
 
 @torch.no_grad()
 def _scale(old: Any, new: Any) -> float | None:
-    """The root mean square of a layer's entries over that of the layer it replaces; the new one's by a few random vectors."""
+    """The root mean square of a layer's entries, by a few random vectors, over that of the layer it replaces."""
     weight = old.weight.detach()
     wide = torch.promote_types(weight.dtype, torch.float32)  # which transforms have on every device
     if weight.is_meta or not (before := float(torch.linalg.vector_norm(weight, dtype=wide)) / weight.numel() ** 0.5):

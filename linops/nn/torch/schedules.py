@@ -31,7 +31,7 @@ _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
 def watch() -> None:
-    """Warn of rates that are wiped, whichever optimiser has the groups: a hook before every step, of a microsecond or two.
+    """Warn of rates that are wiped, whichever optimiser has them: a hook before every step, of a microsecond or two.
 
     Groups know no optimiser, so the hook is torch's for all of them; it heeds only groups with the keys of those of
     `param_groups`.
@@ -55,15 +55,15 @@ def _check(optimizer: Any, *_: Any) -> None:
         _warned.add(optimizer)
         listed = ", ".join(f"{rate:.3g}" for rate in sorted({float(rate) for rate, _ in rates})[:6])
         warnings.warn(
-            f"parameter groups have the rates {listed}, which are not in proportion to their lr_multiplier: a loop or scheduler has set "
-            "one number for all, and the structure-aware rates are lost. In a loop, use lo.nn.set_lr(optimizer, lr); for a scheduler, call "
-            "lo.nn.keep_rates(optimizer) before making it",
+            f"parameter groups have the rates {listed}, which are not in proportion to their lr_multiplier: a loop or "
+            "scheduler has set one number for all, and the structure-aware rates are lost. In a loop, use "
+            "lo.nn.set_lr(optimizer, lr); for a scheduler, call lo.nn.keep_rates(optimizer) before making it",
             stacklevel=_outside(),
         )
 
 
 def _are_wiped(rates: list[tuple[float, float]]) -> bool:
-    """Whether rates are a · multiplier + b: one number for all, or a part of it, as of eta_min. Two groups always are, for some b."""
+    """Whether rates are a · multiplier + b: wholly or partly (eta_min) one for all. Two always are, for some b."""
     (low, least), (high, most) = min(rates, key=lambda pair: pair[1]), max(rates, key=lambda pair: pair[1])
     slope = (high - low) / (most - least) if most != least else 0.0
     affine = all(abs(rate - low - slope * (multiplier - least)) <= 1e-6 * abs(rate) for rate, multiplier in rates)

@@ -1,4 +1,4 @@
-"""What PyTorch's layers of structures share beside their product: a weight to be read, and what transformers asks of its modules."""
+"""What PyTorch's structured layers share beside their product: a weight to read, and what transformers asks for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from linops.nn.torch.weight import Guarded, Weight, dense, read_only
 
 
 class Structured(nn.Module):
-    """A layer over an operator; what is one has the operator over its parameters, their names, and a way to draw them."""
+    """A layer over an operator; each has the operator over its parameters, their names, and a way to draw them."""
 
     in_features: int
     out_features: int
@@ -32,7 +32,7 @@ class Structured(nn.Module):
 
     @property
     def weight(self) -> Any:
-        """The dense matrix, computed from the parameters: free to ask for its shape, dtype and device, differentiable, never written.
+        """The dense matrix, computed from the parameters: shape, dtype, device are free; differentiable, never written.
 
         `torch.nn.functional.linear` and matrix products of it run by the structure; other functions multiply it out,
         with a warning.

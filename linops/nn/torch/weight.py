@@ -1,4 +1,4 @@
-"""``layer.weight`` of a structured layer: the dense matrix as a tensor that is computed where its numbers are needed, and never written.
+"""``layer.weight`` of a structured layer: the dense matrix, a tensor computed where it is needed, and never written.
 
 Models read `torch.nn.Linear.weight` for its dtype or device (which costs nothing here), give it to
 `torch.nn.functional.linear` or a matrix product (which run by the structure), compute with it otherwise (which
@@ -23,10 +23,13 @@ Tensor = torch.Tensor
 
 #: what a tensor without numbers knows
 _ATTRIBUTES = (
-    "dtype device shape ndim layout requires_grad itemsize nbytes is_cuda is_cpu is_meta is_sparse is_sparse_csr is_quantized is_nested "
-    "is_xpu is_mps is_mkldnn"
+    "dtype device shape ndim layout requires_grad itemsize nbytes is_cuda is_cpu "
+    "is_meta is_sparse is_sparse_csr is_quantized is_nested is_xpu is_mps is_mkldnn"
 )
-_METHODS = "size dim ndimension numel nelement element_size is_floating_point is_complex get_device __len__ __hash__ stride is_contiguous"
+_METHODS = (
+    "size dim ndimension numel nelement element_size is_floating_point is_complex get_device "
+    "__len__ __hash__ stride is_contiguous"
+)
 _KNOWN = {getattr(Tensor, name).__get__ for name in _ATTRIBUTES.split()} | {
     getattr(Tensor, name) for name in _METHODS.split()
 }
@@ -58,16 +61,17 @@ _IN_PLACE = {
 def read_only(layer: str) -> str:
     """What is said to who writes into the weight of a layer."""
     return (
-        f"the weight of {layer} is computed from its factors, so what is written into it would be lost. Initialise, rescale, freeze or tie "
-        "the layer before replace_linear_, or exclude it; layer.reset_parameters() draws the factors anew, layer.requires_grad_(False) "
-        "freezes them"
+        f"the weight of {layer} is computed from its factors, so what is written into it would be lost. Initialise, "
+        "rescale, freeze or tie the layer before replace_linear_, or exclude it; layer.reset_parameters() draws the "
+        "factors anew, layer.requires_grad_(False) freezes them"
     )
 
 
 def _no_gradient(gradient: Any) -> None:
     raise RuntimeError(
-        "a gradient reached the weight of a structured layer and not its factors: it was given to a function that torch does not see "
-        "through, such as a fused kernel. Exclude the layer from replace_linear_, or give layer.to_dense().weight"
+        "a gradient reached the weight of a structured layer and not its factors: it was given to a function that "
+        "torch does not see through, such as a fused kernel. Exclude the layer from replace_linear_, or give "
+        "layer.to_dense().weight"
     )
 
 
@@ -76,7 +80,7 @@ _HOOKS: Any = OrderedDict({0: _no_gradient})
 
 
 class ReadOnly(torch.Tensor):
-    """A tensor that refuses to be written to, and so do views of it; results that share no memory with it are plain tensors."""
+    """A tensor that refuses to be written to, as its views do; results that share no memory are plain tensors."""
 
     _layer = "a structured layer"
 
@@ -120,7 +124,7 @@ class ReadOnly(torch.Tensor):
 
 
 class Guarded(torch.Tensor):
-    """As `ReadOnly`, for torch.compile, which traces it: what writes breaks the graph, and is refused outside of it; views are free."""
+    """As `ReadOnly`, but traced by torch.compile: writing breaks the graph, and is refused outside; views are free."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -212,8 +216,9 @@ class Weight(ReadOnly):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise NotImplementedError(
-            f"{func}: the weight of a structured layer has no memory of its own, and was given to a function that torch does not see "
-            "through, such as a fused kernel. Exclude the layer from replace_linear_, or give layer.to_dense().weight"
+            f"{func}: the weight of a structured layer has no memory of its own, and was given to a function that "
+            "torch does not see through, such as a fused kernel. Exclude the layer from replace_linear_, or give "
+            "layer.to_dense().weight"
         )
 
 
@@ -227,7 +232,7 @@ def dense(operator: Any, dtype: Any, device: Any) -> torch.Tensor:
 
 
 def _memory(tensor: torch.Tensor) -> int | None:
-    """Which memory a tensor shows, inside the transformations of torch.func too; None of a sparse one, which has none of its own."""
+    """Which memory a tensor shows, also inside torch.func's transformations; None for a sparse one, which has none."""
     functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
     while functorch.is_functorch_wrapped_tensor(tensor):
         tensor = functorch.get_unwrapped(tensor)
