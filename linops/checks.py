@@ -1,4 +1,4 @@
-"""What constructors admit: leaves, index arrays, sizes, callables and seeds, all of one backend; see `linops.backends.foreign`."""
+"""What constructors admit: arrays, sizes, callables and seeds, all of one backend; see `linops.backends.foreign`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def require_array(operator: str, name: str, value: Any, ndim: int | None) -> Any
         return backends.native(value)
     if backends.foreign_kind(value):
         raise TypeError(
-            f"{operator}: {name} is a sparse tensor of shape {tuple(value.shape)}: lo.Sparse(S) takes it, .to_dense() writes it out"
+            f"{operator}: {name} is a sparse tensor of shape {tuple(value.shape)}: "
+            "lo.Sparse(S) takes it, .to_dense() writes it out"
         )
     return value
 
@@ -73,7 +74,8 @@ def as_array(operator: str, name: str, value: Any) -> Any:
     if found is None:
         hint = "; lo.aslinearoperator(S) makes it an operator" if backends.foreign_kind(value) else ""
         raise TypeError(
-            f"{operator}: {name} must be a NumPy, torch or JAX array, a spec or a list of numbers, got {type(value).__name__}{hint}"
+            f"{operator}: {name} must be a NumPy, torch or JAX array, a spec or a list of numbers, "
+            f"got {type(value).__name__}{hint}"
         )
     return found
 
@@ -176,7 +178,8 @@ def require_same_backend(where: str, operators: Iterable[Expression]) -> None:
             first = operator
         elif backend != first.backend:
             raise TypeError(
-                f"{where}: mixed backends of {first._short()} and {operator._short()}; convert one, as in A.to(backend={first.backend!r})"
+                f"{where}: mixed backends of {first._short()} and {operator._short()}; "
+                f"convert one, as in A.to(backend={first.backend!r})"
             )
         elif backend == "torch":
             _require_same_kind(where, first, operator, first._short, operator._short)
@@ -220,8 +223,8 @@ def require_leaves(operator: Expression) -> None:
             first, first_backend, first_name = leaf, backend, name
         elif backend != first_backend:
             raise TypeError(
-                f"{type(operator).__name__}: mixed backends of {first_name}, a {first_backend} array of shape {tuple(first.shape)}, "
-                f"and {name}, a {backend} array of shape {tuple(leaf.shape)}"
+                f"{type(operator).__name__}: mixed backends of {first_name}, a {first_backend} array of "
+                f"shape {tuple(first.shape)}, and {name}, a {backend} array of shape {tuple(leaf.shape)}"
             )
         elif backend == "torch":
             _require_same_kind(
@@ -235,8 +238,9 @@ def _require_same_kind(
     """Raise unless two torch operands have one dtype and device: torch mixes neither in a product."""
     if first.dtype is not other.dtype or first.device != other.device:
         raise TypeError(
-            f"{where}: {first_name()} is {first.dtype} on {first.device}, {other_name()} is {other.dtype} on {other.device}; torch does "
-            f"not mix dtypes or devices in a product; convert one, as in A.to(dtype=…, device=…)"
+            f"{where}: {first_name()} is {first.dtype} on {first.device}, {other_name()} is {other.dtype} on "
+            f"{other.device}; torch does not mix dtypes or devices in a product; "
+            "convert one, as in A.to(dtype=…, device=…)"
         )
 
 

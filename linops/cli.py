@@ -1,4 +1,4 @@
-"""The ``linops`` command: `main`, which says what to install if something is missing. The commands are in `linops.lab.app`."""
+"""The ``linops`` command: `main` says what to install if something is missing; commands are in `linops.lab.app`."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def allclose(A: Any, B: Any, rtol: float = 1e-5, atol: float = 1e-8, *, probes: 
 
 
 def _product(operator: Any, x: np.ndarray, backend: str) -> np.ndarray:
-    """A x of a backend, in NumPy and in double precision; operators of integers multiply as floats, for those do not overflow."""
+    """A x of a backend, in NumPy's double precision; operators of integers multiply as floats, which never overflow."""
     floating = "float32" if backend == "jax" else "float64"
     dtypes = {dtype_name(leaf.dtype) for _, leaf in operator.named_leaves()}
     if any(not backends.is_inexact(dtype) for dtype in dtypes):

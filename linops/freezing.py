@@ -32,7 +32,7 @@ from linops.specs import Spec
 
 
 def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
-    """The operator for many products with `batch` vectors and the same arrays: tensors are multiplied with each other now, not each time.
+    """The operator for many products with `batch` vectors and the same arrays: its tensors are multiplied once, now.
 
     ``A @ x`` follows its leaves: what it gains from multiplying them with each other it pays for in every product.
     Where the leaves stay,
@@ -55,14 +55,15 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
     Example:
         >>> import linops as lo
         >>> P = lo.Permute.axes((8, 8), (1, 0))
-        >>> A = P @ lo.BlockDiag(lo.spec(8, 8, 8)) @ P @ lo.BlockDiag(lo.spec(8, 8, 8)) @ P @ lo.BlockDiag(lo.spec(8, 8, 8))
+        >>> B = lo.BlockDiag(lo.spec(8, 8, 8))
+        >>> A = P @ B @ P @ B @ P @ B
         >>> lo.freeze(A, batch=1)
         Dense()  64×64  float32  4,096 parameters  symbolic
     """
     if isinstance(getattr(A, "operator", None), LinearOperator):
         raise TypeError(
-            f"freeze: got a layer, {type(A).__name__}: lo.freeze(layer.operator, batch) freezes its operator, lo.nn.freeze_(model, batch) "
-            f"(in lo.nn.flax and lo.nn.equinox: freeze) every layer of a model"
+            f"freeze: got a layer, {type(A).__name__}: lo.freeze(layer.operator, batch) freezes its operator, "
+            "lo.nn.freeze_(model, batch) (in lo.nn.flax and lo.nn.equinox: freeze) every layer of a model"
         )
     if not isinstance(A, LinearOperator):
         raise TypeError(

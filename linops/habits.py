@@ -1,4 +1,4 @@
-"""What users of NumPy, SciPy and torch reach for by habit: the names that work on operators too, and a hint for those that do not."""
+"""What users of NumPy, SciPy and torch try by habit: names that work on operators, and hints for those that do not."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from linops.specs import Spec
 DENSE_LIMIT = 2**20
 
 _SOLVE = (
-    "scipy.sparse.linalg.cg(A, b), gmres(A, b) and lsqr(A, b) take NumPy's operators as they are, numpy.linalg.solve(A.to_dense(), b) "
-    "solves by the matrix"
+    "scipy.sparse.linalg.cg(A, b), gmres(A, b) and lsqr(A, b) take NumPy's operators as they are, "
+    "numpy.linalg.solve(A.to_dense(), b) solves by the matrix"
 )
-_SPECTRUM = "scipy.sparse.linalg.eigsh(A, k) and svds(A, k) take NumPy's operators as they are, numpy.linalg has all of A.to_dense()"
+_SPECTRUM = (
+    "scipy.sparse.linalg.eigsh(A, k) and svds(A, k) take NumPy's operators as they are, "
+    "numpy.linalg has all of A.to_dense()"
+)
 _ARRAY = (
     "an operator is no array, A.to_dense() gives that; where another library's operator S stands at its left, write "
     "lo.aslinearoperator(S) @ A"
@@ -41,11 +44,17 @@ HINTS = {
         "numpy": "A.to(backend='numpy') moves the operator, A.to_dense() gives the array",
         "cpu cuda float double half bfloat16 type": _MOVE,
         "detach requires_grad_ clone": "A.with_leaves(…) takes other leaves, A.copy() copies them",
-        "parameters named_parameters state_dict": "A.named_leaves() are the arrays by name, A.to_layer() is a module that trains them",
-        "save": "pickle keeps an operator; dict(A.named_leaves()) are its arrays, for numpy.savez, safetensors and their like",
+        "parameters named_parameters state_dict": (
+            "A.named_leaves() are the arrays by name, A.to_layer() is a module that trains them"
+        ),
+        "save": (
+            "pickle keeps an operator; dict(A.named_leaves()) are its arrays, "
+            "for numpy.savez, safetensors and their like"
+        ),
         "tocsr tocsc tocoo": "scipy.sparse.csr_array(A.to_dense()) finds the entries of the matrix that are not zero",
         "size nnz numel": "m * n of A.shape are entries, A.num_params parameters",
-        "reshape ravel flatten view squeeze max min abs round clip tolist item any all argmax cumsum prod std var fill": _ARRAY,
+        "reshape ravel flatten view squeeze tolist item fill": _ARRAY,
+        "max min abs round clip any all argmax cumsum prod std var": _ARRAY,
     }.items()
     for name in names.split()
 }
@@ -181,15 +190,17 @@ class Habits:
         """
         if self.is_symbolic:
             raise TypeError(
-                f"numpy.asarray({self._short()}): it has no entries; make it concrete first: A.init(seed=0, backend='numpy')"
+                f"numpy.asarray({self._short()}): it has no entries; "
+                "make it concrete first: A.init(seed=0, backend='numpy')"
             )
         if self.backend not in (None, "numpy"):
             raise TypeError(f"numpy.asarray({self._short()}): convert it first, as in A.to(backend='numpy').to_dense()")
         m, n = self.shape
         if m * n > max(DENSE_LIMIT, self.num_params):
             raise TypeError(
-                f"numpy.asarray({self._short()}): the matrix has {m * n:,} entries, the operator {self.num_params:,} parameters; ask "
-                "for it by A.to_dense(), or keep the operator: A @ x, lo.aslinearoperator(S) @ A of another library's S at its left"
+                f"numpy.asarray({self._short()}): the matrix has {m * n:,} entries, the operator {self.num_params:,} "
+                "parameters; ask for it by A.to_dense(), or keep the operator: A @ x, lo.aslinearoperator(S) @ A of "
+                "another library's S at its left"
             )
         dense = self.to_dense()
         if copy is False:
@@ -201,7 +212,7 @@ class Habits:
         return np.array(dense, dtype=dtype, copy=_is_leaf(self, dense) or None)
 
     def __array_function__(self: Any, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """NumPy's functions: ``numpy.dot`` and a few others are products and views of operators, the rest get their arrays."""
+        """NumPy's functions: ``numpy.dot`` and a few more are products and views of operators; others get arrays."""
         ours = FUNCTIONS.get(function)
         return function(*_as_arrays(args), **_as_arrays(kwargs)) if ours is None else ours(*args, **kwargs)
 

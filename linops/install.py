@@ -50,7 +50,7 @@ def require_plum(plum: Any) -> None:
         pass
     raise ImportError(
         f"linops needs the module plum of plum-dispatch>=2.10, but {getattr(plum, '__file__', plum)} (version "
-        f"{getattr(plum, '__version__', 'unknown')}) is another: cola-ml brings cola-plum-dispatch, which replaces it. Either keep the two "
-        "in environments of their own, or (after which cola does not run) pip uninstall cola-plum-dispatch && "
-        "pip install --force-reinstall plum-dispatch"
+        f"{getattr(plum, '__version__', 'unknown')}) is another: cola-ml brings cola-plum-dispatch, which replaces it. "
+        "Either keep the two in environments of their own, or (after which cola does not run) pip uninstall "
+        "cola-plum-dispatch && pip install --force-reinstall plum-dispatch"
     )

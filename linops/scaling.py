@@ -124,14 +124,16 @@ def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: 
             wanted = dtype or leaf.dtype
             if not backends.is_inexact(wanted):
                 raise TypeError(
-                    f"init of {a._short()}: random parameters need a floating or complex dtype, got {dtype_name(wanted)}"
+                    f"init of {a._short()}: "
+                    f"random parameters need a floating or complex dtype, got {dtype_name(wanted)}"
                 )
             leaf = backends.asarray(
                 _draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device
             )
         elif backends.backend_of(leaf) != backend:
             raise TypeError(
-                f"init(backend={backend!r}) of {a._short()}: it has a {backends.backend_of(leaf)} leaf of shape {tuple(leaf.shape)}"
+                f"init(backend={backend!r}) of {a._short()}: "
+                f"it has a {backends.backend_of(leaf)} leaf of shape {tuple(leaf.shape)}"
             )
         leaves.append(leaf)
     return a.with_leaves(leaves)

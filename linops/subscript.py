@@ -12,7 +12,7 @@ from linops import backends
 
 
 def selections(key: Any, shape: tuple[int, int], name: Callable[[], str]) -> tuple[Any, Any]:
-    """The rows and columns that a key selects: NumPy's rules on either axis, and every selected row with every selected column.
+    """The rows and columns that a key selects: NumPy's rules on either axis, every row with every column selected.
 
     Args:
         key: What stands in the brackets.

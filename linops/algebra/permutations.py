@@ -91,7 +91,7 @@ def by_indices(indices: Any) -> LinearOperator:
 
 
 def _compose_axes(a: Permute, b: Permute) -> LinearOperator | None:
-    """A B of two permutations of axes as one, on the coarsest common refinement of their axes; None if there is none."""
+    """A B of two permutations of axes as one, on the coarsest common refinement of their axes; None without one."""
     middle = tuple([b.dims[axis] for axis in b.order])  # the axes that B writes; A reads a.dims
     if middle == a.dims:
         return simplest(b.dims, [b.order[axis] for axis in a.order])
@@ -106,7 +106,7 @@ def _compose_axes(a: Permute, b: Permute) -> LinearOperator | None:
 
 
 def _refine(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[list[int], list[list[int]], list[list[int]]] | None:
-    """Pieces whose runs make up the axes of both factorisations: (sizes, pieces of each axis of one, … of the other)."""
+    """Pieces whose runs are the axes of both factorisations: (sizes, pieces of each axis of one, … of the other)."""
     if 0 in one or 0 in other:
         return None
     pieces: list[int] = []

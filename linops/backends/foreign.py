@@ -1,4 +1,4 @@
-"""What stands for an array or a matrix in other libraries, and becomes one of ours: the one place that decides what is admitted.
+"""What stands for an array or a matrix in other libraries and becomes ours: the one place that says what is admitted.
 
 An operand, a leaf or a summand is one of
 
@@ -115,7 +115,8 @@ def plain(value: Any, where: str | Callable[[], str]) -> np.ndarray | None:
         stranger = _stranger(value)
         if stranger is not None:
             raise refuse(
-                f"expected numbers in a {kind.__name__}, got {stranger.__name__}; torch.stack and jax.numpy.stack join arrays"
+                f"expected numbers in a {kind.__name__}, got {stranger.__name__}; "
+                "torch.stack and jax.numpy.stack join arrays"
             )
     elif kind.__module__.partition(".")[0] != "pandas" and _has_arithmetic(kind):
         numbers = "x.filled(0)" if hasattr(kind, "filled") else "numpy.asarray(x)"
@@ -214,8 +215,9 @@ def index_array(where: str, indices: Any) -> np.ndarray:
         if "Tracer" not in kind.__name__:
             raise
         raise TypeError(
-            f"{where}: index arrays are the structure of an operator, and JAX traces this one of shape {tuple(indices.shape)}; make the "
-            "operator outside of jit, grad and vmap and pass it in, for its index arrays are no leaves"
+            f"{where}: index arrays are the structure of an operator, and JAX traces this one of shape "
+            f"{tuple(indices.shape)}; make the operator outside of jit, grad and vmap and pass it in, for its index "
+            "arrays are no leaves"
         ) from None
 
 

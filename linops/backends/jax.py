@@ -1,4 +1,4 @@
-"""JAX: arrays by their concrete class and tracers by theirs, for `jax.Array` is an abstract class that dispatch cannot cache."""
+"""JAX: arrays and tracers by their concrete classes, as dispatch cannot cache an abstract class like `jax.Array`."""
 
 from __future__ import annotations
 
@@ -264,7 +264,8 @@ def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
     held = jax.dtypes.canonicalize_dtype(wanted)
     if held != wanted:
         raise TypeError(
-            f"JAX would turn {wanted} into {held}: call jax.config.update('jax_enable_x64', True) first, or ask for dtype={held.name!r}"
+            f"JAX would turn {wanted} into {held}: "
+            f"call jax.config.update('jax_enable_x64', True) first, or ask for dtype={held.name!r}"
         )
     # a copy of others' memory: JAX would share it, and torch and NumPy write in place
     converted = namespace.array(array, dtype=dtype, copy=not isinstance(x, jax.Array))

@@ -22,7 +22,7 @@ _WHOLE, _PRIME = 64, 512
 
 
 def on_mesh(x: Any) -> bool:
-    """Whether an array, or the one that a tracer stands for, may be divided among devices: its type names a mesh of several.
+    """Whether an array, or that of a tracer, may be divided among devices: its type names a mesh of several.
 
     With explicit axes the type counts, also on a mesh of one. Inside `jax.shard_map` each device has arrays of its own,
     which are not.
@@ -37,7 +37,7 @@ def _divides(mesh: Any) -> bool:
 
 
 def multiply(x: Any, operator: Any, axis: int) -> Any:
-    """The product of an operator with every vector along an axis, -1 or -2, of an array on a mesh; the division of other axes stays.
+    """The product with every vector along an axis, -1 or -2, of an array on a mesh; other axes keep their division.
 
     Args:
         x: The array.
@@ -77,7 +77,7 @@ def _each(operator: Any, x: Any, axis: int) -> Any:
 
 
 def fourier(x: Any, transform: str, length: int, axis: int, norm: Any) -> Any:
-    """As `primitives.fourier`, by matrix products, which XLA divides; before its own transform it gathers the whole array.
+    """As `primitives.fourier`, by matrix products, which XLA divides; for its own transform it gathers the whole array.
 
     A transform of length n = p q is q of length p and p of length q, with a factor for each number between them (Cooley
     & Tukey, 1965).
@@ -126,7 +126,7 @@ def _transformed(x: Any, n: int, sign: int, dtype: Any) -> Any:
 
 
 def _chirped(x: Any, n: int, sign: int, dtype: Any) -> Any:
-    """The same of any n: with c_j = exp(sign πi j² / n), c_k Σ_j conj(c_{k-j}) c_j x[…, j], for 2 j k = j² + k² - (k - j)²."""
+    """For any n: c_k Σ_j conj(c_{k-j}) c_j x[…, j], c_j = exp(sign πi j² / n), as 2 j k = j² + k² - (k - j)²."""
     length, numbers = 1 << (2 * n - 2).bit_length(), np.arange(n)
     chirp = np.exp(sign * 1j * np.pi / n * (numbers * numbers % (2 * n)))
     kernel = np.zeros(length, complex)

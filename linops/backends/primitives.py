@@ -18,7 +18,7 @@ def block_matmul(a, x):
 
 @generic
 def crossed_matmul(first, second, x):
-    """Two products per block, the second across the first's blocks: Σ_jρ second[i, o, jρ] Σ_n first[j, ρi, n] x[j, n, k].
+    """Two products a block, the second across the first's blocks: Σ_jρ second[i, o, jρ] Σ_n first[j, ρi, n] x[j, n, k].
 
     (b, r·m, n), (m, p, b·r) and (b, n, k) give (m, p, k), contiguous.
     """
@@ -26,12 +26,12 @@ def crossed_matmul(first, second, x):
 
 @generic
 def block_matvec(a, x):
-    """As `block_matmul` of one vector, its numbers in order as (b, q, 1) or in other than three axes: gives b p numbers, in any shape."""
+    """As `block_matmul` of one vector, in order, as (b, q, 1) or in other than three axes: b p numbers in any shape."""
 
 
 @generic
 def grid_matmul(a, x):
-    """As `block_matmul`, with the blocks of x over several axes in any strides: (b, p, q) and (…, q, k) give (…, p, k), in any shape."""
+    """As `block_matmul`, x with blocks in several axes, any strides: (b, p, q), (…, q, k) give (…, p, k), any shape."""
 
 
 @generic
@@ -142,7 +142,7 @@ def constant(like, array, dtype):
 
 @generic
 def map_columns(x, function):
-    """A function of vectors applied to each column of (n, k): a fresh (m, k). NumPy calls it k times, the others once, on all columns.
+    """A function of vectors applied to each column of (n, k): a fresh (m, k). NumPy calls it k times, the others once.
 
     The function may write to its operand, and return it, a view, or a buffer that it keeps.
     """
@@ -150,7 +150,7 @@ def map_columns(x, function):
 
 @generic
 def jvp(x, function, tangent):
-    """The derivative J of a function of vectors at x, times a vector: forward mode. The function may write to its operand."""
+    """The derivative of a function at x, times a vector: forward mode. The function may write to its operand."""
 
 
 @generic
@@ -165,12 +165,12 @@ def value_of(x, function):
 
 @generic
 def same_array(a, b):
-    """Whether two arrays certainly are the same numbers: the same memory seen the same way, or (where that is cheap) equal."""
+    """Whether two arrays surely are the same numbers: the same memory seen the same way or, where cheap, equal."""
 
 
 @generic
 def solve_triangular(a, b, lower: bool, unit: bool):
-    """The x of a x = b, a (n, n) and b (n, k); of a one triangle is read, lower or upper, and where `unit` its diagonal is ones."""
+    """The x of a x = b, (n, n) and (n, k), of the lower or upper triangle of a, its diagonal ones where `unit`."""
 
 
 @generic
@@ -185,7 +185,7 @@ def to_numpy(x):
 
 @generic
 def check_permutation(indices):
-    """Raise ValueError unless the indices are a permutation of 0 … n - 1; no check where values are not at hand (tracing)."""
+    """Raise ValueError unless the indices are a permutation of 0 … n - 1; unchecked where there are no values."""
 
 
 @generic
@@ -200,7 +200,7 @@ def fourier(x, transform: str, length: int, axis: int, norm):
 
 @generic
 def magnitude(x, axis):
-    """The power of two at or below the largest number of a floating array, along an axis that stays; ones for zeros; no gradient.
+    """The largest power of two up to the largest number along an axis, which stays; ones for zeros; no gradient.
 
     Divided by it, which rounds nothing, numbers are below 2 (√8 where complex), and no square or sum of squares over-
     or underflows.
@@ -219,7 +219,7 @@ def on_mesh(x):
 
 @generic
 def mesh_product(x, operator, axis: int):
-    """The product of an operator with every vector along an axis, -1 or -2, of such an array; the division of other axes stays."""
+    """The product with every vector along an axis, -1 or -2, of such an array; other axes keep their division."""
 
 
 @generic

@@ -1,4 +1,4 @@
-"""PyTorch: plain ops only, so that compile, export, vmap and double backward work as they do for the user's own code."""
+"""PyTorch: plain ops only, so that compile, export, vmap and double backward work as for the user's own code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 
 
 def result_type(*dtypes: Any) -> torch.dtype:
-    """The dtype that torch dtypes and Python numbers promote to, as `torch.result_type` of tensors has it, which graphs cannot hold."""
+    """The dtype that dtypes and numbers promote to, as `torch.result_type` of tensors, which graphs cannot hold."""
     promoted = reduce(torch.promote_types, [dtype for dtype in dtypes if isinstance(dtype, torch.dtype)])
     for number in dtypes:
         if isinstance(number, complex):
@@ -81,7 +81,7 @@ def _sparse_matmul(values: torch.Tensor, positions: p.Positions, x: torch.Tensor
 
 
 def _differentiates(values: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether someone may ask for derivatives of a product: in reverse mode, or (inside a dual level) in forward mode."""
+    """Whether derivatives of a product may be asked for: in reverse mode or, inside a dual level, in forward mode."""
     if torch.is_grad_enabled() and (values.requires_grad or x.requires_grad):
         return True
     return getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
@@ -108,7 +108,7 @@ def _sparse_sums(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) 
 
 
 def _bags(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
-    """The product as embedding bags: row i sums the rows columns[j] of x with weights values[j], over the entries j of row i.
+    """The product as embedding bags: row i sums rows columns[j] of x, weighted by values[j], over its entries j.
 
     torch's fastest kernel for it, of 3 (one vector) to 30 times the speed of plain ops; but without second derivatives
     and vmap.
@@ -261,7 +261,7 @@ def _map_columns(x: torch.Tensor, function: Any):
 
 
 class _NoGradIsForward(TorchFunctionMode):
-    """Inside, no_grad cuts the derivatives of forward mode too, as it does those of reverse mode; by itself torch ignores it there."""
+    """Inside, no_grad cuts derivatives in forward mode too, as in reverse mode; by itself torch ignores it there."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch._C._set_grad_enabled:

@@ -19,7 +19,7 @@ from linops.tags import BLOCKWISE, Knowledge, Tag, common
 
 @declare
 class Block(LinearOperator):
-    """The operator of blocks in a grid, [[A, B], [C, D]]: block (i, j) maps part j of the operand to part i of the result.
+    """A grid of blocks, [[A, B], [C, D]]: block (i, j) maps part j of the operand to part i of the result.
 
     Parts of the operand are views; the products of a row of blocks add up, and the rows are joined. Blocks that are
     `Zero` cost nothing.

@@ -77,7 +77,8 @@ class BlockTensorTrain(LinearOperator):
             rank = after
         if shapes != expected:
             raise ValueError(
-                f"BlockTensorTrain: cores of shapes {shapes} do not fit out_dims {out_dims} and in_dims {in_dims}; expected {expected}"
+                f"BlockTensorTrain: cores of shapes {shapes} do not fit out_dims {out_dims} and in_dims {in_dims}; "
+                f"expected {expected}"
             )
         require_leaves(self)
 
@@ -98,7 +99,7 @@ class BlockTensorTrain(LinearOperator):
 
     @remembered
     def _middles(self) -> tuple[tuple[int, int, int, int], ...]:
-        """(M, N, n_k r_{k-1}, m_{k-1}) of each core but the first: the axes of its operand as the core before leaves them."""
+        """(M, N, n_k r_{k-1}, m_{k-1}) of each core but the first: its operand's axes as the last core leaves them."""
         count = len(self.cores)
         return tuple(
             (prod(self.out_dims[: k - 1]), prod(self.in_dims[: count - 1 - k]), self._sizes[k][1], self.out_dims[k - 1])

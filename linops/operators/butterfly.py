@@ -60,8 +60,8 @@ class Butterfly(Planned):
             if a * c * d != a2 * b2 * d2:
                 left, right = (tuple(factor.shape) for factor in self.factors[number : number + 2])
                 raise ValueError(
-                    f"Butterfly: factors[{number}] of shape {left} has {a * c * d} columns, factors[{number + 1}] of shape {right} has "
-                    f"{a2 * b2 * d2} rows; expected shapes (d, a, b, c) that chain"
+                    f"Butterfly: factors[{number}] of shape {left} has {a * c * d} columns, factors[{number + 1}] "
+                    f"of shape {right} has {a2 * b2 * d2} rows; expected shapes (d, a, b, c) that chain"
                 )
         require_leaves(self)
 
@@ -82,7 +82,7 @@ class Butterfly(Planned):
 
     @remembered
     def _acting(self) -> tuple[tuple[tuple[int, int, int, int], int, bool], ...]:
-        """Of each factor in the order in which it acts: its pattern, `inner` of its operand, and whether it reads that as it lies."""
+        """Of each factor, as they act: its pattern, `inner` of its operand, and whether it reads that as it lies."""
         found, inner = [], 1
         for a, b, c, d in self.patterns[::-1]:
             found.append(((a, b, c, d), inner, inner == c * d or (a == 1 and inner == 1)))

@@ -95,7 +95,8 @@ class Einsum(Planned):
         names, into, _ = terms(self.expression)
         if len(names) != len(self.tensors):
             raise ValueError(
-                f"Einsum({self.expression!r}): {len(names)} tensors and the operand are named, got {len(self.tensors)} tensors"
+                f"Einsum({self.expression!r}): {len(names)} tensors and the operand are named, "
+                f"got {len(self.tensors)} tensors"
             )
         tensors = [
             require_array("Einsum", f"tensors[{number}], {axes!r} in {self.expression!r},", tensor, len(axes))
@@ -111,14 +112,16 @@ class Einsum(Planned):
         for axes, shape in [*zip(names, self._shapes), (into, self.in_dims)]:
             for axis, size in zip(axes, shape):
                 if sizes.setdefault(axis, size) != size:
-                    given = f"tensors of shapes {', '.join([str(tuple(shape)) for shape in self._shapes])}, in_dims {self.in_dims}"
+                    shapes = ", ".join([str(tuple(shape)) for shape in self._shapes])
                     raise ValueError(
-                        f"Einsum({self.expression!r}): axis {axis!r} has sizes {sizes[axis]} and {size}; {given}"
+                        f"Einsum({self.expression!r}): axis {axis!r} has sizes {sizes[axis]} and {size}; "
+                        f"tensors of shapes {shapes}, in_dims {self.in_dims}"
                     )
         open_axes = [axis for axis in into if axis not in sizes]
         if open_axes:
             raise ValueError(
-                f"Einsum({self.expression!r}): no tensor has the axis {open_axes[0]!r}; expected in_dims, the sizes of {into!r}"
+                f"Einsum({self.expression!r}): no tensor has the axis {open_axes[0]!r}; "
+                f"expected in_dims, the sizes of {into!r}"
             )
         if not self.order:
             order = cheapest_order if backends.is_compiling() else cached_order

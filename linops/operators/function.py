@@ -176,7 +176,8 @@ class Function(LinearOperator):
         except Exception as error:
             if self.backend is None and backends.backend_of(x) == "numpy":
                 error.add_note(
-                    f"{self._short()}: its operand is a NumPy array. If {name} is torch's or JAX's, say so: runs_on='torch'."
+                    f"{self._short()}: its operand is a NumPy array. "
+                    f"If {name} is torch's or JAX's, say so: runs_on='torch'."
                 )
             raise
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
@@ -185,7 +186,8 @@ class Function(LinearOperator):
         if given != backends.backend_of(x):
             hint = f"; of {given}'s callables say runs_on={given!r}" if given and self.backend is None else ""
             raise TypeError(
-                f"{self._short()}: {name} returned {type(y).__name__}, expected an array as its operand, {type(x).__name__}{hint}"
+                f"{self._short()}: {name} returned {type(y).__name__}, "
+                f"expected an array as its operand, {type(x).__name__}{hint}"
             )
         expected = (self.shape[0 if name == "matvec" else 1], *x.shape[1:])
         if tuple(y.shape) != expected:

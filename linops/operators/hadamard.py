@@ -20,7 +20,7 @@ LARGEST = 5
 
 @declare
 class Hadamard(LinearOperator):
-    """The Hadamard matrix of Sylvester: A = ⊗ [[1, 1], [1, -1]], entries ±1, A[i, j] = (-1)^(number of common ones of i and j in binary).
+    """Sylvester's Hadamard matrix, A = ⊗ [[1, 1], [1, -1]]: A[i, j] = (-1)^(common ones of i and j in binary).
 
     It has no parameters and runs on any backend and dtype. A is symmetric and A A = n I: A / √n is orthogonal, A itself
     is not.

@@ -17,7 +17,7 @@ from linops.tags import Knowledge, Tag
 
 @declare
 class Hessian(LinearOperator):
-    """The Hessian of a scalar function f at x, by automatic differentiation of torch or JAX: A v = lim (∇f(x + t v) − ∇f(x)) / t.
+    """The Hessian of a scalar function f at x, differentiated by torch or JAX: A v = lim (∇f(x + t v) − ∇f(x)) / t.
 
     A v is the forward-mode derivative of the reverse-mode gradient (Pearlmutter, "Fast exact multiplication by the
     Hessian", 1994); matrices are one vmapped derivative, with ∇f(x) computed once. A is symmetric: f is taken to have

@@ -60,7 +60,8 @@ class Householder(LinearOperator):
             )
         if not backends.is_inexact(self.v.dtype):
             raise TypeError(
-                f"Householder: v must be floating or complex, as entries are fractions; got dtype {dtype_name(self.v.dtype)}"
+                "Householder: v must be floating or complex, as entries are fractions; "
+                f"got dtype {dtype_name(self.v.dtype)}"
             )
         if not isinstance(self.reverse, bool):
             raise TypeError(f"Householder: reverse must be True or False, got {self.reverse!r}")

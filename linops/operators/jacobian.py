@@ -90,7 +90,8 @@ class Jacobian(LinearOperator):
         y = self._derivative(backends.conj(x) if self.conjugated else x)
         if y.shape[0] != self.shape[0]:
             raise ValueError(
-                f"{self._short()}: the derivative of {callable_name(self.f)} has {y.shape[0]} numbers, expected {self.shape[0]}"
+                f"{self._short()}: the derivative of {callable_name(self.f)} has {y.shape[0]} numbers, "
+                f"expected {self.shape[0]}"
             )
         return backends.conj(y) if self.conjugated else y
 
@@ -141,7 +142,8 @@ def require_differentiable(where: str, operator: Any) -> tuple[Any, ...]:
     admit(operator, "x", 1)
     if backends.backend_of(operator.x) == "numpy":
         raise TypeError(
-            f"{where}: x is a NumPy array of shape {operator.x.shape}, and NumPy has no derivatives; give a torch or JAX array"
+            f"{where}: x is a NumPy array of shape {operator.x.shape}, and NumPy has no derivatives; "
+            "give a torch or JAX array"
         )
     if not backends.is_inexact(operator.x.dtype):
         raise TypeError(f"{where}: x must be of a floating or complex dtype, got {operator.x.dtype}")
@@ -173,12 +175,13 @@ def value_shape(where: str, operator: Any) -> tuple[int, ...]:
         raise TypeError(f"{where} of {name}: it returned {type(value).__name__}, expected an array")
     if not backends.is_inexact(value.dtype) or backends.is_complex(value.dtype) != backends.is_complex(x.dtype):
         raise TypeError(
-            f"{where} of {name}: x is {x.dtype} and f(x) {value.dtype}; both must be real, or complex with a holomorphic f"
+            f"{where} of {name}: x is {x.dtype} and f(x) {value.dtype}; "
+            "both must be real, or complex with a holomorphic f"
         )
     return tuple(value.shape)
 
 
 def require_dtype(operator: Any, v: Any) -> None:
-    """Raise if torch would multiply a derivative and a vector of different dtypes, for its derivatives then leave out terms."""
+    """Raise if torch would multiply a derivative and a vector of two dtypes: its derivatives then leave out terms."""
     if v.dtype != operator.x.dtype and backends.backend_of(v) == "torch":
         raise TypeError(f"{operator._short()} @ array of {v.dtype}: torch does not mix dtypes in a product")

@@ -68,7 +68,7 @@ class Kronecker(Planned):
 
     @remembered
     def _places(self) -> tuple[tuple[LinearOperator, int, int, int], ...]:
-        """Of each factor in the order in which they act: it, the sizes left of its axis, of its axis, and right of it."""
+        """Of each factor, as they act: it, and the sizes left of its axis, of its axis, and right of it."""
         sizes, found = [factor.shape[1] for factor in self.factors], []
         for position in self._order:
             factor = self.factors[position]

@@ -15,7 +15,7 @@ from linops.tags import Knowledge, Tag, summed
 
 @declare(init=False)
 class KroneckerSum(LinearOperator):
-    """The Kronecker sum A_1 ⊕ … ⊕ A_c = Σ_k I ⊗ … ⊗ A_k ⊗ … ⊗ I of square operators; the first factor's index is the slowest.
+    """The Kronecker sum A_1 ⊕ … ⊕ A_c = Σ_k I ⊗ … ⊗ A_k ⊗ … ⊗ I of square operators; the first index is the slowest.
 
     Each factor acts along its own axis of the operand, and the results add up: of A ⊕ B on a matrix X, A X + X Bᵀ.
     Eigenvalues are the sums of the factors' eigenvalues, so sums of semidefinite factors are semidefinite, and definite

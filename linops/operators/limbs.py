@@ -1,4 +1,4 @@
-"""Convolutions of integers by Fourier transforms of floats, exactly: numbers are split into limbs so short that rounding finds every sum.
+"""Exact convolutions of integers by Fourier transforms of floats: in limbs so short that rounding finds every sum.
 
 With c = Σ c_i 2^(b i) and x = Σ x_j 2^(b j) of digits below 2^(b-1) in size, c * x = Σ_s 2^(b s) Σ_{i+j=s} c_i * x_j.
 The transform gives each inner sum to less than a half, so that rounding it is exact; the outer one runs in integers,
@@ -73,7 +73,7 @@ def convolve_limbs(
 
 
 def _limbs(numbers: Any, bits: int, width: int) -> list[Any]:
-    """The digits of integers, the lowest first, as floats: as many as a width has, or in NumPy as the largest number has."""
+    """Digits of integers, lowest first, as floats: as many as a width has, or in NumPy as the largest number has."""
     if isinstance(numbers, np.ndarray):
         largest = max(int(numbers.max(initial=0)), -int(numbers.min(initial=0)))
         width = min(width, largest.bit_length() + 1)

@@ -16,7 +16,7 @@ def below(name: str, operator: LinearOperator) -> tuple[str, ...]:
 
 
 def first(named: Named) -> tuple[str, ...]:
-    """Those of the first part that has some: in a product, one zero factor is enough, and two would have no gradient."""
+    """Those of the first part that has some: in a product one zero factor is enough; two would have no gradient."""
     return next((found for name, operator in named if (found := below(name, operator))), ())
 
 

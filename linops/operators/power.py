@@ -77,7 +77,7 @@ class Power(LinearOperator):
         return x
 
     def _once(self, x: Any) -> Any:
-        """The power as one operator, its arrays as wide as its product with x; None where A is applied again and again."""
+        """The power as one operator, its arrays as wide as its product with x; None where A is applied repeatedly."""
         if self.exponent <= FEW:
             return None
         base, backend = self.base, self.backend

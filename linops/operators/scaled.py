@@ -73,7 +73,7 @@ class Scaled(LinearOperator):
 
     @property
     def _weak(self) -> Any:
-        """A Python number that promotes as the gain does, if that is weakly typed, as a number that JAX traces is; else None."""
+        """A Python number that promotes as a weakly typed gain does, as a number that JAX traces; else None."""
         return backends.weak_number(self.gain)
 
     @remembered
@@ -100,11 +100,11 @@ class Scaled(LinearOperator):
 
     @property
     def _first(self) -> bool:
-        """Whether to scale the operand rather than the result: where it is cheaper, exact, and makes no real operand complex."""
+        """Whether to scale the operand, not the result: where it is cheaper, exact, and makes nothing real complex."""
         return self.shape[1] < self.shape[0] and self.divisor is None and not isinstance(self.number, complex)
 
     def _scales_operand(self, x: Any) -> bool:
-        """Whether to scale this operand: one of another dtype, as of images (uint8), might overflow where the result does not."""
+        """Whether to scale this operand: of another dtype (uint8 of images) it may overflow, and the result not."""
         return self._first and x.dtype == self.dtype
 
     def _scale(self, x: Any) -> Any:
@@ -171,7 +171,7 @@ class Scaled(LinearOperator):
 
 
 def _fitting(number: Any, dtype: Any) -> Any:
-    """A number, wrapped around where integers of the dtype do not hold it: torch and JAX do so themselves, NumPy raises OverflowError."""
+    """A number, wrapped around where integers of the dtype do not hold it: as torch and JAX do, and NumPy does not."""
     if type(number) is not int or getattr(dtype, "kind", "") not in ("i", "u"):
         return number
     least = int(np.iinfo(dtype).min)

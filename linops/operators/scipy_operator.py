@@ -1,4 +1,4 @@
-"""scipy's linear operators: as operators (ScipyOperator, made by `aslinearoperator`), and operators as scipy's (`to_scipy`)."""
+"""scipy's linear operators as operators (ScipyOperator, `aslinearoperator`), and operators as scipy's (`to_scipy`)."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ScipyOperator(LinearOperator):
             np.dtype(dtype)
         except TypeError:
             raise TypeError(
-                f"ScipyOperator: {type(self.operator).__name__} of shape {self.operator.shape} has dtype {dtype}; operators of other "
-                "libraries run on NumPy, and lo.Function takes callables of torch and JAX"
+                f"ScipyOperator: {type(self.operator).__name__} of shape {self.operator.shape} has dtype {dtype}; "
+                "operators of other libraries run on NumPy, and lo.Function takes callables of torch and JAX"
             ) from None
 
     @property
@@ -55,7 +55,7 @@ class ScipyOperator(LinearOperator):
 
     @remembered
     def _scipy(self) -> Any:
-        """The operator as scipy's, which checks what it gets and returns; one without a dtype is asked for a product of zeros."""
+        """The operator as scipy's, which checks operands and results; one without a dtype multiplies zeros for it."""
         given = self.operator
         if isinstance(given, scipy.sparse.linalg.LinearOperator):
             return given
@@ -107,7 +107,7 @@ class ScipyOperator(LinearOperator):
 
 
 def imported(value: Any) -> LinearOperator:
-    """The operator of one of scipy, or of one that looks like it; of one that `to_scipy` made, the operator it was made of.
+    """The operator of scipy's, or of one that looks like it; of what `to_scipy` made, the operator it was made of.
 
     Args:
         value: The other library's operator.

@@ -19,7 +19,7 @@ from linops.tags import Knowledge, Tag
 
 @declare
 class Sparse(LinearOperator):
-    """The (m, n) operator with few entries: A = Σ_i values[i] e(rows[i]) e(columns[i])ᵀ. Entries at the same position add up.
+    """The (m, n) operator with few entries, A = Σ_i values[i] e(rows[i]) e(columns[i])ᵀ; those at one position add up.
 
     The entries are kept in order of rows, with the order of columns beside it, so that T only exchanges the two, and A
     x and Aᵀ y both
@@ -68,7 +68,8 @@ class Sparse(LinearOperator):
         admit(self, "values", 1)
         if self.values.shape[0] != self.rows.shape[0]:
             raise ValueError(
-                f"Sparse: values of shape {tuple(self.values.shape)} at {self.rows.shape[0]} positions; expected as many"
+                f"Sparse: values of shape {tuple(self.values.shape)} at {self.rows.shape[0]} positions; "
+                "expected as many"
             )
         if backends.backend_of(self.values) == "torch":
             device = backends.device_of(self.values)

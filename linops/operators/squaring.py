@@ -142,7 +142,7 @@ def _in_field(a: Any, gain: Any) -> Any:
 
 
 def _unscaled(a: Any, exponent: int) -> tuple[int, LinearOperator]:
-    """(c, B) with A ** k = c ** (k // 2) B of a transform: A A = n I, or n R (R for norm "ortho") with R the reflection j → -j."""
+    """(c, B) with A ** k = c ** (k // 2) B of a transform: A A = n I, or n R ("ortho": R), R the reflection j → -j."""
     size = a.size
     power: Any = a if exponent % 2 else Identity(size)
     if isinstance(a, Hadamard):

@@ -46,7 +46,8 @@ class TensorTrain(Planned):
         if [core.shape[0] for core in self.cores] != ranks[:-1] or ranks[-1] != 1:
             shapes = ", ".join(str(tuple(core.shape)) for core in self.cores)
             raise ValueError(
-                f"TensorTrain: cores of shapes {shapes} do not chain; expected (r_{{k-1}}, m_k, n_k, r_k) with r_0 = r_c = 1"
+                f"TensorTrain: cores of shapes {shapes} do not chain; "
+                f"expected (r_{{k-1}}, m_k, n_k, r_k) with r_0 = r_c = 1"
             )
         require_leaves(self)
 
@@ -73,7 +74,7 @@ class TensorTrain(Planned):
 
     @remembered
     def _acting(self) -> tuple[tuple[int, tuple[int, ...], tuple[int, int], int, int], ...]:
-        """Of each core in the order in which it acts: position, order of its axes and shape as a matrix, sizes left and right of it."""
+        """Of each core, as they act: position, order of its axes and shape as a matrix, sizes left and right of it."""
         forward, found = self._forward(), []
         for k, left, right in self._sweep(forward):
             before, m, n, after = self.cores[k].shape

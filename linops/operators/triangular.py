@@ -15,7 +15,7 @@ from linops.tags import Knowledge, Tag
 
 @declare
 class Triangular(LinearOperator):
-    """The lower or upper triangle of a square array, diagonal included; what the array holds on the other side counts for nothing.
+    """The lower or upper triangle of a square array, with its diagonal; what the array holds elsewhere does not count.
 
     Products mask the array and multiply, so no number and no gradient of the other triangle has an effect, not even
     NaN. `num_params` is the size of the leaf, n², as that is what an optimiser, a checkpoint and a device hold; n (n +

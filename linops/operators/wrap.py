@@ -44,8 +44,8 @@ def aslinearoperator(value: Any) -> LinearOperator:
         return imported(value)
     if not (backends.is_array(value) or backends.stands_for_array(value)):
         raise TypeError(
-            f"aslinearoperator: expected an array or an operator, of linops, scipy or one with a shape and a matvec, or a sparse matrix of "
-            f"scipy, torch or JAX; got {type(value).__name__}"
+            "aslinearoperator: expected an array or an operator, of linops, scipy or one with a shape and a matvec, "
+            f"or a sparse matrix of scipy, torch or JAX; got {type(value).__name__}"
         )
     return Dense(value)
 

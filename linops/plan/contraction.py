@@ -1,4 +1,4 @@
-"""Contractions of tensors over named axes, lowered to matrix products: each step multiplies two of them in one batched product.
+"""Contractions of tensors over named axes as matrix products: each step multiplies two of them in one batched product.
 
 One of the tensors is the operand of a product with an operator; the vectors are one more axis of it, innermost in
 memory. Nothing here depends on their number.
@@ -22,7 +22,7 @@ Path = tuple[tuple[int, int], ...]
 
 
 def constant(function: Callable[..., Any]) -> Any:
-    """A function of hashable constants, cached; torch.compile takes its results as constants too, for it would not look into the cache."""
+    """A function of hashable constants, cached; torch.compile, which ignores caches, takes its results as constants."""
     cached = lru_cache(maxsize=4096)(function)
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Expressions as of `numpy.einsum`: the axes of their tensors, and the cheapest order in which these act on an operand."""
+"""Expressions as of `numpy.einsum`: the axes of their tensors, and the cheapest order in which they act."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tensors of a network to multiply with each other before the operand: the order that takes the least predicted time.
+"""Which tensors of a network to multiply with each other before the operand: the order of least predicted time.
 
 The tensors act on the operand one after the other, T_1 first. A plan cuts them into groups of neighbours; those of a
 group are multiplied with each other, and the product acts on the operand. Every order of multiplying a chain A_c … A_1
@@ -131,7 +131,7 @@ class _Search:
         return tuple(reversed(found))
 
     def merged(self, first: int, last: int, cuts: Iterable[int] = ()) -> tuple[float, int, int]:
-        """Of the product of tensors first … last: seconds to make it, its axes, and where it is cut last: anywhere, or at some places."""
+        """Of the product of tensors first … last: seconds, axes, and where it is cut last: anywhere or somewhere."""
         key = (first, last)
         if key in self._merged:
             return self._merged[key]
@@ -175,7 +175,7 @@ class _Search:
         found += reversed(reversed_path)
 
     def _acts(self, tensor: int, lying: tuple[int, ...], result: int) -> tuple[float, tuple[int, ...]]:
-        """Of a tensor's action on the operand, whose axes lie in memory as given: seconds, and how they lie afterwards (`_action`)."""
+        """Of a tensor's action on an operand whose axes lie as given: seconds, and how they lie then (`_action`)."""
         size, itemsize = self.size, self.itemsize
         rest = [axis for axis in lying if not axis & tensor]
         blocks = [axis for axis in lying if axis & tensor & result]
