@@ -1,4 +1,4 @@
-"""Build the wheel and the source distribution; look into the wheel; import it alone, with the core dependencies and no framework."""
+"""Build wheel and source distribution, look into the wheel, import it with the core dependencies alone."""
 
 import subprocess
 import sys

@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured side by side in one run, never timed tests. ``python -m benchmarks --help`` lists them."""
+"""Benchmarks: ratios measured in one run, never timed tests. ``python -m benchmarks --help`` lists them."""

@@ -20,11 +20,14 @@ app = typer.Typer(
     cls=OneLine,
     help="""Benchmarks of linops: candidates take turns in one run, so read the ratios.
 
-    One benchmark, quickly, on the terminal: `python -m benchmarks families --sizes 256,1024 --batches 1,256 --backends torch --seconds 2`
+    One benchmark, quickly, on the terminal:
+    `python -m benchmarks families --sizes 256,1024 --batches 1,256 --backends torch --seconds 2`
 
-    All of them, kept in benchmarks/results/: `python -m benchmarks all`; then `python -m benchmarks report` writes docs/benchmarks.md.
+    All of them, kept in benchmarks/results/: `python -m benchmarks all`; then
+    `python -m benchmarks report` writes docs/benchmarks.md.
 
-    Rows that a JSON file has are not measured again, so an interrupted run goes on where it stopped; --fresh starts over.""",
+    Rows that a JSON file has are not measured again, so an interrupted run goes on where it stopped;
+    --fresh starts over.""",
     rich_markup_mode="markdown",
     no_args_is_help=True,
     add_completion=False,
@@ -52,7 +55,8 @@ def _cell(value: Any) -> str:
 def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[str, Any]) -> None:
     """Print rows as tables."""
     threads, load = conditions["threads"], conditions["load_average"]
-    caption = f"{conditions['processor']}, {threads} thread{'s' if threads > 1 else ''}, {benchmark.statistic}; load {load:.1f}"
+    caption = f"{conditions['processor']}, {threads} thread{'s' if threads > 1 else ''}, "
+    caption += f"{benchmark.statistic}; load {load:.1f}"
     for shown in benchmark.tables(rows):
         names = list(dict.fromkeys(name for row in shown for name in row))
         table = Table(title=benchmark.title, caption=caption)
@@ -130,7 +134,7 @@ def everything(
     fresh: Fresh = False,
     folder: Annotated[Path, typer.Option(help="Where the JSON files are.")] = results.FOLDER,
 ) -> None:
-    """Run every benchmark, and keep the results. Those of this machine, these versions and options stay, unless --fresh."""
+    """Run every benchmark and keep the results; those of this machine, versions and options stay, unless --fresh."""
     for name in BENCHMARKS:
         _run(name, {}, threads, folder / f"{name}.json", fresh, keep=True)
 

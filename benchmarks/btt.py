@@ -1,4 +1,4 @@
-"""BTT against the paper's formulation, forward and forward + backward: two bmm with copies into and out of batch-first layout."""
+"""BTT against the paper's formulation: two bmm, with copies to batch-first layout and back; forward and backward."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def measure(
     seconds: float = 0.2,
     known: Iterable[dict[str, Any]] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Seconds that torch.compile and jax.jit take for the product of an operator; for JAX as an argument and captured by closure.
+    """Seconds that torch.compile and jax.jit take for an operator's product; in JAX as argument and by closure.
 
     Args:
         size: d = in = out.

@@ -111,8 +111,8 @@ def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
     if len(ours) == 1:
         measured = f"{number(values[0])}{goal.unit}"
     else:
-        measured = f"{passed} of {len(ours)} cases meet it; median {number(median(values))}{goal.unit}, worst {number(worst[goal.key])}{goal.unit}"
-        measured += f" ({case_of(worst)})"
+        measured = f"{passed} of {len(ours)} cases meet it; median {number(median(values))}{goal.unit}, "
+        measured += f"worst {number(worst[goal.key])}{goal.unit} ({case_of(worst)})"
     if goal.beside:
         key, name = goal.beside
         others = [row[key] for row in ours if row.get(key) is not None]

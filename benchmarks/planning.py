@@ -43,7 +43,7 @@ def cases() -> dict[str, tuple[lo.LinearOperator, tuple[int, ...]]]:
 
 
 def _from_the_left(operator: Any, x: Any) -> Callable[[], Any] | None:
-    """The product that multiplies the factors with each other, from the left, and then with x; None where it takes far too long."""
+    """The product that multiplies the factors from the left, and the result with x; None where it takes too long."""
     m, n = operator.shape
     transpose, like = operator.T, next(leaf for _, leaf in operator.named_leaves())
     with natural_order():
@@ -150,7 +150,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def planning_time() -> dict[str, Any]:
-    """Milliseconds to plan ten block-diagonal factors and permutations, and microseconds to find a plan that is there."""
+    """Milliseconds to plan ten block-diagonal factors and permutations, microseconds to find a plan that is there."""
     permute, block = lo.Permute.axes((8, 8), (1, 0)), lo.BlockDiag(lo.spec(8, 8, 8))
     operator: Any = lo.Product((permute, block) * 10)
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def progress(cells: Sequence[T], name: str) -> Iterable[T]:
-    """The cells, with a bar on the terminal that says how many are done and how long the rest takes; elsewhere a line now and then.
+    """The cells, with a bar of what is done and how long the rest takes on a terminal; elsewhere a line now and then.
 
     Args:
         cells: What to measure, one after the other.

@@ -1,4 +1,4 @@
-"""The benchmarks: a line each. A benchmark is a module with ``measure(...) → rows``, a list or an iterator of plain dicts.
+"""The benchmarks, a line each. A benchmark is a module with ``measure(...) → rows``, a list or iterator of plain dicts.
 
 `measure` takes keywords with defaults, which become the options of its command: numbers, texts, and tuples of those,
 written with commas. If it takes ``known``, it gets the rows that were measured before and need not be measured again;

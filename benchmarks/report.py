@@ -239,8 +239,8 @@ def _growth(rows: Rows) -> str:
         )
         text = f" The product's time grows with the exponent {law} (theory 1)." if law else ""
         parts.append(
-            f"**Against the number of factors, d = {ours[0]['d']}: time / FLOPs, over those of the fewest factors**\n\n{table}\n\n"
-            f"A Kronecker product of c factors takes c·d^(1 + 1/c) MACs a vector.{text}"
+            f"**Against the number of factors, d = {ours[0]['d']}: time / FLOPs, over those of the fewest factors**\n\n"
+            f"{table}\n\nA Kronecker product of c factors takes c·d^(1 + 1/c) MACs a vector.{text}"
         )
     return "\n\n".join(parts)
 

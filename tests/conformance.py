@@ -1,4 +1,4 @@
-"""What the conformance suite runs over the table of cases, and what it leaves out, with the reasons. `docs/coverage.md` is made of it."""
+"""What the conformance suite runs over the table of cases and leaves out, and why. `docs/coverage.md` is made of it."""
 
 from functools import cache
 
@@ -43,7 +43,7 @@ RUNS = [
 
 
 def _sample():
-    """The runs of pytest without `-m full`: of each class one a backend, of every third class on JAX, and cheap ones of all cases."""
+    """Runs without `-m full`: of each class one a backend, on JAX of every third class, and cheap ones of all cases."""
 
     def kind(run):
         return type(build(run[0])[0]).__name__

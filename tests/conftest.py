@@ -1,4 +1,4 @@
-"""Settings of the tests' own process, which linops itself does not touch, and the choice of tests: by the limits of cases, and a sample.
+"""Settings of the tests' own process, which linops leaves alone; the choice of tests, by limits of cases and a sample.
 
 A test with several marks `parametrize` is a product of parameters. By default a sample runs in which every value of
 every parameter occurs; the rest is marked `full`, and `pytest -m full` runs everything.
@@ -72,7 +72,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of a case on backends and dtypes that it has not (`cases.limits.only`); mark those that no sample needs."""
+    """Leave out tests of a case on backends and dtypes it has not (`cases.limits.only`); mark those no sample needs."""
     left_out = [item for item in items if not _used(item) <= names(CASES.get(_parameters(item).get("case")))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -90,7 +90,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _sample(items):
-    """The tests that are no product of parameters, and of each product a covering sample, unless it marks one itself."""
+    """Tests that are no product of parameters, and of each product a covering sample, unless it marks one itself."""
     products, sample = defaultdict(list), []
     for item in items:
         if len(list(item.iter_markers("parametrize"))) > 1:

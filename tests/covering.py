@@ -1,4 +1,4 @@
-"""A covering sample of combinations: few of the tests of a product of parameters, in which every value of each still occurs.
+"""A covering sample of combinations: few tests of a product of parameters, in which every value of each still occurs.
 
 Tests over tables are products (case × backend × dtype × …) of thousands. By default pytest runs a sample of them; the
 others are marked `full`, and `pytest -m full` runs all.

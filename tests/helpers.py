@@ -48,7 +48,7 @@ def build(case, dtype="float64", backend="numpy"):
 
 
 def eager(operator, case):
-    """A case's operator on a backend that runs a product without compiling it first: NumPy, or torch where the case has no NumPy."""
+    """A case's operator on a backend that runs products uncompiled: NumPy, or torch where the case has no NumPy."""
     return operator.to(backend="numpy" if "numpy" in names(CASES[case]) else "torch")
 
 

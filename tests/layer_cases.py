@@ -1,4 +1,4 @@
-"""Symbolic operators for the tests of layers: every family, with and without padding, and expressions that no family has."""
+"""Symbolic operators for the tests of layers: every family, with padding and without, and expressions of no family."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The benchmarks: what they compare computes the same, rows resume, goals and fits are judged rightly, and the page is fresh."""
+"""The benchmarks: what they compare computes the same, rows resume, goals and fits are right, the page is fresh."""
 
 import dataclasses
 import doctest

@@ -36,7 +36,8 @@ def test_help_names_the_commands():
 
 def test_help_imports_no_framework():
     script = "import sys; sys.argv = ['linops', '--help']; import linops.cli, atexit\n"
-    script += "atexit.register(lambda: print(sorted({'torch', 'jax', 'matplotlib', 'sklearn'} & set(sys.modules))))\nlinops.cli.main()"
+    script += "atexit.register(lambda: print(sorted({'torch', 'jax', 'matplotlib', 'sklearn'} & set(sys.modules))))\n"
+    script += "linops.cli.main()"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.endswith("[]\n")
 

@@ -1,4 +1,4 @@
-"""What copies do not show: `sum`, and dtypes of NumPy's conversion; test_conformance.py has copies, pickles and moves of every case."""
+"""`sum`, and dtypes of NumPy's conversion; test_conformance.py has copies, pickles and moves of every case."""
 
 import numpy as np
 

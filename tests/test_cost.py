@@ -1,4 +1,4 @@
-"""Costs against what JAX counts of the same products, and by hand; test_conformance.py has torch's count of every case."""
+"""Costs against JAX's counts of the same products, and by hand; test_conformance.py has torch's of every case."""
 
 import jax
 import pytest

@@ -1,4 +1,4 @@
-"""Wrong input: the class of error that NumPy raises, and a message that names operands, shapes and what was expected."""
+"""Wrong input: the class of error that NumPy raises, and a message of operands, shapes and what was expected."""
 
 from inspect import isfunction
 

@@ -1,4 +1,4 @@
-"""Families at awkward sizes: shape, parameters, MACs, padding that drops no input and freezes no output, definitions."""
+"""Families at awkward sizes: shape, parameters, MACs, definitions; padding drops no input and freezes no output."""
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ class TestDefinitions:
         assert A.num_params == b * q * (p + s)
 
     def test_monarch_middle_index_lands_in_its_block(self):
-        """paper.md: the middle index j of block k lands in output block (k q + j) mod b; block ranks are ⌊q/b⌋ or ⌈q/b⌉."""
+        """paper.md: middle index j of block k goes to output block (k q + j) mod b; block ranks are ⌊q/b⌋ or ⌈q/b⌉."""
         b, q = 4, 6
         matrix = lo.monarch(b * q, b * q, blocks=b, dtype="float64").init().to_dense()
         blocks = (axes_matrix((b, q), (1, 0)).T @ matrix).reshape(b, q, b, q).transpose(0, 2, 1, 3)

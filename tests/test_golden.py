@@ -52,7 +52,7 @@ def member(row):
 
 
 def in_order_of_action(operator, values):
-    """Leaves in the order of the paper's rows, which is that in which they act; trains are listed first core first by both."""
+    """Leaves in the order of the paper's rows, in which they act; both list a train's first core first."""
     return values if isinstance(operator, (lo.BlockTensorTrain, lo.TensorTrain)) else values[::-1]
 
 
@@ -97,7 +97,7 @@ class TestRow:
 
 
 def test_dense_matrices_of_the_paper_are_members():
-    """Each of the paper's matrices has the block ranks that the family's definition implies: the sizes of the blocks are ours."""
+    """The paper's matrices have the block ranks that the family's definition implies: our block sizes are theirs."""
     matrices = np.load(Path(__file__).parent / "golden" / "paper.npz")
     for row in ROWS:
         if "dense" not in row:

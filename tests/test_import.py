@@ -37,7 +37,8 @@ def test_symbolic_and_numpy_work_load_no_framework():
     code = """
 import sys, json, linops as lo, numpy as np
 A = lo.btt(12, 8).init(seed=0)
-A @ np.ones(8), A.T @ np.ones((12, 2)), A.explain(), repr(A), lo.fans(A), lo.monarch(64, 64).cost(batch=3), A.to(dtype="float64")
+A @ np.ones(8), A.T @ np.ones((12, 2)), A.explain(), repr(A), lo.fans(A), A.to(dtype="float64")
+lo.monarch(64, 64).cost(batch=3)
 print(json.dumps([name for name in ("torch", "jax") if name in sys.modules]))
 """
     assert run(code) == []
@@ -82,8 +83,9 @@ def test_no_global_state_is_touched():
     code = """
 import json, torch, jax, numpy as np
 def state():
-    return [str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled(), torch.get_float32_matmul_precision(),
-            bool(jax.config.jax_enable_x64), str(jax.config.jax_platforms), str(np.geterr()), str(np.get_printoptions()),
+    return [str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled(),
+            torch.get_float32_matmul_precision(), bool(jax.config.jax_enable_x64), str(jax.config.jax_platforms),
+            str(np.geterr()), str(np.get_printoptions()),
             str(torch.initial_seed()), str(np.random.get_state()[1][:4])]
 torch.manual_seed(3); np.random.seed(3)
 before = state()

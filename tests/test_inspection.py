@@ -34,9 +34,11 @@ def test_rich_shows_the_nodes_of_the_repr(case):
     operator, _, _ = build(case)
     out = io.StringIO()
     Console(file=out, width=200, color_system=None).print(operator)
-    plain = lambda text: [
-        line.strip("│├└─ ").rstrip() for line in text.rstrip().replace("─", " ").replace("━", " ").split("\n")
-    ]
+
+    def plain(text):
+        lines = text.rstrip().replace("─", " ").replace("━", " ").split("\n")
+        return [line.strip("│├└─ ").rstrip() for line in lines]
+
     assert plain(out.getvalue()) == plain(repr(operator))
 
 

@@ -1,4 +1,4 @@
-"""Operators among other libraries: scipy's matrices and solvers, arrays and numbers, JAX's and torch's transformations, trainers."""
+"""Operators among other libraries: scipy's matrices and solvers, arrays, numbers, transformations, trainers."""
 
 from dataclasses import dataclass
 

@@ -66,7 +66,7 @@ def test_compute_multiplier():
 
 @pytest.mark.parametrize("text", ["dense", "btt", "low_rank"])
 def test_layer_change_is_that_of_the_weights(problem, text):
-    """A rate of zero changes nothing; a bias that moves is left out; doubled weights change the output by the output."""
+    """A rate of zero changes nothing; a moving bias is left out; doubled weights change the output by the output."""
     run = Run(parse(text), 32, depth=1)
     before, model = runs.build(problem, run), runs.build(problem, run)
     probe = problem.batch(0, 64)

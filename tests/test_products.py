@@ -1,4 +1,4 @@
-"""Products on JAX without compilation, and of one vector at sizes that kernels are chosen by; test_conformance.py has every case."""
+"""Products on JAX uncompiled, and of one vector at sizes that choose kernels; test_conformance.py has every case."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Mistakes that other libraries of linear operators made, each seen in them: a test a mistake, so that linops does not make it too."""
+"""Mistakes seen in other libraries of linear operators, a test each, so that linops does not make them too."""
 
 import copy
 import json
@@ -29,10 +29,11 @@ def fresh(code):
 
 
 def test_poisoned_leaves():
-    """CoLA: a NumPy operator built first emptied the torch operators of its class of their leaves, by a cache on the class."""
+    """CoLA: a NumPy operator built first emptied torch operators of its class of their leaves, by a class's cache."""
     code = """
 import json, numpy as np, linops as lo
-first = [lo.Dense(np.eye(2)), lo.Diagonal(np.ones(2)), lo.kron(np.eye(2), np.eye(1)), lo.LowRank(np.ones((2, 1)), np.ones((1, 2)))]
+first = [lo.Dense(np.eye(2)), lo.Diagonal(np.ones(2))]
+first += [lo.kron(np.eye(2), np.eye(1)), lo.LowRank(np.ones((2, 1)), np.ones((1, 2)))]
 first += [2 * first[0], first[0] + first[1], first[0] @ first[1]]
 import torch
 later = [lo.Dense(torch.eye(2)), lo.Diagonal(torch.ones(2)), lo.kron(torch.eye(2), torch.eye(1))]
@@ -55,7 +56,8 @@ import json, jax, numpy as np, linops as lo
 x = np.full(3, 1 + 1e-12)
 A = lo.kron(np.eye(3), np.ones((1, 1))) @ lo.Diagonal(x)
 y = A @ np.ones(3)
-print(json.dumps([type(y).__module__, str(y.dtype), str(A.dtype), bool((y == x).all()), bool(jax.config.jax_enable_x64)]))
+same, x64 = bool((y == x).all()), bool(jax.config.jax_enable_x64)
+print(json.dumps([type(y).__module__, str(y.dtype), str(A.dtype), same, x64]))
 """
     assert fresh(code) == ["numpy", "float64", "float64", True, False]
 
@@ -76,7 +78,8 @@ def test_the_backend_is_not_guessed_from_the_dtype(dtype):
         A = lo.Dense(on(backend, matrix))
         assert A.backend == backend
         assert lo.backends.backend_of(A @ on(backend, matrix)) == backend
-    code = "import sys, json, numpy as np, linops as lo; lo.Dense(np.eye(2)) @ np.ones(2); print(json.dumps('torch' in sys.modules))"
+    code = "import sys, json, numpy as np, linops as lo; lo.Dense(np.eye(2)) @ np.ones(2); "
+    code += "print(json.dumps('torch' in sys.modules))"
     assert fresh(code) is False
 
 
@@ -256,7 +259,7 @@ def test_columns_are_not_looped_over():
 
 
 def test_operands_are_not_swapped_under_compile():
-    """linear_operator: under torch.compile `tensor @ operator` became `operator @ tensor`, through __torch_function__."""
+    """linear_operator: under torch.compile `tensor @ operator` became `operator @ tensor`, by __torch_function__."""
     torch._dynamo.reset()
     a, x = on("torch", array(3, 3)), on("torch", array(3, 3))
     A = lo.Dense(a)
@@ -281,7 +284,7 @@ X = torch.randn(5, 8, generator=torch.Generator().manual_seed(1), dtype=torch.fl
 
 
 def test_layers_follow_functional_call():
-    """compute-better-spent: the layer multiplied by an operator with tensors of its own, and ignored functional_call."""
+    """compute-better-spent: the layer multiplied by an operator of its own tensors, and ignored functional_call."""
     made = layer()
     values = {name: torch.zeros_like(value) for name, value in made.named_parameters()}
     assert not torch.func.functional_call(made, values, (X,)).any()

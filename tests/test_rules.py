@@ -1,4 +1,4 @@
-"""Rewrites: `simplify` gives the same operator, never dearer, never of another kind; each rule does what it says; users add theirs."""
+"""Rewrites: `simplify` gives the same operator, never dearer or of another kind; each rule works; users add some."""
 
 import pickle
 from typing import Any

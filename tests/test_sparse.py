@@ -1,4 +1,4 @@
-"""Sparse operators: where they come from, what they compute on each backend, and how they meet other libraries' matrices."""
+"""Sparse operators: where they come from, what they compute on each backend, how they meet others' matrices."""
 
 import jax
 import jax.numpy as jnp

@@ -34,7 +34,7 @@ def leaf(square=False):
 
 
 def node(square=False):
-    """Declare a kind of inner node: a method (self, m, n, depth) -> (operator, matrix) that draws its parts by `self.tree(m, n, depth)`."""
+    """Declare an inner node: (self, m, n, depth) -> (operator, matrix), whose parts `self.tree(m, n, depth)` draws."""
     return lambda method: NODES.setdefault(method.__name__, (method, square))[0]
 
 
@@ -281,7 +281,7 @@ def trees(draw, dtype):
 
 
 def bound(matrix):
-    """What errors are measured against: cancellation in a deep tree makes entries smaller than what they were summed from."""
+    """What errors are measured against: cancellation in a deep tree makes entries smaller than their summands."""
     return 1e4 * max(1.0, float(np.abs(matrix).max(initial=0)))
 
 

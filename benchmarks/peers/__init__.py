@@ -30,7 +30,7 @@ def measure(
     environments: Path = ENVIRONMENTS,
     say: Callable[[str], None] = say,
 ) -> list[dict[str, Any]]:
-    """The same products in linops and in other libraries, in virtual environments that are made first (3 GB); forward, float32.
+    """The same products in linops and in other libraries, forward in float32; makes virtual environments first (3 GB).
 
     Each environment and backend is a process of its own, in which linops and all peers there are run on the same arrays
     in turns. JAX is timed compiled, with the operators as arguments. What a peer gives is compared with what linops

@@ -1,4 +1,4 @@
-"""The work that linops and its peers are given: operators of one structure, their leaves as plain arrays, and an operand."""
+"""The work for linops and its peers: operators of one structure, their leaves as plain arrays, and an operand."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Case:
         return backends.to_numpy(self.arrays[name])
 
     def permutations(self) -> tuple[Any, Any]:
-        """The permutations of ``permuted`` as indices, y[i] = x[indices[i]]: the one that acts first, and its inverse."""
+        """The permutation of ``permuted`` that acts first, as indices, y[i] = x[indices[i]]; and its inverse."""
         b, s, _ = self.arrays["left"].shape
         indices = np.arange(b * s)
         both = indices.reshape(s, b).T.ravel(), indices.reshape(b, s).T.ravel()

@@ -93,7 +93,7 @@ def prepare(directory: Path, names: Iterable[str], say: Callable[[str], None] = 
 
 
 def _base(environment: Path, say: Callable[[str], None]) -> str:
-    """Make an environment for linops, with plum-dispatch apart where a peer brings its fork; the reason if that fails."""
+    """Make an environment for linops, plum-dispatch apart where a peer brings its fork; the reason if that fails."""
     if not python_of(environment).exists():
         say(f"making {environment}")
         made = subprocess.run([sys.executable, "-m", "venv", str(environment)], capture_output=True, text=True)

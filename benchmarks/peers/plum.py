@@ -1,4 +1,4 @@
-"""Two plums in one process: CoLA installs a fork of plum as ``plum``, which lacks what linops needs of plum-dispatch."""
+"""Two plums in one process: CoLA installs a fork as ``plum``, which lacks what linops needs of plum-dispatch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PLUM = "plum-dispatch"
 
 
 def forget_fork() -> None:
-    """After the fork's user is imported: let ``import plum`` find plum-dispatch. What was imported before keeps the fork."""
+    """Once the fork's user is imported: let ``import plum`` find plum-dispatch; earlier imports keep the fork."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "plum"]:
         del sys.modules[name]
     sys.path.insert(0, str(Path(sys.prefix) / PLUM))

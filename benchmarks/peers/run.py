@@ -1,4 +1,7 @@
-"""Measures linops beside peers in this process: ``python -m benchmarks.peers.run BACKEND SECONDS quick|full PEER …`` prints JSON."""
+"""Measures linops beside peers in this process.
+
+``python -m benchmarks.peers.run BACKEND SECONDS quick|full PEER …`` prints JSON.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,7 @@ def checked(product: Callable[[], Any] | str, expected: Any, case: Case) -> str:
 
 
 def rows_of(case: Case, modules: dict[str, ModuleType], seconds: float) -> Iterator[dict[str, Any]]:
-    """Rows of one case: linops and all peers that have it take turns. Peers with another dtype are measured again in theirs.
+    """Rows of one case: linops and all peers that have it take turns. Peers of another dtype run again in theirs.
 
     Args:
         case: The case.

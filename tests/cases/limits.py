@@ -5,7 +5,7 @@ DTYPES = ("float32", "float64", "complex128")
 
 
 def only(*names, because):
-    """Decorator: a case that has only some backends or dtypes, named, for a reason; `conftest.py` leaves the other tests out.
+    """Decorator: a case of only some backends or dtypes, named, for a reason; `conftest.py` leaves out the other tests.
 
     ``@only("torch", "jax", because="…")`` keeps every dtype, ``@only("float64", because="…")`` every backend.
     """

@@ -36,7 +36,7 @@ def case_tensor_train_four_cores(array):
 
 
 def btt_two_cores(array, m1, m2, n2, n1, r):
-    """W[(i1, i2), (j2, j1)] = Σ_ρ G1[ρ; i1; j1 j2] G2[ρ; i1 i2; j2], with the cores as the docstring says they are stored."""
+    """W[(i1, i2), (j2, j1)] = Σ_ρ G1[ρ; i1; j1 j2] G2[ρ; i1 i2; j2], the cores stored as the docstring says."""
     first, second = array(n2, r * m1, n1), array(m1, m2, n2 * r)
     g1, g2 = first.reshape(n2, r, m1, n1), second.reshape(m1, m2, n2, r)
     matrix = np.zeros((m1, m2, n2, n1), first.dtype)

@@ -1,4 +1,4 @@
-"""Linear callables of the kinds that people write: that work in place, return what they were given, or the same buffer each time."""
+"""Linear callables as people write them: that work in place, return what they were given, or the same buffer."""
 
 BUFFERS = {}
 

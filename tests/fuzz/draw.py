@@ -182,7 +182,7 @@ class Draw:
     # ------------------------------------------------------------ selections
 
     def key(self, size: int) -> tuple[str, Any, int]:
-        """(A key as Python, the key, how long the axis is) that selects `size` of some number, negative ones and repeats among them."""
+        """(A key as Python, the key, the axis's length): it selects `size` indices, also negative ones and repeats."""
         kind, start, step, more = (
             self.pick(["slice", "reversed", "indices", "mask"]),
             self.integer(0, 2),

@@ -1,4 +1,4 @@
-"""The kinds of leaves: operators of arrays alone, or of none. A kind is a function (draw, m, n) -> node under `@leaf`."""
+"""The kinds of leaves: operators of arrays alone, or none. A kind is a function (draw, m, n) -> node under `@leaf`."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def assumed_triangular(draw, m, n):
 
 @leaf(square=True)
 def unitary(draw, m, n):
-    """Within the rounding of its dtype, which must be that of the whole, for `simplify` takes its adjoint for its inverse."""
+    """Within the rounding of its dtype, which must be the whole's: `simplify` takes its adjoint for its inverse."""
     if len(draw.dtypes) > 1 or not n or not draw.inexact() or dtype_of(draw.leaf).char in "gG":
         return None
     numbers = draw.values((n, n), draw.leaf)

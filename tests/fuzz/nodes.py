@@ -1,4 +1,4 @@
-"""The kinds of inner nodes: what the algebra and the composite operators make. A kind is a function (draw, m, n, depth) -> node."""
+"""The kinds of inner nodes, of algebra and composite operators. A kind is a function (draw, m, n, depth) -> node."""
 
 from __future__ import annotations
 

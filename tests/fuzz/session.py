@@ -63,8 +63,9 @@ def session(backend: str, seconds: float, seed: int | None = None, case: int | N
     spent = time.monotonic() - start
     print(
         f"\n{totals['expressions']:,} expressions, {totals['comparisons']:,} comparisons in {spent:.1f} s "
-        f"({totals['expressions'] / spent:.0f} expressions/s), {totals['skipped']:,} out of range, {totals['refused']:,} refused, "
-        f"{totals['failures']:,} failures; backend {backend}, seed {seed}, {memory() / 1e6:.0f} MB"
+        f"({totals['expressions'] / spent:.0f} expressions/s), {totals['skipped']:,} out of range, "
+        f"{totals['refused']:,} refused, {totals['failures']:,} failures; backend {backend}, seed {seed}, "
+        f"{memory() / 1e6:.0f} MB"
     )
     for refusal, count in refusals.most_common(5):
         print(f"refused {count}: {refusal}")

@@ -1,4 +1,4 @@
-"""`Twin`: what an expression is, in dense arithmetic that rounds some 1,000 times less than float64, and exactly for integers.
+"""`Twin`: what an expression is, in dense arithmetic that rounds 1,000 times less than float64; exact for integers.
 
 Beside the numbers a twin carries what bounds the rounding errors of whoever computes the same in fewer digits: the
 sizes of the numbers, as the expression gives them with an absolute value at every leaf, and how many roundings a number

@@ -143,7 +143,7 @@ def generate(name: str) -> str:
 
 
 def state_dict(name: str) -> str:
-    """A state dict loads into a model that is built and swapped anew, strictly, and gives the same outputs to the bit."""
+    """A state dict loads strictly into a model built and swapped anew, which gives the same outputs to the bit."""
     one, other = swapped(name), fresh(name, seed=2)
     state = {key: value.clone() for key, value in one.trial.model.state_dict().items()}
     other.trial.model.load_state_dict(state)
@@ -153,7 +153,7 @@ def state_dict(name: str) -> str:
 
 
 def report(name: str) -> str:
-    """The report accounts for every parameter of the model, before and now, and fits 80 columns; nothing is left alone without a reason."""
+    """The report has every parameter of the model, before and now, in 80 columns; what is left alone has a reason."""
     one = swapped(name)
     totals = tuple(sum(parameter.numel() for parameter in model.parameters()) for model in (one.dense, one.trial.model))
     assert one.report.totals == totals

@@ -1,4 +1,4 @@
-"""The order of operations with other libraries: what comes before a swap, what after, and what is refused in the wrong order."""
+"""The order of operations with other libraries: what comes before a swap, what after, what is refused otherwise."""
 
 import warnings
 

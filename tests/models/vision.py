@@ -1,4 +1,4 @@
-"""torchvision beside a torch that its binary is not built for, as PyPI's beside the CPU build: its Python runs, its own kernels do not."""
+"""torchvision beside a torch it is not built for, as PyPI's beside CPU builds: its Python runs, its kernels do not."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 
 def make_importable():
-    """Declare what torchvision's import asks torch for, where its binary cannot be loaded; transformers and timm import it."""
+    """Declare what torchvision's import asks of torch if its binary does not load; transformers and timm import it."""
     found = find_spec("torchvision")
     if found is None or not found.submodule_search_locations:
         return

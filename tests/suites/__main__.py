@@ -1,4 +1,4 @@
-"""The command: ``python -m tests.suites`` runs what takes seconds, ``python -m tests.suites --all`` everything (minutes)."""
+"""The command: ``python -m tests.suites`` runs what takes seconds, with ``--all`` everything (minutes)."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""NumPy's tests of matmul: where one operand is a matrix, it becomes a linops operator; where both are, each in turn."""
+"""NumPy's tests of matmul: where an operand is a matrix, it becomes a linops operator; where both are, each in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import linops as lo
 
 
 def substituted(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A matmul by operators; the original where no operand is a matrix of numbers, or an `out` is given, which operators have not."""
+    """A matmul by operators; the original where no operand is a matrix of numbers, or an `out` is given."""
 
     def matmul(a: Any, b: Any, *args: Any, **options: Any) -> Any:
         numbers = all(isinstance(x, np.ndarray) and x.dtype.kind in "fciub" for x in (a, b))

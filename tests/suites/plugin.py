@@ -42,5 +42,6 @@ def pytest_terminal_summary(terminalreporter):
     skipped = len(stats.get("skipped", []))
     terminalreporter.write_line(
         f"linops: {len(passed)} passed, {len(failed) + len(stats.get('error', []))} failed, {skipped} skipped, "
-        f"{len(stats.get('xfailed', []))} expected to fail; with products {ours} of those that passed: {sum(multiplied.values())} products"
+        f"{len(stats.get('xfailed', []))} expected to fail; with products {ours} of those that passed: "
+        f"{sum(multiplied.values())} products"
     )

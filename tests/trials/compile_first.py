@@ -1,4 +1,4 @@
-"""Compiles every operator and sign as the first thing that its process does with them; run by `test_callables.py`, and by hand.
+"""Compiles every operator and sign as the first thing that its process does; run by `test_callables.py`, and by hand.
 
 Each operator's signs are one function, so that every pair of types meets under compilation first. What fails is
 printed.

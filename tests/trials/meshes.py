@@ -1,4 +1,4 @@
-"""A table of products on a mesh of four devices: ``python meshes.py explicit|auto [names]`` prints what is wrong, a line each.
+"""Products on a mesh of four devices: ``python meshes.py explicit|auto [names]`` prints what is wrong, a line each.
 
 It runs in a process of its own, for JAX takes the number of devices from its environment.
 """
@@ -148,7 +148,7 @@ def divided(array, axis):
 
 
 def wrong(operator, mesh, everything, trains):
-    """What is wrong with an operator on a mesh: its products, and where it `trains` a step by them; or with `everything`, layers too."""
+    """What is wrong with an operator on a mesh: products, a step if it `trains`, and with `everything` layers too."""
     hosts = operands(operator.shape, everything)
     axes = {name: axis for name, (_, axis) in hosts.items()} | {"vmap": 0, "flax": 1, "equinox": 1}
     x = {name: array for name, (array, _) in hosts.items()}

@@ -403,7 +403,8 @@ def test_trial_32_beyond_a_size_the_matrix_is_refused(name, monkeypatch):
     monkeypatch.setattr(lo.Kronecker, "to_dense", None)
     with pytest.raises(
         TypeError,
-        match=r"Kronecker\(4096×4096.*16,777,216 entries.*8,192 parameters.*A\.to_dense\(\).*lo\.aslinearoperator\(S\) @ A",
+        match=r"Kronecker\(4096×4096.*16,777,216 entries.*8,192 parameters.*A\.to_dense\(\)"
+        r".*lo\.aslinearoperator\(S\) @ A",
     ):
         LEFT[name]()
 
@@ -664,8 +665,9 @@ FAMILIES = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_trial_35_families_of_arrays_name_the_operator(name):
     named = {
-        "block_diag": "BlockDiag", "kronecker": "kron", "low_rank": "LowRank", "toeplitz": "Toeplitz", "butterfly": "Butterfly",
-        "tensor_train": "TensorTrain", "btt": "BlockTensorTrain", "circulant": "Circulant", "dense": "Dense",
+        "block_diag": "BlockDiag", "kronecker": "kron", "low_rank": "LowRank", "toeplitz": "Toeplitz",
+        "butterfly": "Butterfly", "tensor_train": "TensorTrain", "btt": "BlockTensorTrain",
+        "circulant": "Circulant", "dense": "Dense",
     }  # fmt: skip
     words = rf", lo\.{named[name]}\(" if name in named else ""
     with pytest.raises(
@@ -782,7 +784,8 @@ def test_trial_42_another_plum_is_named():
     for module in (other, ModuleType("plum")):
         with pytest.raises(
             ImportError,
-            match=r"plum-dispatch>=2\.10.*cola-ml brings cola-plum-dispatch.*pip install --force-reinstall plum-dispatch",
+            match=r"plum-dispatch>=2\.10.*cola-ml brings cola-plum-dispatch"
+            r".*pip install --force-reinstall plum-dispatch",
         ):
             require_plum(module)
     require_plum(sys.modules["plum"])

@@ -1,4 +1,4 @@
-"""The command line: bad data, bad arguments, where results go, how long it takes, what it shows on the way, and what it looks like."""
+"""The command line: bad data, bad arguments, where results go, how long it takes, what it shows, how it looks."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Numbers: one map for every dtype, integers through transforms, reflections, division, tiny shapes, powers and sizes without bound."""
+"""Numbers: one map for all dtypes, integers in transforms, reflections, division, tiny shapes, any power and size."""
 
 import time
 

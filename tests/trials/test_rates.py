@@ -1,4 +1,4 @@
-"""Rates of arrays that are no plain matrices of known layers: which arrays are matrices, and of what shape (`linops.nn.matrices`)."""
+"""Rates of arrays that are no plain matrices of known layers: which are matrices, how shaped (`linops.nn.matrices`)."""
 
 import copy
 import warnings

@@ -373,6 +373,7 @@ def test_trial_31_modules_are_found_without_importing_them():
     import subprocess
     import sys
 
-    code = "import sys, linops as lo; assert not {'torch', 'jax'} & {*sys.modules}; print(lo.nn.muon.Muon.__name__, 'muon' in dir(lo.nn))"
+    code = "import sys, linops as lo; assert not {'torch', 'jax'} & {*sys.modules}; "
+    code += "print(lo.nn.muon.Muon.__name__, 'muon' in dir(lo.nn))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "Muon True\n", done.stderr

@@ -1,4 +1,4 @@
-"""Replacing layers of models of transformers, timm, torchvision, peft and torchao, built from configurations with random weights."""
+"""Replacing layers of models of transformers, timm, torchvision, peft and torchao, built with random weights."""
 
 import copy
 import importlib
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # theirs; ours are asserted
 
 @pytest.fixture(scope="module", autouse=True)
 def packages():
-    """The packages. PyPI's torchvision beside a CPU build of torch finds two operators missing, which its import asks for."""
+    """The packages. PyPI's torchvision beside a CPU build of torch misses two operators that its import asks for."""
     for name in ("transformers", "timm", "torchvision"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"needs {name}")
