@@ -1,8 +1,7 @@
 """Products as one writes them by hand in plain array code: what linops' products with one vector are measured against.
 
 Block products are written three ways: as bmm with a column, as bmm with a row, and as multiply-and-sum. A dense product
-is a form of the
-dense family alone: for a structured matrix it takes more FLOPs, and is what "against dense" measures.
+is a form of the dense family alone: for a structured matrix it takes more FLOPs, and is what "against dense" measures.
 """
 
 from __future__ import annotations

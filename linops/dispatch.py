@@ -21,10 +21,9 @@ def generic(function: Callable[..., Any]) -> Any:
     """Declare a function that plum dispatches on its first argument; methods register with ``@name.dispatch``.
 
     A call is a look-up of the argument's type in a dict, so it costs what a dict costs and torch.compile can trace it;
-    plum resolves a
-    type that is seen for the first time. torch.compile cannot trace plum: the types of registered methods, and their
-    direct subclasses (as torch's Parameter), are in the dict from the start, and of others the methods are tried in
-    turn there.
+    plum resolves a type that is seen for the first time. torch.compile cannot trace plum: the types of registered
+    methods, and their direct subclasses (as torch's Parameter), are in the dict from the start, and of others the
+    methods are tried in turn there.
 
     Args:
         function: Its name, arguments and docstring.

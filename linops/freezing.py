@@ -35,9 +35,8 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
     """The operator for many products with `batch` vectors and the same arrays: its tensors are multiplied once, now.
 
     ``A @ x`` follows its leaves: what it gains from multiplying them with each other it pays for in every product.
-    Where the leaves stay,
-    as at inference, that is paid once. Which to multiply is found as for plans, by predicted time: all of them into one
-    matrix, some, or none.
+    Where the leaves stay, as at inference, that is paid once. Which to multiply is found as for plans, by predicted
+    time: all of them into one matrix, some, or none.
 
     Args:
         A: An operator; a symbolic one tells what would become of it.

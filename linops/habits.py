@@ -183,9 +183,8 @@ class Habits:
 
         Raises:
             TypeError: If the operator is symbolic, its arrays are of another framework, or the matrix has more than
-                `DENSE_LIMIT` entries
-                and more than the operator has parameters: many functions ask for it unasked, as scipy's matrices do in
-                ``S @ A``.
+                `DENSE_LIMIT` entries and more than the operator has parameters: many functions ask for it unasked, as
+                scipy's matrices do in ``S @ A``.
             ValueError: If no copy is allowed and one is needed.
         """
         if self.is_symbolic:

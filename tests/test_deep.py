@@ -1,8 +1,7 @@
 """Long and deeply nested expressions: no overflow of the stack, and time in proportion to their length.
 
 1,000 factors, terms, Kronecker factors and scalars are flat, however they are built. What truly nests, as a sum in a
-product in a sum …,
-is walked by recursion in some places: 100 levels work everywhere.
+product in a sum …, is walked by recursion in some places: 100 levels work everywhere.
 """
 
 import copy

@@ -1,8 +1,7 @@
 """The documentation's Python runs, and prints what the page says it prints.
 
 The ```python blocks of a page run in order in one namespace; a ```text block right after one is its output. A block
-after a line
-<!-- needs: packages --> runs where they are installed, as in CI. The examples run as scripts.
+after a line <!-- needs: packages --> runs where they are installed, as in CI. The examples run as scripts.
 """
 
 import os

@@ -24,9 +24,8 @@ SMALL = {
     ],
     "BlockTensorTrain": [
         lambda: lo.BlockTensorTrain([array(1, 1, 1), array(1, 1, 1)]),
-        lambda: lo.BlockTensorTrain(
-            [array(2, 0, 2), array(3, 2, 0)], (3, 2), (2, 2)
-        ),  # rank 0; its ranks follow from its dims, so those are > 0
+        # rank 0; its ranks follow from its dims, so those are > 0
+        lambda: lo.BlockTensorTrain([array(2, 0, 2), array(3, 2, 0)], (3, 2), (2, 2)),
     ],
     "Dense": [lambda shape=shape: lo.Dense(array(*shape)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
     "Diagonal": [lambda: lo.Diagonal(array(0)), lambda: lo.Diagonal(array(1))],

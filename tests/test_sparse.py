@@ -80,9 +80,8 @@ def test_formats_of_jax():
     csr = jax_sparse.BCSR.fromdense(jnp.asarray(DENSE))
     assert lo.aslinearoperator(csr).backend == "jax"
     assert_is(lo.aslinearoperator(csr).to(backend="numpy"), DENSE)
-    with pytest.raises(
-        TypeError, match=r"BCOO of shape.*index arrays are the structure.*outside of jit"
-    ):  # positions are structure: an operator is an argument of jit, not made in it
+    # positions are structure: an operator is an argument of jit, not made in it
+    with pytest.raises(TypeError, match=r"BCOO of shape.*index arrays are the structure.*outside of jit"):
         jax.jit(lambda coo: lo.aslinearoperator(coo) @ jnp.ones(4))(coo)
 
 

@@ -1,8 +1,7 @@
 """The array frameworks: which one an array belongs to, and the few primitives that the array API lacks.
 
 `registry.py` knows the frameworks, `dtypes.py` their dtypes, `modes.py` what they are doing. The primitives are plum
-functions, one method
-a backend: `numpy.py`, `torch.py`, `jax.py`, `spec.py`.
+functions, one method a backend: `numpy.py`, `torch.py`, `jax.py`, `spec.py`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 XLA keeps an array's division among devices through a program as long as no axis is joined with one that is divided;
 where one is, it gathers the array, and with explicit axes JAX refuses. Operators lay out vectors and features as one
-device computes fastest, and join them.
-So on a mesh each vector is multiplied by itself, as `jax.vmap` has it: its axes hold features alone.
+device computes fastest, and join them. So on a mesh each vector is multiplied by itself, as `jax.vmap` has it: its axes
+hold features alone.
 """
 
 from __future__ import annotations
@@ -80,9 +80,8 @@ def fourier(x: Any, transform: str, length: int, axis: int, norm: Any) -> Any:
     """As `primitives.fourier`, by matrix products, which XLA divides; for its own transform it gathers the whole array.
 
     A transform of length n = p q is q of length p and p of length q, with a factor for each number between them (Cooley
-    & Tukey, 1965).
-    It sums at most 64 numbers at a time, or as many as a prime factor up to 512 has: some n √n MACs. One of a larger
-    prime length is a convolution with a chirp, of the next power of two (Bluestein, 1970).
+    & Tukey, 1965). It sums at most 64 numbers at a time, or as many as a prime factor up to 512 has: some n √n MACs.
+    One of a larger prime length is a convolution with a chirp, of the next power of two (Bluestein, 1970).
 
     Args:
         x: The array.

@@ -270,9 +270,8 @@ class _NoGradIsForward(TorchFunctionMode):
 
 
 @p.jvp.dispatch
-def _jvp(
-    x: torch.Tensor, function: Any, tangent: torch.Tensor
-):  # of one dtype: torch leaves out terms where they differ
+def _jvp(x: torch.Tensor, function: Any, tangent: torch.Tensor):
+    # x and tangent are of one dtype: torch leaves out terms where they differ
     if torch.compiler.is_compiling():  # Dynamo sees no mode; u ↦ Jᵀ u is linear: its transpose anywhere is J
         zeros = torch.zeros_like(function(p.copy(x)))
         return p.vjp(zeros, lambda u: p.vjp(x, function, u), tangent)

@@ -16,9 +16,8 @@ def groups(
     """Parameter groups for Adam.
 
     The factor is on the weights of the layers that are to be structured, and on nothing else, so that all structures
-    share the rates
-    of embedding, head, norms and biases. *Naive* rates give each leaf of such a layer what a dense weight would get:
-    base_in/in.
+    share the rates of embedding, head, norms and biases. *Naive* rates give each leaf of such a layer what a dense
+    weight would get: base_in/in.
 
     Args:
         model: The model, structured or dense.

@@ -1,16 +1,14 @@
 """Which arrays of a model are matrices, and of what shape: the one place that says so, for every framework. Needs none.
 
-An array is described by its *layout*, the names of its axes: ``"out in"`` is the weight of a `torch.nn.Linear`, ``"in
-out"`` the kernel of Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes ``in``, and
-an input reaches the axes ``out``.
-Axes of any other name count copies: ``"expert out in"`` is a batch of matrices, ``"position out"`` one of vectors. Axes
-before those of
-the layout count copies too, as of layers stacked for `jax.lax.scan`. An array with no ``in`` is a vector, or a scalar:
-it gets the rate of vectors, no decay, and never Muon; except that ``"token out"``, an embedding, is decayed.
+An array is described by its *layout*, the names of its axes: ``"out in"`` is the weight of a `torch.nn.Linear`,
+``"in out"`` the kernel of Flax, ``"out in in"`` that of a convolution over one axis. An output sums over the axes
+``in``, and an input reaches the axes ``out``. Axes of any other name count copies: ``"expert out in"`` is a batch of
+matrices, ``"position out"`` one of vectors. Axes before those of the layout count copies too, as of layers stacked for
+`jax.lax.scan`. An array with no ``in`` is a vector, or a scalar: it gets the rate of vectors, no decay, and never Muon;
+except that ``"token out"``, an embedding, is decayed.
 
 The layouts of arrays in a framework's own modules are with that framework. Arrays in other modules are known by their
-names, if at all;
-what is left is unknown: rates treat it as a vector, and say so once.
+names, if at all; what is left is unknown: rates treat it as a vector, and say so once.
 """
 
 from __future__ import annotations

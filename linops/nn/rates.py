@@ -3,8 +3,8 @@
 The rate of a parameter is lr · d · s: d scales its layer, as if dense, from the base shape (base_out, base_in) to (out,
 in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k leaves.
 
-* adam, adamw: d = base_in / in and s = in / fan_in / k. Vectors, scalars and embeddings (their vocabulary is no width):
-  1. Yang et al., "Tensor Programs V" (2022), table 3; Qiu et al., "Compute Better Spent" (ICML 2024).
+* adam, adamw: d = base_in / in and s = in / fan_in / k. Vectors, scalars and embeddings (their vocabulary is no
+  width): 1. Yang et al., "Tensor Programs V" (2022), table 3; Qiu et al., "Compute Better Spent" (ICML 2024).
 * lion: as adam, for its step is a sign, whatever the gradient's size. Chen et al., "Symbolic Discovery of Optimization
   Algorithms" (2023).
 * sgd: d = (out / in) / (base_out / base_in) and s = (fan_out / fan_in) / (out / in) / k. Vectors and embeddings of

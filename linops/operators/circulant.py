@@ -20,16 +20,13 @@ class Circulant(Convolution):
 
     Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, of 2.5 L log2
     L FLOPs each (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many
-    of some hundred numbers, the
-    matrix is written out and multiplied by: m n MACs a vector.
+    of some hundred numbers, the matrix is written out and multiplied by: m n MACs a vector.
 
     A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Products of
-    integers are exact and
-    wrap around as NumPy's: numbers are split into parts so short that transforms of floats give every sum. Sums that
-    fit a float do not
-    overflow on the way. But transforms round relative to |c| |x| (Euclidean norms), not entry by entry: in float32,
-    beside entries of 1e8 those below about 10 are lost, which multiplying by `to_dense()` keeps; take float64 where
-    entries differ so much.
+    integers are exact and wrap around as NumPy's: numbers are split into parts so short that transforms of floats give
+    every sum. Sums that fit a float do not overflow on the way. But transforms round relative to |c| |x| (Euclidean
+    norms), not entry by entry: in float32, beside entries of 1e8 those below about 10 are lost, which multiplying by
+    `to_dense()` keeps; take float64 where entries differ so much.
 
     Attributes:
         c: (N,) array or spec, the first column.

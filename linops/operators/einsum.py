@@ -25,18 +25,16 @@ class Einsum(Planned):
 
     Row and column index are those of the result's and the operand's axes, the first axis slowest. So, for example,
 
-        "ir,rj,j->i"                        is  LowRank(U, V),
-        "ai,bj,ij->ab"                      is  Kronecker(A, B),
-        "ipr,rij,jrq,jq->ip"                is  BLAST: W_ij = U_i diag(s_ij) V_j  (Lee et al., NeurIPS 2024),
-        "φεβγρ,γρφδα,γβα->φεδ"              is  the two-factor family of seven sizes (Potapczynski et al., NeurIPS
-        2024).
+        "ir,rj,j->i"            is  LowRank(U, V),
+        "ai,bj,ij->ab"          is  Kronecker(A, B),
+        "ipr,rij,jrq,jq->ip"    is  BLAST: W_ij = U_i diag(s_ij) V_j  (Lee et al., NeurIPS 2024),
+        "φεβγρ,γρφδα,γβα->φεδ"  is  the two-factor family of seven sizes (Potapczynski et al., NeurIPS 2024).
 
     Tensors act on the vector one after the other, each in one batched matrix product, in the order of fewest MACs (of
     more than eight tensors the last acts first) or in a given one; this order gives each leaf its fans. Where it is
-    faster for many vectors, a plan
-    multiplies some tensors with each other first. A product of views needs no copy: where the axes that a tensor shares
-    with the operand and keeps, then those it sums over (or these first), then all others lie in this order in memory,
-    and the tensor's own are stored as kept, new, summed.
+    faster for many vectors, a plan multiplies some tensors with each other first. A product of views needs no copy:
+    where the axes that a tensor shares with the operand and keeps, then those it sums over (or these first), then all
+    others lie in this order in memory, and the tensor's own are stored as kept, new, summed.
 
     Cost: Σ over tensors of the product of the sizes of all axes present; a tensor that sums over nothing multiplies
     elementwise.

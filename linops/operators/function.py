@@ -22,9 +22,8 @@ class Function(LinearOperator):
 
     Nothing is known of a callable but its linearity, which is not checked. Arrays in `params` are leaves: they have
     gradients, move between backends and dtypes, and are arguments of compiled functions; arrays that a callable closes
-    over are constants. Without params
-    an operator has no backend, and runs on what it meets. Let a callable be a function of a module: the operator then
-    pickles, and JAX compiles once.
+    over are constants. Without params an operator has no backend, and runs on what it meets. Let a callable be a
+    function of a module: the operator then pickles, and JAX compiles once.
 
     Aᵀ y = conj(rmatvec(conj(y))). Without `rmatvec`, torch and JAX transpose `matvec` by reverse mode; NumPy cannot.
 
@@ -35,8 +34,7 @@ class Function(LinearOperator):
     constant.
 
     A matrix is multiplied at once: by one call where `vectorized`, else by the framework's vmap. NumPy has none, and
-    calls once for each
-    column: the one exception to the rule that products never loop over columns.
+    calls once for each column: the one exception to the rule that products never loop over columns.
 
     Inside torch.compile write ``A.__matmul__(x)`` for ``A @ x`` (and ``A.__rmatmul__(y)`` for ``y @ A``): Dynamo puts
     ``@`` into its graph whole, operator and all, and a Python function cannot stand in a graph. Layers compile as they

@@ -23,13 +23,11 @@ class Householder(LinearOperator):
         H_1 H_2 … H_k = I - Uᵀ S⁻¹ Ū,   S = the upper triangle of G with ones on its diagonal,
 
     the compact WY form with its triangle inverted (Joffrain, Low, Quintana-Ortí, van de Geijn and Van Zee,
-    "Accumulating Householder
-    transformations, revisited", 2006): two products and a triangular solve instead of k passes over the operand. The
-    lower triangle gives
-    the opposite order, so that T and H are views. Only directions count: vectors are scaled before they are squared, so
-    that the
-    tiniest and the largest give no NaN. A vector of zeros, which has no direction, reflects nothing: its H is the
-    identity, as LAPACK's for tau = 0, with a gradient of zero.
+    "Accumulating Householder transformations, revisited", 2006): two products and a triangular solve instead of k
+    passes over the operand. The lower triangle gives the opposite order, so that T and H are views. Only directions
+    count: vectors are scaled before they are squared, so that the tiniest and the largest give no NaN. A vector of
+    zeros, which has no direction, reflects nothing: its H is the identity, as LAPACK's for tau = 0, with a gradient of
+    zero.
 
     Cost: 2 k n MACs a vector, and for k > 1 a triangular solve (k² - k FLOPs a vector) and k² n MACs once a product.
 

@@ -22,8 +22,7 @@ class Toeplitz(Convolution):
 
     Cost: a transform of the entries a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each
     (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many of some
-    hundred numbers, the matrix is written out and
-    multiplied by: m n MACs a vector.
+    hundred numbers, the matrix is written out and multiplied by: m n MACs a vector.
 
     A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Integers are
     multiplied, and floats rounded (relative to the norms, so that small entries beside large ones are lost), as by

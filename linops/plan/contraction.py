@@ -42,8 +42,7 @@ class Action(NamedTuple):
         onto: The position of what it acts on.
         own: Its axes as it lies in memory.
         kind: ``"bmm"``: blocks × (rows, columns) @ (columns, rest). ``"shared"``: (rows, columns) @ left × (columns,
-            rest).
-            ``"matmul"``: (rows, columns) @ (columns, rest). ``"scale"``: nothing is summed over, so the tensor
+            rest). ``"matmul"``: (rows, columns) @ (columns, rest). ``"scale"``: nothing is summed over, so the tensor
             multiplies elementwise.
         blocks: Axes of both that stay.
         rows: Axes of the tensor alone.

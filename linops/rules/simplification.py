@@ -34,8 +34,8 @@ def simplify(operator: Any, return_steps: bool = False) -> Any:
     From the leaves up, rules rewrite neighbours in products and sums, and single operators, until none applies (the
     functions of `linops.rules`, on which users register their own). A rewrite is taken only if shape, dtype, backend
     and device stay, if no count of parameters, MACs, FLOPs and bytes grows, for one vector or for many, and if
-    something falls. Parameters of symbolic operators are not
-    merged. What is known of the operator stays known: what its structure implied is then declared, as by `assume`.
+    something falls. Parameters of symbolic operators are not merged. What is known of the operator stays known: what
+    its structure implied is then declared, as by `assume`.
 
     Args:
         operator: An operator.

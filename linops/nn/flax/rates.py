@@ -31,8 +31,7 @@ def lr_multipliers(
         optimizer: ``"adamw"``, ``"adam"``, ``"lion"`` or ``"sgd"``.
         base: The model's base shapes: a narrow model of the same layer names (from `nnx.eval_shape`, best; structured
             or not); an integer, the base_in and base_out of every layer; or a dict of patterns over layer names to such
-            integers, other layers being of base
-            shape. None: every layer is.
+            integers, other layers being of base shape. None: every layer is.
         wrt: Which variables are trained, as in `nnx.Optimizer`.
         matrices: What arrays are that linops does not know, by patterns over their dotted names: the names of their
             axes, as in ``{"*.experts.up": "expert in out"}``, or None for no matrix. See `linops.nn.matrices`.

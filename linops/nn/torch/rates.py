@@ -44,8 +44,7 @@ def param_groups(
         optimizer: ``"adamw"``, ``"adam"``, ``"lion"``, ``"sgd"``, or ``"muon"`` for `linops.nn.torch.Muon`.
         base: The model's base shapes: a narrow model of the same layer names (best on the meta device; structured or
             not); an integer, the base_in and base_out of every layer; or a dict of patterns over layer names to such
-            integers, other layers being of base shape.
-            None: every layer is.
+            integers, other layers being of base shape. None: every layer is.
         decay: ``"coupled"``: multipliers of the rate multiply the decay, as it is lr · weight_decay in an optimiser.
             ``"independent"``: the group's weight_decay is divided by the multiplier, so that all weights decay by lr ·
             weight_decay.

@@ -67,9 +67,8 @@ def replace_linear_(
         family: A family's name, with options or without (``"btt:rank=2"``), or a function ``(out_features, in_features,
             **options) -> operator``; None only if `where` is a dict.
         where: Which layers: a predicate ``(name, module) -> bool``; a glob or ``"re:"`` pattern over the whole name; a
-            list of those; or a
-            dict of pattern to family, in which the first match wins, None leaves the layer, and `family` (or None:
-            leave) is for those that match no pattern. None takes all.
+            list of those; or a dict of pattern to family, in which the first match wins, None leaves the layer, and
+            `family` (or None: leave) is for those that match no pattern. None takes all.
         exclude: Which of these to leave, as `where`.
         weights: ``"init"`` draws new weights with structure-aware scale.
         zero: Which layers start at zero, as `where`; None takes those that are zero now, which cannot be seen on the

@@ -1,11 +1,9 @@
 """Rates that survive a training loop: groups of different rates, when a loop or a scheduler sets one rate for all.
 
 A group of `param_groups` has the rate  lr · lr_multiplier.  Schedulers that multiply rates keep the ratios. What sets a
-number for all
-groups wipes them: ``group["lr"] = lr``, OneCycleLR(max_lr=number), CyclicLR(number), and in part eta_min and min_lr. Of
-two ways out,
-`set_lr` is for a loop of one's own, and `keep_rates` for any scheduler: after it ``group["lr"]`` is the rate of the
-dense layer, the same in all groups, and each step multiplies it.
+number for all groups wipes them: ``group["lr"] = lr``, OneCycleLR(max_lr=number), CyclicLR(number), and in part eta_min
+and min_lr. Of two ways out, `set_lr` is for a loop of one's own, and `keep_rates` for any scheduler: after it
+``group["lr"]`` is the rate of the dense layer, the same in all groups, and each step multiplies it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Models read `torch.nn.Linear.weight` for its dtype or device (which costs nothing here), give it to
 `torch.nn.functional.linear` or a matrix product (which run by the structure), compute with it otherwise (which
-multiplies it out, differentiably, with a warning), or write
-into it (an error: what is written would be lost).
+multiplies it out, differentiably, with a warning), or write into it (an error: what is written would be lost).
 """
 
 from __future__ import annotations
