@@ -4,10 +4,10 @@ A step takes a fixed time for its call and for each block, and then as long as t
 
     seconds = call + blocks · block + max(2 · MACs / (flops · u(rows) u(columns) u(batch)), bytes / bandwidth),
 
-where u(d) = d / (d + h), and products that stay in a core's cache have CACHED times the bandwidth. The numbers of a backend are the
-least-squares fit of log seconds to measured products of one thread in float32; `call` is that of a step in a chain of
-tiny ones, with its views (``python -m benchmarks calibrate``, on an Intel Xeon with AVX-512). Only ratios of times are
-used to choose, so that they need not be those of the machine at hand.
+where u(d) = d / (d + h), and products that stay in a core's cache have CACHED times the bandwidth. The numbers of a
+backend are the least-squares fit of log seconds to measured products of one thread in float32; `call` is that of a step
+in a chain of tiny ones, with its views (``python -m benchmarks calibrate``, on an Intel Xeon with AVX-512). Only ratios
+of times are used to choose, so that they need not be those of the machine at hand.
 
 To multiply small tensors of many short axes with each other takes far longer than that, for the views around the kernel
 and for loops over short axes: measured on products of Kronecker and butterfly factors, MERGING times a call, and a
