@@ -237,7 +237,7 @@ def _growth(rows: Rows) -> str:
             ),
             None,
         )
-        text = f" The product's time grows with the exponent {law} (theory 1)." if law else ""
+        text = f"\nThe time of the product grows with the exponent {law} (theory 1)." if law else ""
         parts.append(
             f"**Against the number of factors, d = {ours[0]['d']}: time / FLOPs, over those of the fewest factors**\n\n"
             f"{table}\n\nA Kronecker product of c factors takes c·d^(1 + 1/c) MACs a vector.{text}"
