@@ -7,6 +7,7 @@ tests/test_conformance.py, which itself asserts that the check of the cell ran.
 import re
 import subprocess
 import sys
+import textwrap
 from collections import defaultdict
 from inspect import isclass
 from itertools import product
@@ -112,13 +113,26 @@ def text_of(cell, notes):
     return f"{' '.join(ran)}<sup>{number}</sup>"
 
 
+def filled(text, indent=""):
+    """The text in lines of the page's width."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def sentence(reason):
+    """A reason as a sentence; names such as torch.compile stay as they are."""
+    first = reason.split()[0]
+    return f"{reason if '.' in first else reason[0].upper() + reason[1:]}."
+
+
 def page(runs):
     """The page."""
+    from cases import CASES
     from helpers import DTYPES, TOLERANCE
 
     from linops.testing import CHECKS
 
     cases, cells = table(runs)
+    limits = {getattr(case, "because", None) for case in CASES.values()}
     kinds = [kind for kind in operator_classes() if kind in cases]
     lines = [
         "---",
@@ -129,18 +143,27 @@ def page(runs):
         "",
         "<!-- Generated from the tests that pytest collects. Do not edit: python tests/coverage_page.py --write -->",
         "",
-        "What the tests run of each operator. A ✓ means that the [conformance suite](testing.md) runs that check on",
-        f"cases of the operator in {', '.join(DTYPES[:-1])} and {DTYPES[-1]}, and that the check passes: the tests",
-        "assert that it ran. A number leads to the reason why it cannot run. Only what has to be compiled first is",
-        "not run on every case in every dtype, but on one case an operator at least; on JAX all other cases have",
-        "their gradients in float64 and their products in complex128. The matrices that results are compared with",
-        "come from the definitions, by loops, `numpy.kron` and `einsum`; errors may reach",
-        f"{TOLERANCE['float64']:g} of |A| |x| in double precision, and {TOLERANCE['float32']:g} in single.",
+        filled(
+            "This page shows what the tests run on each operator. A ✓ means that the [conformance suite](testing.md) "
+            f"runs that check on cases of the operator in {', '.join(DTYPES[:-1])} and {DTYPES[-1]}, and that it "
+            "passes; the tests assert that it ran. A number refers to the reason below the table why the check "
+            "cannot run."
+        ),
         "",
-        "The page is made of the tests that pytest collects, by `python tests/coverage_page.py --write`;",
-        "a test fails when it is stale.",
+        filled(
+            "Every check runs on every case in every dtype, except what has to be compiled first: that runs on at "
+            "least one case for each operator. On JAX the other cases run their gradients in float64 and their "
+            "products in complex128. Results are compared with matrices made from the definitions by loops, "
+            f"`numpy.kron` and `einsum`. Errors may reach {TOLERANCE['float64']:g} of |A| |x| in double precision, and "
+            f"{TOLERANCE['float32']:g} in single."
+        ),
         "",
-        f"**{len(runs):,}** runs of the suite over **{sum(map(len, cases.values()))}** cases",
+        filled(
+            "`python tests/coverage_page.py --write` makes the page from the tests that pytest collects; a test fails "
+            "when it is stale."
+        ),
+        "",
+        f"**{len(runs):,}** runs of the suite over **{sum(map(len, cases.values()))}** cases "
         f"of **{len(kinds)}** operators.",
         "",
     ]
@@ -151,7 +174,7 @@ def page(runs):
             ours = [cells[backend, kind, check] for kind in kinds]
             reasons = {reason for cell in ours for each in cell.values() for reason in each}
             if None not in reasons:
-                absent[check] = "; ".join(sorted(reasons))
+                absent[check] = "; ".join(sorted(reasons - limits or reasons))
         checks = [check for check in CHECKS if check not in absent]
         for kind in kinds:
             texts = [text_of(cells[backend, kind, check], notes) for check in checks]
@@ -159,13 +182,13 @@ def page(runs):
         headings = [HEADINGS.get(check, check) for check in checks]
         lines += [f"## {title}", "", '<div class="coverage" markdown>', "", f"| operator | {' | '.join(headings)} |"]
         lines += ["|---|" + ":-:|" * len(checks), *rows, "", "</div>", ""]
-        lines += [f"{number}. {why[0].upper()}{why[1:]}." for why, number in notes.items()] + [""] * bool(notes)
+        lines += [filled(f"{number}. {sentence(why)}", "   ") for why, number in notes.items()] + [""] * bool(notes)
         by_reason = defaultdict(list)
         for check, why in absent.items():
             by_reason[why].append(HEADINGS.get(check, check))
         if absent:
-            text = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
-            lines += [f"Not here: {text}.", ""]
+            lines += ["These checks do not run on this backend:", ""]
+            lines += [f"- {', '.join(names)}: {why}." for why, names in by_reason.items()] + [""]
     lines += ["## The checks", "", "| column | what it asserts |", "|---|---|"]
     for name, check in CHECKS.items():
         lines.append(f"| {HEADINGS.get(name, name)} | {' '.join((check.run.__doc__ or '').split())} |")
@@ -175,9 +198,11 @@ def page(runs):
         lines.append(f"| `{kind}` | {len(cases[kind])} | {', '.join(f'{m}×{n}' for m, n in shapes)} |")
     lines += [
         "",
-        "More tests are in `tests/`: layers (compilation, export, `functional_call`, state, second derivatives),",
-        "random trees of all operators on all backends, 1×1 and empty operators, NaN and infinity, integers,",
-        "wrong input, mistakes that other libraries made.",
+        filled(
+            "More tests are in `tests/`: layers (compilation, export, `functional_call`, state, second derivatives), "
+            "random trees of all operators on all backends, 1×1 and empty operators, NaN and infinity, integers, wrong "
+            "input, mistakes that other libraries made."
+        ),
     ]
     return "\n".join(lines) + "\n"
 
