@@ -12,7 +12,7 @@ from linops.backends.tree import register_class
 
 
 class remembered:
-    """A property computed once an instance, like `functools.cached_property` without its lock, which torch.compile cannot trace."""
+    """`functools.cached_property`, computed once an instance, without the lock, which torch.compile cannot trace."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
@@ -93,14 +93,15 @@ def _declared(cls: Any, init: bool) -> Any:
 
 
 def _of_own_leaves(shape: Any) -> Any:
-    """A shape that is an error where leaves have other axes than the operator's; a template's leaves are known to fit."""
+    """A shape that is an error where leaves have other axes than the operator's."""
 
     @wraps(shape)
     def checked(self: Any) -> Any:
-        if self._template is None and not _fits(self) and (said := other_axes(self)):
+        if self._shared is None and not _fits(self) and (said := other_axes(self)):
             held = ", ".join([f"{name} {tuple(array)}" for name, array, _ in _arrays(self)])
             raise ValueError(
-                f"{type(self).__name__}: {said}: {held}; a stack of operators, as vmap returns it, multiplies inside vmap"
+                f"{type(self).__name__}: {said}: {held}; "
+                "a stack of operators, as vmap returns it, multiplies inside vmap"
             )
         return shape(self)
 
@@ -137,7 +138,7 @@ def _arrays(operator: Any) -> list[tuple[str, Any, int]]:
 
 
 def other_axes(operator: Any) -> str:
-    """What is to be said of an operator whose own arrays have other axes than they are to have; nothing where none has."""
+    """What to say of an operator whose own arrays have other axes than they should; nothing where none has."""
     found = _arrays(operator)
     extra = {len(shape) - axes for _, shape, axes in found}
     if not extra or extra == {0}:
@@ -149,7 +150,7 @@ def other_axes(operator: Any) -> str:
 
 
 def _lenient(check: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A constructor's check that lets the placeholders pass which torch.compile puts in the place of arrays and sizes."""
+    """A constructor's check that lets pass the placeholders that torch.compile puts in place of arrays and sizes."""
 
     @wraps(check)
     def __post_init__(self: Any) -> None:
@@ -165,7 +166,7 @@ def _lenient(check: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _take_numbers(operator: Any) -> bool:
-    """Put numbers in the place of the symbols that torch.compile makes of an operator's sizes; whether there were some."""
+    """Replace the symbols that torch.compile makes of an operator's sizes by numbers; whether there were some."""
     symbols = [name for name, _ in operator._fields if is_symbol(getattr(operator, name))]
     for name in symbols:
         symbol = getattr(operator, name)

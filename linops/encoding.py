@@ -21,7 +21,7 @@ import numpy as np
 
 from linops.backends.tree import Frozen, classes, own
 from linops.specs import Spec, dtype_name, spec
-from linops.structure import Structure
+from linops.structure import Node, Structure
 from linops.tags import Tag
 
 FORMAT, VERSION = "linops.structure", 1
@@ -48,11 +48,14 @@ def to_json(structure: Structure) -> str:
     """
     written: list[dict[str, Any]] = []
 
-    def made(kind: Any, values: list[Any]) -> Any:
+    def made(node: Node, values: list[Any]) -> Any:
+        kind: Any = node.kind
         if kind is None:
             return _Items(values)
         record = {"class": _name(kind)}
-        for (name, field), value in zip(kind._fields, values):
+        trees, others = iter(values), iter(node.context)
+        for name, field in kind._fields:
+            value = next(trees if field == "tree" else others)
             if value is not None and not (name == "assumed" and value == Tag.NONE):
                 record[name] = _written(value, field, f"{kind.__name__}.{name}")
         written.append(record)

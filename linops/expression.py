@@ -38,12 +38,19 @@ class Expression:
 
     _fields = (("assumed", "static"),)
     _axes = ()
-    #: an expression of the same structure, whose knowledge of it is shared
-    _template: ClassVar[Any] = None
+    #: whether something is found once a structure, such as plans
+    _shares: ClassVar[bool] = False
+    #: the structure whose findings hold, for its leaves are like those of another operator of it
+    _shared: ClassVar[Any] = None
     #: the one backend that an operator without arrays runs on, if it is bound to one
     _home: ClassVar[str | None] = None
 
-    if TYPE_CHECKING:  # an operator says it as a property, or as a field
+    if TYPE_CHECKING:  # an operator says them as properties, or as fields
+
+        @property
+        def structure(self) -> Any:
+            """The operator without its numbers."""
+            ...
 
         @property
         def shape(self) -> tuple[int, int]:
@@ -119,21 +126,20 @@ class Expression:
         function: Callable[[Any], Any],
         index_function: Callable[[Any], Any] | None = None,
         *,
-        template: bool = False,
+        alike: bool = False,
     ) -> Any:
-        """The same expression with a function applied to every leaf (and to every index array); the result is not checked again.
+        """The same expression with a function applied to every leaf (and index array); it is not checked again.
 
-        As a `template` the expression shares what it knows of its structure with the result, whose leaves have the same
-        shapes.
+        If new leaves are `alike`, of the same shapes and dtypes, and on a CPU, what is found of the structure holds.
         """
         operator = object.__new__(type(self))
         values = operator.__dict__
-        if template:
-            values["_template"] = self
+        if alike and self._shares:
+            values["_shared"] = self.structure
         for name, kind in self._fields:
             value = getattr(self, name)
             if kind == "tree":
-                value = _mapped(value, function, index_function, template)
+                value = _mapped(value, function, index_function, alike)
             elif kind == "index" and value is not None and index_function is not None:
                 value = index_function(value)
             values[name] = value
@@ -178,7 +184,7 @@ class Expression:
 
     @remembered
     def backend(self) -> str | None:
-        """``"numpy"``, ``"torch"``, ``"jax"``, ``"spec"`` (symbolic), or None: without arrays, it runs on any backend."""
+        """``"numpy"``, ``"torch"``, ``"jax"``, ``"spec"`` (symbolic), or None: no arrays, it runs on any backend."""
         found = self._home
         for _, child in self._children():
             backend = child.backend if isinstance(child, Expression) else backends.backend_of(child)
@@ -353,11 +359,11 @@ def _check(value: Any) -> Any:
 
 
 def _mapped(
-    value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None, template: bool
+    value: Any, function: Callable[[Any], Any], index_function: Callable[[Any], Any] | None, alike: bool
 ) -> Any:
     """What `Expression._map` makes of a field's value."""
     if isinstance(value, Expression):
-        return value._map(function, index_function, template=template)
+        return value._map(function, index_function, alike=alike)
     if isinstance(value, tuple):
-        return tuple([_mapped(item, function, index_function, template) for item in value])
+        return tuple([_mapped(item, function, index_function, alike) for item in value])
     return None if value is None else function(value)

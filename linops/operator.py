@@ -2,8 +2,7 @@
 
 Two operand layouts run through the library. *Features first*: an array (…, k) whose last axis counts vectors and whose
 leading axes, flattened in row-major order, are the features; they may stay factored between two operators, so that a
-permutation of axes is a view.
-*Rows*: an array (k, n) with a vector in each row, as in `torch.nn.Linear`.
+permutation of axes is a view. *Rows*: an array (k, n) with a vector in each row, as in `torch.nn.Linear`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from linops.habits import Habits
 from linops.plan import Step, explain, machine_of, natural_order
 from linops.plan.network import Axes, Graph
 from linops.specs import Spec
+from linops.structure import Structure
 from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
 
@@ -58,7 +58,7 @@ def power(a, exponent: int):
 
 @generic
 def slice_(a, rows, columns):
-    """The operator A[rows, columns] of ranges and index arrays, or the array A[i, j], A[i, columns] or A[rows, j] of integers."""
+    """The operator A[rows, columns] of ranges and index arrays; the array A[i, j], A[i, columns] or A[rows, j]."""
 
 
 @generic
@@ -98,7 +98,7 @@ ArrayLike = TypeVar("ArrayLike", bound=SupportsArray)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearOperator(Expression, Properties, Habits):
-    """A linear map from n-vectors to m-vectors, of shape (m, n): an immutable expression whose leaves are arrays or specs.
+    """A linear map from n- to m-vectors, of shape (m, n): an immutable expression whose leaves are arrays or specs.
 
     Products follow `numpy.matmul`: ``A @ x`` for x of shape (n,) or (…, n, k), ``x @ A`` for (m,) or (…, k, m), ``A @
     B`` composes. The arrays decide the backend; mixing backends is an error. Symbolic operators (with a spec leaf) have
@@ -167,7 +167,7 @@ class LinearOperator(Expression, Properties, Habits):
         return {}
 
     def _output_leaves(self) -> tuple[str, ...]:
-        """The leaves that act last, one in every chain of factors: where they are zero the operator is, and they alone have a gradient.
+        """The last leaf of every chain of factors: where these are zero the operator is, and only they have gradients.
 
         None, for an operator that no leaves make zero, or of which nothing is known.
         """
@@ -207,9 +207,8 @@ class LinearOperator(Expression, Properties, Habits):
         Args:
             batch: Number of vectors.
             order: ``"planned"`` counts what runs: the order of least predicted time for so many vectors, so that more
-                vectors may take
-                fewer FLOPs. ``"natural"`` counts the order of the factors, which never falls as the batch grows: a
-                budget.
+                vectors may take fewer FLOPs. ``"natural"`` counts the order of the factors, which never falls as the
+                batch grows: a budget.
 
         Returns:
             The cost.
@@ -239,7 +238,7 @@ class LinearOperator(Expression, Properties, Habits):
         return self.cost(batch, order).flops
 
     def explain(self, batch: int = 1, order: str = "planned") -> str:
-        """What a product runs, step by step, what it costs, and how long one thread of a CPU is predicted to take (`linops.plan.machine`).
+        """What a product runs, step by step, its cost, and its predicted time on one thread (`linops.plan.machine`).
 
         Args:
             batch: Number of vectors.
@@ -290,7 +289,8 @@ class LinearOperator(Expression, Properties, Habits):
                 return NotImplemented
         if ours == "spec" or theirs == "spec":
             raise TypeError(
-                f"{self._short()} is symbolic: it has no numbers to multiply by. Make it concrete first: A.init(seed=0, backend={theirs!r})"
+                f"{self._short()} is symbolic: it has no numbers to multiply by. "
+                f"Make it concrete first: A.init(seed=0, backend={theirs!r})"
                 if ours == "spec"
                 else f"{self._short()} times {x!r}: a spec has no numbers"
             )
@@ -346,7 +346,7 @@ class LinearOperator(Expression, Properties, Habits):
         return transpose._rows(x.reshape(prod(shape[:-1]), m)).reshape(*shape[:-1], n)
 
     def _promoted(self, x: Any) -> Any:
-        """An operand in the precision of the result, as `numpy.matmul` takes it, so that every sum and product on the way is in it.
+        """An operand in the precision of the result, as `numpy.matmul` takes it, for every sum and product on the way.
 
         Terms and factors may be narrower than the whole, and what has no array computes in the operand's dtype. A real
         operand stays real.
@@ -365,7 +365,7 @@ class LinearOperator(Expression, Properties, Habits):
 
     @remembered
     def _own_dtype(self) -> Any:
-        """The dtype of operands of one's own, such as the identity: the precision of the entries; None where it is open.
+        """The dtype of one's own operands, such as the identity: the precision of the entries; None where it is open.
 
         Torch mixes no dtypes in a product, so there it is that of the leaves.
         """
@@ -402,7 +402,7 @@ class LinearOperator(Expression, Properties, Habits):
 
     @property
     def T(self) -> LinearOperator:
-        """The transpose, without conjugation; kept where it has no numbers of its own, so that what it knows is found once."""
+        """The transpose, unconjugated; kept where it has no numbers of its own, so what it knows is found once."""
         known = self.__dict__
         if (kept := known.get("_kept")) is not None:
             return kept
@@ -467,9 +467,8 @@ class LinearOperator(Expression, Properties, Habits):
 
         Keys are integers, slices, ``...``, integer arrays (negative numbers count from the end, repeats are allowed)
         and boolean masks, for the rows alone or for rows and columns. Two arrays select every row with every column, as
-        `numpy.ix_` does. As in NumPy an integer
-        drops its axis: ``A[i]`` is an (n,) array, ``A[:, j]`` an (m,) array, both by one product, and ``A[i, j]`` an
-        entry.
+        `numpy.ix_` does. As in NumPy an integer drops its axis: ``A[i]`` is an (n,) array, ``A[:, j]`` an (m,) array,
+        both by one product, and ``A[i, j]`` an entry.
 
         Args:
             key: The selection.
@@ -509,7 +508,8 @@ class LinearOperator(Expression, Properties, Habits):
         """
         if self.is_symbolic:
             raise TypeError(
-                f"{self._short()} is symbolic: it has no entries. Make it concrete first: A.init(seed=0, backend='numpy')"
+                f"{self._short()} is symbolic: it has no entries. "
+                "Make it concrete first: A.init(seed=0, backend='numpy')"
             )
         _ = self.shape  # which tells of leaves that do not fit
         return self._entries()
@@ -539,7 +539,8 @@ class LinearOperator(Expression, Properties, Habits):
         """
         if self.is_symbolic:
             raise TypeError(
-                f"{self._short()} is symbolic: it has no numbers. Make it concrete first: A.init(seed=0, backend='numpy')"
+                f"{self._short()} is symbolic: it has no numbers. "
+                "Make it concrete first: A.init(seed=0, backend='numpy')"
             )
         if self.backend not in (None, "numpy"):
             raise TypeError(
@@ -596,6 +597,18 @@ class LinearOperator(Expression, Properties, Habits):
         return make_layer(self, bias, framework)
 
     # ------------------------------------------------------------ knowledge
+
+    @remembered
+    def structure(self) -> Structure:
+        """The operator without its numbers, as a hashable value: classes, fixed fields, index arrays, shapes, dtypes.
+
+        Example:
+            >>> import linops as lo
+            >>> A = lo.btt(16, 16)
+            >>> A.structure == A.init(seed=0).structure, A.structure == A.T.structure
+            (True, False)
+        """
+        return self._shared or Structure(self)
 
     @remembered
     def tags(self) -> Any:  # a Knowledge; once a node, or nested expressions would ask again and again
@@ -655,7 +668,7 @@ def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
 
 
 def _is_view(one: LinearOperator, other: LinearOperator) -> bool:
-    """Whether an operator's arrays are specs and views of another's in NumPy, so that it follows what is written there."""
+    """Whether an operator's arrays are specs and views of another's in NumPy, and so follow what is written there."""
     for _, node in one._nodes():
         if not all(
             kind != "index" or isinstance(getattr(node, name), np.ndarray | None) for name, kind in node._fields
@@ -690,7 +703,8 @@ def _summand(operator: LinearOperator, value: Any) -> bool:
         )
     if backends.is_array(value) and len(value.shape) != 2:
         raise ValueError(
-            f"{operator._short()} plus an array of shape {tuple(value.shape)}: expected a matrix (2 axes), as sums do not broadcast"
+            f"{operator._short()} plus an array of shape {tuple(value.shape)}: "
+            "expected a matrix (2 axes), as sums do not broadcast"
         )
     return _operand(value)
 

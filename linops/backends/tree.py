@@ -52,7 +52,7 @@ class Frozen:
 
 
 class Exact:
-    """A Python number as a hashable value: equal if type and digits are, as those of 2 and 2.0, or of 0.0 and -0.0, are not."""
+    """A Python number as a hashable value: equal if type and digits are; so 2 and 2.0, 0.0 and -0.0 are not."""
 
     __slots__ = ("number",)
 
@@ -70,7 +70,7 @@ class Exact:
 
 
 _CLASSES: list[Any] = []
-_FLATTENERS: dict[type, Callable[[Any], tuple[tuple, Hashable]]] = {}
+_FLATTENERS: dict[type, Callable[[Any], tuple[tuple[Any, ...], tuple[Any, ...]]]] = {}
 _REGISTRARS: list[Callable[[Any], None]] = []
 
 
@@ -79,12 +79,15 @@ def classes() -> tuple[Any, ...]:
     return tuple(_CLASSES)
 
 
-def flatten(operator: Any) -> tuple[tuple, Hashable]:
-    """The children (field values that hold arrays and operators) and the context."""
-    return _FLATTENERS[type(operator)](operator)
+def flatten(operator: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The children (field values that hold arrays and operators) and the context, both in the order of the fields."""
+    flattener = _FLATTENERS.get(type(operator))
+    if flattener is None:  # a subclass that is not declared
+        flattener = _FLATTENERS.setdefault(type(operator), _flattener(type(operator)))
+    return flattener(operator)
 
 
-def _flattener(cls: Any) -> Callable[[Any], tuple[tuple, Hashable]]:
+def _flattener(cls: Any) -> Callable[[Any], tuple[tuple[Any, ...], tuple[Any, ...]]]:
     """`flatten` for one class: jax.jit calls it for every operator of an expression at every call."""
     children = _attributes([name for name, kind in cls._fields if kind == "tree"])
     context = _attributes([name for name, kind in cls._fields if kind != "tree"])
@@ -133,7 +136,7 @@ def _attributes(names: list[str]) -> Callable[[Any], tuple]:
 
 
 def unflatten(cls: Any, context: Any, children: Iterable[Any]) -> Any:
-    """An operator of a class from context and children, unchecked: a tree may carry anything in the place of an array."""
+    """An operator of a class from context and children, unchecked: a tree may carry anything in place of an array."""
     trees, others = iter(children), iter(context)
     operator = object.__new__(cls)
     for name, kind in cls._fields:

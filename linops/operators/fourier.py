@@ -11,7 +11,7 @@ from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
 from linops.operators.limbs import convolve_limbs, limb_bits
-from linops.operators.planned import PLANS, Choosing, plannable
+from linops.operators.planned import Choosing, plannable
 from linops.plan.machine import machine_of
 from linops.plan.plan import representative
 from linops.plan.step import Step, matmul_step
@@ -130,7 +130,7 @@ class Convolution(AlongAxis, Choosing):
         return backends.namespace(backend).concat(parts, axis=-1)
 
     def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
-        """The product of integers or booleans, as exact as that of the matrix; `itemsize` is that of the floats that are transformed."""
+        """The product of integers or booleans, as exact as the matrix's; `itemsize` is of the floats transformed."""
         m, length, backend = self.shape[0], self._length, backends.backend_of(x)
         bits = limb_bits(length, itemsize)
         small = m * prod(x.shape) <= _FEW_MACS or bits < 1
@@ -164,7 +164,7 @@ class Convolution(AlongAxis, Choosing):
         return backends.copy(self._matrix())
 
     def _matrix(self) -> Any:
-        """The matrix, as a view of a sequence that the kernel fills over and over: rows of one number less begin one number earlier.
+        """The matrix, a view of the kernel repeated over and over: rows of one number less begin one number earlier.
 
         Of a tall one the transpose, which has fewer rows.
         """
@@ -198,20 +198,13 @@ class Convolution(AlongAxis, Choosing):
 
     def _make(self, size: int) -> bool | None:
         """True where multiplying by the matrix is predicted to be faster than transforms."""
-        dtype, itemsize = self.dtype, self._itemsize
+        itemsize = self._itemsize
         if not self._may_be_written or self._written * itemsize >= _FRESH:
             return None
 
-        def made() -> bool | None:
-            batch, machine = representative(size), machine_of(self.backend)
-            transforms, matrix = (
-                machine.total(way(batch), itemsize) for way in (self._natural_steps, self._matrix_steps)
-            )
-            return True if _MARGIN * matrix < transforms else None
-
-        return PLANS.get(
-            ("convolution", self.shape, self._length, self.num_params, size, str(dtype), self.backend), made
-        )
+        batch, machine = representative(size), machine_of(self.backend)
+        transforms, matrix = (machine.total(way(batch), itemsize) for way in (self._natural_steps, self._matrix_steps))
+        return True if _MARGIN * matrix < transforms else None
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return self._matrix_steps(batch) if self._plan(batch) else self._natural_steps(batch)
@@ -266,7 +259,7 @@ _FEW_MACS = 1 << 15
 
 
 def _suits_rows(x: Any, length: int, backend: str | None) -> bool:
-    """Whether to transform the columns of x as rows of a copy, and copy back, for each would be gathered from all over the memory.
+    """Whether to transform columns of x as rows of a copy, and copy back: they lie scattered over the memory.
 
     Measured, with both copies: MKL, as torch has it on CPUs, 1.04 to 1.44 times faster; pocketfft, as scipy has it,
     0.97 to 1.2 times.
@@ -316,7 +309,7 @@ def as_dtype(x: Any, dtype: Any) -> Any:
 
 
 def transform_flops(length: int, is_complex: bool) -> int:
-    """FLOPs of a fast Fourier transform: operations on real numbers for a real one, on complex numbers for a complex one.
+    """FLOPs of a fast Fourier transform: operations on real numbers for a real one, on complex ones for a complex one.
 
     A complex one is n/2 log2 n butterflies of a multiplication and two additions: 1.5 n log2 n FLOPs, which on real
     numbers are the well-known 5 n log2 n. A real one is half of that: 2.5 n log2 n.

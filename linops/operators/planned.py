@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from itertools import accumulate
 from typing import Any
 
@@ -15,21 +15,34 @@ from linops.plan.plan import Plan, Plans, choose, natural, representative
 from linops.plan.step import Step
 from linops.running import multiply
 
-#: of all operators, by structure, class of batches, dtype and backend
+#: what was found of structures: plans by backend and class of batches, and where products are cut
 PLANS = Plans(bound=4096)
 
 
 class Choosing(LinearOperator):
-    """An operator that runs in its natural way, or in another where that is predicted to be faster for a number of vectors.
+    """An operator that runs its natural way, or another where that is predicted to be faster for a number of vectors.
 
     It is decided once a class of batches (up to a factor of two). Under torch.compile and torch.export, where the
     number of vectors may be a symbol, the natural way runs.
     """
 
+    _shares = True
+
     @remembered
     def _plans(self) -> dict[int, Any]:
-        """What was decided, by class of batches."""
-        return {} if self._template is None else self._template._plans
+        """What was decided, by class of batches: by all operators of the structure, where it decides."""
+        if self._shared is None and not plannable(self):
+            return {}
+        return self._found("plans", dict)
+
+    def _found(self, what: Hashable, find: Callable[[], Any]) -> Any:
+        """What is found once a structure and backend, for operators of known sizes."""
+        shared = self._shared
+        if shared is None:
+            return PLANS.get((what, self.backend, self.structure.outline), find)
+        if what not in shared.known:
+            shared.known[what] = PLANS.get((what, self.backend, shared.outline), find)
+        return shared.known[what]
 
     def _plan(self, batch: Any) -> Any:
         """What runs for a number of vectors, or None for the natural way."""
@@ -67,17 +80,10 @@ class Planned(Choosing):
         raise NotImplementedError
 
     def _make(self, size: int) -> Plan | None:
-        dtype, backend = self.dtype, self.backend
-        if not plannable(self):
+        network = network_of(self) if plannable(self) else None
+        if network is None:
             return None
-
-        def made() -> Plan | None:
-            network = network_of(self)
-            if network is None:
-                return None
-            return choose(network, representative(size), machine_of(backend), self._itemsize, self._natural_steps)
-
-        return PLANS.get((structure_key(self), size, str(dtype), backend), made)
+        return choose(network, representative(size), machine_of(self.backend), self._itemsize, self._natural_steps)
 
     def _columns(self, x: Any) -> Any:
         plan = self._plan(x.shape[-1])
@@ -166,33 +172,3 @@ def has_sizes(operator: LinearOperator) -> bool:
         True or False.
     """
     return all(type(size) is int for _, leaf in operator.named_leaves() for size in leaf.shape)
-
-
-def structure_key(operator: LinearOperator) -> Hashable:
-    """What plans depend on of an operator: types, shapes of leaves, and fields; of those that are no network the shape alone.
-
-    Args:
-        operator: The operator.
-
-    Returns:
-        The key, which holds no array.
-    """
-    found: list[Hashable] = []
-    waiting: list[LinearOperator] = [operator]
-    while waiting:  # a loop: expressions may be nested deeper than Python's stack
-        node = waiting.pop()
-        found.append(type(node))
-        if type(node)._trace is LinearOperator._trace:
-            found.append(node.shape)
-            continue
-        for name, kind in node._fields:
-            if kind != "tree":
-                value = getattr(node, name)
-                found.append(tuple(value.shape) if kind == "index" and value is not None else value)
-        for name, child in node._children():
-            found.append(name)
-            if isinstance(child, LinearOperator):
-                waiting.append(child)
-            else:
-                found.append(tuple(child.shape))
-    return tuple(found)

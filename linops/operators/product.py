@@ -14,7 +14,7 @@ from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.outputs import first, numbered
 from linops.operators.permute import Permute
-from linops.operators.planned import PLANS, Planned, first_leaves, has_sizes, structure_key
+from linops.operators.planned import Planned, first_leaves, has_sizes
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.sameness import adjoint_of
@@ -68,41 +68,48 @@ class Product(Planned):
 
     @remembered
     def _parts(self) -> tuple[LinearOperator, ...]:
-        """The factors in the order in which they act; runs of them that are networks are products of their own, if they are not all."""
+        """The factors as they act; runs of them that are networks are products of their own, unless all factors are."""
         acting = self.factors[::-1]
         if backends.is_compiling() or len(self._cuts) == 2:
             return acting
         parts = []
         for place, (start, stop) in enumerate(pairwise(self._cuts)):
             run = self.factors[len(acting) - stop : len(acting) - start]
-            shared = {} if self._template is None else {"_template": self._template._parts[place]}
-            parts.append(run[0] if len(run) == 1 else Product._unchecked(factors=run, **shared))
+            parts.append(run[0] if len(run) == 1 else self._run(run, place))
         return tuple(parts)
+
+    def _run(self, factors: tuple[LinearOperator, ...], place: int) -> Product:
+        """The product of a run of factors, which shares what the run of this place shares in all of the structure."""
+        run = Product._unchecked(factors=factors)
+        if self._shared is not None:
+            known = self._shared.known
+            if ("run", place) not in known:
+                known["run", place] = run.structure
+            run.__dict__["_shared"] = known["run", place]
+        return run
 
     @remembered
     def _cuts(self) -> tuple[int, ...]:
         """Where the factors, in the order in which they act, are cut into runs."""
-        if self._template is not None:
-            return self._template._cuts
-        if not has_sizes(self):
+        if self._shared is None and not has_sizes(self):
             return (0, len(self.factors))
-        return PLANS.get(("cuts", structure_key(self)), lambda: _cut(self.factors[::-1]))
+        return self._found("cuts", lambda: _cut(self.factors[::-1]))
 
     @remembered
     def _acts(self) -> tuple[Callable[[Any], Any], ...]:
-        """What runs on a features-first operand; two block products with a swap of axes between, as in Monarch, are one call."""
+        """What runs on a features-first operand; two block products and the swap between, as in Monarch, are one."""
         parts: tuple[Any, ...] = self._parts
-        found, place = [], 0
+        acts, place = [], 0
         while place < len(parts):
             if _crosses(*(*parts[place : place + 3], None, None)[:3]):
                 (blocks, _, columns), rows = parts[place]._sizes, parts[place + 2]._sizes[:2]
                 swapped = place + 3 < len(parts) and _swaps(parts[place + 3], rows)
-                found.append(partial(_crossed, parts[place].blocks, parts[place + 2].blocks, blocks, columns, swapped))
+                acts.append(partial(_crossed, parts[place].blocks, parts[place + 2].blocks, blocks, columns, swapped))
                 place += 4 if swapped else 3
             else:
-                found.append(parts[place]._columns)
+                acts.append(parts[place]._columns)
                 place += 1
-        return tuple(found)
+        return tuple(acts)
 
     def _natural(self, x: Any) -> Any:
         for act in self._acts:

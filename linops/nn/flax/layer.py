@@ -10,7 +10,6 @@ from flax import nnx
 from linops.nn.jax import gains, normalized, parameters
 from linops.nn.members import require_operator
 from linops.operator import LinearOperator
-from linops.structure import Structure
 
 
 class Linear(nnx.Module):
@@ -74,7 +73,7 @@ class Linear(nnx.Module):
         operator = parameters(operator, param_dtype, key, zero_init, "rngs=nnx.Rngs(0)")
         self.dtype = dtype
         self.out_features, self.in_features = operator.shape
-        self._structure = Structure(operator)
+        self._structure = operator.structure
         for name, leaf in operator.named_leaves():
             setattr(self, name, nnx.Param(leaf))
         self.bias = (
@@ -112,7 +111,7 @@ class Linear(nnx.Module):
         self.weight_norm = False
 
     def __call__(self, x: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """X @ A.T + bias over the last axis of x, which keeps the sharding of x's other axes or takes another one, as in `nnx.Linear`."""
+        """X @ A.T + bias over the last axis; other axes keep their sharding or get another, as in `nnx.Linear`."""
         operator, bias, x = self.operator, None if self.bias is None else self.bias.get_value(), jax.numpy.asarray(x)
         if self.dtype is not None:
             operator, bias, x = jax.tree.map(lambda array: array.astype(self.dtype), (operator, bias, x))

@@ -23,9 +23,8 @@ class Linear(Structured):
 
     Each forward computes from the registered parameters, which have the flat names of `LinearOperator.named_leaves`;
     the structure itself holds no tensor. So `functional_call`, `load_state_dict(assign=True)`, `deepcopy`, `to_empty`,
-    `torch.export`,
-    `torch.compile` and sharding work as they do for `torch.nn.Linear`. Index arrays of permutations are buffers: they
-    move with the module, and stay out of its state dict, as they are structure.
+    `torch.export`, `torch.compile` and sharding work as they do for `torch.nn.Linear`. Index arrays of permutations are
+    buffers: they move with the module, and stay out of its state dict, as they are structure.
 
     Cost: that of the operator, and m additions a vector for the bias.
 
@@ -47,9 +46,8 @@ class Linear(Structured):
         dtype: The dtype of the parameters; None keeps that of the operator.
         zero_init: Whether a symbolic operator starts at zero, by the factor nearest the output alone.
         weight_norm: Whether each factor G acts as γ · G / max(1, rms(G) / s), with s its structure-aware initial std
-            and γ a learned
-            scalar, initially one: the (1,) parameter ``<leaf>_gain`` (Qiu et al., "Compute Better Spent", ICML 2024,
-            for transformers). It caps, and never raises; `fold_` multiplies it out.
+            and γ a learned scalar, initially one: the (1,) parameter ``<leaf>_gain`` (Qiu et al., "Compute Better
+            Spent", ICML 2024, for transformers). It caps, and never raises; `fold_` multiplies it out.
 
     Shape:
         Input (…, n), output (…, m).
@@ -87,15 +85,16 @@ class Linear(Structured):
             raise TypeError(f"Linear({operator._short()}): some leaves are specs and some are arrays; call init first")
         if zero_init and not any(symbolic):
             raise ValueError(
-                f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; give a symbolic operator"
+                f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; "
+                "give a symbolic operator"
             )
         if not any(symbolic):
             operator = operator.to(backend="torch", dtype=dtype, device=device)
             leaves = list(operator.named_leaves())
         self.out_features, self.in_features = operator.shape
-        self.structure = operator._map(
+        self._structure = operator._map(
             lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy
-        )
+        ).structure
         self.weight_norm = weight_norm
         self._names = [name for name, _ in leaves]
         self._zero = operator._output_leaves() if zero_init else ()
@@ -122,7 +121,7 @@ class Linear(Structured):
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew with structure-aware scale (`linops.initial_stds`); scalars become one, the bias zero."""
+        """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); scalars are one, bias zero."""
         self._draw(list(self._parameters))
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
@@ -142,17 +141,18 @@ class Linear(Structured):
                 self.bias.zero_()
 
     @property
+    def structure(self) -> Any:
+        """The operator with specs in the place of its leaves."""
+        return self._structure.operator
+
+    @property
     def operator(self) -> Any:
         """The operator over the layer's parameters as they are now."""
         leaves = [self._leaf(name) for name in self._names]
-        indices = iter([getattr(self, name) for name in self._indices])
-        # functional_call may put tensors of other shapes and dtypes in their place, and plans are those of a CPU
-        alike = all(
-            leaf.shape == shape and leaf.dtype == dtype and leaf.is_cpu
-            for leaf, (shape, dtype) in zip(leaves, self._kinds)
-        )
-        supply = iter(leaves)
-        return self.structure._map(lambda _: next(supply), lambda _: next(indices), template=alike)
+        # functional_call may put tensors of other shapes and dtypes there; plans are of a CPU, not of compilers
+        alike = [(leaf.shape, leaf.dtype, leaf.is_cpu) for leaf in leaves] == self._kinds
+        indices = [getattr(self, name) for name in self._indices]
+        return self._structure.fill(leaves, indices, alike=alike and not backends.is_compiling())
 
     def _leaf(self, name: str) -> torch.Tensor:
         leaf = getattr(self, name)
@@ -175,11 +175,11 @@ class Linear(Structured):
         return y if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
 
     def _traced(self, x: Any) -> Any:
-        """The layer as one node in a graph of torch.fx: a call of the module; of a function, if the layer itself is traced."""
+        """The layer as one node of a torch.fx graph: a call of the module, or if it is traced itself, of a function."""
         tracer = x.tracer
         if tracer.root is not self:
             return tracer.create_proxy("call_module", tracer.path_of_module(self), (x,), {})
-        structure = tracer.create_proxy("get_attr", "structure", (), {})
+        structure = tracer.create_proxy("get_attr", "_structure", (), {})
         leaves, indices = tuple(map(self._leaf, self._names)), tuple(getattr(self, name) for name in self._indices)
         y = tracer.create_proxy("call_function", multiply, (structure, leaves, indices, x), {})
         return y if self.bias is None else y + self.bias.to(y.dtype)
@@ -207,7 +207,7 @@ class Linear(Structured):
         return f"{inner}\n{structure}" if "\n" in structure else f"{inner}, {structure}"
 
     def _place_indices(self, device: Any) -> None:
-        """Put the index buffers on a device, with the numbers of the structure: `to_empty` and the meta device lose theirs."""
+        """Put index buffers on a device, with the structure's numbers: `to_empty` and the meta device lose theirs."""
         arrays: list[Any] = []
         self.structure._map(lambda leaf: leaf, lambda indices: arrays.append(indices))
         for name, array in zip(self._indices, arrays):
@@ -235,9 +235,11 @@ class Linear(Structured):
 
     def _take_dtypes(self) -> None:
         """Give the structure the dtypes of the parameters as they are now: its plans are of them."""
-        kinds = [(leaf.shape, leaf.dtype) for leaf in [getattr(self, name) for name in self._names]]
-        supply = iter([Spec(tuple(shape), dtype_name(dtype)) for shape, dtype in kinds])
-        self.structure, self._kinds = self.structure._map(lambda _: next(supply), lambda indices: indices), kinds
+        leaves = [getattr(self, name) for name in self._names]
+        self._structure = self._structure.fill(
+            [Spec(tuple(leaf.shape), dtype_name(leaf.dtype)) for leaf in leaves]
+        ).structure
+        self._kinds = [(leaf.shape, leaf.dtype, True) for leaf in leaves]
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
@@ -247,10 +249,10 @@ class Linear(Structured):
 
 
 def multiply(structure: Any, leaves: tuple[Any, ...], indices: tuple[Any, ...], x: torch.Tensor) -> torch.Tensor:
-    """X Aᵀ of an operator without numbers and its leaves: what a graph of torch.fx calls.
+    """X Aᵀ of a structure and leaves: what a graph of torch.fx calls.
 
     Args:
-        structure: The operator, with specs in the place of its leaves.
+        structure: The `Structure`.
         leaves: Its leaves, in the order of `LinearOperator.named_leaves`.
         indices: Its index arrays, in that order.
         x: Rows (…, n).
@@ -258,8 +260,7 @@ def multiply(structure: Any, leaves: tuple[Any, ...], indices: tuple[Any, ...], 
     Returns:
         Rows (…, m).
     """
-    supply, places = iter(leaves), iter(indices)
-    return structure._map(lambda _: next(supply), lambda _: next(places))._linear(x)
+    return structure.fill(leaves, indices)._linear(x)
 
 
 def _index_names(structure: LinearOperator) -> list[str]:
