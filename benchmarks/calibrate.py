@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,15 +11,20 @@ import numpy as np
 from scipy.optimize import least_squares
 
 import linops as lo
+from benchmarks.environment import environment
+from benchmarks.peers import say
 from linops import backends
 from linops.lab.measure import Timing, compiler, side_by_side
-from linops.plan import Step, natural_order
-from linops.plan.machine import MACHINES, Machine
+from linops.plan import Step, machine_file, natural_order
+from linops.plan.machine import Machine
+from linops.plan.machines import MEASURED
 
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 1, 4, 16, 64, 256, 1024)
 #: of one product: MACs, and numbers in its operands and its result
 LARGEST, NUMBERS = 1 << 28, 1 << 23
+#: the numbers of a machine that are fitted
+FITTED = ("call", "block", "flops", "half", "bandwidth", "shuffled", "fourier", "looped")
 
 Shape = tuple[int, int, int, int]
 
@@ -92,11 +97,12 @@ def samples(backend: str, products: list[Shape], seconds: float) -> Samples:
 
 def fit(backend: str, products: list[Shape], samples: Samples) -> tuple[Machine, float]:
     """The machine of least squares of log seconds, and the median factor by which it errs."""
-    start = {name: value for name, value in asdict(MACHINES[backend]).items() if value}  # not all have plain loops
+    known = MEASURED[backend]
+    start = {name: value for name in FITTED if (value := getattr(known, name))}  # not all have plain loops
     measured = np.log([*samples.products, *[took for *_, took in (*samples.copies, *samples.convolutions)]])
 
     def machine(logs: Any) -> Machine:
-        return Machine(**dict(zip(start, np.exp(logs).tolist())))
+        return replace(known, **dict(zip(start, np.exp(logs).tolist())))
 
     def errors(logs: Any) -> Any:
         model = machine(logs)
@@ -126,12 +132,15 @@ def step_seconds(backend: str, seconds: float) -> float:
     return max(times["chain"].median - times["none"].median, 1e-7) / 6
 
 
-def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
+def measure(seconds: float = 0.05, count: int = 160, save: bool = False) -> list[dict[str, Any]]:
     """Fit the numbers of the planner's machine model (linops/plan/machine.py) to products measured on this machine.
+
+    With ``--save`` they become the user's own machine file, which linops reads from then on: `lo.plan.machine_file()`.
 
     Args:
         seconds: About how long to measure each product.
         count: Number of random products, at least 20.
+        save: Whether to write the numbers to the user's machine file.
 
     Returns:
         One row a backend: the fields of `Machine`, and the median factor between prediction and measurement.
@@ -141,16 +150,20 @@ def measure(seconds: float = 0.05, count: int = 160) -> list[dict[str, Any]]:
             f"calibrate: the numbers of a machine cannot be fitted to {count} products; expected at least 20"
         )
     products = shapes(count, seed=0)
-    rows = []
-    for backend in MACHINES:
+    path = machine_file.machine_file() if save else None
+    if save and path is None:
+        raise ValueError(
+            f"calibrate --save: the environment variable {machine_file.VARIABLE} is set to nothing; unset it"
+        )
+    rows, machines = [], {}
+    for backend in MEASURED:
         backends.load(backend)
         machine, error = fit(backend, products, samples(backend, products, seconds))
         machine = replace(machine, call=step_seconds(backend, 20 * seconds))
-        rows.append(
-            {
-                "backend": backend,
-                **{name: float(f"{value:.2g}") for name, value in asdict(machine).items()},
-                "median_factor": error,
-            }
-        )
+        numbers = {name: float(f"{getattr(machine, name):.2g}") for name in FITTED}
+        machines[backend, "cpu"] = replace(machine, **numbers)
+        rows.append({"backend": backend, **numbers, "median_factor": error})
+    if path is not None:
+        machine_file.save(path, f"{environment(1)['processor']}, 1 thread", machines)
+        say(f"wrote {path}")
     return rows

@@ -12,7 +12,7 @@ from linops import backends
 from linops.backends import load
 from linops.lab.measure import side_by_side
 from linops.operators.planned import network_of
-from linops.plan import machine_of, natural_order
+from linops.plan import natural_order, target_of
 from linops.plan.contraction import one_by_one
 from linops.plan.plan import Plans, choose, plan_along
 from linops.running import multiply
@@ -157,7 +157,7 @@ def planning_time() -> dict[str, Any]:
     def plan() -> Any:
         network = network_of(operator)
         assert network is not None
-        return Plans(1).get(0, lambda: choose(network, 64, machine_of("torch"), 4, operator._natural_steps))
+        return Plans(1).get(0, lambda: choose(network, 64, target_of("torch").machine, 4, operator._natural_steps))
 
     operator.cost(64)
     times = side_by_side({"plan": plan, "hit": lambda: operator._plan(64)}, seconds=1.0, rounds=21)

@@ -130,7 +130,7 @@ class Expression:
     ) -> Any:
         """The same expression with a function applied to every leaf (and index array); it is not checked again.
 
-        If new leaves are `alike`, of the same shapes and dtypes, and on a CPU, what is found of the structure holds.
+        If new leaves are `alike`, of the same shapes and dtypes, on one device, what is found of the structure holds.
         """
         operator = object.__new__(type(self))
         values = operator.__dict__

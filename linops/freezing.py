@@ -23,7 +23,6 @@ from linops.operators.scaled import Scaled
 from linops.operators.scipy_operator import ScipyOperator
 from linops.operators.sum import Sum
 from linops.plan.contraction import OPERAND, actions, sizes_of
-from linops.plan.machine import machine_of
 from linops.plan.network import Network, alphabet, joined
 from linops.plan.search import cheapest, path
 from linops.rules.pairs import computable, merging_for
@@ -103,7 +102,7 @@ def _as_matrix(A: Any, batch: int) -> LinearOperator:
         )
     if A.dtype is None or not has_sizes(A) or not (A.is_symbolic or computable(A)):
         return A
-    matrix, machine = Dense(Spec(A.shape, A.dtype)), machine_of(A.backend)
+    matrix, machine = Dense(Spec(A.shape, A.dtype)), A._target.machine
     if machine.total(matrix._lower(batch), A._itemsize) >= machine.total(A._lower(batch), A._itemsize):
         return A
     return assume(matrix if A.is_symbolic else Dense(A.to_dense()), A.tags.yes)
@@ -118,7 +117,7 @@ def _pays_to_write(A: Convolution, batch: int) -> bool:
     """Whether the matrix of a convolution, written out once, is predicted to be faster than what runs."""
     if not A._may_be_written:
         return False
-    machine, itemsize = machine_of(A.backend), A._itemsize
+    machine, itemsize = A._target.machine, A._itemsize
     return machine.total(Dense(Spec(A.shape, A.dtype))._lower(batch), itemsize) < machine.total(
         A._lower(batch), itemsize
     )
@@ -144,7 +143,7 @@ def _within(value: Any, batch: int) -> Any:
 
 
 def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
-    leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, machine_of(A.backend)
+    leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, A._target.machine
     if (
         len(network.tensors) < 2
         or any(leaf.dtype != A.dtype for leaf in leaves)

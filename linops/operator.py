@@ -20,8 +20,10 @@ from linops.declaration import remembered
 from linops.dispatch import generic, generic_pair
 from linops.expression import Expression
 from linops.habits import Habits
-from linops.plan import Step, explain, machine_of, natural_order
+from linops.plan import Step, Target, explain, natural_order
 from linops.plan.network import Axes, Graph
+from linops.plan.plan import planned_for
+from linops.plan.target import nearest
 from linops.specs import Spec
 from linops.structure import Structure
 from linops.subscript import selections
@@ -237,22 +239,46 @@ class LinearOperator(Expression, Properties, Habits):
         """
         return self.cost(batch, order).flops
 
-    def explain(self, batch: int = 1, order: str = "planned") -> str:
-        """What a product runs, step by step, its cost, and its predicted time on one thread (`linops.plan.machine`).
+    def explain(self, batch: int = 1, order: str = "planned", target: str | Target | None = None) -> str:
+        """What a product runs, step by step, its cost, and its predicted time on one thread, or on an accelerator.
 
         Args:
             batch: Number of vectors.
             order: ``"planned"`` shows what runs, ``"natural"`` the order of the factors; see `cost`.
+            target: Where the product is imagined to run: an accelerator (``"a100"``, ``"h100"``, ``"h200"``,
+                ``"b200"``, ``"tpu-v5p"``), whose times are estimates from its datasheet; a backend on a kind of device
+                such as ``"numpy/cpu"``; or a `lo.plan.Target`. None is where the arrays are, an operator without arrays
+                as if torch ran it on a CPU.
 
         Returns:
-            A table as text; its first line has the FLOPs of the natural order where others run. An operator without
-            arrays is planned as if torch ran it.
+            A table as text; its first line has the FLOPs of the natural order where others run.
+
+        Raises:
+            ValueError: If no numbers are known of the target.
+
+        Example:
+            >>> import linops as lo
+            >>> print(lo.dense(8192, 8192, dtype="bfloat16").explain(batch=4096, target="h100").splitlines()[-1])
+                   total                                     274,877,906,944  549,755,813,888  268,435,456     577 µs
         """
-        steps, found, natural = self._steps(batch, order), self.flops(batch, order), self.flops(batch, "natural")
+        where = self._target if target is None else target if isinstance(target, Target) else Target.named(target)
+        if target is None:
+            steps, found = self._steps(batch, order), self.flops(batch, order)
+        else:
+            with planned_for(where):
+                steps, found = self._steps(batch, order), self.flops(batch, order)
+        natural = self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
         header += f", by a plan (in the natural order {natural:,} FLOPs)" if found != natural else ""
-        return explain(header, steps, self._itemsize, machine_of(self.backend))
+        header += "" if target is None else f"; estimated on {where.name}"
+        return explain(header, steps, self._itemsize, where.machine)
+
+    @property
+    def _target(self) -> Target:
+        """Where its products run, as far as numbers are known of it."""
+        leaf = self._first_leaf
+        return nearest(self.backend, "cpu" if leaf is None else backends.device_kind(leaf))
 
     # ------------------------------------------------------------ products
 

@@ -115,8 +115,9 @@ class Structure(Outline):
         Args:
             leaves: In the order of `LinearOperator.named_leaves`.
             indices: What stands in the place of index arrays, in their order; None leaves them.
-            alike: Whether the leaves are known to have the shapes and dtypes of this structure, on a CPU, and to be of
-                the backend that all such leaves were of: what was found of it, such as plans, then holds.
+            alike: Whether the leaves are known to have the shapes and dtypes of this structure, and to be of the
+                backend
+                and on the device that all such leaves were: what was found of it, such as plans, then holds.
 
         Returns:
             The operator.

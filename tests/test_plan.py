@@ -18,7 +18,7 @@ from helpers import TOLERANCE, as_numpy, assert_product, build, each, every_back
 import linops as lo
 from linops.operators import planned
 from linops.operators.planned import network_of
-from linops.plan import machine_of, natural_order
+from linops.plan import natural_order, target_of
 from linops.plan import plan as plans
 from linops.plan.machine import Machine
 from linops.plan.plan import Plans, plan_along
@@ -26,7 +26,7 @@ from linops.plan.search import cheapest, path
 from linops.running import multiply
 
 freezing = sys.modules["linops.freezing"]
-TORCH = machine_of("torch")
+TORCH = target_of("torch").machine
 #: takes as long as there are MACs
 COUNTING = Machine(
     call=0.0, block=0.0, flops=2.0, half=0.0, bandwidth=float("inf"), shuffled=float("inf"), fourier=float("inf")

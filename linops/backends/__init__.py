@@ -26,7 +26,7 @@ from linops.backends.foreign import (
     plain,
     stands_for_array,
 )
-from linops.backends.modes import is_autocasting, is_compiling, is_placeholder, is_symbol, is_traced, on_cpu
+from linops.backends.modes import device_kind, is_autocasting, is_compiling, is_placeholder, is_symbol, is_traced
 from linops.backends.primitives import (
     Positions,
     add_slice,
@@ -96,6 +96,7 @@ __all__ = [
     "coordinates",
     "copy",
     "crossed_matmul",
+    "device_kind",
     "device_of",
     "eye",
     "foreign_kind",
@@ -121,7 +122,6 @@ __all__ = [
     "mesh_product",
     "namespace",
     "native",
-    "on_cpu",
     "on_mesh",
     "on_new_framework",
     "pad_rows",

@@ -45,24 +45,23 @@ def is_autocasting() -> bool:
     return torch is not None and torch.is_autocast_enabled("cpu")
 
 
-def on_cpu(array: Any) -> bool:
-    """Whether an array's numbers are on a CPU; specs are taken to be.
+def device_kind(array: Any) -> str:
+    """The kind of device that an array's numbers are on.
 
     Args:
         array: An array or a spec.
 
     Returns:
-        True or False; of an array that JAX traces, whether that is JAX's default.
+        ``"cpu"``, ``"cuda"``, …, as the backend calls it; ``"cpu"`` of specs, of torch's meta device, and of an array
+        that JAX traces where that is JAX's default.
     """
     backend = backend_of(array)
     if backend == "torch":
-        return array.device.type in ("cpu", "meta")
+        kind = array.device.type
+        return "cpu" if kind == "meta" else kind
     if backend == "jax":
         jax = sys.modules["jax"]
-        platforms = (
-            {jax.default_backend()}
-            if isinstance(array, jax.core.Tracer)
-            else {device.platform for device in array.devices()}
-        )
-        return platforms == {"cpu"}
-    return True
+        if isinstance(array, jax.core.Tracer):
+            return jax.default_backend()
+        return next(iter(array.devices())).platform
+    return "cpu"

@@ -11,10 +11,10 @@ from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
 from linops.operators.limbs import convolve_limbs, limb_bits
-from linops.operators.planned import Choosing, plannable
-from linops.plan.machine import machine_of
+from linops.operators.planned import Choosing, target_for
 from linops.plan.plan import representative
 from linops.plan.step import Step, matmul_step
+from linops.plan.target import Target
 
 
 class AlongAxis(LinearOperator):
@@ -194,15 +194,14 @@ class Convolution(AlongAxis, Choosing):
     @property
     def _may_be_written(self) -> bool:
         """Whether the matrix may run in the place of transforms, which round products of integers."""
-        return plannable(self) and backends.is_inexact(self.dtype)
+        return target_for(self) is not None and backends.is_inexact(self.dtype)
 
-    def _make(self, size: int) -> bool | None:
+    def _make(self, size: int, target: Target) -> bool | None:
         """True where multiplying by the matrix is predicted to be faster than transforms."""
         itemsize = self._itemsize
         if not self._may_be_written or self._written * itemsize >= _FRESH:
             return None
-
-        batch, machine = representative(size), machine_of(self.backend)
+        batch, machine = representative(size), target.machine
         transforms, matrix = (machine.total(way(batch), itemsize) for way in (self._natural_steps, self._matrix_steps))
         return True if _MARGIN * matrix < transforms else None
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from itertools import accumulate
 from typing import Any
 
 from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
-from linops.plan.machine import machine_of
 from linops.plan.network import Graph, Network
-from linops.plan.plan import Plan, Plans, choose, natural, representative
+from linops.plan.plan import NATURAL, Plan, Plans, choose, representative, ways
 from linops.plan.step import Step
+from linops.plan.target import Target, target_of
 from linops.running import multiply
 
 #: what was found of structures: plans by backend and class of batches, and where products are cut
@@ -30,29 +29,32 @@ class Choosing(LinearOperator):
 
     @remembered
     def _plans(self) -> dict[int, Any]:
-        """What was decided, by class of batches: by all operators of the structure, where it decides."""
-        if self._shared is None and not plannable(self):
-            return {}
-        return self._found("plans", dict)
-
-    def _found(self, what: Hashable, find: Callable[[], Any]) -> Any:
-        """What is found once a structure and backend, for operators of known sizes."""
+        """What was decided, by class of batches: by all operators of the structure and target."""
         shared = self._shared
-        if shared is None:
-            return PLANS.get((what, self.backend, self.structure.outline), find)
-        if what not in shared.known:
-            shared.known[what] = PLANS.get((what, self.backend, shared.outline), find)
-        return shared.known[what]
+        if shared is not None and "plans" in shared.known:
+            return shared.known["plans"]
+        target = target_for(self)
+        plans = {} if target is None else PLANS.get((target, self.structure.outline), dict)
+        if shared is not None:
+            shared.known["plans"] = plans
+        return plans
 
     def _plan(self, batch: Any) -> Any:
         """What runs for a number of vectors, or None for the natural way."""
-        if type(batch) is not int or backends.is_compiling() or natural.get():
+        if type(batch) is not int or backends.is_compiling():
             return None
-        size, plans = batch.bit_length(), self._plans
-        return plans[size] if size in plans else plans.setdefault(size, self._make(size))
+        size, way = batch.bit_length(), ways.get()
+        if way is not None:
+            return None if way == NATURAL or target_for(self) is None else self._make(size, way)
+        plans = self._plans
+        return plans[size] if size in plans else plans.setdefault(size, self._decided(size))
 
-    def _make(self, size: int) -> Any:
-        """What runs for the batches of so many binary digits, or None for the natural way."""
+    def _decided(self, size: int) -> Any:
+        target = target_for(self)
+        return None if target is None else self._make(size, target)
+
+    def _make(self, size: int, target: Any) -> Any:
+        """What runs on a target for the batches of so many binary digits, or None for the natural way."""
         raise NotImplementedError
 
 
@@ -79,11 +81,11 @@ class Planned(Choosing):
         """The steps of the natural order; see `_lower`."""
         raise NotImplementedError
 
-    def _make(self, size: int) -> Plan | None:
-        network = network_of(self) if plannable(self) else None
+    def _make(self, size: int, target: Target) -> Plan | None:
+        network = network_of(self)
         if network is None:
             return None
-        return choose(network, representative(size), machine_of(self.backend), self._itemsize, self._natural_steps)
+        return choose(network, representative(size), target.machine, self._itemsize, self._natural_steps)
 
     def _columns(self, x: Any) -> Any:
         plan = self._plan(x.shape[-1])
@@ -142,24 +144,25 @@ def network_of(operator: LinearOperator) -> Network | None:
     return None if network is None or 0 in network.sizes.values() else network
 
 
-def plannable(operator: LinearOperator) -> bool:
-    """Whether plans are made: for leaves of one dtype of at least 32 bits, of known sizes, on a CPU.
+def target_for(operator: LinearOperator) -> Target | None:
+    """What plans are made for: leaves of one dtype of at least 32 bits, of known sizes, on one device of known numbers.
 
-    Products of narrower or of several dtypes would be rounded earlier than in the natural order, or overflow; and the
-    machine that plans know is a CPU.
+    Products of narrower or of several dtypes would be rounded earlier than in the natural order, or overflow.
 
     Args:
         operator: The operator.
 
     Returns:
-        True or False.
+        The target, or None where no plans are made.
     """
     dtype = operator.dtype
-    if dtype is None or (backends.itemsize(dtype) < 4 and backends.is_inexact(dtype)):
-        return False
-    return has_sizes(operator) and all(
-        leaf.dtype == dtype and backends.on_cpu(leaf) for _, leaf in operator.named_leaves()
-    )
+    if dtype is None or (backends.itemsize(dtype) < 4 and backends.is_inexact(dtype)) or not has_sizes(operator):
+        return None
+    leaves = [leaf for _, leaf in operator.named_leaves()]
+    kinds = {backends.device_kind(leaf) for leaf in leaves if leaf.dtype == dtype}
+    if len(kinds) != 1 or any(leaf.dtype != dtype for leaf in leaves):
+        return None
+    return target_of(operator.backend, kinds.pop())
 
 
 def has_sizes(operator: LinearOperator) -> bool:

@@ -14,7 +14,7 @@ from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.outputs import first, numbered
 from linops.operators.permute import Permute
-from linops.operators.planned import Planned, first_leaves, has_sizes
+from linops.operators.planned import PLANS, Planned, first_leaves, has_sizes
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.sameness import adjoint_of
@@ -91,9 +91,15 @@ class Product(Planned):
     @remembered
     def _cuts(self) -> tuple[int, ...]:
         """Where the factors, in the order in which they act, are cut into runs."""
-        if self._shared is None and not has_sizes(self):
+        shared = self._shared
+        if shared is not None and "cuts" in shared.known:
+            return shared.known["cuts"]
+        if not has_sizes(self):
             return (0, len(self.factors))
-        return self._found("cuts", lambda: _cut(self.factors[::-1]))
+        cuts = PLANS.get(("cuts", self.structure.outline), lambda: _cut(self.factors[::-1]))
+        if shared is not None:
+            shared.known["cuts"] = cuts
+        return cuts
 
     @remembered
     def _acts(self) -> tuple[Callable[[Any], Any], ...]:

@@ -14,14 +14,16 @@ from linops.plan.machine import Machine
 from linops.plan.network import Network
 from linops.plan.search import cheapest, path
 from linops.plan.step import Step
+from linops.plan.target import Target
 
 #: a plan must be predicted to be so much faster than the natural order to be preferred to it: by so much does one in
 #: ten predictions err
 GAIN = 1.5
 
 
-#: whether no plan is made or used
-natural = ContextVar("natural", default=False)
+#: how products run here: for a target, in the natural order, or as is best where their arrays are
+ways: ContextVar[Target | str | None] = ContextVar("ways", default=None)
+NATURAL = "natural"
 
 
 @contextmanager
@@ -39,11 +41,25 @@ def natural_order() -> Iterator[None]:
         >>> natural / A.flops(batch=512) > 30
         True
     """
-    token = natural.set(True)
+    token = ways.set(NATURAL)
     try:
         yield
     finally:
-        natural.reset(token)
+        ways.reset(token)
+
+
+@contextmanager
+def planned_for(target: Target) -> Iterator[None]:
+    """A context in which products are counted as they would be planned for a target, wherever their arrays are.
+
+    Args:
+        target: The target.
+    """
+    token = ways.set(target)
+    try:
+        yield
+    finally:
+        ways.reset(token)
 
 
 @dataclass(frozen=True)

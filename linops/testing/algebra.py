@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.operators.planned import Choosing, network_of, plannable
+from linops.operators.planned import Choosing, network_of, target_for
 from linops.plan import natural_order
-from linops.plan.machine import machine_of
 from linops.plan.plan import plan_along
 from linops.plan.search import path
 from linops.running import multiply
@@ -318,7 +317,7 @@ def _no_plans(s: Subject) -> str | None:
         return "it is no contraction of tensors over named axes"
     if s.backend == "jax":
         return "the program is NumPy's"
-    return None if plannable(s.operator) else "its leaves are narrow floats, or of several dtypes"
+    return None if target_for(s.operator) else "its leaves are narrow floats, or of several dtypes"
 
 
 @check(_no_plans)
@@ -329,7 +328,7 @@ def plans(s: Subject) -> None:
     (m, n), count = s.operator.shape, len(network.tensors)
     x = s.array(n, 3)
     for groups in {tuple([(place, place) for place in range(count)]), ((0, count - 1),)}:
-        plan = plan_along(network, path(network, groups, 3, machine_of(s.backend), s.dtype.itemsize))
+        plan = plan_along(network, path(network, groups, 3, s.operator._target.machine, s.dtype.itemsize))
         y = multiply(plan, s.leaves, s.on(x))
         s.is_product("the planned product", y.reshape(m, 3), s.matrix, x)
 

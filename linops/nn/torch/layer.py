@@ -239,7 +239,7 @@ class Linear(Structured):
         self._structure = self._structure.fill(
             [Spec(tuple(leaf.shape), dtype_name(leaf.dtype)) for leaf in leaves]
         ).structure
-        self._kinds = [(leaf.shape, leaf.dtype, True) for leaf in leaves]
+        self._kinds = [(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves]
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)

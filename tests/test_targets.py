@@ -1,0 +1,166 @@
+"""Targets: machines of datasheets and of the user, what is explained for them, and what is planned where."""
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from helpers import on
+
+import linops as lo
+from linops.operators.planned import target_for
+from linops.plan import Machine, Target, machine_file, natural_order, target, target_of
+from linops.plan.machines import DATASHEETS, MEASURED
+
+MACHINE = Machine(call=1e-6, block=1e-8, flops=1e12, half=4, bandwidth=1e11, shuffled=5e10, fourier=1e10)
+
+
+@pytest.fixture
+def own(monkeypatch, tmp_path):
+    """The path of a machine file that linops looks for."""
+    path = tmp_path / "folder" / "machine.json"
+    monkeypatch.setenv(machine_file.VARIABLE, str(path))
+    target.reload()
+    yield path
+    target.reload()
+
+
+def predicted(text):
+    return text.splitlines()[-1].split("  ")[-1].strip()
+
+
+@pytest.mark.parametrize("name", DATASHEETS)
+def test_accelerators_take_the_time_of_their_datasheets(name):
+    """A large product in bfloat16 takes its FLOPs over the rate, and one vector the bytes over the bandwidth."""
+    machine = Target.named(name).machine
+    n, batch = 16384, 8192
+    matmul = machine.matmul(1, n, n, batch, 2) - machine.call
+    assert matmul == pytest.approx(2 * n * n * batch / machine.rate(2), rel=0.03)
+    one = machine.matmul(1, n, n, 1, 2) - machine.call
+    assert one == pytest.approx(2 * n * n / machine.bandwidth, rel=0.03)
+    assert machine.rate(2) > machine.rate(4) >= machine.rate(8)
+    A = lo.btt(n, n, dtype="bfloat16")
+    assert predicted(A.explain(batch, target=name)) < "9"
+    assert Target.named(name).name in A.explain(batch, target=name).splitlines()[0]
+    assert Target.named(name).source.startswith("https://")
+
+
+def test_explain_plans_for_the_target():
+    """Where a product is planned for a machine whose calls are dear, factors are multiplied beforehand."""
+    A = lo.Dense(lo.spec(8, 512)) @ lo.Dense(lo.spec(512, 512))
+    dear = Target("torch", "cpu", Machine(1.0, 1e-12, 1e12, 1, 1e11, 1e11, 1e11, merging=1e-9), "dear calls")
+    assert "by a plan" in A.explain(4096, target=dear)
+    assert "by a plan" not in A.explain(4096, order="natural", target=dear)
+    slow = Target("torch", "cpu", Machine(0.0, 0.0, 1e12, 1, 1e11, 1e11, 1e11, merging=1e30), "no merging")
+    before = A.explain(2)
+    assert "by a plan" not in A.explain(2, target=slow)
+    assert A.explain(2) == before  # what was imagined is not kept
+
+
+def test_targets_are_named_or_an_error_lists_them():
+    A = lo.btt(16, 16)
+    assert "Intel Xeon" in A.explain(target="numpy/cpu")
+    with pytest.raises(ValueError, match=r"target 'h1000': expected one of a100, h100, .*torch/cpu.*lo\.plan\.Target"):
+        A.explain(target="h1000")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+def test_arrays_say_where_they_are(backend):
+    A = lo.low_rank(16, 16).init(seed=0, backend=backend)
+    assert target_for(A) is target_of(backend)
+    assert target_of(backend).machine == MEASURED[backend]
+    assert target_for(lo.low_rank(16, 16)) is target_of("torch")
+    assert target_for(lo.LowRank(lo.spec(4, 4, dtype="float16"), lo.spec(4, 4, dtype="float16"))) is None
+    assert target_of("torch", "cuda") is None
+
+
+def test_a_file_is_read_and_used(own):
+    machine_file.save(own, "my machine", {("numpy", "cpu"): MACHINE, ("torch", "cuda"): MACHINE})
+    target.reload()
+    assert target_of("numpy").machine == MACHINE
+    assert target_of("numpy").name == "my machine"
+    assert target_of("torch").machine == MEASURED["torch"]
+    assert target_of("torch", "cuda").machine == MACHINE
+    assert "my machine" in lo.btt(16, 16).explain(target="torch/cuda")
+    A = lo.btt(16, 16).init(seed=0)
+    with natural_order():
+        assert predicted(A.explain()) == predicted(A.explain(target="numpy/cpu"))
+
+
+def test_rates_go_through_the_file(own):
+    machine = DATASHEETS["h100"][0]
+    machine_file.save(own, "h", {("torch", "cuda"): machine})
+    assert machine_file.load(own) == ("h", {("torch", "cuda"): machine})
+
+
+CHANGES = {
+    "no json": "{",
+    "a list": "[]",
+    "another format": json.dumps({"format": "x", "version": 1}),
+    "another version": json.dumps({"format": "linops.machine", "version": 2}),
+    "no machines": json.dumps({"format": "linops.machine", "version": 1, "name": ""}),
+    "strange number": {"speed": 1},
+    "negative": {"flops": -1},
+    "text": {"flops": "fast"},
+    "nan": {"call": float("nan")},
+    "true": {"half": True},
+    "rates": {"rates": 3},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_bad_file_is_named_and_not_used(own, change):
+    text = CHANGES[change]
+    if isinstance(text, dict):
+        document = {"format": "linops.machine", "version": 1, "name": "x"}
+        text = json.dumps(document | {"machines": {"numpy/cpu": asdict(MACHINE) | text}})
+    own.parent.mkdir()
+    own.write_text(text)
+    target.reload()
+    with pytest.warns(RuntimeWarning, match=r"machine\.json is no machine file .*calibrate --save writes one"):
+        assert target_of("numpy").machine == MEASURED["numpy"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert target_of("numpy").machine == MEASURED["numpy"]  # said once
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "path"),
+    [
+        ("linux", {"HOME": "/home/me"}, "/home/me/.config/linops/machine.json"),
+        ("linux", {"HOME": "/home/me", "XDG_CONFIG_HOME": "/c"}, "/c/linops/machine.json"),
+        ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Application Support/linops/machine.json"),
+        ("win32", {"APPDATA": "/roaming", "HOME": "/me"}, "/roaming/linops/machine.json"),
+        ("linux", {"LINOPS_MACHINE": "/x.json"}, "/x.json"),
+        ("linux", {"LINOPS_MACHINE": ""}, "None"),
+    ],
+)
+def test_the_folder_is_the_platforms(monkeypatch, platform, variables, path):
+    for name in ("XDG_CONFIG_HOME", "LINOPS_MACHINE", "APPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert str(machine_file.machine_file()) == path
+
+
+def test_no_file_is_needed_nor_home(tmp_path):
+    code = "import numpy as np, linops as lo; print((lo.low_rank(8, 8).init(seed=0) @ np.ones(8)).shape)"
+    run = subprocess.run([sys.executable, "-c", code], env={"PATH": "", "HOME": ""}, capture_output=True, text=True)
+    assert run.stdout.strip() == "(8,)", run.stderr
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+def test_results_do_not_depend_on_the_machine(own, backend):
+    A = (lo.dense(8, 64) @ lo.dense(64, 64)).init(seed=0, backend=backend)
+    x = on(backend, np.random.default_rng(0).standard_normal((64, 300)).astype("float32"))
+    expected = np.asarray(A @ x)
+    dear = Machine(1.0, 1e-12, 1e12, 1, 1e11, 1e11, 1e11, merging=1e-9)
+    machine_file.save(own, "dear calls", {(backend, "cpu"): dear})
+    target.reload()
+    B = A.with_leaves([leaf for _, leaf in A.named_leaves()])
+    assert "by a plan" in B.explain(300)
+    np.testing.assert_allclose(np.asarray(B @ x), expected, rtol=1e-4, atol=1e-4)
