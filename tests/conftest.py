@@ -6,6 +6,7 @@ every parameter occurs; the rest is marked `full`, and `pytest -m full` runs eve
 number.
 """
 
+import os
 import random
 import time
 import warnings
@@ -20,6 +21,7 @@ from cases.limits import BACKENDS, DTYPES, names
 from covering import covering
 from models.vision import make_importable
 
+os.environ["LINOPS_MACHINE"] = ""  # plans by the numbers that linops has, whatever file the user has
 jax.config.update("jax_disable_most_optimizations", True)  # thousands of tiny programs: compile them fast
 jax.config.update("jax_enable_x64", True)  # so that JAX holds float64 and complex128 as NumPy and torch do
 torch.set_num_threads(1)

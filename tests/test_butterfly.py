@@ -142,7 +142,7 @@ class TestEinsum:
 
 
 class TestTheFamilyOfTwoFactors:
-    """paper.md: it contains the families of two factors."""
+    """Potapczynski et al., 2024: it contains the families of two factors."""
 
     def member(self, A, B, out_dims, in_dims, rank=1):
         m, n = int(np.prod(out_dims)), int(np.prod(in_dims))

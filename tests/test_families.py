@@ -110,7 +110,7 @@ class TestDefinitions:
     @pytest.mark.parametrize("rank", [1, 2, 3])
     @pytest.mark.parametrize(("out_dims", "in_dims"), [((3, 4), (2, 5)), ((2, 2), (4, 3)), ((4, 3), (3, 3))])
     def test_btt_is_a_product_of_block_diagonals(self, out_dims, in_dims, rank):
-        """design.md: BlockDiag(m1, m2, n2·r) @ Permute.axes((n2, m1, r), (1, 0, 2)) @ BlockDiag(n2, m1·r, n1)."""
+        """By definition BlockDiag(m1, m2, n2·r) @ Permute.axes((n2, m1, r), (1, 0, 2)) @ BlockDiag(n2, m1·r, n1)."""
         (m1, m2), (n2, n1) = out_dims, in_dims
         options = {"rank": rank, "out_dims": out_dims, "in_dims": in_dims, "dtype": "float64", "allow_dearer": True}
         A = lo.btt(m1 * m2, n2 * n1, **options).init()
@@ -141,7 +141,7 @@ class TestDefinitions:
         assert A.num_params == b * q * (p + s)
 
     def test_monarch_middle_index_lands_in_its_block(self):
-        """paper.md: middle index j of block k goes to output block (k q + j) mod b; block ranks are ⌊q/b⌋ or ⌈q/b⌉."""
+        """Middle index j of block k goes to output block (k q + j) mod b; block ranks are ⌊q/b⌋ or ⌈q/b⌉."""
         b, q = 4, 6
         matrix = lo.monarch(b * q, b * q, blocks=b, dtype="float64").init().to_dense()
         blocks = (axes_matrix((b, q), (1, 0)).T @ matrix).reshape(b, q, b, q).transpose(0, 2, 1, 3)

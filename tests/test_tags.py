@@ -1,4 +1,4 @@
-"""What is known of operators: sound propagation (design.md, rule 7), tri-state properties, assume."""
+"""What is known of operators: sound propagation, tri-state properties, assume."""
 
 import numpy as np
 import pytest

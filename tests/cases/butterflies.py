@@ -55,7 +55,7 @@ def case_einsum_low_rank(array):
 
 
 def case_einsum_two_factors(array):
-    """paper.md: y[φεδ] = Σ B[φ,ε,ρ,γ,β] A[φ,δ,ρ,γ,α] x[γβα], which copies between the factors."""
+    """Potapczynski et al., 2024: y[φεδ] = Σ B[φ,ε,ρ,γ,β] A[φ,δ,ρ,γ,α] x[γβα], which copies between the factors."""
     f, e, d, r, g, b, a = 2, 3, 2, 2, 3, 2, 4
     B, A = array(f, e, r, g, b), array(f, d, r, g, a)
     matrix = np.zeros((f, e, d, g, b, a), A.dtype)
