@@ -154,11 +154,11 @@ RULES = {
     "diagonal and blocks": (diagonal(6) @ BLOCKS @ diagonal(12), "BlockDiag"),
     "diagonal and list of blocks": (
         diagonal(6) @ lo.BlockDiag([dense(2, 3), lo.LowRank(array(4, 1), array(1, 3))]),
-        "BlockDiag(Dense, LowRank)",
+        "DirectSum(Dense, LowRank)",
     ),
     "diagonal and a block that cannot": (
         diagonal(8) @ lo.BlockDiag([dense(2, 3), KRON]),
-        "Product(Diagonal, BlockDiag(Dense, Kronecker(Dense, Dense)))",
+        "Product(Diagonal, DirectSum(Dense, Kronecker(Dense, Dense)))",
     ),
     "diagonal and low rank": (diagonal(7) @ LOW @ diagonal(8), "LowRank"),
     "diagonal and block train": (diagonal(16) @ TRAIN @ diagonal(16), "BlockTensorTrain"),
@@ -172,17 +172,17 @@ RULES = {
     ),
     "lists of blocks": (
         lo.BlockDiag([dense(2, 3), diagonal(4)]) @ lo.BlockDiag([dense(3, 2), diagonal(4)]),
-        "BlockDiag(Dense, Diagonal)",
+        "DirectSum(Dense, Diagonal)",
     ),
     "lists of blocks that stay": (
         lo.BlockDiag([AXES, TRAIN]) @ lo.BlockDiag([AXES.T, TENSORS]),
-        "BlockDiag(Identity, Product(BlockTensorTrain, TensorTrain))",
+        "DirectSum(Identity, Product(BlockTensorTrain, TensorTrain))",
     ),
     "list of matrices": (lo.BlockDiag([dense(2, 3), dense(2, 3), lo.BlockDiag(array(2, 2, 3))]), "BlockDiag"),
     "list of diagonals": (lo.BlockDiag([diagonal(2), diagonal(3)]), "Diagonal"),
     "list in a list": (
         lo.BlockDiag([lo.BlockDiag([KRON, diagonal(2)]), AXES]),
-        "BlockDiag(Kronecker(Dense, Dense), Diagonal, Permute)",
+        "DirectSum(Kronecker(Dense, Dense), Diagonal, Permute)",
     ),
     "list of identities": (lo.BlockDiag([lo.Identity(2), lo.Identity(3)]), "Identity"),
     "list of zeros": (lo.BlockDiag([lo.Zero(2, 1), lo.Zero(3, 3)]), "Zero"),
@@ -240,7 +240,7 @@ RULES = {
     "number and sum with a permutation": (2 * (TRAIN + VIEW), "Scaled(Sum(BlockTensorTrain, Permute))"),
     "number and list of blocks": (
         2 * lo.BlockDiag([KRON, diagonal(2)]),
-        "BlockDiag(Kronecker(Dense, Dense), Diagonal)",
+        "DirectSum(Kronecker(Dense, Dense), Diagonal)",
     ),
     "number and permutation": (2 * AXES, "Scaled(Permute)"),
     "gain": (np.array(2.0) * (3 * BIG), "Dense"),
@@ -258,7 +258,7 @@ RULES = {
     "identity and blocks": (3 * lo.Identity(6) + lo.BlockDiag(array(3, 2, 2)), "BlockDiag"),
     "lists of blocks in a sum": (
         lo.BlockDiag([dense(2, 3), diagonal(2)]) + lo.BlockDiag([dense(2, 3), lo.Identity(2)]),
-        "BlockDiag(Dense, Diagonal)",
+        "DirectSum(Dense, Diagonal)",
     ),
     "low rank in a sum": (LOW + OTHER, "LowRank"),
     "low rank and diagonal": (lo.LowRank(array(6, 1), array(1, 6)) + diagonal(6), "Sum(LowRank, Diagonal)"),
@@ -356,7 +356,7 @@ RULES = {
     "grid of zeros": (lo.Block([[lo.Zero(2, 3), lo.Zero(2, 1)]]), "Zero"),
     "grid with blocks on its diagonal": (
         lo.Block([[KRON, None], [None, diagonal(2)]]),
-        "BlockDiag(Kronecker(Dense, Dense), Diagonal)",
+        "DirectSum(Kronecker(Dense, Dense), Diagonal)",
     ),
     "number and grid": (
         2 * lo.Block([[KRON, diagonal(6)], [None, CIRC[:6, :6]]]),

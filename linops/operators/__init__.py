@@ -8,6 +8,7 @@ from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
+from linops.operators.direct_sum import DirectSum
 from linops.operators.einsum import Einsum
 from linops.operators.function import Function
 from linops.operators.hadamard import Hadamard
@@ -42,6 +43,7 @@ __all__ = [
     "Circulant",
     "Dense",
     "Diagonal",
+    "DirectSum",
     "Einsum",
     "Function",
     "Hadamard",

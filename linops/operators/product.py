@@ -164,8 +164,6 @@ def _crosses(first: Any, swap: Any, second: Any) -> bool:
     """Whether equal blocks, a swap of two axes and equal blocks are one `crossed_matmul`."""
     if not type(first) is type(second) is BlockDiag:
         return False
-    if isinstance(first.blocks, tuple) or isinstance(second.blocks, tuple):
-        return False
     blocks, _, columns = second._sizes
     return _swaps(swap, (columns, blocks)) and first._sizes[0] > 0 and columns % first._sizes[0] == 0
 

@@ -15,6 +15,7 @@ from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
+from linops.operators.direct_sum import DirectSum
 from linops.operators.hadamard import Hadamard
 from linops.operators.householder import Householder
 from linops.operators.identity import Identity
@@ -70,14 +71,14 @@ def _powered_circulant(a: Circulant, exponent: int, x: Any):
 
 @powered.dispatch
 def _powered_blocks(a: BlockDiag, exponent: int, x: Any):
-    if not isinstance(a.blocks, tuple):
-        return (
-            BlockDiag(squared(a.blocks, exponent, backends.block_matmul))
-            if a.blocks.shape[1] == a.blocks.shape[2]
-            else None
-        )
+    square = a.blocks.shape[1] == a.blocks.shape[2]
+    return BlockDiag(squared(a.blocks, exponent, backends.block_matmul)) if square else None
+
+
+@powered.dispatch
+def _powered_direct_sum(a: DirectSum, exponent: int, x: Any):
     found = _each(a.blocks, exponent, x)
-    return None if found is None else BlockDiag(found)
+    return None if found is None else DirectSum(found)
 
 
 @powered.dispatch
@@ -168,7 +169,7 @@ def _each(operators: tuple[LinearOperator, ...], exponent: int, x: Any) -> list[
 
 def _permutes(a: LinearOperator) -> bool:
     """Whether an operator is made of permutations alone."""
-    kinds = (Permute, Identity, Product, Kronecker, BlockDiag)
+    kinds = (Permute, Identity, Product, Kronecker, DirectSum)
     return all(isinstance(node, kinds) for _, node in a._nodes()) and not a.num_params and a.shape[0] == a.shape[1]
 
 
