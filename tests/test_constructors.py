@@ -15,6 +15,8 @@ from linops.encoding import from_json
 BLOCKS = np.arange(12.0).reshape(2, 2, 3)
 PARTS = {
     "BlockDiag": lambda: lo.BlockDiag(BLOCKS),
+    "Permute": lambda: lo.Permute([2, 0, 1]),
+    "PermuteAxes": lambda: lo.Permute.axes([2, 3], [1, 0]),
     "DirectSum": lambda: lo.BlockDiag([BLOCKS[0], lo.Identity(2)]),
 }
 

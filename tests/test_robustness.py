@@ -39,12 +39,8 @@ SMALL = {
         ),
     ],
     "Pad": [lambda m=m, n=n: lo.Pad(m, n) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "Permute": [
-        lambda: lo.Permute([]),
-        lambda: lo.Permute([0]),
-        lambda: lo.Permute.axes((0, 3), (1, 0)),
-        lambda: lo.Permute.axes((), ()),
-    ],
+    "Permute": [lambda: lo.Permute([]), lambda: lo.Permute([0])],
+    "PermuteAxes": [lambda: lo.Permute.axes((0, 3), (1, 0)), lambda: lo.Permute.axes((), ())],
     "Power": [lambda: lo.Power(lo.Dense(array(0, 0)), 2), lambda: lo.Power(lo.Dense(array(1, 1)), 2)],
     "Product": [
         *(

@@ -21,6 +21,7 @@ from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.low_rank import LowRank
 from linops.operators.pad import Pad
 from linops.operators.permute import Permute
+from linops.operators.permute_axes import PermuteAxes
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
@@ -56,6 +57,7 @@ __all__ = [
     "LowRank",
     "Pad",
     "Permute",
+    "PermuteAxes",
     "Power",
     "Product",
     "Scaled",
