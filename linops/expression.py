@@ -276,18 +276,7 @@ class Expression:
                 return leaf if dtype is None else Spec(leaf.shape, dtype)
             return backends.asarray(leaf, backend or str(backends.backend_of(leaf)), dtype, device)
 
-        def move_index(indices: Any) -> Any:
-            if target == "torch":
-                return backends.asarray(indices, "torch", None, device)
-            if target not in ("numpy", "jax"):
-                return indices
-            return (
-                backends.asarray(indices, "numpy")
-                if target == self.backend
-                else backends.copy(backends.to_numpy(indices))
-            )
-
-        return self._map(move, move_index)
+        return self._map(move, lambda indices: backends.moved_indices(indices, self.backend, target, device))
 
     # ------------------------------------------------------------ text
 

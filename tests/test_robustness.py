@@ -19,8 +19,6 @@ def array(*shape):
 SMALL = {
     "BlockDiag": [
         *(lambda shape=shape: lo.BlockDiag(array(*shape)) for shape in ((0, 2, 3), (2, 0, 3), (2, 3, 0), (1, 1, 1))),
-        lambda: lo.BlockDiag([array(0, 3), array(2, 0)]),
-        lambda: lo.BlockDiag([array(1, 1)]),
     ],
     "BlockTensorTrain": [
         lambda: lo.BlockTensorTrain([array(1, 1, 1), array(1, 1, 1)]),
@@ -40,12 +38,8 @@ SMALL = {
         ),
     ],
     "Pad": [lambda m=m, n=n: lo.Pad(m, n) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "Permute": [
-        lambda: lo.Permute([]),
-        lambda: lo.Permute([0]),
-        lambda: lo.Permute.axes((0, 3), (1, 0)),
-        lambda: lo.Permute.axes((), ()),
-    ],
+    "Permute": [lambda: lo.Permute([]), lambda: lo.Permute([0])],
+    "PermuteAxes": [lambda: lo.Permute.axes((0, 3), (1, 0)), lambda: lo.Permute.axes((), ())],
     "Power": [lambda: lo.Power(lo.Dense(array(0, 0)), 2), lambda: lo.Power(lo.Dense(array(1, 1)), 2)],
     "Product": [
         *(
@@ -71,6 +65,13 @@ SMALL = {
     "Circulant": [lambda: lo.Circulant(array(0)), lambda: lo.Circulant(array(1))],
     "DFT": [lambda: lo.DFT(0), lambda: lo.DFT(1)],
     "Einsum": [lambda shape=shape: lo.Einsum("ij,j->i", array(*shape)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
+    "DirectSum": [
+        *(
+            lambda sizes=sizes: lo.DirectSum([array(*size) for size in sizes])
+            for sizes in (((0, 3), (2, 0)), ((0, 3),))
+        ),
+        lambda: lo.DirectSum([array(1, 1)]),
+    ],
     "Function": [
         lambda m=m, n=n: lo.Function((m, n), multiply, multiply_adjoint, (array(m, n),), macs=m * n)
         for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))

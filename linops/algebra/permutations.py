@@ -13,21 +13,24 @@ import numpy as np
 
 from linops import backends
 from linops.algebra.meet import meet
+from linops.dispatch import generic
 from linops.operator import LinearOperator
 from linops.operators.identity import Identity
 from linops.operators.pad import Pad
+from linops.operators.permutation import Permutation
 from linops.operators.permute import Permute
+from linops.operators.permute_axes import PermuteAxes
 
 
 @meet.dispatch
-def _meet_permutes(a: Permute, b: Permute):
-    if a.indices is None and b.indices is None:
-        return _compose_axes(a, b)
-    if a.indices is None or b.indices is None:
-        return None  # a view and a gather: one gather would need new indices
-    if backends.backend_of(a.indices) != backends.backend_of(b.indices):
-        return None
-    return by_indices(backends.gather(b.indices, a.indices))
+def _meet_permutes(a: Permute, b: Permute):  # a view and a gather stay two: one gather would need new indices
+    found = both_indices(a, b)
+    return None if found is None else by_indices(backends.gather(found[1], found[0]))
+
+
+@meet.dispatch
+def _meet_axes(a: PermuteAxes, b: PermuteAxes):
+    return _compose_axes(a, b)
 
 
 @meet.dispatch
@@ -49,28 +52,47 @@ def pad(rows: int, columns: int) -> LinearOperator:
     return Identity(rows) if rows == columns else Pad(rows, columns)
 
 
-def both_indices(*permutes: Identity | Permute) -> list[Any] | None:
+@generic
+def axes_of(a):
+    """(dims, order) of a permutation of axes, or None."""
+
+
+@axes_of.dispatch
+def _axes_of_any(a: LinearOperator):
+    return None
+
+
+@axes_of.dispatch
+def _axes_of_identity(a: Identity):
+    return (a.size,), (0,)
+
+
+@axes_of.dispatch
+def _axes_of_axes(a: PermuteAxes):
+    return a.dims, a.order
+
+
+def both_indices(*permutations: Identity | Permutation) -> list[Any] | None:
     """Their index arrays, at least one of which is there.
 
     Args:
-        *permutes: Permutations.
+        *permutations: Permutations.
 
     Returns:
         An array for each; None if they live on two backends, or none has one.
     """
-    like = next((one.indices for one in permutes if isinstance(one, Permute) and one.indices is not None), None)
-    if like is None:
+    held = [one.indices for one in permutations if isinstance(one, Permute)]
+    if len({backends.backend_of(indices) for indices in held}) != 1:
         return None
-    found = []
-    for one in permutes:
-        if isinstance(one, Permute) and one.indices is not None:
-            found.append(one.indices)
-        else:
-            indices = np.arange(one.shape[0])
-            if isinstance(one, Permute):
-                indices = indices.reshape(one.dims).transpose(one.order).ravel()
-            found.append(backends.asarray(indices, str(backends.backend_of(like)), None, backends.device_of(like)))
-    return found if len({backends.backend_of(indices) for indices in found}) == 1 else None
+    return [backends.indices_beside(held[0], _indices(one)) for one in permutations]
+
+
+def _indices(a: Identity | Permutation) -> Any:
+    """The index array of a permutation, of one of axes as NumPy's."""
+    if isinstance(a, Permute):
+        return a.indices
+    dims, order = axes_of(a)
+    return np.arange(a.shape[0]).reshape(dims).transpose(order).ravel()
 
 
 def by_indices(indices: Any) -> LinearOperator:
@@ -82,15 +104,11 @@ def by_indices(indices: Any) -> LinearOperator:
     Returns:
         The operator.
     """
-    trivial = (
-        backends.backend_of(indices) == "numpy"
-        and not backends.is_compiling()
-        and bool((indices[:-1] < indices[1:]).all())
-    )
+    trivial = backends.never_exceeds(indices[:-1], indices[1:])
     return Identity(indices.shape[0]) if trivial else Permute._unchecked(indices=indices)
 
 
-def _compose_axes(a: Permute, b: Permute) -> LinearOperator | None:
+def _compose_axes(a: PermuteAxes, b: PermuteAxes) -> LinearOperator | None:
     """A B of two permutations of axes as one, on the coarsest common refinement of their axes; None without one."""
     middle = tuple([b.dims[axis] for axis in b.order])  # the axes that B writes; A reads a.dims
     if middle == a.dims:
@@ -157,6 +175,6 @@ def simplest(dims: Sequence[int], order: Sequence[int]) -> LinearOperator:
         return Identity(prod(dims))
     by_input = sorted(starts)
     place = {start: position for position, start in enumerate(by_input)}
-    return Permute._unchecked(
-        indices=None, dims=tuple([sizes[start] for start in by_input]), order=tuple([place[s] for s in starts])
+    return PermuteAxes._unchecked(
+        dims=tuple([sizes[start] for start in by_input]), order=tuple([place[start] for start in starts])
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from linops.algebra.meet import meet
 from linops.operator import LinearOperator, power
 from linops.operators.identity import Identity
-from linops.operators.permute import Permute
+from linops.operators.permutation import Permutation
 from linops.operators.power import Power
 from linops.operators.squaring import squared
 from linops.operators.zero import Zero
@@ -24,7 +24,7 @@ def _power(a: LinearOperator, exponent: int):
         return Identity(a.shape[0])
     if exponent == 1 or isinstance(a, (Identity, Zero)):
         return a
-    if isinstance(a, Permute):
+    if isinstance(a, Permutation):
         found = _permuted(a, exponent)
         if found is not None:
             return found
@@ -33,7 +33,7 @@ def _power(a: LinearOperator, exponent: int):
     return Power(a, exponent)
 
 
-def _permuted(a: Permute, exponent: int) -> LinearOperator | None:
+def _permuted(a: Permutation, exponent: int) -> LinearOperator | None:
     """The power of a permutation as one; None where the axes of a permutation of axes have no common refinement."""
 
     def times(one: LinearOperator | None, other: LinearOperator | None) -> LinearOperator | None:

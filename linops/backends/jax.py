@@ -204,6 +204,11 @@ def _solve_triangular(a: Array, b: Array, lower: bool, unit: bool):
     return solve(b)
 
 
+@p.indices_beside.dispatch
+def _indices_beside(like: Array, indices: Any):
+    return p.to_numpy(indices)
+
+
 @p.device_of.dispatch
 def _device_of(x: ArrayImpl):
     return x.sharding if len(x.devices()) > 1 else next(iter(x.devices()))

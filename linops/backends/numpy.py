@@ -276,6 +276,21 @@ def _to_integers(x: np.ndarray, dtype: Any):
     return np.rint(x).astype(np.int64).astype(dtype)
 
 
+@p.own_indices.dispatch
+def _own_indices(indices: np.ndarray):
+    return np.array(indices, dtype=np.intp)
+
+
+@p.indices_beside.dispatch
+def _indices_beside(like: np.ndarray, indices: Any):
+    return p.to_numpy(indices)
+
+
+@p.never_exceeds.dispatch
+def _never_exceeds(a: np.ndarray, b: np.ndarray):
+    return None if backends.is_compiling() else bool((a <= b).all())
+
+
 @p.check_permutation.dispatch
 def _check_permutation(indices: np.ndarray):
     if not np.array_equal(np.sort(indices), np.arange(indices.size)):

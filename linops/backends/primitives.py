@@ -189,6 +189,21 @@ def check_permutation(indices):
 
 
 @generic
+def own_indices(indices):
+    """A copy of an index array, of integers that gathers take."""
+
+
+@generic
+def indices_beside(like, indices):
+    """An index array where arrays like this one are gathered by it (`indices.py`): itself where it is there."""
+
+
+@generic
+def never_exceeds(a, b):
+    """Whether no number of an index array exceeds its fellow in another; None where they are not at hand."""
+
+
+@generic
 def inverse_permutation(indices):
     """The indices of the inverse permutation."""
 

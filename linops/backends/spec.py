@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from linops.backends import primitives as p
 from linops.specs import Spec
 
@@ -19,6 +21,11 @@ def _conj(x: Spec):
 @p.same_array.dispatch
 def _same_array(a: Spec, b: Spec):
     return False
+
+
+@p.indices_beside.dispatch
+def _indices_beside(like: Spec, indices: Any):
+    return indices
 
 
 @p.device_of.dispatch

@@ -363,6 +363,21 @@ def _to_integers(x: torch.Tensor, dtype: Any):
     return x.round().to(torch.int64).to(dtype)
 
 
+@p.own_indices.dispatch
+def _own_indices(indices: torch.Tensor):
+    return p.copy(indices) if indices.dtype in (torch.int32, torch.int64) else indices.to(torch.int64)
+
+
+@p.indices_beside.dispatch
+def _indices_beside(like: torch.Tensor, indices: Any):
+    return convert(indices, None, like.device)
+
+
+@p.never_exceeds.dispatch
+def _never_exceeds(a: torch.Tensor, b: torch.Tensor):
+    return None  # which may be on a device, or no numbers
+
+
 @p.check_permutation.dispatch
 def _check_permutation(indices: torch.Tensor):
     if _plain(indices) and not torch.compiler.is_compiling() and not transforming():

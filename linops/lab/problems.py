@@ -73,7 +73,10 @@ class Classification:
 
     base_width = 64
     width_step = 16
-    factors: Mapping[str, float] = {"dense": 8.0, "btt (naive)": 16.0}  # Qiu et al., 2024: experiment B of docs/experiments.md
+    factors: Mapping[str, float] = {
+        "dense": 8.0,
+        "btt (naive)": 16.0,
+    }  # Qiu et al., 2024: experiment B of docs/experiments.md
     factor = 4.0
 
     def __init__(self, data: Dataset, seed: int = 0, device: Any = "cpu") -> None:

@@ -8,6 +8,7 @@ from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
+from linops.operators.direct_sum import DirectSum
 from linops.operators.einsum import Einsum
 from linops.operators.function import Function
 from linops.operators.hadamard import Hadamard
@@ -20,6 +21,7 @@ from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.low_rank import LowRank
 from linops.operators.pad import Pad
 from linops.operators.permute import Permute
+from linops.operators.permute_axes import PermuteAxes
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
@@ -42,6 +44,7 @@ __all__ = [
     "Circulant",
     "Dense",
     "Diagonal",
+    "DirectSum",
     "Einsum",
     "Function",
     "Hadamard",
@@ -54,6 +57,7 @@ __all__ = [
     "LowRank",
     "Pad",
     "Permute",
+    "PermuteAxes",
     "Power",
     "Product",
     "Scaled",

@@ -1,28 +1,27 @@
-"""BlockDiag: equal blocks in one array, or blocks of any shapes."""
+"""BlockDiag: equal blocks in one array."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from linops import backends
-from linops.checks import admit, require_same_backend
+from linops.checks import admit
 from linops.declaration import declare, remembered, tree
-from linops.operator import LinearOperator, flat
-from linops.operators.outputs import every, numbered
-from linops.operators.wrap import aslinearoperator
+from linops.operator import LinearOperator
+from linops.operators.direct_sum import DirectSum
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
-from linops.tags import BLOCKWISE, Knowledge, Tag, common
+from linops.tags import Knowledge, Tag
 
 
 @declare
 class BlockDiag(LinearOperator):
-    """The block-diagonal operator.
+    """The block-diagonal operator of equal blocks in one array; of a list of operators it is a `DirectSum`.
 
-    Cost: b p q MACs a vector for b blocks (p, q), in one batched product; or that of its blocks, one after the other.
+    Cost: b p q MACs a vector for b blocks (p, q), in one batched product.
 
     Attributes:
-        blocks: (b, p, q) array or spec of equal blocks, or a list of operators and matrices of any shapes.
+        blocks: (b, p, q) array or spec; or a list of operators and matrices of any shapes, which gives a `DirectSum`.
 
     Raises:
         ValueError: If an array has not three axes, or the list is empty.
@@ -32,66 +31,54 @@ class BlockDiag(LinearOperator):
         >>> import linops as lo, numpy as np
         >>> lo.BlockDiag(np.array([[[1.]], [[2.]]])) @ np.ones(2)
         array([1., 2.])
-        >>> lo.BlockDiag([np.ones((1, 2)), lo.Identity(3)]).shape
-        (4, 5)
+        >>> lo.BlockDiag([np.ones((1, 2)), lo.Identity(3)])
+        DirectSum(2 blocks)  4×5  float64  2 parameters  numpy
+        ├─ Dense()  1×2  float64  2 parameters  numpy
+        └─ Identity(3)  3×3  no parameters
     """
 
     blocks: Any = tree(axes=3)
 
+    @overload
+    def __new__(cls, blocks: list[Any] | tuple[Any, ...], *, assumed: Tag = Tag.NONE) -> DirectSum: ...
+    @overload
+    def __new__(cls, blocks: Any = None, *, assumed: Tag = Tag.NONE) -> Self: ...
+    def __new__(cls, blocks: Any = None, *, assumed: Tag = Tag.NONE) -> Any:
+        """An instance, or of a list a `DirectSum`; copies call it without arguments."""
+        return DirectSum(blocks, assumed=assumed) if isinstance(blocks, (list, tuple)) else object.__new__(cls)
+
+    if TYPE_CHECKING:  # which take the `__new__` of a dataclass only where it has an `__init__`
+
+        def __init__(self, blocks: Any, *, assumed: Tag = Tag.NONE) -> None: ...
+
     def __post_init__(self) -> None:
-        if isinstance(self.blocks, (list, tuple)):
-            if not self.blocks:
-                raise ValueError("BlockDiag: expected at least one block")
-            object.__setattr__(self, "blocks", tuple(aslinearoperator(block) for block in self.blocks))
-            require_same_backend("BlockDiag", self.blocks)
-        else:
-            admit(self, "blocks", 3)
+        admit(self, "blocks", 3)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
-        if isinstance(self.blocks, tuple):
-            return sum([block.shape[0] for block in self.blocks]), sum([block.shape[1] for block in self.blocks])
         b, p, q = self.blocks.shape
         return b * p, b * q
 
     @remembered
     def _sizes(self) -> tuple[int, int, int]:
-        """(b, p, q) of equal blocks."""
+        """(b, p, q)."""
         b, p, q = self.blocks.shape
         return b, p, q
 
     def _columns(self, x: Any) -> Any:
-        if isinstance(self.blocks, tuple):
-            x, start, parts = flat(x), 0, []
-            for block in self.blocks:
-                stop = start + block.shape[1]
-                parts.append(flat(block._columns(x[start:stop])))
-                start = stop
-            return backends.concatenate(parts[0], parts[1:])
         (b, _, q), shape = self._sizes, x.shape
         if len(shape) != 3 or shape[0] != b:
             x = x.reshape(b, q, shape[-1])
         return backends.block_matmul(self.blocks, x)
 
     def _vector(self, x: Any) -> Any:
-        if isinstance(self.blocks, tuple):
-            return super()._vector(x)
         return backends.block_matvec(self.blocks, x).reshape(self.shape[0])
 
     def _transpose(self) -> BlockDiag:
-        if isinstance(self.blocks, tuple):
-            return BlockDiag(tuple(block.T for block in self.blocks))
-        return BlockDiag(backends.permute(self.blocks, (0, 2, 1)))
-
-    def _conj(self) -> BlockDiag:
-        if isinstance(self.blocks, tuple):
-            return BlockDiag(tuple(block.conj() for block in self.blocks))
-        return BlockDiag(backends.conj(self.blocks))
+        return BlockDiag._unchecked(blocks=backends.permute(self.blocks, (0, 2, 1)))
 
     def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
-        if isinstance(self.blocks, tuple):
-            return None
         b, p, q = self._sizes
         split = graph.split(axes, (b, q))
         if split is None:
@@ -101,32 +88,19 @@ class BlockDiag(LinearOperator):
         return (*blocks, *rows)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
-        if isinstance(self.blocks, tuple):
-            join = Step(
-                "concatenate", f"{len(self.blocks)} blocks", inputs=self.shape[0] * batch, outputs=self.shape[0] * batch
-            )
-            return (*(step for block in self.blocks for step in block._lower(batch)), join)
         b, p, q = self.blocks.shape
         return (matmul_step(b, p, q, batch),)
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
-        if isinstance(self.blocks, tuple):
-            return {}
         _, p, q = self.blocks.shape
         return {"blocks": (q, p)}
 
     def _output_leaves(self) -> tuple[str, ...]:
-        return every(numbered("blocks", self.blocks)) if isinstance(self.blocks, tuple) else ("blocks",)
+        return ("blocks",)
 
     def _knowledge(self) -> Knowledge:
-        if not isinstance(self.blocks, tuple):
-            return Knowledge(Tag.DIAGONAL if tuple(self.blocks.shape[1:]) == (1, 1) else Tag.NONE)
-        if any(block.shape[0] != block.shape[1] for block in self.blocks):
-            return Knowledge()
-        return Knowledge(common(block.tags.yes for block in self.blocks) & BLOCKWISE)
+        return Knowledge(Tag.DIAGONAL if tuple(self.blocks.shape[1:]) == (1, 1) else Tag.NONE)
 
     def _detail(self) -> str:
-        if isinstance(self.blocks, tuple):
-            return f"{len(self.blocks)} blocks"
         b, p, q = self.blocks.shape
         return f"{b} blocks of {p}×{q}"

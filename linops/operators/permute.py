@@ -1,37 +1,32 @@
-"""Permute: a permutation, by an index array or by an order of axes."""
+"""Permute: a permutation by an index array."""
 
 from __future__ import annotations
 
-import operator
-from math import prod
 from typing import Any
-
-import numpy as np
 
 from linops import backends
 from linops.checks import generator, require_size
 from linops.declaration import declare, index
-from linops.operator import LinearOperator, flat
-from linops.plan.network import Axes, Graph
+from linops.operator import flat
+from linops.operators.permutation import Permutation
+from linops.operators.permute_axes import PermuteAxes
 from linops.plan.step import Step
-from linops.specs import dtype_name
-from linops.tags import Knowledge, Tag
 
 
 @declare
-class Permute(LinearOperator):
+class Permute(Permutation):
     """A permutation: (A x)[i] = x[indices[i]].
 
     A permutation of axes, `Permute.axes`, needs no index array and is a strided view, free of cost where the next
     operator can read it.
 
+    Cost: a gather.
+
     Attributes:
-        indices: (n,) integers, a permutation of 0 … n - 1; None for a permutation of axes.
-        dims: For a permutation of axes, the axes of x (row-major).
-        order: For a permutation of axes, the new order of the axes.
+        indices: (n,) integers, a permutation of 0 … n - 1.
 
     Raises:
-        ValueError: If the indices are no permutation, or the order is none of the axes.
+        ValueError: If the indices are no permutation.
         TypeError: If the indices are no integers.
 
     Example:
@@ -40,39 +35,14 @@ class Permute(LinearOperator):
         array([12., 10., 11.])
     """
 
-    indices: Any = index(default=None)
-    dims: tuple[int, ...] = ()
-    order: tuple[int, ...] = ()
+    indices: Any = index()
 
     def __post_init__(self) -> None:
-        if self.indices is None:
-            dims, order = (tuple([operator.index(item) for item in value]) for value in (self.dims, self.order))
-            if sorted(order) != list(range(len(dims))) or any(size < 0 for size in dims):
-                raise ValueError(f"Permute.axes({dims}, {order}): order must be a permutation of the {len(dims)} axes")
-            object.__setattr__(self, "dims", dims)
-            object.__setattr__(self, "order", order)
-            return
-        if self.dims or self.order:
-            raise ValueError("Permute: give indices, or dims and order by Permute.axes, not both")
-        if backends.backend_of(self.indices) != "torch":
-            if backends.is_placeholder(self.indices):
-                return
-            object.__setattr__(self, "indices", backends.index_array("Permute: indices", self.indices))
-        if len(self.indices.shape) != 1:
-            raise ValueError(f"Permute: indices must have 1 axis, got shape {tuple(self.indices.shape)}")
-        if "int" not in dtype_name(self.indices.dtype):
-            raise TypeError(f"Permute: indices must be integers, got dtype {self.indices.dtype}")
-        # a copy that torch reads too: any integers, any strides, not writable
-        if backends.backend_of(self.indices) == "numpy":
-            object.__setattr__(self, "indices", np.array(self.indices, dtype=np.intp))
-        elif str(self.indices.dtype) not in ("torch.int32", "torch.int64"):
-            object.__setattr__(self, "indices", backends.asarray(self.indices, "torch", "int64"))
-        else:
-            object.__setattr__(self, "indices", backends.copy(self.indices))
+        object.__setattr__(self, "indices", backends.kept_indices("Permute: indices", self.indices))
         backends.check_permutation(self.indices)
 
-    @classmethod
-    def axes(cls, dims: Any, order: Any) -> Permute:
+    @staticmethod
+    def axes(dims: Any, order: Any) -> PermuteAxes:
         """The permutation y = x.reshape(dims).transpose(order).ravel(): no index array.
 
         Args:
@@ -90,10 +60,10 @@ class Permute(LinearOperator):
             >>> lo.Permute.axes((2, 3), (1, 0)) @ np.arange(6.)
             array([0., 3., 1., 4., 2., 5.])
         """
-        return cls(None, tuple(dims), tuple(order))
+        return PermuteAxes(tuple(dims), tuple(order))
 
-    @classmethod
-    def random(cls, n: int, seed: Any = 0) -> Permute:
+    @staticmethod
+    def random(n: int, seed: Any = 0) -> Permute:
         """A uniformly random permutation.
 
         Args:
@@ -113,48 +83,23 @@ class Permute(LinearOperator):
             (4, 4)
         """
         require_size("Permute.random", "n", n)
-        return cls(generator("Permute.random", seed).permutation(n))
+        return Permute(generator("Permute.random", seed).permutation(n))
 
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
-        n = prod(self.dims) if self.indices is None else self.indices.shape[0]
+        n = self.indices.shape[0]
         return n, n
 
-    @property
-    def _aliases(self) -> bool:
-        return self.indices is None
-
     def _columns(self, x: Any) -> Any:
-        if self.indices is not None:
-            return backends.gather(flat(x), self.indices)
-        dims, shape = self.dims, x.shape
-        if shape != (*dims, shape[-1]):
-            x = x.reshape(*dims, shape[-1])
-        return x.swapaxes(0, 1) if self.order == (1, 0) else backends.permute(x, (*self.order, len(dims)))
+        return backends.gather(flat(x), self.indices)
 
     def _transpose(self) -> Permute:
-        if self.indices is not None:
-            return Permute._unchecked(indices=backends.inverse_permutation(self.indices))
-        inverse = [0] * len(self.order)
-        for place, axis in enumerate(self.order):
-            inverse[axis] = place
-        return Permute._unchecked(
-            indices=None, dims=tuple([self.dims[axis] for axis in self.order]), order=tuple(inverse)
-        )
-
-    def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
-        groups = None if self.indices is not None else graph.split(axes, self.dims)
-        return None if groups is None else sum([groups[axis] for axis in self.order], ())
+        return Permute._unchecked(indices=backends.inverse_permutation(self.indices))
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n = self.shape[0]
-        if self.indices is None:
-            return (Step("view", f"axes {self.dims} in order {self.order}"),)
         return (Step("gather", f"({n}, {batch})", inputs=n * batch, outputs=n * batch),)
 
-    def _knowledge(self) -> Knowledge:
-        return Knowledge(Tag.ORTHOGONAL)
-
     def _detail(self) -> str:
-        return f"axes={self.dims}, order={self.order}" if self.indices is None else f"{self.shape[0]} indices"
+        return f"{self.shape[0]} indices"

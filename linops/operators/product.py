@@ -13,7 +13,7 @@ from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.outputs import first, numbered
-from linops.operators.permute import Permute
+from linops.operators.permute_axes import PermuteAxes
 from linops.operators.planned import PLANS, Planned, first_leaves, has_sizes
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
@@ -177,15 +177,13 @@ def _crosses(first: Any, swap: Any, second: Any) -> bool:
     """Whether equal blocks, a swap of two axes and equal blocks are one `crossed_matmul`."""
     if not type(first) is type(second) is BlockDiag:
         return False
-    if isinstance(first.blocks, tuple) or isinstance(second.blocks, tuple):
-        return False
     blocks, _, columns = second._sizes
     return _swaps(swap, (columns, blocks)) and first._sizes[0] > 0 and columns % first._sizes[0] == 0
 
 
 def _swaps(part: Any, dims: tuple[int, int]) -> bool:
     """Whether an operator swaps two axes of given sizes."""
-    return type(part) is Permute and part.order == (1, 0) and part.dims == dims
+    return type(part) is PermuteAxes and part.order == (1, 0) and part.dims == dims
 
 
 def _crossed(first: Any, second: Any, blocks: int, columns: int, swapped: bool, x: Any) -> Any:

@@ -15,11 +15,13 @@ from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
+from linops.operators.direct_sum import DirectSum
 from linops.operators.hadamard import Hadamard
 from linops.operators.householder import Householder
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
 from linops.operators.low_rank import LowRank
+from linops.operators.permutation import Permutation
 from linops.operators.permute import Permute
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
@@ -50,7 +52,7 @@ def _powered_zero(a: Zero, exponent: int, x: Any):
 
 
 @powered.dispatch
-def _powered_permute(a: Permute, exponent: int, x: Any):
+def _powered_permutation(a: Permutation, exponent: int, x: Any):
     return _permutation(a, exponent)
 
 
@@ -70,14 +72,14 @@ def _powered_circulant(a: Circulant, exponent: int, x: Any):
 
 @powered.dispatch
 def _powered_blocks(a: BlockDiag, exponent: int, x: Any):
-    if not isinstance(a.blocks, tuple):
-        return (
-            BlockDiag(squared(a.blocks, exponent, backends.block_matmul))
-            if a.blocks.shape[1] == a.blocks.shape[2]
-            else None
-        )
+    square = a.blocks.shape[1] == a.blocks.shape[2]
+    return BlockDiag(squared(a.blocks, exponent, backends.block_matmul)) if square else None
+
+
+@powered.dispatch
+def _powered_direct_sum(a: DirectSum, exponent: int, x: Any):
     found = _each(a.blocks, exponent, x)
-    return None if found is None else BlockDiag(found)
+    return None if found is None else DirectSum(found)
 
 
 @powered.dispatch
@@ -168,21 +170,15 @@ def _each(operators: tuple[LinearOperator, ...], exponent: int, x: Any) -> list[
 
 def _permutes(a: LinearOperator) -> bool:
     """Whether an operator is made of permutations alone."""
-    kinds = (Permute, Identity, Product, Kronecker, BlockDiag)
+    kinds = (Permutation, Identity, Product, Kronecker, DirectSum)
     return all(isinstance(node, kinds) for _, node in a._nodes()) and not a.num_params and a.shape[0] == a.shape[1]
 
 
 def _permutation(a: LinearOperator, exponent: int) -> LinearOperator:
     """The power of a permutation: indices gather indices."""
-    indices = a.indices if isinstance(a, Permute) and a.indices is not None else None
-    if indices is None:
-        like = next(
-            (node.indices for _, node in a._nodes() if isinstance(node, Permute) and node.indices is not None), None
-        )
-        numbers: Any = np.arange(a.shape[0])
-        if backends.backend_of(like) == "torch":
-            numbers = backends.asarray(numbers, "torch", None, backends.device_of(like))
-        indices = a @ numbers
+    numbers = np.arange(a.shape[0])
+    held = next((node.indices for _, node in a._nodes() if isinstance(node, Permute)), numbers)
+    indices = a.indices if isinstance(a, Permute) else a @ backends.indices_beside(held, numbers)
     return Permute._unchecked(indices=squared(indices, exponent, lambda one, other: backends.gather(other, one)))
 
 

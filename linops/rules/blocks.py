@@ -1,4 +1,4 @@
-"""Blocks: equal partitions multiply and add by block; lists of blocks become arrays; grids of one block are it."""
+"""Blocks: equal partitions multiply and add block by block; direct sums become arrays; grids of one block are it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
+from linops.operators.direct_sum import DirectSum
 from linops.operators.identity import Identity
 from linops.operators.product import Product
 from linops.operators.zero import Zero
@@ -21,63 +22,68 @@ from linops.specs import spec
 
 @merge.dispatch
 def _merge_blocks(a: BlockDiag, b: BlockDiag):
-    if isinstance(a.blocks, tuple) and isinstance(b.blocks, tuple):
-        if [block.shape[1] for block in a.blocks] != [block.shape[0] for block in b.blocks]:
-            return None
-        pairs = [(multiplied(one, other), one, other) for one, other in zip(a.blocks, b.blocks)]
-        return BlockDiag([Product((one, other)) if found is None else found.after for found, one, other in pairs])
-    if isinstance(a.blocks, tuple) or isinstance(b.blocks, tuple) or a.blocks.shape[0] != b.blocks.shape[0]:
-        return None
     blocks, rows, _ = a.blocks.shape
-    if not affordable(BlockDiag(spec(blocks, rows, b.blocks.shape[2])), Product((a, b))):
+    if blocks != b.blocks.shape[0] or not affordable(BlockDiag(spec(blocks, rows, b.blocks.shape[2])), Product((a, b))):
         return None
     return BlockDiag(a.blocks @ b.blocks)
 
 
+@merge.dispatch
+def _merge_direct_sums(a: DirectSum, b: DirectSum):
+    if [block.shape[1] for block in a.blocks] != [block.shape[0] for block in b.blocks]:
+        return None
+    pairs = [(multiplied(one, other), one, other) for one, other in zip(a.blocks, b.blocks)]
+    return DirectSum([Product((one, other)) if found is None else found.after for found, one, other in pairs])
+
+
 @join.dispatch
 def _join_blocks(a: BlockDiag, b: BlockDiag):
-    if isinstance(a.blocks, tuple) and isinstance(b.blocks, tuple):
-        if [block.shape for block in a.blocks] == [block.shape for block in b.blocks]:
-            return BlockDiag([add(one, other) for one, other in zip(a.blocks, b.blocks)])
+    return BlockDiag(a.blocks + b.blocks) if a.blocks.shape == b.blocks.shape else None
+
+
+@join.dispatch
+def _join_direct_sums(a: DirectSum, b: DirectSum):
+    if [block.shape for block in a.blocks] != [block.shape for block in b.blocks]:
         return None
-    if isinstance(a.blocks, tuple) or isinstance(b.blocks, tuple) or a.blocks.shape != b.blocks.shape:
-        return None
-    return BlockDiag(a.blocks + b.blocks)
+    return DirectSum([add(one, other) for one, other in zip(a.blocks, b.blocks)])
 
 
 @absorb.dispatch
 def _absorb_blocks(a: BlockDiag, scalar: Any):
-    if not isinstance(a.blocks, tuple):
-        return BlockDiag(scalar * a.blocks)
+    return BlockDiag(scalar * a.blocks)
+
+
+@absorb.dispatch
+def _absorb_direct_sum(a: DirectSum, scalar: Any):
     parts = [absorbed(block, scalar) for block in a.blocks]
-    return None if None in parts else BlockDiag(parts)
+    return None if None in parts else DirectSum(parts)
 
 
 @reduce.dispatch
 def _reduce_blocks(a: BlockDiag):
-    if not isinstance(a.blocks, tuple):
-        return _smaller(a) if computable(a) else None
-    blocks = _flattened(a.blocks)
-    if len(blocks) == 1:
-        return blocks[0]
-    if all(isinstance(block, Zero) for block in blocks):
-        return Zero(*a.shape)
-    return _in_one_array(blocks) if computable(a) else BlockDiag(blocks)
-
-
-def _smaller(a: BlockDiag) -> LinearOperator | None:
-    """One block, or blocks of size 1."""
+    if not computable(a):
+        return None
     blocks, rows, columns = a.blocks.shape
     if blocks == 1:
         return Dense(a.blocks.reshape(rows, columns))
     return Diagonal(a.blocks.reshape(blocks)) if rows == columns == 1 else None
 
 
+@reduce.dispatch
+def _reduce_direct_sum(a: DirectSum):
+    blocks = _flattened(a.blocks)
+    if len(blocks) == 1:
+        return blocks[0]
+    if all(isinstance(block, Zero) for block in blocks):
+        return Zero(*a.shape)
+    return _in_one_array(blocks) if computable(a) else DirectSum(blocks)
+
+
 def _flattened(blocks: tuple[LinearOperator, ...]) -> list[LinearOperator]:
-    """The blocks with lists of blocks inside opened and neighbouring identities as one."""
+    """The blocks with direct sums inside opened and neighbouring identities as one."""
     found: list[LinearOperator] = []
     for block in blocks:
-        for inner in block.blocks if isinstance(block, BlockDiag) and isinstance(block.blocks, tuple) else (block,):
+        for inner in block.blocks if isinstance(block, DirectSum) else (block,):
             if found and isinstance(inner, Identity) and isinstance(found[-1], Identity):
                 found[-1] = Identity(found[-1].size + inner.size)
             else:
@@ -93,14 +99,14 @@ def _in_one_array(blocks: list[LinearOperator]) -> LinearOperator:
         arrays = [_array_of(block) for block in blocks]
         if len({None if array is None else tuple(array.shape[1:]) for array in arrays}) == 1 and arrays[0] is not None:
             return BlockDiag(_end_to_end(arrays))
-    return BlockDiag(blocks)
+    return DirectSum(blocks)
 
 
 def _array_of(block: LinearOperator) -> Any:
     """(b, p, q) of a matrix or of equal blocks, else None."""
     if isinstance(block, Dense):
         return block.matrix.reshape(1, *block.shape)
-    return block.blocks if isinstance(block, BlockDiag) and not isinstance(block.blocks, tuple) else None
+    return block.blocks if isinstance(block, BlockDiag) else None
 
 
 def _end_to_end(arrays: list[Any]) -> Any:
@@ -133,5 +139,5 @@ def _reduce_grid(a: Block):
     if count == len(grid[0]) and all(
         isinstance(grid[i][j], Zero) for i in range(count) for j in range(count) if i != j
     ):
-        return BlockDiag([grid[i][i] for i in range(count)])
+        return DirectSum([grid[i][i] for i in range(count)])
     return None

@@ -9,6 +9,7 @@ from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
 from linops.operators.diagonal import Diagonal
+from linops.operators.direct_sum import DirectSum
 from linops.operators.identity import Identity
 from linops.operators.scaled import Scaled
 from linops.rules.functions import absorb, join, merge
@@ -22,33 +23,39 @@ def _merge_diagonals(a: Diagonal, b: Diagonal):
 
 @merge.dispatch
 def _merge_diagonal_blocks(a: Diagonal, b: BlockDiag):
-    if isinstance(b.blocks, tuple):
-        parts, start = [], 0
-        for block in b.blocks:
-            stop = start + block.shape[0]
-            parts.append(multiplied(Diagonal(a.diagonal[start:stop]), block))
-            start = stop
-        return _blocks_of(parts)
     blocks, rows, _ = b.blocks.shape
     return BlockDiag(a.diagonal.reshape(blocks, rows, 1) * b.blocks)
 
 
 @merge.dispatch
 def _merge_blocks_diagonal(a: BlockDiag, b: Diagonal):
-    if isinstance(a.blocks, tuple):
-        parts, start = [], 0
-        for block in a.blocks:
-            stop = start + block.shape[1]
-            parts.append(multiplied(block, Diagonal(b.diagonal[start:stop])))
-            start = stop
-        return _blocks_of(parts)
     blocks, _, columns = a.blocks.shape
     return BlockDiag(a.blocks * b.diagonal.reshape(blocks, 1, columns))
 
 
-def _blocks_of(parts: list[Any]) -> BlockDiag | None:
+@merge.dispatch
+def _merge_diagonal_direct_sum(a: Diagonal, b: DirectSum):
+    parts, start = [], 0
+    for block in b.blocks:
+        stop = start + block.shape[0]
+        parts.append(multiplied(Diagonal(a.diagonal[start:stop]), block))
+        start = stop
+    return _direct_sum(parts)
+
+
+@merge.dispatch
+def _merge_direct_sum_diagonal(a: DirectSum, b: Diagonal):
+    parts, start = [], 0
+    for block in a.blocks:
+        stop = start + block.shape[1]
+        parts.append(multiplied(block, Diagonal(b.diagonal[start:stop])))
+        start = stop
+    return _direct_sum(parts)
+
+
+def _direct_sum(parts: list[Any]) -> DirectSum | None:
     """The blocks, if every one took in its part of the diagonal."""
-    return None if None in parts else BlockDiag([part.after for part in parts])
+    return None if None in parts else DirectSum([part.after for part in parts])
 
 
 @merge.dispatch
@@ -137,7 +144,7 @@ def multiple(a: LinearOperator) -> Any:
 
 def _add_to_blocks(a: BlockDiag, diagonal: Any) -> BlockDiag | None:
     """Equal square blocks with a number or a vector added on their diagonal."""
-    if isinstance(a.blocks, tuple) or a.blocks.shape[1] != a.blocks.shape[2]:
+    if a.blocks.shape[1] != a.blocks.shape[2]:
         return None
     blocks, rows, _ = a.blocks.shape
     if backends.is_array(diagonal) and len(diagonal.shape) == 1:

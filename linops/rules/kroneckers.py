@@ -11,14 +11,14 @@ from linops.operators.diagonal import Diagonal
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
 from linops.operators.kronecker_sum import KroneckerSum
-from linops.operators.permute import Permute
+from linops.operators.permutation import Permutation
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.zero import Zero
 from linops.rules.functions import absorb, join, merge, reduce
 from linops.rules.guard import affordable
 from linops.rules.pairs import absorbed, computable, multiplied, total
-from linops.rules.permutes import kron_of_permutes
+from linops.rules.permutes import kron_of_permutations
 from linops.rules.scalars import first_that_absorbs, times
 from linops.sameness import same
 from linops.specs import spec
@@ -108,8 +108,8 @@ def _neighbours(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Identity) and one.size == 1:
             return other
-    if isinstance(a, (Identity, Permute)) and isinstance(b, (Identity, Permute)):
-        return kron_of_permutes(a, b)
+    if isinstance(a, (Identity, Permutation)) and isinstance(b, (Identity, Permutation)):
+        return kron_of_permutations(a, b)
     if isinstance(a, Diagonal) and isinstance(b, Diagonal):
         m, n = a.shape[0], b.shape[0]
         if computable(Kronecker((a, b))) and affordable(Diagonal(spec(m * n)), Kronecker((a, b))):

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from linops import backends
-from linops.algebra.permutations import both_indices, by_indices, pad, simplest
+from linops.algebra.permutations import axes_of, both_indices, by_indices, pad, simplest
 from linops.operator import LinearOperator
 from linops.operators.diagonal import Diagonal
 from linops.operators.identity import Identity
 from linops.operators.pad import Pad
+from linops.operators.permutation import Permutation
 from linops.operators.permute import Permute
+from linops.operators.permute_axes import PermuteAxes
 from linops.rules.functions import merge, reduce, swap
 
 
 @merge.dispatch
-def _merge_permutes(a: Permute, b: Permute):
+def _merge_permutations(a: Permutation, b: Permutation):
     found = both_indices(a, b)
     return None if found is None else by_indices(backends.gather(found[1], found[0]))  # (A B x)[i] = x[b[a[i]]]
 
 
 @reduce.dispatch
 def _reduce_permute(a: Permute):
-    return by_indices(a.indices) if a.indices is not None else simplest(a.dims, a.order)
+    return by_indices(a.indices)
+
+
+@reduce.dispatch
+def _reduce_axes(a: PermuteAxes):
+    return simplest(a.dims, a.order)
 
 
 @reduce.dispatch
@@ -28,7 +35,7 @@ def _reduce_pad(a: Pad):
     return pad(a.rows, a.columns)
 
 
-def kron_of_permutes(a: Identity | Permute, b: Identity | Permute) -> LinearOperator | None:
+def kron_of_permutations(a: Identity | Permutation, b: Identity | Permutation) -> LinearOperator | None:
     """The Kronecker product of identities and permutations as one of them; None if their indices are of two backends.
 
     Args:
@@ -38,12 +45,9 @@ def kron_of_permutes(a: Identity | Permute, b: Identity | Permute) -> LinearOper
     Returns:
         The operator.
     """
-    if isinstance(a, Identity) and isinstance(b, Identity):
-        return Identity(a.size * b.size)
-    if all(isinstance(one, Identity) or one.indices is None for one in (a, b)):
-        (dims, order), (more, after) = (
-            ((one.size,), (0,)) if isinstance(one, Identity) else (one.dims, one.order) for one in (a, b)
-        )
+    one, other = axes_of(a), axes_of(b)
+    if one is not None and other is not None:
+        (dims, order), (more, after) = one, other
         return simplest((*dims, *more), (*order, *(axis + len(dims) for axis in after)))
     found = both_indices(a, b)
     if found is None:
@@ -53,10 +57,10 @@ def kron_of_permutes(a: Identity | Permute, b: Identity | Permute) -> LinearOper
 
 
 @swap.dispatch
-def _swap_permute_diagonal(a: Permute, b: Diagonal):
+def _swap_permutation_diagonal(a: Permutation, b: Diagonal):
     return Diagonal(a @ b.diagonal), a  # P D = (P D Pᵀ) P
 
 
 @swap.dispatch
-def _swap_diagonal_permute(a: Diagonal, b: Permute):
+def _swap_diagonal_permutation(a: Diagonal, b: Permutation):
     return b, Diagonal(b.T @ a.diagonal)  # D P = P (Pᵀ D P)

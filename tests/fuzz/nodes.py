@@ -140,7 +140,7 @@ def block_diag(draw, m, n, depth):
     if i is None or j is None:
         return None
     parts = tree(draw, i, j, depth), tree(draw, m - i, n - j, depth)
-    return Node("lo.BlockDiag([{0}, {1}])", parts, matrix=lambda a, b: twin.block_diag([a, b]))
+    return Node("lo.DirectSum([{0}, {1}])", parts, matrix=lambda a, b: twin.block_diag([a, b]))
 
 
 @node()

@@ -24,6 +24,7 @@ OPERATORS = {
     "Permute": lambda: lo.Permute([2, 0, 1, 3]),
     "Permute.axes": lambda: lo.Permute.axes((2, 2), (1, 0)),
     "BlockDiag": lambda: lo.BlockDiag(torch.ones(2, 2, 2)),
+    "DirectSum": lambda: lo.BlockDiag([TWO, TWO]),
     "Block": lambda: lo.Block([[TWO, TWO], [TWO, TWO]]),
     "Kronecker": lambda: lo.Kronecker(TWO, TWO),
     "KroneckerSum": lambda: lo.KroneckerSum(TWO, TWO),

@@ -23,6 +23,9 @@ assert_type(A.explain(batch=32), str)
 assert_type(A.is_symbolic, bool)
 assert_type(A.is_symmetric, bool | None)
 
+assert_type(lo.BlockDiag(np.ones((2, 2, 2))), lo.BlockDiag)
+assert_type(lo.BlockDiag([np.ones((2, 2))]), lo.DirectSum)
+
 assert_type(A @ A, lo.LinearOperator)
 assert_type(A + A, lo.LinearOperator)
 assert_type(A - A, lo.LinearOperator)
