@@ -37,8 +37,8 @@ def members(family: str, out_features: int, in_features: int) -> list[Structure]
     """The members of a family at a shape that are worth a look, from the cheapest to the dearest.
 
     The family's size parameter takes the values 1, 2, 3, 4, 6, 8, 12 … and the ends of its range, but for those at
-    which padding costs more than is won. None of the members costs more than dense, and none is one dense matrix. Where no
-    value is as cheap as that, at sizes of a few numbers, the family's default may still be, by other options.
+    which padding costs more than is won. None of the members costs more than dense, and none is one dense matrix. At
+    sizes of a few numbers, where no value is as cheap as that, the family's default may still be, by other options.
 
     Args:
         family: Its name, with other options or without, as in ``"btt:cores=3"``.
@@ -74,7 +74,7 @@ def members(family: str, out_features: int, in_features: int) -> list[Structure]
 
 
 def _climb(declared: Declaration, structure: Structure, m: int, n: int) -> Iterator[tuple[int, Structure]]:
-    """The structures of each value of the knob that is worth a look, in ascending order, with their FLOPs a vector."""
+    """The structures of the knob's values that are worth a look, in ascending order, with their FLOPs a vector."""
     knob, last = declared.knob, None
     if knob is None or knob.name in structure.options:
         yield flops_a_vector(declared.any_member(m, n, structure.options)), structure
