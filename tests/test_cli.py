@@ -111,7 +111,7 @@ def test_train_writes_results(npz, tmp_path):
         (["compare", 8, 8, "--structures", "nonsense"], 2, "no family"),
         (["compare", 8, 8, "--dtype", "float23"], 2, "float23"),
         (["train", "--data", "nonsense"], 1, "expected 'mnist1d'"),
-        (["train", "--data", "digits", "--structures", "monarch", "--width", 3, "--same-width"], 1, "monarch"),
+        (["train", "--data", "digits", "--structures", "monarch:blocks=4", "--width", 3, "--same-width"], 1, "monarch"),
     ],
 )
 def test_errors_are_one_line(arguments, status, message):

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from helpers import each
 
+from linops.families import FAMILIES
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -36,6 +38,15 @@ def blocks(page):
 
 def name(path):
     return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def own_families():
+    """Families that a page declares are gone after it."""
+    before = dict(FAMILIES)
+    yield
+    for name in FAMILIES.keys() - before.keys():
+        del FAMILIES[name]
 
 
 WITH_CODE = [page for page in PAGES if any(blocks(page))]

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops.families.common import check_sizes, checked
+from linops.families.registry import family
 from linops.operators import Circulant, Toeplitz
 from linops.specs import spec
 
 
-def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Circulant:
+@family(arrays="lo.Circulant(c)")
+def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = True) -> Circulant:
     """A circulant matrix, or the leading block of one: max(m, n) parameters; products by FFT, or by the matrix.
 
-    Every output sums all inputs. Small members are dearer than dense: square ones up to 10, and up to 41
-    where they have a prime factor above 13.
+    Every output sums all inputs. Small members are dearer than dense by their FLOPs: square ones up to
+    10, and up to 41 where they have a prime factor above 13. They are made all the same, for the matrix written out
+    costs what dense costs, and runs where it is faster.
 
     Args:
         out_features: m.
         in_features: n.
         dtype: The dtype of the spec.
-        allow_dearer: Whether more FLOPs than dense are fine.
+        allow_dearer: Whether it may cost more FLOPs than dense, counted by fast transforms; at such sizes the matrix
+            runs where that is faster.
 
     Returns:
         A symbolic operator of shape (m, n).
 
     Raises:
-        ValueError: If a size is less than 1, or the member costs more than dense.
+        ValueError: If a size is less than 1, or the member costs more than dense and must not.
 
     Example:
         >>> import linops as lo
@@ -33,27 +36,29 @@ def circulant(out_features: int, in_features: int, *, dtype: Any = "float32", al
         3072
     """
     m, n = out_features, in_features
-    check_sizes("circulant", m, n)
-    operator = Circulant(spec(max(m, n), dtype=dtype), m, n)
-    return checked(operator, "circulant", m, n, allow_dearer, "use other sizes")
+    return Circulant(spec(max(m, n), dtype=dtype), m, n)
 
 
-def toeplitz(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = False) -> Toeplitz:
+@family(arrays="lo.Toeplitz(c, r)")
+def toeplitz(out_features: int, in_features: int, *, dtype: Any = "float32", allow_dearer: bool = True) -> Toeplitz:
     """A Toeplitz matrix, constant along diagonals: m + n parameters (r[0] is not read); products by FFT or the matrix.
 
-    Every output sums all inputs. Small members are dearer than dense: square ones up to about 40.
+    Every output sums all inputs. Small members are dearer than dense by their FLOPs: square ones up to
+    about 40. They are made all the same, for the matrix written out costs what dense costs, and runs where it is
+    faster.
 
     Args:
         out_features: m.
         in_features: n.
         dtype: The dtype of the specs.
-        allow_dearer: Whether more FLOPs than dense are fine.
+        allow_dearer: Whether it may cost more FLOPs than dense, counted by fast transforms; at such sizes the matrix
+            runs where that is faster.
 
     Returns:
         A symbolic operator of shape (m, n).
 
     Raises:
-        ValueError: If a size is less than 1, or the member costs more than dense.
+        ValueError: If a size is less than 1, or the member costs more than dense and must not.
 
     Example:
         >>> import linops as lo
@@ -61,6 +66,4 @@ def toeplitz(out_features: int, in_features: int, *, dtype: Any = "float32", all
         3840
     """
     m, n = out_features, in_features
-    check_sizes("toeplitz", m, n)
-    operator = Toeplitz(spec(m, dtype=dtype), spec(n, dtype=dtype))
-    return checked(operator, "toeplitz", m, n, allow_dearer, "use other sizes")
+    return Toeplitz(spec(m, dtype=dtype), spec(n, dtype=dtype))

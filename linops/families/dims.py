@@ -1,4 +1,4 @@
-"""How families split sizes into dims: balanced, padded where nothing divides, of fewest MACs."""
+"""How families split sizes into dims and blocks: balanced, padded where nothing divides, of fewest MACs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from linops.operator import LinearOperator
-from linops.operators import Pad
+from linops.operators import BlockDiag, Identity, Kronecker, Pad
 from linops.plan import natural_order
 
 #: a split is balanced if its largest dim is at most this many times its smallest
@@ -39,6 +39,25 @@ def padded(core: LinearOperator, m: int, n: int) -> LinearOperator:
     if core.shape[0] != m:
         operator = Pad(m, core.shape[0]) @ operator
     return operator
+
+
+def spread(size: int, blocks: int) -> LinearOperator:
+    """Embeds numbers into equal parts so that each part lacks at most one: part sizes are those of `numpy.array_split`.
+
+    Args:
+        size: How many numbers.
+        blocks: Into how many parts.
+
+    Returns:
+        The operator.
+    """
+    part = -(-size // blocks)
+    short = part * blocks - size  # the last `short` parts hold one number less
+    if not short:
+        return Identity(size)
+    full = part * (blocks - short)
+    tail = Kronecker(Identity(short), Pad(part, part - 1))
+    return BlockDiag((Identity(full), tail)) if full else tail
 
 
 @lru_cache(maxsize=4096)

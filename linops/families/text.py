@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import Any
 
-from linops.families import FAMILIES
+from linops.families.registry import FAMILIES, declaration_of
 
 #: digits of an option's value
 LONGEST = 12
@@ -85,11 +84,8 @@ def options_of(family: str) -> list[str]:
         >>> options_of("btt"), options_of("dense")
         (['rank', 'cores', 'allow_dearer'], [])
     """
-    return [
-        name
-        for name in list(signature(FAMILIES[family]).parameters)[2:]
-        if name not in ("dtype", "in_dims", "out_dims")
-    ]
+    declared = declaration_of(family)
+    return [] if declared is None else declared.options
 
 
 def _option(text: str, option: str) -> tuple[str, int]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
-from linops.families.common import check_sizes, checked
-from linops.families.dims import choose_dims
+from linops.families.dims import balanced_splits, choose_dims
+from linops.families.knob import Knob
+from linops.families.registry import family
 from linops.operator import LinearOperator
 from linops.operators import BlockTensorTrain, Dense, Einsum, Kronecker, TensorTrain
 from linops.specs import spec
 
 
+@family(
+    Knob("factors", grows=False, advice="take other dims"),
+    plain={"factors": 1},
+    arrays="lo.kron(A, B)",
+)
 def kronecker(
     out_features: int,
     in_features: int,
@@ -28,11 +35,11 @@ def kronecker(
     Args:
         out_features: m.
         in_features: n.
-        factors: How many.
+        factors: How many; by default 2, or 1 at small sizes where two cost more than dense.
         in_dims: (n_1 …), product at least n; by default balanced and of fewest MACs.
         out_dims: (m_1 …), product at least m; likewise.
         dtype: The dtype of the specs.
-        allow_dearer: Whether more MACs than dense are fine.
+        allow_dearer: Whether a member that you ask for may cost more than dense.
 
     Returns:
         A symbolic operator of shape (m, n).
@@ -46,15 +53,14 @@ def kronecker(
         128
     """
     m, n = out_features, in_features
-    check_sizes("kronecker", m, n, factors=factors)
 
     def build(out: tuple[int, ...], into: tuple[int, ...]) -> LinearOperator:
         return Kronecker(*(Dense(spec(*pair, dtype=dtype)) for pair in zip(out, into)))
 
-    operator = choose_dims("kronecker", m, n, factors, out_dims, in_dims, build)
-    return checked(operator, "kronecker", m, n, allow_dearer, "take other dims")
+    return choose_dims("kronecker", m, n, factors, out_dims, in_dims, build)
 
 
+@family(Knob("rank", advice="lower the rank"), plain={"cores": 1}, arrays="lo.TensorTrain(cores)")
 def tensor_train(
     out_features: int,
     in_features: int,
@@ -72,11 +78,11 @@ def tensor_train(
         out_features: m.
         in_features: n.
         rank: The rank between neighbouring cores.
-        cores: How many.
+        cores: How many; by default 2, or 1, a dense matrix, at small sizes where two cost more than dense.
         in_dims: (n_1 …), product at least n; by default balanced and of fewest MACs.
         out_dims: (m_1 …), product at least m; likewise.
         dtype: The dtype of the specs.
-        allow_dearer: Whether more MACs than dense are fine.
+        allow_dearer: Whether a member that you ask for may cost more than dense.
 
     Returns:
         A symbolic operator of shape (m, n).
@@ -90,16 +96,15 @@ def tensor_train(
         128
     """
     m, n = out_features, in_features
-    check_sizes("tensor_train", m, n, rank=rank, cores=cores)
     ranks = (1, *(rank,) * (cores - 1), 1)
 
     def build(out: tuple[int, ...], into: tuple[int, ...]) -> LinearOperator:
         return TensorTrain([spec(ranks[k], out[k], into[k], ranks[k + 1], dtype=dtype) for k in range(cores)])
 
-    operator = choose_dims("tensor_train", m, n, cores, out_dims, in_dims, build)
-    return checked(operator, "tensor_train", m, n, allow_dearer, "lower the rank")
+    return choose_dims("tensor_train", m, n, cores, out_dims, in_dims, build)
 
 
+@family(Knob("rank", advice="lower the rank"), plain={"cores": 1}, arrays="lo.BlockTensorTrain(cores)")
 def btt(
     out_features: int,
     in_features: int,
@@ -119,11 +124,11 @@ def btt(
         out_features: m.
         in_features: n.
         rank: The rank between neighbouring cores.
-        cores: How many.
+        cores: How many; by default 2, or 1, a dense matrix, at small sizes where two cost more than dense.
         in_dims: (n_c … n_1), product at least n; by default balanced and of fewest MACs.
         out_dims: (m_1 … m_c), product at least m; likewise.
         dtype: The dtype of the specs.
-        allow_dearer: Whether more MACs than dense are fine.
+        allow_dearer: Whether a member that you ask for may cost more than dense.
 
     Returns:
         A symbolic operator of shape (m, n).
@@ -138,7 +143,6 @@ def btt(
         ((48, 64), (24, 32), 110592)
     """
     m, n = out_features, in_features
-    check_sizes("btt", m, n, rank=rank, cores=cores)
     ranks = (1, *(rank,) * (cores - 1), 1)
 
     def build(out: tuple[int, ...], into: tuple[int, ...]) -> LinearOperator:
@@ -148,10 +152,20 @@ def btt(
         ]
         return BlockTensorTrain([spec(*shape, dtype=dtype) for shape in shapes], out, into)
 
-    operator = choose_dims("btt", m, n, cores, out_dims, in_dims, build)
-    return checked(operator, "btt", m, n, allow_dearer, "lower the rank")
+    return choose_dims("btt", m, n, cores, out_dims, in_dims, build)
 
 
+def _fewer_dims(m: int, n: int) -> Iterator[dict[str, tuple[int, ...]]]:
+    """The dims of `einsum` that make it a block tensor train of two cores, and of low rank."""
+    outs, ins = ([order for split in balanced_splits(size, 2) for order in (split, split[::-1])] for size in (m, n))
+    (φ, ε), (γ, α) = min(product(outs, ins), key=lambda dims: dims[0][0] * dims[1][0] * (dims[0][1] + dims[1][1]))
+    yield {"out_dims": (φ, ε, 1), "in_dims": (γ, 1, α)}
+    yield {"out_dims": (1, m, 1), "in_dims": (1, 1, n)}
+
+
+@family(
+    Knob("rank", advice="lower the rank"), instead=_fewer_dims, or_dense=True, arrays="lo.Einsum(expression, *tensors)"
+)
 def einsum(
     out_features: int,
     in_features: int,
@@ -178,13 +192,14 @@ def einsum(
         out_features: m.
         in_features: n.
         rank: ρ.
-        in_dims: (γ, β, α), product at least n; by default balanced and of fewest MACs.
+        in_dims: (γ, β, α), product at least n; by default balanced and of fewest MACs. Where that costs more than dense
+            and nothing is asked for, dims are those of a block tensor train of two cores, or of low rank.
         out_dims: (φ, ε, δ), product at least m; likewise.
         dtype: The dtype of the specs.
-        allow_dearer: Whether more MACs than dense are fine.
+        allow_dearer: Whether a member that you ask for may cost more than dense.
 
     Returns:
-        A symbolic operator of shape (m, n).
+        A symbolic operator of shape (m, n). If a side is 1 and nothing is asked for, this is `Dense`.
 
     Raises:
         ValueError: If sizes or dims do not fit, or the member costs more than dense.
@@ -198,7 +213,6 @@ def einsum(
         True
     """
     m, n = out_features, in_features
-    check_sizes("einsum", m, n, rank=rank)
 
     def build(out: tuple[int, ...], into: tuple[int, ...]) -> LinearOperator:
         sizes = {"ρ": rank, **dict(zip("φεδ", out)), **dict(zip("γβα", into))}
@@ -209,5 +223,4 @@ def einsum(
         tensors = [spec(*[sizes[axis] for axis in term], dtype=dtype) for term in (B, A)]
         return Einsum(f"{B},{A},{x}->{y}", tensors, order=(1, 0))
 
-    operator = choose_dims("einsum", m, n, 3, out_dims, in_dims, build)
-    return checked(operator, "einsum", m, n, allow_dearer, "lower the rank")
+    return choose_dims("einsum", m, n, 3, out_dims, in_dims, build)

@@ -50,7 +50,10 @@ def compare(
     out: Annotated[int, typer.Argument(metavar="OUT", help="Features out: rows of the matrix.", min=1)],
     into: Annotated[int, typer.Argument(metavar="IN", help="Features in: columns of the matrix.", min=1)],
     structures: Annotated[
-        str | None, typer.Option(help="Families with options, as in `dense,btt:rank=4`. Default: all.")
+        str | None,
+        typer.Option(
+            help="Families with options, as in `dense,btt:rank=4`; `btt:rank=all` sweeps its ranks. Default: all."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(help="Number of vectors.", min=1)] = 256,
     backend: Annotated[o.Backend, typer.Option(help="Which library multiplies.")] = o.Backend.torch,
@@ -81,7 +84,7 @@ def compare(
     Candidates take turns on the clock, so that ratios hold on a busy machine. *Roofline* is the least time that the
     FLOPs and bytes of a product need on this machine, as measured in the same run, over the time it took.
     """
-    wanted = o.structures_of(structures)
+    wanted = o.structures_of(structures, (out, into))
     if backend is o.Backend.jax and dtype in (o.Dtype.float64, o.Dtype.complex128):
         os.environ["JAX_ENABLE_X64"] = "1"
     from linops.lab import outputs, plots

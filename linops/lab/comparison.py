@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from linops import backends
+from linops.families.choice import structured
 from linops.lab import memory
 from linops.lab.measure import Roofline, nothing
 from linops.lab.parsing import Structure
@@ -166,7 +167,7 @@ def _members(
     refused = {}
     for structure in structures:
         try:
-            operators[structure.text] = structure(out_features, in_features, dtype=dtype)
+            operators[structure.text] = structured(structure, out_features, in_features, dtype=dtype)
         except (ValueError, TypeError) as error:
             refused[structure.text] = str(error)
     return operators, refused

@@ -59,11 +59,12 @@ def finite(value: float) -> float:
     return value
 
 
-def structures_of(text: str | None) -> list[Structure]:
+def structures_of(text: str | None, shape: tuple[int, int] | None = None) -> list[Structure]:
     """The structures that were written, or all families.
 
     Args:
         text: As in ``"dense,btt:rank=2"``, or None.
+        shape: (out_features, in_features), where all are of one shape.
 
     Returns:
         The structures.
@@ -72,7 +73,7 @@ def structures_of(text: str | None) -> list[Structure]:
         BadParameter: If a family or an option of it is unknown.
     """
     try:
-        return parse_list(text)
+        return parse_list(text, shape=shape)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--structures'") from None
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from linops.families import FAMILIES
+from linops.families import FAMILIES, knob_of, members
 from linops.families.text import Structure, parse
 
+#: the value of a family's size parameter that stands for all that are worth a look
+ALL = "=all"
 
-def parse_list(text: str | None, default: Iterable[str] = FAMILIES) -> list[Structure]:
+
+def parse_list(
+    text: str | None, default: Iterable[str] = FAMILIES, shape: tuple[int, int] | None = None
+) -> list[Structure]:
     """Structures from a list with commas.
 
     Args:
-        text: As in ``"dense,btt:rank=2"``, or None.
+        text: As in ``"dense,btt:rank=2"``, or None. Where there is a shape, ``"btt:rank=all"`` stands for a sweep: the
+            members of the family that are worth a look.
         default: What to take for None.
+        shape: (out_features, in_features), where all structures are of one shape.
 
     Returns:
         The structures, each once.
@@ -24,11 +31,31 @@ def parse_list(text: str | None, default: Iterable[str] = FAMILIES) -> list[Stru
     Example:
         >>> [structure.family for structure in parse_list("dense, btt:rank=2")]
         ['dense', 'btt']
+        >>> [structure.text for structure in parse_list("btt:rank=all", shape=(64, 64))]
+        ['btt:rank=1', 'btt:rank=2', 'btt:rank=3', 'btt:rank=4']
     """
     items = list(default) if text is None else [item for item in text.split(",") if item.strip()]
     if not items:
         raise ValueError(f"structures {text!r}: expected names with commas between, of {', '.join(FAMILIES)}")
-    return list({structure.text: structure for structure in map(parse, items)}.values())
+    found = (structure for item in items for structure in _sweep(item.strip(), shape))
+    return list({structure.text: structure for structure in found}.values())
+
+
+def _sweep(item: str, shape: tuple[int, int] | None) -> list[Structure]:
+    """The structures of one item: one, or all members of a family."""
+    if not item.endswith(ALL):
+        return [parse(item)]
+    family, _, option = item.removesuffix(ALL).rpartition(":")
+    knob = knob_of(family)
+    if knob is None or knob.name != option:
+        sweep = f"its sweep is {family}:{knob.name}{ALL}" if knob else "it has no size parameter"
+        raise ValueError(f"structure {item!r}: {family} has no sweep of {option}; {sweep}")
+    if shape is None:
+        raise ValueError(f"structure {item!r}: only where all are of one shape, as in linops compare; write a number")
+    found = members(family, *shape)
+    if not found:
+        raise ValueError(f"structure {item!r}: no member of {shape[0]}×{shape[1]} costs as little as dense")
+    return found
 
 
 __all__ = ["Structure", "parse", "parse_list"]

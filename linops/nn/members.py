@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from linops.families import FAMILIES
+from linops.families.choice import structured
 from linops.families.text import parse
 from linops.operator import LinearOperator
 
@@ -54,7 +55,8 @@ def build(family: Any, out_features: int, in_features: int, options: Mapping[str
     """The operator of a family for one layer.
 
     Args:
-        family: A function ``(out_features, in_features, **options) -> symbolic operator``.
+        family: A function ``(out_features, in_features, **options) -> symbolic operator``. One of `linops.families`
+            must have a member that costs no more than dense and is not one dense matrix itself.
         out_features: m.
         in_features: n.
         options: The family's options.
@@ -72,7 +74,7 @@ def build(family: Any, out_features: int, in_features: int, options: Mapping[str
         12
     """
     try:
-        operator = family(out_features, in_features, **options)
+        operator = structured(family, out_features, in_features, **options)
     except (TypeError, ValueError) as error:
         raise type(error)(f"layer {name!r} ({out_features}×{in_features}): {error}") from error
     if not isinstance(operator, LinearOperator):

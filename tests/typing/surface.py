@@ -7,7 +7,7 @@ import torch
 
 import linops as lo
 from linops.cost import Cost
-from linops.operators import Dense
+from linops.operators import Circulant, Dense, LowRank
 
 A = lo.btt(64, 64).init(seed=0)
 assert_type(A, lo.LinearOperator)
@@ -44,6 +44,9 @@ dense = lo.dense(4, 3).init(seed=0)  # the class stays: its fields can be read
 assert_type(dense, Dense)
 assert_type(dense.to(dtype="float64"), Dense)
 assert_type(dense.with_leaves([np.ones((4, 3))]), Dense)
+
+assert_type(lo.low_rank(64, 64, rank=2), LowRank)  # families keep their signatures
+assert_type(lo.circulant(64, 64, allow_dearer=False), Circulant)
 
 assert_type(lo.simplify(2 * A), lo.LinearOperator)
 assert_type(lo.freeze(A, batch=4), lo.LinearOperator)
