@@ -263,6 +263,19 @@ def test_layers_follow_tensors_of_other_shapes(warm):
     torch.testing.assert_close(found, x @ lo.kron(*swapped.values()).to_dense().T, rtol=1e-3, atol=1e-3)
 
 
+def test_layers_keep_what_is_found_of_their_structure(monkeypatch):
+    """After the first forward nothing is looked for again: neither plans, nor where products are cut."""
+    for A in (lo.monarch(16, 16), lo.low_rank(16, 16), lo.Permute.random(16) @ lo.btt(16, 16) @ lo.dense(16, 16)):
+        layer = A.to_layer()
+        layer(torch.ones(3, 16))
+        with monkeypatch.context() as patched:
+            patched.setattr(Plans, "get", lambda *_: pytest.fail("looked for again"))
+            patched.setattr(planned, "target_for", lambda _: pytest.fail("looked for again"))
+            layer(torch.ones(3, 16))
+            layer.double().float()
+        layer(torch.ones(3, 16))
+
+
 def test_layers_of_another_dtype_have_plans_of_their_own():
     layer = lo.LowRank(lo.spec(4, 512), lo.spec(512, 512)).to_layer(bias=False)
     layer(torch.ones(2048, 512))

@@ -19,7 +19,7 @@ from linops.operators.identity import Identity
 from linops.operators.pad import Pad
 from linops.operators.permutation import Permutation
 from linops.operators.permute import Permute
-from linops.operators.permute_axes import PermuteAxes
+from linops.operators.permute_axes import PermuteAxes, coarsest
 
 
 @meet.dispatch
@@ -158,23 +158,5 @@ def simplest(dims: Sequence[int], order: Sequence[int]) -> LinearOperator:
     Returns:
         The operator.
     """
-    if 1 in dims:
-        keep = [axis for axis, size in enumerate(dims) if size != 1]
-        rank = {axis: place for place, axis in enumerate(keep)}
-        dims, order = [dims[axis] for axis in keep], [rank[axis] for axis in order if axis in rank]
-    sizes = list(dims)
-    starts: list[int] = []  # the first axes of the runs, in their new order
-    last = -2
-    for axis in order:
-        if axis == last + 1:
-            sizes[starts[-1]] *= dims[axis]
-        else:
-            starts.append(axis)
-        last = axis
-    if len(starts) <= 1:
-        return Identity(prod(dims))
-    by_input = sorted(starts)
-    place = {start: position for position, start in enumerate(by_input)}
-    return PermuteAxes._unchecked(
-        dims=tuple([sizes[start] for start in by_input]), order=tuple([place[start] for start in starts])
-    )
+    coarse, places = coarsest(tuple(dims), tuple(order))
+    return PermuteAxes._unchecked(dims=coarse, order=places) if len(places) > 1 else Identity(prod(dims))

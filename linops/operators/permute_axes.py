@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -72,3 +73,36 @@ class PermuteAxes(Permutation):
 
     def _detail(self) -> str:
         return f"{self.dims}, {self.order}"
+
+
+@lru_cache(maxsize=4096)
+def coarsest(dims: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A permutation of the fewest axes: those of size 1 are dropped, those that stay neighbours joined.
+
+    Args:
+        dims: The sizes of the axes.
+        order: Their new order.
+
+    Returns:
+        Sizes and order of the same permutation; of at most one axis where it is the identity.
+
+    Example:
+        >>> coarsest((8, 1, 8), (2, 1, 0)), coarsest((2, 3, 5), (2, 0, 1))
+        (((8, 8), (1, 0)), ((6, 5), (1, 0)))
+    """
+    if 1 in dims:
+        keep = [axis for axis, size in enumerate(dims) if size != 1]
+        rank = {axis: place for place, axis in enumerate(keep)}
+        dims, order = tuple([dims[axis] for axis in keep]), tuple([rank[axis] for axis in order if axis in rank])
+    sizes = list(dims)
+    starts: list[int] = []  # the first axes of the runs, in their new order
+    last = -2
+    for axis in order:
+        if axis == last + 1:
+            sizes[starts[-1]] *= dims[axis]
+        else:
+            starts.append(axis)
+        last = axis
+    by_input = sorted(starts)
+    place = {start: position for position, start in enumerate(by_input)}
+    return tuple([sizes[start] for start in by_input]), tuple([place[start] for start in starts])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +10,8 @@ from linops import backends
 from linops.checks import require_same_backend
 from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
-from linops.operators.block_diag import BlockDiag
+from linops.operators.fused import fuse
 from linops.operators.outputs import first, numbered
-from linops.operators.permute_axes import PermuteAxes
 from linops.operators.planned import PLANS, Planned, first_leaves, has_sizes
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
@@ -103,18 +101,14 @@ class Product(Planned):
 
     @remembered
     def _acts(self) -> tuple[Callable[[Any], Any], ...]:
-        """What runs on a features-first operand; two block products and the swap between, as in Monarch, are one."""
-        parts: tuple[Any, ...] = self._parts
-        acts, place = [], 0
+        """What runs on a features-first operand, one after the other: patterns that are one call, and operators."""
+        parts = self._parts
+        acts: list[Callable[[Any], Any]] = []
+        place = 0
         while place < len(parts):
-            if _crosses(*(*parts[place : place + 3], None, None)[:3]):
-                (blocks, _, columns), rows = parts[place]._sizes, parts[place + 2]._sizes[:2]
-                swapped = place + 3 < len(parts) and _swaps(parts[place + 3], rows)
-                acts.append(partial(_crossed, parts[place].blocks, parts[place + 2].blocks, blocks, columns, swapped))
-                place += 4 if swapped else 3
-            else:
-                acts.append(parts[place]._columns)
-                place += 1
+            count, act = fuse(parts[place], parts[place + 1 :]) or (1, parts[place]._columns)
+            acts.append(act)
+            place += count
         return tuple(acts)
 
     def _natural(self, x: Any) -> Any:
@@ -171,25 +165,6 @@ class Product(Planned):
 
     def _detail(self) -> str:
         return f"{len(self.factors)} factors"
-
-
-def _crosses(first: Any, swap: Any, second: Any) -> bool:
-    """Whether equal blocks, a swap of two axes and equal blocks are one `crossed_matmul`."""
-    if not type(first) is type(second) is BlockDiag:
-        return False
-    blocks, _, columns = second._sizes
-    return _swaps(swap, (columns, blocks)) and first._sizes[0] > 0 and columns % first._sizes[0] == 0
-
-
-def _swaps(part: Any, dims: tuple[int, int]) -> bool:
-    """Whether an operator swaps two axes of given sizes."""
-    return type(part) is PermuteAxes and part.order == (1, 0) and part.dims == dims
-
-
-def _crossed(first: Any, second: Any, blocks: int, columns: int, swapped: bool, x: Any) -> Any:
-    """Two block products with a swap of axes between, and one after."""
-    y = backends.crossed_matmul(first, second, x.reshape(blocks, columns, x.shape[-1]))
-    return y.swapaxes(0, 1) if swapped else y
 
 
 def _cut(acting: tuple[LinearOperator, ...]) -> tuple[int, ...]:

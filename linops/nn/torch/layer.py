@@ -149,8 +149,8 @@ class Linear(Structured):
     def operator(self) -> Any:
         """The operator over the layer's parameters as they are now."""
         leaves = [self._leaf(name) for name in self._names]
-        # functional_call may put tensors of other shapes and dtypes there; plans are of a CPU, not of compilers
-        alike = [(leaf.shape, leaf.dtype, leaf.is_cpu) for leaf in leaves] == self._kinds
+        # functional_call may put tensors of other shapes and dtypes there; compilers make no plans
+        alike = [(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves] == self._kinds
         indices = [getattr(self, name) for name in self._indices]
         return self._structure.fill(leaves, indices, alike=alike and not backends.is_compiling())
 
