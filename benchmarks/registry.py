@@ -60,6 +60,7 @@ _LINES = {
     "overhead": Benchmark("benchmarks.overhead", "Overhead in microseconds", "least of many samples"),
     "planning": Benchmark("benchmarks.planning", "Planned and frozen products over the best of naive orders and dense"),
     "calibrate": Benchmark("benchmarks.calibrate", "The numbers of the planner's machine model"),
+    "thresholds": Benchmark("benchmarks.thresholds", "The constants of linops.tuning: both ways around each"),
     "growth": Benchmark("benchmarks.growth", "Time and memory against d, batch and number of factors, torch, float32"),
     "compile": Benchmark("benchmarks.compilation", "Compile times: the first call less a later one"),
     "symbolic": Benchmark("benchmarks.symbolic", "Counting an expression of 10^12 parameters"),

@@ -22,8 +22,8 @@ def parts(monkeypatch):
         seen.append(count)
         return in_parts(first, second, x, count)
 
-    monkeypatch.setattr(torch_backend, "_SPLIT", 1)
-    monkeypatch.setattr(torch_backend, "_PART", 100)
+    monkeypatch.setattr(torch_backend, "TORCH_SPLIT", 1)
+    monkeypatch.setattr(torch_backend, "TORCH_PART", 100)
     monkeypatch.setattr(torch_backend, "_crossed_in_parts", spy)
     return seen
 

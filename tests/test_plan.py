@@ -106,7 +106,7 @@ def test_most_operators_are_networks():
 def merging(monkeypatch):
     """Whatever is multiplied, all tensors are multiplied with each other first."""
     monkeypatch.setattr(planned, "PLANS", Plans(1000))
-    monkeypatch.setattr(plans, "GAIN", 0.0)
+    monkeypatch.setattr(plans, "PLAN_GAIN", 0.0)
     monkeypatch.setattr(plans, "cheapest", lambda network, *_: ((0, len(network.tensors) - 1),))
 
 

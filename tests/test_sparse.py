@@ -154,7 +154,7 @@ def torch_case(dtype=torch.float64):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("cached", [0, 2**20])
 def test_derivatives_of_bags(monkeypatch, dtype, cached):
-    monkeypatch.setattr(torch_backend, "_CACHED", cached)
+    monkeypatch.setattr(torch_backend, "TORCH_GATHERED", cached)
     operator, x = torch_case(dtype)
 
     def product(values, x):

@@ -15,6 +15,7 @@ import linops.backends as backends
 from linops.backends import jax_mesh
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
+from linops.tuning import JAX_COMPRESSED
 
 __all__ = ["convert", "namespace"]
 
@@ -54,19 +55,15 @@ def _sparse_matmul(values: Array, positions: p.Positions, x: Any):
     m = positions.shape[0]
     if (
         type(x.shape[1]) is int
-        and x.shape[1] >= _COMPRESSED
+        and x.shape[1] >= JAX_COMPRESSED
         and values.dtype == x.dtype
         and values.dtype.char in "fdFD"
         and values.size
+        and backends.device_kind(values) == "cpu"
         and m
     ):
         return _compressed_rows(values, positions.columns, positions.row_starts, positions.by_row, x, m)
     return _segment_sums(values, positions.rows, positions.columns, x, m, positions.by_row is None)
-
-
-#: from how many vectors on JAX's kernel for compressed rows is faster, on CPUs: 1.6 times at 16, 3 times at 256; for
-#: one 5 times slower
-_COMPRESSED = 8
 
 
 @partial(jax.jit, static_argnums=5)

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-#: up to which length a transform is one product with its matrix, and up to which if that is a prime
-_WHOLE, _PRIME = 64, 512
+from linops.tuning import JAX_PRIME, JAX_WHOLE
 
 
 def on_mesh(x: Any) -> bool:
@@ -108,11 +107,25 @@ def fourier(x: Any, transform: str, length: int, axis: int, norm: Any) -> Any:
 
 def _transformed(x: Any, n: int, sign: int, dtype: Any) -> Any:
     """Σ_j exp(sign 2πi j k / n) x[…, j]."""
-    size = next((size for size in range(isqrt(n), 1, -1) if n % size == 0), 1)
-    if n > _PRIME and size == 1:
+    is_prime = _largest_factor(n) == 1
+    if n > JAX_PRIME and is_prime:
         return _chirped(x, n, sign, dtype)
-    if n <= _WHOLE or size == 1:
-        return jnp.matmul(x, _roots(n, n, n, sign).astype(dtype), precision="highest")
+    return (_by_matrix if n <= JAX_WHOLE or is_prime else _in_two)(x, n, sign, dtype)
+
+
+def _largest_factor(n: int) -> int:
+    """The largest factor of n up to √n."""
+    return next((size for size in range(isqrt(n), 1, -1) if n % size == 0), 1)
+
+
+def _by_matrix(x: Any, n: int, sign: int, dtype: Any) -> Any:
+    """By one product."""
+    return jnp.matmul(x, _roots(n, n, n, sign).astype(dtype), precision="highest")
+
+
+def _in_two(x: Any, n: int, sign: int, dtype: Any) -> Any:
+    """By transforms of two lengths, whose product is n."""
+    size = _largest_factor(n)
     rest = n // size  # j = rest · a + b, k = c + size · d
     x = jnp.einsum(
         "...ab,ac->...cb",

@@ -11,6 +11,7 @@ import scipy  # whose submodules load when they are first used
 
 import linops.backends as backends
 from linops.backends import primitives as p
+from linops.tuning import NUMPY_EINSUM_BLOCKS, NUMPY_EINSUM_NUMBERS, NUMPY_SHARED_STACK
 
 __all__ = ["convert", "namespace"]
 
@@ -26,7 +27,7 @@ def _block_matmul(a: np.ndarray, x: np.ndarray):
 def _block_matvec(a: np.ndarray, x: np.ndarray):
     blocks, rows, columns = a.shape
     x = x.reshape(blocks, columns, 1)
-    if blocks >= 128 and rows * columns <= 16:  # else many calls of BLAS for a few numbers each
+    if blocks >= NUMPY_EINSUM_BLOCKS and rows * columns <= NUMPY_EINSUM_NUMBERS:
         return np.einsum("bpq,bqk->bpk", a, x)
     return a @ x
 
@@ -45,7 +46,7 @@ def _grid_matmul(a: np.ndarray, x: np.ndarray):
 @p.shared_matmul.dispatch
 def _shared_matmul(a: np.ndarray, x: np.ndarray):
     stack, columns, batch = x.shape
-    if batch == 1 and stack >= 16:
+    if batch == 1 and stack >= NUMPY_SHARED_STACK:
         return (x.reshape(stack, columns) @ a.T).reshape(stack, a.shape[0], 1)
     return a @ x
 

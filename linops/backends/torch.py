@@ -15,6 +15,7 @@ from linops.backends import primitives as p
 from linops.backends.torch_blocks import transforming
 from linops.backends.tree import register_torch
 from linops.specs import dtype_name, numpy_dtype
+from linops.tuning import TORCH_GATHERED
 
 __all__ = ["convert", "namespace", "result_type", "torch_dtype"]
 
@@ -126,6 +127,19 @@ def _bags(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torc
     )
 
 
+def _gathered(values: torch.Tensor, positions: p.Positions, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient of the entries by plain ops, to be differentiated again; it writes 3 nnz × k numbers on the way."""
+    rows, columns = _index(positions.rows, x), _index(positions.columns, x)
+    return (gradient.index_select(0, rows) * x.index_select(0, columns)).sum(1)
+
+
+def _bagged(values: torch.Tensor, positions: p.Positions, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient of the entries by a second pass over the bags, which writes nothing on the way."""
+    with torch.enable_grad():
+        weights = values.detach().requires_grad_()
+        return torch.autograd.grad(_bags(weights, positions, x.detach()), weights, gradient)[0]
+
+
 class _SparseProduct(torch.autograd.Function):
     """`_bags` with its derivatives, of any order and in both modes."""
 
@@ -142,13 +156,8 @@ class _SparseProduct(torch.autograd.Function):
         of_values = of_x = None
         if ctx.needs_input_grad[0]:
             # plain ops, to be differentiated again
-            if torch.is_grad_enabled() or values.numel() * x.shape[1] < _CACHED:
-                rows, columns = _index(positions.rows, x), _index(positions.columns, x)
-                of_values = (gradient.index_select(0, rows) * x.index_select(0, columns)).sum(1)
-            else:
-                with torch.enable_grad():
-                    weights = values.detach().requires_grad_()
-                    (of_values,) = torch.autograd.grad(_bags(weights, positions, x.detach()), weights, gradient)
+            few = values.is_cpu and values.numel() * x.shape[1] < TORCH_GATHERED
+            of_values = (_gathered if few or torch.is_grad_enabled() else _bagged)(values, positions, x, gradient)
         if ctx.needs_input_grad[2]:
             of_x = p.sparse_matmul(values, positions.T, gradient)
         return of_values, None, of_x
@@ -159,10 +168,6 @@ class _SparseProduct(torch.autograd.Function):
         parts = [] if of_values is None else [p.sparse_matmul(of_values, positions, x)]
         parts += [] if of_x is None else [p.sparse_matmul(values, positions, of_x)]
         return sum(parts[1:], parts[0])
-
-
-#: how many numbers are gathered faster than a second pass over the bags takes
-_CACHED = 2**20
 
 
 @p.permute.dispatch

@@ -1,4 +1,4 @@
-"""PyTorch's products of blocks: which kernel for which sizes, as measured on a CPU."""
+"""PyTorch's products of blocks: on a CPU a kernel for each size (`linops.tuning`), elsewhere `torch.bmm`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import torch
 from torch.autograd.forward_ad import unpack_dual
 
 from linops.backends import primitives as p
+from linops.tuning import TORCH_LOOPED, TORCH_PART, TORCH_SMALL, TORCH_SPLIT, TORCH_TINY
 
 #: whether torch.func transforms what runs now (vmap, grad, jvp …); as autograd.Function asks itself
 transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-
-#: torch multiplies blocks of fewer numbers by plain loops, larger ones by MKL
-_LOOPED = 400
-#: MACs of one vector up to which views of the operand cost more than they save, and up to which copies of it do
-_TINY, _SMALL = 1 << 12, 1 << 15
 
 
 @p.block_matmul.dispatch
@@ -21,11 +17,6 @@ def _block_matmul(a: torch.Tensor, x: torch.Tensor):
     if x.shape[2] == 1:
         return p.block_matvec(a, x).reshape(a.shape[0], a.shape[1], 1)
     return torch.bmm(a, x)
-
-
-#: numbers between two products from which they run in parts, and numbers of a part: glibc returns arrays of 32 MiB to
-#: the system when they are freed, and fresh pages cost more than what is multiplied there
-_SPLIT, _PART = 1 << 23, 1 << 22
 
 
 @p.crossed_matmul.dispatch
@@ -36,10 +27,10 @@ def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
         return p.block_matvec(second, between).reshape(m, out, 1)
     if (
         not torch.compiler.is_compiling()
-        and blocks * rows * batch >= _SPLIT
+        and blocks * rows * batch >= TORCH_SPLIT
         and all(map(_is_mere_value, (first, second, x)))
     ):
-        return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // _PART))
+        return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // TORCH_PART))
     between = torch.bmm(first, x)
     if middle != blocks:
         between = between.reshape(middle, m, batch)
@@ -62,7 +53,7 @@ def _is_mere_value(x: torch.Tensor) -> bool:
     """Whether a CPU tensor is plain numbers to products now: neither differentiated in either mode nor transformed."""
     return (
         type(x) in (torch.Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
+        and x.is_cpu
         and not (x.requires_grad and torch.is_grad_enabled())
         and not transforming()
         and not torch.is_autocast_enabled("cpu")
@@ -74,11 +65,12 @@ def _is_mere_value(x: torch.Tensor) -> bool:
 def _block_matvec(a: torch.Tensor, x: torch.Tensor):
     blocks, rows, columns = a.shape
     macs = blocks * rows * columns
-    if rows * columns < _LOOPED and macs > _TINY and blocks > 1:  # twice as fast on numbers side by side
-        return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
-    if blocks == 1 or macs <= (_TINY if x.is_contiguous() else _SMALL):
-        return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
-    return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)  # as is MKL, and on rows
+    if macs > TORCH_TINY and blocks > 1 and x.is_cpu:
+        if rows * columns < TORCH_LOOPED:  # plain loops are twice as fast on numbers side by side
+            return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
+        if macs > TORCH_SMALL or x.is_contiguous():  # as is MKL, and on rows
+            return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)
+    return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
 
 
 @p.grid_matmul.dispatch
@@ -89,6 +81,6 @@ def _grid_matmul(a: torch.Tensor, x: torch.Tensor):
 @p.shared_matmul.dispatch
 def _shared_matmul(a: torch.Tensor, x: torch.Tensor):
     stack, columns, batch = x.shape
-    if batch == 1 and stack * columns * a.shape[0] >= _TINY:
+    if batch == 1 and stack * columns * a.shape[0] >= TORCH_TINY and x.is_cpu:
         return torch.mm(x.reshape(stack, columns), a.mT).reshape(stack, a.shape[0], 1)
     return torch.bmm(a.expand(stack, -1, -1), x)

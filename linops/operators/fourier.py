@@ -15,6 +15,16 @@ from linops.operators.planned import Choosing, target_for
 from linops.plan.plan import representative
 from linops.plan.step import Step, matmul_step
 from linops.plan.target import Target
+from linops.tuning import (
+    CORE_CACHE,
+    FFT_ODD,
+    FFT_PRIMES,
+    FRESH_BYTES,
+    INTEGER_MACS,
+    MATRIX_GAIN,
+    NUMPY_FFT_PART,
+    TORCH_FFT_LENGTH,
+)
 
 
 class AlongAxis(LinearOperator):
@@ -122,21 +132,25 @@ class Convolution(AlongAxis, Choosing):
 
         columns = x.shape[-1] if axis == -2 and backend == "numpy" else 0
         size = length * x.itemsize * columns
-        if size < _CACHE or columns < 2:
+        if size < CORE_CACHE or columns < 2:
             return convolved(x)
         # columns, which pocketfft gathers from all over the memory: parts of them stay in the cache
-        step = max(1, columns * _PART // size)
+        step = max(1, columns * NUMPY_FFT_PART // size)
         parts = [convolved(x[..., start : start + step]) for start in range(0, columns, step)]
         return backends.namespace(backend).concat(parts, axis=-1)
 
     def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
         """The product of integers or booleans, as exact as the matrix's; `itemsize` is of the floats transformed."""
-        m, length, backend = self.shape[0], self._length, backends.backend_of(x)
-        bits = limb_bits(length, itemsize)
-        small = m * prod(x.shape) <= _FEW_MACS or bits < 1
-        if small and backend != "torch":  # whose devices multiply no integers
+        bits = limb_bits(self._length, itemsize)
+        small = self.shape[0] * prod(x.shape) <= INTEGER_MACS or bits < 1
+        if small and backends.backend_of(x) != "torch":  # whose devices multiply no integers
             x, matrix = as_dtype(x, result), as_dtype(self._matrix(), result)
             return x @ matrix.T if axis == -1 and x.ndim > 1 else matrix @ x
+        return self._by_limbs(kernel, x, axis, result, itemsize)
+
+    def _by_limbs(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
+        """The product of integers by transforms of limbs."""
+        m, length, backend = self.shape[0], self._length, backends.backend_of(x)
         integer = backends.canonical_dtype(f"int{8 * itemsize}", backend)
         shape = (slice(None), None) if axis == -2 else (slice(None),)
 
@@ -151,7 +165,7 @@ class Convolution(AlongAxis, Choosing):
             as_dtype(kernel, integer),
             as_dtype(x, integer),
             result,
-            bits,
+            limb_bits(length, itemsize),
         )
         return as_dtype(y, result)
 
@@ -199,11 +213,11 @@ class Convolution(AlongAxis, Choosing):
     def _make(self, size: int, target: Target) -> bool | None:
         """True where multiplying by the matrix is predicted to be faster than transforms."""
         itemsize = self._itemsize
-        if not self._may_be_written or self._written * itemsize >= _FRESH:
+        if not self._may_be_written or (target.device == "cpu" and self._written * itemsize >= FRESH_BYTES):
             return None
         batch, machine = representative(size), target.machine
         transforms, matrix = (machine.total(way(batch), itemsize) for way in (self._natural_steps, self._matrix_steps))
-        return True if _MARGIN * matrix < transforms else None
+        return True if MATRIX_GAIN * matrix < transforms else None
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         return self._matrix_steps(batch) if self._plan(batch) else self._natural_steps(batch)
@@ -246,26 +260,15 @@ class Convolution(AlongAxis, Choosing):
         )
 
 
-#: by so much must multiplying by the matrix be predicted to be faster than transforms
-_MARGIN = 1.2
-#: bytes of a matrix from which it is not written out: glibc returns such memory to the system, and fresh pages cost
-#: more than the matrix
-_FRESH = 1 << 25
-#: bytes of the transforms from which they leave a core's cache, and of a part of them
-_CACHE, _PART = 1 << 21, 1 << 19
-#: MACs of integers up to which the matrix multiplies
-_FEW_MACS = 1 << 15
-
-
 def _suits_rows(x: Any, length: int, backend: str | None) -> bool:
     """Whether to transform columns of x as rows of a copy, and copy back: they lie scattered over the memory.
 
     Measured, with both copies: MKL, as torch has it on CPUs, 1.04 to 1.44 times faster; pocketfft, as scipy has it,
     0.97 to 1.2 times.
     """
-    if backend != "torch" or backends.is_compiling() or x.device.type != "cpu":
+    if backend != "torch" or backends.is_compiling() or not x.is_cpu:
         return False
-    return length >= 2048 and length * x.shape[-1] * x.dtype.itemsize >= _CACHE
+    return length >= TORCH_FFT_LENGTH and length * x.shape[-1] * x.dtype.itemsize >= CORE_CACHE
 
 
 def transform_dtype(dtype: Any, backend: str | None) -> Any:
@@ -344,7 +347,7 @@ def fast_length(least: int) -> int:
         >>> fast_length(511), fast_length(1100), fast_length(0)
         (512, 1152, 1)
     """
-    return min([odd << max(-(-least // odd) - 1, 0).bit_length() for odd in (1, 3, 5, 9, 15)])
+    return min([odd << max(-(-least // odd) - 1, 0).bit_length() for odd in FFT_ODD])
 
 
 def lag_length(rows: int, columns: int) -> int:
@@ -377,7 +380,7 @@ def is_fast(length: int) -> bool:
         >>> is_fast(1001), is_fast(1009)
         (True, False)
     """
-    for prime in (2, 3, 5, 7, 11, 13):
+    for prime in FFT_PRIMES:
         while length > 1 and length % prime == 0:
             length //= prime
     return length == 1

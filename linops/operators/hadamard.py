@@ -13,9 +13,7 @@ from linops.operator import LinearOperator
 from linops.operators.fourier import as_dtype
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
-
-#: log2 of the largest block that is multiplied by a matrix
-LARGEST = 5
+from linops.tuning import HADAMARD_BLOCK
 
 
 @declare
@@ -63,7 +61,7 @@ class Hadamard(LinearOperator):
     def _blocks(self) -> list[int]:
         """The sizes of the blocks, as equal as can be."""
         bits = int(self.size).bit_length() - 1
-        count = -(-bits // LARGEST)
+        count = -(-bits // HADAMARD_BLOCK)
         return [1 << ((bits + number) // count) for number in range(count)]
 
     _numbers = (1,)  # type: ignore[assignment]  # its entries: with booleans, integers
@@ -123,4 +121,4 @@ def _sylvester(size: int) -> np.ndarray:
 
 
 #: the largest block
-_SYLVESTER = _sylvester(1 << LARGEST)
+_SYLVESTER = _sylvester(1 << HADAMARD_BLOCK)

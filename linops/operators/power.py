@@ -8,10 +8,11 @@ from typing import Any
 from linops import backends
 from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
-from linops.operators.squaring import FEW, as_matrix, matrix_power, powered
+from linops.operators.squaring import as_matrix, matrix_power, powered
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
+from linops.tuning import POWER_PRODUCTS
 
 
 @declare
@@ -78,7 +79,7 @@ class Power(LinearOperator):
 
     def _once(self, x: Any) -> Any:
         """The power as one operator, its arrays as wide as its product with x; None where A is applied repeatedly."""
-        if self.exponent <= FEW:
+        if self.exponent <= POWER_PRODUCTS:
             return None
         base, backend = self.base, self.backend
         if backend not in (None, "torch") and x.dtype != self.dtype:
@@ -94,7 +95,7 @@ class Power(LinearOperator):
         return Power(self.base.conj(), self.exponent)
 
     def _trace(self, graph: Graph, axes: Axes, leaf: int) -> Axes | None:
-        if self.exponent > FEW:
+        if self.exponent > POWER_PRODUCTS:
             return None
         found: Axes | None = axes
         for _ in range(self.exponent):
@@ -103,7 +104,7 @@ class Power(LinearOperator):
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         k, n, steps = self.exponent, self.shape[0], self.base._lower(batch)
-        if k <= FEW:
+        if k <= POWER_PRODUCTS:
             return steps * k
         rounds = 2 * k.bit_length()
         if powered.resolver.resolve_method((self.base, k, None))[0] is not _ANY:

@@ -26,9 +26,7 @@ from linops.operators.permute import Permute
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.zero import Zero
-
-#: up to which exponent powers are products, one after the other
-FEW = 8
+from linops.tuning import POWER_PRODUCTS
 
 
 @generic
@@ -253,4 +251,4 @@ def as_matrix(a: LinearOperator, exponent: int) -> bool:
         True or False.
     """
     n = a.shape[0]
-    return exponent > FEW and 4 * exponent.bit_length() * n**3 < exponent * max(a.flops(), n)
+    return exponent > POWER_PRODUCTS and 4 * exponent.bit_length() * n**3 < exponent * max(a.flops(), n)

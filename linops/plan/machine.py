@@ -51,7 +51,7 @@ class Machine:
     shuffled: float
     fourier: float
     looped: float = 0.0
-    loops: int = 400
+    loops: int = 0
     cache: int = 1 << 20
     cached: float = 3.0
     merging: float = 5.0

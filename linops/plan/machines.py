@@ -9,6 +9,7 @@ Times of an accelerator are estimates, and no product is planned by them.
 from __future__ import annotations
 
 from linops.plan.machine import Machine
+from linops.tuning import TORCH_LOOPED
 
 #: of backends on CPUs: an Intel Xeon (Cascade Lake, AVX-512), torch 2.13, numpy 2.4, jax 0.10
 MEASURED: dict[str, Machine] = {
@@ -22,6 +23,7 @@ MEASURED: dict[str, Machine] = {
         shuffled=1.8e10,
         fourier=1.5e10,
         looped=2e-9,
+        loops=TORCH_LOOPED,
     ),
     "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10, fourier=1e10),
 }

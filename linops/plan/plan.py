@@ -15,11 +15,7 @@ from linops.plan.network import Network
 from linops.plan.search import cheapest, path
 from linops.plan.step import Step
 from linops.plan.target import Target
-
-#: a plan must be predicted to be so much faster than the natural order to be preferred to it: by so much does one in
-#: ten predictions err
-GAIN = 1.5
-
+from linops.tuning import PLAN_GAIN
 
 #: how products run here: for a target, in the natural order, or as is best where their arrays are
 ways: ContextVar[Target | str | None] = ContextVar("ways", default=None)
@@ -133,7 +129,7 @@ def choose(
         natural: The steps of the product in the order of its factors, of a number of vectors.
 
     Returns:
-        The plan, or None if none is predicted to be faster than the natural order by `GAIN`.
+        The plan, or None if none is predicted to be faster than the natural order by `PLAN_GAIN`.
     """
     if len(network.tensors) < 2:
         return None
@@ -141,7 +137,7 @@ def choose(
     if len(groups) == len(network.tensors):
         return None
     found = plan_along(network, path(network, groups, batch, machine, itemsize))
-    faster = GAIN * machine.total(found.steps(batch), itemsize) < machine.total(natural(batch), itemsize)
+    faster = PLAN_GAIN * machine.total(found.steps(batch), itemsize) < machine.total(natural(batch), itemsize)
     return found if faster else None
 
 
