@@ -275,6 +275,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "overhead": ("overhead", _overhead),
     "planning": ("planning", _as_they_are("planning")),
     "calibrate": ("calibrate", _as_they_are("calibrate")),
+    "thresholds": ("thresholds", _as_they_are("thresholds")),
     "growth": ("growth", _growth),
     "compile": ("compile", _as_they_are("compile")),
     "symbolic": ("symbolic", _as_they_are("symbolic")),

@@ -35,7 +35,7 @@ def test_every_case_lies_on_both_sides_of_its_constant():
         assert min(sizes) < case.value < max(sizes), case
 
 
-def test_every_constant_has_a_comment_and_one_place():
+def test_every_constant_has_a_comment():
     lines = Path(tuning.__file__).read_text(encoding="utf-8").splitlines()
     stated = [number for number, line in enumerate(lines) if line[:1].isupper() and " = " in line]
     assert len(stated) >= 20
