@@ -66,7 +66,7 @@ def test_measure():
     known = list(thresholds.measure(seconds=1e-6, constants=("JAX_WHOLE",), backends=("jax",), known=tuple(rows)))
     assert known == []
     assert "point" not in thresholds.summary(rows)[0]
-    with pytest.raises(ValueError, match="no constant 'TORCH_HUGE'.*TORCH_TINY"):
+    with pytest.raises(ValueError, match=r"no constant 'TORCH_HUGE'.*TORCH_TINY"):
         list(thresholds.measure(constants=("TORCH_HUGE",)))
 
 
