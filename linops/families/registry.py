@@ -53,11 +53,11 @@ def family(
     Example:
         >>> import linops as lo
         >>> @family(Knob("rank", advice="lower the rank"))
-        ... def symmetric(out_features: int, in_features: int, rank: int = 1, *, dtype="float32"):
+        ... def thin(out_features: int, in_features: int, rank: int = 1, *, dtype="float32"):
         ...     return lo.low_rank(out_features, in_features, rank, dtype=dtype, allow_dearer=True)
-        >>> symmetric(8, 8).num_params, [member.text for member in lo.families.members("symmetric", 8, 8)]
-        (16, ['symmetric:rank=1', 'symmetric:rank=2', 'symmetric:rank=3', 'symmetric:rank=4'])
-        >>> del FAMILIES["symmetric"]
+        >>> thin(8, 8).num_params, [member.text for member in lo.families.members("thin", 8, 8)]
+        (16, ['thin:rank=1', 'thin:rank=2', 'thin:rank=3', 'thin:rank=4'])
+        >>> del FAMILIES["thin"]
     """
 
     def declare(function: Family) -> Family:
