@@ -17,6 +17,8 @@ PARTS = {
     "BlockDiag": lambda: lo.BlockDiag(BLOCKS),
     "Permute": lambda: lo.Permute([2, 0, 1]),
     "PermuteAxes": lambda: lo.Permute.axes([2, 3], [1, 0]),
+    "Sliced": lambda: lo.BlockDiag(BLOCKS)[1:, ::2],
+    "Selected": lambda: lo.BlockDiag(BLOCKS)[1:, [4, 0, 0]],
     "DirectSum": lambda: lo.BlockDiag([BLOCKS[0], lo.Identity(2)]),
 }
 
