@@ -31,7 +31,12 @@ def part(a, rows, columns):
 
 
 @part.dispatch
-def _part(a: LinearOperator, rows: Any, columns: Any):
+def _part_of_any(a: LinearOperator, rows: Any, columns: Any):
+    return _new_part(a, rows, columns)
+
+
+def _new_part(a: LinearOperator, rows: Any, columns: Any) -> LinearOperator:
+    """The part as a slice of A, a selection, or a selection of a slice."""
     if isinstance(a, Zero):
         return Zero(len(rows), len(columns))
     everything = tuple(map(range, a.shape))
@@ -44,14 +49,14 @@ def _part(a: LinearOperator, rows: Any, columns: Any):
 @part.dispatch
 def _part_of_sliced(a: Sliced, rows: Any, columns: Any):
     if a.assumed != Tag.NONE:
-        return _part(a, rows, columns)
+        return _new_part(a, rows, columns)
     return slice_(a.base, chained(a.rows, rows), chained(a.columns, columns))
 
 
 @part.dispatch
 def _part_of_selected(a: Selected, rows: Any, columns: Any):
     if a.assumed != Tag.NONE:
-        return _part(a, rows, columns)
+        return _new_part(a, rows, columns)
     rows = rows if a.rows is None else chained(a.rows, rows)
     return slice_(a.base, rows, columns if a.columns is None else chained(a.columns, columns))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
-import numpy as np
-
 from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
@@ -75,7 +73,7 @@ class Convolution(AlongAxis, Choosing):
         if own and self._plan(prod(x.shape) // max(self.shape[1], 1)):
             return x @ self._matrix().T if axis == -1 and x.ndim > 1 else self._matrix() @ x
         backend = backends.backend_of(x)
-        if axis == -2 and _suits_rows(x, self._length, backend):
+        if axis == -2 and backends.suits_rows(x, self._length):
             order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
             y = self._along(backends.copy(backends.permute(x, order)), -1)
             return backends.copy(backends.permute(y, order))
@@ -109,24 +107,16 @@ class Convolution(AlongAxis, Choosing):
 
         def convolved(x: Any) -> Any:
             y = backends.fourier(x, forward, length, axis, None)
-            if backend == "numpy":
-                # what overflows here is seen in the result, and run again
-                with np.errstate(over="ignore", invalid="ignore"):
-                    y = y * spectrum
-            else:
-                y = y * spectrum
+            y = backends.multiply_quietly(y, spectrum)  # what overflows is seen in the result, and run again
             y = backends.fourier(y, inverse, length, axis, None)
             if rows == length:
                 return y
             return y[..., :rows] if axis == -1 else y[..., :rows, :]
 
-        columns = x.shape[-1] if axis == -2 and backend == "numpy" else 0
-        size = length * x.itemsize * columns
-        if size < _CACHE or columns < 2:
+        step = backends.columns_at_once(x, length) if axis == -2 else None
+        if step is None:
             return convolved(x)
-        # columns, which pocketfft gathers from all over the memory: parts of them stay in the cache
-        step = max(1, columns * _PART // size)
-        parts = [convolved(x[..., start : start + step]) for start in range(0, columns, step)]
+        parts = [convolved(x[..., start : start + step]) for start in range(0, x.shape[-1], step)]
         return backends.namespace(backend).concat(parts, axis=-1)
 
     def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
@@ -134,7 +124,7 @@ class Convolution(AlongAxis, Choosing):
         m, length, backend = self.shape[0], self._length, backends.backend_of(x)
         bits = limb_bits(length, itemsize)
         small = m * prod(x.shape) <= _FEW_MACS or bits < 1
-        if small and backend != "torch":  # whose devices multiply no integers
+        if small and backends.multiplies_integers(x):
             x, matrix = as_dtype(x, result), as_dtype(self._matrix(), result)
             return x @ matrix.T if axis == -1 and x.ndim > 1 else matrix @ x
         integer = backends.canonical_dtype(f"int{8 * itemsize}", backend)
@@ -251,21 +241,8 @@ _MARGIN = 1.2
 #: bytes of a matrix from which it is not written out: glibc returns such memory to the system, and fresh pages cost
 #: more than the matrix
 _FRESH = 1 << 25
-#: bytes of the transforms from which they leave a core's cache, and of a part of them
-_CACHE, _PART = 1 << 21, 1 << 19
 #: MACs of integers up to which the matrix multiplies
 _FEW_MACS = 1 << 15
-
-
-def _suits_rows(x: Any, length: int, backend: str | None) -> bool:
-    """Whether to transform columns of x as rows of a copy, and copy back: they lie scattered over the memory.
-
-    Measured, with both copies: MKL, as torch has it on CPUs, 1.04 to 1.44 times faster; pocketfft, as scipy has it,
-    0.97 to 1.2 times.
-    """
-    if backend != "torch" or backends.is_compiling() or x.device.type != "cpu":
-        return False
-    return length >= 2048 and length * x.shape[-1] * x.dtype.itemsize >= _CACHE
 
 
 def transform_dtype(dtype: Any, backend: str | None) -> Any:
@@ -279,11 +256,7 @@ def transform_dtype(dtype: Any, backend: str | None) -> Any:
         A dtype as the backend spells it; of integers on JAX without x64, float32.
     """
     if not backends.is_inexact(dtype):
-        return (
-            backends.result_type("jax", dtype, 1.0)
-            if backend == "jax"
-            else backends.canonical_dtype("float64", backend)
-        )
+        return backends.exact_float(dtype, backend)
     is_complex = backends.is_complex(dtype)
     if dtype.itemsize < (8 if is_complex else 4):
         return backends.canonical_dtype("complex64" if is_complex else "float32", backend)
