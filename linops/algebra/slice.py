@@ -37,7 +37,7 @@ def _part_of_any(a: LinearOperator, rows: Any, columns: Any):
 
 def _new_part(a: LinearOperator, rows: Any, columns: Any) -> LinearOperator:
     """The part as a slice of A, a selection, or a selection of a slice."""
-    if isinstance(a, Zero):
+    if a._is_zero:
         return Zero(len(rows), len(columns))
     everything = tuple(map(range, a.shape))
     ranges = tuple([one if isinstance(one, range) else every for one, every in zip((rows, columns), everything)])

@@ -142,7 +142,7 @@ def multiplied(
 def _products(a: LinearOperator, b: LinearOperator, before: Product, merging: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(a, Identity) or isinstance(b, Identity):
         yield "identity", b if isinstance(a, Identity) else a
-    if isinstance(a, Zero) or isinstance(b, Zero):
+    if a._is_zero or b._is_zero:
         yield "zero", Zero(*before.shape)
     if computable(a, b) and Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
         yield "orthogonal", Identity(a.shape[0])
