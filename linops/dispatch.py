@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, get_type_hints
+from itertools import product
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import plum
 
@@ -57,9 +59,9 @@ def generic(function: Callable[..., Any]) -> Any:
     found: Any = wraps(function)(calls.get(function.__code__.co_argcount, call))
 
     def register(method: Callable[..., Any]) -> Any:
-        kind = next(iter(get_type_hints(method).values()), None)
-        if isinstance(kind, type) and kind not in (object, Any):
-            registered[kind,] = method
+        for kind in _kinds(next(iter(get_type_hints(method).values()), None)):
+            if kind is not object:
+                registered[kind,] = method
         _specific_first(registered)
         methods.clear()
         methods.update(
@@ -95,15 +97,20 @@ def generic_pair(function: Callable[..., Any]) -> Any:
     def register(method: Callable[..., Any]) -> Any:
         hints = get_type_hints(method)
         names = method.__code__.co_varnames[:2]
-        registered[
-            tuple([kind if isinstance(kind := hints.get(name), type) and kind is not Any else object for name in names])
-        ] = method
+        for kinds in product(*[_kinds(hints.get(name)) for name in names]):
+            registered[kinds] = method
         _specific_first(registered)
         methods.clear()
         return resolver.dispatch(method)
 
     call.dispatch, call.resolver = register, resolver  # type: ignore[attr-defined]
     return call
+
+
+def _kinds(hint: Any) -> list[type]:
+    """The classes that an annotation names, of a union several; `object` where it names none."""
+    named = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return [kind if isinstance(kind, type) and kind is not Any else object for kind in named]
 
 
 def _specific_first(registered: dict[tuple[type, ...], Any]) -> None:

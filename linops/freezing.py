@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from linops import backends
+from linops.dispatch import generic
 from linops.operator import LinearOperator, as_batch, assume
 from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
@@ -69,25 +70,58 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
         )
     batch = as_batch(batch)
     with merging_for(A):
-        return _freeze(A, batch)
+        return frozen(A, batch)
 
 
-def _freeze(A: LinearOperator, batch: int) -> LinearOperator:
+@generic
+def frozen(a, batch: int):
+    """What an operator becomes for many products with `batch` vectors; itself, the very same, where nothing changes.
+
+    `freeze` calls it on an operator, and it on the parts of one. A method for a class of yours returns another operator
+    of the same shape, dtype, backend and device, or the one that it got.
+    """
+
+
+@frozen.dispatch
+def _frozen_any(a: LinearOperator, batch: int):
+    return _contracted(a, batch) or _with_frozen_parts(a, batch)
+
+
+@frozen.dispatch
+def _frozen_convolution(a: Convolution, batch: int):
+    return assume(_written(a), a.tags.yes) if _pays_to_write(a, batch) else a
+
+
+@frozen.dispatch
+def _frozen_product(a: Product, batch: int):
+    whole = _contracted(a, batch)
+    if whole is not None:
+        return whole
+    factors = tuple([factor for part in a._parts[::-1] for factor in _spliced(a, part, frozen(part, batch))])
+    if all(one is other for one, other in zip(a.factors, factors)):
+        return a
+    product = replace(a, factors=factors)
+    return product if network_of(product) is None else frozen(product, batch)  # where a sum, say, has become a matrix
+
+
+@frozen.dispatch
+def _frozen_composite(a: Sum | Scaled | Power | Block, batch: int):
+    return _contracted(a, batch) or _as_matrix(_with_frozen_parts(a, batch), batch)
+
+
+def _contracted(A: LinearOperator, batch: int) -> LinearOperator | None:
+    """The operator with its tensors multiplied with each other as is fastest; None if it is no network of tensors."""
     network = network_of(A) if has_sizes(A) else None
-    if network is not None:
-        frozen = _frozen(A, network, batch)
-        return A if frozen is A else assume(frozen, A.tags.yes)
-    if isinstance(A, Convolution):
-        return assume(_written(A), A.tags.yes) if _pays_to_write(A, batch) else A
-    if isinstance(A, Product):
-        factors = tuple([factor for part in A._parts[::-1] for factor in _spliced(A, part, _freeze(part, batch))])
-        if all(one is other for one, other in zip(A.factors, factors)):
-            return A
-        frozen = replace(A, factors=factors)
-        return frozen if network_of(frozen) is None else _freeze(frozen, batch)  # where a sum, say, has become a matrix
+    if network is None:
+        return None
+    found = _multiplied_best(A, network, batch)
+    return A if found is A else assume(found, A.tags.yes)
+
+
+def _with_frozen_parts(A: LinearOperator, batch: int) -> LinearOperator:
+    """The operator with the operators in its fields frozen."""
     values = {name: _within(getattr(A, name), batch) for name, kind in A._fields if kind == "tree"}
-    frozen = A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
-    return _as_matrix(frozen, batch) if isinstance(A, (Sum, Scaled, Power, Block)) else frozen
+    return A if all(getattr(A, name) is value for name, value in values.items()) else replace(A, **values)
 
 
 def _as_matrix(A: Any, batch: int) -> LinearOperator:
@@ -127,11 +161,11 @@ def _written(A: Convolution) -> Dense:
     return Dense(Spec(A.shape, A.dtype) if A.is_symbolic else A.to_dense())
 
 
-def _spliced(A: Product, part: LinearOperator, frozen: LinearOperator) -> tuple[LinearOperator, ...]:
+def _spliced(A: Product, part: LinearOperator, found: LinearOperator) -> tuple[LinearOperator, ...]:
     """The factors that a part of A becomes; a part that A made of its own factors becomes these again."""
-    if isinstance(frozen, Product) and (frozen is not part or all(factor is not part for factor in A.factors)):
-        return frozen.factors
-    return (frozen,)
+    if isinstance(found, Product) and (found is not part or all(factor is not part for factor in A.factors)):
+        return found.factors
+    return (found,)
 
 
 def _within(value: Any, batch: int) -> Any:
@@ -139,10 +173,11 @@ def _within(value: Any, batch: int) -> Any:
     if isinstance(value, tuple):
         items = tuple([_within(item, batch) for item in value])
         return value if all(one is other for one, other in zip(value, items)) else items
-    return _freeze(value, batch) if isinstance(value, LinearOperator) else value
+    return frozen(value, batch) if isinstance(value, LinearOperator) else value
 
 
-def _frozen(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
+def _multiplied_best(A: LinearOperator, network: Network, batch: int) -> LinearOperator:
+    """The operator of a network along the path of least predicted time; A where none is faster."""
     leaves, itemsize, machine = [leaf for _, leaf in A.named_leaves()], A._itemsize, A._target.machine
     if (
         len(network.tensors) < 2

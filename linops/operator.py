@@ -180,6 +180,11 @@ class LinearOperator(Expression, Properties, Habits):
         return Knowledge()
 
     @property
+    def _is_zero(self) -> bool:
+        """Whether the operator is zero and has no leaves: sums leave it out, and products with it are `Zero`."""
+        return False
+
+    @property
     def _aliases(self) -> bool:
         """Whether a product may be a view of its operand."""
         return False

@@ -17,6 +17,8 @@ PARTS = {
     "BlockDiag": lambda: lo.BlockDiag(BLOCKS),
     "Permute": lambda: lo.Permute([2, 0, 1]),
     "PermuteAxes": lambda: lo.Permute.axes([2, 3], [1, 0]),
+    "Sliced": lambda: lo.BlockDiag(BLOCKS)[1:, ::2],
+    "Selected": lambda: lo.BlockDiag(BLOCKS)[1:, [4, 0, 0]],
     "DirectSum": lambda: lo.BlockDiag([BLOCKS[0], lo.Identity(2)]),
 }
 
@@ -63,3 +65,20 @@ def test_structures_that_name_the_constructor():
     blocks = '{"class": "BlockDiag", "blocks": [{"operator": 0}, {"operator": 0}]}'
     text = f'{{"format": "linops.structure", "version": 1, "operators": [{dense}, {blocks}]}}'
     assert type(from_json(text).operator) is lo.DirectSum
+
+
+def test_parts_of_parts():
+    matrix = np.arange(48.0).reshape(6, 8)
+    A = lo.Dense(matrix)
+    keys = [np.s_[1:5, ::2], np.s_[::3, [5, 0, 0]], np.s_[[4, 0, 0], 1:], np.s_[[3, 1], [7, 2]], np.s_[:, [1, 0]]]
+    kinds = ["Sliced(Dense)", "Selected(Sliced)", "Selected(Sliced)", "Selected(Dense)", "Selected(Dense)"]
+    for key, kind in zip(keys, kinds):
+        part, expected = A[key], matrix[np.ix_(np.arange(6)[key[0]], np.arange(8)[key[1]])]
+        assert f"{type(part).__name__}({type(part.base).__name__})" == kind
+        for inner in (np.s_[1:, :], np.s_[:, ::-1], np.s_[[1, 0, 0], 1:]):
+            again = expected[inner]
+            found = part[inner]
+            np.testing.assert_array_equal(found.to_dense(), again)
+            assert sum(type(node) in (lo.Sliced, lo.Selected) for _, node in found._nodes()) <= 2
+            known = lo.assume(part, lo.Tag.LOWER_TRIANGULAR)[inner]
+            np.testing.assert_array_equal(known.to_dense(), again)

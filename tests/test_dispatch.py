@@ -75,6 +75,23 @@ def test_every_backend_has_every_primitive_of_products():
             assert any(kind in first for first in firsts), f"{name} has no method for {kind}"
 
 
+def test_a_union_names_all_its_classes():
+    @dispatch.generic
+    def kind_of(a):
+        """Which method an operator gets."""
+
+    @kind_of.dispatch
+    def _any(a: lo.LinearOperator):
+        return "any"
+
+    @kind_of.dispatch
+    def _some(a: lo.Sum | lo.Scaled):
+        return "some"
+
+    A = lo.Dense(lo.spec(3, 3))
+    assert [kind_of(one) for one in (A, A + A, 2 * A, lo.Power(A, 2))] == ["any", "some", "some", "any"]
+
+
 def test_a_method_added_later_is_used():
     class Marked(lo.Identity):
         pass

@@ -412,6 +412,7 @@ BAD = {
         TypeError,
         ["Sparse", "m must be an integer", "2.0"],
     ),
+    "Selected by hand": (lambda: lo.Selected(A), ValueError, ["Selected of Dense(3×4", "A[rows, columns]"]),
     "Sliced by hand": (lambda: lo.Sliced(A), ValueError, ["Sliced of Dense(3×4", "A[rows, columns]"]),
     "toeplitz dearer": (
         lambda: lo.toeplitz(8, 8, allow_dearer=False),

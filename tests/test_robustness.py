@@ -82,6 +82,11 @@ SMALL = {
         lambda: lo.KroneckerSum(array(0, 0), array(2, 2)),
         lambda: lo.KroneckerSum(array(1, 1), array(1, 1)),
     ],
+    "Selected": [
+        lambda: lo.Dense(array(3, 4))[[2, 0, 1], 4:],
+        lambda: lo.Dense(array(3, 4))[[], [0, 0]],
+        lambda: lo.Selected(lo.Dense(array(3, 4)), np.array([1]), np.array([3])),
+    ],
     "Sliced": [
         lambda: lo.Dense(array(3, 4))[1:1, :],
         lambda: lo.Dense(array(3, 4))[[0, 2], 4:],

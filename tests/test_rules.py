@@ -380,7 +380,7 @@ RULES = {
         "KroneckerSum(Dense, Scaled(PermuteAxes))",
     ),
     "part of a matrix": (BIG[1:5:2, [3, 1]], "Dense"),
-    "more than a matrix": (BIG[[0, 0, 1, 2, 3, 4, 5]], "Sliced(Dense)"),
+    "more than a matrix": (BIG[[0, 0, 1, 2, 3, 4, 5]], "Selected(Dense)"),
     "part of a diagonal": (diagonal(6)[1::2, 1::2], "Diagonal"),
     "part of a multiple": ((2 * VIEW)[2:5], "Scaled(Sliced(PermuteAxes))"),
     "diagonal and few entries": (2 * diagonal(7) @ sparse(7, 9) @ diagonal(9), "Sparse"),

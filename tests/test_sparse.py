@@ -12,7 +12,7 @@ from helpers import as_numpy, assert_close, assert_is, randoms
 from jax.experimental import sparse as jax_sparse
 
 import linops as lo
-from linops.backends import torch as torch_backend
+from linops.backends import torch_sparse
 
 #: from inside torch: its own sparse tensors are in beta, and its forward mode first loads decompositions
 torchs_own_warnings = pytest.mark.filterwarnings(
@@ -154,7 +154,7 @@ def torch_case(dtype=torch.float64):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("cached", [0, 2**20])
 def test_derivatives_of_bags(monkeypatch, dtype, cached):
-    monkeypatch.setattr(torch_backend, "TORCH_GATHERED", cached)
+    monkeypatch.setattr(torch_sparse, "TORCH_GATHERED", cached)
     operator, x = torch_case(dtype)
 
     def product(values, x):
@@ -170,8 +170,8 @@ def test_bags_are_plain_sums():
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         operator, x = torch_case(dtype)
         for A, y in ((operator, x), (operator.T, operator @ x)):
-            assert torch_backend._runs_bags(A.values, y)
-            plain = torch_backend._sparse_sums(A.values, A._positions(), y)
+            assert torch_sparse._runs_bags(A.values, y)
+            plain = torch_sparse._sparse_sums(A.values, A._positions(), y)
             torch.testing.assert_close(
                 A @ y, plain, rtol=2e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5
             )

@@ -8,7 +8,6 @@ from linops.checks import require_joinable
 from linops.operator import LinearOperator, add
 from linops.operators.sum import Sum
 from linops.operators.wrap import aslinearoperator
-from linops.operators.zero import Zero
 from linops.tags import Tag
 
 
@@ -16,9 +15,9 @@ from linops.tags import Tag
 def _add_operators(a: LinearOperator, b: LinearOperator):
     if a.shape != b.shape:
         raise ValueError(f"{a._short()} + {b._short()}: the shapes differ")
-    if isinstance(b, Zero):
+    if b._is_zero:
         return a
-    if isinstance(a, Zero):
+    if a._is_zero:
         return b
     left, right = _terms(a), _terms(b)
     require_joinable("Sum", left, right)

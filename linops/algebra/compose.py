@@ -58,7 +58,7 @@ def _compose(a: LinearOperator, b: LinearOperator):
         return b
     if isinstance(b, Identity):
         return a
-    if isinstance(a, Zero) or isinstance(b, Zero):
+    if a._is_zero or b._is_zero:
         zero: Any = Zero(a.shape[0], b.shape[1])
         return zero if _dtype_survives(zero, a, b) else Product((a, b))
     if isinstance(a, Scaled) and a.assumed == Tag.NONE:

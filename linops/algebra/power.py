@@ -8,7 +8,6 @@ from linops.operators.identity import Identity
 from linops.operators.permutation import Permutation
 from linops.operators.power import Power
 from linops.operators.squaring import squared
-from linops.operators.zero import Zero
 from linops.tags import Tag
 
 
@@ -22,7 +21,7 @@ def _power(a: LinearOperator, exponent: int):
         )
     if exponent == 0:
         return Identity(a.shape[0])
-    if exponent == 1 or isinstance(a, (Identity, Zero)):
+    if exponent == 1 or a._is_zero or isinstance(a, Identity):
         return a
     if isinstance(a, Permutation):
         found = _permuted(a, exponent)

@@ -102,4 +102,4 @@ def _reciprocal_array(a: LinearOperator, scalar: Any) -> Any:
     if not backends.is_inexact(dtype):
         dtype = backends.result_type(backend, dtype, 1.0)
     reciprocal = 1 / backends.namespace(backend).astype(scalar, dtype)
-    return np.asarray(reciprocal) if backend == "numpy" else reciprocal  # of a 0-d array NumPy makes a scalar
+    return np.asarray(reciprocal) if isinstance(reciprocal, np.generic) else reciprocal  # of a 0-d array

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
+from linops.dispatch import generic
 from linops.operator import LinearOperator, slice_
 from linops.operators.dense import Dense
-from linops.operators.sliced import Sliced
+from linops.operators.selected import Selected
+from linops.operators.sliced import Sliced, as_slice
 from linops.operators.zero import Zero
 from linops.subscript import chained
 from linops.tags import Tag
@@ -20,16 +22,43 @@ def _slice(a: LinearOperator, rows: Any, columns: Any):
     if isinstance(rows, int):
         return _own(a, _take(_row(a, rows), columns))
     m, n = a.shape
-    if _is_all(rows, m) and _is_all(columns, n):
-        return a
-    if isinstance(a, Zero):
+    return a if _is_all(rows, m) and _is_all(columns, n) else part(a, rows, columns)
+
+
+@generic
+def part(a, rows, columns):
+    """A[rows, columns] of ranges of positive step and index arrays, not both of which are everything."""
+
+
+@part.dispatch
+def _part_of_any(a: LinearOperator, rows: Any, columns: Any):
+    return _new_part(a, rows, columns)
+
+
+def _new_part(a: LinearOperator, rows: Any, columns: Any) -> LinearOperator:
+    """The part as a slice of A, a selection, or a selection of a slice."""
+    if a._is_zero:
         return Zero(len(rows), len(columns))
-    if isinstance(a, Sliced) and a.assumed == Tag.NONE:
-        rows = chained(a.row_indices if a.rows is None else a.rows, rows)
-        columns = chained(a.column_indices if a.columns is None else a.columns, columns)
-        return slice_(a.base, rows, columns)
-    (rows, row_indices), (columns, column_indices) = _placed(rows, a), _placed(columns, a)
-    return Sliced(a, rows, columns, row_indices, column_indices)
+    everything = tuple(map(range, a.shape))
+    ranges = tuple([one if isinstance(one, range) else every for one, every in zip((rows, columns), everything)])
+    indices = [None if isinstance(one, range) else backends.indices_beside(a._like, one) for one in (rows, columns)]
+    sliced = a if ranges == everything else Sliced(a, *ranges)
+    return sliced if all(one is None for one in indices) else Selected(sliced, *indices)
+
+
+@part.dispatch
+def _part_of_sliced(a: Sliced, rows: Any, columns: Any):
+    if a.assumed != Tag.NONE:
+        return _new_part(a, rows, columns)
+    return slice_(a.base, chained(a.rows, rows), chained(a.columns, columns))
+
+
+@part.dispatch
+def _part_of_selected(a: Selected, rows: Any, columns: Any):
+    if a.assumed != Tag.NONE:
+        return _new_part(a, rows, columns)
+    rows = rows if a.rows is None else chained(a.rows, rows)
+    return slice_(a.base, rows, columns if a.columns is None else chained(a.columns, columns))
 
 
 def _own(a: LinearOperator, entries: Any) -> Any:
@@ -39,13 +68,6 @@ def _own(a: LinearOperator, entries: Any) -> Any:
 
 def _is_all(selected: Any, size: int) -> bool:
     return isinstance(selected, range) and selected == range(size)
-
-
-def _placed(selected: Any, a: LinearOperator) -> tuple[range | None, Any]:
-    """(range, None) or (None, index array where A's arrays are)."""
-    if isinstance(selected, range):
-        return selected, None
-    return None, backends.asarray(selected, "torch", None, a.device) if a.backend == "torch" else selected
 
 
 def _row(a: LinearOperator, row: int) -> Any:
@@ -67,8 +89,4 @@ def _column(a: LinearOperator, column: int) -> Any:
 def _take(vector: Any, selected: Any) -> Any:
     if isinstance(selected, int):
         return vector[selected]
-    return (
-        vector[selected.start : selected.stop : selected.step]
-        if isinstance(selected, range)
-        else backends.gather(vector, selected)
-    )
+    return vector[as_slice(selected)] if isinstance(selected, range) else backends.gather(vector, selected)

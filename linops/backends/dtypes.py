@@ -28,6 +28,31 @@ def result_type(backend: str | None, *dtypes: Any) -> Any:
     return namespace(backend).result_type(*dtypes)
 
 
+def promotes(backend: str | None) -> bool:
+    """Whether products of arrays of two dtypes are in the dtype that these promote to: torch mixes none.
+
+    Args:
+        backend: The name of the backend.
+
+    Returns:
+        True or False; False of specs and of no backend.
+    """
+    return backend in ("numpy", "jax")
+
+
+def exact_float(dtype: Any, backend: str | None) -> Any:
+    """The floating dtype that holds the most integers of a dtype: float64, and on JAX without x64 float32.
+
+    Args:
+        dtype: A dtype of integers or booleans as the backend spells it.
+        backend: The backend, or None for NumPy.
+
+    Returns:
+        A dtype as the backend spells it.
+    """
+    return result_type("jax", dtype, 1.0) if backend == "jax" else canonical_dtype("float64", backend)
+
+
 def canonical_dtype(dtype: Any, backend: str | None) -> Any:
     """A dtype as a backend spells it.
 

@@ -12,12 +12,11 @@ from jax._src.array import ArrayImpl
 from jax.core import Tracer
 
 import linops.backends as backends
-from linops.backends import jax_mesh
+from linops.backends import jax_mesh, jax_sparse
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
-from linops.tuning import JAX_COMPRESSED
 
-__all__ = ["convert", "namespace"]
+__all__ = ["convert", "jax_sparse", "namespace"]
 
 Array = Union[ArrayImpl, Tracer]
 backends.register_type(ArrayImpl, "jax")
@@ -48,38 +47,6 @@ def _grid_matmul(a: Array, x: Array):
 @p.shared_matmul.dispatch
 def _shared_matmul(a: Array, x: Array):
     return namespace.matmul(a, x)
-
-
-@p.sparse_matmul.dispatch
-def _sparse_matmul(values: Array, positions: p.Positions, x: Any):
-    m = positions.shape[0]
-    if (
-        type(x.shape[1]) is int
-        and x.shape[1] >= JAX_COMPRESSED
-        and values.dtype == x.dtype
-        and values.dtype.char in "fdFD"
-        and values.size
-        and backends.device_kind(values) == "cpu"
-        and m
-    ):
-        return _compressed_rows(values, positions.columns, positions.row_starts, positions.by_row, x, m)
-    return _segment_sums(values, positions.rows, positions.columns, x, m, positions.by_row is None)
-
-
-@partial(jax.jit, static_argnums=5)
-def _compressed_rows(values: Any, columns: Any, row_starts: Any, by_row: Any, x: Any, m: int) -> Any:
-    from jax.experimental.sparse import BCSR  # a tenth of a second
-
-    if by_row is not None:
-        values, columns = values[by_row], columns[by_row]
-    return BCSR((values, columns, row_starts), shape=(m, x.shape[0])) @ x
-
-
-@partial(jax.jit, static_argnums=(4, 5))  # one call where there is no other jit: three times faster
-def _segment_sums(values: Any, rows: Any, columns: Any, x: Any, m: int, ordered: bool) -> Any:
-    products = values[:, None] * x.at[columns].get(mode="promise_in_bounds")
-    sums = jax.ops.segment_max if products.dtype == bool else jax.ops.segment_sum
-    return sums(products, rows, m, indices_are_sorted=ordered, mode="promise_in_bounds")
 
 
 @p.permute.dispatch
@@ -228,6 +195,26 @@ def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
     return getattr(namespace.fft, transform)(x, length, axis, norm)
 
 
+@p.columns_at_once.dispatch
+def _columns_at_once(x: Array, length: int):
+    return None
+
+
+@p.suits_rows.dispatch
+def _suits_rows(x: Array, length: int):
+    return False
+
+
+@p.multiply_quietly.dispatch
+def _multiply_quietly(x: Array, y: Array):
+    return x * y
+
+
+@p.multiplies_integers.dispatch
+def _multiplies_integers(x: Array):
+    return True
+
+
 @p.magnitude.dispatch
 def _magnitude(x: Array, axis: int):
     x = jax.lax.stop_gradient(x)
@@ -241,6 +228,16 @@ def _magnitude(x: Array, axis: int):
 @p.all_finite.dispatch
 def _all_finite(x: Array):
     return None
+
+
+@p.any_nonzero.dispatch
+def _any_nonzero(x: Array):
+    return None
+
+
+@p.differentiates.dispatch
+def _differentiates(x: Array):
+    return True
 
 
 @p.on_mesh.dispatch

@@ -10,10 +10,11 @@ import numpy as np
 import scipy  # whose submodules load when they are first used
 
 import linops.backends as backends
+from linops.backends import numpy_sparse, numpy_transforms
 from linops.backends import primitives as p
 from linops.tuning import NUMPY_EINSUM_BLOCKS, NUMPY_EINSUM_NUMBERS, NUMPY_SHARED_STACK
 
-__all__ = ["convert", "namespace"]
+__all__ = ["convert", "namespace", "numpy_sparse", "numpy_transforms"]
 
 backends.register_type(np.ndarray, "numpy")
 
@@ -49,44 +50,6 @@ def _shared_matmul(a: np.ndarray, x: np.ndarray):
     if batch == 1 and stack >= NUMPY_SHARED_STACK:
         return (x.reshape(stack, columns) @ a.T).reshape(stack, a.shape[0], 1)
     return a @ x
-
-
-@p.sparse_matmul.dispatch
-def _sparse_matmul(values: np.ndarray, positions: p.Positions, x: Any):
-    if runs_in_scipy(values, x):
-        return scipy_sparse(values, positions) @ x
-    return p.scatter(values[:, None] * x[positions.columns], positions.rows, positions.shape[0])
-
-
-def runs_in_scipy(values: np.ndarray, x: np.ndarray) -> bool:
-    """Whether scipy's sparse kernels compute in the dtypes of a matrix and an operand: all but half precision.
-
-    Args:
-        values: An array.
-        x: Another.
-
-    Returns:
-        True or False.
-    """
-    return values.dtype.char in _SCIPY_DTYPES and x.dtype.char in _SCIPY_DTYPES
-
-
-_SCIPY_DTYPES = frozenset("?bBhHiIlLqQfdgFDG")
-
-
-def scipy_sparse(values: np.ndarray, positions: p.Positions) -> Any:
-    """A sparse matrix as scipy's, over the same memory.
-
-    Args:
-        values: (nnz,) entries.
-        positions: Where they stand.
-
-    Returns:
-        A `csr_array`, or a `csc_array` if the entries are in order of columns.
-    """
-    if positions.by_row is None:
-        return scipy.sparse.csr_array((values, positions.columns, positions.row_starts), shape=positions.shape)
-    return scipy.sparse.csc_array((values, positions.rows, positions.column_starts), shape=positions.shape)
 
 
 @p.permute.dispatch
@@ -249,34 +212,6 @@ def _to_numpy(x: np.ndarray):
     return x
 
 
-@p.fourier.dispatch
-def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
-    return getattr(scipy.fft, transform)(x, length, axis, norm)  # several times faster than numpy.fft on many vectors
-
-
-@p.magnitude.dispatch
-def _magnitude(x: np.ndarray, axis: int):
-    largest = np.abs(x.view(np.real(x).dtype) if x.dtype.kind == "c" and axis == -1 and x.flags.c_contiguous else x)
-    largest = largest.max(axis, keepdims=True, initial=0)
-    limits = np.finfo(largest.dtype)
-    exponents = np.frexp(largest)[1] - 1
-    return np.where(
-        largest > 0,
-        np.ldexp(largest.dtype.type(1), np.clip(exponents, limits.minexp, limits.maxexp - 1)),
-        largest.dtype.type(1),
-    )
-
-
-@p.all_finite.dispatch
-def _all_finite(x: np.ndarray):
-    return bool(np.isfinite(x).all())
-
-
-@p.to_integers.dispatch
-def _to_integers(x: np.ndarray, dtype: Any):
-    return np.rint(x).astype(np.int64).astype(dtype)
-
-
 @p.own_indices.dispatch
 def _own_indices(indices: np.ndarray):
     return np.array(indices, dtype=np.intp)
@@ -290,6 +225,16 @@ def _indices_beside(like: np.ndarray, indices: Any):
 @p.never_exceeds.dispatch
 def _never_exceeds(a: np.ndarray, b: np.ndarray):
     return None if backends.is_compiling() else bool((a <= b).all())
+
+
+@p.any_nonzero.dispatch
+def _any_nonzero(x: np.ndarray):
+    return bool(x.any())
+
+
+@p.differentiates.dispatch
+def _differentiates(x: np.ndarray):
+    return False
 
 
 @p.check_permutation.dispatch

@@ -71,8 +71,21 @@ class Positions:
 
 
 @generic
-def sparse_matmul(values, positions: Positions, x):
-    """A sparse matrix, given by its entries, times (n, k): gives (m, k)."""
+def prepared_sparse(values, positions: Positions):
+    """What products with a sparse matrix take in the place of its positions, made once; None where they take those."""
+
+
+@generic
+def sparse_matmul(values, positions, x):
+    """A sparse matrix, given by its entries, times (n, k): gives (m, k).
+
+    The positions are `Positions`, or what `prepared_sparse` made of them.
+    """
+
+
+@generic
+def sparse_matvec(values, positions, x):
+    """As `sparse_matmul` of one vector: (n,) gives (m,)."""
 
 
 @generic
@@ -204,6 +217,16 @@ def never_exceeds(a, b):
 
 
 @generic
+def any_nonzero(x):
+    """Whether a number is not zero; None where they cannot be looked at."""
+
+
+@generic
+def differentiates(x):
+    """Whether the framework has derivatives of functions."""
+
+
+@generic
 def inverse_permutation(indices):
     """The indices of the inverse permutation."""
 
@@ -211,6 +234,26 @@ def inverse_permutation(indices):
 @generic
 def fourier(x, transform: str, length: int, axis: int, norm):
     """The transform of that name in `numpy.fft` along an axis padded or cropped to `length`; float32 stays float32."""
+
+
+@generic
+def columns_at_once(x, length: int):
+    """How many columns of x to transform at once, each of `length` numbers; None for all."""
+
+
+@generic
+def suits_rows(x, length: int):
+    """Whether to transform columns as rows of a copy, and copy back, for each is gathered from all over the memory."""
+
+
+@generic
+def multiply_quietly(x, y):
+    """The product, number by number, without a warning of what overflows."""
+
+
+@generic
+def multiplies_integers(x):
+    """Whether all devices multiply matrices of integers."""
 
 
 @generic

@@ -31,3 +31,13 @@ def _indices_beside(like: Spec, indices: Any):
 @p.device_of.dispatch
 def _device_of(x: Spec):
     return None
+
+
+@p.any_nonzero.dispatch
+def _any_nonzero(x: Spec):
+    return None
+
+
+@p.differentiates.dispatch
+def _differentiates(x: Spec):
+    return True

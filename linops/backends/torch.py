@@ -13,9 +13,10 @@ from torch.overrides import TorchFunctionMode
 import linops.backends as backends
 from linops.backends import primitives as p
 from linops.backends.torch_blocks import transforming
+from linops.backends.torch_sparse import index
+from linops.backends.torch_transforms import plain
 from linops.backends.tree import register_torch
 from linops.specs import dtype_name, numpy_dtype
-from linops.tuning import TORCH_GATHERED
 
 __all__ = ["convert", "namespace", "result_type", "torch_dtype"]
 
@@ -55,119 +56,6 @@ def result_type(*dtypes: Any) -> torch.dtype:
         elif type(number) is int and promoted is torch.bool:
             promoted = torch.int64
     return promoted
-
-
-def _index(indices: Any, like: torch.Tensor) -> torch.Tensor:
-    """Indices as gathers and scatters are fastest with."""
-    return torch.as_tensor(indices, device=like.device).long()
-
-
-@p.sparse_matmul.dispatch
-def _sparse_matmul(values: torch.Tensor, positions: p.Positions, x: torch.Tensor):
-    if values.dtype is not x.dtype:
-        raise RuntimeError(
-            f"Sparse: entries of {values.dtype} times an operand of {x.dtype}; torch does not mix dtypes in a product"
-        )
-    if not _runs_bags(values, x):
-        return _sparse_sums(values, positions, x)
-    product = _SparseProduct.apply if _differentiates(values, x) else _bags
-    if values.is_complex():  # products of real and imaginary parts, which stand side by side as columns
-        pairs = torch.view_as_real(x.resolve_conj()).reshape(x.shape[0], -1)
-        real, imaginary = (
-            torch.view_as_complex(product(part, positions, pairs).reshape(positions.shape[0], -1, 2))
-            for part in (values.real, values.imag)
-        )
-        return real + 1j * imaginary
-    return product(values, positions, x)
-
-
-def _differentiates(values: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether derivatives of a product may be asked for: in reverse mode or, inside a dual level, in forward mode."""
-    if torch.is_grad_enabled() and (values.requires_grad or x.requires_grad):
-        return True
-    return getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
-
-
-def _runs_bags(values: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether embedding bags can take the product: plain tensors, neither traced nor transformed."""
-    return (
-        (values.is_floating_point() or values.is_complex())
-        and values.device.type in ("cpu", "cuda")
-        and type(x) in (torch.Tensor, torch.nn.Parameter)
-        and type(values) in (torch.Tensor, torch.nn.Parameter)
-        and values.numel() > 0
-        and x.numel() > 0
-        and not torch.compiler.is_compiling()
-        and not transforming()
-    )
-
-
-def _sparse_sums(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
-    """The product by plain ops, which every transformation knows; it writes nnz × k numbers on the way."""
-    products = values[:, None] * x.index_select(0, _index(positions.columns, x))
-    return p.scatter(products, positions.rows, positions.shape[0])
-
-
-def _bags(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch.Tensor:
-    """The product as embedding bags: row i sums rows columns[j] of x, weighted by values[j], over its entries j.
-
-    torch's fastest kernel for it, of 3 (one vector) to 30 times the speed of plain ops; but without second derivatives
-    and vmap.
-    """
-    columns = positions.columns
-    if positions.by_row is not None:
-        values, columns = values.index_select(0, positions.by_row), columns.index_select(0, positions.by_row)
-    return torch.nn.functional.embedding_bag(
-        columns,
-        x.contiguous(),
-        positions.row_starts,
-        mode="sum",
-        per_sample_weights=values.contiguous(),
-        include_last_offset=True,
-    )
-
-
-def _gathered(values: torch.Tensor, positions: p.Positions, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient of the entries by plain ops, to be differentiated again; it writes 3 nnz × k numbers on the way."""
-    rows, columns = _index(positions.rows, x), _index(positions.columns, x)
-    return (gradient.index_select(0, rows) * x.index_select(0, columns)).sum(1)
-
-
-def _bagged(values: torch.Tensor, positions: p.Positions, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient of the entries by a second pass over the bags, which writes nothing on the way."""
-    with torch.enable_grad():
-        weights = values.detach().requires_grad_()
-        return torch.autograd.grad(_bags(weights, positions, x.detach()), weights, gradient)[0]
-
-
-class _SparseProduct(torch.autograd.Function):
-    """`_bags` with its derivatives, of any order and in both modes."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Any, positions: p.Positions, x: Any) -> Any:  # type: ignore[override]
-        ctx.save_for_backward(values, x)
-        ctx.save_for_forward(values, x)
-        ctx.positions = positions
-        return _bags(values, positions, x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:  # type: ignore[override]
-        (values, x), positions = ctx.saved_tensors, ctx.positions
-        of_values = of_x = None
-        if ctx.needs_input_grad[0]:
-            # plain ops, to be differentiated again
-            few = values.is_cpu and values.numel() * x.shape[1] < TORCH_GATHERED
-            of_values = (_gathered if few or torch.is_grad_enabled() else _bagged)(values, positions, x, gradient)
-        if ctx.needs_input_grad[2]:
-            of_x = p.sparse_matmul(values, positions.T, gradient)
-        return of_values, None, of_x
-
-    @staticmethod
-    def jvp(ctx: Any, of_values: Any, _: Any, of_x: Any) -> Any:  # type: ignore[override]
-        (values, x), positions = ctx.saved_tensors, ctx.positions
-        parts = [] if of_values is None else [p.sparse_matmul(of_values, positions, x)]
-        parts += [] if of_x is None else [p.sparse_matmul(values, positions, of_x)]
-        return sum(parts[1:], parts[0])
 
 
 @p.permute.dispatch
@@ -223,7 +111,7 @@ def _add_slice(y: torch.Tensor, x: torch.Tensor, start: int, axis: int):
 
 @p.scatter.dispatch
 def _scatter(x: torch.Tensor, indices: Any, rows: int):
-    return x.new_zeros((rows, *x.shape[1:])).index_add(0, _index(indices, x), x)
+    return x.new_zeros((rows, *x.shape[1:])).index_add(0, index(indices, x), x)
 
 
 @p.concatenate.dispatch
@@ -301,16 +189,11 @@ def _value_of(x: torch.Tensor, function: Any):
         return function(p.copy(x))
 
 
-def _plain(x: torch.Tensor) -> bool:
-    """Whether the tensor holds values: not a meta, fake or functional tensor."""
-    return type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
-
-
 @p.same_array.dispatch
 def _same_array(a: torch.Tensor, b: torch.Tensor):
     if a is b:
         return True
-    if not (_plain(a) and _plain(b)) or torch.compiler.is_compiling():
+    if not (plain(a) and plain(b)) or torch.compiler.is_compiling():
         return False
     try:
         return all(
@@ -337,37 +220,6 @@ def _to_numpy(x: torch.Tensor):
     return x.numpy()
 
 
-@p.fourier.dispatch
-def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any):
-    if 0 in x.shape:  # MKL refuses to transform no vectors: transform one of zeros, which is still a function of x
-        y = getattr(torch.fft, transform)(x.sum().expand(x.shape[axis]), length, -1, norm)
-        return y.expand(*x.shape[:-1], -1) if axis == -1 else y[:, None].expand(*x.shape[:-2], -1, x.shape[-1])
-    return getattr(torch.fft, transform)(x, length, axis, norm)
-
-
-@p.magnitude.dispatch
-def _magnitude(x: torch.Tensor, axis: int):
-    x = x.detach().resolve_conj()  # vmap takes no imaginary part of what is lazily conjugate
-    largest = torch.maximum(x.real.abs(), x.imag.abs()) if x.is_complex() else x.abs()
-    largest = largest.amax(axis, keepdim=True) if x.shape[axis] else largest.sum(axis, keepdim=True)
-    least, most = (-126, 127) if largest.dtype is torch.float32 else (-1022, 1023)
-    exponents = (torch.frexp(largest).exponent - 1).clamp(least, most)
-    one = torch.ones_like(largest)
-    return torch.where(largest > 0, torch.ldexp(one, exponents), one)
-
-
-@p.all_finite.dispatch
-def _all_finite(x: torch.Tensor):
-    if torch.compiler.is_compiling() or not _plain(x) or x.device.type != "cpu" or transforming():
-        return None
-    return bool(torch.isfinite(x.detach()).all())
-
-
-@p.to_integers.dispatch
-def _to_integers(x: torch.Tensor, dtype: Any):
-    return x.round().to(torch.int64).to(dtype)
-
-
 @p.own_indices.dispatch
 def _own_indices(indices: torch.Tensor):
     return p.copy(indices) if indices.dtype in (torch.int32, torch.int64) else indices.to(torch.int64)
@@ -383,9 +235,19 @@ def _never_exceeds(a: torch.Tensor, b: torch.Tensor):
     return None  # which may be on a device, or no numbers
 
 
+@p.any_nonzero.dispatch
+def _any_nonzero(x: torch.Tensor):
+    return None
+
+
+@p.differentiates.dispatch
+def _differentiates(x: torch.Tensor):
+    return True
+
+
 @p.check_permutation.dispatch
 def _check_permutation(indices: torch.Tensor):
-    if _plain(indices) and not torch.compiler.is_compiling() and not transforming():
+    if plain(indices) and not torch.compiler.is_compiling() and not transforming():
         p.check_permutation(p.to_numpy(indices))
 
 

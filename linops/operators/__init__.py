@@ -25,6 +25,7 @@ from linops.operators.permute_axes import PermuteAxes
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
+from linops.operators.selected import Selected
 from linops.operators.sliced import Sliced
 from linops.operators.sparse import Sparse
 from linops.operators.sum import Sum
@@ -61,6 +62,7 @@ __all__ = [
     "Power",
     "Product",
     "Scaled",
+    "Selected",
     "Sliced",
     "Sparse",
     "Sum",

@@ -80,9 +80,7 @@ class Block(LinearOperator):
     @remembered
     def _rows_of_terms(self) -> list[list[tuple[int, LinearOperator]]]:
         """Of each row the blocks that do something, with their columns; where all are zero, the first."""
-        rows = [
-            [(column, block) for column, block in enumerate(row) if not isinstance(block, Zero)] for row in self.blocks
-        ]
+        rows = [[(column, block) for column, block in enumerate(row) if not block._is_zero] for row in self.blocks]
         return [terms or [(0, row[0])] for terms, row in zip(rows, self.blocks)]
 
     @remembered
@@ -92,9 +90,7 @@ class Block(LinearOperator):
 
     @property
     def _prefers_rows(self) -> bool:
-        return all(
-            block._prefers_rows or isinstance(block, Zero) for terms in self._rows_of_terms for _, block in terms
-        )
+        return all(block._prefers_rows or block._is_zero for terms in self._rows_of_terms for _, block in terms)
 
     def _columns(self, x: Any) -> Any:
         return self._joined(flat(x), 0, lambda block, part: flat(block._columns(part)))
@@ -150,7 +146,7 @@ class Block(LinearOperator):
 
     def _output_leaves(self) -> tuple[str, ...]:
         grid = [(f"blocks_{i}_{j}", block) for i, row in enumerate(self.blocks) for j, block in enumerate(row)]
-        return every([(name, block) for name, block in grid if not isinstance(block, Zero)])
+        return every([(name, block) for name, block in grid if not block._is_zero])
 
     def _knowledge(self) -> Knowledge:
         blocks, count = self.blocks, len(self.blocks)
@@ -158,8 +154,8 @@ class Block(LinearOperator):
             return Knowledge()
         diagonal = common(blocks[i][i].tags.yes for i in range(count))
         pairs = [(blocks[i][j], blocks[j][i]) for i in range(count) for j in range(i)]  # below and above the diagonal
-        lower = all(isinstance(above, Zero) for _, above in pairs)
-        upper = all(isinstance(below, Zero) for below, _ in pairs)
+        lower = all(above._is_zero for _, above in pairs)
+        upper = all(below._is_zero for below, _ in pairs)
         if lower and upper:
             return Knowledge(diagonal & BLOCKWISE)
         yes = diagonal & (Tag.LOWER_TRIANGULAR if lower else Tag.UPPER_TRIANGULAR if upper else Tag.NONE)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
-import numpy as np
-
 from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
@@ -16,14 +14,11 @@ from linops.plan.plan import representative
 from linops.plan.step import Step, matmul_step
 from linops.plan.target import Target
 from linops.tuning import (
-    CORE_CACHE,
     FFT_ODD,
     FFT_PRIMES,
     FRESH_BYTES,
     INTEGER_MACS,
     MATRIX_GAIN,
-    NUMPY_FFT_PART,
-    TORCH_FFT_LENGTH,
 )
 
 
@@ -85,7 +80,7 @@ class Convolution(AlongAxis, Choosing):
         if own and self._plan(prod(x.shape) // max(self.shape[1], 1)):
             return x @ self._matrix().T if axis == -1 and x.ndim > 1 else self._matrix() @ x
         backend = backends.backend_of(x)
-        if axis == -2 and _suits_rows(x, self._length, backend):
+        if axis == -2 and backends.suits_rows(x, self._length):
             order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
             y = self._along(backends.copy(backends.permute(x, order)), -1)
             return backends.copy(backends.permute(y, order))
@@ -119,31 +114,23 @@ class Convolution(AlongAxis, Choosing):
 
         def convolved(x: Any) -> Any:
             y = backends.fourier(x, forward, length, axis, None)
-            if backend == "numpy":
-                # what overflows here is seen in the result, and run again
-                with np.errstate(over="ignore", invalid="ignore"):
-                    y = y * spectrum
-            else:
-                y = y * spectrum
+            y = backends.multiply_quietly(y, spectrum)  # what overflows is seen in the result, and run again
             y = backends.fourier(y, inverse, length, axis, None)
             if rows == length:
                 return y
             return y[..., :rows] if axis == -1 else y[..., :rows, :]
 
-        columns = x.shape[-1] if axis == -2 and backend == "numpy" else 0
-        size = length * x.itemsize * columns
-        if size < CORE_CACHE or columns < 2:
+        step = backends.columns_at_once(x, length) if axis == -2 else None
+        if step is None:
             return convolved(x)
-        # columns, which pocketfft gathers from all over the memory: parts of them stay in the cache
-        step = max(1, columns * NUMPY_FFT_PART // size)
-        parts = [convolved(x[..., start : start + step]) for start in range(0, columns, step)]
+        parts = [convolved(x[..., start : start + step]) for start in range(0, x.shape[-1], step)]
         return backends.namespace(backend).concat(parts, axis=-1)
 
     def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
         """The product of integers or booleans, as exact as the matrix's; `itemsize` is of the floats transformed."""
         bits = limb_bits(self._length, itemsize)
         small = self.shape[0] * prod(x.shape) <= INTEGER_MACS or bits < 1
-        if small and backends.backend_of(x) != "torch":  # whose devices multiply no integers
+        if small and backends.multiplies_integers(x):
             x, matrix = as_dtype(x, result), as_dtype(self._matrix(), result)
             return x @ matrix.T if axis == -1 and x.ndim > 1 else matrix @ x
         return self._by_limbs(kernel, x, axis, result, itemsize)
@@ -260,17 +247,6 @@ class Convolution(AlongAxis, Choosing):
         )
 
 
-def _suits_rows(x: Any, length: int, backend: str | None) -> bool:
-    """Whether to transform columns of x as rows of a copy, and copy back: they lie scattered over the memory.
-
-    Measured, with both copies: MKL, as torch has it on CPUs, 1.04 to 1.44 times faster; pocketfft, as scipy has it,
-    0.97 to 1.2 times.
-    """
-    if backend != "torch" or backends.is_compiling() or not x.is_cpu:
-        return False
-    return length >= TORCH_FFT_LENGTH and length * x.shape[-1] * x.dtype.itemsize >= CORE_CACHE
-
-
 def transform_dtype(dtype: Any, backend: str | None) -> Any:
     """The dtype in which to transform numbers of a dtype: float32 for half precision, float64 for integers.
 
@@ -282,11 +258,7 @@ def transform_dtype(dtype: Any, backend: str | None) -> Any:
         A dtype as the backend spells it; of integers on JAX without x64, float32.
     """
     if not backends.is_inexact(dtype):
-        return (
-            backends.result_type("jax", dtype, 1.0)
-            if backend == "jax"
-            else backends.canonical_dtype("float64", backend)
-        )
+        return backends.exact_float(dtype, backend)
     is_complex = backends.is_complex(dtype)
     if dtype.itemsize < (8 if is_complex else 4):
         return backends.canonical_dtype("complex64" if is_complex else "float32", backend)

@@ -156,7 +156,7 @@ class Function(LinearOperator):
     def _compute(self, x: Any) -> Any:
         if self.product is not None:
             return self._call("matvec", x)
-        if backends.backend_of(x) == "numpy":
+        if not backends.differentiates(x):
             given = callable_name(self.adjoint_product)
             raise NotImplementedError(
                 f"{self._short()}: NumPy cannot transpose {given}: give the adjoint too, as rmatvec"
@@ -172,7 +172,7 @@ class Function(LinearOperator):
         try:
             y = function(x, *self.params)
         except Exception as error:
-            if self.backend is None and backends.backend_of(x) == "numpy":
+            if self.backend is None and isinstance(x, np.ndarray):
                 error.add_note(
                     f"{self._short()}: its operand is a NumPy array. "
                     f"If {name} is torch's or JAX's, say so: runs_on='torch'."

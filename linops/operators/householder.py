@@ -146,7 +146,7 @@ class Householder(LinearOperator):
         if self._count > 1:
             return Knowledge(Tag.ORTHOGONAL)
         # an eigenvalue is -1, unless the vector is zeros
-        reflects = self.backend == "numpy" and bool(self.v.any())
+        reflects = backends.any_nonzero(self.v)
         return Knowledge(Tag.ORTHOGONAL | Tag.HERMITIAN, Tag.POSITIVE_SEMIDEFINITE if reflects else Tag.NONE)
 
     def _detail(self) -> str:

@@ -140,7 +140,7 @@ def require_differentiable(where: str, operator: Any) -> tuple[Any, ...]:
     if operator.f is None:
         raise TypeError(f"{where}: f must be a callable, got None")
     admit(operator, "x", 1)
-    if backends.backend_of(operator.x) == "numpy":
+    if not backends.differentiates(operator.x):
         raise TypeError(
             f"{where}: x is a NumPy array of shape {operator.x.shape}, and NumPy has no derivatives; "
             "give a torch or JAX array"
@@ -183,5 +183,5 @@ def value_shape(where: str, operator: Any) -> tuple[int, ...]:
 
 def require_dtype(operator: Any, v: Any) -> None:
     """Raise if torch would multiply a derivative and a vector of two dtypes: its derivatives then leave out terms."""
-    if v.dtype != operator.x.dtype and backends.backend_of(v) == "torch":
+    if v.dtype != operator.x.dtype and not backends.promotes(backends.backend_of(v)):
         raise TypeError(f"{operator._short()} @ array of {v.dtype}: torch does not mix dtypes in a product")

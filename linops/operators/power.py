@@ -82,7 +82,7 @@ class Power(LinearOperator):
         if self.exponent <= POWER_PRODUCTS:
             return None
         base, backend = self.base, self.backend
-        if backend not in (None, "torch") and x.dtype != self.dtype:
+        if backends.promotes(backend) and x.dtype != self.dtype:
             astype = backends.namespace(backend).astype
             base = base._map(lambda leaf: astype(leaf, backends.result_type(backend, leaf.dtype, x.dtype)))
         found = powered(base, self.exponent, x)

@@ -8,7 +8,6 @@ import numpy as np
 import scipy
 
 from linops import backends
-from linops.backends.numpy import runs_in_scipy, scipy_sparse
 from linops.checks import admit, require_array, require_size
 from linops.declaration import declare, index, remembered, tree
 from linops.operator import LinearOperator, flat
@@ -70,12 +69,9 @@ class Sparse(LinearOperator):
                 f"Sparse: values of shape {tuple(self.values.shape)} at {self.rows.shape[0]} positions; "
                 "expected as many"
             )
-        if backends.backend_of(self.values) == "torch":
-            device = backends.device_of(self.values)
-            if backends.backend_of(self.rows) != "torch" or self.rows.device != device:
-                for name in _INDICES:
-                    if getattr(self, name) is not None:
-                        object.__setattr__(self, name, backends.asarray(getattr(self, name), "torch", None, device))
+        for name, kind in self._fields:
+            if kind == "index" and (held := getattr(self, name)) is not None:
+                object.__setattr__(self, name, backends.indices_beside(self.values, held))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,46 +84,36 @@ class Sparse(LinearOperator):
         )
 
     @remembered
-    def _scipy(self) -> Any:
-        """The matrix as scipy's, which takes longer to make than to multiply by a vector."""
-        return scipy_sparse(self.values, self._positions())
+    def _prepared(self) -> Any:
+        """What products take in the place of the positions, if that is made once."""
+        return backends.prepared_sparse(self.values, self._positions())
+
+    def _placed(self) -> Any:
+        prepared = self._prepared
+        return self._positions() if prepared is None else prepared
 
     def _columns(self, x: Any) -> Any:
-        x = flat(x)
-        if self.backend == "numpy" and runs_in_scipy(self.values, x):
-            return self._scipy @ x
-        return backends.sparse_matmul(self.values, self._positions(), x)
+        return backends.sparse_matmul(self.values, self._placed(), flat(x))
 
     def _vector(self, x: Any) -> Any:
-        if self.backend == "numpy" and runs_in_scipy(self.values, x):
-            return self._scipy @ x
-        return super()._vector(x)
+        return backends.sparse_matvec(self.values, self._placed(), x)
 
     def _transpose(self) -> Sparse:
-        return self._turned if self.backend == "numpy" else self._turn()
-
-    def _turn(self) -> Sparse:
-        positions = self._positions().T
-        return Sparse(
-            self.values,
-            positions.rows,
-            positions.columns,
-            positions.shape,
-            positions.by_row,
-            positions.by_column,
-            positions.row_starts,
-            positions.column_starts,
+        return Sparse._unchecked(
+            values=self.values,
+            rows=self.columns,
+            columns=self.rows,
+            size=self.size[::-1],
+            by_row=self.by_column,
+            by_column=self.by_row,
+            row_starts=self.column_starts,
+            column_starts=self.row_starts,
         )
 
-    @remembered
-    def _turned(self) -> Sparse:
-        return self._turn()
-
     def _entries(self) -> Any:
-        (m, n), backend = self.size, str(self.backend)
-        wide = "torch" if backend == "torch" else "numpy"
-        places = backends.asarray(self.rows, wide, "int64") * n + backends.asarray(self.columns, wide, "int64")
-        return backends.scatter(self.values, places, m * n).reshape(m, n)
+        (m, n), space = self.size, backends.namespace(backends.backend_of(self.rows))
+        rows, columns = (space.astype(one, space.int64) for one in (self.rows, self.columns))
+        return backends.scatter(self.values, rows * n + columns, m * n).reshape(m, n)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         (m, n), entries = self.size, self.values.shape[0]
@@ -143,16 +129,12 @@ class Sparse(LinearOperator):
         return ("values",)
 
     def _knowledge(self) -> Knowledge:
-        if backends.backend_of(self.rows) != "numpy":
-            return Knowledge()
-        lower = Tag.LOWER_TRIANGULAR if (self.columns <= self.rows).all() else Tag.NONE
-        return Knowledge(lower | (Tag.UPPER_TRIANGULAR if (self.columns >= self.rows).all() else Tag.NONE))
+        lower = Tag.LOWER_TRIANGULAR if backends.never_exceeds(self.columns, self.rows) else Tag.NONE
+        upper = Tag.UPPER_TRIANGULAR if backends.never_exceeds(self.rows, self.columns) else Tag.NONE
+        return Knowledge(lower | upper)
 
     def _detail(self) -> str:
         return f"{self.values.shape[0]:,} entries"
-
-
-_INDICES = ("rows", "columns", "by_row", "by_column", "row_starts", "column_starts")
 
 
 def _compressed(values: Any, rows: Any, columns: Any, size: Any) -> dict[str, Any]:

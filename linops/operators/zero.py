@@ -33,6 +33,8 @@ class Zero(LinearOperator):
     rows: int
     columns: int
 
+    _is_zero = True  # type: ignore[assignment]
+
     def __post_init__(self) -> None:
         require_size("Zero", "rows", self.rows)
         require_size("Zero", "columns", self.columns)

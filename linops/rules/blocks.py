@@ -74,7 +74,7 @@ def _reduce_direct_sum(a: DirectSum):
     blocks = _flattened(a.blocks)
     if len(blocks) == 1:
         return blocks[0]
-    if all(isinstance(block, Zero) for block in blocks):
+    if all(block._is_zero for block in blocks):
         return Zero(*a.shape)
     return _in_one_array(blocks) if computable(a) else DirectSum(blocks)
 
@@ -125,7 +125,7 @@ def _join_grids(a: Block, b: Block):
 
 @absorb.dispatch
 def _absorb_grid(a: Block, scalar: Any):
-    grid = [[block if isinstance(block, Zero) else absorbed(block, scalar) for block in row] for row in a.blocks]
+    grid = [[block if block._is_zero else absorbed(block, scalar) for block in row] for row in a.blocks]
     return None if any(block is None for row in grid for block in row) else Block(grid)
 
 
@@ -134,10 +134,8 @@ def _reduce_grid(a: Block):
     grid, count = a.blocks, len(a.blocks)
     if count == len(grid[0]) == 1:
         return grid[0][0]
-    if all(isinstance(block, Zero) for row in grid for block in row):
+    if all(block._is_zero for row in grid for block in row):
         return Zero(*a.shape)
-    if count == len(grid[0]) and all(
-        isinstance(grid[i][j], Zero) for i in range(count) for j in range(count) if i != j
-    ):
+    if count == len(grid[0]) and all(grid[i][j]._is_zero for i in range(count) for j in range(count) if i != j):
         return DirectSum([grid[i][i] for i in range(count)])
     return None

@@ -83,7 +83,7 @@ def _join_kroneckers(a: Kronecker, b: Kronecker):
 
 @reduce.dispatch
 def _reduce_kronecker(a: Kronecker):
-    if any(isinstance(factor, Zero) for factor in a.factors):
+    if any(factor._is_zero for factor in a.factors):
         return Zero(*a.shape)
     factors: list[LinearOperator] = []
     for factor in a.factors:
@@ -142,7 +142,7 @@ def _reduce_kronecker_sum(a: KroneckerSum):
         return a.factors[0]
     if all(isinstance(factor, Identity) for factor in a.factors):
         return Scaled(Identity(a.shape[0]), len(a.factors))
-    return Zero(*a.shape) if all(isinstance(factor, Zero) for factor in a.factors) else None
+    return Zero(*a.shape) if all(factor._is_zero for factor in a.factors) else None
 
 
 @absorb.dispatch

@@ -55,7 +55,7 @@ def merging_for(whole: LinearOperator) -> Iterator[None]:
     for _, node in reversed(list(whole._nodes())):  # from the leaves up, so that what is remembered needs no recursion
         _ = node.dtype
     token = _PRECISION.set(
-        None if whole.backend in (None, "spec", "torch") else backends.real_dtype(whole.dtype, whole.backend)
+        backends.real_dtype(whole.dtype, whole.backend) if backends.promotes(whole.backend) else None
     )
     try:
         yield
@@ -142,7 +142,7 @@ def multiplied(
 def _products(a: LinearOperator, b: LinearOperator, before: Product, merging: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(a, Identity) or isinstance(b, Identity):
         yield "identity", b if isinstance(a, Identity) else a
-    if isinstance(a, Zero) or isinstance(b, Zero):
+    if a._is_zero or b._is_zero:
         yield "zero", Zero(*before.shape)
     if computable(a, b) and Tag.ORTHOGONAL in a.tags.yes and adjoint_of(a, b):
         yield "orthogonal", Identity(a.shape[0])
@@ -244,9 +244,9 @@ def entries(operator: LinearOperator, like: Any) -> Any:
         An array of the operator's shape.
     """
     backend = str(backends.backend_of(like))
-    real = like.dtype if backend == "torch" else backends.real_dtype(like.dtype, backend)
-    own = operator._own_dtype
-    if own is not None and (own == real or backend == "torch"):
+    promotes, own = backends.promotes(backend), operator._own_dtype
+    real = backends.real_dtype(like.dtype, backend) if promotes else like.dtype
+    if own is not None and (own == real or not promotes):
         return operator.to_dense()
     return operator @ backends.eye(like, operator.shape[1], real)
 

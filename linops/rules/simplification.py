@@ -12,7 +12,6 @@ from linops.operators.identity import Identity
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
-from linops.operators.zero import Zero
 from linops.rules.functions import reduce, swap
 from linops.rules.guard import accepts, affordable
 from linops.rules.pairs import added, computable, merging_for, multiplied, named, product
@@ -232,7 +231,7 @@ class _Run:
 
     def sum(self, node: Sum, merging: bool) -> LinearOperator:
         terms = [inner for term in node.terms for inner in (term.terms if isinstance(term, Sum) else (term,))]
-        pending = deque([term for term in terms if not isinstance(term, Zero)] or terms[:1])
+        pending = deque([term for term in terms if not term._is_zero] or terms[:1])
         steps = len(self.steps)
         simple: list[LinearOperator] = []
         while pending:

@@ -1,0 +1,92 @@
+"""What an operator of a user's own joins beside the rules: what `freeze` makes of it, and that it is zero."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import linops as lo
+from linops.freezing import frozen
+from linops.plan.step import Step, matmul_step
+
+X = np.random.default_rng(0).standard_normal((8, 3))
+
+
+@lo.declare
+class Gram(lo.LinearOperator):
+    """Xᵀ X, as two products."""
+
+    X: Any = lo.tree(axes=2)
+
+    @property
+    def shape(self):
+        return self.X.shape[1], self.X.shape[1]
+
+    def _columns(self, x):
+        return self.X.T @ (self.X @ x)
+
+    def _transpose(self):
+        return self
+
+    def _lower(self, batch):
+        m, n = self.X.shape
+        return matmul_step(1, m, n, batch), matmul_step(1, n, m, batch)
+
+
+@lo.declare
+class Nothing(lo.LinearOperator):
+    """Zero, on vectors of one size."""
+
+    size: int
+    _is_zero = True
+
+    @property
+    def shape(self):
+        return self.size, self.size
+
+    def _columns(self, x):
+        return 0 * x
+
+    def _transpose(self):
+        return self
+
+    def _lower(self, batch):
+        return (Step("zeros", f"({self.size}, {batch})", outputs=self.size * batch),)
+
+
+@frozen.dispatch
+def freeze_gram(a: Gram, batch: int):
+    return lo.Dense(a.X.T @ a.X) if batch > 2 else a
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda a: a,
+        lambda a: lo.BlockDiag([a, lo.DFT(3)]),
+        lambda a: lo.Toeplitz(X[:3, 0], X[:3, 1]) @ a,
+        lambda a: lo.kron(a, a),
+    ],
+)
+def test_freezing_asks_the_operators_of_users(around):
+    A = around(Gram(X))
+    assert any(isinstance(node, Gram) for _, node in lo.freeze(A, batch=1)._nodes())
+    B = lo.freeze(A, batch=1000)
+    assert not any(isinstance(node, Gram) for _, node in B._nodes())
+    np.testing.assert_allclose(B.to_dense(), A.to_dense(), atol=1e-12)
+
+
+def test_the_declared_zero_of_a_user():
+    Z, A = Nothing(3), lo.Dense(X[:3])
+    assert Z + A is A
+    assert A + Z is A
+    assert type(Z @ lo.Permute.random(3)) is lo.Zero
+    assert type(Z[1:, [2, 0]]) is lo.Zero
+    assert Z**5 is Z
+    assert type(lo.simplify(lo.kron(lo.Identity(2), Z))) is lo.Zero
+    assert type(lo.simplify(lo.BlockDiag([Z, lo.Zero(1, 2)]))) is lo.Zero
+    assert lo.simplify(lo.Sum((Z, A, Z))) is A
+    grid = lo.Block([[A, Z], [Z, A]])
+    assert grid.flops() == 2 * A.flops()
+    assert type(lo.simplify(grid)) is lo.BlockDiag
+    np.testing.assert_array_equal(grid @ np.ones(6), np.concatenate([A @ np.ones(3)] * 2))
