@@ -1,4 +1,7 @@
-"""Build wheel and source distribution, look into the wheel, import it with the core dependencies alone."""
+"""Build the wheel and the source distribution; look into the wheel; import it alone, with the core dependencies.
+
+Then no framework is loaded, and what modules of linops import is of these dependencies, not of what they bring along.
+"""
 
 import subprocess
 import sys
@@ -10,12 +13,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 PROBE = """
-import sys
+import ast, inspect, sys
 import linops as lo
 frameworks = {"torch", "jax"} & set(sys.modules)
 assert not frameworks, frameworks
 assert lo.__file__.startswith(sys.prefix), lo.__file__
 assert lo.btt(64, 16).init(seed=0).to_dense().shape == (64, 16)
+
+direct = set()  # what modules of linops import when they are imported
+for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "linops"]:
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            direct |= {name.partition(".")[0] for name in names}
+strangers = direct - set(sys.stdlib_module_names) - {"linops", "numpy", "scipy", "plum"}
+assert not strangers, strangers
 """
 
 
@@ -38,18 +50,8 @@ def main() -> None:
         assert not strangers, strangers
         venv.create(room / "venv", with_pip=True)
         python = room / "venv" / "bin" / "python"
-        run(
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-c",
-            ROOT / "constraints.txt",
-            wheel,
-            cwd=room,
-        )
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        run(*pip, "-c", ROOT / "constraints.txt", wheel, cwd=room)
         run(python, "-I", "-c", PROBE, cwd=room)
         print(f"{wheel.name} ({len(names)} files) and {source.name} build; the wheel imports without a framework")
 
