@@ -8,28 +8,19 @@ number.
 
 import os
 import random
+import sys
 import time
-import warnings
 from collections import defaultdict
 from pathlib import Path
 
-import jax
 import pytest
-import torch
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
 from covering import covering
-from models.vision import make_importable
+from frameworks import settle
 
 os.environ["LINOPS_MACHINE"] = ""  # plans by the numbers that linops has, whatever file the user has
-jax.config.update("jax_disable_most_optimizations", True)  # thousands of tiny programs: compile them fast
-jax.config.update("jax_enable_x64", True)  # so that JAX holds float64 and complex128 as NumPy and torch do
-torch.set_num_threads(1)
-make_importable()
-with warnings.catch_warnings():  # torch's own, once, where it first differentiates in forward mode
-    warnings.simplefilter("ignore", DeprecationWarning)
-    torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
-
+settle()
 
 _STARTED = time.monotonic()
 _memory = {"limit": 4e9}
@@ -39,8 +30,8 @@ _memory = {"limit": 4e9}
 def bounded_memory():
     """Drop JAX's compiled programs once they fill gigabytes: thousands of them stay otherwise."""
     yield
-    if _resident() > _memory["limit"]:
-        jax.clear_caches()
+    if "jax" in sys.modules and _resident() > _memory["limit"]:
+        sys.modules["jax"].clear_caches()
         # what is not given back is no reason to compile everything again after each test
         _memory["limit"] = max(4e9, _resident() + 1e9)
 
@@ -70,6 +61,14 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "uses(*names): the backends and dtypes that a test over cases uses besides its parameters"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    """Hypothesis' plugin imports it for its summary, a second that a test without it need not wait for."""
+    alone = not session.config.getoption("numprocesses", None)
+    if alone and "hypothesis" not in sys.modules and session.config.pluginmanager.has_plugin("hypothesispytest"):
+        session.config.pluginmanager.unregister(name="hypothesispytest")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
