@@ -6,7 +6,6 @@ from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
 from covering import covering
 from helpers import TOLERANCE, build
-from test_transforms import COMPILED
 
 import linops as lo
 from linops.testing.check import Subject, outcomes
@@ -17,15 +16,25 @@ _CALLABLES = (
 #: checks that an operator's nature rules out: {(class, backend, check): the reason}
 EXCLUDED = {(kind, "torch", "compile"): _CALLABLES for kind in ("Function", "Jacobian", "Hessian")}
 
+#: the class of each case's operator
+KINDS = {name: getattr(case, "kind", None) or type(build(name)[0]).__name__ for name, case in CASES.items()}
+
+
+def _thorough():
+    """The cases that every check runs over in every dtype: those that say so, else the first of a class."""
+    said = [name for name, case in CASES.items() if getattr(case, "thorough", False)]
+    first = {kind: name for name, kind in reversed(KINDS.items())}
+    return (*said, *(name for kind, name in first.items() if kind not in {KINDS[name] for name in said}))
+
+
+ONE_EACH = _thorough()
+
 #: JAX compiles each of these anew for a case; those of `ONE_EACH` run them in every dtype, others not in float32
 _OF_FLOAT64 = ("gradient",)
 _OF_COMPLEX128 = (
     *("dense", "transposes", "vectors_and_matrices", "batches", "left_products", "adjoint", "linearity", "dtypes"),
     *("promotion", "compile", "layer"),
 )
-#: as `COMPILED`, for operators that torch does not compile
-CALLABLES = ("function_wide", "function_transposed_by_the_framework", "jacobian_tall", "hessian")
-ONE_EACH = (*COMPILED, *CALLABLES)
 _TORCH_COMPILES = "torch.compile takes a second: one case an operator"
 _JAX_COMPILES = (
     "compiling takes a second: in float64 gradients, in complex128 products; everything for one case an operator"
@@ -46,7 +55,7 @@ def _sample():
     """Runs without `-m full`: of each class one a backend, on JAX of every third class, and cheap ones of all cases."""
 
     def kind(run):
-        return type(build(run[0])[0]).__name__
+        return KINDS[run[0]]
 
     # an operator and a backend
     costly = covering([run for run in RUNS if run[0] in ONE_EACH], lambda run: [(kind(run), run[1])])
@@ -64,11 +73,8 @@ SAMPLE = _sample()
 
 def left_out(case, backend, dtype):
     """Checks that are not run, with the reasons."""
-    operator, _, _ = build(case, dtype)
     reasons = {
-        check: reason
-        for (kind, where, check), reason in EXCLUDED.items()
-        if (kind, where) == (type(operator).__name__, backend)
+        check: reason for (kind, where, check), reason in EXCLUDED.items() if (kind, where) == (KINDS[case], backend)
     }
     if "numpy" not in names(CASES[case]):  # both build the operator with NumPy's arrays
         reasons |= dict.fromkeys(("moves", "symbolic"), CASES[case].because)

@@ -4,9 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from conformance import RUNS, SAMPLE, conforms, planned
-from helpers import each
+from helpers import each, on
 
 import linops as lo
 from linops.checks import require_size
@@ -129,7 +128,10 @@ WRONG = {
     "wants contiguous operands": (
         "strides",
         "torch",
-        lambda: (broken(_columns=lambda self, x: self.matrix @ x.view(-1).view(x.shape))(torch.ones(3, 3)), None),
+        lambda: (
+            broken(_columns=lambda self, x: self.matrix @ x.view(-1).view(x.shape))(on("torch", np.ones((3, 3)))),
+            None,
+        ),
     ),
     "a view of the operand": (
         "aliasing",
@@ -179,7 +181,7 @@ WRONG = {
     "no vmap": (
         "vmap",
         "torch",
-        lambda: (broken(_vector=lambda self, x: torch.from_numpy(self.matrix.numpy() @ x.numpy()))(SQUARE), None),
+        lambda: (broken(_vector=lambda self, x: on("torch", self.matrix.numpy() @ x.numpy()))(SQUARE), None),
     ),
     "no conjugate in the gradient": (
         "gradient",

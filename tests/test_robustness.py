@@ -1,9 +1,11 @@
 """Empty and 1×1 operators, NaN and infinity, integers and booleans."""
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 import torch
-from cases.functions import multiply, multiply_adjoint
+from cases import CASES
 from coverage_page import operator_classes
 from helpers import as_numpy, build, each, every_case, every_eager_backend, on
 
@@ -15,96 +17,11 @@ def array(*shape):
     return np.random.default_rng(0).standard_normal(shape)
 
 
-#: the smallest operators of each class: 0×n, n×0, 0×0 where they exist, and 1×1
-SMALL = {
-    "BlockDiag": [
-        *(lambda shape=shape: lo.BlockDiag(array(*shape)) for shape in ((0, 2, 3), (2, 0, 3), (2, 3, 0), (1, 1, 1))),
-    ],
-    "BlockTensorTrain": [
-        lambda: lo.BlockTensorTrain([array(1, 1, 1), array(1, 1, 1)]),
-        # rank 0; its ranks follow from its dims, so those are > 0
-        lambda: lo.BlockTensorTrain([array(2, 0, 2), array(3, 2, 0)], (3, 2), (2, 2)),
-    ],
-    "Dense": [lambda shape=shape: lo.Dense(array(*shape)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "Diagonal": [lambda: lo.Diagonal(array(0)), lambda: lo.Diagonal(array(1))],
-    "Identity": [lambda: lo.Identity(0), lambda: lo.Identity(1)],
-    "Kronecker": [
-        lambda shape=shape: lo.Kronecker(array(*shape), array(2, 3)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))
-    ],
-    "LowRank": [
-        *(
-            lambda m=m, n=n, r=r: lo.LowRank(array(m, r), array(r, n))
-            for m, n, r in ((0, 3, 2), (3, 0, 2), (0, 0, 0), (2, 3, 0), (1, 1, 1))
-        ),
-    ],
-    "Pad": [lambda m=m, n=n: lo.Pad(m, n) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "Permute": [lambda: lo.Permute([]), lambda: lo.Permute([0])],
-    "PermuteAxes": [lambda: lo.Permute.axes((0, 3), (1, 0)), lambda: lo.Permute.axes((), ())],
-    "Power": [lambda: lo.Power(lo.Dense(array(0, 0)), 2), lambda: lo.Power(lo.Dense(array(1, 1)), 2)],
-    "Product": [
-        *(
-            lambda m=m, k=k, n=n: lo.Product((lo.Dense(array(m, k)), lo.Dense(array(k, n))))
-            for m, k, n in ((0, 2, 3), (3, 2, 0), (2, 0, 3))
-        ),
-        lambda: lo.Product((lo.Dense(array(1, 1)), lo.Dense(array(1, 1)))),
-    ],
-    "Scaled": [lambda shape=shape: lo.Scaled(lo.Dense(array(*shape)), 2) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "Sum": [lambda shape=shape: lo.Sum((lo.Dense(array(*shape)),) * 2) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "TensorTrain": [
-        lambda: lo.TensorTrain([array(1, 1, 1, 1), array(1, 1, 1, 1)]),
-        lambda: lo.TensorTrain([array(1, 0, 2, 2), array(2, 2, 2, 1)]),
-        lambda: lo.TensorTrain([array(1, 2, 0, 2), array(2, 2, 2, 1)]),
-        lambda: lo.TensorTrain([array(1, 2, 2, 0), array(0, 2, 2, 1)]),
-    ],
-    "Block": [
-        lambda: lo.Block([[array(0, 3)], [array(2, 3)]]),
-        lambda: lo.Block([[array(0, 0), array(0, 2)]]),
-        lambda: lo.Block([[array(1, 1)]]),
-    ],
-    "Butterfly": [lambda: lo.Butterfly([array(1, 0, 2, 2)]), lambda: lo.Butterfly([array(1, 1, 1, 1)])],
-    "Circulant": [lambda: lo.Circulant(array(0)), lambda: lo.Circulant(array(1))],
-    "DFT": [lambda: lo.DFT(0), lambda: lo.DFT(1)],
-    "Einsum": [lambda shape=shape: lo.Einsum("ij,j->i", array(*shape)) for shape in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "DirectSum": [
-        *(
-            lambda sizes=sizes: lo.DirectSum([array(*size) for size in sizes])
-            for sizes in (((0, 3), (2, 0)), ((0, 3),))
-        ),
-        lambda: lo.DirectSum([array(1, 1)]),
-    ],
-    "Function": [
-        lambda m=m, n=n: lo.Function((m, n), multiply, multiply_adjoint, (array(m, n),), macs=m * n)
-        for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))
-    ],
-    "Hadamard": [lambda: lo.Hadamard(1)],
-    "Householder": [lambda: lo.Householder(array(1)), lambda: lo.Householder(array(2, 1))],
-    "KroneckerSum": [
-        lambda: lo.KroneckerSum(array(0, 0), array(2, 2)),
-        lambda: lo.KroneckerSum(array(1, 1), array(1, 1)),
-    ],
-    "Selected": [
-        lambda: lo.Dense(array(3, 4))[[2, 0, 1], 4:],
-        lambda: lo.Dense(array(3, 4))[[], [0, 0]],
-        lambda: lo.Selected(lo.Dense(array(3, 4)), np.array([1]), np.array([3])),
-    ],
-    "Sliced": [
-        lambda: lo.Dense(array(3, 4))[1:1, :],
-        lambda: lo.Dense(array(3, 4))[[0, 2], 4:],
-        lambda: lo.Dense(array(3, 4))[[], []],
-        lambda: lo.Dense(array(3, 4))[1:2, [3]],
-    ],
-    "Sparse": [
-        *(lambda size=size: lo.Sparse(array(0), [], [], size) for size in ((0, 3), (3, 0), (0, 0))),
-        lambda: lo.Sparse(array(1), [0], [0], (1, 1)),
-    ],
-    "Toeplitz": [lambda m=m, n=n: lo.Toeplitz(array(m), array(n)) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
-    "Triangular": [lambda: lo.Triangular(array(0, 0), lower=True), lambda: lo.Triangular(array(1, 1), lower=False)],
-    "Tridiagonal": [
-        lambda: lo.Tridiagonal(array(0), array(0), array(0)),
-        lambda: lo.Tridiagonal(array(0), array(1), array(0)),
-    ],
-    "Zero": [lambda m=m, n=n: lo.Zero(m, n) for m, n in ((0, 3), (3, 0), (0, 0), (1, 1))],
-}
+#: the smallest operators of each class, as cases give them
+SMALL = defaultdict(list)
+for case in CASES.values():
+    for make in getattr(case, "small", ()):
+        SMALL[type(make(array)).__name__].append(make)
 #: a power of two, unit vectors; ranks follow from dims
 NEVER_EMPTY = ("Hadamard", "Householder", "BlockTensorTrain")
 SMALLEST = [(kind, number) for kind, makers in SMALL.items() for number in range(len(makers))]
@@ -112,10 +29,10 @@ SMALLEST = [(kind, number) for kind, makers in SMALL.items() for number in range
 
 def test_every_class_is_tried_small():
     # of functions of a vector of one number at least
-    assert set(SMALL) == set(operator_classes()) - {"Jacobian", "Hessian"}
+    missing = set(operator_classes()) - {"Jacobian", "Hessian"} - set(SMALL)
+    assert not missing, f"@small on a case of {', '.join(sorted(missing))}"
     for kind, makers in SMALL.items():
-        operators = [make() for make in makers]
-        assert {type(operator).__name__ for operator in operators} == {kind}
+        operators = [make(array) for make in makers]
         assert any(operator.shape == (1, 1) for operator in operators) or kind in ("BlockDiag", "Kronecker")
         assert any(0 in operator.shape for operator in operators) or kind in NEVER_EMPTY
 
@@ -123,13 +40,15 @@ def test_every_class_is_tried_small():
 @pytest.mark.parametrize(("kind", "number"), SMALLEST)
 @every_eager_backend
 def test_empty_and_smallest_operators_conform(kind, number, backend):
-    check_operator(SMALL[kind][number](), backend=backend, skip={"compile": "test_conformance.py has it"}, rtol=1e-13)
+    check_operator(
+        SMALL[kind][number](array), backend=backend, skip={"compile": "test_conformance.py has it"}, rtol=1e-13
+    )
 
 
 @pytest.mark.parametrize("kind", each(8, SMALL))
 def test_smallest_operators_on_jax(kind):
     operator = next(
-        operator for make in reversed(SMALL[kind]) if 0 in (operator := make()).shape or make is SMALL[kind][0]
+        operator for make in reversed(SMALL[kind]) if 0 in (operator := make(array)).shape or make is SMALL[kind][0]
     )
     only = {"dense", "transposes", "vectors_and_matrices", "batches", "left_products", "dtypes", "gradient", "tags"}
     check_operator(operator, backend="jax", skip=set(lo.testing.CHECKS) - only, rtol=1e-13)

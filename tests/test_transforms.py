@@ -88,60 +88,6 @@ def test_tags_inside_transformations():
     assert_close(torch.func.vmap(product)(stack, on("torch", x)), x @ (matrix @ matrix.T))
 
 
-#: one case per operator, for checks that compile, which is slow (conformance.py)
-COMPILED = (
-    "dense_tall",
-    "diagonal",
-    "identity",
-    "zero_tall",
-    "pad_pads",
-    "pad_crops",
-    "permute_indices",
-    "permute_three_axes",
-    "block_diag_tall",
-    "block_diag_of_operators",
-    "low_rank_tall",
-    "kronecker_three_factors",
-    "kronecker_of_operators",
-    "tensor_train_three_cores",
-    "block_tensor_train_tall_rank_two",
-    "block_tensor_train_three_cores_wide",
-    "product_monarch",
-    "sum_with_identity",
-    "scaled_gain",
-    "scaled_tall",
-    "power_of_product",
-    "nested_kronecker_of_sums",
-    "triangular_lower",
-    "tridiagonal",
-    "householder_product",
-    "kronecker_sum_of_operators",
-    "block_with_zeros",
-    "low_rank_plus_diagonal",
-    "circulant_block_prime",
-    "toeplitz_tall",
-    "toeplitz_wide_transposed",
-    "hadamard_of_two_blocks",
-    "dft",
-    "butterfly_tall",
-    "einsum_two_factors",
-    "einsum_scales_and_passes",
-    "sparse_tall",
-    "sparse_transposed_in_blocks",
-    "sliced_block",
-    "sliced_indices",
-    "sliced_steps",
-    "sliced_principal",
-)
-
-
-def test_every_operator_is_compiled():
-    public = {name for name in vars(lo.operators)["__all__"] if isinstance(getattr(lo, name), type)}
-    compiled = {type(node).__name__ for case in COMPILED for _, node in build(case)[0]._nodes()}
-    missing = sorted(public - compiled - {"Function", "Jacobian", "Hessian"})  # test_functions.py says why
-    assert not missing, f"no case in COMPILED for {', '.join(missing)}"
-
-
 def test_torch_compiles_construction_and_gradients():
     torch._dynamo.reset()
     P = lo.Permute.axes((2, 3), (1, 0))

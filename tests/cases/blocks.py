@@ -3,14 +3,19 @@
 import numpy as np
 
 import linops as lo
+from cases.marks import SMALLEST, small, thorough
 from cases.matrices import axes_matrix, block_matrix, kron_matrix, pad_matrix
 
 
+@small(
+    *(lambda array, shape=shape: lo.BlockDiag(array(*shape)) for shape in ((0, 2, 3), (2, 0, 3), (2, 3, 0), (1, 1, 1)))
+)
 def case_block_diag_square(array):
     blocks = array(3, 2, 2)
     return lo.BlockDiag(blocks), block_matrix(blocks)
 
 
+@thorough
 def case_block_diag_tall(array):
     blocks = array(2, 4, 3)
     return lo.BlockDiag(blocks), block_matrix(blocks)
@@ -26,11 +31,17 @@ def case_block_diag_one_block(array):
     return lo.BlockDiag(blocks), blocks[0]
 
 
+@small(
+    lambda array: lo.DirectSum([array(0, 3), array(2, 0)]),
+    lambda array: lo.DirectSum([array(0, 3)]),
+    lambda array: lo.DirectSum([array(1, 1)]),
+)
 def case_block_diag_list(array):
     a, b = array(2, 3), array(4, 1)
     return lo.BlockDiag([a, lo.Dense(b)]), block_matrix([a, b])
 
 
+@thorough
 def case_block_diag_of_operators(array):
     d, p, q = array(3), array(2, 2, 1), array(2, 4)
     operator = lo.BlockDiag([lo.Diagonal(d), lo.BlockDiag(p), lo.Identity(2), lo.Zero(1, 2), q])
@@ -42,11 +53,18 @@ def case_block_diag_of_views(array):
     return operator, block_matrix([axes_matrix((2, 3), (1, 0)), pad_matrix(2, 3)])
 
 
+@small(
+    *(
+        lambda array, m=m, n=n, r=r: lo.LowRank(array(m, r), array(r, n))
+        for m, n, r in ((0, 3, 2), (3, 0, 2), (0, 0, 0), (2, 3, 0), (1, 1, 1))
+    )
+)
 def case_low_rank_square(array):
     u, v = array(5, 2), array(2, 5)
     return lo.LowRank(u, v), np.einsum("ir,rj->ij", u, v)
 
 
+@thorough
 def case_low_rank_tall(array):
     u, v = array(7, 2), array(2, 3)
     return lo.LowRank(u, v), np.einsum("ir,rj->ij", u, v)
@@ -57,6 +75,7 @@ def case_low_rank_wide(array):
     return lo.LowRank(u, v), np.einsum("ir,rj->ij", u, v)
 
 
+@small(*(lambda array, shape=shape: lo.Kronecker(array(*shape), array(2, 3)) for shape in SMALLEST))
 def case_kronecker_square(array):
     a, b = array(2, 2), array(3, 3)
     return lo.Kronecker(a, b), np.kron(a, b)
@@ -77,6 +96,7 @@ def case_kronecker_one_factor(array):
     return lo.Kronecker(a), a
 
 
+@thorough
 def case_kronecker_three_factors(array):
     a, b, c = array(3, 1), array(1, 4), array(2, 2)
     return lo.Kronecker(a, b, c), kron_matrix(a, b, c)
@@ -87,6 +107,7 @@ def case_kronecker_four_factors(array):
     return lo.Kronecker(*factors), kron_matrix(*factors)
 
 
+@thorough
 def case_kronecker_of_operators(array):
     d, blocks, a = array(2), array(2, 1, 2), array(3, 2)
     operator = lo.Kronecker(lo.Diagonal(d), lo.BlockDiag(blocks), a)

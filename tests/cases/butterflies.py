@@ -3,6 +3,7 @@
 import numpy as np
 
 import linops as lo
+from cases.marks import SMALLEST, small, thorough
 from cases.matrices import axes_matrix
 
 
@@ -23,6 +24,7 @@ def butterfly(array, *patterns):
     return lo.Butterfly(factors), matrix
 
 
+@small(lambda array: lo.Butterfly([array(1, 0, 2, 2)]), lambda array: lo.Butterfly([array(1, 1, 1, 1)]))
 def case_butterfly_square(array):
     return butterfly(array, (4, 2, 2, 1), (2, 2, 2, 2), (1, 2, 2, 4))
 
@@ -32,6 +34,7 @@ def case_butterfly_rising(array):
     return butterfly(array, (1, 2, 2, 4), (2, 2, 2, 2), (4, 2, 2, 1))
 
 
+@thorough
 def case_butterfly_tall(array):
     return butterfly(array, (6, 2, 2, 1), (3, 2, 2, 2), (1, 3, 2, 4))
 
@@ -49,11 +52,13 @@ def case_butterfly_of_other_orders(array):
     return butterfly(array, (4, 2, 2, 3), (3, 2, 1, 4), (1, 2, 2, 6))
 
 
+@small(*(lambda array, shape=shape: lo.Einsum("ij,j->i", array(*shape)) for shape in SMALLEST))
 def case_einsum_low_rank(array):
     u, v = array(5, 2), array(2, 3)
     return lo.Einsum("ir,rj,j->i", u, v), u @ v
 
 
+@thorough
 def case_einsum_two_factors(array):
     """Potapczynski et al., 2024: y[φεδ] = Σ B[φ,ε,ρ,γ,β] A[φ,δ,ρ,γ,α] x[γβα], which copies between the factors."""
     f, e, d, r, g, b, a = 2, 3, 2, 2, 3, 2, 4
@@ -78,6 +83,7 @@ def case_einsum_canonical(array):
     return lo.Einsum("ir, jr, kr, lr, kl -> ij", a, b, c, d), matrix
 
 
+@thorough
 def case_einsum_scales_and_passes(array):
     """A diagonal over one axis, an axis that passes by, the axes of the result turned, and a new one."""
     d, w = array(3), array(4)

@@ -3,10 +3,17 @@
 import numpy as np
 
 import linops as lo
+from cases.marks import SMALLEST, small, thorough
 from cases.matrices import axes_matrix, block_matrix, index_matrix, pad_matrix
 from cases.trains import case_block_tensor_train_wide_rank_three, case_tensor_train_two_cores_tall
 
 
+@small(
+    *(
+        lambda array, m=m, k=k, n=n: lo.Product((lo.Dense(array(m, k)), lo.Dense(array(k, n))))
+        for m, k, n in ((0, 2, 3), (3, 2, 0), (2, 0, 3), (1, 1, 1))
+    )
+)
 def case_product_of_two(array):
     a, b = array(3, 4), array(4, 2)
     return lo.Dense(a) @ lo.Dense(b), a @ b
@@ -17,6 +24,7 @@ def case_product_of_views(array):
     return operator, pad_matrix(5, 6) @ axes_matrix((2, 3), (1, 0)) @ pad_matrix(6, 7)
 
 
+@thorough
 def case_product_monarch(array):
     left, right = array(2, 4, 3), array(2, 3, 3)
     operator = (
@@ -42,11 +50,13 @@ def case_product_with_zero(array):
     return lo.Zero(2, 3) @ lo.Dense(a), np.zeros((2, 4), a.dtype)
 
 
+@small(*(lambda array, shape=shape: lo.Sum((lo.Dense(array(*shape)),) * 2) for shape in SMALLEST))
 def case_sum_of_dense(array):
     a, b = array(3, 4), array(3, 4)
     return lo.Dense(a) + lo.Dense(b), a + b
 
 
+@thorough
 def case_sum_with_identity(array):
     u, v = array(4, 1), array(1, 4)
     return lo.Identity(4) + lo.LowRank(u, v), np.eye(4) + u @ v
@@ -62,6 +72,8 @@ def case_sum_with_plain_array(array):
     return a - lo.Diagonal(d), a - np.diag(d)
 
 
+@thorough
+@small(*(lambda array, shape=shape: lo.Scaled(lo.Dense(array(*shape)), 2) for shape in SMALLEST))
 def case_scaled_tall(array):
     a = array(4, 2)
     return -2.5 * lo.Dense(a), -2.5 * a
@@ -72,6 +84,7 @@ def case_scaled_wide(array):
     return lo.Dense(a) / 4, a / 4
 
 
+@thorough
 def case_scaled_gain(array):
     gain, blocks = array(), array(2, 3, 2)
     return 2 * (gain * lo.BlockDiag(blocks)), 2 * gain * block_matrix(blocks)
@@ -100,6 +113,10 @@ def case_sum_with_complex_identity(array):
     return lo.Dense(a) - 2j * lo.Identity(3), a - 2j * np.eye(3)
 
 
+@small(
+    lambda array: lo.Power(lo.Dense(array(0, 0)), 2),
+    lambda array: lo.Power(lo.Dense(array(1, 1)), 2),
+)
 def case_power_dense(array):
     a = array(3, 3)
     return lo.Dense(a) ** 3, a @ a @ a
@@ -110,6 +127,7 @@ def case_power_of_views(array):
     return lo.Permute.axes((2, 2, 2), (1, 2, 0)) ** 2, matrix @ matrix
 
 
+@thorough
 def case_power_of_product(array):
     a, b = array(4, 2), array(2, 4)
     return (lo.Dense(a) @ lo.Dense(b)) ** 2, a @ b @ a @ b
@@ -125,6 +143,7 @@ def case_nested_sum_of_products(array):
     return operator, 2 * (a @ b + g * np.diag(d)) - np.eye(3)
 
 
+@thorough
 def case_nested_kronecker_of_sums(array):
     a, b, d = array(2, 3), array(2, 3), array(3)
     operator = lo.kron(lo.Dense(a) + lo.Dense(b), (lo.Diagonal(d) + lo.Identity(3)) ** 2)

@@ -4,6 +4,7 @@ import numpy as np
 
 import linops as lo
 from cases.limits import only
+from cases.marks import SMALLEST, of, small, thorough
 from linops import backends
 
 without_numpy = only("torch", "jax", because="NumPy has no derivatives")
@@ -49,6 +50,13 @@ def chain(x, w):
     return (w * x[1:] ** 2 * x[:-1]).sum()
 
 
+@thorough
+@small(
+    *(
+        lambda array, m=m, n=n: lo.Function((m, n), multiply, multiply_adjoint, (array(m, n),), macs=m * n)
+        for m, n in SMALLEST
+    )
+)
 def case_function_wide(array):
     a = array(3, 4)
     return lo.Function((3, 4), multiply, multiply_adjoint, (a,), macs=12), a
@@ -71,6 +79,7 @@ def case_function_known_by_its_adjoint(array):
 
 
 @without_numpy
+@thorough
 def case_function_transposed_by_the_framework(array):
     a = array(4, 3)
     return lo.Function((4, 3), summed, params=(a,)), a
@@ -89,18 +98,22 @@ def case_function_of_matrices_transposed_by_the_framework(array):
 
 
 @without_numpy
+@thorough
+@of(lo.Jacobian)
 def case_jacobian_tall(array):
     x, w = array(3), array(4, 3)
     return lo.Jacobian(squares, from_numpy(x), (from_numpy(w),)), 2 * w * x
 
 
 @without_numpy
+@of(lo.Jacobian)
 def case_jacobian_reverse(array):
     x, w = array(3), array(2, 3)
     return lo.Jacobian(squares, from_numpy(x), (from_numpy(w),), mode="reverse"), 2 * w * x
 
 
 @without_numpy
+@of(lo.Product)
 def case_jacobian_in_a_product(array):
     x, w, a = array(3), array(2, 3), array(4, 2)
     jacobian = lo.Jacobian(squares, from_numpy(x), (from_numpy(w),))
@@ -119,12 +132,15 @@ def chain_hessian(x, w):
 
 
 @without_numpy
+@thorough
+@of(lo.Hessian)
 def case_hessian(array):
     x, w = array(4), array(3)
     return lo.Hessian(chain, from_numpy(x), (from_numpy(w),)), chain_hessian(x, w)
 
 
 @without_numpy
+@of(lo.Sum)
 def case_hessian_reverse(array):
     x, w = array(3), array(2)
     hessian = lo.Hessian(chain, from_numpy(x), (from_numpy(w),), mode="reverse")

@@ -3,14 +3,31 @@
 import numpy as np
 
 import linops as lo
+from cases.marks import small, thorough
 from cases.matrices import axes_matrix, block_matrix
 
 
+@thorough
+@small(
+    lambda array: lo.Dense(array(3, 4))[1:1, :],
+    lambda array: lo.Dense(array(3, 4))[::2, 4:],
+    lambda array: lo.Dense(array(3, 4))[3:, 4:],
+    lambda array: lo.Dense(array(3, 4))[1:2, 3:],
+)
 def case_sliced_block(array):
     a = array(4, 6)
     return lo.Dense(a)[1:3, 2:5], np.array([[a[i, j] for j in (2, 3, 4)] for i in (1, 2)])
 
 
+@thorough
+@small(
+    lambda array: lo.Dense(array(3, 4))[[2, 0, 1], 4:],
+    lambda array: lo.Dense(array(3, 4))[[0, 2], 4:],
+    lambda array: lo.Dense(array(3, 4))[[], [0, 0]],
+    lambda array: lo.Dense(array(3, 4))[[], []],
+    lambda array: lo.Dense(array(3, 4))[1:2, [3]],
+    lambda array: lo.Selected(lo.Dense(array(3, 4)), np.array([1]), np.array([3])),
+)
 def case_sliced_indices(array):
     blocks = array(2, 3, 2)
     matrix = block_matrix(blocks)  # 6×4
@@ -20,6 +37,7 @@ def case_sliced_indices(array):
     )
 
 
+@thorough
 def case_sliced_steps(array):
     u, v = array(5, 2), array(2, 6)
     matrix = np.array([[sum(u[i, r] * v[r, j] for r in range(2)) for j in (1, 3, 5)] for i in (4, 3, 2, 1, 0)])
@@ -36,6 +54,7 @@ def case_sliced_columns_of_complex(array):
     return (2j * lo.Dense(a))[..., [2, 0, 2]], matrix
 
 
+@thorough
 def case_sliced_principal(array):
     d, a = array(4), array(4, 4)
     return lo.Diagonal(d)[[2, 0], [2, 0]] @ lo.Dense(a)[1:3, ::3][::-1], np.diag(d[[2, 0]]) @ a[[2, 1]][:, [0, 3]]

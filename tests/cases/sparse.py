@@ -4,6 +4,7 @@ import numpy as np
 import scipy.sparse
 
 import linops as lo
+from cases.marks import small, thorough
 from cases.matrices import block_matrix
 
 ROWS, COLUMNS = [3, 0, 0, 4, 3, 1, 3], [1, 2, 0, 2, 0, 0, 1]  # in no order, a position twice, row 2 empty
@@ -17,6 +18,11 @@ def entries_matrix(values, rows, columns, size):
     return matrix
 
 
+@thorough
+@small(
+    *(lambda array, size=size: lo.Sparse(array(0), [], [], size) for size in ((0, 3), (3, 0), (0, 0))),
+    lambda array: lo.Sparse(array(1), [0], [0], (1, 1)),
+)
 def case_sparse_tall(array):
     values = array(7)
     return lo.Sparse(values, ROWS, COLUMNS, (5, 3)), entries_matrix(values, ROWS, COLUMNS, (5, 3))
@@ -37,6 +43,7 @@ def case_sparse_of_no_entries(array):
     return lo.Sparse(array(0), [], [], (3, 2)), np.zeros((3, 2), array(1).dtype)
 
 
+@thorough
 def case_sparse_transposed_in_blocks(array):
     values, d = array(7), array(2)
     sparse = lo.Sparse(values, ROWS, COLUMNS, (5, 3)).T

@@ -3,6 +3,7 @@
 import numpy as np
 
 import linops as lo
+from cases.marks import small, thorough
 
 
 def case_tensor_train_one_core(array):
@@ -10,6 +11,12 @@ def case_tensor_train_one_core(array):
     return lo.TensorTrain([core]), core[0, :, :, 0]
 
 
+@small(
+    lambda array: lo.TensorTrain([array(1, 1, 1, 1), array(1, 1, 1, 1)]),
+    lambda array: lo.TensorTrain([array(1, 0, 2, 2), array(2, 2, 2, 1)]),
+    lambda array: lo.TensorTrain([array(1, 2, 0, 2), array(2, 2, 2, 1)]),
+    lambda array: lo.TensorTrain([array(1, 2, 2, 0), array(0, 2, 2, 1)]),
+)
 def case_tensor_train_two_cores_square(array):
     a, b = array(1, 2, 3, 2), array(2, 3, 2, 1)
     return lo.TensorTrain([a, b]), np.einsum("aijb,bklc->ikjl", a, b).reshape(6, 6)
@@ -25,6 +32,7 @@ def case_tensor_train_two_cores_wide(array):
     return lo.TensorTrain([a, b]), np.einsum("aijb,bklc->ikjl", a, b).reshape(2, 15)
 
 
+@thorough
 def case_tensor_train_three_cores(array):
     a, b, c = array(1, 2, 3, 2), array(2, 3, 1, 3), array(3, 2, 2, 1)
     return lo.TensorTrain([a, b, c]), np.einsum("aijb,bklc,cmnd->ikmjln", a, b, c).reshape(12, 6)
@@ -45,10 +53,16 @@ def btt_two_cores(array, m1, m2, n2, n1, r):
     return lo.BlockTensorTrain([first, second]), matrix.reshape(m1 * m2, n2 * n1)
 
 
+@small(
+    lambda array: lo.BlockTensorTrain([array(1, 1, 1), array(1, 1, 1)]),
+    # rank 0; its ranks follow from its dims, so those are > 0
+    lambda array: lo.BlockTensorTrain([array(2, 0, 2), array(3, 2, 0)], (3, 2), (2, 2)),
+)
 def case_block_tensor_train_square(array):
     return btt_two_cores(array, m1=2, m2=3, n2=3, n1=2, r=1)
 
 
+@thorough
 def case_block_tensor_train_tall_rank_two(array):
     return btt_two_cores(array, m1=3, m2=4, n2=2, n1=3, r=2)
 
@@ -82,5 +96,6 @@ def case_block_tensor_train_three_cores_tall(array):
     return btt_three_cores(array, (2, 3, 4), (3, 2, 2), (2, 3))
 
 
+@thorough
 def case_block_tensor_train_three_cores_wide(array):
     return btt_three_cores(array, (2, 1, 3), (4, 2, 3), (3, 2))

@@ -4,6 +4,7 @@ import numpy as np
 import scipy.linalg
 
 import linops as lo
+from cases.marks import SMALLEST, small, thorough
 from cases.matrices import block_matrix
 
 
@@ -16,6 +17,7 @@ def _dft(n, sign=-1):
     return np.array([[np.exp(sign * 2j * np.pi * j * k / n) for k in range(n)] for j in range(n)])
 
 
+@small(lambda array: lo.Circulant(array(0)), lambda array: lo.Circulant(array(1)))
 def case_circulant(array):
     c = array(6)
     return lo.Circulant(c), _circulant(c)
@@ -36,6 +38,7 @@ def case_circulant_tall_transposed(array):
     return lo.Circulant(c, columns=2).T.conj(), _circulant(c)[:, :2].conj().T
 
 
+@thorough
 def case_circulant_block_prime(array):
     c = array(19)
     return lo.Circulant(c, rows=3, columns=18), _circulant(c)[:3, :18]
@@ -47,16 +50,19 @@ def case_circulant_in_a_product(array):
     return operator, _circulant(c).conj().T @ np.diag(d) @ _circulant(c) @ a
 
 
+@small(*(lambda array, m=m, n=n: lo.Toeplitz(array(m), array(n)) for m, n in SMALLEST))
 def case_toeplitz_square(array):
     c, r = array(4), array(4)
     return lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)
 
 
+@thorough
 def case_toeplitz_tall(array):
     c, r = array(6), array(3)
     return lo.Toeplitz(c, r), scipy.linalg.toeplitz(c, r)
 
 
+@thorough
 def case_toeplitz_wide_transposed(array):
     c, r = array(1), array(5)
     return lo.Toeplitz(c, r).T, scipy.linalg.toeplitz(c, r).T
@@ -69,6 +75,7 @@ def case_toeplitz_blocks(array):
     )
 
 
+@small(lambda array: lo.Hadamard(1))
 def case_hadamard(array):
     return lo.Hadamard(8), scipy.linalg.hadamard(8).astype(float)
 
@@ -77,6 +84,7 @@ def case_hadamard_one(array):
     return lo.Hadamard(1), np.eye(1)
 
 
+@thorough
 def case_hadamard_of_two_blocks(array):
     return lo.Hadamard(64), scipy.linalg.hadamard(64).astype(float)
 
@@ -86,6 +94,8 @@ def case_hadamard_in_a_kronecker(array):
     return lo.Kronecker(a, lo.Hadamard(2), a), np.kron(np.kron(a, scipy.linalg.hadamard(2)), a)
 
 
+@thorough
+@small(lambda array: lo.DFT(0), lambda array: lo.DFT(1))
 def case_dft(array):
     return lo.DFT(5), _dft(5)
 

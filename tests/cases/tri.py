@@ -3,6 +3,7 @@
 import numpy as np
 
 import linops as lo
+from cases.marks import small, thorough
 from cases.matrices import axes_matrix, kron_matrix
 
 
@@ -36,6 +37,11 @@ def kron_sum_matrix(*factors):
     return sum(terms)
 
 
+@thorough
+@small(
+    lambda array: lo.Triangular(array(0, 0), lower=True),
+    lambda array: lo.Triangular(array(1, 1), lower=False),
+)
 def case_triangular_lower(array):
     a = array(4, 4)
     return lo.Triangular(a, lower=True), triangle(a, True)
@@ -51,6 +57,11 @@ def case_triangular_one(array):
     return lo.Triangular(a), a
 
 
+@thorough
+@small(
+    lambda array: lo.Tridiagonal(array(0), array(0), array(0)),
+    lambda array: lo.Tridiagonal(array(0), array(1), array(0)),
+)
 def case_tridiagonal(array):
     lower, diag, upper = array(4), array(5), array(4)
     return lo.Tridiagonal(lower, diag, upper), tridiagonal_matrix(lower, diag, upper)
@@ -71,6 +82,7 @@ def case_tridiagonal_one(array):
     return lo.Tridiagonal(array(0), diag, array(0)), np.diag(diag)
 
 
+@small(lambda array: lo.Householder(array(1)), lambda array: lo.Householder(array(2, 1)))
 def case_householder(array):
     v = array(4)
     return lo.Householder(v), reflection(v)
@@ -86,6 +98,7 @@ def case_householder_of_size_one(array):
     return lo.Householder(v), -np.ones((1, 1), v.dtype)
 
 
+@thorough
 def case_householder_product(array):
     v = array(3, 5)
     return lo.Householder(v), reflection(v[0]) @ reflection(v[1]) @ reflection(v[2])
@@ -96,11 +109,16 @@ def case_householder_product_reversed(array):
     return lo.Householder(v, reverse=True), reflection(v[2]) @ reflection(v[1]) @ reflection(v[0])
 
 
+@small(
+    lambda array: lo.KroneckerSum(array(0, 0), array(2, 2)),
+    lambda array: lo.KroneckerSum(array(1, 1), array(1, 1)),
+)
 def case_kronecker_sum(array):
     a, b = array(2, 2), array(3, 3)
     return lo.KroneckerSum(a, b), kron_sum_matrix(a, b)
 
 
+@thorough
 def case_kronecker_sum_of_operators(array):
     a, d, u, v = array(2, 2), array(2), array(3, 1), array(1, 3)
     operator = lo.KroneckerSum(lo.LowRank(u, v), lo.Diagonal(d), a)
@@ -122,11 +140,17 @@ def case_kronecker_sum_nested(array):
     return operator, np.kron(kron_sum_matrix(a, tridiagonal_matrix(lower, diag, upper)), b)
 
 
+@small(
+    lambda array: lo.Block([[array(0, 3)], [array(2, 3)]]),
+    lambda array: lo.Block([[array(0, 0), array(0, 2)]]),
+    lambda array: lo.Block([[array(1, 1)]]),
+)
 def case_block_of_arrays(array):
     a, b, c, d = array(2, 3), array(2, 1), array(4, 3), array(4, 1)
     return lo.Block([[a, b], [c, d]]), np.block([[a, b], [c, d]])
 
 
+@thorough
 def case_block_with_zeros(array):
     a, d = array(2, 3), array(2)
     operator = lo.Block(
@@ -169,6 +193,7 @@ def case_block_vstack(array):
     return lo.vstack(a, lo.LowRank(u, v), lo.Identity(3)), np.vstack([a, u @ v, np.eye(3)])
 
 
+@thorough
 def case_low_rank_plus_diagonal(array):
     u, v, d = array(4, 2), array(2, 4), array(4)
     return lo.LowRank(u, v) + lo.Diagonal(d), np.einsum("ir,rj->ij", u, v) + np.diag(d)
