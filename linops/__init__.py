@@ -2,7 +2,7 @@
 
 import linops.algebra as _algebra
 import linops.backends.spec as _spec_backend
-from linops import nn, plan, rules, testing
+from linops import nn, operators, plan, rules, testing
 from linops.closeness import allclose
 from linops.declaration import declare, index, tree
 from linops.families import (
@@ -21,46 +21,7 @@ from linops.families import (
 )
 from linops.freezing import freeze
 from linops.operator import LinearOperator, assume
-from linops.operators import (
-    DFT,
-    Block,
-    BlockDiag,
-    BlockTensorTrain,
-    Butterfly,
-    Circulant,
-    Dense,
-    Diagonal,
-    DirectSum,
-    Einsum,
-    Function,
-    Hadamard,
-    Hessian,
-    Householder,
-    Identity,
-    Jacobian,
-    Kronecker,
-    KroneckerSum,
-    LowRank,
-    Pad,
-    Permute,
-    PermuteAxes,
-    Power,
-    Product,
-    Scaled,
-    Selected,
-    Sliced,
-    Sparse,
-    Sum,
-    TensorTrain,
-    Toeplitz,
-    Triangular,
-    Tridiagonal,
-    Zero,
-    aslinearoperator,
-    hstack,
-    kron,
-    vstack,
-)
+from linops.operators import *
 from linops.rules import simplify
 from linops.sameness import same_structure
 from linops.scaling import fans, initial_stds, lr_multipliers
@@ -70,45 +31,10 @@ from linops.tags import Tag
 __version__ = "0.1.0"
 
 __all__ = [
-    "DFT",
-    "Block",
-    "BlockDiag",
-    "BlockTensorTrain",
-    "Butterfly",
-    "Circulant",
-    "Dense",
-    "Diagonal",
-    "DirectSum",
-    "Einsum",
-    "Function",
-    "Hadamard",
-    "Hessian",
-    "Householder",
-    "Identity",
-    "Jacobian",
-    "Kronecker",
-    "KroneckerSum",
     "LinearOperator",
-    "LowRank",
-    "Pad",
-    "Permute",
-    "PermuteAxes",
-    "Power",
-    "Product",
-    "Scaled",
-    "Selected",
-    "Sliced",
-    "Sparse",
     "Spec",
-    "Sum",
     "Tag",
-    "TensorTrain",
-    "Toeplitz",
-    "Triangular",
-    "Tridiagonal",
-    "Zero",
     "allclose",
-    "aslinearoperator",
     "assume",
     "blast",
     "block_diag",
@@ -120,10 +46,8 @@ __all__ = [
     "einsum",
     "fans",
     "freeze",
-    "hstack",
     "index",
     "initial_stds",
-    "kron",
     "kronecker",
     "low_rank",
     "lr_multipliers",
@@ -138,5 +62,5 @@ __all__ = [
     "testing",
     "toeplitz",
     "tree",
-    "vstack",
 ]
+__all__ += operators.__all__
