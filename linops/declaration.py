@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial, wraps
-from typing import Any, TypeVar, dataclass_transform, overload
+from typing import Any, Generic, Self, TypeVar, dataclass_transform, overload
 
 from linops.backends import is_placeholder, is_symbol
 from linops.backends.tree import register_class
 
+Value = TypeVar("Value")
 
-class remembered:
+
+class remembered(Generic[Value]):
     """`functools.cached_property`, computed once an instance, without the lock, which torch.compile cannot trace."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Value]) -> None:
         self.function = function
-        self.name = function.__name__
-        self.__doc__ = function.__doc__
+        self.name: str = function.__name__
+        self.__doc__: str | None = function.__doc__
 
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None) -> Value: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self

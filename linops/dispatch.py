@@ -16,7 +16,7 @@ from linops.install import require_plum
 require_plum(plum)
 
 #: linops' own dispatcher: primitives and the functions of the algebra live here
-dispatch = plum.Dispatcher()
+dispatch: plum.Dispatcher = plum.Dispatcher()
 
 
 def generic(function: Callable[..., Any]) -> Any:

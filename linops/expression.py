@@ -36,8 +36,8 @@ class Expression:
 
     assumed: Tag = field(default=Tag.NONE, kw_only=True)
 
-    _fields = (("assumed", "static"),)
-    _axes = ()
+    _fields: ClassVar[tuple[tuple[str, str], ...]] = (("assumed", "static"),)
+    _axes: ClassVar[tuple[tuple[str, Any], ...]] = ()
     #: whether something is found once a structure, such as plans
     _shares: ClassVar[bool] = False
     #: the structure whose findings hold, for its leaves are like those of another operator of it

@@ -230,6 +230,9 @@ class Hint:
     its place.
     """
 
+    name: str
+    text: str
+
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text = name, text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Number
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
 
 import numpy as np
 
@@ -110,8 +110,8 @@ class LinearOperator(Expression, Properties, Habits):
     multiply activations.
     """
 
-    __array_ufunc__ = None
-    __array_priority__ = 1e6
+    __array_ufunc__: ClassVar[None] = None
+    __array_priority__: ClassVar[float] = 1e6
 
     # ------------------------------------------------------------ what an operator declares
 

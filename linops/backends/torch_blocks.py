@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.autograd.forward_ad import unpack_dual
 
@@ -9,7 +11,7 @@ from linops.backends import primitives as p
 from linops.tuning import TORCH_LOOPED, TORCH_PART, TORCH_SMALL, TORCH_SPLIT, TORCH_TINY
 
 #: whether torch.func transforms what runs now (vmap, grad, jvp …); as autograd.Function asks itself
-transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 @p.block_matmul.dispatch

@@ -22,7 +22,7 @@ class Frozen:
     __slots__ = ("_hash", "array")
 
     def __init__(self, array: Any):
-        self.array = array
+        self.array: Any = array
         self._hash: int | None = None
 
     def _numbers(self) -> np.ndarray:
@@ -57,7 +57,7 @@ class Exact:
     __slots__ = ("number",)
 
     def __init__(self, number: Any):
-        self.number = number
+        self.number: Any = number
 
     def __hash__(self) -> int:
         return hash(repr(self.number))  # of NaN the hash is that of the object

@@ -13,7 +13,7 @@ from rich.console import Console
 from linops.lab import options as o
 from linops.lab.failures import OneLine
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     cls=OneLine,
     add_completion=False,
     rich_markup_mode="markdown",

@@ -24,11 +24,15 @@ class Folding:
         caption: What stands below.
     """
 
+    title: str
+    columns: list[str]
+    caption: str | None
+
     def __init__(
         self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None
     ) -> None:
         self.title, self.columns, self.caption = title, list(columns), caption
-        self.rows = [list(map(str, row)) for row in rows]
+        self.rows: list[list[str]] = [list(map(str, row)) for row in rows]
 
     def parts(self, width: int) -> list[list[int]]:
         """Which columns stand beside each other: as many as fit, the first in every part.

@@ -57,6 +57,9 @@ class RankMixture(nn.Module):
         (torch.Size([2, 3, 64]), 832)
     """
 
+    active: int
+    balance: float
+
     def __init__(
         self,
         out_features: int,
@@ -73,10 +76,11 @@ class RankMixture(nn.Module):
         if not 1 <= active <= experts:
             raise ValueError(f"RankMixture: {active} of {experts} experts active; expected at least 1 and at most all")
         operator = btt(out_features, in_features, **options)
-        self.gate = linear(in_features, experts, bias=False)
-        self.experts = nn.ModuleList(Linear(operator, bias=False, zero_init=zero_init) for _ in range(experts))
+        self.gate: nn.Linear = linear(in_features, experts, bias=False)
+        layers = [Linear(operator, bias=False, zero_init=zero_init) for _ in range(experts)]
+        self.experts: nn.ModuleList = nn.ModuleList(layers)
         self.active, self.balance = active, balance
-        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(out_features)) if bias else None
 
     @property
     def macs(self) -> int:

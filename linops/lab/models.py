@@ -40,9 +40,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.up = linear(width, 4 * width)
-        self.down = linear(4 * width, width, zero=True)
+        self.norm: nn.LayerNorm = nn.LayerNorm(width)
+        self.up: nn.Linear = linear(width, 4 * width)
+        self.down: nn.Linear = linear(4 * width, width, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, w) → (…, w)."""
@@ -69,9 +69,9 @@ class MLP(nn.Module):
 
     def __init__(self, in_features: int, classes: int, width: int = 64, depth: int = 2) -> None:
         super().__init__()
-        self.embed = linear(in_features, width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
-        self.head = linear(width, classes, zero=True)
+        self.embed: nn.Linear = linear(in_features, width)
+        self.blocks: nn.ModuleList = nn.ModuleList(Block(width) for _ in range(depth))
+        self.head: nn.Linear = linear(width, classes, zero=True)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """What the head reads: (…, in_features) → (…, w)."""

@@ -71,19 +71,25 @@ class Classification:
         device: Where data and batches are.
     """
 
+    name: str
+    digest: str
+    seed: int
+    num_features: int
+    num_classes: int
+
     base_width = 64
     width_step = 16
     factors: Mapping[str, float] = {
         "dense": 8.0,
         "btt (naive)": 16.0,
     }  # Qiu et al., 2024: experiment B of docs/experiments.md
-    factor = 4.0
+    factor: float = 4.0
 
     def __init__(self, data: Dataset, seed: int = 0, device: Any = "cpu") -> None:
         self.name, self.digest, self.seed = data.name, data.digest, seed
         self.num_features, self.num_classes = data.num_features, data.num_classes
-        self.train = _pair(data.x_train, data.y_train, device)
-        self.test = _pair(data.x_test, data.y_test, device)
+        self.train: tuple[torch.Tensor, torch.Tensor] = _pair(data.x_train, data.y_train, device)
+        self.test: tuple[torch.Tensor, torch.Tensor] = _pair(data.x_test, data.y_test, device)
 
     def model(self, width: int, depth: int = 2) -> nn.Module:
         """A dense MLP."""
@@ -132,8 +138,11 @@ class Images(Classification):
         ValueError: If the inputs are no images.
     """
 
+    name: str
+    image: tuple[int, int, int]
+
     factors: Mapping[str, float] = {"btt (naive)": 4.0}  # docs/experiments.md
-    factor = 2.0
+    factor: float = 2.0
 
     def __init__(self, data: Dataset, seed: int = 0, device: Any = "cpu") -> None:
         super().__init__(data, seed, device)
@@ -164,10 +173,17 @@ class Text:
         name: What the text is.
     """
 
+    name: str
+    digest: str
+    seed: int
+    context: int
+    train: torch.Tensor
+    test: torch.Tensor
+
     base_width = 64
     width_step = 16
     factors: Mapping[str, float] = {"btt (naive)": 2.0}  # docs/experiments.md
-    factor = 0.5
+    factor: float = 0.5
     vocabulary = 256
 
     def __init__(

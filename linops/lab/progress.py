@@ -24,12 +24,20 @@ class Progress:
         every: Seconds between two lines where it is no terminal.
     """
 
+    pieces: int
+    number: int
+    every: float
+    name: str
+    total: int
+    start: float
+    said: float
+
     def __init__(self, pieces: int, shown: bool = True, file: TextIO | None = None, every: float = EVERY) -> None:
         self.pieces, self.number, self.every = pieces, 0, every
-        self.file = sys.stderr if file is None else file
+        self.file: TextIO = sys.stderr if file is None else file
         self.name, self.total = "", 0
         self.start, self.said = perf_counter(), -every
-        self.lines = shown and not self.file.isatty()
+        self.lines: bool = shown and not self.file.isatty()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -37,7 +45,7 @@ class Progress:
             TextColumn("{task.fields[note]}"),
         )
         shown = shown and not self.lines
-        self.bars = Bars(
+        self.bars: Bars = Bars(
             *columns,
             TimeElapsedColumn(),
             TimeRemainingColumn(),

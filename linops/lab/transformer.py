@@ -28,15 +28,21 @@ class Attention(nn.Module):
         ValueError: If the width is no multiple of the head's size.
     """
 
+    q: nn.Linear
+    k: nn.Linear
+    v: nn.Linear
+    q_norm: nn.LayerNorm
+    k_norm: nn.LayerNorm
+
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
         if width % HEAD:
             raise ValueError(f"attention: width {width} is no multiple of the head's size, {HEAD}")
         self.causal = causal
-        self.norm = nn.LayerNorm(width)
+        self.norm: nn.LayerNorm = nn.LayerNorm(width)
         self.q, self.k, self.v = (linear(width, width, bias=False) for _ in range(3))
         self.q_norm, self.k_norm = nn.LayerNorm(HEAD), nn.LayerNorm(HEAD)
-        self.out = linear(width, width, zero=True)
+        self.out: nn.Linear = linear(width, width, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, w) → (batch, tokens, w)."""
@@ -62,8 +68,9 @@ class Layers(nn.Module):
 
     def __init__(self, width: int, depth: int, causal: bool) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(nn.Sequential(Attention(width, causal), Block(width)) for _ in range(depth)))
-        self.norm = nn.LayerNorm(width)
+        blocks = [nn.Sequential(Attention(width, causal), Block(width)) for _ in range(depth)]
+        self.blocks: nn.Sequential = nn.Sequential(*blocks)
+        self.norm: nn.LayerNorm = nn.LayerNorm(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, w) → (batch, tokens, w)."""
@@ -90,10 +97,10 @@ class GPT(nn.Module):
 
     def __init__(self, vocabulary: int, context: int, width: int = 64, depth: int = 2) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, width)
-        self.positions = nn.Embedding(context, width)
-        self.layers = Layers(width, depth, causal=True)
-        self.head = linear(width, vocabulary, zero=True)
+        self.tokens: nn.Embedding = nn.Embedding(vocabulary, width)
+        self.positions: nn.Embedding = nn.Embedding(context, width)
+        self.layers: Layers = Layers(width, depth, causal=True)
+        self.head: nn.Linear = linear(width, vocabulary, zero=True)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """What the head reads: (batch, tokens) → (batch, tokens, w)."""
@@ -126,6 +133,9 @@ class ViT(nn.Module):
         torch.Size([2, 10])
     """
 
+    image: tuple[int, int, int]
+    patch: int
+
     def __init__(
         self, image: tuple[int, int, int], classes: int, width: int = 64, depth: int = 2, patch: int = 2
     ) -> None:
@@ -134,10 +144,10 @@ class ViT(nn.Module):
         if rows % patch or columns % patch:
             raise ValueError(f"ViT: patches of {patch}×{patch} do not tile an image of {rows}×{columns}")
         self.image, self.patch = image, patch
-        self.embed = linear(channels * patch**2, width)
-        self.positions = nn.Embedding(rows * columns // patch**2, width)
-        self.layers = Layers(width, depth, causal=False)
-        self.head = linear(width, classes, zero=True)
+        self.embed: nn.Linear = linear(channels * patch**2, width)
+        self.positions: nn.Embedding = nn.Embedding(rows * columns // patch**2, width)
+        self.layers: Layers = Layers(width, depth, causal=False)
+        self.head: nn.Linear = linear(width, classes, zero=True)
 
     def patches(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, channels · height · width) → (batch, patches, channels · patch²)."""

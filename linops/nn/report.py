@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
+from typing import overload
 
 from linops.nn.obstacles import brief, star, starred
 
@@ -61,7 +62,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Report(Sequence):
+class Report(Sequence[Row]):
     """The replaced layers in the model's order, and those left alone for a reason.
 
     Attributes:
@@ -79,7 +80,11 @@ class Report(Sequence):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position):
+    @overload
+    def __getitem__(self, position: int) -> Row: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[Row, ...]: ...
+    def __getitem__(self, position: int | slice) -> Row | tuple[Row, ...]:
         return self.rows[position]
 
     def __iter__(self) -> Iterator[Row]:

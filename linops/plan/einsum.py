@@ -110,4 +110,5 @@ def einsum_program(
 
 
 #: of constants; torch.compile does not look into caches, and its sizes may be symbols
-cached_order, cached_program = lru_cache(maxsize=4096)(cheapest_order), lru_cache(maxsize=4096)(einsum_program)
+cached_order: Callable[..., tuple[int, ...]] = lru_cache(maxsize=4096)(cheapest_order)
+cached_program: Callable[..., Program] = lru_cache(maxsize=4096)(einsum_program)

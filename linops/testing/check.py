@@ -110,7 +110,7 @@ class Subject:
         if operator.is_symbolic:
             operator = operator.init(seed=seed, backend=backend or "numpy")
         self.backend: str = backend or operator.backend or "numpy"
-        self.operator = operator if operator.backend in (None, self.backend) else operator.to(backend=self.backend)
+        self.operator: Any = operator if operator.backend in (None, self.backend) else operator.to(backend=self.backend)
         if self.operator.backend is None and self.backend == "torch":
             self.operator = self.operator.to(backend="torch")  # its index arrays
         backends.load(self.backend)
@@ -119,12 +119,12 @@ class Subject:
             numpy_dtype(dtype) if not dtypes else dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
         )
         self.kind = "f" if self.dtype.name == "bfloat16" else self.dtype.kind
-        self.exact = self.kind in "biu"
-        self.rtol = rtol if rtol is not None else 0.0 if self.exact else tolerance(self.dtype)
-        self.given = (
+        self.exact: bool = self.kind in "biu"
+        self.rtol: float = rtol if rtol is not None else 0.0 if self.exact else tolerance(self.dtype)
+        self.given: np.ndarray | None = (
             None if dense is None else np.asarray(backends.to_numpy(dense) if backends.is_array(dense) else dense)
         )
-        self.random = np.random.default_rng(seed)
+        self.random: np.random.Generator = np.random.default_rng(seed)
         self._results: dict[str, Any] = {}
 
     @cached_property

@@ -70,5 +70,5 @@ class ConformanceError(AssertionError):
         super().__init__("\n".join(lines))
         self.report = report
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[ConformanceError], tuple[Report]]:
         return type(self), (self.report,)

@@ -44,6 +44,10 @@ class LinearGeneral(Linear):
         (2, 3, 4, 16)
     """
 
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    axis: tuple[int, ...]
+
     def __init__(
         self,
         operator: LinearOperator,

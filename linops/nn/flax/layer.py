@@ -55,7 +55,9 @@ class Linear(nnx.Module):
         ['bias', 'cores_0', 'cores_1']
     """
 
-    bias: nnx.Param | None
+    out_features: int
+    in_features: int
+    bias: nnx.Param[jax.Array] | None
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class Linear(nnx.Module):
         self.bias = (
             nnx.Param(jax.numpy.zeros(self.out_features, param_dtype or operator.dtype)) if bias else nnx.data(None)
         )
-        self.weight_norm = weight_norm
+        self.weight_norm: bool = weight_norm
         for name, gain in (gains(operator) if weight_norm else {}).items():
             setattr(self, f"{name}_gain", nnx.Param(gain))
 

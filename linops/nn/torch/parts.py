@@ -47,8 +47,8 @@ class Parts(Structured, nn.ModuleList):
         sizes = {layer.in_features for layer in self.layers}
         if len(sizes) != 1:
             raise ValueError(f"Parts: expected layers of the same in_features, got {sorted(sizes)}")
-        self.in_features = sizes.pop()
-        self.out_features = sum(layer.out_features for layer in self.layers)
+        self.in_features: int = sizes.pop()
+        self.out_features: int = sum(layer.out_features for layer in self.layers)
         like = next(self.parameters(), None)
         kind: Any = {} if like is None else {"device": like.device, "dtype": like.dtype}
         self.register_parameter("bias", nn.Parameter(torch.zeros(self.out_features, **kind)) if bias else None)
