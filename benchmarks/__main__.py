@@ -92,7 +92,7 @@ def _command(name: str, benchmark: Benchmark) -> Callable[..., None]:
     parameters = [_option(key, value.default, text) for key, value in keywords.items()]
     for key, kind, default in (("threads", Threads, 1), ("json_path", Json, None), ("fresh", Fresh, False)):
         parameters.append(Parameter(key, Parameter.KEYWORD_ONLY, default=default, annotation=kind))
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__signature__ = Signature(parameters)
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = text.split("\n\n")[0]
     return command

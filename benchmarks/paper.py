@@ -63,7 +63,7 @@ class PaperProduct(torch.autograd.Function):
     """The product with its gradients by hand, as the paper's code has it."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, layout: Layout) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, layout: Layout) -> torch.Tensor:
         """As `forward`, keeping what the backward needs."""
         out, middle = forward(x, first, second, layout)
         ctx.save_for_backward(x, first, second, middle)
@@ -71,7 +71,7 @@ class PaperProduct(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         """Gradients of x, first and second: two bmm write into transposed views, with a copy between."""
         x, first, second, middle = ctx.saved_tensors
         layout, batch = ctx.layout, x.shape[0]
@@ -127,7 +127,7 @@ class Paper:
         """
         leaves = [value.detach().requires_grad_() for value in (x, self.first, self.second)]
         ones = torch.ones(x.shape[0], prod(self.second.shape[::2]), dtype=x.dtype)
-        return lambda: torch.autograd.grad(PaperProduct.apply(*leaves, self.layout), leaves, ones)  # type: ignore[arg-type]
+        return lambda: torch.autograd.grad(PaperProduct.apply(*leaves, self.layout), leaves, ones)
 
 
 def paper_of(operator: Any) -> Paper:

@@ -155,9 +155,10 @@ def planning_time() -> dict[str, Any]:
     operator: Any = lo.Product((permute, block) * 10)
 
     def plan() -> Any:
-        network = network_of(operator)
+        network, target = network_of(operator), target_of("torch")
         assert network is not None
-        return Plans(1).get(0, lambda: choose(network, 64, target_of("torch").machine, 4, operator._natural_steps))
+        assert target is not None
+        return Plans(1).get(0, lambda: choose(network, 64, target.machine, 4, operator._natural_steps))
 
     operator.cost(64)
     times = side_by_side({"plan": plan, "hit": lambda: operator._plan(64)}, seconds=1.0, rounds=21)

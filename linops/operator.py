@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Number
-from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
+from types import EllipsisType
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -96,6 +97,9 @@ class SupportsArray(Protocol):
 
 
 ArrayLike = TypeVar("ArrayLike", bound=SupportsArray)
+Operator = TypeVar("Operator", bound="LinearOperator")
+#: keys of rows or columns that keep their axis, to type checkers
+Several: TypeAlias = "slice | EllipsisType | list[int] | list[bool] | np.ndarray"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -493,6 +497,10 @@ class LinearOperator(Expression, Properties, Habits):
     def __pow__(self, exponent: Any) -> LinearOperator:
         return power(self, int(exponent)) if isinstance(exponent, (int, np.integer)) else NotImplemented
 
+    @overload
+    def __getitem__(self, key: Several | tuple[Several, Several]) -> LinearOperator: ...
+    @overload
+    def __getitem__(self, key: object) -> Any: ...
     def __getitem__(self, key: Any) -> Any:
         """The operator of some rows and columns, or entries as an array.
 
@@ -642,7 +650,7 @@ class LinearOperator(Expression, Properties, Habits):
         return self._shared or Structure(self)
 
     @remembered
-    def tags(self) -> Any:  # a Knowledge; once a node, or nested expressions would ask again and again
+    def tags(self) -> Knowledge:  # once a node, or nested expressions would ask again and again
         """All that is known of the operator, closed under implication."""
         known = self._knowledge()
         m, n = self.shape
@@ -666,7 +674,7 @@ def flat(x: Any) -> Any:
     return x.reshape(prod(shape[:-1]), shape[-1])
 
 
-def assume(operator: LinearOperator, tags: Tag) -> Any:
+def assume(operator: Operator, tags: Tag) -> Operator:
     """The operator, declared to have properties; nothing is checked.
 
     Args:
@@ -694,7 +702,7 @@ def assume(operator: LinearOperator, tags: Tag) -> Any:
     return _assuming(operator, tags)
 
 
-def _assuming(operator: LinearOperator, tags: Tag) -> LinearOperator:
+def _assuming(operator: Operator, tags: Tag) -> Operator:
     return replace(operator, assumed=operator.assumed | tags) if tags else operator
 
 

@@ -235,7 +235,7 @@ def test_the_report_is_a_table_without_silent_gaps():
 
 def test_arguments():
     with pytest.raises(TypeError, match="ndarray"):
-        check_operator(np.eye(3))  # type: ignore[arg-type]
+        check_operator(np.eye(3))
     with pytest.raises(ValueError, match="no check 'gradients'; there are shape, dense"):
         check_operator(lo.Identity(3), skip=["gradients"])
     symbolic = check_operator(lo.btt(12, 8), backend="torch", skip=["compile"])

@@ -731,7 +731,7 @@ def test_random_parameters_of_an_integer_dtype_are_refused():
 
 def test_assume_takes_tags():
     with pytest.raises(TypeError, match=r"lo\.Tag"):
-        lo.assume(lo.Identity(2), "symmetric")  # type: ignore[arg-type]
+        lo.assume(lo.Identity(2), "symmetric")
 
 
 def test_layers_take_tensors():

@@ -86,7 +86,7 @@ class Case:
         b, s, _ = self.arrays["left"].shape
         indices = np.arange(b * s)
         both = indices.reshape(s, b).T.ravel(), indices.reshape(b, s).T.ravel()
-        return tuple(backends.asarray(each, self.backend, INDICES[self.backend]) for each in both)  # type: ignore[return-value]
+        return tuple(backends.asarray(each, self.backend, INDICES[self.backend]) for each in both)
 
     @property
     def csr(self) -> Any:

@@ -24,7 +24,7 @@ def _scale(scalar: Any, a: LinearOperator):
     if isinstance(scalar, Number):
         if backends.is_traced(gain):  # the structure stays the same, as a carry of jax.lax.scan must
             return Scaled(base, number, scalar * gain)  # type: ignore[operator]
-        number = number * scalar  # type: ignore[operator]
+        number = number * scalar
     elif gain is None:
         gain = scalar
     else:

@@ -69,7 +69,7 @@ class Function(LinearOperator):
         (array([3., 5.]), array([-1.,  0.,  1.]))
     """
 
-    shape: tuple[int, int] = field()  # type: ignore[assignment]
+    shape: tuple[int, int] = field()
     product: Callable[..., Any] | None = None
     adjoint_product: Callable[..., Any] | None = None
     params: Any = tree(default=())
@@ -134,7 +134,7 @@ class Function(LinearOperator):
                 raise TypeError(f"Function({m}×{n}): params are {given} arrays, runs_on={self.runs_on!r}")
 
     @property
-    def _home(self) -> str | None:  # type: ignore[override]
+    def _home(self) -> str | None:
         return self.runs_on
 
     @remembered

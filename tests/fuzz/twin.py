@@ -105,7 +105,7 @@ def product(function: Callable[..., Any], *twins: Twin, roundings: int) -> Twin:
     if all(twin.wrapped is not None for twin in twins):
         wrapped = np.asarray(function(*[twin.wrapped for twin in twins]), np.uint64)
     if all(twin.truth is not None for twin in twins):
-        truth = np.asarray(function(*[twin.truth.astype(np.int64) for twin in twins])) > 0  # type: ignore[union-attr]
+        truth = np.asarray(function(*[twin.truth.astype(np.int64) for twin in twins])) > 0
     size = np.asarray(function(*[twin.size for twin in twins]))
     reach = max(norm(size), float(np.prod([twin.reach for twin in twins])))
     dtypes = tuple(dtype for twin in twins for dtype in twin.dtypes)

@@ -8,6 +8,9 @@ import torch
 import linops as lo
 from linops.cost import Cost
 from linops.operators import Circulant, Dense, LowRank
+from linops.structure import Structure
+from linops.tags import Knowledge
+from linops.testing import Report
 
 A = lo.btt(64, 64).init(seed=0)
 assert_type(A, lo.LinearOperator)
@@ -23,9 +26,6 @@ assert_type(A.explain(batch=32), str)
 assert_type(A.is_symbolic, bool)
 assert_type(A.is_symmetric, bool | None)
 
-assert_type(lo.BlockDiag(np.ones((2, 2, 2))), lo.BlockDiag)
-assert_type(lo.BlockDiag([np.ones((2, 2))]), lo.DirectSum)
-
 assert_type(A @ A, lo.LinearOperator)
 assert_type(A + A, lo.LinearOperator)
 assert_type(A - A, lo.LinearOperator)
@@ -37,8 +37,28 @@ assert_type(A**2, lo.LinearOperator)
 
 x = torch.zeros(64)
 assert_type(A.to(backend="torch") @ x, torch.Tensor)
-y: np.ndarray[Any, np.dtype[np.float32]] = np.zeros(64, np.float32)
-assert_type(A @ y, np.ndarray[Any, np.dtype[np.float32]])
+y = np.zeros(64, np.float32)
+assert_type(A @ y, np.ndarray[tuple[int], np.dtype[np.float32]])
+assert_type(A.cost(batch=32).flops, int)
+assert_type(A[2:8, ::2], lo.LinearOperator)
+assert_type(A.with_leaves([leaf for _, leaf in A.named_leaves()]), lo.LinearOperator)
+assert_type(A.structure, Structure)
+assert_type(A.tags, Knowledge)
+assert_type(A.init(seed=0), lo.LinearOperator)
+assert_type(lo.spec(3, 4), lo.Spec)
+assert_type(A[[3, 1]], lo.LinearOperator)
+assert_type(A[3], Any)  # an array of the operator's framework
+assert_type(lo.assume(A, lo.Tag.SYMMETRIC), lo.LinearOperator)
+assert_type(lo.initial_stds(A), dict[str, float | None])
+assert_type(lo.allclose(A, A), bool)
+assert_type(lo.hstack([A, A]), lo.Block)
+assert_type(lo.testing.check_operator(A), Report)
+
+P = lo.Permute.axes((16, 48), (1, 0))
+M = P.T @ lo.BlockDiag(lo.spec(48, 16, 16)) @ P @ lo.BlockDiag(lo.spec(16, 48, 48))
+assert_type(M, lo.LinearOperator)
+assert_type(lo.Identity(3), lo.Identity)
+assert_type(lo.Diagonal(np.ones(3)).diagonal, Any)  # of any framework
 
 dense = lo.dense(4, 3).init(seed=0)  # the class stays: its fields can be read
 assert_type(dense, Dense)
@@ -64,3 +84,12 @@ assert_type(lo.nn.param_groups(layer, 1e-3), list[dict[str, Any]])
 model = torch.nn.Sequential(torch.nn.Linear(64, 64))
 report = lo.nn.replace_linear_(model, lo.btt)
 assert_type(str(report), str)
+assert_type(report.old_params, int)
+assert_type(report[0].name, str)
+assert_type([row.name for row in report], list[str])
+
+optimizer = torch.optim.AdamW(lo.nn.param_groups(model, lr=1e-3))
+assert_type(lo.nn.set_lr(optimizer, 1e-4), None)
+assert_type(layer(torch.zeros(2, 64)), Any)  # as of any torch.nn.Module
+assert_type(layer.bias, torch.nn.Parameter | None)
+assert_type(layer.to_dense(), torch.nn.Linear)
