@@ -32,9 +32,8 @@ def missing_message(missing: ModuleNotFoundError) -> str:
         ModuleNotFoundError: The error itself, if it is a module of linops that is missing.
 
     Example:
-        >>> missing_message(ModuleNotFoundError("No module named 'rich'", name="rich"))
-        "linops: this command needs rich; install it with: pip install rich, or pip install -e '.[lab]' in a checkout of
-        linops"
+        >>> print(missing_message(ModuleNotFoundError("No module named 'rich'", name="rich")).partition("; ")[2])
+        install it with: pip install rich, or pip install -e '.[lab]' in a checkout of linops
     """
     package = (missing.name or "").partition(".")[0]
     if package in ("linops", ""):

@@ -267,8 +267,9 @@ class LinearOperator(Expression, Properties, Habits):
 
         Example:
             >>> import linops as lo
-            >>> print(lo.dense(8192, 8192, dtype="bfloat16").explain(batch=4096, target="h100").splitlines()[-1])
-                   total                                     274,877,906,944  549,755,813,888  268,435,456     577 µs
+            >>> A = lo.dense(8192, 8192, dtype="bfloat16")
+            >>> print(A.explain(batch=4096, target="h100").splitlines()[-1].split())
+            ['total', '274,877,906,944', '549,755,813,888', '268,435,456', '577', 'µs']
         """
         where = self._target if target is None else target if isinstance(target, Target) else Target.named(target)
         if target is None:
