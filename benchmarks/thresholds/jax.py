@@ -10,8 +10,8 @@ import numpy as np
 
 import linops as lo
 from benchmarks.thresholds.case import Case, normal
-from linops.backends.jax_sparse import _compressed_rows, _segment_sums
 from linops.backends.jax_mesh import _by_matrix, _chirped, _in_two
+from linops.backends.jax_sparse import _compressed_rows, _segment_sums
 from linops.lab.measure import Function
 
 

@@ -9,8 +9,8 @@ import torch
 
 import linops as lo
 from benchmarks.thresholds.case import Case, normal
-from linops.backends.torch_sparse import _bagged, _gathered
 from linops.backends.torch_blocks import _crossed_in_parts
+from linops.backends.torch_sparse import _bagged, _gathered
 from linops.lab.measure import Function
 from linops.tuning import TORCH_PART, TORCH_SPLIT
 

@@ -116,14 +116,14 @@ class _SparseProduct(torch.autograd.Function):
     """`_bags` with its derivatives, of any order and in both modes."""
 
     @staticmethod
-    def forward(ctx: Any, values: Any, positions: p.Positions, x: Any) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, values: Any, positions: p.Positions, x: Any) -> Any:
         ctx.save_for_backward(values, x)
         ctx.save_for_forward(values, x)
         ctx.positions = positions
         return _bags(values, positions, x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Any) -> Any:
         (values, x), positions = ctx.saved_tensors, ctx.positions
         of_values = of_x = None
         if ctx.needs_input_grad[0]:
@@ -134,7 +134,7 @@ class _SparseProduct(torch.autograd.Function):
         return of_values, None, of_x
 
     @staticmethod
-    def jvp(ctx: Any, of_values: Any, _: Any, of_x: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, of_values: Any, _: Any, of_x: Any) -> Any:
         (values, x), positions = ctx.saved_tensors, ctx.positions
         parts = [] if of_values is None else [p.sparse_matmul(of_values, positions, x)]
         parts += [] if of_x is None else [p.sparse_matmul(values, positions, of_x)]
