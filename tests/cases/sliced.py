@@ -58,3 +58,8 @@ def case_sliced_columns_of_complex(array):
 def case_sliced_principal(array):
     d, a = array(4), array(4, 4)
     return lo.Diagonal(d)[[2, 0], [2, 0]] @ lo.Dense(a)[1:3, ::3][::-1], np.diag(d[[2, 0]]) @ a[[2, 1]][:, [0, 3]]
+
+
+def case_sliced_beside_the_diagonal(array):
+    a = array(5, 5)
+    return lo.Dense(a)[2:5, 1:4], np.array([[a[i, j] for j in (1, 2, 3)] for i in (2, 3, 4)])
