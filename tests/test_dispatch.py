@@ -31,7 +31,7 @@ def test_the_functions_are_found():
         "initialize",
         "meet",
         "merge",
-        "swap",
+        "commute",
         "join",
         "absorb",
         "reduce",

@@ -613,7 +613,7 @@ def test_rules_that_simplify_applies():
     def _flips(a: Flip, b: Flip):
         return lo.Identity(a.size)
 
-    @lo.rules.swap.dispatch
+    @lo.rules.commute.dispatch
     def _flip_diagonal(a: Flip, b: lo.Diagonal):
         return lo.Diagonal(a @ b.diagonal), a
 
@@ -626,7 +626,7 @@ def test_rules_that_simplify_applies():
     operator = Flip(3) @ lo.Diagonal(np.arange(3.0)) @ Flip(3)
     simple, steps = lo.simplify(operator, return_steps=True)
     assert np.array_equal(simple.diagonal, [2, 1, 0])
-    assert [step.rule for step in steps] == ["swap(Flip, Diagonal)"]
+    assert [step.rule for step in steps] == ["commute(Flip, Diagonal)"]
     assert kinds(simplified(Flip(3) + Flip(3))) == "Scaled(Flip)"
     assert kinds(simplified(Flip(3) + lo.Identity(3))) == "Sum(Flip, Identity)"
     assert kinds(simplified(Flip(1) + lo.Identity(1))) == "Scaled(Identity)"

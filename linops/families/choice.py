@@ -9,7 +9,7 @@ from typing import Any
 from linops.families.declaration import Declaration, flops_a_vector
 from linops.families.knob import Knob
 from linops.families.registry import declaration_of
-from linops.families.text import Structure, parse
+from linops.families.text import Variant, parse
 from linops.operator import LinearOperator
 
 
@@ -33,7 +33,7 @@ def knob_of(family: str | Callable[..., LinearOperator]) -> Knob | None:
     return _declared(family).knob
 
 
-def members(family: str, out_features: int, in_features: int) -> list[Structure]:
+def members(family: str, out_features: int, in_features: int) -> list[Variant]:
     """The members of a family at a shape that are worth a look, from the cheapest to the dearest.
 
     The family's size parameter takes the values 1, 2, 3, 4, 6, 8, 12 … and the ends of its range, but for those at
@@ -73,14 +73,14 @@ def members(family: str, out_features: int, in_features: int) -> list[Structure]
     return found if declared.knob is None or declared.knob.grows else found[::-1]
 
 
-def _climb(declared: Declaration, structure: Structure, m: int, n: int) -> Iterator[tuple[int, Structure]]:
+def _climb(declared: Declaration, structure: Variant, m: int, n: int) -> Iterator[tuple[int, Variant]]:
     """The structures of the knob's values that are worth a look, in ascending order, with their FLOPs a vector."""
     knob, last = declared.knob, None
     if knob is None or knob.name in structure.options:
         yield flops_a_vector(declared.any_member(m, n, structure.options)), structure
         return
     for value in knob.ladder(m, n):
-        one = Structure(
+        one = Variant(
             f"{structure.text}:{knob.name}={value}", structure.family, {**structure.options, knob.name: value}
         )
         flops = flops_a_vector(declared.any_member(m, n, one.options))
@@ -118,7 +118,7 @@ def structured(family: Any, out_features: int, in_features: int, **options: Any)
         ...
         ValueError: block_diag(1, 64): the member is a dense matrix; use lo.dense, or pass blocks=1
     """
-    if isinstance(family, Structure):
+    if isinstance(family, Variant):
         if twice := family.options.keys() & options.keys():
             raise TypeError(f"structure {family.text!r}: got {', '.join(sorted(twice))} as an option too")
         family, options = family.family, {**family.options, **options}

@@ -12,7 +12,7 @@ LONGEST = 12
 
 
 @dataclass(frozen=True)
-class Structure:
+class Variant:
     """A family and its options.
 
     Attributes:
@@ -39,7 +39,7 @@ class Structure:
         return FAMILIES[self.family](out_features, in_features, **self.options, **more)
 
 
-def parse(text: str) -> Structure:
+def parse(text: str) -> Variant:
     """A structure from its text: ``family`` or ``family:option=value:option=value``.
 
     Args:
@@ -68,7 +68,7 @@ def parse(text: str) -> Structure:
         if name in found:
             raise ValueError(f"structure {text!r}: option {name!r} is given twice")
         found[name] = value
-    return Structure(text.strip(), family, found)
+    return Variant(text.strip(), family, found)
 
 
 def options_of(family: str) -> list[str]:

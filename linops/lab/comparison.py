@@ -11,7 +11,7 @@ from linops import backends
 from linops.families.choice import structured
 from linops.lab import memory
 from linops.lab.measure import Roofline, nothing
-from linops.lab.parsing import Structure
+from linops.lab.parsing import Variant
 from linops.lab.products import products
 from linops.operator import LinearOperator
 from linops.plan import natural_order
@@ -88,7 +88,7 @@ class Comparison:
 def compare(
     out_features: int,
     in_features: int,
-    structures: Sequence[Structure],
+    structures: Sequence[Variant],
     *,
     batch: int = 256,
     backend: str = "torch",
@@ -158,12 +158,10 @@ def compare(
 
 
 def _members(
-    out_features: int, in_features: int, structures: Sequence[Structure], dtype: str
+    out_features: int, in_features: int, structures: Sequence[Variant], dtype: str
 ) -> tuple[dict[str, LinearOperator], dict[str, str]]:
     """The symbolic operators by structure, dense first, and the structures that refused, with the reason."""
-    operators: dict[str, LinearOperator] = {
-        "dense": Structure("dense", "dense")(out_features, in_features, dtype=dtype)
-    }
+    operators: dict[str, LinearOperator] = {"dense": Variant("dense", "dense")(out_features, in_features, dtype=dtype)}
     refused = {}
     for structure in structures:
         try:

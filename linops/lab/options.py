@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from linops.lab.parsing import Structure, parse_list
+from linops.lab.parsing import Variant, parse_list
 
 #: more than anyone means: a number with a digit too many is told so at once
 MOST_WIDTH, MOST_DEPTH, MOST_STEPS, MOST_SEEDS, MOST_THREADS, MOST_SEED = 2**20, 1000, 10**9, 1000, 1024, 2**32 - 1
@@ -59,7 +59,7 @@ def finite(value: float) -> float:
     return value
 
 
-def structures_of(text: str | None, shape: tuple[int, int] | None = None) -> list[Structure]:
+def structures_of(text: str | None, shape: tuple[int, int] | None = None) -> list[Variant]:
     """The structures that were written, or all families.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from linops.families import FAMILIES, knob_of, members
-from linops.families.text import Structure, parse
+from linops.families.text import Variant, parse
 
 #: the value of a family's size parameter that stands for all that are worth a look
 ALL = "=all"
@@ -13,7 +13,7 @@ ALL = "=all"
 
 def parse_list(
     text: str | None, default: Iterable[str] = FAMILIES, shape: tuple[int, int] | None = None
-) -> list[Structure]:
+) -> list[Variant]:
     """Structures from a list with commas.
 
     Args:
@@ -41,7 +41,7 @@ def parse_list(
     return list({structure.text: structure for structure in found}.values())
 
 
-def _sweep(item: str, shape: tuple[int, int] | None) -> list[Structure]:
+def _sweep(item: str, shape: tuple[int, int] | None) -> list[Variant]:
     """The structures of one item: one, or all members of a family."""
     if not item.endswith(ALL):
         return [parse(item)]
@@ -58,4 +58,4 @@ def _sweep(item: str, shape: tuple[int, int] | None) -> list[Structure]:
     return found
 
 
-__all__ = ["Structure", "parse", "parse_list"]
+__all__ = ["Variant", "parse", "parse_list"]

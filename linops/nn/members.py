@@ -26,7 +26,7 @@ def named(family: Any) -> Any:
 
     Example:
         >>> named({"*.head": None, "*": "btt:rank=2"})["*"]
-        Structure(text='btt:rank=2', family='btt', options={'rank': 2})
+        Variant(text='btt:rank=2', family='btt', options={'rank': 2})
     """
     if isinstance(family, Mapping):
         return {key: named(value) for key, value in family.items()}

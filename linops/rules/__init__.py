@@ -21,8 +21,8 @@ from linops.rules import (
     transforms,
     triangles,
 )
-from linops.rules.functions import absorb, join, merge, reduce, swap
+from linops.rules.functions import absorb, commute, join, merge, reduce
 from linops.rules.rewrites import Rewrite, Rewrites
 from linops.rules.simplification import simplify
 
-__all__ = ["Rewrite", "Rewrites", "absorb", "join", "meet", "merge", "reduce", "simplify", "swap"]
+__all__ = ["Rewrite", "Rewrites", "absorb", "commute", "join", "meet", "merge", "reduce", "simplify"]

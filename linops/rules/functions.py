@@ -4,13 +4,13 @@
 |---|---|---|
 | `meet(a, b)` (`linops.algebra.meet`) | neighbouring factors | composing, `simplify`; computes no array of parameters |
 | `merge(a, b)` | neighbouring factors | `simplify` |
-| `swap(a, b)` | neighbouring factors, to be exchanged | `simplify`, where an exchange lets another rule act |
+| `commute(a, b)` | neighbouring factors, to be exchanged | `simplify`, where an exchange lets another rule act |
 | `join(a, b)` | two terms of a sum | `simplify` |
 | `absorb(a, c)` | an operator and a number or 0-d array | `simplify` |
 | `reduce(a)` | one operator | `simplify` |
 
 `simplify` holds every rule to the same guard (`guard.py`): nothing dearer, no other shape, dtype, backend or device. It
-does not ask `merge`, `swap`, `join` and `absorb` about symbolic operators, whose parameters are not there to be merged.
+asks no `merge`, `commute`, `join` and `absorb` about symbolic operators: their parameters are not there to be merged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def merge(a, b):
 
 
 @generic_pair
-def swap(a, b):
+def commute(a, b):
     """Two factors (b', a') with A B = B' A', or None: the same kinds of operators in the other order."""
 
 
@@ -54,8 +54,8 @@ def _merge_any(a: LinearOperator, b: LinearOperator):
     return None
 
 
-@swap.dispatch
-def _swap_any(a: LinearOperator, b: LinearOperator):
+@commute.dispatch
+def _commute_any(a: LinearOperator, b: LinearOperator):
     return None
 
 

@@ -11,7 +11,7 @@ from linops.operators.pad import Pad
 from linops.operators.permutation import Permutation
 from linops.operators.permute import Permute
 from linops.operators.permute_axes import PermuteAxes
-from linops.rules.functions import merge, reduce, swap
+from linops.rules.functions import commute, merge, reduce
 
 
 @merge.dispatch
@@ -56,11 +56,11 @@ def kron_of_permutations(a: Identity | Permutation, b: Identity | Permutation) -
     return by_indices((slow[:, None] * fast.shape[0] + fast).reshape(a.shape[0] * b.shape[0]))
 
 
-@swap.dispatch
-def _swap_permutation_diagonal(a: Permutation, b: Diagonal):
+@commute.dispatch
+def _commute_permutation_diagonal(a: Permutation, b: Diagonal):
     return Diagonal(a @ b.diagonal), a  # P D = (P D Pᵀ) P
 
 
-@swap.dispatch
-def _swap_diagonal_permutation(a: Diagonal, b: Permutation):
+@commute.dispatch
+def _commute_diagonal_permutation(a: Diagonal, b: Permutation):
     return b, Diagonal(b.T @ a.diagonal)  # D P = P (Pᵀ D P)

@@ -12,7 +12,7 @@ from linops.operators.identity import Identity
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
-from linops.rules.functions import reduce, swap
+from linops.rules.functions import commute, reduce
 from linops.rules.guard import accepts, affordable
 from linops.rules.pairs import added, computable, merging_for, multiplied, named, product
 from linops.rules.rewrites import Rewrite, Rewrites, rewrite
@@ -212,7 +212,7 @@ class _Run:
         outer = simple[-2]
         # A B C = A (C' B') or (B' A') C, where A C' or A' C is one operator
         for first, second, last in ((outer, left, factor), (left, factor, None)):
-            exchanged = swap(first, second) if computable(first, second) else None
+            exchanged = commute(first, second) if computable(first, second) else None
             if exchanged is None:
                 continue
             one, two = exchanged
@@ -223,7 +223,7 @@ class _Run:
             before = Product._unchecked(factors=(outer, left, factor))
             whole = product(tuple(item for item in after if not isinstance(item, Identity)) or (after[0],))
             if accepts(whole, before):
-                self.step(named("swap", first, second), before, whole)
+                self.step(named("commute", first, second), before, whole)
                 return 2, [item for item in after if not isinstance(item, Identity)]
         return 0, None
 
