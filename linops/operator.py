@@ -735,6 +735,8 @@ def _operand(value: Any) -> bool:
 
 def _summand(operator: LinearOperator, value: Any) -> bool:
     """Whether a value can stand in a sum; a number cannot, as NumPy would add it to every entry."""
+    if isinstance(value, LinearOperator):
+        return True
     if _scalar(value):
         m, n = operator.shape
         shift = f"; A + c * lo.Identity({n}) shifts the diagonal" if m == n else ""
