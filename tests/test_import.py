@@ -79,6 +79,20 @@ print(json.dumps([type(y).__module__.split('.')[0], [float(item) for item in y]]
     assert numbers == [2.0, 2.0, 2.0]
 
 
+@pytest.mark.parametrize("frameworks", ["torch", "jax, torch"])
+def test_the_first_use_may_be_compiled(frameworks):
+    """What is imported before linops is known to it at once: torch.compile cannot trace an import."""
+    code = f"""
+import json, {frameworks}
+import linops as lo
+@torch.compile(fullgraph=True, backend="eager")
+def product(a, x):
+    return (2 * lo.Dense(a) + lo.Identity(4)) @ x
+print(json.dumps(product(torch.ones(4, 4), torch.ones(4)).tolist()))
+"""
+    assert run(code) == [9, 9, 9, 9]
+
+
 def test_no_global_state_is_touched():
     code = """
 import json, torch, jax, numpy as np
