@@ -107,7 +107,8 @@ def test_members_ascend_from_the_cheapest_to_dense(name, m, n):
     costs = [flops_a_vector(operator) for operator in operators]
     assert costs == sorted(set(costs))
     assert all(cost <= 2 * m * n for cost in costs)
-    assert len(found) >= (min(m, n) > 3 and name not in FOURIER)
+    none = name in FOURIER or (name, m, n) == ("butterfly", 9, 9)  # which costs 100 MACs, more than dense's 81
+    assert len(found) >= (min(m, n) > 3 and not none)
     assert len(found) < 40
     knob = knob_of(name)
     if knob is not None and min(m, n) > 9:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -75,7 +74,6 @@ class PermuteAxes(Permutation):
         return f"{self.dims}, {self.order}"
 
 
-@lru_cache(maxsize=4096)
 def coarsest(dims: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A permutation of the fewest axes: those of size 1 are dropped, those that stay neighbours joined.
 
@@ -103,6 +101,8 @@ def coarsest(dims: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, 
         else:
             starts.append(axis)
         last = axis
+    if len(starts) <= 1:
+        return tuple([sizes[start] for start in starts]), tuple(range(len(starts)))
     by_input = sorted(starts)
     place = {start: position for position, start in enumerate(by_input)}
     return tuple([sizes[start] for start in by_input]), tuple([place[start] for start in starts])
