@@ -4,12 +4,14 @@ The matrix is built from the definition, by other means than the operator's own:
 formula.
 """
 
-from cases import blocks, butterflies, composites, constants, functions, sliced, sparse, trains, transforms, tri
+from importlib import import_module
+from pkgutil import iter_modules
+
 from cases.matrices import axes_matrix, block_matrix, index_matrix, kron_matrix, pad_matrix
 
 __all__ = ["CASES", "axes_matrix", "block_matrix", "index_matrix", "kron_matrix", "pad_matrix"]
 
-MODULES = (blocks, butterflies, composites, constants, functions, sliced, sparse, trains, transforms, tri)
+MODULES = [import_module(f"cases.{module.name}") for module in iter_modules(__path__)]
 CASES = {
     name.removeprefix("case_"): case
     for module in MODULES
