@@ -63,11 +63,11 @@ def generic(function: Callable[..., Any]) -> Any:
             if kind is not object:
                 registered[kind,] = method
         _specific_first(registered)
-        methods.clear()
-        methods.update(
-            {subclass: method for (kind,), method in registered.items() for subclass in kind.__subclasses__()}
-        )
-        methods.update({kind: method for (kind,), method in registered.items()})
+        known = {subclass: method for (kind,), method in registered.items() for subclass in kind.__subclasses__()}
+        known.update({kind: method for (kind,), method in registered.items()})
+        for resolved in methods.keys() - known.keys():
+            del methods[resolved]
+        methods.update(known)  # what is there keeps its place, by which torch.compile guards it
         return resolver.dispatch(method)
 
     found.dispatch, found.resolver = register, resolver

@@ -79,15 +79,24 @@ print(json.dumps([type(y).__module__.split('.')[0], [float(item) for item in y]]
     assert numbers == [2.0, 2.0, 2.0]
 
 
-@pytest.mark.parametrize("frameworks", ["torch", "jax, torch"])
-def test_the_first_use_may_be_compiled(frameworks):
-    """What is imported before linops is known to it at once: torch.compile cannot trace an import."""
+FIRST = {
+    "met before": "import jax, torch, linops as lo",
+    "met there": "import linops as lo; import torch",
+    "both met there": "import linops as lo; import jax, torch",
+    "JAX met there": "import linops as lo; import torch; lo.Dense(torch.ones(1, 1)) @ torch.ones(1); import jax",
+}
+
+
+@pytest.mark.parametrize("imports", FIRST.values(), ids=FIRST)
+def test_the_first_use_may_be_compiled(imports):
+    """Also where linops meets a framework there: torch.compile cannot trace an import."""
     code = f"""
-import json, {frameworks}
-import linops as lo
+{imports}
+import json
 @torch.compile(fullgraph=True, backend="eager")
 def product(a, x):
-    return (2 * lo.Dense(a) + lo.Identity(4)) @ x
+    a = lo.Dense(lo.Circulant(a[0]).to_dense())
+    return (2 * a + lo.Identity(4)) @ x
 print(json.dumps(product(torch.ones(4, 4), torch.ones(4)).tolist()))
 """
     assert run(code) == [9, 9, 9, 9]

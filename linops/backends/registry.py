@@ -125,8 +125,13 @@ def backend_of(value: Any) -> str | None:
     Returns:
         ``"numpy"``, ``"torch"``, ``"jax"`` or ``"spec"``, or None if the value is no array.
     """
-    found = _BACKENDS.get(type(value))
-    return _resolve(type(value)) if found is None else found
+    return _backend_of_class(type(value))
+
+
+def _backend_of_class(kind: type) -> str | None:
+    """The backend of the arrays of a class; torch.compile traces no import, so it runs this and keeps the result."""
+    found = _BACKENDS.get(kind)
+    return _resolve(kind) if found is None else found
 
 
 def _resolve(kind: type) -> str | None:
@@ -136,6 +141,9 @@ def _resolve(kind: type) -> str | None:
     found = next((_BACKENDS[base] for base in kind.__mro__ if _BACKENDS.get(base)), None)
     _BACKENDS[kind] = found
     return found
+
+
+_backend_of_class._dynamo_marked_constant = True
 
 
 def is_array(value: Any) -> bool:
