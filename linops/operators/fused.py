@@ -32,7 +32,8 @@ def fuse(first: Any, rest: tuple[LinearOperator, ...]) -> tuple[int, Callable[[A
         rest: Those that act after it, in that order.
 
     Returns:
-        The number of operators, and a function of a features-first operand.
+        The number of operators, and a function of a features-first operand. Its features may have several axes; `flat`
+        of `linops.operator` joins them. A method is chosen by `first` alone, and checks the rest itself.
     """
 
 
