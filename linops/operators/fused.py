@@ -1,7 +1,8 @@
 """Fused patterns: neighbours in a product that one primitive computes, where each alone would take a pass over memory.
 
 A pattern is a method of `fuse` for the class of the operator that acts first. `Product` asks for each of its operators
-in turn; what matches no pattern runs alone. `BlockTensorTrain` calls the primitive of the first pattern itself.
+in turn; what matches no pattern runs alone. Where some factors are contractions and others are not, each run of several
+contractions is one operator here, a `Product`. `BlockTensorTrain` calls the primitive of the first pattern itself.
 
 | pattern, in the order in which its operators act | primitive |
 |---|---|
