@@ -77,8 +77,9 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
 def frozen(a, batch: int):
     """What an operator becomes for many products with `batch` vectors; itself, the very same, where nothing changes.
 
-    `freeze` calls it on an operator, and it on the parts of one. A method for a class of yours returns another operator
-    of the same shape, dtype, backend and device, or the one that it got.
+    `freeze` calls it on an operator, and it on the parts of one. A method for a class of yours returns the one that it
+    got, or another operator of the same shape, dtype, backend and device, with what is known of that one:
+    ``assume(…, a.tags.yes)``.
     """
 
 

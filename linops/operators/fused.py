@@ -30,7 +30,8 @@ def fuse(first: Any, rest: tuple[LinearOperator, ...]) -> tuple[int, Callable[[A
 
     Args:
         first: The operator that acts first.
-        rest: Those that act after it, in that order.
+        rest: Those that act after it, in that order. Where not all factors of a product have a `_trace`, neighbours
+            that have one are a single `Product` here, and that asks for patterns among its own.
 
     Returns:
         The number of operators, and a function of a features-first operand. Its features may have several axes; `flat`
