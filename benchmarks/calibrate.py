@@ -135,7 +135,8 @@ def step_seconds(backend: str, seconds: float) -> float:
 def measure(seconds: float = 0.05, count: int = 160, save: bool = False) -> list[dict[str, Any]]:
     """Fit the numbers of the planner's machine model (linops/plan/machine.py) to products measured on this machine.
 
-    With ``--save`` they become the user's own machine file, which linops reads from then on: `lo.plan.machine_file()`.
+    With ``--save`` they are written to the user's own machine file (linops/plan/machine_file.py), which linops reads
+    from then on; numbers of other devices stay there.
 
     Args:
         seconds: About how long to measure each product.
@@ -164,6 +165,6 @@ def measure(seconds: float = 0.05, count: int = 160, save: bool = False) -> list
         machines[backend, "cpu"] = replace(machine, **numbers)
         rows.append({"backend": backend, **numbers, "median_factor": error})
     if path is not None:
-        machine_file.save(path, f"{environment(1)['processor']}, 1 thread", machines)
+        machine_file.save(path, f"{environment(1)['processor']}, 1 thread", machine_file.own()[1] | machines)
         say(f"wrote {path}")
     return rows

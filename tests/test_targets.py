@@ -1,10 +1,12 @@
 """Targets: machines of datasheets and of the user, what is explained for them, and what is planned where."""
 
 import json
+import os
 import subprocess
 import sys
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,7 +109,10 @@ CHANGES = {
     "text": {"flops": "fast"},
     "nan": {"call": float("nan")},
     "true": {"half": True},
+    "infinite": {"flops": float("inf")},
     "rates": {"rates": 3},
+    "a rate of nothing": {"rates": [[4, 0]]},
+    "nested": "[" * 100_000,
 }
 
 
@@ -151,6 +156,21 @@ def test_no_file_is_needed_nor_home(tmp_path):
     code = "import numpy as np, linops as lo; print((lo.low_rank(8, 8).init(seed=0) @ np.ones(8)).shape)"
     run = subprocess.run([sys.executable, "-c", code], env={"PATH": "", "HOME": ""}, capture_output=True, text=True)
     assert run.stdout.strip() == "(8,)", run.stderr
+
+
+@pytest.mark.parametrize("fails", ["home", "stat"])
+def test_a_folder_that_is_not_there_has_no_file(monkeypatch, fails):
+    """As in containers, whose user has no entry and no home, or another's, which may not be read."""
+
+    def refused(*_, **__):
+        raise RuntimeError("no home") if fails == "home" else PermissionError("not yours")
+
+    for name in ("XDG_CONFIG_HOME", "LINOPS_MACHINE", "APPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patch.setattr(*((Path, "home") if fails == "home" else (os, "stat")), refused)
+        assert machine_file.own() == ("", {})
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])

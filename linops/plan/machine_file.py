@@ -10,11 +10,13 @@ nothing, no file is read::
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TypeGuard
 
 from linops.plan.machine import Machine
 
@@ -77,7 +79,7 @@ def load(path: Path) -> tuple[str, dict[tuple[str, str], Machine]]:
             backend, _, device = key.partition("/")
             found[backend, device] = _machine(key, numbers)
         return str(document["name"]), found
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is no machine file ({type(error).__name__}: {error}); "
             "python -m benchmarks calibrate --save writes one"
@@ -89,18 +91,25 @@ def _machine(key: str, numbers: dict[str, object]) -> Machine:
     if strange := numbers.keys() - known.keys():
         raise ValueError(f"{key}: no number {min(strange)!r}")
     values = dict(numbers)
-    values["rates"] = tuple((int(size), float(rate)) for size, rate in values.get("rates", ()))  # type: ignore[attr-defined]
-    for name, value in values.items():
+    values["rates"] = tuple((int(size), rate) for size, rate in values.get("rates", ()))  # type: ignore[attr-defined]
+    for name, value in [*values.items(), *(("rates", rate) for _, rate in values["rates"])]:
         least = 0 if name in ("looped", "loops") else 1e-30
-        if name != "rates" and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
+        if value is not values["rates"] and not (_is_number(value) and least <= value < math.inf):
             raise ValueError(f"{key}: {name} must be a positive number, got {value!r}")
     return Machine(**values)  # type: ignore[arg-type]
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def own() -> tuple[str, dict[tuple[str, str], Machine]]:
     """What the user's machine file says; nothing where there is none, and with a warning where it cannot be used."""
-    path = machine_file()
-    if path is None or not path.is_file():
+    try:
+        path = machine_file()
+    except RuntimeError:  # a user without a home
+        path = None
+    if path is None or not os.path.isfile(path):  # in a folder that cannot be read there is none
         return "", {}
     try:
         return load(path)
