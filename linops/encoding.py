@@ -104,6 +104,8 @@ def from_json(text: str) -> Structure:
             values = {
                 name: _read(value, fields[name], built, used) for name, value in record.items() if name != "class"
             }
+            if "assumed" in values:
+                values["assumed"] = _tags(values["assumed"])
             operator = kind(**values)
             _ = operator.shape
         except Exception as error:
@@ -180,6 +182,8 @@ def _read(value: Any, field: str, built: list[Any], used: set[int]) -> Any:
         )
         return array.astype(array.dtype.newbyteorder("=")).reshape([int(size) for size in value["shape"]])
     if not isinstance(value, dict):
+        if field == "number" and isinstance(value, str):
+            raise ValueError(f"no number {value!r:.60}")
         return value
     ((name, numbers),) = value.items()
     if name == "float":
@@ -189,6 +193,12 @@ def _read(value: Any, field: str, built: list[Any], used: set[int]) -> Any:
     if name == "range":
         return range(*numbers)
     raise ValueError(f"no value {value!r:.60}")
+
+
+def _tags(value: Any) -> Tag:
+    if type(value) is not int or value & ~sum(Tag):
+        raise ValueError(f"no tags {value!r:.60}")
+    return Tag(value)
 
 
 def _leaf(value: dict[str, Any]) -> Spec:

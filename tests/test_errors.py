@@ -415,6 +415,12 @@ BAD = {
     ),
     "Selected by hand": (lambda: lo.Selected(A), ValueError, ["Selected of Dense(3×4", "A[rows, columns]"]),
     "Sliced by hand": (lambda: lo.Sliced(A), ValueError, ["Sliced of Dense(3×4", "A[rows, columns]"]),
+    "Sliced backwards": (
+        lambda: lo.Sliced(A, range(2, -1, -1), range(4)),
+        ValueError,
+        ["Sliced of Dense(3×4", "range(2, -1, -1)", "0 … 2", "A[rows, columns]"],
+    ),
+    "Selected outside": (lambda: lo.Selected(A, [0, 3]), ValueError, ["Selected: rows", "0 … 2", "0 … 3"]),
     "toeplitz dearer": (
         lambda: lo.toeplitz(8, 8, allow_dearer=False),
         ValueError,

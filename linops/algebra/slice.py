@@ -41,7 +41,7 @@ def _new_part(a: LinearOperator, rows: Any, columns: Any) -> LinearOperator:
         return Zero(len(rows), len(columns))
     everything = tuple(map(range, a.shape))
     ranges = tuple([one if isinstance(one, range) else every for one, every in zip((rows, columns), everything)])
-    indices = [None if isinstance(one, range) else backends.indices_beside(a._like, one) for one in (rows, columns)]
+    indices = [None if isinstance(one, range) else one for one in (rows, columns)]
     sliced = a if ranges == everything else Sliced(a, *ranges)
     return sliced if all(one is None for one in indices) else Selected(sliced, *indices)
 

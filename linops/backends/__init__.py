@@ -28,7 +28,7 @@ from linops.backends.foreign import (
     plain,
     stands_for_array,
 )
-from linops.backends.indices import kept_indices, moved_indices
+from linops.backends.indices import check_positions, kept_indices, moved_indices
 from linops.backends.modes import device_kind, is_autocasting, is_compiling, is_placeholder, is_symbol, is_traced
 from linops.backends.primitives import (
     Positions,
@@ -61,6 +61,7 @@ from linops.backends.primitives import (
     multiply_quietly,
     never_exceeds,
     on_mesh,
+    outside,
     own_indices,
     pad_rows,
     permute,
@@ -105,6 +106,7 @@ __all__ = [
     "canonical_dtype",
     "check_name",
     "check_permutation",
+    "check_positions",
     "columns_at_once",
     "concatenate",
     "conj",
@@ -148,6 +150,7 @@ __all__ = [
     "never_exceeds",
     "on_mesh",
     "on_new_framework",
+    "outside",
     "own_indices",
     "pad_rows",
     "permute",

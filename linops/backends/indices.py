@@ -11,7 +11,7 @@ from typing import Any
 
 from linops.backends.dtypes import asarray
 from linops.backends.foreign import index_array
-from linops.backends.primitives import copy, own_indices, to_numpy
+from linops.backends.primitives import copy, outside, own_indices, to_numpy
 from linops.backends.registry import backend_of
 from linops.specs import dtype_name
 
@@ -36,6 +36,21 @@ def kept_indices(where: str, given: Any) -> Any:
     if "int" not in dtype_name(indices.dtype):
         raise TypeError(f"{where} must be integers, got dtype {indices.dtype}")
     return own_indices(indices)
+
+
+def check_positions(where: str, indices: Any, size: int) -> None:
+    """Raise unless the numbers of an index array are positions along an axis; unchecked where they are not at hand.
+
+    Args:
+        where: What they are given to, for errors.
+        indices: A tensor of torch, or a NumPy array.
+        size: The length of the axis.
+
+    Raises:
+        ValueError: If a number is negative, or not less than the size.
+    """
+    if outside(indices, size):
+        raise ValueError(f"{where} must be within 0 … {size - 1}, got {indices.min()} … {indices.max()}")
 
 
 def moved_indices(indices: Any, origin: str | None, backend: str | None, device: Any) -> Any:

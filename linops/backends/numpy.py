@@ -212,6 +212,11 @@ def _to_numpy(x: np.ndarray):
     return x
 
 
+@p.outside.dispatch
+def _outside(indices: np.ndarray, size: int):
+    return None if backends.is_compiling() else bool(indices.size) and not 0 <= indices.min() <= indices.max() < size
+
+
 @p.own_indices.dispatch
 def _own_indices(indices: np.ndarray):
     return np.array(indices, dtype=np.intp)

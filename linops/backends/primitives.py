@@ -202,6 +202,11 @@ def check_permutation(indices):
 
 
 @generic
+def outside(indices, size: int):
+    """Whether a number of an index array is no position along an axis of that size; None where they are not at hand."""
+
+
+@generic
 def own_indices(indices):
     """A copy of an index array, of integers that gathers take."""
 

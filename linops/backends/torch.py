@@ -247,8 +247,18 @@ def _differentiates(x: torch.Tensor):
 
 @p.check_permutation.dispatch
 def _check_permutation(indices: torch.Tensor):
-    if plain(indices) and not torch.compiler.is_compiling() and not transforming():
+    if _at_hand(indices):
         p.check_permutation(p.to_numpy(indices))
+
+
+@p.outside.dispatch
+def _outside(indices: torch.Tensor, size: int):
+    return p.outside(p.to_numpy(indices), size) if _at_hand(indices) else None
+
+
+def _at_hand(indices: torch.Tensor) -> bool:
+    """Whether there are numbers to look at."""
+    return plain(indices) and not torch.compiler.is_compiling() and not transforming()
 
 
 @p.inverse_permutation.dispatch

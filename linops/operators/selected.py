@@ -31,7 +31,8 @@ class Selected(LinearOperator):
         columns: The same of the columns.
 
     Raises:
-        ValueError: If neither is given.
+        ValueError: If neither is given, or a number leaves the operator.
+        TypeError: If they are no integers.
 
     Example:
         >>> import linops as lo, numpy as np
@@ -47,6 +48,11 @@ class Selected(LinearOperator):
     def __post_init__(self) -> None:
         if self.rows is None and self.columns is None:
             raise ValueError(f"Selected of {self.base._short()}: neither rows nor columns; write A[rows, columns]")
+        for name, size in zip(("rows", "columns"), self.base.shape):
+            if (given := getattr(self, name)) is not None:
+                kept = backends.kept_indices(f"Selected: {name}", given)
+                backends.check_positions(f"Selected: {name}", kept, size)
+                object.__setattr__(self, name, backends.indices_beside(self.base._like, kept))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,10 +67,10 @@ class Selected(LinearOperator):
         return y if self.rows is None else backends.gather(flat(y), self.rows)
 
     def _transpose(self) -> Selected:
-        return Selected(self.base.T, self.columns, self.rows)
+        return Selected._unchecked(base=self.base.T, rows=self.columns, columns=self.rows)
 
     def _conj(self) -> Selected:
-        return Selected(self.base.conj(), self.rows, self.columns)
+        return Selected._unchecked(base=self.base.conj(), rows=self.rows, columns=self.columns)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         (m, n), (rows, columns) = self.shape, self.base.shape

@@ -27,7 +27,7 @@ class Sliced(LinearOperator):
         columns: A range of positive step.
 
     Raises:
-        ValueError: If rows or columns are no ranges.
+        ValueError: If rows or columns are no ranges, or leave the operator.
 
     Example:
         >>> import linops as lo, numpy as np
@@ -43,6 +43,12 @@ class Sliced(LinearOperator):
     def __post_init__(self) -> None:
         if not (isinstance(self.rows, range) and isinstance(self.columns, range)):
             raise ValueError(f"Sliced of {self.base._short()}: rows and columns are ranges; write A[rows, columns]")
+        for selected, size in zip((self.rows, self.columns), self.base.shape):
+            if selected.step < 1 or min(selected.start, selected.stop) < 0 or (len(selected) and selected[-1] >= size):
+                raise ValueError(
+                    f"Sliced of {self.base._short()}: {selected} does not rise within 0 … {size - 1}; "
+                    "write A[rows, columns]"
+                )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,10 +75,10 @@ class Sliced(LinearOperator):
         return y if self._all_rows else flat(y)[as_slice(self.rows)]
 
     def _transpose(self) -> Sliced:
-        return Sliced(self.base.T, self.columns, self.rows)
+        return Sliced._unchecked(base=self.base.T, rows=self.columns, columns=self.rows)
 
     def _conj(self) -> Sliced:
-        return Sliced(self.base.conj(), self.rows, self.columns)
+        return Sliced._unchecked(base=self.base.conj(), rows=self.rows, columns=self.columns)
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
         n, (rows, columns) = self.shape[1], self.base.shape

@@ -63,6 +63,8 @@ class Sparse(LinearOperator):
         if self.row_starts is None:
             for name, value in _compressed(self.values, self.rows, self.columns, self.size).items():
                 object.__setattr__(self, name, value)
+        else:
+            _require_consistent(self)
         admit(self, "values", 1)
         if self.values.shape[0] != self.rows.shape[0]:
             raise ValueError(
@@ -135,6 +137,40 @@ class Sparse(LinearOperator):
 
     def _detail(self) -> str:
         return f"{self.values.shape[0]:,} entries"
+
+
+def _require_consistent(sparse: Sparse) -> None:
+    """Raise unless what follows from the positions does, for kernels trust it; unchecked where they are not at hand."""
+    (m, n), rows, columns = sparse.size, sparse.rows, sparse.columns
+    for axis, size, order, starts in (
+        (rows, m, sparse.by_row, sparse.row_starts),
+        (columns, n, sparse.by_column, sparse.column_starts),
+    ):
+        left = backends.outside(axis, size)
+        if left is None:
+            return
+        held = [None if one is None else backends.to_numpy(one) for one in (axis, order, starts)]
+        if left or not _follow(size, held[0], held[1], held[2]):
+            raise ValueError(
+                f"Sparse: positions of {m}×{n}, their orders and starts do not fit; "
+                "give values, rows, columns and size alone"
+            )
+
+
+def _follow(size: int, positions: Any, order: Any, starts: Any) -> bool:
+    """Whether an order sorts positions, and starts say where each of them starts then."""
+    if any(one is not None and (one.dtype.kind not in "iu" or one.ndim != 1) for one in (positions, order, starts)):
+        return False
+    if order is not None:
+        count = positions.size
+        if backends.outside(order, count) or not (np.bincount(order, minlength=count) == 1).all():
+            return False
+        positions = positions[order]
+    return (
+        starts.size == size + 1
+        and not (positions[1:] < positions[:-1]).any()
+        and np.array_equal(starts, np.searchsorted(positions, np.arange(size + 1)))
+    )
 
 
 def _compressed(values: Any, rows: Any, columns: Any, size: Any) -> dict[str, Any]:
