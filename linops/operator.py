@@ -30,8 +30,7 @@ from linops.structure import Structure
 from linops.subscript import selections
 from linops.tags import Knowledge, Properties, Tag, transposed
 
-# ---------------------------------------------------------------- the dispatched functions of the algebra (methods:
-# rules/)
+# ---------------------------------------------------------------- what the signs do (methods: algebra/), and others
 
 
 @generic_pair

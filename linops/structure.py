@@ -116,8 +116,7 @@ class Structure(Outline):
             leaves: In the order of `LinearOperator.named_leaves`.
             indices: What stands in the place of index arrays, in their order; None leaves them.
             alike: Whether the leaves are known to have the shapes and dtypes of this structure, and to be of the
-                backend
-                and on the device that all such leaves were: what was found of it, such as plans, then holds.
+                backend and on the device that all such leaves were: what was found of it, such as plans, then holds.
 
         Returns:
             The operator.

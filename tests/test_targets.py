@@ -67,6 +67,8 @@ def test_targets_are_named_or_an_error_lists_them():
     assert "Intel Xeon" in A.explain(target="numpy/cpu")
     with pytest.raises(ValueError, match=r"target 'h1000': expected one of a100, h100, .*torch/cpu.*lo\.plan\.Target"):
         A.explain(target="h1000")
+    with pytest.raises(TypeError, match=r"target 3: expected a name, .* lo\.plan\.Target"):
+        A.explain(target=3)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])

@@ -46,7 +46,10 @@ class Target:
 
         Raises:
             ValueError: If there are no numbers of that name; the message lists those that there are.
+            TypeError: If it is no text.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"target {name!r}: expected a name, such as 'h100', or a lo.plan.Target")
         if name in DATASHEETS:
             backend, device = ("jax", "tpu") if name.startswith("tpu") else ("torch", "cuda")
             return Target(backend, device, *DATASHEETS[name])
