@@ -313,3 +313,13 @@ class TestTheFasterWay:
             gradient = jax.grad(lambda operator: (jnp.abs(operator @ x) ** 2).sum())(operator)
             return [*products, *[leaf for _, leaf in gradient.named_leaves()]]
         return products
+
+
+def test_the_matrix_compiles_with_symbolic_sizes():
+    @torch.compile(fullgraph=True, backend="aot_eager", dynamic=True)
+    def matrix(c):
+        return lo.Circulant(c).to_dense()
+
+    for n in (4, 7):
+        c = torch.arange(n) + 0.5
+        torch.testing.assert_close(matrix(c), lo.Circulant(c).to_dense(), rtol=0, atol=0)

@@ -170,7 +170,7 @@ class Convolution(AlongAxis, Choosing):
         Of a tall one the transpose, which has fewer rows.
         """
         kernel, length, (m, n) = self._kernel(), self._length, self.shape
-        space, tall, (rows, columns) = backends.namespace(self.backend), n < m, sorted((m, n))
+        space, tall, (rows, columns) = backends.namespace(self.backend), n < m, (min(m, n), max(m, n))
         if self.transposed == tall:  # lags fall along a row
             kernel = backends.concatenate(kernel[:1], [space.flip(kernel[1:])])
         width = self._width
