@@ -9,7 +9,7 @@ from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
 from linops.operators.limbs import convolve_limbs, limb_bits
-from linops.operators.planned import Choosing, target_for
+from linops.operators.planned import Choosing
 from linops.plan.plan import representative
 from linops.plan.step import Step, matmul_step
 from linops.plan.target import Target
@@ -195,7 +195,7 @@ class Convolution(AlongAxis, Choosing):
     @property
     def _may_be_written(self) -> bool:
         """Whether the matrix may run in the place of transforms, which round products of integers."""
-        return target_for(self) is not None and backends.is_inexact(self.dtype)
+        return self._plan_target is not None and backends.is_inexact(self.dtype)
 
     def _make(self, size: int, target: Target) -> bool | None:
         """True where multiplying by the matrix is predicted to be faster than transforms."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from itertools import accumulate
 from typing import Any
 
@@ -30,14 +31,25 @@ class Choosing(LinearOperator):
     @remembered
     def _plans(self) -> dict[int, Any]:
         """What was decided, by class of batches: by all operators of the structure and target."""
-        shared = self._shared
-        if shared is not None and "plans" in shared.known:
-            return shared.known["plans"]
-        target = target_for(self)
-        plans = {} if target is None else PLANS.get((target, self.structure.outline), dict)
-        if shared is not None:
-            shared.known["plans"] = plans
-        return plans
+        return self._once("plans", self._find_plans)
+
+    def _find_plans(self) -> dict[int, Any]:
+        target = self._plan_target
+        return {} if target is None else PLANS.get((target, self.structure.outline), dict)
+
+    @remembered
+    def _plan_target(self) -> Target | None:
+        """What plans are made for; see `target_for`."""
+        return target_for(self)
+
+    def _once(self, what: Hashable, find: Callable[[], Any]) -> Any:
+        """What is found; of operators that share a structure it is looked for once."""
+        if self._shared is None:
+            return find()
+        known = self._shared.known
+        if what not in known:
+            known[what] = find()
+        return known[what]
 
     def _plan(self, batch: Any) -> Any:
         """What runs for a number of vectors, or None for the natural way."""
@@ -45,13 +57,13 @@ class Choosing(LinearOperator):
             return None
         size, way = batch.bit_length(), ways.get()
         if way is not None:
-            return None if way == NATURAL or target_for(self) is None else self._make(size, way)
+            return None if way == NATURAL else self._made(size, way)
         plans = self._plans
-        return plans[size] if size in plans else plans.setdefault(size, self._decided(size))
+        return plans[size] if size in plans else plans.setdefault(size, self._made(size, self._plan_target))
 
-    def _decided(self, size: int) -> Any:
-        target = target_for(self)
-        return None if target is None else self._make(size, target)
+    def _made(self, size: int, target: Any) -> Any:
+        """As `_make`; None where no plans are made."""
+        return None if self._plan_target is None else self._make(size, target)
 
     def _make(self, size: int, target: Any) -> Any:
         """What runs on a target for the batches of so many binary digits, or None for the natural way."""
@@ -62,7 +74,7 @@ class Planned(Choosing):
     """An operator of several tensors: it runs in the order of its factors, or along a plan.
 
     A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure,
-    class of batches, dtype and backend.
+    target and class of batches.
     """
 
     def _natural(self, x: Any) -> Any:

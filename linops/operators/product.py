@@ -80,24 +80,18 @@ class Product(Planned):
         """The product of a run of factors, which shares what the run of this place shares in all of the structure."""
         run = Product._unchecked(factors=factors)
         if self._shared is not None:
-            known = self._shared.known
-            if ("run", place) not in known:
-                known["run", place] = run.structure
-            run.__dict__["_shared"] = known["run", place]
+            run.__dict__["_shared"] = self._once(("run", place), lambda: run.structure)
         return run
 
     @remembered
     def _cuts(self) -> tuple[int, ...]:
         """Where the factors, in the order in which they act, are cut into runs."""
-        shared = self._shared
-        if shared is not None and "cuts" in shared.known:
-            return shared.known["cuts"]
+        return self._once("cuts", self._find_cuts)
+
+    def _find_cuts(self) -> tuple[int, ...]:
         if not has_sizes(self):
             return (0, len(self.factors))
-        cuts = PLANS.get(("cuts", self.structure.outline), lambda: _cut(self.factors[::-1]))
-        if shared is not None:
-            shared.known["cuts"] = cuts
-        return cuts
+        return PLANS.get(("cuts", self.structure.outline), lambda: _cut(self.factors[::-1]))
 
     @remembered
     def _acts(self) -> tuple[Callable[[Any], Any], ...]:
