@@ -2,7 +2,7 @@
 
 import linops.algebra as _algebra
 import linops.backends.spec as _spec_backend
-from linops import backends, nn, operators, plan, rules, testing
+from linops import nn, operators, plan, rules, testing
 from linops.closeness import allclose
 from linops.declaration import declare, index, tree
 from linops.families import (
@@ -64,5 +64,3 @@ __all__ = [
     "tree",
 ]
 __all__ += operators.__all__
-
-backends.on_new_framework()  # those that are imported already: torch.compile cannot trace the import of what they need
