@@ -7,6 +7,7 @@ permutation of axes is a view. *Rows*: an array (k, n) with a vector in each row
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Number
@@ -263,6 +264,7 @@ class LinearOperator(Expression, Properties, Habits):
 
         Raises:
             ValueError: If no numbers are known of the target.
+            TypeError: If it is neither a name nor a target.
 
         Example:
             >>> import linops as lo
@@ -271,11 +273,8 @@ class LinearOperator(Expression, Properties, Habits):
             ['total', '274,877,906,944', '549,755,813,888', '268,435,456', '577', 'µs']
         """
         where = self._target if target is None else target if isinstance(target, Target) else Target.named(target)
-        if target is None:
+        with nullcontext() if target is None else planned_for(where):
             steps, found = self._steps(batch, order), self.flops(batch, order)
-        else:
-            with planned_for(where):
-                steps, found = self._steps(batch, order), self.flops(batch, order)
         natural = self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"

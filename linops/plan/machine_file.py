@@ -90,13 +90,13 @@ def _machine(key: str, numbers: dict[str, object]) -> Machine:
     known = {field.name: field for field in fields(Machine)}
     if strange := numbers.keys() - known.keys():
         raise ValueError(f"{key}: no number {min(strange)!r}")
-    values = dict(numbers)
-    values["rates"] = tuple((int(size), rate) for size, rate in values.get("rates", ()))  # type: ignore[attr-defined]
-    for name, value in [*values.items(), *(("rates", rate) for _, rate in values["rates"])]:
+    values = {name: value for name, value in numbers.items() if name != "rates"}
+    rates = tuple((int(size), rate) for size, rate in numbers.get("rates", ()))  # type: ignore[attr-defined]
+    for name, value in [*values.items(), *(("rates", rate) for _, rate in rates)]:
         least = 0 if name in ("looped", "loops") else 1e-30
-        if value is not values["rates"] and not (_is_number(value) and least <= value < math.inf):
+        if not (_is_number(value) and least <= value < math.inf):
             raise ValueError(f"{key}: {name} must be a positive number, got {value!r}")
-    return Machine(**values)  # type: ignore[arg-type]
+    return Machine(**values, rates=rates)  # type: ignore[arg-type]
 
 
 def _is_number(value: object) -> TypeGuard[float]:
