@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 import linops as lo
 from benchmarks.environment import environment
-from benchmarks.peers import say
+from benchmarks.progress import say
 from linops import backends
 from linops.lab.measure import Timing, compiler, side_by_side
 from linops.plan import Step, machine_file, natural_order

@@ -151,6 +151,11 @@ def _kronecker(row: Row) -> bool:
     )
 
 
+def _overhead(what: str, bound: float, kernels: int) -> Goal:
+    """A goal for microseconds of Python over the bare kernels, of which there are so many."""
+    return Goal(what, "overhead", "overhead", bound, unit=" µs", where=lambda row: row["kernels"] == kernels)
+
+
 GOALS = (
     Goal(
         "BTT forward, times faster than the paper's formulation, d ≥ 1024, batch ≥ 256",
@@ -194,30 +199,9 @@ GOALS = (
         at_least=True,
         where=_kronecker,
     ),
-    Goal(
-        "overhead of a product of one kernel",
-        "overhead",
-        "overhead",
-        2,
-        unit=" µs",
-        where=lambda row: row["kernels"] == 1,
-    ),
-    Goal(
-        "overhead of a product of two kernels",
-        "overhead",
-        "overhead",
-        3,
-        unit=" µs",
-        where=lambda row: row["kernels"] == 2,
-    ),
-    Goal(
-        "building an operator, composing two",
-        "overhead",
-        "overhead",
-        10,
-        unit=" µs",
-        where=lambda row: row["kernels"] == 0,
-    ),
+    _overhead("overhead of a product of one kernel", 2, kernels=1),
+    _overhead("overhead of a product of two kernels", 3, kernels=2),
+    _overhead("building an operator, composing two", 10, kernels=0),
     Goal(
         "planned product over the best of the naive orders",
         "planning",

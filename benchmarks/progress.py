@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from linops.lab.progress import Progress
 
 T = TypeVar("T")
+
+
+def say(text: str) -> None:
+    """Print progress, apart from results.
+
+    Args:
+        text: What happens.
+    """
+    print(text, file=sys.stderr, flush=True)
 
 
 def progress(cells: Sequence[T], name: str) -> Iterable[T]:

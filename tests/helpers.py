@@ -12,6 +12,8 @@ from linops import backends
 
 #: largest error allowed, as a share of |A| |x|: some 100 roundings
 TOLERANCE = {"float32": 1e-5, "complex64": 1e-5, "float64": 1e-13, "complex128": 1e-13}
+#: families whose products are transforms, not contractions
+FOURIER = ("circulant", "toeplitz")
 
 every_case = pytest.mark.parametrize("case", CASES)
 every_backend = pytest.mark.parametrize("backend", BACKENDS)

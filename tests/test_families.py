@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import axes_matrix, block_matrix
-from helpers import assert_close, assert_is
+from helpers import FOURIER, assert_close, assert_is
 
 import linops as lo
 from linops.families import FAMILIES
@@ -12,8 +12,6 @@ from linops.plan import natural_order
 
 SIZES = ((10, 7), (7, 10), (67, 67), (67, 50), (5, 8), (8, 5), (1, 1), (1, 9), (9, 1), (13, 13), (768, 3072), (64, 64))
 LARGE = (50257, 768)
-#: families whose products are transforms, not contractions
-FOURIER = ("circulant", "toeplitz")
 OPTIONS = {
     "low_rank": ({}, {"rank": 1}, {"rank": 3}),
     "block_diag": ({}, {"blocks": 3}, {"blocks": 1}),

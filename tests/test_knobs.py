@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import FOURIER, assert_close
 
 import linops as lo
 from linops.families import FAMILIES, Knob, family, knob_of, members
@@ -18,7 +18,6 @@ from linops.lab.parsing import parse_list
 
 SMALL = list(product(range(1, 10), repeat=2))
 NAMES = list(FAMILIES)
-FOURIER = ("circulant", "toeplitz")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.peers.environments import ENVIRONMENTS, PEERS, ROOT, prepare, python_of
+from benchmarks.progress import say
 
 BACKENDS = ("numpy", "torch", "jax")
-
-
-def say(text: str) -> None:
-    """Print progress, apart from results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def measure(
