@@ -93,9 +93,33 @@ def _declared(cls: Any, init: bool) -> Any:
     if isinstance(shape, property):
         found: Any = shape.fget
         cls.shape = remembered(_of_own_leaves(found) if cls._axes else found)
+    cls._is_declared = True
     cls._fields = tuple((item.name, item.metadata.get("kind", "static")) for item in fields(cls))
     register_class(cls)
     return cls
+
+
+#: what says which map an operator is
+MAP = ("shape", "_columns", "_rows", "_stacked", "_vector", "_natural", "_natural_rows", "_natural_vector", "_entries")
+MAP += ("_trace", "_transpose", "_conj", "_is_zero")
+
+
+def require_final(cls: type) -> None:
+    """Raise where a class changes the map of a declared operator, whose rules and plans would not follow.
+
+    Args:
+        cls: A class that is being made.
+
+    Raises:
+        TypeError: If it does.
+    """
+    base = next((base for base in cls.__mro__[1:] if "_is_declared" in base.__dict__), None)
+    changed = [name for name in MAP if name in cls.__dict__]
+    if base is not None and changed:
+        raise TypeError(
+            f"{cls.__name__} is a {base.__name__} with a {changed[0]} of its own, which the rules and plans for "
+            f"{base.__name__} would not follow. Derive it from lo.LinearOperator, or from a base that is not declared"
+        )
 
 
 def _of_own_leaves(shape: Any) -> Any:

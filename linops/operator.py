@@ -18,7 +18,7 @@ import numpy as np
 
 from linops import backends
 from linops.cost import Cost, count
-from linops.declaration import remembered
+from linops.declaration import remembered, require_final
 from linops.dispatch import generic, generic_pair
 from linops.expression import Expression
 from linops.habits import Habits
@@ -116,6 +116,10 @@ class LinearOperator(Expression, Properties, Habits):
 
     __array_ufunc__: ClassVar[None] = None
     __array_priority__: ClassVar[float] = 1e6
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        require_final(cls)
 
     # ------------------------------------------------------------ what an operator declares
 
@@ -387,12 +391,13 @@ class LinearOperator(Expression, Properties, Habits):
         """
         own = self._own_dtype
         if own is None:
-            if not (self._numbers or self._is_complex) or backends.is_inexact(x.dtype):
+            is_complex = self._is_complex
+            if backends.is_inexact(x.dtype) and not (is_complex and backends.itemsize(x.dtype) == 2):
                 return x
-            # numbers count: of booleans they make integers, and of integers floats, before these are summed
-            numbers = [1 if isinstance(number, int) else 1.0 for number in self._numbers] + [1.0] * self._is_complex
+            # numbers count: of booleans they make integers, of integers floats, and complex ones of halves singles
+            numbers = [1 if isinstance(number, int) else 1.0 for number in self._numbers] + [1j] * is_complex
             backend = backends.backend_of(x)
-            dtype = backends.result_type(backend, x.dtype, *numbers)
+            dtype = backends.real_dtype(backends.result_type(backend, x.dtype, *numbers), backend)
             return x if dtype == x.dtype else backends.namespace(backend).astype(x, dtype)
         dtype = backends.result_type(self.backend, own, x.dtype)
         return x if dtype == x.dtype else x.astype(dtype)

@@ -9,6 +9,8 @@ from helpers import each, on
 
 import linops as lo
 from linops.checks import require_size
+from linops.declaration import tree
+from linops.operator import flat
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
 from linops.testing import CHECKS, ConformanceError, check_operator
@@ -29,15 +31,32 @@ def test_conforms(case, backend, dtype):
 # ---------------------------------------------------------------- what is wrong is found
 
 
-class Broken(lo.Dense):
+class Plain:
     """A dense operator to break."""
+
+    @property
+    def shape(self):
+        return tuple(self.matrix.shape)
+
+    def _columns(self, x):
+        return self.matrix @ flat(x)
+
+    def _entries(self):
+        return self.matrix
 
     def _transpose(self):
         return type(self)(self.matrix.T)
 
+    def _lower(self, batch):
+        return (matmul_step(1, *self.shape, batch),)
+
+    def _leaf_fans(self):
+        return {"matrix": self.shape}
+
 
 def broken(**members):
-    return lo.declare(type("Broken", (Broken,), members))
+    fields = {"__annotations__": {"matrix": object}, "matrix": tree(axes=2)}
+    return lo.declare(type("Broken", (Plain, lo.LinearOperator), {**fields, **members}))
 
 
 def _in_place(self, x):
@@ -55,7 +74,7 @@ class Silent(lo.Toeplitz):
 
 
 @lo.declare
-class Remembers(Broken):
+class Remembers(lo.Dense):
     function: object = None
 
 

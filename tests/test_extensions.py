@@ -90,3 +90,25 @@ def test_the_declared_zero_of_a_user():
     assert grid.flops() == 2 * A.flops()
     assert type(lo.simplify(grid)) is lo.BlockDiag
     np.testing.assert_array_equal(grid @ np.ones(6), np.concatenate([A @ np.ones(3)] * 2))
+
+
+@pytest.mark.parametrize("name", ["_columns", "_rows", "_vector", "_trace", "_transpose", "_conj", "shape"])
+@pytest.mark.parametrize("base", [lo.Dense, lo.BlockDiag, lo.Toeplitz, lo.PermuteAxes, Gram])
+def test_a_subclass_is_the_same_map(base, name):
+    with pytest.raises(TypeError, match=rf"Other is a {base.__name__} with a {name} of its own.*Derive it from"):
+        type("Other", (base,), {name: lambda self, x: x})
+
+
+def test_a_subclass_with_other_words_multiplies_as_its_base():
+    @lo.declare
+    class Named(lo.BlockDiag):
+        name: str = "gate"
+
+        def _detail(self):
+            return self.name
+
+    blocks = np.random.default_rng(1).standard_normal((3, 4, 4))
+    A = lo.Dense(X.reshape(2, 12)) @ Named(blocks) @ lo.Dense(np.eye(12))
+    many = np.random.default_rng(2).standard_normal((12, 1000))
+    np.testing.assert_allclose(A @ many, X.reshape(2, 12) @ lo.BlockDiag(blocks).to_dense() @ many, atol=1e-12)
+    assert "gate" in repr(Named(blocks))

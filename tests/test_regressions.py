@@ -239,16 +239,16 @@ def test_mismatched_shapes_are_refused():
             wrong()
 
 
-def test_columns_are_not_looped_over():
+def test_columns_are_not_looped_over(monkeypatch):
     """Pylops: a product with a matrix was a product a column."""
-    calls = []
+    calls, columns = [], lo.Dense._columns
 
-    class Counting(lo.Dense):
-        def _columns(self, x):
-            calls.append(x.shape)
-            return super()._columns(x)
+    def counted(self, x):
+        calls.append(x.shape)
+        return columns(self, x)
 
-    A = lo.BlockDiag([Counting(array(2, 3))])
+    monkeypatch.setattr(lo.Dense, "_columns", counted)
+    A = lo.BlockDiag([lo.Dense(array(2, 3))])
     A @ array(3, 50)
     A @ array(5, 3, 7)
     array(9, 2) @ A.T.T

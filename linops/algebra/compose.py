@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from linops import backends
 from linops.algebra.meet import meet
 from linops.algebra.scale import times
 from linops.checks import require_joinable
@@ -42,12 +41,9 @@ def _join(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     return factors[0] if len(factors) == 1 else Product(factors)
 
 
-def _dtype_survives(result: LinearOperator, *operands: LinearOperator) -> bool:
-    """Whether dropping operands leaves the dtype of the product as it was."""
-    if any(operand.backend not in (None, result.backend) for operand in operands):
-        return False
-    dtypes = [operand.dtype for operand in operands if operand.dtype is not None]
-    return not dtypes or result.dtype == backends.result_type(result.backend, *dtypes)
+def _is_bare(a: LinearOperator) -> bool:
+    """Whether nothing in an operator takes part in the dtype of a product: no array, no number, nothing complex."""
+    return a.backend is None and not a._numbers and not a._is_complex
 
 
 @compose.dispatch
@@ -59,8 +55,7 @@ def _compose(a: LinearOperator, b: LinearOperator):
     if isinstance(b, Identity):
         return a
     if a._is_zero or b._is_zero:
-        zero: Any = Zero(a.shape[0], b.shape[1])
-        return zero if _dtype_survives(zero, a, b) else Product((a, b))
+        return Zero(a.shape[0], b.shape[1]) if _is_bare(a) and _is_bare(b) else Product((a, b))
     if isinstance(a, Scaled) and a.assumed == Tag.NONE:
         return times([a], compose(a.base, b))
     if isinstance(b, Scaled) and b.assumed == Tag.NONE:

@@ -46,7 +46,7 @@ def _fuse_any(first: LinearOperator, rest: tuple):
 
 @fuse.dispatch
 def _fuse_crossing(first: BlockDiag, rest: tuple):
-    if len(rest) < 2 or not (_is_plain(first) and _is_plain(rest[1])):
+    if len(rest) < 2 or not isinstance(rest[1], BlockDiag):
         return None
     (blocks, _, columns), (m, rows, middle) = first._sizes, rest[1]._sizes
     if _swapped(rest[0]) != (middle, m) or not blocks or middle % blocks:
@@ -55,14 +55,9 @@ def _fuse_crossing(first: BlockDiag, rest: tuple):
     return 4 if swapped else 3, partial(_crossed, first.blocks, rest[1].blocks, blocks, columns, swapped)
 
 
-def _is_plain(operator: Any) -> bool:
-    """Whether an operator multiplies by equal blocks, and by nothing else."""
-    return isinstance(operator, BlockDiag) and type(operator)._columns is BlockDiag._columns
-
-
 def _swapped(operator: Any) -> tuple[int, ...] | None:
     """The two axes that an operator swaps, however it is written; None where it does not."""
-    if not isinstance(operator, PermuteAxes) or type(operator)._columns is not PermuteAxes._columns:
+    if not isinstance(operator, PermuteAxes):
         return None
     dims, order = (operator.dims, operator.order)
     if order != (1, 0):

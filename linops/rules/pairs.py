@@ -78,7 +78,8 @@ def computable(*operators: LinearOperator) -> bool:
             return False
         dtype = operator.dtype
         if dtype is not None:
-            if not backends.is_inexact(dtype):
+            leaves = {child.dtype for _, child in operator._children() if not isinstance(child, LinearOperator)}
+            if not backends.is_inexact(dtype) or len(leaves) > 1:  # a rule might meet the narrower one alone
                 return False
             dtypes.append((operator.backend, dtype))
     whole = _PRECISION.get()
@@ -98,8 +99,7 @@ def absorbed(a: LinearOperator, scalar: Any) -> LinearOperator | None:
     Returns:
         The operator, or None.
     """
-    dtypes = {child.dtype for _, child in a._children() if not isinstance(child, LinearOperator)}
-    return absorb(a, scalar) if computable(a) and len(dtypes) <= 1 else None
+    return absorb(a, scalar) if computable(a) else None
 
 
 def named(function: str, *operators: LinearOperator) -> str:

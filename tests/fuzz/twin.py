@@ -126,6 +126,8 @@ def total(*twins: Twin) -> Twin:
         sum([twin.size for twin in twins[1:]], twins[0].size),
     )
     dtypes = tuple(dtype for twin in twins for dtype in twin.dtypes)
+    if not any(isinstance(dtype, np.dtype) for dtype in dtypes):
+        dtypes += (1,)  # what has no dtype counts where it is summed: among booleans it makes integers
     roundings = max(twin.roundings for twin in twins) + len(twins) - 1
     reach, rewritten = sum(twin.reach for twin in twins), any(twin.rewritten for twin in twins)
     return Twin(value, size, wrapped, truth, dtypes, roundings, reach, rewritten)
