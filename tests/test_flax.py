@@ -33,7 +33,7 @@ def loss(model, x):
 
 def test_drawn_with_structure_aware_scale():
     wide = lo.nn.flax.Linear(lo.low_rank(400, 900, rank=100), rngs=nnx.Rngs(0))
-    stds = lo.initial_stds(wide.structure)
+    stds = lo.initial_stds(wide.structure.operator)
     for name in wide.leaf_names:
         assert float(jnp.std(getattr(wide, name)[...])) == pytest.approx(stds[name], rel=0.02)
     assert not np.any(wide.bias[...])

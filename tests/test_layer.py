@@ -159,12 +159,12 @@ def test_device_argument():
 def test_reset_draws_the_structure_aware_scale(name):
     torch.manual_seed(0)
     layer = OPERATORS[name]().to_layer()
-    draws = {key: [] for key in lo.initial_stds(layer.structure)}
+    draws = {key: [] for key in lo.initial_stds(layer.structure.operator)}
     for _ in range(300):
         layer.reset_parameters()
         for key, values in draws.items():
             values.append(getattr(layer, key).detach().clone())
-    for key, std in lo.initial_stds(layer.structure).items():
+    for key, std in lo.initial_stds(layer.structure.operator).items():
         values = torch.stack(draws[key])
         assert torch.all(values == 1) if std is None else abs(float(values.std()) / std - 1) < 0.1
 

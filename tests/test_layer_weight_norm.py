@@ -18,16 +18,16 @@ def test_forward_is_the_formula(name):
     layer = normalised(name)
     parameters = dict(layer.named_parameters())
     leaves = []
-    for key, std in lo.initial_stds(layer.structure).items():
+    for key, std in lo.initial_stds(layer.structure.operator).items():
         leaf = parameters[key]
         if std is None:
             assert f"{key}_gain" not in parameters
         else:
             leaf = parameters[f"{key}_gain"] * leaf / max(1.0, float(leaf.detach().square().mean().sqrt()) / std)
         leaves.append(leaf)
-    plain = lo.nn.torch.Linear(layer.structure, dtype=torch.float64)
+    plain = lo.nn.torch.Linear(layer.structure.operator, dtype=torch.float64)
     with torch.no_grad():
-        for key, leaf in zip(lo.initial_stds(layer.structure), leaves):
+        for key, leaf in zip(lo.initial_stds(layer.structure.operator), leaves):
             plain.get_parameter(key).copy_(leaf)
         plain.bias.copy_(layer.bias)
     x = inputs(layer, 3)
@@ -48,7 +48,7 @@ def test_folds_to_the_same_map(name):
 
 def test_caps_and_never_raises():
     layer = lo.nn.torch.Linear(lo.dense(16, 16), bias=False, weight_norm=True)
-    std = lo.initial_stds(layer.structure)["matrix"]
+    std = lo.initial_stds(layer.structure.operator)["matrix"]
     for size, kept in ((0.5, 0.5), (1.0, 1.0), (7.0, 1.0)):
         with torch.no_grad():
             layer.matrix.fill_(size * std)

@@ -33,7 +33,7 @@ def test_zero_layer_learns(name):
     torch.manual_seed(0)
     layer = lo.nn.torch.Linear(OPERATORS[name](), zero_init=True)
     zero = {key for key, parameter in layer.named_parameters() if not parameter.any()}
-    assert zero == {*layer.structure._output_leaves(), "bias"}
+    assert zero == {*layer.structure.operator._output_leaves(), "bias"}
     x = torch.randn(4, layer.in_features)
     assert not layer(x).any()
     layer(x).backward(torch.randn(4, layer.out_features))

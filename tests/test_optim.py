@@ -78,7 +78,7 @@ def test_a_leaf_gets_the_layers_rate_times_its_own(optimizer, base):
     found = rates(lo.nn.param_groups(model, lr=3.0, optimizer=optimizer, base=narrow))
     dense = 0.25 if optimizer == "adamw" else 1.0
     for layer in ("fc", "out"):
-        for leaf, multiplier in lo.lr_multipliers(getattr(model, layer).structure, optimizer).items():
+        for leaf, multiplier in lo.lr_multipliers(getattr(model, layer).structure.operator, optimizer).items():
             assert found[f"{layer}.{leaf}"] == pytest.approx(3.0 * dense * multiplier)
 
 
@@ -105,10 +105,10 @@ def test_parts_take_the_base_of_the_whole():
     lo.nn.replace_linear_(fused, "btt", parts={"0": 3})
     for base in (nn.Sequential(nn.Linear(8, 24)), fused):
         found = rates(lo.nn.param_groups(model, lr=1.0, base=base))
-        for leaf, multiplier in lo.lr_multipliers(model[0][1].structure).items():
+        for leaf, multiplier in lo.lr_multipliers(model[0][1].structure.operator).items():
             assert found[f"0.1.{leaf}"] == pytest.approx(multiplier / 4)
         sgd = rates(lo.nn.param_groups(model, lr=1.0, optimizer="sgd", base=base))
-        assert sgd["0.2.cores_0"] == pytest.approx(lo.lr_multipliers(model[0][2].structure, "sgd")["cores_0"])
+        assert sgd["0.2.cores_0"] == pytest.approx(lo.lr_multipliers(model[0][2].structure.operator, "sgd")["cores_0"])
 
 
 def test_gains_of_weight_norm_have_the_plain_rate():
@@ -278,7 +278,7 @@ def test_leaves_that_are_no_matrices_fall_back_to_adamw():
     algorithms = {name: group["algorithm"] for group in groups for name in group["names"]}
     assert algorithms["0.cores_0"] == algorithms["1.factors_0_diagonal"] == "adamw"
     assert algorithms["1.factors_1_cores_0"] == "muon"
-    assert rates(groups)["0.cores_0"] == pytest.approx(lo.lr_multipliers(model[0].structure)["cores_0"])
+    assert rates(groups)["0.cores_0"] == pytest.approx(lo.lr_multipliers(model[0].structure.operator)["cores_0"])
 
 
 def test_muon_steps_each_block_by_its_own_polar_factor():

@@ -250,7 +250,7 @@ def test_layers_follow_tensors_of_other_shapes(warm):
     x = torch.randn(2048, 512, generator=torch.Generator().manual_seed(0))
     if warm:
         layer(x)
-        assert layer.structure._plan(2048) is not None
+        assert layer.structure.operator._plan(2048) is not None
     for rank in (100, 512):
         tensors = {"U": torch.ones(4, rank), "V": torch.full((rank, 512), 0.5)}
         expected = x @ (tensors["U"] @ tensors["V"]).T
@@ -279,10 +279,10 @@ def test_layers_keep_what_is_found_of_their_structure(monkeypatch):
 def test_layers_of_another_dtype_have_plans_of_their_own():
     layer = lo.LowRank(lo.spec(4, 512), lo.spec(512, 512)).to_layer(bias=False)
     layer(torch.ones(2048, 512))
-    assert layer.structure._plan(2048) is not None
+    assert layer.structure.operator._plan(2048) is not None
     layer.bfloat16()
     layer(torch.ones(2048, 512, dtype=torch.bfloat16))
-    assert layer.structure._plan(2048) is None
+    assert layer.structure.operator._plan(2048) is None
 
 
 @pytest.mark.parametrize("first", [torch.float32, torch.bfloat16])
@@ -295,7 +295,7 @@ def test_loaded_tensors_of_another_dtype_have_plans_of_their_own(first):
             layer.load_state_dict({name: value.to(dtype) for name, value in layer.state_dict().items()}, assign=True)
             layer(torch.ones(batch, layer.in_features, dtype=dtype))
             assert (
-                (layer.structure._plan(batch) is None)
+                (layer.structure.operator._plan(batch) is None)
                 == (layer.operator._plan(batch) is None)
                 == (dtype is torch.bfloat16)
             )

@@ -74,7 +74,7 @@ def test_first_match_wins_and_the_family_is_for_the_rest():
     model = mlp()
     where = {"1.up": lambda m, n: lo.btt(m, n, rank=2), "*.up": "monarch", "re:[03]": None}
     lo.nn.replace_linear_(model, "low_rank", where)
-    kinds = {name: type(model.get_submodule(name).structure).__name__ for name in replaced(model)}
+    kinds = {name: type(model.get_submodule(name).structure.operator).__name__ for name in replaced(model)}
     assert kinds == {"1.up": "BlockTensorTrain", "1.down": "LowRank", "2.up": "Product", "2.down": "LowRank"}
 
 
@@ -87,7 +87,7 @@ def test_exclude():
 def test_options_go_to_the_family():
     model = mlp()
     lo.nn.replace_linear_(model, "btt", "*.up", rank=2)
-    assert model[1].up.structure.ranks == (2,)
+    assert model[1].up.structure.operator.ranks == (2,)
 
 
 def test_nothing_selected_is_a_warning():
@@ -347,7 +347,7 @@ def test_report_counts_what_is_there():
         model(torch.randn(7, 10))
     assert counter.get_total_flops() == 2 * 7 * (report.new_macs + others)
     assert report.old_macs == 4 * 16 * 64
-    assert report[0].fans == lo.fans(model[1].up.structure)
+    assert report[0].fans == lo.fans(model[1].up.structure.operator)
 
 
 def test_report_prints_as_a_table():

@@ -39,7 +39,7 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
         vectors = prod(inputs[0].shape[:-1])
         if isinstance(module, Linear):
             with natural_order():
-                total += module.structure.flops(vectors) // 2
+                total += module.structure.operator.flops(vectors) // 2
         elif isinstance(module, nn.Linear):
             total += vectors * module.weight.numel()
         else:

@@ -87,7 +87,7 @@ class RankMixture(nn.Module):
         """Multiply-accumulates an input vector."""
         expert: Any = self.experts[0]
         with natural_order():
-            return self.active * expert.structure.cost().macs + self.gate.weight.numel()
+            return self.active * expert.structure.operator.cost().macs + self.gate.weight.numel()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The weighted outputs of the active experts over the last axis of x."""

@@ -45,7 +45,7 @@ class Entry:
         size: Its shape; that of a leaf of a structure is the shape of one copy.
         layout: The names of its axes, as in `linops.nn.matrices`; None if they are unknown, or those of a structure's
             leaf.
-        structure: The operator of its layer, if it is a leaf of one.
+        operator: That of its layer, if it is a leaf of one.
         share: Of its layer in the outputs of the layer above, which may be one layer in the base model.
     """
 
@@ -54,7 +54,7 @@ class Entry:
     layer: Any
     size: tuple[int, ...]
     layout: str | None = None
-    structure: LinearOperator | None = None
+    operator: LinearOperator | None = None
     share: float = 1.0
 
     @property
@@ -65,13 +65,13 @@ class Entry:
     @property
     def is_known(self) -> bool:
         """Whether it is known what the parameter is."""
-        return self.layout is not None or self.structure is not None
+        return self.layout is not None or self.operator is not None
 
     @property
     def shape(self) -> tuple[int, int] | None:
         """(out, in) of its layer, if a matrix of it multiplies activations; of one copy, if there are several."""
-        if self.structure is not None:
-            return self.structure.shape
+        if self.operator is not None:
+            return self.operator.shape
         found = axes(self.layout, self.size) if self.layout else {}
         return (found["out"], found["in"]) if {"in", "out"} <= set(found) else None
 
@@ -83,14 +83,14 @@ class Entry:
     @property
     def is_matrix(self) -> bool:
         """Whether it is a (batch of) matrix from fan_in to fan_out, which Muon can orthogonalise."""
-        if self.structure is None:
+        if self.operator is None:
             return self.layout is not None and is_matrix(self.layout)
-        return len(self.size) in (2, 3) and fans(self.structure).get(self.key) == self.size[:-3:-1]
+        return len(self.size) in (2, 3) and fans(self.operator).get(self.key) == self.size[:-3:-1]
 
     @property
     def decays(self) -> bool:
         """Whether weight decay is for it: matrices and embeddings, not vectors, scalars, or what is unknown."""
-        if self.structure is not None:
+        if self.operator is not None:
             return len(self.size) > 1
         return self.shape is not None or self.layout == EMBEDDING
 
@@ -150,10 +150,10 @@ def _multiplier(entry: Entry, optimizer: str, base: tuple[float, float] | None) 
     if entry.shape is None:
         return entry.width / base[0] if optimizer == "sgd" and base else 1.0
     if optimizer == "muon":  # the root of sgd's, but for 1 / k
-        return sqrt(_multiplier(entry, "sgd", base) / (len(fans(entry.structure)) if entry.structure else 1))
+        return sqrt(_multiplier(entry, "sgd", base) / (len(fans(entry.operator)) if entry.operator else 1))
     (out, into), (base_out, base_in) = entry.shape, base or entry.shape
     dense = (out / into) / (base_out / base_in) if optimizer == "sgd" else base_in / into
-    return dense * (lr_multipliers(entry.structure, optimizer)[entry.key] if entry.structure else 1)
+    return dense * (lr_multipliers(entry.operator, optimizer)[entry.key] if entry.operator else 1)
 
 
 def _base_shape(entry: Entry, base: Any) -> tuple[float, float] | None:
@@ -179,12 +179,12 @@ class _Layers:
     def counterpart(self, entry: Entry) -> tuple[float, float]:
         """A parameter's shape here; a leaf's is its layer's, which may be dense, or its share of the layer above."""
         places = [(entry.path, 1.0), (entry.path.rpartition(".")[0], entry.share)]
-        for path, share in places if entry.structure else places[:1]:
+        for path, share in places if entry.operator else places[:1]:
             for other in self.at.get(path, ()):
                 if entry.shape is None and other.key == entry.key:
                     return other.width, 1
                 same = other.key == entry.key or (
-                    entry.structure and (other.structure or other.key in ("weight", "kernel"))
+                    entry.operator and (other.operator or other.key in ("weight", "kernel"))
                 )
                 if same and entry.shape and other.shape:
                     return other.shape[0] * share, other.shape[1]

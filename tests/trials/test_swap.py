@@ -119,7 +119,9 @@ def test_trial_13_the_scale_is_that_of_the_entries_in_every_precision(family, dt
     expected = after.square().mean().sqrt() / before.square().mean().sqrt()
     assert report[0].scale == pytest.approx(expected.item(), rel=0.4)  # by four random vectors
     torch.set_rng_state(drawn)
-    twin = lo.nn.torch.Linear(model[0].structure, dtype=dtype)  # the measurement draws nothing of the model's numbers
+    twin = lo.nn.torch.Linear(
+        model[0].structure.operator, dtype=dtype
+    )  # the measurement draws nothing of the model's numbers
     assert all(torch.equal(*pair) for pair in zip(list(twin.parameters())[:-1], list(model[0].parameters())))
 
 
@@ -603,13 +605,13 @@ def test_trial_43_a_call_that_matches_nothing_lists_the_names():
 def test_trial_43_a_family_with_options_is_one_string():
     model = two(64)
     lo.nn.replace_linear_(model, None, where={"0": "btt:rank=2", "1": "low_rank:rank=3"})
-    assert model[0].structure.ranks == (2,)
-    assert model[1].structure.U.shape == (64, 3)
+    assert model[0].structure.operator.ranks == (2,)
+    assert model[1].structure.operator.U.shape == (64, 3)
     one, other = two(64), two(64)
     other[1].weight = other[0].weight  # tied layers of one family stay tied
     lo.nn.replace_linear_(one, "btt:rank=2")
     lo.nn.replace_linear_(other, None, where={"0": "btt:rank=2", "1": "btt:rank=2"})
-    assert one[1].structure.ranks == (2,)
+    assert one[1].structure.operator.ranks == (2,)
     assert other[0].cores_0 is other[1].cores_0
     with pytest.raises(ValueError, match=r"'btt:rank': option 'rank'; expected name=integer"):
         lo.nn.replace_linear_(two(), "btt:rank")

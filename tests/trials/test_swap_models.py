@@ -219,7 +219,7 @@ def test_trial_29_a_class_that_replaces_in_init_loads_what_it_saved_and_draws_wh
     base(config).save_pretrained(tmp_path / "dense")
     loaded = cls.from_pretrained(tmp_path / "dense").eval()  # which has none of the factors
     stds = {
-        name: lo.initial_stds(loaded.get_submodule(name.rpartition(".")[0]).structure)
+        name: lo.initial_stds(loaded.get_submodule(name.rpartition(".")[0]).structure.operator)
         for name, _ in loaded.named_parameters()
         if name.endswith("_U")
     }

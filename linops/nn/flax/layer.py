@@ -10,6 +10,7 @@ from flax import nnx
 from linops.nn.jax import gains, normalized, parameters
 from linops.nn.members import require_operator
 from linops.operator import LinearOperator
+from linops.structure import Structure
 
 
 class Linear(nnx.Module):
@@ -86,9 +87,9 @@ class Linear(nnx.Module):
             setattr(self, f"{name}_gain", nnx.Param(gain))
 
     @property
-    def structure(self) -> Any:
-        """The operator with specs in the place of its leaves."""
-        return self._structure.operator
+    def structure(self) -> Structure:
+        """The operator without its numbers; its `operator` has specs in the place of the leaves."""
+        return self._structure
 
     @property
     def leaf_names(self) -> tuple[str, ...]:

@@ -98,8 +98,8 @@ def _entries(model: nnx.Module, flat: Any, matrices: Mapping[Any, str | None] | 
             owner = owner[step] if isinstance(owner, (list, tuple, dict)) else getattr(owner, str(step))
         entry = Entry(".".join(map(str, parents)), str(key), owner, tuple(parameter.shape))
         if isinstance(owner, Linear) and key in owner.leaf_names:
-            size = dict(owner.structure.named_leaves())[key].shape  # of one layer, if several are stacked
-            yield replace(entry, size=size, structure=owner.structure)
+            size = dict(owner.structure.operator.named_leaves())[key].shape  # of one layer, if several are stacked
+            yield replace(entry, size=size, operator=owner.structure.operator)
             continue
         layout = told(matrices, entry.name, owner, entry.size)
         if layout is None:

@@ -57,8 +57,12 @@ def entries(
             layer, above, name, whole = _meant(module, place, key, modules)
             at, size, full = _path(above, modules), tuple(parameter.shape), f"{place}.{key}" if place else key
             if whole and isinstance(layer, Linear) and name in layer._names:
-                size = dict(layer.structure.named_leaves())[name].shape
-                yield Entry(at, name, layer, size, None, layer.structure, shares.get(id(layer), 1.0)), full, parameter
+                size = dict(layer.structure.operator.named_leaves())[name].shape
+                yield (
+                    Entry(at, name, layer, size, None, layer.structure.operator, shares.get(id(layer), 1.0)),
+                    full,
+                    parameter,
+                )
                 continue
             if whole and isinstance(layer, nn.Linear) and name == "weight":
                 size = layer.out_features, layer.in_features  # FSDP holds a flat part of it

@@ -17,7 +17,6 @@ from linops.nn.torch.replace import _HOOKS
 from linops.nn.torch.structured import Structured
 from linops.operator import as_batch
 from linops.plan import natural_order
-from linops.sameness import same_structure
 
 
 def freeze_(model: nn.Module, batch: int = 1) -> Report:
@@ -79,7 +78,7 @@ def to_dense_(model: nn.Module) -> Report:
 
 def _frozen(layer: Linear, batch: int) -> Linear | None:
     operator = freeze(layer.operator, batch)
-    return None if same_structure(operator, layer.structure) and not layer.weight_norm else Linear(operator, bias=False)
+    return None if operator.structure == layer.structure and not layer.weight_norm else Linear(operator, bias=False)
 
 
 @torch.no_grad()
@@ -129,7 +128,7 @@ def _same_matrix(one: Any, other: Any) -> bool:
     """Whether two layers over the same parameters compute the same matrix of them."""
     if isinstance(one, Parts):
         return isinstance(other, Parts) and len(one) == len(other) and all(map(_same_matrix, one, other))
-    return isinstance(other, Linear) and same_structure(one.structure, other.structure)
+    return isinstance(other, Linear) and one.structure == other.structure
 
 
 def _like(old: Any, new: Any) -> Any:
@@ -147,7 +146,7 @@ def _row(name: str, old: Any, new: Any, tied_to: str | None) -> Row:
         macs = old.operator.cost().macs, new.operator.cost().macs if isinstance(new, Linear) else new.weight.numel()
     params = [sum(parameter.numel() for parameter in layer.parameters()) for layer in (old, new)]
     bias = 0 if old.bias is None or new.bias is not None else old.bias.numel()  # which the new layer takes over
-    structure = new.structure if isinstance(new, Linear) else None
+    structure = new.structure.operator if isinstance(new, Linear) else None
     what = "Dense()" if structure is None else f"{type(structure).__name__}({structure._detail()})"
     shape = new.out_features, new.in_features
     if tied_to is not None:

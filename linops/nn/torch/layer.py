@@ -14,6 +14,7 @@ from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.specs import Spec, dtype_name
+from linops.structure import Structure
 
 backends.load("torch")  # a layer made from specs has seen no tensor yet
 
@@ -29,7 +30,7 @@ class Linear(Structured):
     Cost: that of the operator, and m additions a vector for the bias.
 
     Attributes:
-        structure: The operator with specs in the place of its leaves.
+        structure: The operator without its numbers; `structure.operator` has specs in the place of the leaves.
         in_features: n.
         out_features: m.
         bias: (m,) parameter, or None.
@@ -107,11 +108,11 @@ class Linear(Structured):
         if leaves and not any(symbolic):
             kind["device"] = leaves[0][1].device
         self.register_parameter("bias", nn.Parameter(torch.zeros(self.out_features, **kind)) if bias else None)
-        stds = initial_stds(self.structure)
+        stds = initial_stds(self.structure.operator)
         self._scales = {name: std for name, std in stds.items() if std} if weight_norm else {}
         for name in self._scales:
             self.register_parameter(f"{name}_gain", nn.Parameter(torch.ones(1, **kind)))
-        self._indices = _index_names(self.structure)
+        self._indices = _index_names(self.structure.operator)
         for name in self._indices:
             self.register_buffer(name, None, persistent=False)
         self._place_indices(next((parameter.device for parameter in self.parameters()), device))
@@ -127,7 +128,7 @@ class Linear(Structured):
 
     def _draw(self, names: list[str]) -> None:
         with torch.no_grad():
-            for name, std in initial_stds(self.structure).items():
+            for name, std in initial_stds(self.structure.operator).items():
                 if name in names:
                     parameter = self.get_parameter(name)
                     if name in self._zero:
@@ -141,9 +142,9 @@ class Linear(Structured):
                 self.bias.zero_()
 
     @property
-    def structure(self) -> Any:
-        """The operator with specs in the place of its leaves."""
-        return self._structure.operator
+    def structure(self) -> Structure:
+        """The operator without its numbers; its `operator` has specs in the place of the leaves."""
+        return self._structure
 
     @property
     def operator(self) -> Any:
@@ -167,7 +168,7 @@ class Linear(Structured):
         if not isinstance(x, torch.Tensor):
             if isinstance(x, fx.Proxy):
                 return self._traced(x)
-            structure = self.structure._short().replace(", symbolic)", ")")
+            structure = self.structure.operator._short().replace(", symbolic)", ")")
             raise TypeError(
                 f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}"
             )
@@ -201,7 +202,7 @@ class Linear(Structured):
     def extra_repr(self) -> str:
         """Sizes and structure, for repr."""
         # its arrays are here
-        structure = re.sub(" +symbolic$", "", repr(self.structure), flags=re.MULTILINE).replace("\n", "\n  ")
+        structure = re.sub(" +symbolic$", "", repr(self.structure.operator), flags=re.MULTILINE).replace("\n", "\n  ")
         inner = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         inner += ", weight_norm=True" if self.weight_norm else ""
         return f"{inner}\n{structure}" if "\n" in structure else f"{inner}, {structure}"
@@ -209,7 +210,7 @@ class Linear(Structured):
     def _place_indices(self, device: Any) -> None:
         """Put index buffers on a device, with the structure's numbers: `to_empty` and the meta device lose theirs."""
         arrays: list[Any] = []
-        self.structure._map(lambda leaf: leaf, lambda indices: arrays.append(indices))
+        self.structure.operator._map(lambda leaf: leaf, lambda indices: arrays.append(indices))
         for name, array in zip(self._indices, arrays):
             setattr(self, name, torch.from_numpy(array).to(device=device, dtype=torch.int64))
 
@@ -219,7 +220,7 @@ class Linear(Structured):
 
     @property
     def _gives_complex(self) -> bool:
-        return self.structure._is_complex
+        return self.structure.operator._is_complex
 
     def _complete(self, names: list[str]) -> None:
         self._draw(names)
