@@ -25,7 +25,7 @@ from linops.habits import Habits
 from linops.plan import Step, Target, explain, natural_order
 from linops.plan.network import Axes, Graph
 from linops.plan.plan import planned_for
-from linops.plan.target import nearest
+from linops.plan.target import nearest, target_of
 from linops.specs import Spec
 from linops.structure import Structure
 from linops.subscript import selections
@@ -284,6 +284,8 @@ class LinearOperator(Expression, Properties, Habits):
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
         header += f", by a plan (in the natural order {natural:,} FLOPs)" if found != natural else ""
         header += "" if target is None else f"; estimated on {where.name}"
+        if found != natural and target_of(where.backend, where.device) is None:
+            header += f", and planned so once a machine file has numbers of {where.backend}/{where.device}"
         return explain(header, steps, self._itemsize, where.machine)
 
     @property

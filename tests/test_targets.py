@@ -186,3 +186,13 @@ def test_results_do_not_depend_on_the_machine(own, backend):
     B = A.with_leaves([leaf for _, leaf in A.named_leaves()])
     assert "by a plan" in B.explain(300)
     np.testing.assert_allclose(np.asarray(B @ x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_plan_by_estimates_says_that_it_does_not_run_yet(own):
+    A = lo.Dense(lo.spec(64, 2048)) @ lo.Dense(lo.spec(2048, 64))
+    assert "planned so once a machine file has numbers of torch/cuda" in A.explain(10_000, target="h100").split("\n")[0]
+    assert "machine file" not in A.explain(10_000, target="torch/cpu").split("\n")[0]
+    assert "machine file" not in lo.btt(64, 64).explain(1, target="h100").split("\n")[0]
+    machine_file.save(own, "mine", {("torch", "cuda"): DATASHEETS["h100"][0]})
+    target.reload()
+    assert "machine file" not in A.explain(10_000, target="h100").split("\n")[0]
