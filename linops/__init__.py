@@ -2,7 +2,7 @@
 
 import linops.algebra as _algebra
 import linops.backends.spec as _spec_backend
-from linops import nn, operators, plan, rules, testing
+from linops import linalg, nn, operators, plan, rules, testing
 from linops.closeness import allclose
 from linops.declaration import declare, index, tree
 from linops.families import (
@@ -49,6 +49,7 @@ __all__ = [
     "index",
     "initial_stds",
     "kronecker",
+    "linalg",
     "low_rank",
     "lr_multipliers",
     "monarch",

@@ -59,7 +59,7 @@ def generic(function: Callable[..., Any]) -> Any:
     found: Any = wraps(function)(calls.get(function.__code__.co_argcount, call))
 
     def register(method: Callable[..., Any]) -> Any:
-        for kind in _kinds(next(iter(get_type_hints(method).values()), None)):
+        for kind in kinds_of(next(iter(get_type_hints(method).values()), None)):
             if kind is not object:
                 registered[kind,] = method
         _specific_first(registered)
@@ -97,7 +97,7 @@ def generic_pair(function: Callable[..., Any]) -> Any:
     def register(method: Callable[..., Any]) -> Any:
         hints = get_type_hints(method)
         names = method.__code__.co_varnames[:2]
-        for kinds in product(*[_kinds(hints.get(name)) for name in names]):
+        for kinds in product(*[kinds_of(hints.get(name)) for name in names]):
             registered[kinds] = method
         _specific_first(registered)
         methods.clear()
@@ -107,8 +107,15 @@ def generic_pair(function: Callable[..., Any]) -> Any:
     return call
 
 
-def _kinds(hint: Any) -> list[type]:
-    """The classes that an annotation names, of a union several; `object` where it names none."""
+def kinds_of(hint: Any) -> list[type]:
+    """The classes that an annotation names, of a union several.
+
+    Args:
+        hint: An annotation, as `typing.get_type_hints` gives it.
+
+    Returns:
+        The classes; `object` where it names none.
+    """
     named = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return [kind if isinstance(kind, type) and kind is not Any else object for kind in named]
 

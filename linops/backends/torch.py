@@ -12,13 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 import linops.backends as backends
 from linops.backends import primitives as p
+from linops.backends import torch_linalg
 from linops.backends.torch_blocks import transforming
 from linops.backends.torch_sparse import index
-from linops.backends.torch_transforms import plain
+from linops.backends.torch_transforms import at_hand, plain
 from linops.backends.tree import register_torch
 from linops.specs import dtype_name, numpy_dtype
 
-__all__ = ["convert", "namespace", "result_type", "torch_dtype"]
+__all__ = ["convert", "namespace", "result_type", "torch_dtype", "torch_linalg"]
 
 backends.register_type(torch.Tensor, "torch")
 backends.register_type(torch.nn.Parameter, "torch")
@@ -247,18 +248,13 @@ def _differentiates(x: torch.Tensor):
 
 @p.check_permutation.dispatch
 def _check_permutation(indices: torch.Tensor):
-    if _at_hand(indices):
+    if at_hand(indices):
         p.check_permutation(p.to_numpy(indices))
 
 
 @p.outside.dispatch
 def _outside(indices: torch.Tensor, size: int):
-    return p.outside(p.to_numpy(indices), size) if _at_hand(indices) else None
-
-
-def _at_hand(indices: torch.Tensor) -> bool:
-    """Whether there are numbers to look at."""
-    return plain(indices) and not torch.compiler.is_compiling() and not transforming()
+    return p.outside(p.to_numpy(indices), size) if at_hand(indices) else None
 
 
 @p.inverse_permutation.dispatch

@@ -23,6 +23,18 @@ def plain(x: torch.Tensor) -> bool:
     return type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
 
 
+def at_hand(x: torch.Tensor) -> bool:
+    """Whether there are numbers to look at: nothing is being traced, compiled or transformed.
+
+    Args:
+        x: The tensor.
+
+    Returns:
+        True or False.
+    """
+    return plain(x) and not torch.compiler.is_compiling() and not transforming()
+
+
 @p.fourier.dispatch
 def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any):
     if 0 in x.shape:  # MKL refuses to transform no vectors: transform one of zeros, which is still a function of x

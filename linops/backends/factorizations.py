@@ -1,0 +1,129 @@
+"""What the array API's `linalg` extension and LAPACK have, as primitives with one method a backend.
+
+Matrices are (n, n), right-hand sides (n, k); those marked so take stacks (…, n, n) too. Nothing here looks at numbers:
+a singular matrix gives infinities or NaN, and `has_zero` and `all_finite` let the caller say so.
+"""
+
+from __future__ import annotations
+
+from linops.dispatch import generic
+
+
+@generic
+def lu_factor(a):
+    """(L and U in one array, pivots), of partial pivoting, as LAPACK's getrf."""
+
+
+@generic
+def lu_solve(lu, pivots, b, transposed: bool):
+    """A⁻¹ b, or A⁻ᵀ b, by what `lu_factor` gave."""
+
+
+@generic
+def lu_sign(pivots):
+    """The sign of the permutation of the pivots, as a real number."""
+
+
+@generic
+def lu_inverse(lu, pivots):
+    """A⁻¹ by what `lu_factor` gave."""
+
+
+@generic
+def cholesky(a):
+    """The lower L of A = L Lᴴ, of the lower triangle; NaN, or zeros on the diagonal, where A is not definite."""
+
+
+@generic
+def cholesky_solve(lower, b):
+    """A⁻¹ b of A = L Lᴴ."""
+
+
+@generic
+def cholesky_inverse(lower):
+    """A⁻¹ of A = L Lᴴ."""
+
+
+@generic
+def solve(a, b):
+    """A⁻¹ b, stacks too."""
+
+
+@generic
+def inverse(a):
+    """A⁻¹, stacks too; NaN or infinities where it is singular."""
+
+
+@generic
+def slogdet(a):
+    """(sign, log |det|), stacks too."""
+
+
+@generic
+def eigh(a):
+    """(ascending eigenvalues, eigenvectors in columns) of a Hermitian matrix, of its lower triangle; stacks too."""
+
+
+@generic
+def eigvalsh(a):
+    """The eigenvalues of a Hermitian matrix in ascending order; stacks too."""
+
+
+@generic
+def eig(a):
+    """(eigenvalues, eigenvectors in columns), complex; stacks too."""
+
+
+@generic
+def svd(a):
+    """Thin (U, s, Vᴴ); stacks too."""
+
+
+@generic
+def svdvals(a):
+    """Singular values in descending order; stacks too."""
+
+
+@generic
+def qr(a):
+    """Thin (Q, R)."""
+
+
+@generic
+def tridiagonal_solve(b, lower, diag, upper):
+    """A⁻¹ b of a tridiagonal A, with pivoting; without gradients."""
+
+
+@generic
+def eigh_tridiagonal(diag, beside):
+    """`eigh` of a real symmetric tridiagonal matrix."""
+
+
+@generic
+def implicit_solve(b, operator, solve):
+    """(A⁻¹ b, what else) by a black box, differentiable by the products of A: forward and back, again and again.
+
+    ``solve(A, b)`` of an operator and right-hand sides (n, k), without gradients, gives x and a tuple of arrays. The
+    derivative of x with respect to A's leaves and b is that of the equation A x = b, not of how it was solved: with λ =
+    A⁻ᴴ x̄, b̄ = λ, and the leaves get the gradient of the product A x with the cotangent −λ.
+    """
+
+
+@generic
+def has_zero(x):
+    """Whether a number is zero; False where they cannot be looked at."""
+
+
+@generic
+def is_known(x):
+    """Whether there are numbers to look at: nothing is being traced or transformed."""
+
+
+@generic
+def is_constant(x):
+    """Whether an array may be kept for later products: no trace, graph or transformation holds it."""
+
+
+@generic
+def stop_gradient(x):
+    """The array as a constant, to whom it concerns."""

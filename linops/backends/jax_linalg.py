@@ -1,0 +1,135 @@
+"""JAX: factorisations of `jax.numpy.linalg` and `jax.scipy.linalg`."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import jax
+import jax.numpy as jnp
+from jax._src.array import ArrayImpl
+from jax.core import Tracer
+
+from linops.backends import factorizations as p
+
+Array = Union[ArrayImpl, Tracer]
+
+
+@p.lu_factor.dispatch
+def _lu_factor(a: Array):
+    return jax.scipy.linalg.lu_factor(a) if a.size else (a, jnp.zeros(0, "int32"))
+
+
+@p.lu_solve.dispatch
+def _lu_solve(lu: Array, pivots: Any, b: Any, transposed: bool):
+    return jax.scipy.linalg.lu_solve((lu, pivots), b, trans=int(transposed)) if b.size else b
+
+
+@p.lu_sign.dispatch
+def _lu_sign(pivots: Array):
+    return 1.0 - 2.0 * (jnp.count_nonzero(pivots != jnp.arange(pivots.shape[0])) % 2)
+
+
+@p.cholesky.dispatch
+def _cholesky(a: Array):
+    return jnp.linalg.cholesky(a, symmetrize_input=False) if a.size else a
+
+
+@p.cholesky_solve.dispatch
+def _cholesky_solve(lower: Array, b: Any):
+    return jax.scipy.linalg.cho_solve((lower, True), b) if b.size else b
+
+
+@p.solve.dispatch
+def _solve(a: Array, b: Any):
+    return jnp.linalg.solve(a, b)
+
+
+@p.inverse.dispatch
+def _inverse(a: Array):
+    return jnp.linalg.inv(a)
+
+
+@p.slogdet.dispatch
+def _slogdet(a: Array):
+    return tuple(jnp.linalg.slogdet(a))
+
+
+@p.eigh.dispatch
+def _eigh(a: Array):
+    return tuple(jnp.linalg.eigh(a, symmetrize_input=False))
+
+
+@p.eigvalsh.dispatch
+def _eigvalsh(a: Array):
+    return jnp.linalg.eigvalsh(a, symmetrize_input=False)
+
+
+@p.eig.dispatch
+def _eig(a: Array):
+    return tuple(jnp.linalg.eig(a))
+
+
+@p.svd.dispatch
+def _svd(a: Array):
+    return tuple(jnp.linalg.svd(a, full_matrices=False))
+
+
+@p.svdvals.dispatch
+def _svdvals(a: Array):
+    return jnp.linalg.svd(a, compute_uv=False)
+
+
+@p.qr.dispatch
+def _qr(a: Array):
+    return tuple(jnp.linalg.qr(a))
+
+
+@p.has_zero.dispatch
+def _has_zero(x: Array):
+    return False if isinstance(x, Tracer) else bool((x == 0).any())
+
+
+@p.stop_gradient.dispatch
+def _stop_gradient(x: Array):
+    return jax.lax.stop_gradient(x)
+
+
+@p.is_constant.dispatch
+def _is_constant(x: Array):
+    return not isinstance(x, Tracer)
+
+
+@p.lu_inverse.dispatch
+def _lu_inverse(lu: Array, pivots: Any):
+    return jax.scipy.linalg.lu_solve((lu, pivots), jnp.eye(lu.shape[-1], dtype=lu.dtype)) if lu.size else lu
+
+
+@p.cholesky_inverse.dispatch
+def _cholesky_inverse(lower: Array):
+    return (
+        jax.scipy.linalg.cho_solve((lower, True), jnp.eye(lower.shape[-1], dtype=lower.dtype)) if lower.size else lower
+    )
+
+
+@p.is_known.dispatch
+def _is_known(x: Array):
+    return not isinstance(x, Tracer)
+
+
+@p.implicit_solve.dispatch
+def _implicit_solve(b: Array, operator: Any, solve: Any):
+    return jax.lax.custom_linear_solve(
+        operator._columns,
+        b,
+        lambda _, right: solve(operator, right),
+        transpose_solve=lambda _, right: solve(operator.T, right),
+        has_aux=True,
+    )
+
+
+@p.tridiagonal_solve.dispatch
+def _tridiagonal_solve(b: Array, lower: Any, diag: Any, upper: Any):
+    if b.shape[0] < 2 or not b.shape[1]:
+        return b / diag[:, None]
+    before, after = jnp.pad(lower, (1, 0)).astype(b.dtype), jnp.pad(upper, (0, 1)).astype(b.dtype)
+    return jax.lax.linalg.tridiagonal_solve(before, diag.astype(b.dtype), after, b)

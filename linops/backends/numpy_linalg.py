@@ -1,0 +1,162 @@
+"""NumPy: factorisations by LAPACK, through SciPy where NumPy has none."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy  # whose submodules load when they are first used
+
+from linops.backends import factorizations as p
+
+
+@lru_cache(maxsize=64)
+def _lapack(names: tuple[str, ...], char: str) -> Any:
+    """LAPACK's routines for a dtype, looked up once."""
+    found = scipy.linalg.get_lapack_funcs(names, dtype=np.dtype(char))
+    return found[0] if len(names) == 1 else found
+
+
+@p.lu_factor.dispatch
+def _lu_factor(a: np.ndarray):
+    if not a.size:
+        return a, np.zeros(0, np.int32)
+    lu, pivots, _ = _lapack(("getrf",), a.dtype.char)(a)
+    return lu, pivots
+
+
+@p.lu_solve.dispatch
+def _lu_solve(lu: np.ndarray, pivots: Any, b: Any, transposed: bool):
+    if not b.size:
+        return b
+    return _lapack(("getrs",), lu.dtype.char)(lu, pivots, b, trans=int(transposed))[0]
+
+
+@p.lu_sign.dispatch
+def _lu_sign(pivots: np.ndarray):
+    return 1.0 - 2.0 * (np.count_nonzero(pivots != np.arange(len(pivots))) % 2)
+
+
+@p.cholesky.dispatch
+def _cholesky(a: np.ndarray):
+    if not a.size:
+        return a
+    if a.ndim > 2:
+        return np.stack([_cholesky(one) for one in a.reshape(-1, *a.shape[-2:])]).reshape(a.shape)
+    lower, info = _lapack(("potrf",), a.dtype.char)(a, lower=1, clean=1)
+    if info > 0:
+        lower = np.full_like(lower, np.nan)
+    return lower
+
+
+@p.cholesky_solve.dispatch
+def _cholesky_solve(lower: np.ndarray, b: Any):
+    return _lapack(("potrs",), lower.dtype.char)(lower, b, lower=1)[0] if b.size else b
+
+
+@p.solve.dispatch
+def _solve(a: np.ndarray, b: Any):
+    try:
+        return np.linalg.solve(a, b)
+    except np.linalg.LinAlgError:
+        return np.full(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + b.shape[-2:], np.nan, np.result_type(a, b))
+
+
+@p.inverse.dispatch
+def _inverse(a: np.ndarray):
+    try:
+        return np.linalg.inv(a)
+    except np.linalg.LinAlgError:
+        return np.full_like(a, np.nan)
+
+
+@p.slogdet.dispatch
+def _slogdet(a: np.ndarray):
+    return tuple(np.linalg.slogdet(a))
+
+
+@p.eigh.dispatch
+def _eigh(a: np.ndarray):
+    return tuple(np.linalg.eigh(a))
+
+
+@p.eigvalsh.dispatch
+def _eigvalsh(a: np.ndarray):
+    return np.linalg.eigvalsh(a)
+
+
+@p.eig.dispatch
+def _eig(a: np.ndarray):
+    values, vectors = np.linalg.eig(a)
+    dtype = np.result_type(a.dtype, 1j)
+    return values.astype(dtype, copy=False), vectors.astype(dtype, copy=False)
+
+
+@p.svd.dispatch
+def _svd(a: np.ndarray):
+    return tuple(np.linalg.svd(a, full_matrices=False))
+
+
+@p.svdvals.dispatch
+def _svdvals(a: np.ndarray):
+    return np.linalg.svd(a, compute_uv=False)
+
+
+@p.qr.dispatch
+def _qr(a: np.ndarray):
+    return tuple(np.linalg.qr(a))
+
+
+@p.tridiagonal_solve.dispatch
+def _tridiagonal_solve(b: np.ndarray, lower: Any, diag: Any, upper: Any):
+    if not b.size:
+        return b
+    if len(diag) == 1:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return b / diag[:, None]
+    x, info = _lapack(("gtsv",), np.result_type(diag, b).char)(lower, diag, upper, b)[3:]
+    return np.full_like(x, np.nan) if info > 0 else x
+
+
+@p.eigh_tridiagonal.dispatch
+def _eigh_tridiagonal(diag: np.ndarray, beside: Any):
+    return scipy.linalg.eigh_tridiagonal(diag, beside, check_finite=False) if len(diag) else (diag, np.zeros((0, 0)))
+
+
+@p.has_zero.dispatch
+def _has_zero(x: np.ndarray):
+    return not x.all()
+
+
+@p.stop_gradient.dispatch
+def _stop_gradient(x: np.ndarray):
+    return x
+
+
+@p.is_constant.dispatch
+def _is_constant(x: np.ndarray):
+    return True
+
+
+@p.lu_inverse.dispatch
+def _lu_inverse(lu: np.ndarray, pivots: Any):
+    return _lapack(("getri",), lu.dtype.char)(lu, pivots)[0] if lu.size else lu
+
+
+@p.cholesky_inverse.dispatch
+def _cholesky_inverse(lower: np.ndarray):
+    if not lower.size:
+        return lower
+    half = _lapack(("potri",), lower.dtype.char)(lower, lower=1)[0]  # whose lower triangle counts
+    return np.tril(half) + np.tril(half, -1).conj().T
+
+
+@p.is_known.dispatch
+def _is_known(x: np.ndarray | np.generic):
+    return True
+
+
+@p.implicit_solve.dispatch
+def _implicit_solve(b: np.ndarray, operator: Any, solve: Any):
+    return solve(operator, b)

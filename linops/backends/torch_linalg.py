@@ -1,0 +1,189 @@
+"""PyTorch: factorisations of `torch.linalg`, which are differentiable and batched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from linops.backends import factorizations as p
+from linops.backends.torch_transforms import at_hand
+
+
+@p.lu_factor.dispatch
+def _lu_factor(a: torch.Tensor):
+    lu, pivots, _ = torch.linalg.lu_factor_ex(a)
+    return lu, pivots
+
+
+@p.lu_solve.dispatch
+def _lu_solve(lu: torch.Tensor, pivots: Any, b: Any, transposed: bool):
+    if not transposed:
+        return torch.linalg.lu_solve(lu, pivots, b)
+    return torch.linalg.lu_solve(lu, pivots, b.conj(), adjoint=True).conj()
+
+
+@p.lu_sign.dispatch
+def _lu_sign(pivots: torch.Tensor):
+    moved = pivots != torch.arange(1, pivots.shape[-1] + 1, dtype=pivots.dtype, device=pivots.device)
+    return 1.0 - 2.0 * (moved.sum(-1) % 2)
+
+
+@p.cholesky.dispatch
+def _cholesky(a: torch.Tensor):
+    lower, info = torch.linalg.cholesky_ex(a)
+    return torch.where((info > 0)[..., None, None], torch.nan, lower) if a.numel() else lower
+
+
+@p.cholesky_solve.dispatch
+def _cholesky_solve(lower: torch.Tensor, b: Any):
+    return torch.cholesky_solve(b, lower)
+
+
+@p.solve.dispatch
+def _solve(a: torch.Tensor, b: Any):
+    return torch.linalg.solve_ex(a, b)[0]
+
+
+@p.inverse.dispatch
+def _inverse(a: torch.Tensor):
+    return torch.linalg.inv_ex(a)[0]
+
+
+@p.slogdet.dispatch
+def _slogdet(a: torch.Tensor):
+    return tuple(torch.linalg.slogdet(a))
+
+
+@p.eigh.dispatch
+def _eigh(a: torch.Tensor):
+    return tuple(torch.linalg.eigh(a))
+
+
+@p.eigvalsh.dispatch
+def _eigvalsh(a: torch.Tensor):
+    return torch.linalg.eigvalsh(a)
+
+
+@p.eig.dispatch
+def _eig(a: torch.Tensor):
+    return tuple(torch.linalg.eig(a))
+
+
+@p.svd.dispatch
+def _svd(a: torch.Tensor):
+    return tuple(torch.linalg.svd(a, full_matrices=False))
+
+
+@p.svdvals.dispatch
+def _svdvals(a: torch.Tensor):
+    return torch.linalg.svdvals(a)
+
+
+@p.qr.dispatch
+def _qr(a: torch.Tensor):
+    return tuple(torch.linalg.qr(a))
+
+
+@p.has_zero.dispatch
+def _has_zero(x: torch.Tensor):
+    return bool((x == 0).any()) if at_hand(x) else False
+
+
+@p.stop_gradient.dispatch
+def _stop_gradient(x: torch.Tensor):
+    return x.detach()
+
+
+@p.is_constant.dispatch
+def _is_constant(x: torch.Tensor):
+    return not x.requires_grad and at_hand(x)
+
+
+@p.lu_inverse.dispatch
+def _lu_inverse(lu: torch.Tensor, pivots: Any):
+    return torch.linalg.lu_solve(lu, pivots, torch.eye(lu.shape[-1], dtype=lu.dtype, device=lu.device))
+
+
+@p.cholesky_inverse.dispatch
+def _cholesky_inverse(lower: torch.Tensor):
+    return torch.cholesky_inverse(lower)
+
+
+@p.is_known.dispatch
+def _is_known(x: torch.Tensor):
+    return at_hand(x)
+
+
+@p.implicit_solve.dispatch
+def _implicit_solve(b: torch.Tensor, operator: Any, solve: Any):
+    leaves = [leaf for _, leaf in operator.named_leaves()]
+    x, *others = _Solved.apply(b, operator, solve, *leaves)
+    return x, tuple(others)
+
+
+class _Solved(torch.autograd.Function):
+    """A black box that solves; see `factorizations.implicit_solve`."""
+
+    @staticmethod
+    def forward(b: Any, operator: Any, solve: Any, *leaves: Any) -> Any:
+        x, others = solve(operator.with_leaves(leaves), b)
+        return x, *others
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, operator, solve, *leaves = inputs
+        ctx.operator, ctx.solve = operator, solve
+        ctx.save_for_backward(output[0], *leaves)
+        ctx.save_for_forward(output[0], *leaves)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any, *others: Any) -> Any:
+        x, *leaves = ctx.saved_tensors
+        if gradient is None:
+            return (None, None, None, *[None] * len(leaves))
+        adjoint = ctx.operator.with_leaves(leaves).H
+        multiplier, _ = _implicit_solve(gradient, adjoint, ctx.solve)
+        if not any(ctx.needs_input_grad[3:]):
+            return (multiplier, None, None, *[None] * len(leaves))
+        back: Any = torch.func.vjp(lambda *leaves: ctx.operator.with_leaves(leaves)._columns(x), *leaves)[1]
+        return (multiplier, None, None, *back(-multiplier))
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Any, _: Any, __: Any, *tangents: Any) -> Any:
+        x, *leaves = ctx.saved_tensors
+        operator = ctx.operator.with_leaves(leaves)
+        right = torch.zeros_like(x) if tangent is None else tangent
+        if any(one is not None for one in tangents):
+            moved = [torch.zeros_like(leaf) if one is None else one for leaf, one in zip(leaves, tangents)]
+            right = (
+                right
+                - torch.func.jvp(lambda *leaves: operator.with_leaves(leaves)._columns(x), tuple(leaves), tuple(moved))[
+                    1
+                ]
+            )
+        found, others = _implicit_solve(right, operator, ctx.solve)
+        return found, *[None] * len(others)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, b: Any, operator: Any, solve: Any, *leaves: Any) -> Any:
+        dim, _, _, *dims = in_dims
+        if all(one is None for one in dims):  # more right-hand sides of one operator
+            b = b.movedim(dim, -1)
+            n, k, count = b.shape
+            x, *others = _Solved.apply(b.reshape(n, k * count), operator, solve, *leaves)
+            return (x.reshape(n, k, count), *others), (2, *[None] * len(others))
+        found = []
+        for i in range(info.batch_size):
+            own = [leaf if one is None else leaf.select(one, i) for leaf, one in zip(leaves, dims)]
+            found.append(_Solved.apply(b if dim is None else b.select(dim, i), operator, solve, *own))
+        return tuple(torch.stack(one) for one in zip(*found)), tuple([0] * len(found[0]))
+
+
+@p.tridiagonal_solve.dispatch
+def _tridiagonal_solve(b: torch.Tensor, lower: Any, diag: Any, upper: Any):
+    arrays = [one.detach().resolve_conj().cpu().numpy() for one in (b, lower, diag, upper)]
+    return torch.from_numpy(np.ascontiguousarray(p.tridiagonal_solve(*arrays))).to(b.device)

@@ -1,0 +1,26 @@
+"""Linear algebra: solve, determinants, spectra and functions of operators, with the structure kept."""
+
+from __future__ import annotations
+
+from linops.linalg.errors import ConvergenceError, SingularError
+from linops.linalg.inputs import DENSE_LIMIT
+from linops.linalg.methods.cholesky import Cholesky
+from linops.linalg.methods.eigenvectors import Eigh
+from linops.linalg.methods.lu import LU
+from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
+
+__all__ = [
+    "DENSE_LIMIT",
+    "LU",
+    "Cholesky",
+    "ConvergenceError",
+    "Eigh",
+    "SingularError",
+    "det",
+    "diagonal",
+    "inv",
+    "logdet",
+    "slogdet",
+    "solve",
+    "trace",
+]

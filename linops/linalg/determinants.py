@@ -1,0 +1,311 @@
+"""Determinants: (sign, log |det|), structure by structure."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.linalg.function import Function
+from linops.linalg.inputs import matrix_of, ones
+from linops.linalg.spectra import eigh_, is_hermitian, scalar_of, spectrum_of
+from linops.linalg.traces import diagonal_
+from linops.operator import LinearOperator
+from linops.operators.block_diag import BlockDiag
+from linops.operators.circulant import Circulant
+from linops.operators.dft import DFT
+from linops.operators.direct_sum import DirectSum
+from linops.operators.hadamard import Hadamard
+from linops.operators.householder import Householder
+from linops.operators.identity import Identity
+from linops.operators.kronecker import Kronecker
+from linops.operators.kronecker_sum import KroneckerSum
+from linops.operators.permute import Permute
+from linops.operators.permute_axes import PermuteAxes
+from linops.operators.power import Power
+from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
+from linops.operators.zero import Zero
+from linops.plan.step import Step
+from linops.tags import Tag
+
+#: (sign, log |det|) of a square operator; of a complex one the sign is a phase
+slogdet_ = Function("slogdet")
+
+SlogDet = tuple[Any, Any]
+
+
+def _space(x: Any) -> Any:
+    return backends.namespace(backends.backend_of(x))
+
+
+def of_diagonal(numbers: Any) -> SlogDet:
+    """The product of some numbers."""
+    return _space(numbers).prod(_space(numbers).sign(numbers)), log_abs(numbers)
+
+
+def log_abs(numbers: Any) -> Any:
+    """The sum of the logarithms of absolute values; −inf with a zero among them, of which NumPy is not to warn."""
+    space = _space(numbers)
+    with np.errstate(divide="ignore") if space is np else nullcontext():
+        return space.sum(space.log(space.abs(numbers)))
+
+
+def _parts(name: str) -> Any:
+    return lambda a: [(slogdet_, part) for part in getattr(a, name)]
+
+
+def _square_parts(name: str) -> Any:
+    return lambda a: all(part.shape[0] == part.shape[1] for part in getattr(a, name))
+
+
+def _constant(a: LinearOperator, sign: Any, logarithm: float) -> SlogDet:
+    """Numbers that no array decides, of the operator's dtype."""
+    one = ones(a, 1).sum()
+    if isinstance(sign, complex):
+        one = one * (1 + 0j)
+    real = one.real if backends.is_complex(one.dtype) else one
+    return one * sign, real * 0 + logarithm
+
+
+def _zero(a: LinearOperator) -> SlogDet:
+    return _constant(a, 0, -np.inf)
+
+
+def _times(found: list[SlogDet], exponents: list[int] | None = None) -> SlogDet:
+    """The product of determinants, each to a power."""
+    exponents = exponents or [1] * len(found)
+    signs = [to_power(sign, exponent) for (sign, _), exponent in zip(found, exponents)]
+    logs = [
+        exponent * logarithm if exponent else 0 * _finite(logarithm)
+        for (_, logarithm), exponent in zip(found, exponents)
+    ]
+    return reduce(lambda one, other: one * other, signs), reduce(lambda one, other: one + other, logs)
+
+
+def _finite(logarithm: Any) -> Any:
+    return (
+        _space(logarithm).where(_space(logarithm).isfinite(logarithm), logarithm, 0 * logarithm)
+        if backends.is_array(logarithm)
+        else 0.0
+    )
+
+
+def to_power(sign: Any, exponent: int) -> Any:
+    """A sign or phase to a natural power, which may be huge."""
+    if isinstance(sign, complex) or backends.is_complex(getattr(sign, "dtype", np.dtype(int))):
+        return sign**exponent
+    return sign * sign if exponent % 2 == 0 else sign
+
+
+@slogdet_.rule("1", cost="1")
+def _slogdet_identity(a: Identity):
+    return _constant(a, 1, 0.0)
+
+
+@slogdet_.rule("0", when=lambda a: a.shape[0] > 0, cost="1")
+def _slogdet_zero(a: Zero):
+    return _zero(a)
+
+
+@slogdet_.rule("c^n times the base's", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")
+def _slogdet_scaled(a: Scaled):
+    n = a.shape[0]
+    sign, logarithm = slogdet_(a.base)
+    number: Any = scalar_of(a)
+    if not backends.is_array(number):
+        size = abs(number)
+        phase: Any = number / size if size else 0
+        if not isinstance(phase, complex):
+            phase = int(phase)
+        return sign * (phase**n if n else 1), logarithm + (
+            n * float(np.log(size)) if size else -np.inf * min(n, 1) if n else 0.0
+        )
+    one, log = of_diagonal(number[None])
+    return sign * to_power(one, n), logarithm + n * log
+
+
+def parity(indices: np.ndarray) -> int:
+    """The sign of a permutation, from the number of its cycles."""
+    n = len(indices)
+    smallest, jump = np.arange(n), np.asarray(indices)
+    for _ in range(max(n - 1, 1).bit_length()):  # the smallest index on each one's cycle, in doubling steps
+        smallest, jump = np.minimum(smallest, smallest[jump]), jump[jump]
+    cycles = len(np.unique(smallest))
+    return -1 if (n - cycles) % 2 else 1
+
+
+def axes_parity(dims: tuple[int, ...], order: tuple[int, ...]) -> int:
+    """The sign of a permutation of axes: neighbours of sizes a, b make C(a, 2) C(b, 2) exchanges."""
+    order, sign, total = tuple(order), 1, int(np.prod(dims, dtype=object)) if dims else 1
+    places = list(order)
+    for _ in places:
+        for i in range(len(places) - 1):
+            if places[i] > places[i + 1]:
+                a, b = dims[places[i + 1]], dims[places[i]]
+                rest = total // max(a * b, 1)
+                if (a * (a - 1) // 2) * (b * (b - 1) // 2) * rest % 2:
+                    sign = -sign
+                places[i], places[i + 1] = places[i + 1], places[i]
+    return sign
+
+
+@slogdet_.rule("parity by cycles", cost="n log n")
+def _slogdet_permute(a: Permute):
+    return _constant(a, parity(backends.to_numpy(a.indices)), 0.0)
+
+
+@slogdet_.rule("parity by the sizes of its axes", cost="1")
+def _slogdet_axes(a: PermuteAxes):
+    return _constant(a, axes_parity(a.dims, a.order), 0.0)
+
+
+@slogdet_.rule("−1 a reflection", cost="k")
+def _slogdet_householder(a: Householder):
+    # a vector of zeros reflects nothing
+    vectors = a.v if a.v.ndim == 2 else a.v[None]
+    space = _space(vectors)
+    some = (vectors != 0).any(-1)
+    return space.prod(space.where(some, -ones(a, vectors.shape[0]), ones(a, vectors.shape[0]))), (
+        vectors[:0].real if backends.is_complex(vectors.dtype) else vectors[:0]
+    ).sum()
+
+
+@slogdet_.rule("powers of i, and n/2 log n", cost="1")
+def _slogdet_dft(a: DFT):
+    # the eigenvalues of the unitary transform are 1, −1, −i, i, so many times each
+    n = a.shape[0]
+    if n == 0:
+        return _constant(a, 1 + 0j, 0.0)
+    negative, minus_i, plus_i = (n + 2) // 4, (n + 1) // 4, (n - 1) // 4 if n > 1 else 0
+    phase: complex = (1, -1)[negative % 2] * (1, -1j, -1, 1j)[minus_i % 4] * (1, 1j, -1, -1j)[plus_i % 4]
+    phase = complex(phase).conjugate() if a.conjugate else complex(phase)
+    return _constant(a, phase, 0.0 if a.norm == "ortho" else n / 2 * np.log(n))
+
+
+@slogdet_.rule("by its size", cost="1")
+def _slogdet_hadamard(a: Hadamard):
+    n = a.shape[0]
+    return _constant(a, -1 if n == 2 else 1, n / 2 * np.log(n))
+
+
+@slogdet_.rule("0: blocks that are not square", when=lambda a: not _square_parts("blocks")(a), cost="1")
+def _slogdet_uneven_blocks(a: DirectSum):
+    return _zero(a)
+
+
+@slogdet_.rule("the product of the blocks'", parts=_parts("blocks"), cost="Σ that of a block")
+def _slogdet_direct_sum(a: DirectSum):
+    return _times([slogdet_(block) for block in a.blocks])
+
+
+@slogdet_.rule("0: blocks that are not square", when=lambda a: a.blocks.shape[1] != a.blocks.shape[2], cost="1")
+def _slogdet_rectangles(a: BlockDiag):
+    return _zero(a)
+
+
+def _block_steps(a: Any) -> Any:
+    count, n, _ = a.blocks.shape
+    return (Step("batched lu", f"({count}, {n}, {n})", macs=count * n**3 // 3, inputs=count * n * n),)
+
+
+@slogdet_.rule("the product of the blocks', batched", steps=_block_steps, cost="b n³")
+def _slogdet_blocks(a: BlockDiag):
+    signs, logs = lapack.slogdet(a.blocks)
+    return _space(signs).prod(signs), _space(logs).sum(logs)
+
+
+@slogdet_.rule("0: factors that are not square", when=lambda a: not _square_parts("factors")(a), cost="1")
+def _slogdet_rectangular_factors(a: Kronecker):
+    return _zero(a) if a.shape[0] else _constant(a, 1, 0.0)
+
+
+@slogdet_.rule("the product of the factors', to the powers N / n_k", parts=_parts("factors"), cost="Σ n_k³")
+def _slogdet_kronecker(a: Kronecker):
+    n = a.shape[0]
+    found = [slogdet_(factor) for factor in a.factors]
+    return _times(found, [n // factor.shape[0] if n else 0 for factor in a.factors])
+
+
+@slogdet_.rule("sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigh_, a)], cost="Σ n_k³ + N")
+def _slogdet_kronecker_sum(a: KroneckerSum):
+    return of_diagonal(eigh_(a)[0])
+
+
+@slogdet_.rule("0: factors of fewer rows than the whole", when=lambda a: _deficient(a), cost="1")
+def _slogdet_narrow(a: Product):
+    return _zero(a)
+
+
+@slogdet_.rule(
+    "the product of the factors'", when=_square_parts("factors"), parts=_parts("factors"), cost="Σ that of a factor"
+)
+def _slogdet_product(a: Product):
+    return _times([slogdet_(factor) for factor in a.factors])
+
+
+def _deficient(a: Any) -> bool:
+    """Whether somewhere between the factors there are fewer numbers than outside: the rank is lower than n."""
+    return min(factor.shape[1] for factor in a.factors) < a.shape[0]
+
+
+@slogdet_.rule("the base's, to the power", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")
+def _slogdet_power(a: Power):
+    return _times([slogdet_(a.base)], [a.exponent])
+
+
+@slogdet_.rule("the product of its spectrum", when=lambda a: a.shape[0] == a._length, cost="n log n")
+def _slogdet_circulant(a: Circulant):
+    sign, logarithm = of_diagonal(spectrum_of(a))
+    return (sign if backends.is_complex(a.c.dtype) else _space(sign).sign(sign.real)), logarithm
+
+
+@slogdet_.rule(
+    "of c I + X: sums of eigenvalues",
+    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
+    parts=lambda a: [(eigh_, a)],
+    cost="that of eigh of X",
+)
+def _slogdet_shifted(a: Sum):
+    return of_diagonal(eigh_(a)[0])
+
+
+@slogdet_.rule(
+    "the product of its diagonal",
+    when=lambda a: bool((Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR) & a.tags.yes),
+    parts=lambda a: [(diagonal_, a)],
+    cost="n",
+)
+def _slogdet_triangular(a: LinearOperator):
+    return of_diagonal(diagonal_(a))
+
+
+def _dense_steps(a: LinearOperator) -> Any:
+    n = a.shape[0]
+    return (Step("lu", f"({n}, {n})", macs=n**3 // 3, inputs=n * n),)
+
+
+@slogdet_.rule(
+    "Cholesky, of the matrix written out",
+    when=lambda a: Tag.POSITIVE_DEFINITE in a.tags.yes,
+    steps=_dense_steps,
+    cost="n³",
+)
+def _slogdet_definite(a: LinearOperator):
+    matrix = matrix_of(a)
+    lower = lapack.cholesky(matrix)
+    if backends.all_finite(lower[-1:]) is False:  # what was declared does not hold: the determinant may be known still
+        return lapack.slogdet(matrix)
+    space = _space(lower)
+    diagonal = space.real(space.diagonal(lower)) if backends.is_complex(lower.dtype) else space.diagonal(lower)
+    return (diagonal[:1] * 0).sum() + 1, 2 * space.sum(space.log(diagonal))
+
+
+@slogdet_.rule("LU, of the matrix written out", steps=_dense_steps, cost="n³")
+def _slogdet_any(a: LinearOperator):
+    return lapack.slogdet(matrix_of(a))

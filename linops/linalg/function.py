@@ -1,0 +1,114 @@
+"""`Function`: a function of operators whose rules are chosen by structure, and say what they do.
+
+A rule is a function of an operator, registered for its class. The rules of the class itself come first, then those of
+its bases, and `LinearOperator` has those that hold for any; the first whose `when` holds runs. What a rule says, of
+which parts it asks what, and what it costs by itself are there before anything runs: `explain` and the table in the
+documentation read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, get_type_hints
+
+from linops.dispatch import kinds_of
+from linops.operator import LinearOperator
+from linops.plan.step import Step
+
+
+class Rule(NamedTuple):
+    """How a function treats operators of a class.
+
+    Attributes:
+        kind: The class.
+        says: What it does, in a few words.
+        run: It: a function of an operator, and of what else the function takes.
+        when: Whether it applies to an operator; None where it always does.
+        parts: What it asks of which other operators: pairs of a function and an operator.
+        steps: What it costs by itself.
+        cost: The order of its cost, for the table.
+    """
+
+    kind: type
+    says: str
+    run: Callable[..., Any]
+    when: Callable[[Any], bool] | None
+    parts: Callable[[Any], Iterable[tuple[Function, LinearOperator]]]
+    steps: Callable[[Any], Iterable[Step]]
+    cost: str
+
+
+def _nothing(operator: Any) -> tuple[()]:
+    return ()
+
+
+class Function:
+    """A function of operators, such as a determinant, with a rule for each structure.
+
+    Args:
+        name: Its name.
+
+    Example:
+        >>> from linops.linalg.determinants import slogdet_
+        >>> import linops as lo
+        >>> slogdet_.find(lo.Permute([1, 0])).says
+        'parity by cycles'
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rules: dict[type, list[Rule]] = {}
+
+    def rule(
+        self,
+        says: str,
+        *,
+        when: Callable[[Any], bool] | None = None,
+        parts: Callable[[Any], Iterable[tuple[Function, LinearOperator]]] = _nothing,
+        steps: Callable[[Any], Iterable[Step]] = _nothing,
+        cost: str = "",
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator: a rule for the class, or the union of classes, of the first argument's annotation.
+
+        Args:
+            says: What the rule does, in a few words.
+            when: Whether it applies to an operator.
+            parts: What it asks of which other operators.
+            steps: What it costs by itself.
+            cost: The order of its cost, such as ``"Σ n_k³"``.
+
+        Returns:
+            The decorator.
+        """
+
+        def register(run: Callable[..., Any]) -> Callable[..., Any]:
+            for kind in kinds_of(next(iter(get_type_hints(run).values()), None)):
+                self.rules.setdefault(kind, []).append(Rule(kind, says, run, when, parts, steps, cost))
+            return run
+
+        return register
+
+    def find(self, operator: LinearOperator) -> Rule:
+        """The rule for an operator.
+
+        Args:
+            operator: The operator.
+
+        Returns:
+            The rule.
+
+        Raises:
+            NotImplementedError: If there is none.
+        """
+        for kind in type(operator).__mro__:
+            for rule in self.rules.get(kind, ()):
+                if rule.when is None or rule.when(operator):
+                    return rule
+        raise NotImplementedError(f"{self.name}: there is no rule for {operator._short()}")
+
+    def __call__(self, operator: LinearOperator, *rest: Any) -> Any:
+        """What the rule for an operator gives."""
+        return self.find(operator).run(operator, *rest)
+
+    def __repr__(self) -> str:
+        return f"<rules of {self.name}>"

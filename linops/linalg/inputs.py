@@ -1,0 +1,126 @@
+"""What functions of `lo.linalg` take: operators or matrices, square or not, with numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.linalg.errors import SingularError
+from linops.operator import LinearOperator
+from linops.operators.wrap import aslinearoperator
+
+#: how many entries of a matrix are written out unasked: 5,792 × 5,792, 256 MiB in float64
+DENSE_LIMIT = 2**25
+
+
+def operator_of(function: str, A: Any, *, square: bool = False, symbolic: bool = False) -> LinearOperator:
+    """An operand as an operator.
+
+    Args:
+        function: Who asks.
+        A: An operator, or what `lo.aslinearoperator` takes.
+        square: Whether it has to be square.
+        symbolic: Whether it may be without numbers.
+
+    Returns:
+        The operator, with floating numbers where it had integers, as in `numpy.linalg`.
+
+    Raises:
+        TypeError: If it is none, or is symbolic.
+        ValueError: If it is not square.
+    """
+    if not isinstance(A, LinearOperator):
+        shape = getattr(A, "shape", None)
+        if shape is not None and len(shape) != 2:
+            raise ValueError(
+                f"linalg.{function}: expected an operator or a matrix, got an array of shape {tuple(shape)}; "
+                "a stack of matrices is an operator as lo.BlockDiag(stack)"
+            )
+        A = aslinearoperator(A)
+    m, n = A.shape
+    if square and m != n:
+        raise ValueError(
+            f"linalg.{function}({A._short()}): expected a square operator; lo.linalg.lstsq and pinv take others"
+        )
+    if not symbolic and A.is_symbolic:
+        raise TypeError(
+            f"linalg.{function}({A._short()}): it is symbolic, without numbers. "
+            "Make it concrete first: A.init(seed=0, backend='numpy')"
+        )
+    return floating(A)
+
+
+def floating(A: LinearOperator) -> LinearOperator:
+    """An operator with floating numbers where it has integers or booleans."""
+    if A.dtype is None or backends.is_inexact(A.dtype):
+        return A
+    return A.to(dtype=backends.result_type(A.backend, A.dtype, 1.0))
+
+
+def floating_array(b: Any) -> Any:
+    """An array with floating numbers where it has integers or booleans; what is no array as it is."""
+    backend = backends.backend_of(b)
+    if backend is None or backend == "spec" or backends.is_inexact(b.dtype):
+        return b
+    return backends.namespace(backend).astype(b, backends.result_type(backend, b.dtype, 1.0))
+
+
+def fits(A: LinearOperator) -> bool:
+    """Whether the matrix is small enough to be written out unasked."""
+    return A.shape[0] * A.shape[1] <= DENSE_LIMIT
+
+
+def wide_dtype(dtype: Any, backend: str | None) -> Any:
+    """The dtype in which LAPACK computes: single precision for halves."""
+    if backends.itemsize(dtype) // (2 if backends.is_complex(dtype) else 1) == 2:
+        return backends.result_type(backend, dtype, backends.canonical_dtype("float32", backend))
+    return dtype
+
+
+def matrix_of(A: LinearOperator) -> Any:
+    """The matrix in a dtype that LAPACK has.
+
+    Args:
+        A: A concrete operator.
+
+    Returns:
+        An array; halves become single.
+
+    Raises:
+        ValueError: If it is larger than `DENSE_LIMIT`.
+        TypeError: If the dtype is wider than double.
+    """
+    if not fits(A):
+        raise ValueError(
+            f"{A._short()} has {A.shape[0] * A.shape[1]:,} entries; no matrix of more than {DENSE_LIMIT:,} is written "
+            "out unasked. Name an iterative method, as in method=lo.linalg.GMRES(), or pass A.to_dense()"
+        )
+    matrix = A.to_dense()
+    if isinstance(matrix, np.ndarray) and matrix.dtype.char in "gG":
+        raise TypeError(f"{A._short()}: LAPACK has no {matrix.dtype}; convert it, as in A.to(dtype='float64')")
+    wide = wide_dtype(matrix.dtype, backends.backend_of(matrix))
+    return matrix if wide == matrix.dtype else backends.namespace(backends.backend_of(matrix)).astype(matrix, wide)
+
+
+def singular(A: LinearOperator, why: str = "") -> SingularError:
+    """The error that an operator has no inverse."""
+    return SingularError(
+        f"{A._short()} is singular{': ' + why if why else ''}; lo.linalg.lstsq and lo.linalg.pinv give the solution of "
+        "least squares"
+    )
+
+
+def require_no_zero(A: LinearOperator, numbers: Any, why: str) -> None:
+    """Raise SingularError where one of an array's numbers is zero."""
+    if backends.backend_of(numbers) != "spec" and lapack.has_zero(numbers):
+        raise singular(A, why)
+
+
+def ones(A: LinearOperator, n: int) -> Any:
+    """N ones of an operator's dtype and place; of NumPy's float64 where it has none."""
+    like = A._like
+    dtype = like.dtype if A.dtype is None else A.dtype
+    return backends.zeros(like, (n,), dtype) + 1

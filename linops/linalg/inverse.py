@@ -1,0 +1,128 @@
+"""`Inverse`: the inverse of an operator by a method, whose factorisation is made once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops import backends
+from linops.declaration import declare, remembered, tree
+from linops.linalg.inputs import fits, wide_dtype
+from linops.linalg.methods.method import Method
+from linops.operator import LinearOperator, flat
+from linops.operators.dense import Dense
+from linops.plan.step import Step
+from linops.tags import Knowledge, Tag, transposed
+
+#: tags of A⁻¹ that are those of A
+_KEPT = (
+    Tag.SYMMETRIC
+    | Tag.HERMITIAN
+    | Tag.POSITIVE_DEFINITE
+    | Tag.ORTHOGONAL
+    | Tag.LOWER_TRIANGULAR
+    | Tag.UPPER_TRIANGULAR
+    | Tag.DIAGONAL
+)
+
+
+@declare
+class Inverse(LinearOperator):
+    """The inverse of a square operator by a method, made by `lo.linalg.inv`.
+
+    A product solves, with the factorisation that the method made at the first product; A⁻ᵀ and A⁻ᴴ share it. Where
+    derivatives are taken, or a program is traced, each product makes its own.
+
+    Attributes:
+        base: A.
+        method: How to solve, such as `lo.linalg.LU()`.
+        kept: Whether the factorisation serves later products, or there is one product alone.
+        transposed: Whether it is A⁻ᵀ.
+        conjugated: Whether it is conjugated.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> A = lo.linalg.inv(np.array([[2., 1.], [1., 1.]]))
+        >>> A @ np.array([3., 2.])
+        array([1., 1.])
+    """
+
+    base: LinearOperator = tree()
+    method: Method = None  # type: ignore[assignment]
+    kept: bool = True
+    transposed: bool = False
+    conjugated: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n)."""
+        n = self.base.shape[0]
+        return n, n
+
+    @remembered
+    def _wide(self) -> LinearOperator:
+        """A in a dtype that LAPACK has."""
+        dtype = self.base.dtype
+        if dtype is None:
+            return self.base
+        wide = wide_dtype(dtype, self.base.backend)
+        return self.base if wide == dtype else self.base.to(dtype=wide)
+
+    def _wide_beside(self, x: Any) -> LinearOperator:
+        """A in a dtype that LAPACK has; one without arrays as x's framework writes it out."""
+        if self.base.backend is not None or not fits(self.base):
+            return self._wide
+        return Dense(flat(self.base._columns(backends.eye(x, self.shape[0], x.dtype))))
+
+    def _factor(self, x: Any) -> Any:
+        """What the method made of A; kept by the first of A⁻¹, A⁻ᵀ and A⁻ᴴ where it may be."""
+        root = self.__dict__.get("_root", self)
+        known = root.__dict__.get("_made")
+        if known is not None and self.base.backend is not None:
+            return known
+        made = self.method.factor(root._wide_beside(x), self.kept)
+        if self.kept and not backends.is_compiling() and made.is_constant:
+            root.__dict__["_made"] = made
+        return made
+
+    def _twin(self, transposed: bool, conjugated: bool) -> Inverse:
+        twin = Inverse(self.base, self.method, self.kept, transposed, conjugated, assumed=self.assumed)
+        twin.__dict__["_root"] = self.__dict__.get("_root", self)
+        return twin
+
+    def _columns(self, x: Any) -> Any:
+        x = flat(x)
+        backend, dtype = backends.backend_of(x), x.dtype
+        own = self._wide.dtype
+        wide = wide_dtype(dtype if own is None else backends.result_type(backend, dtype, own), backend)
+        if self.base.dtype is not None:
+            dtype = backends.result_type(backend, dtype, self.base.dtype)
+        x = x if wide == x.dtype else backends.namespace(backend).astype(x, wide)
+        x = backends.conj(x) if self.conjugated else x
+        if (
+            backends.is_complex(x.dtype) and not self.base._is_complex
+        ):  # LAPACK has no real matrix beside complex vectors
+            space: Any = backends.namespace(backend)
+            both = backends.concatenate(space.real(x).T, [space.imag(x).T]).T
+            y = self._factor(both).solve(both, self.transposed)
+            y = y[:, : x.shape[1]] + 1j * y[:, x.shape[1] :]
+        else:
+            y = self._factor(x).solve(x, self.transposed)
+        y = backends.conj(y) if self.conjugated else y
+        return y if y.dtype == dtype else backends.namespace(backend).astype(y, dtype)
+
+    def _transpose(self) -> Inverse:
+        return self._twin(not self.transposed, self.conjugated)
+
+    def _conj(self) -> Inverse:
+        return self._twin(self.transposed, not self.conjugated) if self._is_complex else self
+
+    def _lower(self, batch: int) -> tuple[Step, ...]:
+        return tuple(self.method.steps(self.base, batch, self.kept))
+
+    def _knowledge(self) -> Knowledge:
+        kept = self.base.tags.yes & _KEPT
+        return Knowledge(Tag.INVERTIBLE | (transposed(kept) if self.transposed else kept))
+
+    def _detail(self) -> str:
+        words = [str(self.method), *["transposed"] * self.transposed, *["conjugated"] * self.conjugated]
+        return ", ".join(words)

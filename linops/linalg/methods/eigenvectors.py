@@ -1,0 +1,71 @@
+"""`Eigh`: solving by the eigenvectors of a Hermitian operator, which keep its structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.linalg.errors import SingularError
+from linops.linalg.methods.method import Factor, Method
+from linops.linalg.spectra import eigh_
+from linops.operator import LinearOperator, flat
+from linops.plan.step import Step
+
+
+class Eigenvectors(Factor):
+    """A = V diag(w) Vᴴ."""
+
+    def __init__(self, A: LinearOperator) -> None:
+        self.values, self.vectors = eigh_(A)
+        self.is_constant = lapack.is_constant(self.values) and all(
+            lapack.is_constant(leaf) for _, leaf in self.vectors.named_leaves()
+        )
+        if lapack.has_zero(self.values):
+            raise SingularError(f"{A._short()} is singular: an eigenvalue is zero; lo.linalg.pinv leaves it out")
+
+    def solve(self, b: Any, transposed: bool) -> Any:
+        """V diag(1 / w) Vᴴ b."""
+        vectors = self.vectors.conj() if transposed else self.vectors
+        return flat(vectors @ ((vectors.H @ b) / self.values[:, None]))
+
+    def slogdet(self) -> tuple[Any, Any]:
+        """The product of the eigenvalues."""
+        space: Any = backends.namespace(backends.backend_of(self.values))
+        return space.prod(space.sign(self.values)), space.sum(space.log(space.abs(self.values)))
+
+
+@dataclass(frozen=True)
+class Eigh(Method):
+    """By eigenvalues and eigenvectors of a Hermitian operator; of a Kronecker sum, say, by those of its factors.
+
+    Cost: that of `lo.linalg.eigh` once, and two products with the eigenvectors a right-hand side.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> A = lo.KroneckerSum(np.diag([1., 2.]), np.array([[2., 1.], [1., 2.]]))
+        >>> A = lo.assume(A, lo.Tag.SYMMETRIC)
+        >>> lo.linalg.solve(A, A @ np.ones(4), lo.linalg.Eigh()).round(12)
+        array([1., 1., 1., 1.])
+    """
+
+    def factor(self, A: LinearOperator, kept: bool) -> Eigenvectors:
+        """Eigenvalues and eigenvectors; SingularError where a value is zero."""
+        return Eigenvectors(A)
+
+    def steps(self, A: LinearOperator, batch: int, kept: bool) -> Iterable[Step]:
+        """The decomposition, and two products with the eigenvectors."""
+        n = A.shape[0]
+        if not kept:
+            yield from all_steps(eigh_, A)
+        yield Step("eigenvectors", f"2 × ({n}, {batch})", other_flops=n * batch, inputs=n * batch, outputs=n * batch)
+
+
+def all_steps(function: Any, A: LinearOperator) -> Iterable[Step]:
+    """What a function's rule for an operator costs, with its parts."""
+    rule = function.find(A)
+    yield from rule.steps(A)
+    for part, operator in rule.parts(A):
+        yield from all_steps(part, operator)

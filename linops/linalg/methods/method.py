@@ -1,0 +1,64 @@
+"""What a method of solving is: a small frozen object, and what it makes of an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from linops.operator import LinearOperator
+from linops.plan.step import Step
+
+
+class Factor:
+    """What a method made of an operator, for many right-hand sides.
+
+    Attributes:
+        is_constant: Whether it may be kept for later products: no graph or trace holds its arrays.
+    """
+
+    is_constant: bool = True
+
+    def solve(self, b: Any, transposed: bool) -> Any:
+        """A⁻¹ b, or A⁻ᵀ b, of right-hand sides (n, k)."""
+        raise NotImplementedError
+
+    def slogdet(self) -> tuple[Any, Any]:
+        """(sign, log |det|) of A."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to solve with an operator: a value with its settings, which makes a `Factor`."""
+
+    def factor(self, A: LinearOperator, kept: bool) -> Factor:
+        """What it makes of an operator.
+
+        Args:
+            A: A concrete operator in a dtype that LAPACK has.
+            kept: Whether more right-hand sides are to come.
+
+        Returns:
+            The factor.
+        """
+        raise NotImplementedError
+
+    def steps(self, A: LinearOperator, batch: int, kept: bool) -> Iterable[Step]:
+        """What solving for `batch` right-hand sides costs; with the factorisation, unless that is kept.
+
+        Args:
+            A: An operator, which may be symbolic.
+            batch: The number of right-hand sides.
+            kept: Whether the factorisation is there already.
+
+        Returns:
+            Steps.
+        """
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        changed = [
+            f"{field.name}={value!r}" for field in fields(self) if (value := getattr(self, field.name)) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"

@@ -1,0 +1,201 @@
+"""`solve`, `inv`, `det` and their like: what users call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.linalg.determinants import slogdet_
+from linops.linalg.function import Function
+from linops.linalg.inputs import floating_array, operator_of
+from linops.linalg.inverse import Inverse
+from linops.linalg.inversion import inverse_
+from linops.linalg.methods.method import Method
+from linops.linalg.traces import diagonal_, trace_
+from linops.operator import LinearOperator
+
+
+def inverted(function: str, A: Any, method: Method | None, kept: bool, symbolic: bool = False) -> LinearOperator:
+    """The inverse by a rule or method."""
+    operator = operator_of(function, A, square=True, symbolic=symbolic)
+    if method is None:
+        return inverse_(operator, kept)
+    if not isinstance(method, Method):
+        raise TypeError(
+            f"linalg.{function}: method {method!r}: expected None, or a method such as lo.linalg.LU() or lo.linalg.CG()"
+        )
+    return Inverse(operator, method, kept)
+
+
+def solve(A: Any, b: Any, method: Method | None = None) -> Any:
+    """The x of A x = b.
+
+    Without a method a rule for the structure decides, which `lo.linalg.explain("solve", A)` shows; where there is none,
+    the matrix is factorised.
+
+    Args:
+        A: A square operator or matrix, (n, n).
+        b: Right-hand sides: (n,), or (…, n, k), as `A @ x` takes them.
+        method: How to solve, such as `lo.linalg.Cholesky()`, or None.
+
+    Returns:
+        An array of the shape of b, of floating numbers.
+
+    Raises:
+        SingularError: If A has no inverse; where numbers cannot be looked at, as in `jax.jit`, x is infinite or NaN.
+        ValueError: If A is not square, or b does not fit.
+        TypeError: If A is symbolic, or backends are mixed.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> A = lo.Kronecker(np.array([[2., 0.], [0., 1.]]), np.array([[1., 1.], [0., 1.]]))
+        >>> lo.linalg.solve(A, np.array([4., 2., 2., 1.]))
+        array([1., 1., 1., 1.])
+    """
+    return inverted("solve", A, method, kept=False) @ floating_array(b)
+
+
+def inv(A: Any, method: Method | None = None) -> LinearOperator:
+    """The inverse, as an operator whose products solve.
+
+    It has the structure of A where that has a closed form; else a factorisation is made at the first product, and kept
+    for the ones after. Changes that are made to A's arrays after that do not reach it.
+
+    Args:
+        A: A square operator or matrix; a symbolic one tells what would be done.
+        method: How to solve, or None; see `solve`.
+
+    Returns:
+        The operator A⁻¹.
+
+    Raises:
+        SingularError: If A has no inverse, here or at the first product.
+        ValueError: If A is not square.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> lo.linalg.inv(lo.Diagonal(np.array([2., 4.]))).to_dense()
+        array([[0.5 , 0.  ],
+               [0.  , 0.25]])
+    """
+    return inverted("inv", A, method, kept=True, symbolic=True)
+
+
+def slogdet(A: Any) -> tuple[Any, Any]:
+    """The sign and the logarithm of the absolute value of the determinant.
+
+    Args:
+        A: A square operator or matrix.
+
+    Returns:
+        The sign, 1, −1 or 0, or of a complex operator a number of absolute value 1 or 0; and the logarithm, −inf where
+        the determinant is zero.
+
+    Raises:
+        ValueError: If A is not square, or a matrix of more than `lo.linalg.DENSE_LIMIT` entries would be written out.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> sign, logarithm = lo.linalg.slogdet(lo.Kronecker(np.diag([-1., 1.]), lo.Identity(3)))
+        >>> float(sign), float(logarithm)
+        (-1.0, 0.0)
+    """
+    return slogdet_(operator_of("slogdet", A, square=True))
+
+
+def det(A: Any) -> Any:
+    """The determinant; of large operators it may over- or underflow, where `slogdet` does not.
+
+    Args:
+        A: A square operator or matrix.
+
+    Returns:
+        A number.
+
+    Raises:
+        ValueError: If A is not square.
+
+    Example:
+        >>> import linops as lo
+        >>> float(lo.linalg.det(2 * lo.Identity(3)))
+        8.0
+    """
+    sign, logarithm = slogdet_(operator_of("det", A, square=True))
+    return sign * backends.namespace(backends.backend_of(logarithm) or "numpy").exp(logarithm)
+
+
+def logdet(A: Any) -> Any:
+    """The logarithm of the determinant.
+
+    Args:
+        A: A square operator or matrix.
+
+    Returns:
+        A number; of a complex operator a complex one, with the phase as its imaginary part.
+
+    Raises:
+        ValueError: If A is real and its determinant not positive; where numbers cannot be looked at it is NaN.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> round(float(lo.linalg.logdet(lo.Kronecker(np.diag([2., 2.]), np.diag([3., 3., 3.])))), 12)
+        10.750556815368
+    """
+    operator = operator_of("logdet", A, square=True)
+    sign, logarithm = slogdet_(operator)
+    space: Any = backends.namespace(backends.backend_of(logarithm) or "numpy")
+    if operator._is_complex:
+        return logarithm + 1j * space.angle(sign)
+    if lapack.is_known(sign) and not bool(sign > 0):
+        raise ValueError(
+            f"linalg.logdet({operator._short()}): the determinant is {'zero' if bool(sign == 0) else 'negative'}; "
+            "lo.linalg.slogdet gives its sign and the logarithm of its absolute value"
+        )
+    return space.where(sign > 0, logarithm, space.nan)
+
+
+def trace(A: Any) -> Any:
+    """The sum of the diagonal, exactly.
+
+    Args:
+        A: A square operator or matrix.
+
+    Returns:
+        A number.
+
+    Raises:
+        ValueError: If A is not square.
+
+    Example:
+        >>> import linops as lo
+        >>> float(lo.linalg.trace(lo.Identity(3)))
+        3.0
+    """
+    return trace_(operator_of("trace", A, square=True))
+
+
+def diagonal(A: Any) -> Any:
+    """The main diagonal.
+
+    Args:
+        A: An operator or matrix (m, n).
+
+    Returns:
+        An array of min(m, n) numbers.
+
+    Example:
+        >>> import linops as lo, numpy as np
+        >>> lo.linalg.diagonal(lo.Kronecker(np.diag([1., 2.]), np.diag([3., 4.])))
+        array([3., 4., 6., 8.])
+    """
+    return diagonal_(operator_of("diagonal", A))
+
+
+FUNCTIONS: dict[str, Function] = {
+    "solve": inverse_,
+    "inv": inverse_,
+    "slogdet": slogdet_,
+    "trace": trace_,
+    "diagonal": diagonal_,
+}

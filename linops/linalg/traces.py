@@ -1,0 +1,213 @@
+"""Trace and diagonal, exactly, structure by structure."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any, cast
+
+import numpy as np
+
+from linops import backends
+from linops.linalg.function import Function
+from linops.linalg.inputs import ones
+from linops.operator import LinearOperator, flat
+from linops.operators.block_diag import BlockDiag
+from linops.operators.circulant import Circulant
+from linops.operators.dense import Dense
+from linops.operators.diagonal import Diagonal
+from linops.operators.direct_sum import DirectSum
+from linops.operators.identity import Identity
+from linops.operators.kronecker import Kronecker
+from linops.operators.kronecker_sum import KroneckerSum
+from linops.operators.low_rank import LowRank
+from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
+from linops.operators.toeplitz import Toeplitz
+from linops.operators.triangular import Triangular
+from linops.operators.tridiagonal import Tridiagonal
+from linops.operators.zero import Zero
+from linops.plan.step import Step
+
+#: the main diagonal, as an array
+diagonal_ = Function("diagonal")
+#: the sum of the main diagonal
+trace_ = Function("trace")
+
+
+def _space(x: Any) -> Any:
+    return backends.namespace(backends.backend_of(x))
+
+
+def _parts(function: Function, name: str) -> Any:
+    return lambda a: [(function, part) for part in getattr(a, name)]
+
+
+def _square(a: LinearOperator) -> bool:
+    return a.shape[0] == a.shape[1]
+
+
+def _square_parts(name: str) -> Any:
+    return lambda a: all(_square(part) for part in getattr(a, name))
+
+
+# ---------------------------------------------------------------- diagonal
+
+
+@diagonal_.rule("ones", cost="n")
+def _diagonal_identity(a: Identity):
+    return ones(a, a.shape[0])
+
+
+@diagonal_.rule("zeros", cost="n")
+def _diagonal_zero(a: Zero):
+    return ones(a, min(a.shape)) * 0
+
+
+@diagonal_.rule("its array", cost="n")
+def _diagonal_diagonal(a: Diagonal):
+    return a.diagonal
+
+
+@diagonal_.rule("of its array", cost="n")
+def _diagonal_dense(a: Dense | Triangular):
+    return _space(a.matrix).diagonal(a.matrix)
+
+
+@diagonal_.rule("its middle array", cost="n")
+def _diagonal_tridiagonal(a: Tridiagonal):
+    return a.diag
+
+
+@diagonal_.rule("rows of U times columns of V", cost="n r")
+def _diagonal_low_rank(a: LowRank):
+    k = min(a.shape)
+    return (a.U[:k] * backends.permute(a.V, (1, 0))[:k]).sum(1)
+
+
+@diagonal_.rule("of the blocks, batched", when=lambda a: a.blocks.shape[1] == a.blocks.shape[2], cost="n")
+def _diagonal_blocks(a: BlockDiag):
+    n = a.blocks.shape[1]
+    entries = a.blocks.reshape(a.blocks.shape[0], n * n)[:, :: n + 1] if n else a.blocks.reshape(-1)
+    return entries.reshape(-1)
+
+
+@diagonal_.rule("of the blocks", when=_square_parts("blocks"), parts=_parts(diagonal_, "blocks"), cost="n")
+def _diagonal_direct_sum(a: DirectSum):
+    first, *rest = _alike(a, [diagonal_(block) for block in a.blocks])
+    return backends.concatenate(first, rest)
+
+
+@diagonal_.rule(
+    "the Kronecker product of the factors'", when=_square_parts("factors"), parts=_parts(diagonal_, "factors"), cost="N"
+)
+def _diagonal_kronecker(a: Kronecker):
+    return reduce(
+        lambda one, other: (one[:, None] * other).reshape(-1), _alike(a, [diagonal_(factor) for factor in a.factors])
+    )
+
+
+@diagonal_.rule("sums of the factors'", parts=_parts(diagonal_, "factors"), cost="N")
+def _diagonal_kronecker_sum(a: KroneckerSum):
+    return reduce(
+        lambda one, other: (one[:, None] + other).reshape(-1), _alike(a, [diagonal_(factor) for factor in a.factors])
+    )
+
+
+@diagonal_.rule("the sum of the terms'", parts=_parts(diagonal_, "terms"), cost="that of the terms")
+def _diagonal_sum(a: Sum):
+    return reduce(lambda one, other: one + other, _alike(a, [diagonal_(term) for term in a.terms]))
+
+
+@diagonal_.rule("a multiple of the base's", parts=lambda a: [(diagonal_, a.base)])
+def _diagonal_scaled(a: Scaled):
+    return a._scale(_alike(a, [diagonal_(a.base)])[0])
+
+
+@diagonal_.rule("one number of the kernel", cost="n")
+def _diagonal_convolution(a: Circulant | Toeplitz):
+    return a._kernel()[:1] + ones(a, min(a.shape)) * 0
+
+
+def _pieces(a: LinearOperator) -> Any:
+    m, n = a.shape
+    cost = a.cost(min(m, n))
+    return (Step("entries", f"({m}, {n})", macs=cost.macs, inputs=n * min(m, n), outputs=m * min(m, n)),)
+
+
+@diagonal_.rule("products with columns of the identity, a block at a time", steps=_pieces, cost="n products")
+def _diagonal_any(a: LinearOperator):
+    k = min(a.shape)
+    width = max(1, min(k, 2**22 // max(a.shape[0], 1)))
+    found = []
+    for start in range(0, k, width):
+        columns = flat(a._columns(a._unit_columns(start, min(width, k - start))))
+        found.append(_space(columns).diagonal(columns[start : min(start + width, k)]))
+    return backends.concatenate(found[0], found[1:]) if found else ones(a, 0)
+
+
+def _alike(a: LinearOperator, arrays: list[Any]) -> list[Any]:
+    """Arrays of parts, as arrays of the whole's backend and dtype: parts without arrays give NumPy's."""
+    if a.dtype is None:
+        return arrays
+    like = a._like
+    backend = str(backends.backend_of(like))
+    complex_dtype = backends.result_type(backend, like.dtype, 1j)
+    return [
+        array
+        if backends.backend_of(array) == backend
+        else backends.constant(like, array, complex_dtype if backends.is_complex(array.dtype) else like.dtype)
+        for array in arrays
+    ]
+
+
+# ---------------------------------------------------------------- trace
+
+
+@trace_.rule(
+    "the product of the factors'", when=_square_parts("factors"), parts=_parts(trace_, "factors"), cost="Σ n_k"
+)
+def _trace_kronecker(a: Kronecker):
+    return reduce(lambda one, other: one * other, _alike_numbers(a, [trace_(factor) for factor in a.factors]))
+
+
+@trace_.rule("the sum of the factors', times N / n_k", parts=_parts(trace_, "factors"), cost="Σ n_k")
+def _trace_kronecker_sum(a: KroneckerSum):
+    n = a.shape[0]
+    found = _alike_numbers(a, [trace_(factor) for factor in a.factors])
+    return sum(number * (n // max(factor.shape[0], 1)) for number, factor in zip(found, a.factors))
+
+
+@trace_.rule("the sum of the terms'", parts=_parts(trace_, "terms"), cost="that of the terms")
+def _trace_sum(a: Sum):
+    return reduce(lambda one, other: one + other, _alike_numbers(a, [trace_(term) for term in a.terms]))
+
+
+@trace_.rule("the sum of the blocks'", when=_square_parts("blocks"), parts=_parts(trace_, "blocks"), cost="n")
+def _trace_direct_sum(a: DirectSum):
+    return reduce(lambda one, other: one + other, _alike_numbers(a, [trace_(block) for block in a.blocks]))
+
+
+@trace_.rule("a multiple of the base's", parts=lambda a: [(trace_, a.base)])
+def _trace_scaled(a: Scaled):
+    return a._scale(_alike_numbers(a, [trace_(a.base)])[0])
+
+
+@trace_.rule(
+    "the sum of A's entries times Bᵀ's",
+    when=lambda a: len(a.factors) == 2 and all(isinstance(factor, Dense) for factor in a.factors),
+    cost="m n",
+)
+def _trace_of_two(a: Product):
+    one, other = cast(tuple[Dense, Dense], a.factors)
+    return (one.matrix * backends.permute(other.matrix, (1, 0))).sum()
+
+
+@trace_.rule("the sum of its diagonal", parts=lambda a: [(diagonal_, a)])
+def _trace_any(a: LinearOperator):
+    return diagonal_(a).sum()
+
+
+def _alike_numbers(a: LinearOperator, numbers: list[Any]) -> list[Any]:
+    """Numbers of parts, as 0-d arrays of the whole's backend."""
+    return _alike(a, [number if backends.is_array(number) else np.asarray(number) for number in numbers])

@@ -1,0 +1,253 @@
+"""`lo.linalg`: solve, inv, determinants, trace and diagonal of every case against dense NumPy; errors; derivatives."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from conformance import RUNS, SAMPLE
+from helpers import as_numpy, build, on
+from jax.test_util import check_grads
+from torch.autograd import gradcheck, gradgradcheck
+
+import linops as lo
+
+SQUARE = [run for run in RUNS if len(set(build(run[0])[1].shape)) == 1 and run[2] != "float32"]
+MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in SQUARE]
+TOLERANCE = 1e-9
+
+
+def plain(number):
+    return np.asarray(number) if isinstance(number, (np.generic, np.ndarray)) else as_numpy(number)
+
+
+def close(actual, expected, factor=1.0):
+    np.testing.assert_allclose(
+        plain(actual), expected, rtol=0, atol=TOLERANCE * factor * max(1, np.abs(expected).max(initial=0))
+    )
+
+
+@pytest.mark.parametrize(("case", "backend", "dtype"), MARKED)
+def test_determinant_trace_and_diagonal(case, backend, dtype):
+    A, M, _ = build(case, dtype, backend)
+    close(lo.linalg.diagonal(A), np.diagonal(M))
+    close(lo.linalg.trace(A), np.trace(M))
+    sign, logarithm = map(plain, lo.linalg.slogdet(A))
+    expected, size = np.linalg.slogdet(M)
+    if size < -25:  # zero, or zero but for rounding
+        assert logarithm < -20
+    else:
+        np.testing.assert_allclose(sign, expected, atol=1e-9)
+        np.testing.assert_allclose(logarithm, size, atol=1e-9)
+        close(lo.linalg.det(A), np.linalg.det(M))
+    assert not np.iscomplexobj(logarithm)
+
+
+@pytest.mark.parametrize(("case", "backend", "dtype"), MARKED)
+def test_solve_and_inverse(case, backend, dtype):
+    A, M, array = build(case, dtype, backend)
+    n = len(M)
+    condition = np.linalg.cond(M) if n else 1
+    if condition > 1e8:
+        if condition > 1e17 and backend != "jax":
+            try:
+                x = lo.linalg.solve(A, on(backend, array(n)))
+            except lo.linalg.SingularError:
+                return
+            assert np.abs(plain(x)).max() > 1e10  # a pivot that rounding made other than zero
+        return
+    inverse = np.linalg.inv(M)
+    for shape in ((n,), (n, 1), (n, n + 2), (2, n, 3)):
+        b = array(*shape)
+        x = lo.linalg.solve(A, on(backend, b))
+        assert plain(x).shape == b.shape
+        close(x, inverse @ b, condition)
+    Ai = lo.linalg.inv(A)
+    b = array(n, 3)
+    close(Ai @ on(backend, b), inverse @ b, condition)
+    close(Ai @ on(backend, b), inverse @ b, condition)  # by what was kept
+    close(Ai.T @ on(backend, b), inverse.T @ b, condition)
+    close(Ai.H @ on(backend, b), inverse.conj().T @ b, condition)
+    close(on(backend, b.T) @ Ai, b.T @ inverse, condition)
+    assert Ai.tags.yes & A.tags.yes & lo.Tag.POSITIVE_DEFINITE == A.tags.yes & lo.Tag.POSITIVE_DEFINITE
+
+
+# ---------------------------------------------------------------- values that others got wrong
+
+
+def test_determinants_with_exponents():
+    A = lo.Kronecker(np.diag([2.0, 2.0]), np.diag([3.0, 3.0, 3.0]))
+    assert float(lo.linalg.logdet(A)) == pytest.approx(10.750556815368331, rel=1e-15)
+    assert tuple(map(float, lo.linalg.slogdet(lo.kron(np.diag([-1.0, 1.0]), lo.Identity(3))))) == (-1, 0)
+    assert tuple(map(float, lo.linalg.slogdet(lo.kron(np.diag([-1.0, 1.0]), lo.Identity(2))))) == (1, 0)
+    sign, logarithm = lo.linalg.slogdet(2 * lo.Identity(3))
+    assert (float(sign), float(logarithm)) == (1, pytest.approx(3 * np.log(2)))
+    small = lo.Identity(512) / np.float32(500000) @ lo.Diagonal(np.ones(512, "float32"))
+    assert float(lo.linalg.logdet(small)) == pytest.approx(-6718.65, rel=1e-6)
+
+
+def test_determinants_of_singular_complex_and_empty_matrices():
+    sign, logarithm = lo.linalg.slogdet(lo.Diagonal(np.array([1j, -2])))
+    assert complex(sign) == -1j
+    assert float(logarithm) == pytest.approx(np.log(2))
+    assert tuple(map(float, lo.linalg.slogdet(np.zeros((0, 0))))) == (1, 0)
+    assert tuple(map(float, lo.linalg.slogdet(lo.Zero(3, 3)))) == (0, -np.inf)
+    assert tuple(map(float, lo.linalg.slogdet(lo.Kronecker(np.ones((2, 3)), np.ones((3, 2)))))) == (0, -np.inf)
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_determinants_of_transforms(n):
+    for A in (lo.DFT(n), lo.DFT(n, "ortho"), lo.DFT(n).H):
+        sign, logarithm = lo.linalg.slogdet(A)
+        expected, size = np.linalg.slogdet(A.to_dense())
+        np.testing.assert_allclose(complex(sign), expected, atol=1e-9)
+        np.testing.assert_allclose(float(logarithm), size, atol=1e-9)
+
+
+def test_parity_of_permutations():
+    random = np.random.default_rng(0)
+    for n in range(1, 40):
+        indices = random.permutation(n)
+        assert float(lo.linalg.det(lo.Permute(indices))) == round(np.linalg.det(np.eye(n)[indices]))
+    for dims in ((2, 3), (3, 3), (2, 2, 3), (3, 1, 5), (2, 3, 2, 3)):
+        for _ in range(6):
+            A = lo.Permute.axes(dims, tuple(map(int, random.permutation(len(dims)))))
+            assert float(lo.linalg.det(A)) == round(np.linalg.det(A.to_dense()))
+
+
+def test_tridiagonal_solves_pivot():
+    A = lo.Tridiagonal(np.array([1.0, 1.0]), np.array([0.0, 0.0, 1.0]), np.array([1.0, 1.0]))
+    np.testing.assert_allclose(lo.linalg.solve(A, np.array([1.0, 2.0, 3.0])), [0, 1, 2], atol=1e-15)
+
+
+def test_triangular_complex():
+    L = lo.Triangular(np.array([[1 + 1j, 0], [2, 1j]]), lower=True)
+    b = np.array([1.0 + 0j, 1.0])
+    np.testing.assert_allclose(lo.linalg.solve(L, b), [0.5 - 0.5j, 1], atol=1e-15)
+    np.testing.assert_allclose(lo.linalg.solve(L.H, b), [1.5 - 0.5j, 1j], atol=1e-15)
+
+
+# ---------------------------------------------------------------- errors, dtypes, what is kept
+
+SINGULAR = {
+    "dense": lambda: lo.Dense(np.ones((3, 3))),
+    "diagonal": lambda: lo.Diagonal(np.array([1.0, 0.0])),
+    "zero": lambda: lo.Zero(2, 2),
+    "triangular": lambda: lo.Triangular(np.zeros((2, 2)), lower=True),
+    "blocks": lambda: lo.BlockDiag(np.ones((2, 2, 2))),
+    "uneven blocks": lambda: lo.BlockDiag([np.ones((2, 3)), np.ones((2, 1))]),
+    "rectangular factors": lambda: lo.Kronecker(np.ones((2, 3)), np.ones((3, 2))),
+    "narrow": lambda: lo.Dense(np.ones((3, 2))) @ lo.Dense(np.ones((2, 3))),
+    "circulant": lambda: lo.Circulant(np.array([1.0, -1.0, 0.0])),
+    "tridiagonal": lambda: lo.Tridiagonal(np.zeros(1), np.zeros(2), np.zeros(1)),
+    "multiple": lambda: 0.0 * lo.Diagonal(np.ones(2)),
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_singular_operators_say_so(name):
+    A = SINGULAR[name]()
+    with pytest.raises(lo.linalg.SingularError, match=r"singular.*lo\.linalg\."):
+        lo.linalg.solve(A, np.ones(A.shape[0]))
+    with pytest.raises(np.linalg.LinAlgError):
+        lo.linalg.inv(A) @ np.ones(A.shape[0])
+    assert float(lo.linalg.det(A)) == pytest.approx(0, abs=1e-12)
+
+
+def test_operands_are_checked():
+    with pytest.raises(ValueError, match=r"linalg\.solve\(Dense\(2×3.*square"):
+        lo.linalg.solve(np.ones((2, 3)), np.ones(2))
+    with pytest.raises(TypeError, match="symbolic"):
+        lo.linalg.solve(lo.dense(3, 3), np.ones(3))
+    with pytest.raises(ValueError, match="array of shape"):
+        lo.linalg.solve(np.eye(3), np.ones(2))
+    with pytest.raises(TypeError, match="mixed backends"):
+        lo.linalg.solve(lo.Dense(np.eye(3)), torch.ones(3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="stack of matrices"):
+        lo.linalg.solve(np.ones((2, 3, 3)), np.ones(3))
+    with pytest.raises(TypeError, match="expected None, or a method"):
+        lo.linalg.solve(np.eye(3), np.ones(3), "lu")
+    with pytest.raises(ValueError, match="negative"):
+        lo.linalg.logdet(np.diag([1.0, -1.0]))
+    with pytest.raises(lo.linalg.SingularError, match="not positive definite"):
+        lo.linalg.solve(np.diag([1.0, -1.0]), np.ones(2), lo.linalg.Cholesky())
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float16", "float32", "complex64", "bool"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+def test_dtypes(backend, dtype):
+    M = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1]]).astype(dtype)
+    A, b = lo.Dense(on(backend, M)), on(backend, np.array([1, 1, 1]).astype(dtype))
+    x = lo.linalg.solve(A, b)
+    np.testing.assert_allclose(plain(x).astype(complex), [0, 1, 0], atol=1e-3)
+    if dtype in ("float16", "float32", "complex64"):
+        assert plain(x).dtype == dtype
+    np.testing.assert_allclose(
+        plain(lo.linalg.inv(A).to_dense()).astype(complex), np.linalg.inv(M.astype(complex)), atol=1e-3
+    )
+
+
+def test_a_factorisation_is_made_once(monkeypatch):
+    from linops.linalg.methods import lu
+
+    calls, factor = [], lu.lapack.lu_factor
+    monkeypatch.setattr(lu.lapack, "lu_factor", lambda a: calls.append(1) or factor(a))
+    A = np.random.default_rng(0).standard_normal((5, 5))
+    Ai = lo.linalg.inv(A)
+    for b in (np.ones(5), np.ones((5, 2)), np.ones((5, 9))):
+        np.testing.assert_allclose(A @ (Ai @ b), b, atol=1e-12)
+    np.testing.assert_allclose(A.T @ (Ai.T @ np.ones(5)), np.ones(5), atol=1e-12)
+    assert len(calls) == 1
+
+
+# ---------------------------------------------------------------- derivatives
+
+
+def _tensor(*shape, dtype="float64"):
+    random = np.random.default_rng(sum(shape))
+    values = random.standard_normal(shape) + (1j * random.standard_normal(shape) if dtype == "complex128" else 0)
+    return torch.tensor(values, requires_grad=True)
+
+
+DIFFERENTIATED = {
+    "tridiagonal": lambda below, d, u, b: lo.linalg.solve(lo.Tridiagonal(below, d + 3, u), b),
+    "kronecker": lambda A, B, b: lo.linalg.solve(lo.Kronecker(A, B), b),
+    "kept": lambda A, b: lo.linalg.inv(lo.Dense(A)) @ b,
+    "blocks": lambda A, b: lo.linalg.solve(lo.BlockDiag(A), b),
+    "triangular": lambda A, b: lo.linalg.solve(lo.Triangular(A, lower=True), b),
+    "logdet": lambda A, B: lo.linalg.slogdet(lo.Kronecker(A, B))[1],
+    "trace": lambda A, B: lo.linalg.trace(lo.Dense(A) @ lo.Kronecker(B, lo.Identity(2))),
+}
+SHAPES = {
+    "tridiagonal": [(3,), (4,), (3,), (4, 2)],
+    "kronecker": [(3, 3), (2, 2), (6,)],
+    "kept": [(3, 3), (3, 5)],
+    "blocks": [(2, 2, 2), (4, 1)],
+    "triangular": [(3, 3), (3,)],
+    "logdet": [(3, 3), (2, 2)],
+    "trace": [(4, 4), (2, 2)],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_gradients_in_torch(name, dtype):
+    tensors = [_tensor(*shape, dtype=dtype) for shape in SHAPES[name]]
+    assert gradcheck(DIFFERENTIATED[name], tensors)
+    assert gradgradcheck(DIFFERENTIATED[name], tensors)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_gradients_in_jax(name):
+    arrays = [on("jax", _tensor(*shape).detach().numpy()) for shape in SHAPES[name]]
+    check_grads(DIFFERENTIATED[name], arrays, 2)
+    compiled = jax.jit(DIFFERENTIATED[name])(*arrays)
+    np.testing.assert_allclose(plain(compiled), plain(DIFFERENTIATED[name](*arrays)), atol=1e-9)
+    many = jax.vmap(DIFFERENTIATED[name])(*[jax.numpy.stack([array, 2 * array + 1]) for array in arrays])
+    np.testing.assert_allclose(plain(many)[0], plain(compiled), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_vmap_in_torch(name):
+    tensors = [_tensor(*shape).detach() for shape in SHAPES[name]]
+    many = torch.func.vmap(DIFFERENTIATED[name])(*[torch.stack([tensor, 2 * tensor + 1]) for tensor in tensors])
+    np.testing.assert_allclose(many[0], DIFFERENTIATED[name](*tensors), atol=1e-9)
