@@ -10,6 +10,7 @@ from jax.test_util import check_grads
 from torch.autograd import gradcheck, gradgradcheck
 
 import linops as lo
+from linops.linalg.inversion import inverse_
 
 SQUARE = [run for run in RUNS if len(set(build(run[0])[1].shape)) == 1 and run[2] != "float32"]
 MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in SQUARE]
@@ -251,3 +252,150 @@ def test_vmap_in_torch(name):
     tensors = [_tensor(*shape).detach() for shape in SHAPES[name]]
     many = torch.func.vmap(DIFFERENTIATED[name])(*[torch.stack([tensor, 2 * tensor + 1]) for tensor in tensors])
     np.testing.assert_allclose(many[0], DIFFERENTIATED[name](*tensors), atol=1e-9)
+
+
+# ---------------------------------------------------------------- structures that have a rule of their own
+
+
+def _random(*shape, dtype="float64"):
+    random = np.random.default_rng(sum(shape) + 7)
+    values = random.standard_normal(shape)
+    return values + 1j * random.standard_normal(shape) if dtype == "complex128" else values
+
+
+def _definite(n, dtype):
+    a = _random(n, n, dtype=dtype)
+    return lo.assume(lo.Dense(a @ a.conj().T + np.eye(n)), lo.Tag.POSITIVE_DEFINITE)
+
+
+def _sparse(n, dtype):
+    values = np.diag(_random(n, dtype=dtype) + 4) + np.diag(_random(n - 1, dtype=dtype), 1)
+    values[n - 1, 0] = 2
+    rows, columns = np.nonzero(values)
+    return lo.Sparse(values[rows, columns], rows, columns, (n, n))
+
+
+#: name: (the operator of a dtype, what its rule is to say)
+STRUCTURES = {
+    "woodbury": (
+        lambda t: lo.Diagonal(_random(9, dtype=t) + 4) + lo.LowRank(_random(9, 2, dtype=t), _random(2, 9, dtype=t)),
+        "Woodbury",
+    ),
+    "woodbury of two": (
+        lambda t: (
+            lo.BlockDiag(_random(3, 3, 3, dtype=t))
+            - 2 * lo.LowRank(_random(9, 1, dtype=t), _random(1, 9, dtype=t))
+            + lo.Dense(_random(9, 2, dtype=t)) @ lo.Dense(_random(2, 9, dtype=t))
+        ),
+        "Woodbury",
+    ),
+    "butterfly": (lambda t: lo.butterfly(8, 8).init(seed=3).to(dtype=t), "those of its factors"),
+    "btt": (lambda t: lo.btt(9, 9, rank=1).init(seed=3).to(dtype=t), "those of its factors"),
+    "btt of three": (lambda t: lo.btt(8, 8, rank=1, cores=3).init(seed=3).to(dtype=t), ""),
+    "monarch": (lambda t: lo.monarch(16, 16).init(seed=0).to(dtype=t), "those of the factors"),
+    "sparse": (lambda t: _sparse(8, t), "SuperLU"),
+    "toeplitz": (lambda t: lo.Toeplitz(_random(8, dtype=t), _random(8, dtype=t)), "Levinson"),
+    "toeplitz transposed": (lambda t: lo.Toeplitz(_random(8, dtype=t), _random(8, dtype=t)).T, "Levinson"),
+    "kronecker sum": (
+        lambda t: lo.KroneckerSum(*[_random(n, n, dtype=t) + n * np.eye(n) for n in (3, 2, 4)]),
+        "Schur",
+    ),
+    "defective kronecker sum": (
+        lambda t: lo.KroneckerSum(np.array([[2, 1], [0, 2]], t), np.array([[3, 1, 0], [0, 3, 1], [0, 0, 3]], t)),
+        "Schur",
+    ),
+    "kronecker sum with what has no arrays": (
+        lambda t: lo.KroneckerSum(_random(3, 3, dtype=t) + 5 * np.eye(3), lo.Permute([1, 2, 0])),
+        "Schur",
+    ),
+    "two kronecker products": (
+        lambda t: (
+            lo.Kronecker(_random(3, 3, dtype=t), _random(4, 4, dtype=t))
+            + lo.Kronecker(_random(3, 3, dtype=t) + np.eye(3), _random(4, 4, dtype=t) - np.eye(4))
+        ),
+        "generalised",
+    ),
+    "a product and a singular one": (
+        lambda t: (
+            lo.Kronecker(_random(3, 3, dtype=t), _random(4, 4, dtype=t))
+            + lo.Kronecker(np.ones((3, 3), t), np.ones((4, 4), t))
+        ),
+        "generalised",
+    ),
+    "shifted kronecker": (
+        lambda t: 0.5 * lo.Identity(12) + lo.Kronecker(_definite(3, t), _definite(4, t)),
+        "eigenvectors of X",
+    ),
+    "lower grid": (
+        lambda t: lo.Block(
+            [
+                [_random(2, 2, dtype=t), None, None],
+                [_random(3, 2, dtype=t), _random(3, 3, dtype=t), None],
+                [_random(1, 2, dtype=t), None, _random(1, 1, dtype=t)],
+            ]
+        ),
+        "block substitution",
+    ),
+    "upper grid": (
+        lambda t: lo.Block([[_random(2, 2, dtype=t), _random(2, 3, dtype=t)], [None, _random(3, 3, dtype=t)]]),
+        "block substitution",
+    ),
+    "schur complement": (
+        lambda t: lo.Block(
+            [[lo.Identity(3), _random(3, 2, dtype=t)], [_random(2, 3, dtype=t), _random(2, 2, dtype=t)]]
+        ),
+        "Schur complement",
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures(name, backend, dtype):
+    make, says = STRUCTURES[name]
+    A = make(dtype)
+    M = np.asarray(A.to_dense())
+    A = A.to(backend=backend)
+    assert says in inverse_.find(A).says
+    n, inverse, condition = len(M), np.linalg.inv(M), np.linalg.cond(M)
+    b = _random(n, 3, dtype=dtype)
+    for x, expected in (
+        (lo.linalg.solve(A, on(backend, b)), inverse @ b),
+        (lo.linalg.solve(A.T, on(backend, b[:, 0])), inverse.T @ b[:, 0]),
+        (lo.linalg.inv(A).H @ on(backend, b), inverse.conj().T @ b),
+        (lo.linalg.inv(A).to_dense(), inverse),
+        (lo.linalg.inv(A) @ on(backend, b.real), inverse @ b.real),
+    ):
+        close(x, expected, condition)
+    sign, logarithm = map(plain, lo.linalg.slogdet(A))
+    expected, size = np.linalg.slogdet(M)
+    np.testing.assert_allclose(sign, expected, atol=1e-8)
+    np.testing.assert_allclose(logarithm, size, atol=1e-8)
+    close(lo.linalg.trace(A), np.trace(M), 10)
+    close(lo.linalg.diagonal(A), np.diagonal(M), 10)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("name", ["woodbury", "sparse", "toeplitz", "kronecker sum", "two kronecker products", "btt"])
+def test_structures_have_gradients(name, dtype):
+    A = STRUCTURES[name][0](dtype).to(backend="torch")
+    b = torch.tensor(_random(A.shape[0], 2, dtype=dtype), requires_grad=True)
+    tensors = [leaf.detach().clone().requires_grad_() for _, leaf in A.named_leaves()]
+
+    def solved(b, *leaves):
+        return lo.linalg.solve(A.with_leaves(leaves), b)
+
+    assert gradcheck(solved, (b, *tensors))
+    assert gradcheck(lambda *leaves: lo.linalg.slogdet(A.with_leaves(leaves))[1], tensors)
+    if name in ("sparse", "kronecker sum"):
+        assert gradgradcheck(solved, (b, *tensors))
+    if dtype == "float64":
+        A = A.to(backend="jax")
+        arrays = [on("jax", one.detach().numpy()) for one in (b, *tensors)]
+        check_grads(solved_by(A), arrays, 1)
+        np.testing.assert_allclose(jax.jit(solved_by(A))(*arrays), solved(b, *tensors).detach(), atol=1e-9)
+
+
+def solved_by(A):
+    return lambda b, *leaves: lo.linalg.solve(A.with_leaves(leaves), b)

@@ -127,3 +127,8 @@ def is_constant(x):
 @generic
 def stop_gradient(x):
     """The array as a constant, to whom it concerns."""
+
+
+@generic
+def on_numpy(b, function, arrays):
+    """``function(b, *arrays)`` of NumPy arrays, with a result like b, as an array of b's framework; no gradients."""

@@ -160,3 +160,8 @@ def _is_known(x: np.ndarray | np.generic):
 @p.implicit_solve.dispatch
 def _implicit_solve(b: np.ndarray, operator: Any, solve: Any):
     return solve(operator, b)
+
+
+@p.on_numpy.dispatch
+def _on_numpy(b: np.ndarray, function: Any, arrays: Any):
+    return function(b, *arrays)

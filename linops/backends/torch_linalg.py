@@ -185,5 +185,12 @@ class _Solved(torch.autograd.Function):
 
 @p.tridiagonal_solve.dispatch
 def _tridiagonal_solve(b: torch.Tensor, lower: Any, diag: Any, upper: Any):
-    arrays = [one.detach().resolve_conj().cpu().numpy() for one in (b, lower, diag, upper)]
-    return torch.from_numpy(np.ascontiguousarray(p.tridiagonal_solve(*arrays))).to(b.device)
+    return p.on_numpy(b, p.tridiagonal_solve, (lower, diag, upper))
+
+
+@p.on_numpy.dispatch
+def _on_numpy(b: torch.Tensor, function: Any, arrays: Any):
+    plain = [
+        one.detach().resolve_conj().cpu().numpy() if isinstance(one, torch.Tensor) else one for one in (b, *arrays)
+    ]
+    return torch.from_numpy(np.ascontiguousarray(function(*plain))).to(b.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,24 @@ def matrix_of(A: LinearOperator) -> Any:
         raise TypeError(f"{A._short()}: LAPACK has no {matrix.dtype}; convert it, as in A.to(dtype='float64')")
     wide = wide_dtype(matrix.dtype, backends.backend_of(matrix))
     return matrix if wide == matrix.dtype else backends.namespace(backends.backend_of(matrix)).astype(matrix, wide)
+
+
+def matrices_of(A: LinearOperator, parts: Iterable[LinearOperator]) -> list[Any]:
+    """The matrices of an operator's parts, as arrays of the whole's framework: parts without arrays give NumPy's.
+
+    Args:
+        A: The whole.
+        parts: Parts of it.
+
+    Returns:
+        Arrays.
+    """
+    found, like = [matrix_of(part) for part in parts], A._like
+    backend = backends.backend_of(like)
+    return [
+        matrix if backends.backend_of(matrix) == backend else backends.constant(like, matrix, like.dtype)
+        for matrix in found
+    ]
 
 
 def singular(A: LinearOperator, why: str = "") -> SingularError:

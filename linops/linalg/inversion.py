@@ -5,22 +5,38 @@ Rules of `inverse_` take an operator and whether what they find is kept for more
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.chains import as_product, has_square_factors, is_narrow
 from linops.linalg.function import Function
+from linops.linalg.grids import (
+    grid_parts,
+    has_schur_complement,
+    inverse_by_schur,
+    inverse_of_triangular,
+    is_triangular_grid,
+)
 from linops.linalg.inputs import fits, require_no_zero, singular
 from linops.linalg.inverse import Inverse
 from linops.linalg.methods.blockwise import Blockwise
 from linops.linalg.methods.cholesky import Cholesky
 from linops.linalg.methods.eigenvectors import Eigh
+from linops.linalg.methods.levinson import Levinson
 from linops.linalg.methods.lu import LU
+from linops.linalg.methods.pencil import Pencil, is_pencil
+from linops.linalg.methods.schur import Schur
 from linops.linalg.methods.substitution import Substitution, Thomas
+from linops.linalg.methods.super_lu import SuperLU
+from linops.linalg.methods.woodbury import Split, Woodbury, split
 from linops.linalg.spectra import eigh_, is_hermitian
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume
+from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
+from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.butterfly import Butterfly
 from linops.operators.circulant import Circulant
 from linops.operators.dft import DFT
 from linops.operators.diagonal import Diagonal
@@ -29,11 +45,14 @@ from linops.operators.hadamard import Hadamard
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
 from linops.operators.kronecker_sum import KroneckerSum
+from linops.operators.low_rank import LowRank
 from linops.operators.permutation import Permutation
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
+from linops.operators.sparse import Sparse
 from linops.operators.sum import Sum
+from linops.operators.toeplitz import Toeplitz
 from linops.operators.tridiagonal import Tridiagonal
 from linops.operators.zero import Zero
 from linops.specs import Spec
@@ -189,6 +208,90 @@ def _inverse_power(a: Power, kept: bool):
 )
 def _inverse_shifted(a: Sum, kept: bool):
     return Inverse(a, Eigh(), kept)
+
+
+@inverse_.rule(
+    "the factors' Schur forms", when=lambda a: a.backend is not None, cost="25 Σ n_k³ once, 10 N Σ n_k a vector"
+)
+def _inverse_general_kronecker_sum(a: KroneckerSum, kept: bool):
+    return Inverse(a, Schur(), kept)
+
+
+@inverse_.rule("generalised eigenvectors of the two pairs", when=is_pencil, cost="60 Σ n_k³ once, 24 N Σ n_k a vector")
+def _inverse_pencil(a: Sum, kept: bool):
+    return Inverse(a, Pencil(), kept)
+
+
+def _has_low_rank(a: Any) -> bool:
+    """Whether a sum is of low rank beside what has a rule of its own, or a small matrix."""
+    found = split(a)
+    return found is not None and _is_cheap(found.rest)
+
+
+def _is_cheap(a: LinearOperator) -> bool:
+    """Whether solving does not write a matrix out."""
+    rule = inverse_.find(a)
+    return rule.kind is not LinearOperator or rule.run in (_inverse_orthogonal, _inverse_diagonal)
+
+
+@inverse_.rule(
+    "Woodbury: S plus low rank",
+    when=_has_low_rank,
+    parts=lambda a: [(inverse_, cast(Split, split(a)).rest)],
+    cost="that of S, n r² once, n r a vector",
+)
+def _inverse_low_rank_update(a: Sum, kept: bool):
+    return Inverse(a, Woodbury(inverse_), kept)
+
+
+@inverse_.rule("none: of lower rank", when=lambda a: a.U.shape[1] < a.shape[0], cost="0")
+def _inverse_low_rank(a: LowRank, kept: bool):
+    raise singular(a, "its rank is lower than its size")
+
+
+@inverse_.rule("none: a factor has fewer rows than the whole", when=is_narrow, cost="0")
+def _inverse_narrow_chain(a: Butterfly | BlockTensorTrain, kept: bool):
+    raise singular(a, "between its factors there are fewer numbers than outside")
+
+
+@inverse_.rule(
+    "those of its factors, in reverse",
+    when=has_square_factors,
+    parts=lambda a: [(inverse_, as_product(a))],
+    cost="Σ that of a factor",
+)
+def _inverse_chain(a: Butterfly | BlockTensorTrain, kept: bool):
+    return inverse_(as_product(a), kept)
+
+
+@inverse_.rule("SuperLU", cost="that of elimination with fill-in")
+def _inverse_sparse(a: Sparse, kept: bool):
+    return Inverse(a, SuperLU(), kept)
+
+
+@inverse_.rule("Levinson's recursion", cost="4 n² a vector")
+def _inverse_toeplitz(a: Toeplitz, kept: bool):
+    return Inverse(a, Levinson(), kept)
+
+
+@inverse_.rule(
+    "block substitution",
+    when=is_triangular_grid,
+    parts=lambda a: grid_parts(inverse_, a),
+    cost="Σ that of a block",
+)
+def _inverse_grid(a: Block, kept: bool):
+    return inverse_of_triangular(inverse_, a, kept)
+
+
+@inverse_.rule(
+    "Schur complement of the first block",
+    when=has_schur_complement,
+    parts=lambda a: [(inverse_, a.blocks[0][0])],
+    cost="that of the blocks",
+)
+def _inverse_schur(a: Block, kept: bool):
+    return inverse_by_schur(inverse_, a, kept)
 
 
 @inverse_.rule("elimination with pivoting", cost="n")
