@@ -3,6 +3,7 @@
 import base64
 import json
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -96,6 +97,10 @@ SPARSE = {
 }
 
 
+def without(record, *names):
+    return {name: value for name, value in record.items() if name not in names}
+
+
 def document(*operators, **changes):
     return json.dumps({"format": "linops.structure", "version": 1, "operators": list(operators)} | changes)
 
@@ -149,12 +154,28 @@ def document(*operators, **changes):
         (document(SPARSE | {"column_starts": indices(0, 1)}), "Sparse"),
         (document(SPARSE | {"rows": indices(0, 1, dtype="float64")}), "Sparse"),
         (document(SPARSE | {"size": [10**15, 2]}), "Sparse"),
+        (document(without(SPARSE, "row_starts")), "Sparse: ValueError: row_starts is missing"),
+        (document(without(SPARSE, "column_starts")), "column_starts is missing"),
+        (document(SPARSE | {"row_starts": None}), "Sparse"),
         (document({"class": "Function", "shape": [2, 2], "product": "print"}), "Function"),
     ],
 )
 def test_hostile_text_is_refused(text, said):
     with pytest.raises(ValueError, match=said):
         from_json(text)
+
+
+def test_a_small_text_makes_no_large_array():
+    entries = without(SPARSE, "by_column", "row_starts", "column_starts")
+    tracemalloc.start()
+    try:
+        for size in ([10**7, 2], [2, 10**7], [10**18, 10**18]):
+            with pytest.raises(ValueError, match="row_starts is missing"):
+                from_json(document(entries | {"size": size}))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10**6
 
 
 def test_the_text_that_hostile_ones_change_is_read():
