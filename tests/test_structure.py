@@ -7,10 +7,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from cases import CASES
 from helpers import build, every_case
 
 import linops as lo
+from linops.backends.tree import Frozen
 from linops.encoding import from_json, to_json
 from linops.structure import Node, Structure
 
@@ -66,6 +68,17 @@ def test_numbers_keep_their_types(number):
     found = from_json(to_json(S)).operator.number
     assert type(found) is type(number)
     assert repr(found) == repr(number)
+
+
+def test_index_arrays_are_their_numbers_whatever_the_dtype():
+    numbers = np.arange(200)[::-1]
+    frozen = {dtype: Frozen(numbers.astype(dtype)) for dtype in ("int64", "int32", "uint8")}
+    frozen |= {"torch": Frozen(torch.from_numpy(numbers.astype("int32")))}
+    for one in frozen.values():
+        assert one == frozen["int64"]
+        assert hash(one) == hash(frozen["int64"])
+    A, B = lo.Permute(numbers), lo.Permute(torch.from_numpy(numbers.astype("int32")))
+    assert len({A.structure, B.structure, lo.Permute(numbers[::-1]).structure}) == 2
 
 
 def test_pickles():
