@@ -165,6 +165,7 @@ def measure(seconds: float = 0.05, count: int = 160, save: bool = False) -> list
         machines[backend, "cpu"] = replace(machine, **numbers)
         rows.append({"backend": backend, **numbers, "median_factor": error})
     if path is not None:
-        machine_file.save(path, f"{environment(1)['processor']}, 1 thread", machine_file.own()[1] | machines)
+        others = machine_file.own()[1] if path.exists() else {}
+        machine_file.save(path, f"{environment(1)['processor']}, 1 thread", others | machines)
         say(f"wrote {path}")
     return rows

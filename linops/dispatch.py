@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -59,7 +60,8 @@ def generic(function: Callable[..., Any]) -> Any:
     found: Any = wraps(function)(calls.get(function.__code__.co_argcount, call))
 
     def register(method: Callable[..., Any]) -> Any:
-        for kind in kinds_of(next(iter(get_type_hints(method).values()), None)):
+        (hint,) = _hints(function, method, 1)
+        for kind in kinds_of(hint):
             if kind is not object:
                 registered[kind,] = method
         _specific_first(registered)
@@ -95,9 +97,7 @@ def generic_pair(function: Callable[..., Any]) -> Any:
         return methods.setdefault(kinds, _resolve(resolver, registered, first, second))(first, second)
 
     def register(method: Callable[..., Any]) -> Any:
-        hints = get_type_hints(method)
-        names = method.__code__.co_varnames[:2]
-        for kinds in product(*[kinds_of(hints.get(name)) for name in names]):
+        for kinds in product(*map(kinds_of, _hints(function, method, 2))):
             registered[kinds] = method
         _specific_first(registered)
         methods.clear()
@@ -105,6 +105,25 @@ def generic_pair(function: Callable[..., Any]) -> Any:
 
     call.dispatch, call.resolver = register, resolver  # type: ignore[attr-defined]
     return call
+
+
+def _hints(function: Callable[..., Any], method: Callable[..., Any], count: int) -> list[Any]:
+    """The annotations by which a method is chosen; without them it would stand for everything."""
+    expected, code, hints = function.__code__.co_argcount, method.__code__, get_type_hints(method)
+
+    def what() -> str:
+        return f"{function.__name__}{inspect.signature(function)}: the method {method.__name__}"
+
+    names = code.co_varnames[:count]
+    if code.co_argcount != expected:
+        raise TypeError(f"{what()} takes {code.co_argcount}, expected {expected} arguments")
+    if bare := [name for name in names if name not in hints]:
+        shown = ", ".join([f"{name}: lo.Dense" for name in names])
+        raise TypeError(
+            f"{what()} does not say which {' and '.join(bare)} it is for; annotate with classes, "
+            f"as in def {method.__name__}({shown}{', …' if expected > count else ''})"
+        )
+    return [hints[name] for name in names]
 
 
 def kinds_of(hint: Any) -> list[type]:

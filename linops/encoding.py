@@ -104,6 +104,8 @@ def from_json(text: str) -> Structure:
             values = {
                 name: _read(value, fields[name], built, used) for name, value in record.items() if name != "class"
             }
+            if missing := [name for name in kind._completed if values.get(name) is None]:
+                raise ValueError(f"{missing[0]} is missing: a text holds all arrays that it stands for")
             if "assumed" in values:
                 values["assumed"] = _tags(values["assumed"])
             operator = kind(**values)

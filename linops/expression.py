@@ -42,6 +42,8 @@ class Expression:
     _shares: ClassVar[bool] = False
     #: the structure whose findings hold, for its leaves are like those of another operator of it
     _shared: ClassVar[Any] = None
+    #: index arrays that its constructor makes where they are not given, as long as a size among its fields says
+    _completed: ClassVar[tuple[str, ...]] = ()
     #: the one backend that an operator without arrays runs on, if it is bound to one
     _home: ClassVar[str | None] = None
 

@@ -10,10 +10,10 @@ from linops.dispatch import generic
 from linops.operator import LinearOperator, as_batch, assume
 from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
+from linops.operators.convolution import Convolution
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.einsum import Einsum
-from linops.operators.fourier import Convolution
 from linops.operators.function import Function
 from linops.operators.hessian import Hessian
 from linops.operators.jacobian import Jacobian

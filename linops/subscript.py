@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
+from linops.specs import dtype_name
 
 
 def selections(key: Any, shape: tuple[int, int], name: Callable[[], str]) -> tuple[Any, Any]:
@@ -20,7 +21,8 @@ def selections(key: Any, shape: tuple[int, int], name: Callable[[], str]) -> tup
         name: The operator in a few words, for errors.
 
     Returns:
-        Two of: an integer (the axis goes), a range of positive step, or an array of integers from 0 on.
+        Two of: an integer (the axis goes), a range of positive step, or an array of integers from 0 on, inside of
+        torch.compile a tensor.
 
     Raises:
         IndexError: Where NumPy raises it: too many or unknown keys, numbers out of range, masks of another length.
@@ -46,6 +48,8 @@ def _selection(key: Any, size: int, axis: int, name: Callable[[], str]) -> Any:
     def where() -> str:
         return f"{name()}: axis {axis} of size {size}"
 
+    if backends.is_dynamo() and (isinstance(key, (list, tuple, range, np.ndarray)) or backends.is_array(key)):
+        return _traced(key, size, where)
     if isinstance(key, (list, tuple, range, np.ndarray)) or backends.backend_of(key) in ("torch", "jax"):
         key = backends.index_array(f"{name()}[…]", key)
     if hasattr(key, "__index__") and not isinstance(key, (bool, np.bool_)):
@@ -71,6 +75,35 @@ def _selection(key: Any, size: int, axis: int, name: Callable[[], str]) -> Any:
     return _tidy(np.where(key < 0, key + size, key))
 
 
+def _traced(key: Any, size: int, where: Callable[[], str]) -> Any:
+    """A selection inside of torch.compile, where lists are known, and arrays are tensors whose numbers are not."""
+    if isinstance(key, (list, tuple, range)):
+        places = list(key)
+        if places and all([isinstance(place, bool) for place in places]):  # noqa: C419  a list, for Dynamo
+            if len(places) != size:
+                raise IndexError(f"{where()}: a boolean mask of length {len(places)}, expected {size}")
+            places = [place for place, chosen in enumerate(places) if chosen]
+        return _tidy_places([_in_range(operator.index(place), size, where) for place in places])
+    indices = backends.traced_indices(key)
+    if indices.ndim != 1:
+        raise IndexError(f"{where()}: index arrays have 1 axis, got shape {tuple(indices.shape)}")
+    if "int" not in dtype_name(indices.dtype):
+        raise IndexError(
+            f"{where()}: inside of torch.compile index arrays hold integers, as the numbers of a mask are not known; "
+            f"a list of booleans is, and so is what A[mask] gives outside. Got dtype {indices.dtype}"
+        )
+    return indices + size * (indices < 0)
+
+
+def _tidy_places(places: list[int]) -> Any:
+    """As `_tidy`, of numbers that torch.compile knows."""
+    if not places:
+        return range(0)
+    step = places[1] - places[0] if len(places) > 1 else 1
+    rising = range(places[0], places[0] + step * len(places), step) if step > 0 else ()
+    return rising if places == list(rising) else backends.traced_indices(places)
+
+
 def _in_range(index: int, size: int, where: Callable[[], str]) -> int:
     if not -size <= index < size:
         raise IndexError(f"{where()}: index {index} is out of bounds")
@@ -78,9 +111,15 @@ def _in_range(index: int, size: int, where: Callable[[], str]) -> int:
 
 
 def _tidy(selected: Any) -> Any:
-    """A selection as a range of positive step if it is one, which needs no gather; else as an array."""
+    """A selection as a range of positive step if it is known to be one, which needs no gather; else as an array."""
+    if isinstance(selected, range) and selected.step > 0:
+        return selected
+    if backends.backend_of(selected) == "torch":  # whose numbers are not known
+        return selected
     if isinstance(selected, range):
-        return selected if selected.step > 0 else _tidy(np.arange(selected.start, selected.stop, selected.step))
+        if backends.is_dynamo():
+            return _tidy_places(list(selected))
+        selected = np.arange(selected.start, selected.stop, selected.step)
     if len(selected) == 0:
         return range(0)
     first, step = int(selected[0]), int(selected[1] - selected[0]) if len(selected) > 1 else 1
@@ -104,7 +143,7 @@ def chained(inner: Any, outer: Any) -> Any:
         (range(3, 7, 2), range(5, 7))
     """
     if not isinstance(inner, range):
-        inner = backends.to_numpy(inner)
+        inner = backends.traced_indices(inner) if backends.is_compiling() else backends.to_numpy(inner)
         return _tidy(inner[outer.start : outer.stop : outer.step] if isinstance(outer, range) else inner[outer])
     if not isinstance(outer, range):
         return _tidy(inner.start + inner.step * outer)

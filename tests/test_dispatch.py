@@ -107,3 +107,33 @@ def test_a_method_added_later_is_used():
     finally:
         methods = operator.compose.resolver._resolver.methods
         methods[:] = [method for method in methods if method.implementation is not _compose_marked]
+
+
+@pytest.mark.parametrize("name", ["meet", "merge", "commute", "join", "absorb", "reduce"])
+def test_a_rule_says_what_it_is_for(name):
+    rule = getattr(rules, name)
+    before = list(rule.resolver.methods)
+
+    def bare(a, b):
+        return a
+
+    def half(a, b: lo.Dense):
+        return a
+
+    def one(a: lo.Dense):
+        return a
+
+    def three(a: lo.Dense, b: lo.Dense, c):
+        return a
+
+    refused = {three: "three takes 3, expected"}
+    if name == "reduce":
+        refused[lambda a: a] = r"<lambda> does not say which a it is for; annotate .* def <lambda>\(a: lo\.Dense\)"
+    else:
+        refused[one] = "one takes 1, expected 2 arguments"
+        refused[bare] = r"bare does not say which a( and b)? it is for; annotate with classes, as in def bare\(a: lo"
+        refused[half] = "half does not say which a it is for"
+    for method, words in refused.items():
+        with pytest.raises(TypeError, match=rf"{name}\(a.*\): the method {words}"):
+            rule.dispatch(method)
+    assert list(rule.resolver.methods) == before

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from helpers import each
 
+import linops as lo
+from linops import operators
 from linops.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +80,18 @@ def test_example_runs(example):
 def test_the_pages_that_show_code_are_found():
     assert {"README.md", "CONTRIBUTING.md", "docs/getting-started.md"} <= {name(page) for page in WITH_CODE}
     assert EXAMPLES
+
+
+def test_every_public_name_is_in_the_reference():
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    targets = [target.split(".") for target in re.findall(r"^::: linops\.([\w.]+)$", text, re.MULTILINE)]
+    members = re.findall(r"\w+", " ".join(re.findall(r"members:\s*\[([^\]]*)\]", text)))
+    shown = {target[-1] for target in targets} | {target[0] for target in targets} | set(members)
+    assert sorted(set(lo.__all__) - shown) == []
+
+
+def test_what_there_is_names_every_operator_and_family():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## What there is")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)", section.replace("lo.", "`")))
+    assert sorted((set(operators.__all__) | set(FAMILIES)) - named) == []

@@ -97,7 +97,8 @@ BAD = {
     ),
     "mixed sum": (lambda: A + TORCH, TypeError, ["Sum", "numpy", "torch"]),
     "mixed Kronecker": (lambda: lo.kron(A, JAX), TypeError, ["Kronecker", "numpy", "jax"]),
-    "mixed blocks": (lambda: lo.BlockDiag([A, TORCH]), TypeError, ["BlockDiag", "numpy", "torch"]),
+    "mixed blocks": (lambda: lo.BlockDiag([A, TORCH]), TypeError, ["DirectSum", "numpy", "torch"]),
+    "mixed terms of a direct sum": (lambda: lo.DirectSum([A, TORCH]), TypeError, ["DirectSum: mixed backends"]),
     "mixed leaves": (
         lambda: lo.LowRank(ones((3, 2)), torch.ones(2, 3)),
         TypeError,
@@ -173,7 +174,8 @@ BAD = {
     "axes of another number": (lambda: lo.Permute.axes((2, 3), (0, 1, 2)), ValueError, ["(2, 3)", "(0, 1, 2)"]),
     "axes of floats": (lambda: lo.Permute.axes((2.5, 2), (1, 0)), TypeError, ["float", "integer"]),
     "BlockDiag of a matrix": (lambda: lo.BlockDiag(ones((2, 2))), ValueError, ["BlockDiag", "3 axes", "(2, 2)"]),
-    "BlockDiag of nothing": (lambda: lo.BlockDiag([]), ValueError, ["BlockDiag", "at least one"]),
+    "BlockDiag of nothing": (lambda: lo.BlockDiag([]), ValueError, ["DirectSum", "at least one"]),
+    "DirectSum of nothing": (lambda: lo.DirectSum([]), ValueError, ["DirectSum: expected at least one block"]),
     "BlockDiag of text": (lambda: lo.BlockDiag(["a"]), TypeError, ["array or an operator", "str"]),
     "LowRank ranks": (
         lambda: lo.LowRank(ones((3, 2)), ones((3, 2))),

@@ -197,7 +197,7 @@ class TestFamiliesOfUsers:
         model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 1))
         with pytest.warns(UserWarning, match=r"'1' alone, which is refused by its family: mine\(1, 16\): 17 MACs"):
             lo.nn.replace_linear_(model, "mine")
-        assert model[0].structure.U.shape == (16, 2)
+        assert model[0].structure.operator.U.shape == (16, 2)
         assert model(torch.zeros(3, 16)).shape == (3, 1)
 
     def test_names_are_taken_once(self, mine):

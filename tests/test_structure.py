@@ -3,13 +3,16 @@
 import base64
 import json
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from cases import CASES
 from helpers import build, every_case
 
 import linops as lo
+from linops.backends.tree import Frozen
 from linops.encoding import from_json, to_json
 from linops.structure import Node, Structure
 
@@ -67,6 +70,17 @@ def test_numbers_keep_their_types(number):
     assert repr(found) == repr(number)
 
 
+def test_index_arrays_are_their_numbers_whatever_the_dtype():
+    numbers = np.arange(200)[::-1]
+    frozen = {dtype: Frozen(numbers.astype(dtype)) for dtype in ("int64", "int32", "uint8")}
+    frozen |= {"torch": Frozen(torch.from_numpy(numbers.astype("int32")))}
+    for one in frozen.values():
+        assert one == frozen["int64"]
+        assert hash(one) == hash(frozen["int64"])
+    A, B = lo.Permute(numbers), lo.Permute(torch.from_numpy(numbers.astype("int32")))
+    assert len({A.structure, B.structure, lo.Permute(numbers[::-1]).structure}) == 2
+
+
 def test_pickles():
     S = Structure(lo.monarch(16, 16).init(seed=0))
     assert pickle.loads(pickle.dumps(S)) == S
@@ -94,6 +108,10 @@ SPARSE = {
     "row_starts": indices(0, 1, 2),
     "column_starts": indices(0, 1, 2),
 }
+
+
+def without(record, *names):
+    return {name: value for name, value in record.items() if name not in names}
 
 
 def document(*operators, **changes):
@@ -149,12 +167,28 @@ def document(*operators, **changes):
         (document(SPARSE | {"column_starts": indices(0, 1)}), "Sparse"),
         (document(SPARSE | {"rows": indices(0, 1, dtype="float64")}), "Sparse"),
         (document(SPARSE | {"size": [10**15, 2]}), "Sparse"),
+        (document(without(SPARSE, "row_starts")), "Sparse: ValueError: row_starts is missing"),
+        (document(without(SPARSE, "column_starts")), "column_starts is missing"),
+        (document(SPARSE | {"row_starts": None}), "Sparse"),
         (document({"class": "Function", "shape": [2, 2], "product": "print"}), "Function"),
     ],
 )
 def test_hostile_text_is_refused(text, said):
     with pytest.raises(ValueError, match=said):
         from_json(text)
+
+
+def test_a_small_text_makes_no_large_array():
+    entries = without(SPARSE, "by_column", "row_starts", "column_starts")
+    tracemalloc.start()
+    try:
+        for size in ([10**7, 2], [2, 10**7], [10**18, 10**18]):
+            with pytest.raises(ValueError, match="row_starts is missing"):
+                from_json(document(entries | {"size": size}))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10**6
 
 
 def test_the_text_that_hostile_ones_change_is_read():

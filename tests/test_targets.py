@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -22,8 +23,9 @@ MACHINE = Machine(call=1e-6, block=1e-8, flops=1e12, half=4, bandwidth=1e11, shu
 
 @pytest.fixture
 def own(monkeypatch, tmp_path):
-    """The path of a machine file that linops looks for."""
+    """The path of a machine file that linops looks for; it has no numbers yet."""
     path = tmp_path / "folder" / "machine.json"
+    machine_file.save(path, "nothing", {})
     monkeypatch.setenv(machine_file.VARIABLE, str(path))
     target.reload()
     yield path
@@ -124,7 +126,6 @@ def test_a_bad_file_is_named_and_not_used(own, change):
     if isinstance(text, dict):
         document = {"format": "linops.machine", "version": 1, "name": "x"}
         text = json.dumps(document | {"machines": {"numpy/cpu": asdict(MACHINE) | text}})
-    own.parent.mkdir()
     own.write_text(text)
     target.reload()
     with pytest.warns(RuntimeWarning, match=r"machine\.json is no machine file .*calibrate --save writes one"):
@@ -158,6 +159,26 @@ def test_no_file_is_needed_nor_home(tmp_path):
     code = "import numpy as np, linops as lo; print((lo.low_rank(8, 8).init(seed=0) @ np.ones(8)).shape)"
     run = subprocess.run([sys.executable, "-c", code], env={"PATH": "", "HOME": ""}, capture_output=True, text=True)
     assert run.stdout.strip() == "(8,)", run.stderr
+
+
+def test_a_file_that_the_variable_names_and_is_not_there_is_told_once(own):
+    own.unlink()
+    told = rf"LINOPS_MACHINE names {re.escape(str(own))}, where there is no file; python -m benchmarks calibrate --save"
+    with pytest.warns(RuntimeWarning, match=told) as warned:
+        found = {backend: target_of(backend).machine for backend in MEASURED}
+    assert found == MEASURED
+    assert len(warned) == 1
+
+
+def test_no_variable_and_an_empty_one_ask_for_no_file(monkeypatch, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setenv("LINOPS_MACHINE", "")
+        assert machine_file.own() == ("", {})
+        monkeypatch.delenv("LINOPS_MACHINE")
+        for name in ("XDG_CONFIG_HOME", "APPDATA", "HOME"):
+            monkeypatch.setenv(name, str(tmp_path))
+        assert machine_file.own() == ("", {})
 
 
 @pytest.mark.parametrize("fails", ["home", "stat"])

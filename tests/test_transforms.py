@@ -88,6 +88,64 @@ def test_tags_inside_transformations():
     assert_close(torch.func.vmap(product)(stack, on("torch", x)), x @ (matrix @ matrix.T))
 
 
+ROWS, ROWS_AS_TENSOR, ROWS_BY_MASK = np.array([2, -1]), torch.tensor([2, 0]), [True, False, True, True]
+SELECTIONS = {
+    "list": lambda A: A[[2, 0]],
+    "list that repeats, from the end": lambda A: A[[-1, 0, 0]],
+    "list that is a slice": lambda A: A[[0, 2]],
+    "no rows": lambda A: A[[]],
+    "columns": lambda A: A[:, [2, 0, 2]],
+    "columns after dots": lambda A: A[..., [-1]],
+    "rows and columns": lambda A: A[[1, 3], [2, 0]],
+    "range": lambda A: A[range(3, 0, -1)],
+    "array": lambda A: A[ROWS],
+    "array made there": lambda A: A[np.array([2, 0]), np.arange(3)[::-1]],
+    "tensor": lambda A: A[ROWS_AS_TENSOR],
+    "mask": lambda A: A[ROWS_BY_MASK, [False, True, True]],
+    "slices": lambda A: A[1:, ::2],
+    "slices that fall": lambda A: A[::-1, ::-2],
+    "part of a part": lambda A: A[[2, 0, 3]][[1, 0]],
+    "slice of a part": lambda A: A[ROWS][::-1],
+    "part of a slice": lambda A: A[1:][[1, 0]],
+    "part of a falling slice": lambda A: A[::-1][ROWS_AS_TENSOR],
+    "transpose": lambda A: A[[2, 0]].T,
+    "entries": lambda A: lo.Diagonal(A[1, [2, 0]]),
+    "permutation": lambda A: lo.Permute([2, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("selection", SELECTIONS.values(), ids=SELECTIONS)
+def test_torch_compiles_subscripts(selection):
+    torch._dynamo.reset()
+    matrix = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(selection(lo.Dense(matrix)).shape[1], 2, dtype=torch.float64)
+
+    def product(matrix, x):
+        return selection(lo.Dense(matrix)) @ x
+
+    for dynamic in (False, True):
+        y = torch.compile(product, fullgraph=True, backend="aot_eager", dynamic=dynamic)(matrix, x)
+        torch.testing.assert_close(y, product(matrix, x))
+
+
+def test_subscripts_that_torch_does_not_compile_say_why():
+    A, mask = lo.Dense(torch.ones(4, 3)), np.array([True, False, True, True])
+    for key, words in ((mask, "a list of booleans is"), ([4, 0], "index 4 is out of bounds")):
+        torch._dynamo.reset()
+        with pytest.raises(torch._dynamo.exc.Unsupported, match=words):
+            torch.compile(lambda A, x: A[key] @ x, fullgraph=True, backend="eager")(A, torch.ones(3))  # noqa: B023
+
+
+def test_torch_exports_subscripts():
+    class Parts(torch.nn.Module):
+        def forward(self, matrix, x):
+            return lo.Dense(matrix)[[2, 0, 1]][ROWS] @ x
+
+    matrix, x = torch.randn(4, 3), torch.randn(3)
+    found = torch.export.export(Parts(), (matrix, x), strict=False).module()(matrix, x)
+    torch.testing.assert_close(found, Parts()(matrix, x))
+
+
 def test_torch_compiles_construction_and_gradients():
     torch._dynamo.reset()
     P = lo.Permute.axes((2, 3), (1, 0))

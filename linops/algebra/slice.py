@@ -89,4 +89,6 @@ def _column(a: LinearOperator, column: int) -> Any:
 def _take(vector: Any, selected: Any) -> Any:
     if isinstance(selected, int):
         return vector[selected]
-    return vector[as_slice(selected)] if isinstance(selected, range) else backends.gather(vector, selected)
+    if isinstance(selected, range):
+        return vector[as_slice(selected)]
+    return backends.gather(vector, backends.indices_beside(vector, selected))

@@ -28,8 +28,16 @@ from linops.backends.foreign import (
     plain,
     stands_for_array,
 )
-from linops.backends.indices import check_positions, kept_indices, moved_indices
-from linops.backends.modes import device_kind, is_autocasting, is_compiling, is_placeholder, is_symbol, is_traced
+from linops.backends.indices import check_positions, kept_indices, moved_indices, traced_indices
+from linops.backends.modes import (
+    device_kind,
+    is_autocasting,
+    is_compiling,
+    is_dynamo,
+    is_placeholder,
+    is_symbol,
+    is_traced,
+)
 from linops.backends.primitives import (
     Positions,
     add_slice,
@@ -130,6 +138,7 @@ __all__ = [
     "is_autocasting",
     "is_compiling",
     "is_complex",
+    "is_dynamo",
     "is_inexact",
     "is_numeric",
     "is_placeholder",
@@ -171,6 +180,7 @@ __all__ = [
     "suits_rows",
     "to_integers",
     "to_numpy",
+    "traced_indices",
     "value_of",
     "vjp",
     "weak_number",

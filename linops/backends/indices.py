@@ -11,8 +11,9 @@ from typing import Any
 
 from linops.backends.dtypes import asarray
 from linops.backends.foreign import index_array
+from linops.backends.modes import is_dynamo
 from linops.backends.primitives import copy, outside, own_indices, to_numpy
-from linops.backends.registry import backend_of
+from linops.backends.registry import backend_of, namespace
 from linops.specs import dtype_name
 
 
@@ -30,12 +31,30 @@ def kept_indices(where: str, given: Any) -> Any:
         ValueError: If it has not one axis.
         TypeError: If it holds no integers, is no array, or is traced by JAX.
     """
-    indices = given if backend_of(given) == "torch" else index_array(where, given)
+    if backend_of(given) == "torch":
+        indices = given
+    else:
+        indices = traced_indices(given) if is_dynamo() else index_array(where, given)
     if len(indices.shape) != 1:
         raise ValueError(f"{where} must have 1 axis, got shape {tuple(indices.shape)}")
     if "int" not in dtype_name(indices.dtype):
         raise TypeError(f"{where} must be integers, got dtype {indices.dtype}")
     return own_indices(indices)
+
+
+def traced_indices(given: Any) -> Any:
+    """An index array inside of torch.compile, where NumPy's arrays are traced as tensors and have no numbers.
+
+    Args:
+        given: An array of NumPy or torch, or a sequence of integers, which become constants.
+
+    Returns:
+        A tensor of torch.
+    """
+    torch = namespace("torch")
+    if isinstance(given, (list, tuple, range)):
+        return torch.asarray(list(given), dtype=None if len(given) else torch.int64)
+    return torch.asarray(given)
 
 
 def check_positions(where: str, indices: Any, size: int) -> None:

@@ -35,6 +35,16 @@ def is_compiling() -> bool:
     return torch is not None and torch.compiler.is_compiling()
 
 
+def is_dynamo() -> bool:
+    """Whether torch.compile reads the code: NumPy's arrays are then tensors without numbers, as in no other mode.
+
+    Returns:
+        True or False.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_dynamo_compiling()
+
+
 def is_autocasting() -> bool:
     """Whether torch narrows matrix products on CPUs now.
 

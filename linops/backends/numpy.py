@@ -224,7 +224,7 @@ def _own_indices(indices: np.ndarray):
 
 @p.indices_beside.dispatch
 def _indices_beside(like: np.ndarray, indices: Any):
-    return p.to_numpy(indices)
+    return indices if backends.is_compiling() else p.to_numpy(indices)
 
 
 @p.never_exceeds.dispatch

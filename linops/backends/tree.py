@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Frozen:
-    """An index array as a hashable value: equal if the numbers are."""
+    """An index array as a hashable value: equal if the numbers are, whatever the dtype, as torch has int32 as well."""
 
     __slots__ = ("_hash", "array")
 
@@ -40,7 +40,8 @@ class Frozen:
                 self._hash = 0
             else:
                 numbers = self._numbers().reshape(-1)
-                self._hash = hash((len(numbers), numbers[:: max(1, len(numbers) // 64)].tobytes()))
+                some = numbers[:: max(1, len(numbers) // 64)].astype(np.int64)
+                self._hash = hash((len(numbers), some.tobytes()))
         return self._hash
 
     def __eq__(self, other: object) -> bool:

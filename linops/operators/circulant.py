@@ -7,7 +7,8 @@ from typing import Any
 from linops import backends
 from linops.checks import admit, require_size
 from linops.declaration import declare, remembered, tree
-from linops.operators.fourier import Convolution, is_fast, lag_length
+from linops.operators.convolution import Convolution
+from linops.operators.fourier import is_fast, lag_length
 
 
 @declare

@@ -44,9 +44,9 @@ class DirectSum(LinearOperator):
                 "lo.BlockDiag takes equal blocks in one array"
             )
         if not self.blocks:
-            raise ValueError("BlockDiag: expected at least one block")
+            raise ValueError("DirectSum: expected at least one block")
         object.__setattr__(self, "blocks", tuple(aslinearoperator(block) for block in self.blocks))
-        require_same_backend("BlockDiag", self.blocks)
+        require_same_backend("DirectSum", self.blocks)
 
     @property
     def shape(self) -> tuple[int, int]:

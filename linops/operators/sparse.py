@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy
@@ -58,6 +58,8 @@ class Sparse(LinearOperator):
     by_column: Any = index(default=None)
     row_starts: Any = index(default=None)
     column_starts: Any = index(default=None)
+
+    _completed: ClassVar[tuple[str, ...]] = ("row_starts", "column_starts")
 
     def __post_init__(self) -> None:
         if self.row_starts is None:

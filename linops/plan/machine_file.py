@@ -110,9 +110,18 @@ def own() -> tuple[str, dict[tuple[str, str], Machine]]:
     except RuntimeError:  # a user without a home
         path = None
     if path is None or not os.path.isfile(path):  # in a folder that cannot be read there is none
+        if path is not None and VARIABLE in os.environ:
+            _warn(
+                f"{VARIABLE} names {path}, where there is no file; python -m benchmarks calibrate --save writes one "
+                "there; set to nothing, the variable asks for none"
+            )
         return "", {}
     try:
         return load(path)
     except (ValueError, OSError) as error:
-        warnings.warn(f"the numbers that linops has are used instead: {error}", RuntimeWarning, stacklevel=2)
+        _warn(str(error))
         return "", {}
+
+
+def _warn(why: str) -> None:
+    warnings.warn(f"the numbers that linops has are used instead: {why}", RuntimeWarning, stacklevel=3)
