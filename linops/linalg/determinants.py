@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.chains import as_product, has_square_factors, is_narrow
+from linops.linalg.errors import SingularError
 from linops.linalg.function import Function
-from linops.linalg.inputs import matrix_of, ones
+from linops.linalg.grids import grid_parts, has_schur_complement, is_triangular_grid, schur_complement
+from linops.linalg.inputs import floating, matrices_of, matrix_of, ones
+from linops.linalg.inverse import Inverse
+from linops.linalg.inversion import has_low_rank, inverse_
+from linops.linalg.methods.pencil import is_pencil
+from linops.linalg.methods.super_lu import SuperLU
+from linops.linalg.methods.woodbury import Split, Updated, Woodbury, split
 from linops.linalg.spectra import eigh_, is_hermitian, scalar_of, spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
+from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
+from linops.operators.block_tensor_train import BlockTensorTrain
+from linops.operators.butterfly import Butterfly
 from linops.operators.circulant import Circulant
 from linops.operators.dft import DFT
 from linops.operators.direct_sum import DirectSum
@@ -24,11 +35,13 @@ from linops.operators.householder import Householder
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
 from linops.operators.kronecker_sum import KroneckerSum
+from linops.operators.low_rank import LowRank
 from linops.operators.permute import Permute
 from linops.operators.permute_axes import PermuteAxes
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
+from linops.operators.sparse import Sparse
 from linops.operators.sum import Sum
 from linops.operators.zero import Zero
 from linops.plan.step import Step
@@ -273,6 +286,121 @@ def _slogdet_circulant(a: Circulant):
 )
 def _slogdet_shifted(a: Sum):
     return of_diagonal(eigh_(a)[0])
+
+
+@slogdet_.rule(
+    "sums of the factors' eigenvalues",
+    when=lambda a: a.backend is not None,
+    steps=lambda a: [step for factor in a.factors for step in _eig_steps(factor.shape[0])],
+    cost="25 Σ n_k³ + N",
+)
+def _slogdet_general_kronecker_sum(a: KroneckerSum):
+    found = [lapack.eig(matrix)[0] for matrix in matrices_of(a, a.factors)]
+    return _real_of(a, of_diagonal(reduce(lambda one, other: (one[:, None] + other).reshape(-1), found)))
+
+
+def _eig_steps(n: int) -> list[Step]:
+    return [Step("eig", f"({n}, {n})", macs=25 * n**3, inputs=n * n, outputs=n)]
+
+
+def _real_of(a: LinearOperator, found: SlogDet) -> SlogDet:
+    """A sign without the imaginary part that rounding left, of a real operator."""
+    sign, logarithm = found
+    return (sign if a._is_complex else _space(sign).sign(sign.real)), logarithm
+
+
+def _is_definite_pencil(a: Any) -> bool:
+    factors = [factor for term in a.terms for factor in getattr(term, "factors", ())]
+    return (
+        is_pencil(a)
+        and all(map(is_hermitian, factors))
+        and all(Tag.POSITIVE_DEFINITE in factor.tags.yes for factor in factors[2:])
+    )
+
+
+@slogdet_.rule("generalised eigenvalues of the two pairs", when=_is_definite_pencil, cost="Σ n_k³ + N")
+def _slogdet_pencil(a: Sum):
+    (a1, b1), (a2, b2) = [matrices_of(a, term.factors) for term in a.terms]  # type: ignore[attr-defined]
+    found, logarithm = [], 0
+    for one, two, other in ((a1, a2, b1), (b1, b2, a1)):
+        lower = lapack.cholesky(two)
+        half = backends.solve_triangular(lower, one, True, False)
+        whitened = backends.solve_triangular(lower, backends.conj(half.T), True, False)
+        found.append(lapack.eigvalsh((whitened + backends.conj(whitened.T)) / 2))
+        logarithm = logarithm + 2 * other.shape[0] * log_abs(_space(lower).diagonal(lower))
+    sign, rest = of_diagonal((found[0][:, None] * found[1] + 1).reshape(-1))
+    return sign, logarithm + rest
+
+
+def _low_rank_parts(a: Any) -> Any:
+    return [(slogdet_, cast(Split, split(a)).rest)]
+
+
+@slogdet_.rule(
+    "the determinant lemma: S plus low rank", when=has_low_rank, parts=_low_rank_parts, cost="that of S, n r²"
+)
+def _slogdet_low_rank_update(a: Sum):
+    factor = Woodbury(inverse_).factor(a, False)
+    if not isinstance(factor, Updated):  # S itself is singular
+        return factor.slogdet()
+    return _times([slogdet_(cast(Split, split(a)).rest), factor.core.slogdet()])
+
+
+@slogdet_.rule("0: of lower rank", when=lambda a: a.U.shape[1] < a.shape[0], cost="1")
+def _slogdet_low_rank(a: LowRank):
+    return _zero(a)
+
+
+@slogdet_.rule("0: a factor has fewer rows than the whole", when=is_narrow, cost="1")
+def _slogdet_narrow_chain(a: Butterfly | BlockTensorTrain):
+    return _zero(a)
+
+
+@slogdet_.rule(
+    "the product of its factors'",
+    when=has_square_factors,
+    parts=lambda a: [(slogdet_, as_product(a))],
+    cost="Σ that of a factor",
+)
+def _slogdet_chain(a: Butterfly | BlockTensorTrain):
+    return slogdet_(as_product(a))
+
+
+@slogdet_.rule(
+    "the product of the blocks' on the diagonal",
+    when=is_triangular_grid,
+    parts=lambda a: grid_parts(slogdet_, a),
+    cost="Σ that of a block",
+)
+def _slogdet_grid(a: Block):
+    return _times([slogdet_(block) for _, block in grid_parts(slogdet_, a)])
+
+
+@slogdet_.rule(
+    "the first block's, times that of its Schur complement",
+    when=has_schur_complement,
+    parts=lambda a: [(slogdet_, a.blocks[0][0])],
+    cost="that of the blocks",
+)
+def _slogdet_schur(a: Block):
+    return _times([slogdet_(a.blocks[0][0]), slogdet_(floating(schur_complement(inverse_, a, False)[1]))])
+
+
+@slogdet_.rule("SuperLU", when=lambda a: a.backend == "numpy", cost="that of elimination with fill-in")
+def _slogdet_sparse(a: Sparse):
+    try:
+        factors = SuperLU().factor(a, False).prepare(a)
+    except SingularError:
+        return _zero(a)
+    sign, logarithm = of_diagonal(factors.U.diagonal().astype(a.dtype))
+    return sign * (parity(factors.perm_r) * parity(factors.perm_c)), logarithm
+
+
+@slogdet_.rule("one over the base's", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")
+def _slogdet_inverse(a: Inverse):
+    sign, logarithm = slogdet_(a.base)
+    # a phase's inverse is its conjugate
+    return (backends.conj(sign) if a._is_complex and not a.conjugated else sign), -logarithm
 
 
 @slogdet_.rule(

@@ -83,6 +83,11 @@ class Function:
 
         def register(run: Callable[..., Any]) -> Callable[..., Any]:
             for kind in kinds_of(next(iter(get_type_hints(run).values()), None)):
+                if not issubclass(kind, LinearOperator):
+                    raise TypeError(
+                        f"{self.name}.rule: {run.__name__} does not say for which operators it is: "
+                        "annotate its first argument, as in (a: MyOperator)"
+                    )
                 self.rules.setdefault(kind, []).append(Rule(kind, says, run, when, parts, steps, cost))
             return run
 

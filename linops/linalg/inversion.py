@@ -222,7 +222,7 @@ def _inverse_pencil(a: Sum, kept: bool):
     return Inverse(a, Pencil(), kept)
 
 
-def _has_low_rank(a: Any) -> bool:
+def has_low_rank(a: Any) -> bool:
     """Whether a sum is of low rank beside what has a rule of its own, or a small matrix."""
     found = split(a)
     return found is not None and _is_cheap(found.rest)
@@ -236,12 +236,18 @@ def _is_cheap(a: LinearOperator) -> bool:
 
 @inverse_.rule(
     "Woodbury: S plus low rank",
-    when=_has_low_rank,
+    when=has_low_rank,
     parts=lambda a: [(inverse_, cast(Split, split(a)).rest)],
     cost="that of S, n r² once, n r a vector",
 )
 def _inverse_low_rank_update(a: Sum, kept: bool):
     return Inverse(a, Woodbury(inverse_), kept)
+
+
+@inverse_.rule("what it is the inverse of", cost="0")
+def _inverse_inverse(a: Inverse, kept: bool):
+    base = a.base.T if a.transposed else a.base
+    return base.conj() if a.conjugated else base
 
 
 @inverse_.rule("none: of lower rank", when=lambda a: a.U.shape[1] < a.shape[0], cost="0")

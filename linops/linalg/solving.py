@@ -118,7 +118,7 @@ def det(A: Any) -> Any:
 
     Example:
         >>> import linops as lo
-        >>> float(lo.linalg.det(2 * lo.Identity(3)))
+        >>> round(float(lo.linalg.det(2 * lo.Identity(3))), 12)
         8.0
     """
     sign, logarithm = slogdet_(operator_of("det", A, square=True))

@@ -23,6 +23,7 @@ from linops.operators.low_rank import LowRank
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
+from linops.operators.tensor_train import TensorTrain
 from linops.operators.toeplitz import Toeplitz
 from linops.operators.triangular import Triangular
 from linops.operators.tridiagonal import Tridiagonal
@@ -201,6 +202,31 @@ def _trace_scaled(a: Scaled):
 def _trace_of_two(a: Product):
     one, other = cast(tuple[Dense, Dense], a.factors)
     return (one.matrix * backends.permute(other.matrix, (1, 0))).sum()
+
+
+@trace_.rule(
+    "the cores' traces, contracted", when=_square_cores, cost="Σ r² n_k"
+)
+def _trace_train(a: TensorTrain):
+    space = _space(a.cores[0])
+    found = None
+    for core in a.cores:
+        one = space.sum(space.diagonal(core, 0, 1, 2), -1)
+        found = one if found is None else found @ one
+    return cast(Any, found).reshape(())
+
+
+@diagonal_.rule(
+    "the cores' diagonals, contracted", when=_square_cores, cost="N r"
+)
+def _diagonal_train(a: TensorTrain):
+    found: Any = None
+    for core in a.cores:
+        one = _space(core).diagonal(core, 0, 1, 2)  # (before, after, n)
+        one = backends.permute(one, (0, 2, 1))
+        before, n, after = one.shape
+        found = one.reshape(-1, after) if found is None else (found @ one.reshape(before, n * after)).reshape(-1, after)
+    return found.reshape(-1)
 
 
 @trace_.rule("the sum of its diagonal", parts=lambda a: [(diagonal_, a)])
