@@ -403,3 +403,36 @@ def test_structures_have_gradients(name, dtype):
 
 def solved_by(A):
     return lambda b, *leaves: lo.linalg.solve(A.with_leaves(leaves), b)
+
+
+# ---------------------------------------------------------------- what is said beforehand
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_what_runs_is_explained_without_numbers(name):
+    A = STRUCTURES[name][0]("float64")
+    for function in ("solve", "inv", "slogdet", "trace", "diagonal"):
+        concrete = lo.linalg.explain(function, A, batch=3)
+        assert function in concrete
+        assert "FLOPs" in concrete
+    specs = A.with_leaves([lo.spec(*leaf.shape, dtype="float64") for _, leaf in A.named_leaves()])
+    one, other = (lo.linalg.explain("solve", each, batch=3, target="numpy/cpu") for each in (specs, A))
+    assert one.split("\n")[1:] == other.split("\n")[1:]
+
+
+def test_explaining_costs():
+    n = 64
+    text = lo.linalg.explain("solve", lo.Dense(lo.spec(n, n)), batch=2)
+    assert f"{n**3 // 3 + 2 * n * n:,}" in text.splitlines()[-1]
+    assert "is singular" in lo.linalg.explain("solve", lo.low_rank(64, 64))
+    with pytest.raises(ValueError, match="no function 'invert'; there are .*solve"):
+        lo.linalg.explain("invert", lo.dense(3, 3))
+    with pytest.raises(ValueError, match="square"):
+        lo.linalg.explain("solve", lo.dense(3, 4))
+    assert "Cholesky()" in lo.linalg.explain("solve", lo.dense(3, 3), method=lo.linalg.Cholesky())
+    assert "H100" in lo.linalg.explain("solve", lo.dense(3, 3), target="h100")
+
+
+def test_a_rule_says_for_which_operators_it_is():
+    with pytest.raises(TypeError, match="annotate its first argument"):
+        inverse_.rule("anything")(lambda a, kept: a)

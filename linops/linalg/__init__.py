@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from linops.linalg import determinants_of_sums, inversion_of_sums
 from linops.linalg.errors import ConvergenceError, SingularError
+from linops.linalg.explanation import explain
 from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.methods.cholesky import Cholesky
 from linops.linalg.methods.eigenvectors import Eigh
 from linops.linalg.methods.lu import LU
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
+
+#: modules that hold nothing but rules
+_RULES = (determinants_of_sums, inversion_of_sums)
 
 __all__ = [
     "DENSE_LIMIT",
@@ -18,6 +23,7 @@ __all__ = [
     "SingularError",
     "det",
     "diagonal",
+    "explain",
     "inv",
     "logdet",
     "slogdet",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import reduce
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +14,12 @@ from linops.linalg.chains import as_product, has_square_factors, is_narrow
 from linops.linalg.errors import SingularError
 from linops.linalg.function import Function
 from linops.linalg.grids import grid_parts, has_schur_complement, is_triangular_grid, schur_complement
-from linops.linalg.inputs import floating, matrices_of, matrix_of, ones
+from linops.linalg.inputs import floating, matrix_of, ones
 from linops.linalg.inverse import Inverse
-from linops.linalg.inversion import has_low_rank, inverse_
-from linops.linalg.methods.pencil import is_pencil
+from linops.linalg.inversion import inverse_
 from linops.linalg.methods.super_lu import SuperLU
-from linops.linalg.methods.woodbury import Split, Updated, Woodbury, split
-from linops.linalg.spectra import eigh_, is_hermitian, scalar_of, spectrum_of
+from linops.linalg.parity import axes_parity, parity
+from linops.linalg.spectra import scalar_of, spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block import Block
@@ -34,7 +33,6 @@ from linops.operators.hadamard import Hadamard
 from linops.operators.householder import Householder
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
-from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.low_rank import LowRank
 from linops.operators.permute import Permute
 from linops.operators.permute_axes import PermuteAxes
@@ -42,29 +40,29 @@ from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sparse import Sparse
-from linops.operators.sum import Sum
 from linops.operators.zero import Zero
 from linops.plan.step import Step
 from linops.tags import Tag
 
 #: (sign, log |det|) of a square operator; of a complex one the sign is a phase
-slogdet_ = Function("slogdet")
+slogdet_ = Function("slogdet", "slogdet", "det", "logdet")
 
 SlogDet = tuple[Any, Any]
 
 
-def _space(x: Any) -> Any:
+def space_of(x: Any) -> Any:
+    """The namespace of an array."""
     return backends.namespace(backends.backend_of(x))
 
 
 def of_diagonal(numbers: Any) -> SlogDet:
     """The product of some numbers."""
-    return _space(numbers).prod(_space(numbers).sign(numbers)), log_abs(numbers)
+    return space_of(numbers).prod(space_of(numbers).sign(numbers)), log_abs(numbers)
 
 
 def log_abs(numbers: Any) -> Any:
     """The sum of the logarithms of absolute values; −inf with a zero among them, of which NumPy is not to warn."""
-    space = _space(numbers)
+    space = space_of(numbers)
     with np.errstate(divide="ignore") if space is np else nullcontext():
         return space.sum(space.log(space.abs(numbers)))
 
@@ -90,7 +88,7 @@ def _zero(a: LinearOperator) -> SlogDet:
     return _constant(a, 0, -np.inf)
 
 
-def _times(found: list[SlogDet], exponents: list[int] | None = None) -> SlogDet:
+def product_of(found: list[SlogDet], exponents: list[int] | None = None) -> SlogDet:
     """The product of determinants, each to a power."""
     exponents = exponents or [1] * len(found)
     signs = [to_power(sign, exponent) for (sign, _), exponent in zip(found, exponents)]
@@ -103,7 +101,7 @@ def _times(found: list[SlogDet], exponents: list[int] | None = None) -> SlogDet:
 
 def _finite(logarithm: Any) -> Any:
     return (
-        _space(logarithm).where(_space(logarithm).isfinite(logarithm), logarithm, 0 * logarithm)
+        space_of(logarithm).where(space_of(logarithm).isfinite(logarithm), logarithm, 0 * logarithm)
         if backends.is_array(logarithm)
         else 0.0
     )
@@ -143,31 +141,6 @@ def _slogdet_scaled(a: Scaled):
     return sign * to_power(one, n), logarithm + n * log
 
 
-def parity(indices: np.ndarray) -> int:
-    """The sign of a permutation, from the number of its cycles."""
-    n = len(indices)
-    smallest, jump = np.arange(n), np.asarray(indices)
-    for _ in range(max(n - 1, 1).bit_length()):  # the smallest index on each one's cycle, in doubling steps
-        smallest, jump = np.minimum(smallest, smallest[jump]), jump[jump]
-    cycles = len(np.unique(smallest))
-    return -1 if (n - cycles) % 2 else 1
-
-
-def axes_parity(dims: tuple[int, ...], order: tuple[int, ...]) -> int:
-    """The sign of a permutation of axes: neighbours of sizes a, b make C(a, 2) C(b, 2) exchanges."""
-    order, sign, total = tuple(order), 1, int(np.prod(dims, dtype=object)) if dims else 1
-    places = list(order)
-    for _ in places:
-        for i in range(len(places) - 1):
-            if places[i] > places[i + 1]:
-                a, b = dims[places[i + 1]], dims[places[i]]
-                rest = total // max(a * b, 1)
-                if (a * (a - 1) // 2) * (b * (b - 1) // 2) * rest % 2:
-                    sign = -sign
-                places[i], places[i + 1] = places[i + 1], places[i]
-    return sign
-
-
 @slogdet_.rule("parity by cycles", cost="n log n")
 def _slogdet_permute(a: Permute):
     return _constant(a, parity(backends.to_numpy(a.indices)), 0.0)
@@ -182,7 +155,7 @@ def _slogdet_axes(a: PermuteAxes):
 def _slogdet_householder(a: Householder):
     # a vector of zeros reflects nothing
     vectors = a.v if a.v.ndim == 2 else a.v[None]
-    space = _space(vectors)
+    space = space_of(vectors)
     some = (vectors != 0).any(-1)
     return space.prod(space.where(some, -ones(a, vectors.shape[0]), ones(a, vectors.shape[0]))), (
         vectors[:0].real if backends.is_complex(vectors.dtype) else vectors[:0]
@@ -214,7 +187,7 @@ def _slogdet_uneven_blocks(a: DirectSum):
 
 @slogdet_.rule("the product of the blocks'", parts=_parts("blocks"), cost="Σ that of a block")
 def _slogdet_direct_sum(a: DirectSum):
-    return _times([slogdet_(block) for block in a.blocks])
+    return product_of([slogdet_(block) for block in a.blocks])
 
 
 @slogdet_.rule("0: blocks that are not square", when=lambda a: a.blocks.shape[1] != a.blocks.shape[2], cost="1")
@@ -230,7 +203,7 @@ def _block_steps(a: Any) -> Any:
 @slogdet_.rule("the product of the blocks', batched", steps=_block_steps, cost="b n³")
 def _slogdet_blocks(a: BlockDiag):
     signs, logs = lapack.slogdet(a.blocks)
-    return _space(signs).prod(signs), _space(logs).sum(logs)
+    return space_of(signs).prod(signs), space_of(logs).sum(logs)
 
 
 @slogdet_.rule("0: factors that are not square", when=lambda a: not _square_parts("factors")(a), cost="1")
@@ -242,12 +215,7 @@ def _slogdet_rectangular_factors(a: Kronecker):
 def _slogdet_kronecker(a: Kronecker):
     n = a.shape[0]
     found = [slogdet_(factor) for factor in a.factors]
-    return _times(found, [n // factor.shape[0] if n else 0 for factor in a.factors])
-
-
-@slogdet_.rule("sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigh_, a)], cost="Σ n_k³ + N")
-def _slogdet_kronecker_sum(a: KroneckerSum):
-    return of_diagonal(eigh_(a)[0])
+    return product_of(found, [n // factor.shape[0] if n else 0 for factor in a.factors])
 
 
 @slogdet_.rule("0: factors of fewer rows than the whole", when=lambda a: _deficient(a), cost="1")
@@ -259,7 +227,7 @@ def _slogdet_narrow(a: Product):
     "the product of the factors'", when=_square_parts("factors"), parts=_parts("factors"), cost="Σ that of a factor"
 )
 def _slogdet_product(a: Product):
-    return _times([slogdet_(factor) for factor in a.factors])
+    return product_of([slogdet_(factor) for factor in a.factors])
 
 
 def _deficient(a: Any) -> bool:
@@ -269,81 +237,19 @@ def _deficient(a: Any) -> bool:
 
 @slogdet_.rule("the base's, to the power", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")
 def _slogdet_power(a: Power):
-    return _times([slogdet_(a.base)], [a.exponent])
+    return product_of([slogdet_(a.base)], [a.exponent])
 
 
 @slogdet_.rule("the product of its spectrum", when=lambda a: a.shape[0] == a._length, cost="n log n")
 def _slogdet_circulant(a: Circulant):
     sign, logarithm = of_diagonal(spectrum_of(a))
-    return (sign if backends.is_complex(a.c.dtype) else _space(sign).sign(sign.real)), logarithm
+    return (sign if backends.is_complex(a.c.dtype) else space_of(sign).sign(sign.real)), logarithm
 
 
-@slogdet_.rule(
-    "of c I + X: sums of eigenvalues",
-    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
-    parts=lambda a: [(eigh_, a)],
-    cost="that of eigh of X",
-)
-def _slogdet_shifted(a: Sum):
-    return of_diagonal(eigh_(a)[0])
-
-
-@slogdet_.rule(
-    "sums of the factors' eigenvalues",
-    when=lambda a: a.backend is not None,
-    steps=lambda a: [step for factor in a.factors for step in _eig_steps(factor.shape[0])],
-    cost="25 Σ n_k³ + N",
-)
-def _slogdet_general_kronecker_sum(a: KroneckerSum):
-    found = [lapack.eig(matrix)[0] for matrix in matrices_of(a, a.factors)]
-    return _real_of(a, of_diagonal(reduce(lambda one, other: (one[:, None] + other).reshape(-1), found)))
-
-
-def _eig_steps(n: int) -> list[Step]:
-    return [Step("eig", f"({n}, {n})", macs=25 * n**3, inputs=n * n, outputs=n)]
-
-
-def _real_of(a: LinearOperator, found: SlogDet) -> SlogDet:
+def real_of(a: LinearOperator, found: SlogDet) -> SlogDet:
     """A sign without the imaginary part that rounding left, of a real operator."""
     sign, logarithm = found
-    return (sign if a._is_complex else _space(sign).sign(sign.real)), logarithm
-
-
-def _is_definite_pencil(a: Any) -> bool:
-    factors = [factor for term in a.terms for factor in getattr(term, "factors", ())]
-    return (
-        is_pencil(a)
-        and all(map(is_hermitian, factors))
-        and all(Tag.POSITIVE_DEFINITE in factor.tags.yes for factor in factors[2:])
-    )
-
-
-@slogdet_.rule("generalised eigenvalues of the two pairs", when=_is_definite_pencil, cost="Σ n_k³ + N")
-def _slogdet_pencil(a: Sum):
-    (a1, b1), (a2, b2) = [matrices_of(a, term.factors) for term in a.terms]  # type: ignore[attr-defined]
-    found, logarithm = [], 0
-    for one, two, other in ((a1, a2, b1), (b1, b2, a1)):
-        lower = lapack.cholesky(two)
-        half = backends.solve_triangular(lower, one, True, False)
-        whitened = backends.solve_triangular(lower, backends.conj(half.T), True, False)
-        found.append(lapack.eigvalsh((whitened + backends.conj(whitened.T)) / 2))
-        logarithm = logarithm + 2 * other.shape[0] * log_abs(_space(lower).diagonal(lower))
-    sign, rest = of_diagonal((found[0][:, None] * found[1] + 1).reshape(-1))
-    return sign, logarithm + rest
-
-
-def _low_rank_parts(a: Any) -> Any:
-    return [(slogdet_, cast(Split, split(a)).rest)]
-
-
-@slogdet_.rule(
-    "the determinant lemma: S plus low rank", when=has_low_rank, parts=_low_rank_parts, cost="that of S, n r²"
-)
-def _slogdet_low_rank_update(a: Sum):
-    factor = Woodbury(inverse_).factor(a, False)
-    if not isinstance(factor, Updated):  # S itself is singular
-        return factor.slogdet()
-    return _times([slogdet_(cast(Split, split(a)).rest), factor.core.slogdet()])
+    return (sign if a._is_complex else space_of(sign).sign(sign.real)), logarithm
 
 
 @slogdet_.rule("0: of lower rank", when=lambda a: a.U.shape[1] < a.shape[0], cost="1")
@@ -373,7 +279,7 @@ def _slogdet_chain(a: Butterfly | BlockTensorTrain):
     cost="Σ that of a block",
 )
 def _slogdet_grid(a: Block):
-    return _times([slogdet_(block) for _, block in grid_parts(slogdet_, a)])
+    return product_of([slogdet_(block) for _, block in grid_parts(slogdet_, a)])
 
 
 @slogdet_.rule(
@@ -383,7 +289,7 @@ def _slogdet_grid(a: Block):
     cost="that of the blocks",
 )
 def _slogdet_schur(a: Block):
-    return _times([slogdet_(a.blocks[0][0]), slogdet_(floating(schur_complement(inverse_, a, False)[1]))])
+    return product_of([slogdet_(a.blocks[0][0]), slogdet_(floating(schur_complement(inverse_, a, False)[1]))])
 
 
 @slogdet_.rule("SuperLU", when=lambda a: a.backend == "numpy", cost="that of elimination with fill-in")
@@ -429,7 +335,7 @@ def _slogdet_definite(a: LinearOperator):
     lower = lapack.cholesky(matrix)
     if backends.all_finite(lower[-1:]) is False:  # what was declared does not hold: the determinant may be known still
         return lapack.slogdet(matrix)
-    space = _space(lower)
+    space = space_of(lower)
     diagonal = space.real(space.diagonal(lower)) if backends.is_complex(lower.dtype) else space.diagonal(lower)
     return (diagonal[:1] * 0).sum() + 1, 2 * space.sum(space.log(diagonal))
 

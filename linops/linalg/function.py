@@ -38,6 +38,10 @@ class Rule(NamedTuple):
     cost: str
 
 
+#: the users' functions, by name
+FUNCTIONS: dict[str, Function] = {}
+
+
 def _nothing(operator: Any) -> tuple[()]:
     return ()
 
@@ -47,6 +51,7 @@ class Function:
 
     Args:
         name: Its name.
+        serves: The names of the users' functions that it computes; its own where none are given.
 
     Example:
         >>> from linops.linalg.determinants import slogdet_
@@ -55,8 +60,9 @@ class Function:
         'parity by cycles'
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *serves: str) -> None:
         self.name = name
+        FUNCTIONS.update(dict.fromkeys(serves or (name,), self))
         self.rules: dict[type, list[Rule]] = {}
 
     def rule(
@@ -114,6 +120,20 @@ class Function:
     def __call__(self, operator: LinearOperator, *rest: Any) -> Any:
         """What the rule for an operator gives."""
         return self.find(operator).run(operator, *rest)
+
+    def steps(self, operator: LinearOperator) -> Iterable[Step]:
+        """What the rule for an operator costs, with its parts.
+
+        Args:
+            operator: The operator, which may be symbolic.
+
+        Yields:
+            Steps.
+        """
+        rule = self.find(operator)
+        yield from rule.steps(operator)
+        for function, part in rule.parts(operator):
+            yield from function.steps(part)
 
     def __repr__(self) -> str:
         return f"<rules of {self.name}>"

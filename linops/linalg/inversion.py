@@ -5,7 +5,7 @@ Rules of `inverse_` take an operator and whether what they find is kept for more
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
@@ -22,15 +22,10 @@ from linops.linalg.inputs import fits, require_no_zero, singular
 from linops.linalg.inverse import Inverse
 from linops.linalg.methods.blockwise import Blockwise
 from linops.linalg.methods.cholesky import Cholesky
-from linops.linalg.methods.eigenvectors import Eigh
 from linops.linalg.methods.levinson import Levinson
 from linops.linalg.methods.lu import LU
-from linops.linalg.methods.pencil import Pencil, is_pencil
-from linops.linalg.methods.schur import Schur
 from linops.linalg.methods.substitution import Substitution, Thomas
 from linops.linalg.methods.super_lu import SuperLU
-from linops.linalg.methods.woodbury import Split, Woodbury, split
-from linops.linalg.spectra import eigh_, is_hermitian
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume
 from linops.operators.block import Block
@@ -44,14 +39,12 @@ from linops.operators.direct_sum import DirectSum
 from linops.operators.hadamard import Hadamard
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
-from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.low_rank import LowRank
 from linops.operators.permutation import Permutation
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sparse import Sparse
-from linops.operators.sum import Sum
 from linops.operators.toeplitz import Toeplitz
 from linops.operators.tridiagonal import Tridiagonal
 from linops.operators.zero import Zero
@@ -59,7 +52,7 @@ from linops.specs import Spec
 from linops.tags import Tag
 
 #: A⁻¹ of a square operator, and whether it is kept for more right-hand sides
-inverse_ = Function("inverse")
+inverse_ = Function("inverse", "solve", "inv")
 
 _TAGS = Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_DEFINITE
 
@@ -165,13 +158,6 @@ def _inverse_kronecker(a: Kronecker, kept: bool):
     return Kronecker(*[inverse_(factor, kept) for factor in a.factors])
 
 
-@inverse_.rule(
-    "the factors' eigenvectors", when=is_hermitian, parts=lambda a: [(eigh_, a)], cost="Σ n_k³ once, 2 N Σ n_k a vector"
-)
-def _inverse_kronecker_sum(a: KroneckerSum, kept: bool):
-    return Inverse(a, Eigh(), kept)
-
-
 @inverse_.rule("none: factors of fewer rows than the whole", when=lambda a: _deficient(a), cost="0")
 def _inverse_narrow(a: Product, kept: bool):
     raise singular(a, "a factor has fewer rows or columns than the whole, so the rank is lower")
@@ -198,50 +184,6 @@ def _inverse_product(a: Product, kept: bool):
 @inverse_.rule("the base's, to the power", parts=lambda a: [(inverse_, a.base)], cost="that of the base")
 def _inverse_power(a: Power, kept: bool):
     return inverse_(a.base, kept) ** a.exponent
-
-
-@inverse_.rule(
-    "of c I + X: the eigenvectors of X",
-    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
-    parts=lambda a: [(eigh_, a)],
-    cost="that of eigh of X once, two products with its eigenvectors a vector",
-)
-def _inverse_shifted(a: Sum, kept: bool):
-    return Inverse(a, Eigh(), kept)
-
-
-@inverse_.rule(
-    "the factors' Schur forms", when=lambda a: a.backend is not None, cost="25 Σ n_k³ once, 10 N Σ n_k a vector"
-)
-def _inverse_general_kronecker_sum(a: KroneckerSum, kept: bool):
-    return Inverse(a, Schur(), kept)
-
-
-@inverse_.rule("generalised eigenvectors of the two pairs", when=is_pencil, cost="60 Σ n_k³ once, 24 N Σ n_k a vector")
-def _inverse_pencil(a: Sum, kept: bool):
-    return Inverse(a, Pencil(), kept)
-
-
-def has_low_rank(a: Any) -> bool:
-    """Whether a sum is of low rank beside what has a rule of its own, or a small matrix."""
-    found = split(a)
-    return found is not None and _is_cheap(found.rest)
-
-
-def _is_cheap(a: LinearOperator) -> bool:
-    """Whether solving does not write a matrix out."""
-    rule = inverse_.find(a)
-    return rule.kind is not LinearOperator or rule.run in (_inverse_orthogonal, _inverse_diagonal)
-
-
-@inverse_.rule(
-    "Woodbury: S plus low rank",
-    when=has_low_rank,
-    parts=lambda a: [(inverse_, cast(Split, split(a)).rest)],
-    cost="that of S, n r² once, n r a vector",
-)
-def _inverse_low_rank_update(a: Sum, kept: bool):
-    return Inverse(a, Woodbury(inverse_), kept)
 
 
 @inverse_.rule("what it is the inverse of", cost="0")
@@ -306,14 +248,16 @@ def _inverse_tridiagonal(a: Tridiagonal, kept: bool):
 
 
 @inverse_.rule("Aᴴ", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="0")
-def _inverse_orthogonal(a: LinearOperator, kept: bool):
+def inverse_of_orthogonal(a: LinearOperator, kept: bool):
+    """Aᴴ."""
     return a.H
 
 
 @inverse_.rule(
     "one over its diagonal", when=lambda a: Tag.DIAGONAL in a.tags.yes, parts=lambda a: [(diagonal_, a)], cost="n"
 )
-def _inverse_diagonal(a: LinearOperator, kept: bool):
+def inverse_of_diagonal(a: LinearOperator, kept: bool):
+    """Diagonal(1 / d)."""
     if a.is_symbolic:
         return _known(Diagonal(Spec((a.shape[0],), a.dtype)), a)
     numbers = diagonal_(a)

@@ -7,7 +7,6 @@ from typing import Any
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.determinants import slogdet_
-from linops.linalg.function import Function
 from linops.linalg.inputs import floating_array, operator_of
 from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
@@ -190,12 +189,3 @@ def diagonal(A: Any) -> Any:
         array([3., 4., 6., 8.])
     """
     return diagonal_(operator_of("diagonal", A))
-
-
-FUNCTIONS: dict[str, Function] = {
-    "solve": inverse_,
-    "inv": inverse_,
-    "slogdet": slogdet_,
-    "trace": trace_,
-    "diagonal": diagonal_,
-}

@@ -52,6 +52,10 @@ def _square_parts(name: str) -> Any:
     return lambda a: all(_square(part) for part in getattr(a, name))
 
 
+def _square_cores(a: TensorTrain) -> bool:
+    return all(core.shape[1] == core.shape[2] for core in a.cores)
+
+
 # ---------------------------------------------------------------- diagonal
 
 
@@ -130,6 +134,17 @@ def _diagonal_convolution(a: Circulant | Toeplitz):
     return a._kernel()[:1] + ones(a, min(a.shape)) * 0
 
 
+@diagonal_.rule("the cores' diagonals, contracted", when=_square_cores, cost="N r")
+def _diagonal_train(a: TensorTrain):
+    found: Any = None
+    for core in a.cores:
+        one = _space(core).diagonal(core, 0, 1, 2)  # (before, after, n)
+        one = backends.permute(one, (0, 2, 1))
+        before, n, after = one.shape
+        found = one.reshape(-1, after) if found is None else (found @ one.reshape(before, n * after)).reshape(-1, after)
+    return found.reshape(-1)
+
+
 def _pieces(a: LinearOperator) -> Any:
     m, n = a.shape
     cost = a.cost(min(m, n))
@@ -204,9 +219,7 @@ def _trace_of_two(a: Product):
     return (one.matrix * backends.permute(other.matrix, (1, 0))).sum()
 
 
-@trace_.rule(
-    "the cores' traces, contracted", when=_square_cores, cost="Σ r² n_k"
-)
+@trace_.rule("the cores' traces, contracted", when=_square_cores, cost="Σ r² n_k")
 def _trace_train(a: TensorTrain):
     space = _space(a.cores[0])
     found = None
@@ -214,19 +227,6 @@ def _trace_train(a: TensorTrain):
         one = space.sum(space.diagonal(core, 0, 1, 2), -1)
         found = one if found is None else found @ one
     return cast(Any, found).reshape(())
-
-
-@diagonal_.rule(
-    "the cores' diagonals, contracted", when=_square_cores, cost="N r"
-)
-def _diagonal_train(a: TensorTrain):
-    found: Any = None
-    for core in a.cores:
-        one = _space(core).diagonal(core, 0, 1, 2)  # (before, after, n)
-        one = backends.permute(one, (0, 2, 1))
-        before, n, after = one.shape
-        found = one.reshape(-1, after) if found is None else (found @ one.reshape(before, n * after)).reshape(-1, after)
-    return found.reshape(-1)
 
 
 @trace_.rule("the sum of its diagonal", parts=lambda a: [(diagonal_, a)])

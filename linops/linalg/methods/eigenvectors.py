@@ -59,13 +59,5 @@ class Eigh(Method):
         """The decomposition, and two products with the eigenvectors."""
         n = A.shape[0]
         if not kept:
-            yield from all_steps(eigh_, A)
+            yield from eigh_.steps(A)
         yield Step("eigenvectors", f"2 × ({n}, {batch})", other_flops=n * batch, inputs=n * batch, outputs=n * batch)
-
-
-def all_steps(function: Any, A: LinearOperator) -> Iterable[Step]:
-    """What a function's rule for an operator costs, with its parts."""
-    rule = function.find(A)
-    yield from rule.steps(A)
-    for part, operator in rule.parts(A):
-        yield from all_steps(part, operator)

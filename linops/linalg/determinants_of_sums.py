@@ -1,0 +1,87 @@
+"""Determinants of sums: Kronecker sums, c I + X, pairs of Kronecker products, something plus low rank."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any, cast
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.linalg.determinants import log_abs, of_diagonal, product_of, real_of, slogdet_, space_of
+from linops.linalg.inputs import matrices_of
+from linops.linalg.inversion import inverse_
+from linops.linalg.inversion_of_sums import has_low_rank
+from linops.linalg.methods.pencil import is_pencil
+from linops.linalg.methods.woodbury import Split, Updated, Woodbury, split
+from linops.linalg.spectra import eigh_, is_hermitian
+from linops.operators.kronecker_sum import KroneckerSum
+from linops.operators.sum import Sum
+from linops.plan.step import Step
+from linops.tags import Tag
+
+
+@slogdet_.rule("sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigh_, a)], cost="Σ n_k³ + N")
+def _slogdet_kronecker_sum(a: KroneckerSum):
+    return of_diagonal(eigh_(a)[0])
+
+
+@slogdet_.rule(
+    "of c I + X: sums of eigenvalues",
+    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
+    parts=lambda a: [(eigh_, a)],
+    cost="that of eigh of X",
+)
+def _slogdet_shifted(a: Sum):
+    return of_diagonal(eigh_(a)[0])
+
+
+@slogdet_.rule(
+    "sums of the factors' eigenvalues",
+    when=lambda a: a.backend is not None,
+    steps=lambda a: [step for factor in a.factors for step in _eig_steps(factor.shape[0])],
+    cost="25 Σ n_k³ + N",
+)
+def _slogdet_general_kronecker_sum(a: KroneckerSum):
+    found = [lapack.eig(matrix)[0] for matrix in matrices_of(a, a.factors)]
+    return real_of(a, of_diagonal(reduce(lambda one, other: (one[:, None] + other).reshape(-1), found)))
+
+
+def _eig_steps(n: int) -> list[Step]:
+    return [Step("eig", f"({n}, {n})", macs=25 * n**3, inputs=n * n, outputs=n)]
+
+
+def _is_definite_pencil(a: Any) -> bool:
+    factors = [factor for term in a.terms for factor in getattr(term, "factors", ())]
+    return (
+        is_pencil(a)
+        and all(map(is_hermitian, factors))
+        and all(Tag.POSITIVE_DEFINITE in factor.tags.yes for factor in factors[2:])
+    )
+
+
+@slogdet_.rule("generalised eigenvalues of the two pairs", when=_is_definite_pencil, cost="Σ n_k³ + N")
+def _slogdet_pencil(a: Sum):
+    (a1, b1), (a2, b2) = [matrices_of(a, term.factors) for term in a.terms]  # type: ignore[attr-defined]
+    found, logarithm = [], 0
+    for one, two, other in ((a1, a2, b1), (b1, b2, a1)):
+        lower = lapack.cholesky(two)
+        half = backends.solve_triangular(lower, one, True, False)
+        whitened = backends.solve_triangular(lower, backends.conj(half.T), True, False)
+        found.append(lapack.eigvalsh((whitened + backends.conj(whitened.T)) / 2))
+        logarithm = logarithm + 2 * other.shape[0] * log_abs(space_of(lower).diagonal(lower))
+    sign, rest = of_diagonal((found[0][:, None] * found[1] + 1).reshape(-1))
+    return sign, logarithm + rest
+
+
+def _low_rank_parts(a: Any) -> Any:
+    return [(slogdet_, cast(Split, split(a)).rest)]
+
+
+@slogdet_.rule(
+    "the determinant lemma: S plus low rank", when=has_low_rank, parts=_low_rank_parts, cost="that of S, n r²"
+)
+def _slogdet_low_rank_update(a: Sum):
+    factor = Woodbury(inverse_).factor(a, False)
+    if not isinstance(factor, Updated):  # S itself is singular
+        return factor.slogdet()
+    return product_of([slogdet_(cast(Split, split(a)).rest), factor.core.slogdet()])
