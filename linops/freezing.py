@@ -70,7 +70,8 @@ def freeze(A: LinearOperator, batch: int = 1) -> LinearOperator:
         )
     batch = as_batch(batch)
     with merging_for(A):
-        return frozen(A, batch)
+        found = frozen(A, batch)
+    return found if found is A else assume(found, A.tags.yes & ~found.tags.yes)  # whatever a method forgot
 
 
 @generic
@@ -78,8 +79,7 @@ def frozen(a, batch: int):
     """What an operator becomes for many products with `batch` vectors; itself, the very same, where nothing changes.
 
     `freeze` calls it on an operator, and it on the parts of one. A method for a class of yours returns the one that it
-    got, or another operator of the same shape, dtype, backend and device, with what is known of that one:
-    ``assume(…, a.tags.yes)``.
+    got, or another operator of the same shape, dtype, backend and device; `freeze` keeps what is known of the whole.
     """
 
 

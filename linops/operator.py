@@ -63,7 +63,7 @@ class SupportsArray(Protocol):
 ArrayLike = TypeVar("ArrayLike", bound=SupportsArray)
 Operator = TypeVar("Operator", bound="LinearOperator")
 #: keys of rows or columns that keep their axis, to type checkers
-Several: TypeAlias = "slice | EllipsisType | list[int] | list[bool] | np.ndarray"
+Several: TypeAlias = "slice | EllipsisType | range | list[int] | list[bool] | np.ndarray"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -92,6 +92,11 @@ def test_the_declared_zero_of_a_user():
     np.testing.assert_array_equal(grid @ np.ones(6), np.concatenate([A @ np.ones(3)] * 2))
 
 
+def test_freezing_keeps_what_is_known():
+    A = lo.assume(Gram(X), lo.Tag.POSITIVE_DEFINITE)
+    assert lo.freeze(A, batch=1000).is_positive_definite
+
+
 @pytest.mark.parametrize("name", ["_columns", "_rows", "_vector", "_trace", "_transpose", "_conj", "shape"])
 @pytest.mark.parametrize("base", [lo.Dense, lo.BlockDiag, lo.Toeplitz, lo.PermuteAxes, Gram])
 def test_a_subclass_is_the_same_map(base, name):

@@ -47,6 +47,7 @@ assert_type(A.tags, Knowledge)
 assert_type(A.init(seed=0), lo.LinearOperator)
 assert_type(lo.spec(3, 4), lo.Spec)
 assert_type(A[[3, 1]], lo.LinearOperator)
+assert_type(A[range(2), :], lo.LinearOperator)
 assert_type(A[3], Any)  # an array of the operator's framework
 assert_type(lo.assume(A, lo.Tag.SYMMETRIC), lo.LinearOperator)
 assert_type(lo.initial_stds(A), dict[str, float | None])
@@ -93,3 +94,6 @@ assert_type(lo.nn.set_lr(optimizer, 1e-4), None)
 assert_type(layer(torch.zeros(2, 64)), Any)  # as of any torch.nn.Module
 assert_type(layer.bias, torch.nn.Parameter | None)
 assert_type(layer.to_dense(), torch.nn.Linear)
+
+assert_type(lo.linalg.inv(A), lo.LinearOperator)
+assert_type(lo.linalg.explain("solve", A), str)
