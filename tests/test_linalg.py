@@ -425,7 +425,7 @@ def test_explaining_costs():
     text = lo.linalg.explain("solve", lo.Dense(lo.spec(n, n)), batch=2)
     assert f"{n**3 // 3 + 2 * n * n:,}" in text.splitlines()[-1]
     assert "is singular" in lo.linalg.explain("solve", lo.low_rank(64, 64))
-    with pytest.raises(ValueError, match="no function 'invert'; there are .*solve"):
+    with pytest.raises(ValueError, match=r"no function 'invert'; there are .*solve"):
         lo.linalg.explain("invert", lo.dense(3, 3))
     with pytest.raises(ValueError, match="square"):
         lo.linalg.explain("solve", lo.dense(3, 4))

@@ -114,12 +114,17 @@ def to_power(sign: Any, exponent: int) -> Any:
     return sign * sign if exponent % 2 == 0 else sign
 
 
+@slogdet_.of_nothing
+def _slogdet_of_nothing(a: LinearOperator):
+    return _constant(a, 1, 0.0)
+
+
 @slogdet_.rule("1", cost="1")
 def _slogdet_identity(a: Identity):
     return _constant(a, 1, 0.0)
 
 
-@slogdet_.rule("0", when=lambda a: a.shape[0] > 0, cost="1")
+@slogdet_.rule("0", cost="1")
 def _slogdet_zero(a: Zero):
     return _zero(a)
 
@@ -134,9 +139,7 @@ def _slogdet_scaled(a: Scaled):
         phase: Any = number / size if size else 0
         if not isinstance(phase, complex):
             phase = int(phase)
-        return sign * (phase**n if n else 1), logarithm + (
-            n * float(np.log(size)) if size else -np.inf * min(n, 1) if n else 0.0
-        )
+        return sign * phase**n, logarithm + (n * float(np.log(size)) if size else -np.inf)
     one, log = of_diagonal(number[None])
     return sign * to_power(one, n), logarithm + n * log
 

@@ -64,6 +64,7 @@ class Function:
         self.name = name
         FUNCTIONS.update(dict.fromkeys(serves or (name,), self))
         self.rules: dict[type, list[Rule]] = {}
+        self.empty: Rule | None = None
 
     def rule(
         self,
@@ -99,6 +100,18 @@ class Function:
 
         return register
 
+    def of_nothing(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: the rule for operators without rows or columns, whatever their structure.
+
+        Args:
+            run: A function of an operator, and of what else the function takes.
+
+        Returns:
+            The function.
+        """
+        self.empty = Rule(LinearOperator, "nothing to do", run, None, _nothing, _nothing, "0")
+        return run
+
     def find(self, operator: LinearOperator) -> Rule:
         """The rule for an operator.
 
@@ -111,6 +124,8 @@ class Function:
         Raises:
             NotImplementedError: If there is none.
         """
+        if self.empty is not None and 0 in operator.shape:
+            return self.empty
         for kind in type(operator).__mro__:
             for rule in self.rules.get(kind, ()):
                 if rule.when is None or rule.when(operator):

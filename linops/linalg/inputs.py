@@ -55,10 +55,16 @@ def operator_of(function: str, A: Any, *, square: bool = False, symbolic: bool =
 
 
 def floating(A: LinearOperator) -> LinearOperator:
-    """An operator with floating numbers where it has integers or booleans."""
-    if A.dtype is None or backends.is_inexact(A.dtype):
+    """An operator with floating numbers of one precision: sums and products of parts are those of the whole."""
+    if A.dtype is None or A.backend == "spec":
         return A
-    return A.to(dtype=backends.result_type(A.backend, A.dtype, 1.0))
+    whole = A.dtype if backends.is_inexact(A.dtype) else backends.result_type(A.backend, A.dtype, 1.0)
+    real = backends.real_dtype(whole, A.backend)
+    leaves = [leaf for _, leaf in A.named_leaves()]
+    if all(backends.is_inexact(leaf.dtype) and backends.real_dtype(leaf.dtype, A.backend) == real for leaf in leaves):
+        return A
+    space: Any = backends.namespace(A.backend)
+    return A.with_leaves([space.astype(leaf, whole if backends.is_complex(leaf.dtype) else real) for leaf in leaves])
 
 
 def floating_array(b: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from linops import backends
 from linops.declaration import declare, remembered, tree
 from linops.linalg.inputs import fits, wide_dtype
+from linops.linalg.methods.lu import LU
 from linops.linalg.methods.method import Method
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
@@ -67,19 +68,17 @@ class Inverse(LinearOperator):
         wide = wide_dtype(dtype, self.base.backend)
         return self.base if wide == dtype else self.base.to(dtype=wide)
 
-    def _wide_beside(self, x: Any) -> LinearOperator:
-        """A in a dtype that LAPACK has; one without arrays as x's framework writes it out."""
-        if self.base.backend is not None or not fits(self.base):
-            return self._wide
-        return Dense(flat(self.base._columns(backends.eye(x, self.shape[0], x.dtype))))
-
     def _factor(self, x: Any) -> Any:
         """What the method made of A; kept by the first of A⁻¹, A⁻ᵀ and A⁻ᴴ where it may be."""
         root = self.__dict__.get("_root", self)
         known = root.__dict__.get("_made")
         if known is not None and self.base.backend is not None:
             return known
-        made = self.method.factor(root._wide_beside(x), self.kept)
+        if self.base.backend is None and fits(self.base):  # x's framework writes out what has no arrays
+            matrix = Dense(flat(self.base._columns(backends.eye(x, self.shape[0], x.dtype))))
+            made = (LU() if self.method.of_structure else self.method).factor(matrix, self.kept)
+        else:
+            made = self.method.factor(root._wide, self.kept)
         if self.kept and not backends.is_compiling() and made.is_constant:
             root.__dict__["_made"] = made
         return made

@@ -71,12 +71,17 @@ def _known(inverse: LinearOperator, a: LinearOperator) -> LinearOperator:
     return assume(inverse, tags) if tags else inverse
 
 
+@inverse_.of_nothing
+def _inverse_of_nothing(a: LinearOperator, kept: bool):
+    return a
+
+
 @inverse_.rule("itself", cost="0")
 def _inverse_identity(a: Identity, kept: bool):
     return a
 
 
-@inverse_.rule("none: it is singular", when=lambda a: a.shape[0] > 0, cost="0")
+@inverse_.rule("none: it is singular", cost="0")
 def _inverse_zero(a: Zero, kept: bool):
     raise singular(a)
 
@@ -254,7 +259,10 @@ def inverse_of_orthogonal(a: LinearOperator, kept: bool):
 
 
 @inverse_.rule(
-    "one over its diagonal", when=lambda a: Tag.DIAGONAL in a.tags.yes, parts=lambda a: [(diagonal_, a)], cost="n"
+    "one over its diagonal",
+    when=lambda a: Tag.DIAGONAL in a.tags.yes and a.dtype is not None,
+    parts=lambda a: [(diagonal_, a)],
+    cost="n",
 )
 def inverse_of_diagonal(a: LinearOperator, kept: bool):
     """Diagonal(1 / d)."""

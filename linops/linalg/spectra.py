@@ -116,7 +116,7 @@ def scalar_of(a: LinearOperator) -> Any:
     if not isinstance(a, Scaled):
         return 1
     number = 1 / a.divisor if a.divisor is not None else a.number
-    return number if a.gain is None else number * a.gain
+    return number if a.gain is None else (number * a.gain[None]).reshape(())  # an array still
 
 
 def _is_shifted(a: Any) -> bool:
@@ -161,7 +161,7 @@ def spectrum_of(a: Circulant) -> Any:
     if not a.transposed:
         return spectrum
     return backends.concatenate(
-        spectrum[:1], [backends.namespace(backends.backend_of(spectrum)).flip(spectrum[1:], (0,))]
+        spectrum[:1], [backends.namespace(backends.backend_of(spectrum)).flip(spectrum[1:], axis=0)]
     )
 
 

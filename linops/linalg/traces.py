@@ -59,6 +59,16 @@ def _square_cores(a: TensorTrain) -> bool:
 # ---------------------------------------------------------------- diagonal
 
 
+@diagonal_.of_nothing
+def _diagonal_of_nothing(a: LinearOperator):
+    return ones(a, 0)
+
+
+@trace_.of_nothing
+def _trace_of_nothing(a: LinearOperator):
+    return ones(a, 0).sum()
+
+
 @diagonal_.rule("ones", cost="n")
 def _diagonal_identity(a: Identity):
     return ones(a, a.shape[0])
@@ -224,7 +234,7 @@ def _trace_train(a: TensorTrain):
     space = _space(a.cores[0])
     found = None
     for core in a.cores:
-        one = space.sum(space.diagonal(core, 0, 1, 2), -1)
+        one = space.diagonal(core, 0, 1, 2).sum(-1)
         found = one if found is None else found @ one
     return cast(Any, found).reshape(())
 

@@ -51,6 +51,8 @@ class Blocks(Factor):
 class Blockwise(Method):
     """Batched LU of equal blocks on a diagonal."""
 
+    of_structure = True
+
     def factor(self, A: Any, kept: bool) -> Blocks:
         """The blocks, inverted if they are wanted again."""
         return Blocks(A, kept)

@@ -51,6 +51,8 @@ class Eigh(Method):
         array([1., 1., 1., 1.])
     """
 
+    of_structure = True
+
     def factor(self, A: LinearOperator, kept: bool) -> Eigenvectors:
         """Eigenvalues and eigenvectors; SingularError where a value is zero."""
         return Eigenvectors(A)

@@ -77,6 +77,8 @@ class Levinson(Method):
     2 n² MACs a right-hand side and refinement.
     """
 
+    of_structure = True
+
     def factor(self, A: LinearOperator, kept: bool) -> Recursion:
         """The operator."""
         return Recursion(A)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from linops.operator import LinearOperator
 from linops.plan.step import Step
@@ -30,7 +30,13 @@ class Factor:
 
 @dataclass(frozen=True)
 class Method:
-    """How to solve with an operator: a value with its settings, which makes a `Factor`."""
+    """How to solve with an operator: a value with its settings, which makes a `Factor`.
+
+    Attributes:
+        of_structure: Whether it needs an operator of a class, with arrays; others take any.
+    """
+
+    of_structure: ClassVar[bool] = False
 
     def factor(self, A: LinearOperator, kept: bool) -> Factor:
         """What it makes of an operator.

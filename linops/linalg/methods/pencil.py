@@ -114,6 +114,8 @@ class Pencil(Method):
     Cost: 60 (n_A³ + n_B³) once; 8 N (n_A + n_B) MACs in complex numbers a right-hand side, three times.
     """
 
+    of_structure = True
+
     def factor(self, A: LinearOperator, kept: bool) -> Diagonalised:
         """The eigenvectors of the two pairs."""
         return Diagonalised(A)

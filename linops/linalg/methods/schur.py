@@ -77,6 +77,8 @@ class Schur(Method):
     Cost: 25 Σ n_k³ once; N Σ n_k MACs a right-hand side, four times as many in complex numbers.
     """
 
+    of_structure = True
+
     def factor(self, A: LinearOperator, kept: bool) -> SchurForms:
         """The Schur forms of the factors."""
         return SchurForms(A)

@@ -83,6 +83,8 @@ def _eliminated(A: Any, b: Any) -> Any:
 class Thomas(Method):
     """Elimination of a tridiagonal operator with partial pivoting, LAPACK's gtsv. Cost: 10 n FLOPs a vector."""
 
+    of_structure = True
+
     def factor(self, A: LinearOperator, kept: bool) -> Diagonals:
         """The diagonals."""
         return Diagonals(A)

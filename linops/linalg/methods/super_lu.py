@@ -56,6 +56,8 @@ def _factored(A: Any, values: np.ndarray) -> Any:
 class SuperLU(Method):
     """Elimination of a `lo.Sparse` operator by SuperLU, in double precision; torch and JAX hand it their numbers."""
 
+    of_structure = True
+
     def factor(self, A: LinearOperator, kept: bool) -> Eliminated:
         """Sparse L and U; SingularError where a pivot is zero."""
         return Eliminated(A)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from linops import backends
 from linops.linalg.errors import SingularError
-from linops.linalg.inputs import fits, require_no_zero
+from linops.linalg.inputs import fits, matrices_of, require_no_zero
 from linops.linalg.methods.lu import LUFactor, factored_steps
 from linops.linalg.methods.method import Factor, Method
 from linops.operator import LinearOperator, flat
@@ -73,7 +73,7 @@ class Updated(Factor):
         found: Any = split(A)
         self.operator = A
         self.inverse = inverse(found.rest, True)
-        left, right = ([pair[side].to_dense() for pair in found.pairs] for side in (0, 1))
+        left, right = (matrices_of(A, [pair[side] for pair in found.pairs]) for side in (0, 1))
         self.U = backends.permute(backends.concatenate(left[0].T, [one.T for one in left[1:]]), (1, 0))
         self.V = backends.concatenate(right[0], right[1:])
         self.Z = flat(self.inverse @ self.U)
@@ -104,6 +104,7 @@ class Woodbury(Method):
     """
 
     inverse: Any = None
+    of_structure = True
 
     def factor(self, A: LinearOperator, kept: bool) -> Factor:
         """S⁻¹ U, and the LU of I + V S⁻¹ U."""
