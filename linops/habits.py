@@ -14,28 +14,35 @@ from linops.specs import Spec
 #: how many entries of a matrix NumPy is given unasked; beyond, `to_dense` asks for them
 DENSE_LIMIT = 2**20
 
-_SOLVE = (
-    "scipy.sparse.linalg.cg(A, b), gmres(A, b) and lsqr(A, b) take NumPy's operators as they are, "
-    "numpy.linalg.solve(A.to_dense(), b) solves by the matrix"
-)
-_SPECTRUM = (
-    "scipy.sparse.linalg.eigsh(A, k) and svds(A, k) take NumPy's operators as they are, "
-    "numpy.linalg has all of A.to_dense()"
-)
 _ARRAY = (
     "an operator is no array, A.to_dense() gives that; where another library's operator S stands at its left, write "
     "lo.aslinearoperator(S) @ A"
 )
 _MOVE = "A.to(device=…) and A.to(dtype=…) move and cast operators"
 
-#: name → what to write. One line a group; `linops.linalg` is to come.
+#: name → what to write. One line a group.
 HINTS = {
     name: hint
     for names, hint in {
-        "solve lstsq inv inverse pinv I": _SOLVE,
-        "det slogdet logdet trace": "numpy.linalg.slogdet(A.to_dense()) and A.to_dense().trace() of the matrix",
-        "diagonal diag": "A.to_dense().diagonal() of the matrix",
-        "eig eigh eigvals eigvalsh svd svdvals norm cond rank cholesky qr lu expm": _SPECTRUM,
+        "solve": "lo.linalg.solve(A, b) solves, lo.linalg.inv(A) keeps what it makes for many right-hand sides",
+        "inv inverse I": "lo.linalg.inv(A), or A ** -1, is the inverse as an operator; lo.linalg.solve(A, b) solves",
+        "trace": "lo.linalg.trace(A)",
+        "diagonal diag": "lo.linalg.diagonal(A)",
+        "rank": "lo.linalg.matrix_rank(A)",
+        "power": "A ** k, or lo.linalg.matrix_power(A, p) of a fractional p",
+        "det": "lo.linalg.det(A); lo.linalg.slogdet(A) does not overflow",
+        **{
+            name: f"lo.linalg.{name}(A{rest})"
+            for names, rest in [
+                ("pinv slogdet logdet expm logm sqrtm", ""),
+                ("eig eigh eigvals eigvalsh svd svdvals norm cond cholesky qr lu", ""),
+                ("lstsq", ", b"),
+                ("eigsh svds", ", k"),
+                ("funm", ", f"),
+                ("matrix_power", ", p"),
+            ]
+            for name in names.split()
+        },
         "sum mean": "numpy.ones(m) @ A sums the rows, A @ numpy.ones(n) the columns",
         "real imag": "(A + A.conj()) / 2 and (A - A.conj()) / 2j",
         "conjugate": "A.conj()",

@@ -30,7 +30,12 @@ def divide(a, scalar):
 
 @generic
 def power(a, exponent: int):
-    """The operator A ** k, k ≥ 0."""
+    """The operator A ** k of an integer k."""
+
+
+@generic
+def inverted(a):
+    """The operator A⁻¹, kept for many products (linalg/)."""
 
 
 @generic

@@ -210,7 +210,14 @@ class LinearOperator(Conversions, Counted, Properties, Habits):
         return self
 
     def __pow__(self, exponent: Any) -> LinearOperator:
-        return power(self, int(exponent)) if isinstance(exponent, (int, np.integer)) else NotImplemented
+        if isinstance(exponent, (int, np.integer)):
+            return power(self, int(exponent))
+        if _scalar(exponent):
+            raise TypeError(
+                f"{self._short()} ** {type(exponent).__name__}: expected an integer; lo.linalg.matrix_power(A, p) has "
+                "fractional powers"
+            )
+        return NotImplemented
 
     @overload
     def __getitem__(self, key: Several | tuple[Several, Several]) -> LinearOperator: ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from linops.algebra.meet import meet
-from linops.operator import LinearOperator, power
+from linops.hooks import inverted, power
+from linops.operator import LinearOperator
 from linops.operators.identity import Identity
 from linops.operators.permutation import Permutation
 from linops.operators.power import Power
@@ -16,9 +17,7 @@ def _power(a: LinearOperator, exponent: int):
     if a.shape[0] != a.shape[1]:
         raise ValueError(f"{a._short()} ** {exponent}: powers need a square operator")
     if exponent < 0:
-        raise ValueError(
-            f"{a._short()} ** {exponent}: negative powers need an inverse; the exponent must be at least 0"
-        )
+        return inverted(a) ** -exponent
     if exponent == 0:
         return Identity(a.shape[0])
     if exponent == 1 or a._is_zero or isinstance(a, Identity):

@@ -10,11 +10,11 @@ import numpy as np
 import scipy  # whose submodules load when they are first used
 
 import linops.backends as backends
-from linops.backends import numpy_linalg, numpy_sparse, numpy_transforms
+from linops.backends import numpy_linalg, numpy_matrix_functions, numpy_sparse, numpy_transforms
 from linops.backends import primitives as p
 from linops.tuning import NUMPY_EINSUM_BLOCKS, NUMPY_EINSUM_NUMBERS, NUMPY_SHARED_STACK
 
-__all__ = ["convert", "namespace", "numpy_linalg", "numpy_sparse", "numpy_transforms"]
+__all__ = ["convert", "namespace", "numpy_linalg", "numpy_matrix_functions", "numpy_sparse", "numpy_transforms"]
 
 backends.register_type(np.ndarray, "numpy")
 
