@@ -1,4 +1,4 @@
-"""Functions of matrices as primitives with one method a backend, and the iterations of those without LAPACK's Schur form.
+"""Functions of matrices as primitives with one method a backend; and iterations, where there is no Schur form.
 
 Matrices are stacks (…, n, n). Nothing here looks at numbers: where a function has no value, or an iteration does not
 converge, it is NaN.
@@ -41,7 +41,7 @@ def logm(a):
 
 @generic
 def fractional_power(a, exponent: float):
-    """The principal power of an invertible matrix, of a real one real; NaN where that does not exist or is not found."""
+    """The principal power of an invertible matrix, of a real one real; NaN where there is none or none is found."""
 
 
 @generic
@@ -65,7 +65,7 @@ def iterated_sqrtm(a: Any, steps: int = FIRST_ROOT) -> Any:
     Source: Cheng, Higham, Kenney & Laub, Approximating the logarithm of a matrix to specified accuracy, 2001. The
     derivative of the last iterate is that of the root, as the root is a fixed point of what each step does.
     """
-    if not a.size if isinstance(a.size, int) else not a.numel():
+    if 0 in a.shape:
         return a
     space: Any = namespace(backend_of(a))
     n, unit = a.shape[-1], _unit(a)
@@ -96,9 +96,8 @@ def iterated_logm(a: Any) -> Any:
 
     Source: Higham, Functions of Matrices, 2008, §11.5.
     """
-    root = a
-    for number in range(ROOTS):
-        root = iterated_sqrtm(root, FIRST_ROOT if number == 0 else LATER_ROOT)
+    root = iterated_sqrtm(a)
+    (root,) = repeated(a, lambda _, state: (iterated_sqrtm(state[0], LATER_ROOT),), (root,), ROOTS - 1, ROOTS)
     points, weights = np.polynomial.legendre.leggauss(POINTS)
     ones = (1,) * a.ndim
     points, weights = [
@@ -120,7 +119,8 @@ def iterated_power(a: Any, exponent: float) -> Any:
 
 
 def real_or_nan(a: Any, found: Any) -> Any:
-    """A function of a real matrix, NaN where it is complex."""
+    """A function of a real matrix, NaN where it is complex beyond rounding."""
     if is_complex(found.dtype) and not is_complex(a.dtype):
-        return np.full_like(a, np.nan)
+        rounding = 1e4 * np.finfo(a.dtype).eps * np.abs(found).max()
+        found = found.real if np.abs(found.imag).max() <= rounding else np.full_like(a, np.nan)
     return found.astype(a.dtype, copy=False)

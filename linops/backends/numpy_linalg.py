@@ -125,12 +125,12 @@ def _eigh_tridiagonal(diag: np.ndarray, beside: Any):
 
 
 @p.has_zero.dispatch
-def _has_zero(x: np.ndarray):
+def _has_zero(x: np.ndarray | np.generic):
     return not x.all()
 
 
 @p.stop_gradient.dispatch
-def _stop_gradient(x: np.ndarray):
+def _stop_gradient(x: np.ndarray | np.generic):
     return x
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from linops.linalg import determinants_of_sums, inversion_of_sums
+from linops.linalg.chebyshev import HermitianFunction
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
+from linops.linalg.exponential import Exponential
+from linops.linalg.functions import expm, funm, logm, matrix_power, sqrtm
 from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.methods.cholesky import Cholesky
 from linops.linalg.methods.eigenvectors import Eigh
@@ -20,13 +23,20 @@ __all__ = [
     "Cholesky",
     "ConvergenceError",
     "Eigh",
+    "Exponential",
+    "HermitianFunction",
     "SingularError",
     "det",
     "diagonal",
     "explain",
+    "expm",
+    "funm",
     "inv",
     "logdet",
+    "logm",
+    "matrix_power",
     "slogdet",
     "solve",
+    "sqrtm",
     "trace",
 ]
