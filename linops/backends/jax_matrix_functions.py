@@ -45,3 +45,18 @@ def _repeated(x: Array, step: Any, state: Any, count: Any, limit: int):
         return jax.lax.cond(k < count, lambda state: step(k, state), lambda state: state, state), None
 
     return jax.lax.scan(guarded, state, jnp.arange(limit))[0]
+
+
+@p.derived.dispatch
+def _derived(x: Array, operator: Any, value: Any, weights: Any, surrogate: Any):
+    @jax.custom_jvp
+    def found(*leaves: Any) -> Any:
+        return value(operator.with_leaves(leaves))
+
+    @found.defjvp
+    def _(leaves: Any, tangents: Any) -> Any:
+        fixed = weights(operator.with_leaves(leaves))
+        moved = jax.jvp(lambda *moving: surrogate(fixed, operator.with_leaves(moving)), leaves, tangents)[1]
+        return found(*leaves), moved
+
+    return found(*[leaf for _, leaf in operator.named_leaves()])

@@ -52,6 +52,14 @@ def repeated(x, step, state, count, limit: int):
     """
 
 
+@generic
+def derived(x, operator, value, weights, surrogate):
+    """value(A), which has no derivative, with that of ``surrogate(weights(A), A)`` in A alone, the weights fixed.
+
+    The weights have derivatives of their own, which second derivatives see. x is a leaf of A.
+    """
+
+
 # ---------------------------------------------------------------- by iterations, for torch and JAX
 
 

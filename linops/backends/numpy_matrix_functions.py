@@ -52,3 +52,8 @@ def _repeated(x: np.ndarray, step: Any, state: Any, count: Any, limit: int):
     for k in range(int(count)):
         state = step(k, state)
     return state
+
+
+@p.derived.dispatch
+def _derived(x: np.ndarray, operator: Any, value: Any, weights: Any, surrogate: Any):
+    return value(operator)

@@ -12,6 +12,8 @@ from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.methods.cholesky import Cholesky
 from linops.linalg.methods.eigenvectors import Eigh
 from linops.linalg.methods.lu import LU
+from linops.linalg.methods.slq import SLQ
+from linops.linalg.methods.trace_estimators import Hutchinson, HutchPP, XTrace
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
@@ -20,12 +22,16 @@ _RULES = (determinants_of_sums, inversion_of_sums)
 __all__ = [
     "DENSE_LIMIT",
     "LU",
+    "SLQ",
     "Cholesky",
     "ConvergenceError",
     "Eigh",
     "Exponential",
     "HermitianFunction",
+    "HutchPP",
+    "Hutchinson",
     "SingularError",
+    "XTrace",
     "det",
     "diagonal",
     "explain",

@@ -144,8 +144,8 @@ def _by_eigenvectors(f: Scalar, a: LinearOperator, matrix: Any) -> Any:
     if lapack.is_known(wrong) and bool(wrong.any()):
         raise ValueError(
             f"linalg.{f.name}({a._short()}): its eigenvectors are nearly dependent, which loses more than half the "
-            "digits; lo.linalg.expm, logm, sqrtm and matrix_power take such matrices without negative eigenvalues, funm "
-            "any that is known to be Hermitian"
+            "digits; lo.linalg.expm, logm, sqrtm and matrix_power take such matrices without negative eigenvalues, "
+            "funm any that is known to be Hermitian"
         )
     result = (vectors * image[..., None, :]) @ lapack.inverse(vectors)
     result = space.where(wrong[..., None, None], space.nan, result)

@@ -34,8 +34,8 @@ def expm(A: Any) -> LinearOperator:
     """The exponential e^A.
 
     It keeps diagonals, blocks, circulants and multiples; of a Kronecker sum it is the Kronecker product of
-    exponentials, of a Hermitian operator V e^w Vᴴ of its eigenvectors. A small matrix is written out, and its exponential taken by
-    scaling and squaring (SciPy's, torch's or JAX's). A larger operator that is no array gives an
+    exponentials, of a Hermitian operator V e^w Vᴴ of its eigenvectors. A small matrix is written out, and its
+    exponential taken by scaling and squaring (SciPy's, torch's or JAX's). A larger operator that is no array gives an
     `lo.linalg.Exponential`, which forms nothing.
 
     Args:

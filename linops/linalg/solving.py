@@ -11,6 +11,9 @@ from linops.linalg.inputs import floating_array, operator_of
 from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
 from linops.linalg.methods.method import Method
+from linops.linalg.methods.slq import SLQ
+from linops.linalg.methods.trace_estimators import TraceEstimator
+from linops.linalg.probes import require_estimator, wide
 from linops.linalg.traces import diagonal_, trace_
 from linops.operator import LinearOperator
 
@@ -124,17 +127,22 @@ def det(A: Any) -> Any:
     return sign * backends.namespace(backends.backend_of(logarithm) or "numpy").exp(logarithm)
 
 
-def logdet(A: Any) -> Any:
-    """The logarithm of the determinant.
+def logdet(A: Any, method: SLQ | None = None, *, return_info: bool = False) -> Any:
+    """The logarithm of the determinant, exactly unless an estimate is asked for.
 
     Args:
         A: A square operator or matrix.
+        method: None, or `lo.linalg.SLQ(steps, samples, seed)`, an estimate for positive definite operators.
+        return_info: Whether to return what the estimate says of itself, too.
 
     Returns:
-        A number; of a complex operator a complex one, with the phase as its imaginary part.
+        A number; of a complex operator that is not known to be positive definite a complex one, with the phase as its
+        imaginary part. With `return_info`, the number and an `Estimate`.
 
     Raises:
-        ValueError: If A is real and its determinant not positive; where numbers cannot be looked at it is NaN.
+        ValueError: If A is real and its determinant not positive; where numbers cannot be looked at it is NaN. If an
+            estimate is asked for, and A is not known to be positive definite.
+        TypeError: If the method is none for it, or `return_info` is asked for without one.
 
     Example:
         >>> import linops as lo, numpy as np
@@ -142,6 +150,9 @@ def logdet(A: Any) -> Any:
         10.750556815368
     """
     operator = operator_of("logdet", A, square=True)
+    if require_estimator("logdet", method, SLQ, return_info):
+        found, info = method.logdet(wide(operator))  # type: ignore[union-attr]
+        return (found, info) if return_info else found
     sign, logarithm = slogdet_(operator)
     space: Any = backends.namespace(backends.backend_of(logarithm) or "numpy")
     if operator._is_complex:
@@ -154,24 +165,35 @@ def logdet(A: Any) -> Any:
     return space.where(sign > 0, logarithm, space.nan)
 
 
-def trace(A: Any) -> Any:
-    """The sum of the diagonal, exactly.
+def trace(A: Any, method: TraceEstimator | None = None, *, return_info: bool = False) -> Any:
+    """The sum of the diagonal, exactly unless an estimate is asked for.
 
     Args:
         A: A square operator or matrix.
+        method: None, or an estimate: `lo.linalg.Hutchinson(samples, seed)`, `HutchPP` or `XTrace`.
+        return_info: Whether to return what the estimate says of itself, too.
 
     Returns:
-        A number.
+        A number; with `return_info`, the number and an `Estimate`.
 
     Raises:
         ValueError: If A is not square.
+        TypeError: If the method is none for it, or `return_info` is asked for without one.
 
     Example:
-        >>> import linops as lo
+        >>> import linops as lo, numpy as np
         >>> float(lo.linalg.trace(lo.Identity(3)))
         3.0
+        >>> A = lo.LowRank(np.ones((9, 1)), np.ones((1, 9)))
+        >>> found, info = lo.linalg.trace(A, lo.linalg.Hutchinson(100, seed=0), return_info=True)
+        >>> bool(abs(found - 9) < 4 * info.standard_error)
+        True
     """
-    return trace_(operator_of("trace", A, square=True))
+    operator = operator_of("trace", A, square=True)
+    if not require_estimator("trace", method, TraceEstimator, return_info):
+        return trace_(operator)
+    found, info = method.trace(wide(operator))  # type: ignore[union-attr]
+    return (found, info) if return_info else found
 
 
 def diagonal(A: Any) -> Any:
