@@ -65,7 +65,7 @@ def test_a_seed_gives_the_same_numbers_everywhere(backend, dtype):
         expected = lo.linalg.trace(M, kind(9, 3))
         np.testing.assert_allclose(plain(lo.linalg.trace(on(backend, M), kind(9, 3))), expected, rtol=1e-10)
         assert expected != lo.linalg.trace(M, kind(9, 4))
-    method = lo.linalg.SLQ(6, 5, seed=2)
+    method = lo.linalg.SLQ(4, 5, seed=2)
     expected = lo.linalg.logdet(definite(M), method)
     np.testing.assert_allclose(plain(lo.linalg.logdet(definite(on(backend, M)), method)), expected, rtol=1e-9)
 
@@ -113,7 +113,7 @@ def test_log_determinants(dtype):
     np.testing.assert_allclose(lo.linalg.logdet(two, lo.linalg.SLQ(4, 2, 0)), 6 * np.log(2), rtol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.full)])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int64"])
 def test_dtypes(backend, dtype):
     M = on(backend, np.diag([1, 2, 3, 4]).astype(dtype))
@@ -155,14 +155,14 @@ def _weights(n, seed=5):
 
 def estimated(kind, samples, seed):
     if kind is lo.linalg.SLQ:
-        return lambda M: lo.linalg.logdet(definite(M), kind(6, samples, seed))
+        return lambda M: lo.linalg.logdet(definite(M), kind(M.shape[-1], samples, seed))
     return lambda M: lo.linalg.trace(lo.Dense(M) @ lo.Dense(M), kind(samples, seed))
 
 
 @pytest.mark.parametrize("kind", [*TRACES, lo.linalg.SLQ])
 def test_derivatives_are_unbiased(kind):
     """Along a direction, the mean of the derivatives is that of the exact function; in torch, the second one too."""
-    M = matrix(6, "float64", 0.8) + 0.2 * np.eye(8)
+    M = matrix(6, "float64", 0.8) + 0.2 * np.eye(6)
     D = _weights(6) + _weights(6).T
     if kind is lo.linalg.SLQ:
         inverse = np.linalg.inv(M)
@@ -193,9 +193,9 @@ def test_derivatives_of_hutchinson_in_jax():
     check_grads(estimated(lo.linalg.Hutchinson, 4, 0), [on("jax", _weights(5))], 2)
 
 
-@pytest.mark.parametrize("kind", [*TRACES, lo.linalg.SLQ])
+@pytest.mark.parametrize("kind", [TRACES[0], TRACES[2], pytest.param(TRACES[1], marks=pytest.mark.full), lo.linalg.SLQ])
 def test_derivatives_agree_in_jax_and_torch(kind):
-    M = matrix(6, "float64", 0.8) + 0.2 * np.eye(6)
+    M = matrix(4, "float64", 0.8) + 0.2 * np.eye(4)
     function = estimated(kind, 6, 1)
     tensor = torch.tensor(M, requires_grad=True)
     function(tensor).backward()

@@ -14,7 +14,6 @@ from torch.autograd import gradcheck, gradgradcheck
 import linops as lo
 
 SQUARE = [run for run in RUNS if len(set(build(run[0])[1].shape)) == 1 and run[2] != "float32"]
-MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in SQUARE]
 #: JAX compiles iterations for every size, some seconds each
 QUICK = [pytest.param(*run, marks=() if run in SAMPLE and run[1] != "jax" else pytest.mark.full) for run in SQUARE]
 
@@ -34,7 +33,7 @@ def close(actual, expected, tolerance=1e-10):
     np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(("case", "backend", "dtype"), MARKED)
+@pytest.mark.parametrize(("case", "backend", "dtype"), QUICK)
 def test_exponential(case, backend, dtype):
     A, M, array = build(case, dtype, backend)
     found = lo.linalg.expm(A)
@@ -98,7 +97,7 @@ def test_functions_with_a_branch(case, backend, dtype):
                 claimed(found, reference(M))
 
 
-@pytest.mark.parametrize(("case", "backend", "dtype"), MARKED)
+@pytest.mark.parametrize(("case", "backend", "dtype"), QUICK)
 def test_function_of_eigenvalues_and_integer_powers(case, backend, dtype):
     A, M, array = build(case, dtype, backend)
     n = len(M)
@@ -199,7 +198,7 @@ def test_exponentials_with_known_values(backend):
     np.testing.assert_allclose(dense(found), [[0, 0.5, 0.5], [0, 1, 0], [0, 0, 1]], atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [*BACKENDS[:2], pytest.param("jax", marks=pytest.mark.full)])
 def test_defective_matrices_and_rotations(backend):
     jordan = on(backend, np.array([[1.0, 1.0], [0.0, 1.0]]))
     np.testing.assert_allclose(dense(lo.linalg.logm(jordan)), [[0, 1], [0, 0]], atol=1e-14)
@@ -267,3 +266,135 @@ def test_complex_values_of_real_numbers(backend):
     for name in ("logm", "sqrtm"):
         found = dense(getattr(lo.linalg, name)(A))
         close(found, getattr(scipy.linalg, name)(np.array([[-1.0, 0.5], [0.0, 2.0]]).astype(complex)), 1e-7)
+
+
+# ---------------------------------------------------------------- products alone
+
+
+def laplacian(n, backend="numpy"):
+    entries = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[-1, 0, 1], shape=(n, n))
+    return lo.assume(lo.aslinearoperator(scipy.sparse.csr_array(entries)).to(backend=backend), lo.Tag.SYMMETRIC)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS[:2], pytest.param("jax", marks=pytest.mark.full)])
+def test_large_operators_are_not_formed(backend):
+    A = laplacian(7000, backend)
+    b = np.random.default_rng(0).standard_normal((7000, 3))
+    found = lo.linalg.expm(A)
+    assert isinstance(found, lo.linalg.Exponential)
+    assert found.is_positive_definite
+    S = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[-1, 0, 1], shape=(7000, 7000)).tocsr()
+    expected = scipy.sparse.linalg.expm_multiply(S, b)
+    np.testing.assert_allclose(plain(found @ on(backend, b)), expected, atol=1e-12)
+    np.testing.assert_allclose(plain(on(backend, b.T) @ found), expected.T, atol=1e-12)
+    np.testing.assert_allclose(plain(lo.linalg.inv(found) @ (found @ on(backend, b))), b, atol=1e-11)
+    space = {"numpy": np, "torch": torch, "jax": jax.numpy}[backend]
+    cosine = lo.linalg.funm(A, space.cos)
+    assert isinstance(cosine, lo.linalg.HermitianFunction)
+    expected = scipy.sparse.linalg.expm_multiply(1j * S, b).real
+    np.testing.assert_allclose(plain(cosine @ on(backend, b)), expected, atol=1e-12)
+    turned = lo.linalg.funm(A, lambda w: space.exp(1j * w))
+    expected = scipy.sparse.linalg.expm_multiply(-1j * S, b)
+    np.testing.assert_allclose(plain(turned.H @ on(backend, b)), expected, atol=1e-12)
+
+
+def test_unconverged_products_say_so():
+    A = laplacian(50)
+    with pytest.raises(lo.linalg.ConvergenceError, match=r"Exponential\(limit=…\)|limit=…"):
+        lo.linalg.Exponential(1000 * A) @ np.ones(50)
+    with pytest.raises(lo.linalg.ConvergenceError, match="spectrum="):
+        lo.linalg.HermitianFunction(A, np.abs) @ np.ones(50)
+    root = lo.linalg.HermitianFunction(-A + lo.Identity(50), np.sqrt, spectrum=(0.9, 5.1))
+    np.testing.assert_allclose(
+        root @ np.ones(50), scipy.linalg.sqrtm((-A + lo.Identity(50)).to_dense()) @ np.ones(50), atol=1e-12
+    )
+
+    def shrinking(x):  # of no linear map: its first products do not tell of the next
+        return 1e-9 * x
+
+    tricky = lo.Function((3, 3), lambda x: 50 * x if abs(x).max() > 0.9999 else shrinking(x), lambda x: shrinking(x))
+    with pytest.raises(lo.linalg.ConvergenceError):
+        lo.linalg.Exponential(tricky) @ np.full(3, 1e5)
+    jumped = jax.jit(lambda c: lo.linalg.Exponential(c * A.to(backend="jax")) @ jax.numpy.ones(50))
+    assert np.isnan(jumped(1000.0)).all()
+    np.testing.assert_allclose(jumped(1.0), lo.linalg.Exponential(A) @ np.ones(50), atol=1e-12)
+
+
+# ---------------------------------------------------------------- derivatives
+
+
+def hermitian(M):
+    return lo.assume(lo.Dense((M + M.conj().T) / 2), lo.Tag.HERMITIAN)
+
+
+#: functions of a matrix that is near 2 I, or of that and a vector
+DIFFERENTIATED = {
+    "expm": lambda M: lo.linalg.expm(M).to_dense(),
+    "expm of a Hermitian one": lambda M: lo.linalg.expm(hermitian(M)).to_dense(),
+    "expm of a Kronecker sum": lambda M: lo.linalg.expm(lo.KroneckerSum(M, M)).to_dense(),
+    "sqrtm": lambda M: lo.linalg.sqrtm(M).to_dense(),
+    "logm": lambda M: lo.linalg.logm(M).to_dense(),
+    "matrix_power": lambda M: lo.linalg.matrix_power(M, -0.3).to_dense(),
+    "inverse squared": lambda M: (lo.Dense(M) ** -2).to_dense(),
+    "exponential": lambda M: lo.linalg.Exponential(lo.Dense(M)).to_dense(),
+    "exponential, adjoint": lambda M: lo.linalg.Exponential(lo.Dense(M)).H.to_dense(),
+    "chebyshev": lambda M: lo.linalg.HermitianFunction(hermitian(M), lambda w: w**2 + w**3).to_dense(),
+}
+
+
+def near(dtype="float64", n=3):
+    random = np.random.default_rng(7)
+    M = random.standard_normal((n, n)) + (1j * random.standard_normal((n, n)) if dtype == "complex128" else 0)
+    return M / 2 + 2 * np.eye(n)
+
+
+#: the roots' iterations take seconds to differentiate twice
+SLOW = ("logm", "matrix_power")
+IN_TORCH = [
+    pytest.param(
+        name, dtype, marks=pytest.mark.full if name in SLOW or (name == "sqrtm" and dtype != "float64") else ()
+    )
+    for name in DIFFERENTIATED
+    for dtype in ("float64", "complex128")
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), IN_TORCH)
+def test_gradients_in_torch(name, dtype):
+    tensor = torch.tensor(near(dtype, 2), requires_grad=True)
+    assert gradcheck(DIFFERENTIATED[name], [tensor])
+    assert gradgradcheck(DIFFERENTIATED[name], [tensor])
+    many = torch.func.vmap(DIFFERENTIATED[name])(torch.stack([tensor.detach(), tensor.detach() + 0.1]))
+    np.testing.assert_allclose(many[0], DIFFERENTIATED[name](tensor).detach(), atol=1e-9)
+
+
+#: JAX compiles the others for seconds
+IN_JAX = [
+    pytest.param(name, marks=() if name in ("exponential", "expm of a Kronecker sum") else pytest.mark.full)
+    for name in DIFFERENTIATED
+]
+
+
+@pytest.mark.parametrize("name", IN_JAX)
+def test_gradients_in_jax(name):
+    array = on("jax", near(n=2))
+    check_grads(DIFFERENTIATED[name], [array], 2, modes=["rev"])
+    compiled = jax.jit(DIFFERENTIATED[name])(array)
+    np.testing.assert_allclose(plain(compiled), plain(DIFFERENTIATED[name](array)), atol=1e-9)
+    many = jax.vmap(DIFFERENTIATED[name])(jax.numpy.stack([array, array + 0.1]))
+    np.testing.assert_allclose(plain(many)[0], plain(compiled), atol=1e-9)
+
+
+def test_gradients_where_eigenvalues_coincide():
+    for function in (lo.linalg.Exponential, lambda A: lo.linalg.HermitianFunction(A, torch.exp)):
+        M = torch.eye(3, dtype=torch.float64, requires_grad=True)
+        (function(hermitian(M)) @ torch.ones(3, dtype=torch.float64))[0].backward()
+        expected = np.e * np.array([[1, 0.5, 0.5], [0.5, 0, 0], [0.5, 0, 0]])
+        np.testing.assert_allclose(M.grad, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["exponential", pytest.param("chebyshev", marks=pytest.mark.full)])
+def test_gradients_inside_jit(name):
+    array = on("jax", near())
+    gradient = jax.grad(lambda M: DIFFERENTIATED[name](M).sum())
+    np.testing.assert_allclose(jax.jit(gradient)(array), gradient(array), atol=1e-9)

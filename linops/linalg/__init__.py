@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linops.linalg import determinants_of_sums, inversion_of_sums
+from linops.linalg import determinants_of_sums, function_fallbacks, inversion_of_sums
 from linops.linalg.chebyshev import HermitianFunction
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
@@ -17,7 +17,7 @@ from linops.linalg.methods.trace_estimators import Hutchinson, HutchPP, XTrace
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
-_RULES = (determinants_of_sums, inversion_of_sums)
+_RULES = (determinants_of_sums, function_fallbacks, inversion_of_sums)
 
 __all__ = [
     "DENSE_LIMIT",

@@ -173,5 +173,5 @@ class XTrace(TraceEstimator):
 
 def _tiny(space: Any, triangle: Any) -> Any:
     """What makes a triangle invertible where A has a lower rank than there are vectors."""
-    limits = space.finfo(triangle.dtype)
-    return limits.eps * space.amax(space.abs(triangle)) + limits.tiny
+    size = space.amax(space.abs(triangle))
+    return space.finfo(triangle.dtype).eps * (size + (size == 0))
