@@ -608,6 +608,13 @@ def test_trial_35_names_with_a_hint(name):
     assert not hasattr(lo.LinearOperator, name)
 
 
+@pytest.mark.parametrize("name", ["solve", "inv", "slogdet", "logdet", "trace", "diagonal", "expm", "logm", "sqrtm"])
+def test_trial_35_hints_name_what_is_there(name):
+    assert HINTS[name].startswith(f"lo.linalg.{name}(A")
+    assert callable(getattr(lo.linalg, name))
+    assert not any("to_dense" in text for text in map(HINTS.get, ["solve", "det", "eigh", "svd", "norm", "I"]))
+
+
 def test_trial_35_hints_do_no_harm():
     for operator in (A, lo.Diagonal([1.0, 2.0]), BIG, lo.dense(2, 2)):
         assert not any(hasattr(operator, name) for name in ("solve", "inv", "no_such_name", "__torch_function__"))
