@@ -5,21 +5,33 @@ from __future__ import annotations
 from linops.linalg import determinants_of_sums, inversion_of_sums
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
+from linops.linalg.info import Info
 from linops.linalg.inputs import DENSE_LIMIT
+from linops.linalg.methods.bicgstab import BiCGStab
+from linops.linalg.methods.cg import CG
 from linops.linalg.methods.cholesky import Cholesky
 from linops.linalg.methods.eigenvectors import Eigh
+from linops.linalg.methods.gmres import GMRES
+from linops.linalg.methods.lsmr import LSMR
 from linops.linalg.methods.lu import LU
+from linops.linalg.methods.minres import MINRES
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
 _RULES = (determinants_of_sums, inversion_of_sums)
 
 __all__ = [
+    "CG",
     "DENSE_LIMIT",
+    "GMRES",
+    "LSMR",
     "LU",
+    "MINRES",
+    "BiCGStab",
     "Cholesky",
     "ConvergenceError",
     "Eigh",
+    "Info",
     "SingularError",
     "det",
     "diagonal",

@@ -38,6 +38,11 @@ class Method:
 
     of_structure: ClassVar[bool] = False
 
+    @property
+    def iterates(self) -> bool:
+        """Whether it takes products alone, so that an operator without arrays is not written out for it."""
+        return False
+
     def factor(self, A: LinearOperator, kept: bool) -> Factor:
         """What it makes of an operator.
 
