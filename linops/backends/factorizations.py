@@ -106,8 +106,8 @@ def implicit_solve(b, operator, solve):
     ``solve(A, b)`` of an operator and right-hand sides (n, k), without gradients, gives x and a tuple of arrays. The
     derivative of x with respect to A's leaves and b is that of the equation A x = b, not of how it was solved: with λ =
     A⁻ᴴ x̄, b̄ = λ, and the leaves get the gradient of the product A x with the cotangent −λ. Where solving takes more
-    than A, ``solve`` has attributes: ``H`` and ``T`` solve with Aᴴ and Aᵀ, ``again`` for the derivatives of x. One that is
-    ``recipe(*given)``, of a hashable recipe and trees of arrays, says these two, and is compiled once.
+    than A, ``solve`` has attributes: ``H`` and ``T`` solve with Aᴴ and Aᵀ, ``again`` for the derivatives of x.
+    One that is ``recipe(*given)``, of a hashable recipe and trees of arrays, says these two, and is compiled once.
     """
 
 
@@ -147,12 +147,12 @@ def iterate(like, state: tuple, keeps_on, step):
 
 @generic
 def put(x, axis: int, index, value):
-    """x with one slice along an axis replaced: written to where the framework can; x is no longer of use."""
+    """X with one slice along an axis replaced: written to where the framework can; x is no longer of use."""
 
 
 @generic
-def tell(x, function, *rest):
-    """Call a function with arrays once they have numbers, from compiled programs too; it returns nothing."""
+def tell(x, function, rest):
+    """Call a function with x and the rest once they have numbers, from compiled programs too; it returns nothing."""
 
 
 @generic

@@ -177,7 +177,7 @@ def _put(x: Array, axis: int, index: Any, value: Any):
 
 
 @p.tell.dispatch
-def _tell(x: Array, function: Any, *rest: Any):
+def _tell(x: Array, function: Any, rest: Any):
     jax.debug.callback(function, x, *rest)
 
 

@@ -182,7 +182,7 @@ def _put(x: np.ndarray, axis: int, index: int, value: Any):
 
 
 @p.tell.dispatch
-def _tell(x: np.ndarray, function: Any, *rest: Any):
+def _tell(x: np.ndarray, function: Any, rest: Any):
     function(x, *rest)
 
 

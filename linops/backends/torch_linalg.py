@@ -118,9 +118,21 @@ def _is_known(x: torch.Tensor):
 
 @p.implicit_solve.dispatch
 def _implicit_solve(b: torch.Tensor, operator: Any, solve: Any):
+    return _apart(b, operator, solve) if torch.compiler.is_dynamo_compiling() else _solved(b, operator, solve)
+
+
+def _solved(b: Any, operator: Any, solve: Any) -> Any:
     leaves = [leaf for _, leaf in operator.named_leaves()]
     x, *others = _Solved.apply(b, operator, solve, *leaves)
     return x, tuple(others)
+
+
+def _apart(b: Any, operator: Any, solve: Any) -> Any:
+    """Solving outside of what is compiled, which breaks in two here: loops that look at numbers cannot be compiled."""
+    return torch.compiler.disable(_solved)(b, operator, solve)
+
+
+_apart._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable says it, which loads Dynamo
 
 
 class _Solved(torch.autograd.Function):
@@ -208,7 +220,7 @@ def _put(x: torch.Tensor, axis: int, index: int, value: Any):
 
 
 @p.tell.dispatch
-def _tell(x: torch.Tensor, function: Any, *rest: Any):
+def _tell(x: torch.Tensor, function: Any, rest: Any):
     function(x, *rest)
 
 

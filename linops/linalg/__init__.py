@@ -7,6 +7,7 @@ from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
 from linops.linalg.info import Info
 from linops.linalg.inputs import DENSE_LIMIT
+from linops.linalg.low_rank_preconditioners import Nystrom, PivotedCholesky
 from linops.linalg.methods.bicgstab import BiCGStab
 from linops.linalg.methods.cg import CG
 from linops.linalg.methods.cholesky import Cholesky
@@ -15,6 +16,7 @@ from linops.linalg.methods.gmres import GMRES
 from linops.linalg.methods.lsmr import LSMR
 from linops.linalg.methods.lu import LU
 from linops.linalg.methods.minres import MINRES
+from linops.linalg.preconditioners import BlockJacobi, Jacobi
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
@@ -28,10 +30,14 @@ __all__ = [
     "LU",
     "MINRES",
     "BiCGStab",
+    "BlockJacobi",
     "Cholesky",
     "ConvergenceError",
     "Eigh",
     "Info",
+    "Jacobi",
+    "Nystrom",
+    "PivotedCholesky",
     "SingularError",
     "det",
     "diagonal",

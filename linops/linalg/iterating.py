@@ -38,7 +38,9 @@ def iterated(inverse: Inverse, b: Any, x0: Any) -> tuple[Any, Info]:
     try:
         x, (norms, counts, converged) = inverse._solved(columns(b), None if x0 is None else columns(x0))
     except ConvergenceError as error:
-        if error.solution is not None and error.solution.shape[1] == prod(b.shape) // max(b.shape[max(b.ndim - 2, 0)], 1):
+        if error.solution is not None and error.solution.shape[1] == prod(b.shape) // max(
+            b.shape[max(b.ndim - 2, 0)], 1
+        ):
             error.solution = restored(error.solution, b.shape)
             error.residual = error.residual.reshape(kept_shape(b.shape))
         raise

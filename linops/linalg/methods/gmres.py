@@ -33,8 +33,8 @@ class GMRES(Iterative):
         callback: Called with the number of iterations and the norms of residuals after each.
         restart: After how many iterations to begin again from the residual.
 
-    Cost: a product with A an iteration, one with the preconditioner, and 4 j n MACs in the j-th after a restart; restart
-    + 1 vectors are kept for each right-hand side.
+    Cost: a product with A an iteration, one with the preconditioner, and 4 j n MACs in the j-th after a restart;
+    restart + 1 vectors are kept for each right-hand side.
 
     Source: Saad and Schultz, GMRES, 1986; orthogonalised twice by classical Gram–Schmidt.
 

@@ -107,7 +107,6 @@ class Iterative(Method):
         )
 
 
-
 class System:
     """An operator, its preconditioner, and the tolerances of right-hand sides."""
 
@@ -188,7 +187,7 @@ def iterate(
         state = method.keep(kept, new, state)
         counts = space.where(going, counts + 1, counts)
         if method.callback is not None:
-            lapack.tell(counts.max(), _report(method.callback), state.norm * scales)
+            lapack.tell(state.norm * scales, _report(method.callback), (counts.max(),))
         return count + 1, state, kept & (state.norm > tolerance) & (counts < limit), counts
 
     def cycle(outer: Any) -> Any:
@@ -209,7 +208,7 @@ def iterate(
 
 
 def _report(callback: Callable[[int, Any], object]) -> Callable[[Any, Any], None]:
-    def report(count: Any, residuals: Any) -> None:
+    def report(residuals: Any, count: Any) -> None:
         callback(int(count), residuals)
 
     return report
@@ -280,8 +279,8 @@ class Iteration(Factor):
                 raise ValueError(f"{method}: the preconditioner {M._short()} does not fit {A._short()}")
             if M.backend is not None and A.backend is not None and M.backend != A.backend:
                 raise TypeError(
-                    f"{method}: the preconditioner {M._short()} and {A._short()} have mixed backends; convert one, as in "
-                    f"M.to(backend={A.backend!r})"
+                    f"{method}: the preconditioner {M._short()} and {A._short()} have mixed backends; "
+                    f"convert one, as in M.to(backend={A.backend!r})"
                 )
             if M.dtype is not None and A.dtype is not None and M.dtype != A.dtype:
                 M = M.to(dtype=backends.result_type(A.backend, M.dtype, A.dtype))
