@@ -5,6 +5,7 @@ from __future__ import annotations
 from linops.linalg import determinants_of_sums, inversion_of_sums
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
+from linops.linalg.fitting import lstsq, pinv
 from linops.linalg.info import Info
 from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.low_rank_preconditioners import Nystrom, PivotedCholesky
@@ -44,6 +45,8 @@ __all__ = [
     "explain",
     "inv",
     "logdet",
+    "lstsq",
+    "pinv",
     "slogdet",
     "solve",
     "trace",

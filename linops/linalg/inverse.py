@@ -6,8 +6,12 @@ from typing import Any
 
 from linops import backends
 from linops.declaration import declare, remembered, tree
+<<<<<<< H
 from linops.linalg.inputs import fits, wide_dtype
 from linops.linalg.methods.lu import LU
+=======
+from linops.linalg.inputs import fits, result_dtype, wide_dtype
+>>>>>>> T
 from linops.linalg.methods.method import Method
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
@@ -93,12 +97,9 @@ class Inverse(LinearOperator):
 
     def _solved(self, x: Any, guess: Any) -> tuple[Any, Any]:
         """A⁻¹ x of columns, from a guess; and of an iterative method each one's residual, iterations, convergence."""
-        backend, dtype = backends.backend_of(x), x.dtype
+        backend, dtype = backends.backend_of(x), result_dtype(x, self.base)
         space: Any = backends.namespace(backend)
-        own = self._wide.dtype
-        wide = wide_dtype(dtype if own is None else backends.result_type(backend, dtype, own), backend)
-        if self.base.dtype is not None:
-            dtype = backends.result_type(backend, dtype, self.base.dtype)
+        wide = wide_dtype(result_dtype(x, self._wide), backend)
         x, guess = [one if one is None or wide == one.dtype else space.astype(one, wide) for one in (x, guess)]
         x, guess = [one if one is None or not self.conjugated else backends.conj(one) for one in (x, guess)]
         is_split = backends.is_complex(x.dtype) and not self.base._is_complex

@@ -13,6 +13,7 @@ from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
 from linops.linalg.iterating import iterated, residual_norms
 from linops.linalg.methods.method import Method
+from linops.linalg.pseudoinversion import pinv_
 from linops.linalg.traces import diagonal_, trace_
 from linops.operator import LinearOperator
 
@@ -206,3 +207,14 @@ def diagonal(A: Any) -> Any:
         array([3., 4., 6., 8.])
     """
     return diagonal_(operator_of("diagonal", A))
+
+
+FUNCTIONS: dict[str, Function] = {
+    "solve": inverse_,
+    "inv": inverse_,
+    "slogdet": slogdet_,
+    "trace": trace_,
+    "diagonal": diagonal_,
+    "lstsq": pinv_,
+    "pinv": pinv_,
+}
