@@ -41,15 +41,16 @@ def lstsq(A: Any, b: Any, method: LSMR | None = None) -> Any:
     """
     operator = operator_of("lstsq", A)
     b = admitted("lstsq", operator, operator.shape[0], floating_array(b))
+    backend, dtype = backends.backend_of(b), result_dtype(b, operator)
+    space: Any = backends.namespace(backend)
+    b = space.astype(b, dtype)
+    operator = operator if operator.dtype in (None, dtype) else operator.to(dtype=dtype)
     if method is not None:
         return _by_products(operator, method) @ b
     if not is_written_out(operator):
         return pinv_(operator) @ b
-    matrix, backend = matrix_of(operator), backends.backend_of(b)
-    space: Any = backends.namespace(backend)
-    matrix = matrix if operator.backend is not None else backends.constant(b, matrix, result_dtype(b, operator))
-    dtype = result_dtype(b, operator)
-    wide = wide_dtype(dtype, backend)
+    matrix, wide = matrix_of(operator), wide_dtype(dtype, backend)
+    matrix = matrix if operator.backend is not None else backends.constant(b, matrix, dtype)
     x = _solution(space.astype(matrix, wide), space.astype(columns(b), wide))
     return restored(space.astype(x, dtype), b.shape)
 

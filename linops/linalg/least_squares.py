@@ -9,7 +9,8 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.declaration import declare, tree
 from linops.linalg.inputs import result_dtype, wide_dtype
-from linops.linalg.methods.iterative import Iterative, Recipe, iterate, require_convergence
+from linops.linalg.methods.iterative import Iterative, Recipe, require_convergence
+from linops.linalg.methods.loop import iterate
 from linops.linalg.methods.lsmr import LSMR
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
