@@ -184,7 +184,7 @@ def test_preconditioners(name, backend, dtype, shown):
 
 def test_preconditioners_follow_the_operator():
     """Of Aᵀ and Aᴴ they are transposed, in derivatives too; and a kept inverse makes them once."""
-    M = randoms(9, 9, dtype="complex128") + 9 * np.eye(9)
+    M = randoms(5, 5, dtype="complex128") + 6 * np.eye(5)
     made = []
 
     class Counted(BlockJacobi):
@@ -192,8 +192,8 @@ def test_preconditioners_follow_the_operator():
             made.append(1)
             return super().of(A)
 
-    b = randoms(9, dtype="complex128")
-    for preconditioner in (Counted(4), np.linalg.inv(M + 0.1)):
+    b = randoms(5, dtype="complex128")
+    for preconditioner in (Counted(3), np.linalg.inv(M + 0.1)):
         inverse = lo.linalg.inv(M, GMRES(1e-11, preconditioner=preconditioner))
         for ours, theirs in ((inverse, M), (inverse.T, M.T), (inverse.H, M.conj().T), (inverse, M)):
             np.testing.assert_allclose(theirs @ (ours @ b), b, atol=1e-8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linops.linalg import determinants_of_sums, inversion_of_sums
+from linops.linalg import determinants_of_sums, inversion_by_products, inversion_of_sums
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
 from linops.linalg.fitting import lstsq, pinv
@@ -21,7 +21,7 @@ from linops.linalg.preconditioners import BlockJacobi, Jacobi
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
-_RULES = (determinants_of_sums, inversion_of_sums)
+_RULES = (determinants_of_sums, inversion_by_products, inversion_of_sums)
 
 __all__ = [
     "CG",

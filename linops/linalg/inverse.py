@@ -6,12 +6,8 @@ from typing import Any
 
 from linops import backends
 from linops.declaration import declare, remembered, tree
-<<<<<<< H
-from linops.linalg.inputs import fits, wide_dtype
-from linops.linalg.methods.lu import LU
-=======
 from linops.linalg.inputs import fits, result_dtype, wide_dtype
->>>>>>> T
+from linops.linalg.methods.lu import LU
 from linops.linalg.methods.method import Method
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
@@ -78,7 +74,9 @@ class Inverse(LinearOperator):
         known = root.__dict__.get("_made")
         if known is not None and self.base.backend is not None:
             return known
-        if self.base.backend is None and not self.method.iterates and fits(self.base):  # x's framework writes out what has no arrays
+        if (
+            self.base.backend is None and not self.method.iterates and fits(self.base)
+        ):  # x's framework writes out what has no arrays
             matrix = Dense(flat(self.base._columns(backends.eye(x, self.shape[0], x.dtype))))
             made = (LU() if self.method.of_structure else self.method).factor(matrix, self.kept)
         else:
@@ -110,7 +108,7 @@ class Inverse(LinearOperator):
             ]
         factor = self._factor(x)
         if self.method.iterates:
-            y, others = factor.solve_from(x, self.transposed, guess)
+            y, others = factor.solve_from(x, self.transposed, guess, 0.5**0.5 if is_split else 1.0)
         else:
             y, others = factor.solve(x, self.transposed), None
         if is_split:

@@ -21,20 +21,9 @@ from linops.linalg.grids import (
 from linops.linalg.inputs import fits, require_no_zero, singular
 from linops.linalg.inverse import Inverse
 from linops.linalg.methods.blockwise import Blockwise
-from linops.linalg.methods.cg import CG
 from linops.linalg.methods.cholesky import Cholesky
-<<<<<<< H
 from linops.linalg.methods.levinson import Levinson
 from linops.linalg.methods.lu import LU
-=======
-from linops.linalg.methods.eigenvectors import Eigh
-from linops.linalg.methods.gmres import GMRES
-from linops.linalg.methods.levinson import Levinson
-from linops.linalg.methods.lu import LU
-from linops.linalg.methods.minres import MINRES
-from linops.linalg.methods.pencil import Pencil, is_pencil
-from linops.linalg.methods.schur import Schur
->>>>>>> T
 from linops.linalg.methods.substitution import Substitution, Thomas
 from linops.linalg.methods.super_lu import SuperLU
 from linops.linalg.traces import diagonal_
@@ -305,13 +294,3 @@ def _inverse_definite(a: LinearOperator, kept: bool):
 @inverse_.rule("LU, of the matrix written out", when=fits, cost="n³ once, n² a vector")
 def _inverse_any(a: LinearOperator, kept: bool):
     return Inverse(a, LU(), kept)
-
-
-@inverse_.rule(
-    "iteration to a tight tolerance: CG if positive definite, MINRES if Hermitian, else GMRES",
-    cost="a product an iteration",
-)
-def _inverse_large(a: LinearOperator, kept: bool):
-    if Tag.POSITIVE_DEFINITE in a.tags.yes:
-        return Inverse(a, CG(rtol=None), kept)
-    return Inverse(a, MINRES(rtol=None) if is_hermitian(a) else GMRES(rtol=None), kept)

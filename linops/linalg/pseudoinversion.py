@@ -31,10 +31,11 @@ from linops.operators.low_rank import LowRank
 from linops.operators.permutation import Permutation
 from linops.operators.scaled import Scaled
 from linops.operators.zero import Zero
+from linops.plan.step import Step
 from linops.tags import Tag
 
 #: the pseudoinverse A⁺
-pinv_ = Function("pinv")
+pinv_ = Function("pinv", "pinv", "lstsq")
 
 _TAGS = Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_SEMIDEFINITE
 
@@ -159,7 +160,12 @@ def _pinv_diagonal(a: LinearOperator):
     return _known(Diagonal(_reciprocal(diagonal_(a), a.shape)), a)
 
 
-@pinv_.rule("singular values of the matrix written out", when=fits, cost="m n min(m, n)")
+def _svd_steps(a: LinearOperator) -> tuple[Step, ...]:
+    m, n = a.shape
+    return (Step("svd", f"({m}, {n})", macs=5 * m * n * min(m, n), inputs=m * n, outputs=m * n),)
+
+
+@pinv_.rule("singular values of the matrix written out", when=fits, steps=_svd_steps, cost="m n min(m, n)")
 def _pinv_any(a: LinearOperator):
     matrix = matrix_of(a)
     space = _space(matrix)

@@ -13,7 +13,6 @@ from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
 from linops.linalg.iterating import iterated, residual_norms
 from linops.linalg.methods.method import Method
-from linops.linalg.pseudoinversion import pinv_
 from linops.linalg.traces import diagonal_, trace_
 from linops.operator import LinearOperator
 
@@ -35,8 +34,8 @@ def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, retur
 
     Without a method a rule for the structure decides, which `lo.linalg.explain("solve", A)` shows; where there is none,
     the matrix is factorised, and where it is too large for that an iterative method runs to a tight tolerance.
-    Derivatives are those of the equation, whatever the method; `torch.compile` leaves iterative methods uncompiled, with
-    a break of the graph around them.
+    Derivatives are those of the equation, whatever the method; `torch.compile` leaves iterative methods uncompiled,
+    with a break of the graph around them.
 
     Args:
         A: A square operator or matrix, (n, n).
@@ -209,14 +208,3 @@ def diagonal(A: Any) -> Any:
         array([3., 4., 6., 8.])
     """
     return diagonal_(operator_of("diagonal", A))
-
-
-FUNCTIONS: dict[str, Function] = {
-    "solve": inverse_,
-    "inv": inverse_,
-    "slogdet": slogdet_,
-    "trace": trace_,
-    "diagonal": diagonal_,
-    "lstsq": pinv_,
-    "pinv": pinv_,
-}

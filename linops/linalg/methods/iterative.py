@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from linops import backends
 from linops.backends import factorizations as lapack
@@ -30,6 +30,8 @@ class Iterative(Method):
         callback: A function called after each iteration with the number of those so far and the norms of the residuals,
             by the method's recursion, one a right-hand side.
     """
+
+    iterates: ClassVar[bool] = True
 
     rtol: float | None = 1e-6
     atol: float = 0.0
@@ -79,11 +81,6 @@ class Iterative(Method):
 
     # ------------------------------------------------------------ as a method of solving
 
-    @property
-    def iterates(self) -> bool:
-        """True: it takes products alone."""
-        return True
-
     def factor(self, A: LinearOperator, kept: bool) -> Iteration:
         """The operator and its preconditioner."""
         self.admit(A)
@@ -96,7 +93,7 @@ class Iterative(Method):
             f"{type(self).__name__}, each iteration",
             f"({m}, {n}) @ ({n}, {batch})",
             macs=cost.macs,
-            inputs=n * batch,
+            inputs=A.num_params + n * batch,
             outputs=m * batch,
         )
 
@@ -183,11 +180,16 @@ class Iteration(Factor):
         """A⁻¹ b or A⁻ᵀ b."""
         return self.solve_from(b, transposed, None)[0]
 
-    def solve_from(self, b: Any, transposed: bool, guess: Any) -> tuple[Any, tuple[Any, Any, Any]]:
-        """A⁻¹ b or A⁻ᵀ b; and for each right-hand side the residual's norm, iterations, and whether it converged."""
+    def solve_from(self, b: Any, transposed: bool, guess: Any, share: float = 1.0) -> tuple[Any, tuple[Any, Any, Any]]:
+        """A⁻¹ b or A⁻ᵀ b; and for each right-hand side the residual's norm, iterations, and whether it converged.
+
+        Of the tolerance atol each may take a share.
+        """
         A, M = (self.A.T, None if self.M is None else self.M.T) if transposed else (self.A, self.M)
         guess = None if guess is None else lapack.stop_gradient(guess)
-        x, (last, norms, counts, converged) = lapack.implicit_solve(b, A, Run(Recipe(self.method), M, guess))
+        x, (last, norms, counts, converged) = lapack.implicit_solve(
+            b, A, Run(Recipe(replace(self.method, atol=self.method.atol * share)), M, guess)
+        )
         if lapack.is_known(converged):
             require_convergence(self.method, A, last, norms, counts, converged)
         return flat(x), (norms, counts, converged)
