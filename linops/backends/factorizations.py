@@ -105,7 +105,9 @@ def implicit_solve(b, operator, solve):
 
     ``solve(A, b)`` of an operator and right-hand sides (n, k), without gradients, gives x and a tuple of arrays. The
     derivative of x with respect to A's leaves and b is that of the equation A x = b, not of how it was solved: with λ =
-    A⁻ᴴ x̄, b̄ = λ, and the leaves get the gradient of the product A x with the cotangent −λ.
+    A⁻ᴴ x̄, b̄ = λ, and the leaves get the gradient of the product A x with the cotangent −λ. Where solving takes more
+    than A, ``solve`` has attributes: ``H`` and ``T`` solve with Aᴴ and Aᵀ, ``again`` for the derivatives of x.
+    One that is ``recipe(*given)``, of a hashable recipe and trees of arrays, says these two, and is compiled once.
     """
 
 
@@ -132,3 +134,27 @@ def stop_gradient(x):
 @generic
 def on_numpy(b, function, arrays):
     """``function(b, *arrays)`` of NumPy arrays, with a result like b, as an array of b's framework; no gradients."""
+
+
+@generic
+def iterate(like, state: tuple, keeps_on, step):
+    """The last of the states that ``step`` makes of one another, while ``keeps_on(state)``, a single boolean, holds.
+
+    States are tuples of arrays and integers, which become arrays where the loop is compiled; ``like`` is an array of
+    the backend. NumPy does not warn of infinities and NaN meanwhile.
+    """
+
+
+@generic
+def put(x, axis: int, index, value):
+    """X with one slice along an axis replaced: written to where the framework can; x is no longer of use."""
+
+
+@generic
+def tell(x, function, rest):
+    """Call a function with x and the rest once they have numbers, from compiled programs too; it returns nothing."""
+
+
+@generic
+def pinv(a, rtol: float):
+    """The pseudoinverse without singular values below rtol times the largest; stacks too."""

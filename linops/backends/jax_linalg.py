@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Union
 
 import jax
@@ -119,11 +120,24 @@ def _is_known(x: Array):
 
 @p.implicit_solve.dispatch
 def _implicit_solve(b: Array, operator: Any, solve: Any):
+    if hasattr(solve, "recipe"):
+        return _compiled_solve(solve.recipe, b, operator, solve.given)
+    return _linear_solve(b, operator, solve)
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled_solve(recipe: Any, b: Any, operator: Any, given: Any):
+    """What solves by a recipe and arrays, compiled once a structure."""
+    return _linear_solve(b, operator, recipe(*given))
+
+
+def _linear_solve(b: Any, operator: Any, solve: Any):
+    turned = getattr(solve, "T", solve)
     return jax.lax.custom_linear_solve(
-        operator._columns,
+        lambda x: operator @ x,
         b,
         lambda _, right: solve(operator, right),
-        transpose_solve=lambda _, right: solve(operator.T, right),
+        transpose_solve=lambda _, right: turned(operator.T, right),
         has_aux=True,
     )
 
@@ -150,3 +164,23 @@ def _on_numpy(b: Array, function: Any, arrays: Any):
     if not any(isinstance(one, Tracer) for one in (b, *arrays)):
         return jnp.asarray(plain(b, *arrays))
     return jax.pure_callback(quiet, jax.ShapeDtypeStruct(b.shape, b.dtype), b, *arrays, vmap_method="sequential")
+
+
+@p.iterate.dispatch
+def _iterate(like: Array, state: tuple, keeps_on: Any, step: Any):
+    return jax.lax.while_loop(keeps_on, step, state)
+
+
+@p.put.dispatch
+def _put(x: Array, axis: int, index: Any, value: Any):
+    return x.at[(slice(None),) * axis + (index,)].set(value)
+
+
+@p.tell.dispatch
+def _tell(x: Array, function: Any, rest: Any):
+    jax.debug.callback(function, x, *rest)
+
+
+@p.pinv.dispatch
+def _pinv(a: Array, rtol: float):
+    return jnp.linalg.pinv(a, rtol=rtol) if a.size else jnp.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)

@@ -165,3 +165,27 @@ def _implicit_solve(b: np.ndarray, operator: Any, solve: Any):
 @p.on_numpy.dispatch
 def _on_numpy(b: np.ndarray, function: Any, arrays: Any):
     return function(b, *arrays)
+
+
+@p.iterate.dispatch
+def _iterate(like: np.ndarray, state: tuple, keeps_on: Any, step: Any):
+    with np.errstate(all="ignore"):
+        while keeps_on(state):
+            state = step(state)
+    return state
+
+
+@p.put.dispatch
+def _put(x: np.ndarray, axis: int, index: int, value: Any):
+    x[(slice(None),) * axis + (index,)] = value
+    return x
+
+
+@p.tell.dispatch
+def _tell(x: np.ndarray, function: Any, rest: Any):
+    function(x, *rest)
+
+
+@p.pinv.dispatch
+def _pinv(a: np.ndarray, rtol: float):
+    return np.linalg.pinv(a, rtol) if a.size else np.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)

@@ -118,9 +118,22 @@ def _is_known(x: torch.Tensor):
 
 @p.implicit_solve.dispatch
 def _implicit_solve(b: torch.Tensor, operator: Any, solve: Any):
+    return _apart(b, operator, solve) if torch.compiler.is_dynamo_compiling() else _solved(b, operator, solve)
+
+
+def _solved(b: Any, operator: Any, solve: Any) -> Any:
     leaves = [leaf for _, leaf in operator.named_leaves()]
     x, *others = _Solved.apply(b, operator, solve, *leaves)
     return x, tuple(others)
+
+
+def _apart(b: Any, operator: Any, solve: Any) -> Any:
+    """Solving outside of what is compiled, which breaks in two here: loops that look at numbers cannot be compiled."""
+    apart: Any = torch.compiler.disable(_solved)
+    return apart(b, operator, solve)
+
+
+setattr(_apart, "_torchdynamo_disable", True)  # as torch.compiler.disable says it, which loads Dynamo
 
 
 class _Solved(torch.autograd.Function):
@@ -146,10 +159,10 @@ class _Solved(torch.autograd.Function):
         if gradient is None:
             return (None, None, None, *[None] * len(leaves))
         adjoint = ctx.operator.with_leaves(leaves).H
-        multiplier, _ = _implicit_solve(gradient, adjoint, ctx.solve)
+        multiplier, _ = _implicit_solve(gradient, adjoint, getattr(ctx.solve, "H", ctx.solve))
         if not any(ctx.needs_input_grad[3:]):
             return (multiplier, None, None, *[None] * len(leaves))
-        back: Any = torch.func.vjp(lambda *leaves: ctx.operator.with_leaves(leaves)._columns(x), *leaves)[1]
+        back: Any = torch.func.vjp(lambda *leaves: ctx.operator.with_leaves(leaves) @ x, *leaves)[1]
         return (multiplier, None, None, *back(-multiplier))
 
     @staticmethod
@@ -159,13 +172,10 @@ class _Solved(torch.autograd.Function):
         right = torch.zeros_like(x) if tangent is None else tangent
         if any(one is not None for one in tangents):
             moved = [torch.zeros_like(leaf) if one is None else one for leaf, one in zip(leaves, tangents)]
-            right = (
-                right
-                - torch.func.jvp(lambda *leaves: operator.with_leaves(leaves)._columns(x), tuple(leaves), tuple(moved))[
-                    1
-                ]
-            )
-        found, others = _implicit_solve(right, operator, ctx.solve)
+            # forward derivatives by two backward ones: torch nests no forward ones
+            back = torch.func.vjp(lambda *leaves: operator.with_leaves(leaves) @ x, *leaves)[1]
+            right = right - torch.func.vjp(back, torch.zeros_like(x))[1](tuple(moved))[0]
+        found, others = _implicit_solve(right, operator, getattr(ctx.solve, "again", ctx.solve))
         return found, *[None] * len(others)
 
     @staticmethod
@@ -174,8 +184,9 @@ class _Solved(torch.autograd.Function):
         if all(one is None for one in dims):  # more right-hand sides of one operator
             b = b.movedim(dim, -1)
             n, k, count = b.shape
-            x, *others = _Solved.apply(b.reshape(n, k * count), operator, solve, *leaves)
-            return (x.reshape(n, k, count), *others), (2, *[None] * len(others))
+            found = _Solved.apply(b.reshape(n, k * count), operator, solve, *leaves)
+            found = [one.reshape(*one.shape[:-1], k, count) for one in found]  # which all are of columns
+            return tuple(found), tuple([one.ndim - 1 for one in found])
         found = []
         for i in range(info.batch_size):
             own = [leaf if one is None else leaf.select(one, i) for leaf, one in zip(leaves, dims)]
@@ -194,3 +205,26 @@ def _on_numpy(b: torch.Tensor, function: Any, arrays: Any):
         one.detach().resolve_conj().cpu().numpy() if isinstance(one, torch.Tensor) else one for one in (b, *arrays)
     ]
     return torch.from_numpy(np.ascontiguousarray(function(*plain))).to(b.device)
+
+
+@p.iterate.dispatch
+def _iterate(like: torch.Tensor, state: tuple, keeps_on: Any, step: Any):
+    while bool(keeps_on(state)):
+        state = step(state)
+    return state
+
+
+@p.put.dispatch
+def _put(x: torch.Tensor, axis: int, index: int, value: Any):
+    x.select(axis, index).copy_(value)
+    return x
+
+
+@p.tell.dispatch
+def _tell(x: torch.Tensor, function: Any, rest: Any):
+    function(x, *rest)
+
+
+@p.pinv.dispatch
+def _pinv(a: torch.Tensor, rtol: float):
+    return torch.linalg.pinv(a, rtol=rtol)

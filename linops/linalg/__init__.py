@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from linops.linalg import determinants_of_sums, function_fallbacks, inversion_of_sums
+from linops.linalg import determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums
 from linops.linalg.chebyshev import HermitianFunction
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
 from linops.linalg.exponential import Exponential
+from linops.linalg.fitting import lstsq, pinv
 from linops.linalg.functions import expm, funm, logm, matrix_power, sqrtm
+from linops.linalg.info import Info
 from linops.linalg.inputs import DENSE_LIMIT
+from linops.linalg.low_rank_preconditioners import Nystrom, PivotedCholesky
+from linops.linalg.methods.bicgstab import BiCGStab
+from linops.linalg.methods.cg import CG
 from linops.linalg.methods.cholesky import Cholesky
 from linops.linalg.methods.eigenvectors import Eigh
+from linops.linalg.methods.gmres import GMRES
+from linops.linalg.methods.lsmr import LSMR
 from linops.linalg.methods.lu import LU
+from linops.linalg.methods.minres import MINRES
 from linops.linalg.methods.slq import SLQ
 from linops.linalg.methods.trace_estimators import Hutchinson, HutchPP, XTrace
+from linops.linalg.preconditioners import BlockJacobi, Jacobi
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
-_RULES = (determinants_of_sums, function_fallbacks, inversion_of_sums)
+_RULES = (determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums)
 
 __all__ = [
+    "CG",
     "DENSE_LIMIT",
+    "GMRES",
+    "LSMR",
     "LU",
+    "MINRES",
     "SLQ",
+    "BiCGStab",
+    "BlockJacobi",
     "Cholesky",
     "ConvergenceError",
     "Eigh",
@@ -30,6 +45,10 @@ __all__ = [
     "HermitianFunction",
     "HutchPP",
     "Hutchinson",
+    "Info",
+    "Jacobi",
+    "Nystrom",
+    "PivotedCholesky",
     "SingularError",
     "XTrace",
     "det",
@@ -40,7 +59,9 @@ __all__ = [
     "inv",
     "logdet",
     "logm",
+    "lstsq",
     "matrix_power",
+    "pinv",
     "slogdet",
     "solve",
     "sqrtm",

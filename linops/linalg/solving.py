@@ -7,9 +7,11 @@ from typing import Any
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.determinants import slogdet_
+from linops.linalg.info import Info
 from linops.linalg.inputs import floating_array, operator_of
 from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
+from linops.linalg.iterating import iterated, residual_norms
 from linops.linalg.methods.method import Method
 from linops.linalg.methods.slq import SLQ
 from linops.linalg.methods.trace_estimators import TraceEstimator
@@ -30,22 +32,28 @@ def inverted(function: str, A: Any, method: Method | None, kept: bool, symbolic:
     return Inverse(operator, method, kept)
 
 
-def solve(A: Any, b: Any, method: Method | None = None) -> Any:
+def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, return_info: bool = False) -> Any:
     """The x of A x = b.
 
     Without a method a rule for the structure decides, which `lo.linalg.explain("solve", A)` shows; where there is none,
-    the matrix is factorised.
+    the matrix is factorised, and where it is too large for that an iterative method runs to a tight tolerance.
+    Derivatives are those of the equation, whatever the method; `torch.compile` leaves iterative methods uncompiled,
+    with a break of the graph around them.
 
     Args:
         A: A square operator or matrix, (n, n).
         b: Right-hand sides: (n,), or (…, n, k), as `A @ x` takes them.
-        method: How to solve, such as `lo.linalg.Cholesky()`, or None.
+        method: How to solve, such as `lo.linalg.Cholesky()` or `lo.linalg.CG()`, or None.
+        x0: Where an iterative method begins, of the shape of b; others do not need it.
+        return_info: Whether to return `lo.linalg.Info` as well.
 
     Returns:
-        An array of the shape of b, of floating numbers.
+        An array of the shape of b, of floating numbers; with return_info a pair of it and the information.
 
     Raises:
         SingularError: If A has no inverse; where numbers cannot be looked at, as in `jax.jit`, x is infinite or NaN.
+        ConvergenceError: If an iterative method does not reach its tolerance; where nothing can be raised, as in
+            `jax.jit` and `vmap`, x is NaN.
         ValueError: If A is not square, or b does not fit.
         TypeError: If A is symbolic, or backends are mixed.
 
@@ -54,8 +62,19 @@ def solve(A: Any, b: Any, method: Method | None = None) -> Any:
         >>> A = lo.Kronecker(np.array([[2., 0.], [0., 1.]]), np.array([[1., 1.], [0., 1.]]))
         >>> lo.linalg.solve(A, np.array([4., 2., 2., 1.]))
         array([1., 1., 1., 1.])
+        >>> x, info = lo.linalg.solve(A, np.ones(4), lo.linalg.GMRES(rtol=1e-12), return_info=True)
+        >>> info.iterations, info.converged
+        (4, True)
     """
-    return inverted("solve", A, method, kept=False) @ floating_array(b)
+    inverse = inverted("solve", A, method, kept=False)
+    b = floating_array(b)
+    if isinstance(inverse, Inverse) and inverse.method.iterates:
+        x, info = iterated(inverse, b, floating_array(x0))
+        return (x, info) if return_info else x
+    x = inverse @ b
+    if not return_info:
+        return x
+    return x, Info(0, residual_norms(operator_of("solve", A), x, b), True, method)
 
 
 def inv(A: Any, method: Method | None = None) -> LinearOperator:

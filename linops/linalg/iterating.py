@@ -1,0 +1,100 @@
+"""Right-hand sides of any shape for iterative methods, which take columns; and what is told of them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.linalg.errors import ConvergenceError
+from linops.linalg.info import Info
+from linops.linalg.inverse import Inverse
+from linops.operator import LinearOperator
+
+
+def iterated(inverse: Inverse, b: Any, x0: Any) -> tuple[Any, Info]:
+    """The solution for right-hand sides of any shape, and how it was found.
+
+    Args:
+        inverse: The inverse by an iterative method.
+        b: (n,) or (…, n, k).
+        x0: Where to begin, of the shape of b, or None.
+
+    Returns:
+        x and the information.
+
+    Raises:
+        ValueError: If x0 has not the shape of b.
+    """
+    n = inverse.shape[1]
+    b = admitted("solve", inverse.base, n, b)
+    if x0 is not None:
+        x0 = admitted("solve", inverse.base, n, x0)
+        if tuple(x0.shape) != tuple(b.shape):
+            raise ValueError(
+                f"linalg.solve({inverse.base._short()}): x0 of shape {tuple(x0.shape)}; expected that of b, "
+                f"{tuple(b.shape)}"
+            )
+    try:
+        x, (norms, counts, converged) = inverse._solved(columns(b), None if x0 is None else columns(x0))
+    except ConvergenceError as error:
+        if error.solution is not None and error.solution.shape[1] == prod(b.shape) // max(
+            b.shape[max(b.ndim - 2, 0)], 1
+        ):
+            error.solution = restored(error.solution, b.shape)
+            error.residual = error.residual.reshape(kept_shape(b.shape))
+        raise
+    is_known = lapack.is_known(converged)
+    count = counts.max() if counts.shape[0] else counts.sum()
+    info = Info(
+        int(count) if is_known else count,
+        norms.reshape(kept_shape(b.shape)),
+        bool(converged.all()) if is_known else converged.all(),
+        inverse.method,
+    )
+    return restored(x, b.shape), info
+
+
+def admitted(function: str, A: LinearOperator, n: int, b: Any) -> Any:
+    """The array of n numbers that a right-hand side is or stands for; others raise as in a product."""
+    array = A._admitted(b, left=True)
+    if array is NotImplemented:
+        raise TypeError(
+            f"linalg.{function}({A._short()}): expected an array as right-hand side, got {type(b).__name__}"
+        )
+    b, shape = array, array.shape
+    if (shape[-2] if len(shape) > 1 else shape[0] if shape else -1) != n:
+        raise ValueError(
+            f"linalg.{function}({A._short()}): right-hand side of shape {tuple(shape)}; expected ({n},) or (…, {n}, k)"
+        )
+    return b
+
+
+def columns(b: Any) -> Any:
+    """(n,) and (…, n, k) as (n, all columns)."""
+    if b.ndim < 3:
+        return b.reshape(b.shape[0], -1 if b.ndim == 1 else b.shape[1])
+    stack = b.reshape(prod(b.shape[:-2]), *b.shape[-2:])
+    count, n, k = stack.shape
+    return backends.permute(stack, (1, 0, 2)).reshape(n, count * k)
+
+
+def restored(x: Any, shape: Any) -> Any:
+    """Columns in the shape they had."""
+    if len(shape) < 3:
+        return x.reshape(x.shape[0], *shape[1:])
+    lead, k = prod(shape[:-2]), shape[-1]
+    return backends.permute(x.reshape(x.shape[0], lead, k), (1, 0, 2)).reshape(*shape[:-2], x.shape[0], k)
+
+
+def kept_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of what there is of each right-hand side."""
+    return (*shape[:-2], shape[-1]) if len(shape) > 1 else ()
+
+
+def residual_norms(A: LinearOperator, x: Any, b: Any) -> Any:
+    """‖b − A x‖ of each right-hand side."""
+    product = A @ x
+    space: Any = backends.namespace(backends.backend_of(product))
+    return space.linalg.vector_norm(product - space.asarray(b), axis=-2 if product.ndim > 1 else -1)
