@@ -55,29 +55,9 @@ def _slogdet(a: Array):
     return tuple(jnp.linalg.slogdet(a))
 
 
-@p.eigh.dispatch
-def _eigh(a: Array):
-    return tuple(jnp.linalg.eigh(a, symmetrize_input=False))
-
-
-@p.eigvalsh.dispatch
-def _eigvalsh(a: Array):
-    return jnp.linalg.eigvalsh(a, symmetrize_input=False)
-
-
 @p.eig.dispatch
 def _eig(a: Array):
     return tuple(jnp.linalg.eig(a))
-
-
-@p.svd.dispatch
-def _svd(a: Array):
-    return tuple(jnp.linalg.svd(a, full_matrices=False))
-
-
-@p.svdvals.dispatch
-def _svdvals(a: Array):
-    return jnp.linalg.svd(a, compute_uv=False)
 
 
 @p.qr.dispatch

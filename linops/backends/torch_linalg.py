@@ -56,29 +56,9 @@ def _slogdet(a: torch.Tensor):
     return tuple(torch.linalg.slogdet(a))
 
 
-@p.eigh.dispatch
-def _eigh(a: torch.Tensor):
-    return tuple(torch.linalg.eigh(a))
-
-
-@p.eigvalsh.dispatch
-def _eigvalsh(a: torch.Tensor):
-    return torch.linalg.eigvalsh(a)
-
-
 @p.eig.dispatch
 def _eig(a: torch.Tensor):
     return tuple(torch.linalg.eig(a))
-
-
-@p.svd.dispatch
-def _svd(a: torch.Tensor):
-    return tuple(torch.linalg.svd(a, full_matrices=False))
-
-
-@p.svdvals.dispatch
-def _svdvals(a: torch.Tensor):
-    return torch.linalg.svdvals(a)
 
 
 @p.qr.dispatch
