@@ -75,6 +75,11 @@ def eig(a):
 
 
 @generic
+def eigvals(a):
+    """Eigenvalues, complex; stacks too."""
+
+
+@generic
 def svd(a):
     """Thin (U, s, Vᴴ); stacks too."""
 

@@ -60,6 +60,11 @@ def _eig(a: Array):
     return tuple(jnp.linalg.eig(a))
 
 
+@p.eigvals.dispatch
+def _eigvals(a: Array):
+    return jnp.linalg.eigvals(a)
+
+
 @p.qr.dispatch
 def _qr(a: Array):
     return tuple(jnp.linalg.qr(a))

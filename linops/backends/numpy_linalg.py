@@ -93,6 +93,11 @@ def _eig(a: np.ndarray):
     return values.astype(dtype, copy=False), vectors.astype(dtype, copy=False)
 
 
+@p.eigvals.dispatch
+def _eigvals(a: np.ndarray):
+    return np.linalg.eigvals(a).astype(np.result_type(a.dtype, 1j), copy=False)
+
+
 @p.svd.dispatch
 def _svd(a: np.ndarray):
     return tuple(np.linalg.svd(a, full_matrices=False))

@@ -61,6 +61,11 @@ def _eig(a: torch.Tensor):
     return tuple(torch.linalg.eig(a))
 
 
+@p.eigvals.dispatch
+def _eigvals(a: torch.Tensor):
+    return torch.linalg.eigvals(a)
+
+
 @p.qr.dispatch
 def _qr(a: torch.Tensor):
     return tuple(torch.linalg.qr(a))

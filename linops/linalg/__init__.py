@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from linops.linalg import determinants_of_sums, inversion_of_sums
+from linops.linalg.decompositions import eig, eigh, eigvals, eigvalsh, svd, svdvals
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
 from linops.linalg.inputs import DENSE_LIMIT
@@ -23,10 +24,16 @@ __all__ = [
     "SingularError",
     "det",
     "diagonal",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
     "explain",
     "inv",
     "logdet",
     "slogdet",
     "solve",
+    "svd",
+    "svdvals",
     "trace",
 ]
