@@ -42,8 +42,8 @@ def hermitian(function: str, A: LinearOperator) -> LinearOperator:
         found = _by_products(A)
     if found is None:
         raise ValueError(
-            f"linalg.{function}({A._short()}): it is not Hermitian. lo.linalg.eig and eigvals take any square operator; "
-            "one that is Hermitian but for rounding is declared by lo.assume(A, lo.Tag.HERMITIAN)"
+            f"linalg.{function}({A._short()}): it is not Hermitian. lo.linalg.eig and eigvals take any square "
+            "operator; one that is Hermitian but for rounding is declared by lo.assume(A, lo.Tag.HERMITIAN)"
         )
     return found
 

@@ -52,8 +52,8 @@ def columns_taken(V: LinearOperator, order: Any, like: Any) -> LinearOperator:
     m, n = V.shape
     if m * n > DENSE_LIMIT:
         raise ValueError(
-            f"{V._short()}: its columns are to follow the eigenvalues, whose order is traced, and it is too large to be "
-            "written out; call the function outside jax.jit and vmap"
+            f"{V._short()}: its columns are to follow the eigenvalues, whose order is traced, and it is too large to "
+            "be written out; call the function outside jax.jit and vmap"
         )
     if isinstance(V, Dense):
         matrix = V.matrix

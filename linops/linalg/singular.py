@@ -40,7 +40,7 @@ def absolute(values: Any) -> Any:
 
 
 def phase(values: Any) -> Any:
-    """x / |x|, and 1 of zero."""
+    """X / |x|, and 1 of zero."""
     size = absolute(values)
     return space_of(values).where(size == 0, values * 0 + 1, values / space_of(values).where(size == 0, 1, size))
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
-from linops.linalg.inputs import matrix_of, ones, widened
+from linops.linalg.inputs import fits, matrix_of, ones, widened
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
@@ -182,7 +182,11 @@ def _eigh_power(a: Power):
     return values**a.exponent, vectors
 
 
-@eigh_.rule("LAPACK's for tridiagonal matrices", when=lambda a: a.backend == "numpy" and not a._is_complex, cost="n²")
+@eigh_.rule(
+    "LAPACK's for tridiagonal matrices",
+    when=lambda a: a.backend == "numpy" and not a._is_complex and fits(a),
+    cost="n²",
+)
 def _eigh_tridiagonal(a: Tridiagonal):
     values, vectors = lapack.eigh_tridiagonal(a.diag, a.lower)
     return values, Dense(vectors)
