@@ -30,6 +30,12 @@ def _lu_sign(pivots: Array):
     return 1.0 - 2.0 * (jnp.count_nonzero(pivots != jnp.arange(pivots.shape[0])) % 2)
 
 
+@p.lu_order.dispatch
+def _lu_order(pivots: Array):
+    n = pivots.shape[0]
+    return jax.lax.linalg.lu_pivots_to_permutation(pivots, n) if n else pivots
+
+
 @p.cholesky.dispatch
 def _cholesky(a: Array):
     return jnp.linalg.cholesky(a, symmetrize_input=False) if a.size else a

@@ -38,6 +38,14 @@ def _lu_sign(pivots: np.ndarray):
     return 1.0 - 2.0 * (np.count_nonzero(pivots != np.arange(len(pivots))) % 2)
 
 
+@p.lu_order.dispatch
+def _lu_order(pivots: np.ndarray):
+    order = np.arange(len(pivots))
+    for place, other in enumerate(pivots):
+        order[[place, other]] = order[[other, place]]
+    return order
+
+
 @p.cholesky.dispatch
 def _cholesky(a: np.ndarray):
     if not a.size:
@@ -135,7 +143,7 @@ def _has_zero(x: np.ndarray):
 
 
 @p.stop_gradient.dispatch
-def _stop_gradient(x: np.ndarray):
+def _stop_gradient(x: np.ndarray | np.generic):
     return x
 
 

@@ -30,6 +30,13 @@ def _lu_sign(pivots: torch.Tensor):
     return 1.0 - 2.0 * (moved.sum(-1) % 2)
 
 
+@p.lu_order.dispatch
+def _lu_order(pivots: torch.Tensor):
+    n = pivots.shape[0]
+    one = torch.eye(n, dtype=torch.float64, device=pivots.device)
+    return torch.lu_unpack(one, pivots, unpack_data=False)[0].argmax(0) if n else pivots.long()
+
+
 @p.cholesky.dispatch
 def _cholesky(a: torch.Tensor):
     lower, info = torch.linalg.cholesky_ex(a)

@@ -6,6 +6,7 @@ from linops.linalg import determinants_of_sums, inversion_of_sums
 from linops.linalg.decompositions import eig, eigh, eigvals, eigvalsh, svd, svdvals
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
+from linops.linalg.factoring import cholesky, lu, qr
 from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.measures import cond, matrix_rank, norm
 from linops.linalg.methods.cholesky import Cholesky
@@ -32,6 +33,7 @@ __all__ = [
     "Lanczos",
     "RandomizedSVD",
     "SingularError",
+    "cholesky",
     "cond",
     "det",
     "diagonal",
@@ -43,8 +45,10 @@ __all__ = [
     "explain",
     "inv",
     "logdet",
+    "lu",
     "matrix_rank",
     "norm",
+    "qr",
     "slogdet",
     "solve",
     "svd",
