@@ -12,7 +12,7 @@ from linops.linalg.eigenvalues import parts_of, space_of, square_parts
 from linops.linalg.errors import SingularError
 from linops.linalg.function import Function
 from linops.linalg.inputs import matrix_of, widened
-from linops.linalg.spectra import hermitian_part, scalar_of
+from linops.linalg.spectra import hermitian_part, is_hermitian, real_part, scalar_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume
 from linops.operators.block_diag import BlockDiag
@@ -55,8 +55,14 @@ def indefinite(a: LinearOperator) -> SingularError:
 # ---------------------------------------------------------------- Cholesky
 
 
-def _definite_parts(name: str) -> Any:
-    return lambda a: all(Tag.POSITIVE_SEMIDEFINITE in part.tags.yes for part in getattr(a, name))
+def _hermitian_parts(name: str) -> Any:
+    return lambda a: all(map(is_hermitian, getattr(a, name)))
+
+
+def _is_negative(a: LinearOperator) -> bool:
+    """Whether a Hermitian operator, if definite, is negative definite; False where its numbers cannot be looked at."""
+    numbers = diagonal_(a)[:1]
+    return bool(numbers.shape[0]) and lapack.is_known(numbers) and bool((real_part(numbers) < 0).all())
 
 
 @cholesky_.rule("itself", cost="0")
@@ -66,12 +72,15 @@ def _cholesky_identity(a: Identity):
 
 @cholesky_.rule(
     "the Kronecker product of the factors'",
-    when=_definite_parts("factors"),
+    when=_hermitian_parts("factors"),
     parts=parts_of(cholesky_, "factors"),
     cost="Σ n_k³",
 )
 def _cholesky_kronecker(a: Kronecker):
-    return Kronecker(*[cholesky_(factor) for factor in a.factors])
+    negative = [_is_negative(factor) for factor in a.factors]
+    if sum(negative) % 2:
+        raise indefinite(a)
+    return Kronecker(*[cholesky_(-factor if flip else factor) for factor, flip in zip(a.factors, negative)])
 
 
 @cholesky_.rule("those of the blocks", when=square_parts("blocks"), parts=parts_of(cholesky_, "blocks"), cost="Σ n_k³")
