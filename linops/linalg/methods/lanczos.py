@@ -59,10 +59,10 @@ class Lanczos(Method):
         vector, count, again = start_vector(like, n, dtype, 0), 0, 0
         Q = W = None
         while True:
-            while Q is None or Q.shape[1] < size:
-                Q = vector if Q is None else space.concat([Q, vector], 1)
+            while Q is None or (Q.shape[1] < size and (count < limit or Q.shape[1] <= k)):
+                Q = vector if Q is None else space.concat([Q, vector], axis=1)
                 image = product(vector)
-                W = image if W is None else space.concat([W, image], 1)
+                W = image if W is None else space.concat([W, image], axis=1)
                 count += 1
                 vector = orthogonal(image, Q, like, count) if Q.shape[1] < n else vector
             assert W is not None

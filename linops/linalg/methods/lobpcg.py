@@ -78,4 +78,4 @@ def _independent(space: Any, X: Any, R: Any, P: Any) -> Any:
             part = part - X @ (adjoint(X) @ part)
             size = norms(part)
             found.append(part / space.where(size == 0, 1 + 0 * size, size))
-    return space.concat(found, 1)[:, : X.shape[0]]
+    return space.concat(found, axis=1)[:, : X.shape[0]]
