@@ -21,7 +21,9 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 
-@slogdet_.rule("sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigvalsh_, a)], cost="Σ n_k³ + N")
+@slogdet_.rule(
+    "sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigvalsh_, a)], cost="Σ n_k³ + N"
+)
 def _slogdet_kronecker_sum(a: KroneckerSum):
     return of_diagonal(eigvalsh_(a))
 

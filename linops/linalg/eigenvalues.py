@@ -25,7 +25,7 @@ from linops.linalg.spectra import (
     spectrum_of,
     split_shift,
 )
-from linops.linalg.traces import _alike, diagonal_
+from linops.linalg.traces import alike, diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.circulant import Circulant
@@ -55,13 +55,13 @@ def space_of(x: Any) -> Any:
 
 def joined(a: LinearOperator, arrays: list[Any]) -> Any:
     """The arrays of parts, one after the other."""
-    first, *rest = _alike(a, arrays)
+    first, *rest = alike(a, arrays)
     return backends.concatenate(first, rest)
 
 
 def outer(a: LinearOperator, arrays: list[Any], combine: Any) -> Any:
     """Numbers of parts combined each with each, the last one's fastest."""
-    return reduce(lambda one, other: combine(one[:, None], other).reshape(-1), _alike(a, arrays))
+    return reduce(lambda one, other: combine(one[:, None], other).reshape(-1), alike(a, arrays))
 
 
 def as_complex(values: Any) -> Any:

@@ -19,7 +19,7 @@ from linops.linalg.partial import is_closed
 from linops.linalg.partial_svd import svds
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import DENSELY, real_part, scalar_of
-from linops.linalg.traces import _alike_numbers
+from linops.linalg.traces import alike_numbers
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
@@ -80,7 +80,7 @@ def of_matrix(matrix: Any, order: Any) -> Any:
 def _norm_kronecker(a: Kronecker, order: Any):
     if order == -2 and not _full_rank(a):
         return of_singular_values(svd_(a, False)[1], order, min(a.shape))
-    found = _alike_numbers(a, [norm_(factor, order) for factor in a.factors])
+    found = alike_numbers(a, [norm_(factor, order) for factor in a.factors])
     return reduce(lambda one, other: one * other, found)
 
 
@@ -93,7 +93,7 @@ def _full_rank(a: Kronecker) -> bool:
 def _norm_direct_sum(a: DirectSum, order: Any):
     if order == -2:
         return of_singular_values(svd_(a, False)[1], order, min(a.shape))
-    found = [number.reshape(1) for number in _alike_numbers(a, [norm_(block, order) for block in _counted(a, order)])]
+    found = [number.reshape(1) for number in alike_numbers(a, [norm_(block, order) for block in _counted(a, order)])]
     numbers = backends.concatenate(found[0], found[1:])
     space = space_of(numbers)
     if order in ("fro", "nuc"):

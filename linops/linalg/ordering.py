@@ -28,7 +28,14 @@ def order_of(values: Any, descending: bool = False) -> Any:
 
 def taken(values: Any, order: Any) -> Any:
     """Numbers in an order."""
-    return values if order is None else backends.gather(values, backends.indices_beside(values, order))
+    return values if order is None else _gathered(values, order)
+
+
+def _gathered(x: Any, order: Any) -> Any:
+    """Rows in an order, which may be traced."""
+    if isinstance(order, np.ndarray):
+        return backends.gather(x, backends.indices_beside(x, order))
+    return space_of(x).take(x, order, axis=0)
 
 
 def columns_taken(V: LinearOperator, order: Any, like: Any) -> LinearOperator:
@@ -60,7 +67,7 @@ def columns_taken(V: LinearOperator, order: Any, like: Any) -> LinearOperator:
     else:
         matrix = flat(V._columns(backends.eye(like, n, like.dtype if V.dtype is None else V._own_dtype)))
     rows = backends.permute(matrix, (1, 0))
-    return Dense(backends.permute(backends.gather(rows, backends.indices_beside(rows, order)), (1, 0)))
+    return Dense(backends.permute(_gathered(rows, order), (1, 0)))
 
 
 def rows_taken(Vh: LinearOperator, order: Any, like: Any) -> LinearOperator:

@@ -12,7 +12,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
 from linops.linalg.inputs import fits, matrix_of, ones, widened
-from linops.linalg.traces import diagonal_
+from linops.linalg.traces import alike, diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.circulant import Circulant
@@ -67,7 +67,7 @@ def _eigh_identity(a: Identity):
 )
 def _eigh_kronecker(a: Kronecker):
     found = [eigh_(factor) for factor in a.factors]
-    values = reduce(lambda one, other: (one[:, None] * other).reshape(-1), [values for values, _ in found])
+    values = reduce(lambda one, other: (one[:, None] * other).reshape(-1), alike(a, [values for values, _ in found]))
     return values, Kronecker(*[vectors for _, vectors in found])
 
 
@@ -79,14 +79,14 @@ def _eigh_kronecker(a: Kronecker):
 )
 def _eigh_kronecker_sum(a: KroneckerSum):
     found = [eigh_(factor) for factor in a.factors]
-    values = reduce(lambda one, other: (one[:, None] + other).reshape(-1), [values for values, _ in found])
+    values = reduce(lambda one, other: (one[:, None] + other).reshape(-1), alike(a, [values for values, _ in found]))
     return values, Kronecker(*[vectors for _, vectors in found])
 
 
 @eigh_.rule("those of the blocks", when=_all_hermitian, parts=_of_parts, cost="Σ n_k³")
 def _eigh_direct_sum(a: DirectSum):
     found = [eigh_(block) for block in a.blocks]
-    values = [values for values, _ in found]
+    values = alike(a, [values for values, _ in found])
     return backends.concatenate(values[0], values[1:]), DirectSum([vectors for _, vectors in found])
 
 
