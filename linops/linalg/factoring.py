@@ -39,7 +39,7 @@ def lu(A: Any) -> tuple[LinearOperator, LinearOperator, LinearOperator]:
         A: A square operator or matrix, which may be singular.
 
     Returns:
-        (P, L, U).
+        (P, L, U); P is a `Permute`, or a matrix where the order is traced, as in `jax.jit`.
 
     Raises:
         ValueError: If A is not square.

@@ -91,7 +91,7 @@ def _cholesky_direct_sum(a: DirectSum):
 @cholesky_.rule("those of the blocks, batched", when=lambda a: a.blocks.shape[1] == a.blocks.shape[2], cost="b n³")
 def _cholesky_blocks(a: BlockDiag):
     blocks = lapack.cholesky(hermitian_part(widened(a, a.blocks)))
-    if backends.all_finite(blocks) is False:
+    if _fails(blocks):
         raise indefinite(a)
     return assume(BlockDiag(blocks), Tag.LOWER_TRIANGULAR)
 
@@ -123,9 +123,13 @@ def _cholesky_diagonal(a: LinearOperator):
 @cholesky_.rule("LAPACK, of the matrix written out", steps=_steps("cholesky", 6), cost="n³")
 def _cholesky_any(a: LinearOperator):
     lower = lapack.cholesky(hermitian_part(matrix_of(a)))
-    if backends.all_finite(lower) is False:
+    if _fails(lower):
         raise indefinite(a)
     return Triangular(lower, lower=True)
+
+
+def _fails(lower: Any) -> bool:
+    return lapack.is_known(lower) and not bool(space_of(lower).isfinite(lower).all())
 
 
 # ---------------------------------------------------------------- LU
@@ -166,8 +170,13 @@ def _lu_upper(a: LinearOperator):
 def _lu_any(a: LinearOperator):
     packed, pivots = lapack.lu_factor(matrix_of(a))
     order = lapack.lu_order(pivots)
-    P = Permute(order).T if lapack.is_known(order) else Permute._unchecked(indices=order).T
     space: Any = space_of(packed)
+    if lapack.is_known(order):
+        P = Permute(order).T
+    else:  # a traced order is no structure
+        P = Dense(
+            backends.permute(space.take(backends.eye(packed, packed.shape[0], packed.dtype), order, axis=0), (1, 0))
+        )
     lower = space.tril(packed, k=-1)
     return P, Triangular(lower + backends.eye(packed, packed.shape[0], packed.dtype)), Triangular(packed, lower=False)
 
