@@ -361,7 +361,7 @@ def test_derivatives_of_some_eigenvalues_and_singular_values():
         "eigsh": lambda X: lo.linalg.eigsh(X + X.T, 2, "LA", method=method)[0].sum(),
         "svds": lambda X: lo.linalg.svds(X, 2, method=method)[1].sum(),
     }
-    w, V = np.linalg.eigh(X + X.T)
+    _, V = np.linalg.eigh(X + X.T)
     U, _, Vh = np.linalg.svd(X)
     expected = {"eigsh": 2 * V[:, -2:] @ V[:, -2:].T, "svds": U[:, :2] @ Vh[:2]}
     for name, function in sizes.items():

@@ -171,14 +171,12 @@ def _lu_any(a: LinearOperator):
     packed, pivots = lapack.lu_factor(matrix_of(a))
     order = lapack.lu_order(pivots)
     space: Any = space_of(packed)
+    one = backends.eye(packed, packed.shape[0], packed.dtype)
     if lapack.is_known(order):
         P = Permute(order).T
     else:  # a traced order is no structure
-        P = Dense(
-            backends.permute(space.take(backends.eye(packed, packed.shape[0], packed.dtype), order, axis=0), (1, 0))
-        )
-    lower = space.tril(packed, k=-1)
-    return P, Triangular(lower + backends.eye(packed, packed.shape[0], packed.dtype)), Triangular(packed, lower=False)
+        P = Dense(backends.permute(space.take(one, order, axis=0), (1, 0)))
+    return P, Triangular(space.tril(packed, k=-1) + one), Triangular(packed, lower=False)
 
 
 # ---------------------------------------------------------------- QR

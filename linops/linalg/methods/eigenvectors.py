@@ -42,7 +42,8 @@ def _divided(values: Any, vectors: LinearOperator, b: Any) -> Any:
 
 
 def _solved(A: LinearOperator, b: Any) -> Any:
-    return _divided(*eigh_(A), b), ()
+    values, vectors = eigh_(A)
+    return _divided(values, vectors, b), ()
 
 
 @dataclass(frozen=True)
