@@ -25,6 +25,11 @@ def lu_sign(pivots):
 
 
 @generic
+def lu_order(pivots):
+    """The order of rows that the pivots make of 0 … n - 1: A[order] = L U."""
+
+
+@generic
 def lu_inverse(lu, pivots):
     """A⁻¹ by what `lu_factor` gave."""
 
@@ -72,6 +77,11 @@ def eigvalsh(a):
 @generic
 def eig(a):
     """(eigenvalues, eigenvectors in columns), complex; stacks too."""
+
+
+@generic
+def eigvals(a):
+    """Eigenvalues, complex; stacks too."""
 
 
 @generic

@@ -12,11 +12,11 @@ from jax._src.array import ArrayImpl
 from jax.core import Tracer
 
 import linops.backends as backends
-from linops.backends import jax_linalg, jax_matrix_functions, jax_mesh, jax_sparse
+from linops.backends import jax_linalg, jax_matrix_functions, jax_mesh, jax_sparse, jax_spectra
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
 
-__all__ = ["convert", "jax_linalg", "jax_matrix_functions", "jax_sparse", "namespace"]
+__all__ = ["convert", "jax_linalg", "jax_matrix_functions", "jax_sparse", "jax_spectra", "namespace"]
 
 Array = Union[ArrayImpl, Tracer]
 backends.register_type(ArrayImpl, "jax")

@@ -31,6 +31,12 @@ def _lu_sign(pivots: Array):
     return 1.0 - 2.0 * (jnp.count_nonzero(pivots != jnp.arange(pivots.shape[0])) % 2)
 
 
+@p.lu_order.dispatch
+def _lu_order(pivots: Array):
+    n = pivots.shape[0]
+    return jax.lax.linalg.lu_pivots_to_permutation(pivots, n) if n else pivots
+
+
 @p.cholesky.dispatch
 def _cholesky(a: Array):
     return jnp.linalg.cholesky(a, symmetrize_input=False) if a.size else a
@@ -56,29 +62,14 @@ def _slogdet(a: Array):
     return tuple(jnp.linalg.slogdet(a))
 
 
-@p.eigh.dispatch
-def _eigh(a: Array):
-    return tuple(jnp.linalg.eigh(a, symmetrize_input=False))
-
-
-@p.eigvalsh.dispatch
-def _eigvalsh(a: Array):
-    return jnp.linalg.eigvalsh(a, symmetrize_input=False)
-
-
 @p.eig.dispatch
 def _eig(a: Array):
     return tuple(jnp.linalg.eig(a))
 
 
-@p.svd.dispatch
-def _svd(a: Array):
-    return tuple(jnp.linalg.svd(a, full_matrices=False))
-
-
-@p.svdvals.dispatch
-def _svdvals(a: Array):
-    return jnp.linalg.svd(a, compute_uv=False)
+@p.eigvals.dispatch
+def _eigvals(a: Array):
+    return jnp.linalg.eigvals(a)
 
 
 @p.qr.dispatch

@@ -38,6 +38,14 @@ def _lu_sign(pivots: np.ndarray):
     return 1.0 - 2.0 * (np.count_nonzero(pivots != np.arange(len(pivots))) % 2)
 
 
+@p.lu_order.dispatch
+def _lu_order(pivots: np.ndarray):
+    order = np.arange(len(pivots))
+    for place, other in enumerate(pivots):
+        order[[place, other]] = order[[other, place]]
+    return order
+
+
 @p.cholesky.dispatch
 def _cholesky(a: np.ndarray):
     if not a.size:
@@ -91,6 +99,11 @@ def _eig(a: np.ndarray):
     values, vectors = np.linalg.eig(a)
     dtype = np.result_type(a.dtype, 1j)
     return values.astype(dtype, copy=False), vectors.astype(dtype, copy=False)
+
+
+@p.eigvals.dispatch
+def _eigvals(a: np.ndarray):
+    return np.linalg.eigvals(a).astype(np.result_type(a.dtype, 1j), copy=False)
 
 
 @p.svd.dispatch

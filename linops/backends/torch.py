@@ -12,14 +12,22 @@ from torch.overrides import TorchFunctionMode
 
 import linops.backends as backends
 from linops.backends import primitives as p
-from linops.backends import torch_linalg, torch_matrix_functions
+from linops.backends import torch_linalg, torch_matrix_functions, torch_spectra
 from linops.backends.torch_blocks import transforming
 from linops.backends.torch_sparse import index
 from linops.backends.torch_transforms import at_hand, plain
 from linops.backends.tree import register_torch
 from linops.specs import dtype_name, numpy_dtype
 
-__all__ = ["convert", "namespace", "result_type", "torch_dtype", "torch_linalg", "torch_matrix_functions"]
+__all__ = [
+    "convert",
+    "namespace",
+    "result_type",
+    "torch_dtype",
+    "torch_linalg",
+    "torch_matrix_functions",
+    "torch_spectra",
+]
 
 backends.register_type(torch.Tensor, "torch")
 backends.register_type(torch.nn.Parameter, "torch")

@@ -30,6 +30,13 @@ def _lu_sign(pivots: torch.Tensor):
     return 1.0 - 2.0 * (moved.sum(-1) % 2)
 
 
+@p.lu_order.dispatch
+def _lu_order(pivots: torch.Tensor):
+    n = pivots.shape[0]
+    one = torch.eye(n, dtype=torch.float64, device=pivots.device)
+    return torch.lu_unpack(one, pivots, unpack_data=False)[0].argmax(0) if n else pivots.long()
+
+
 @p.cholesky.dispatch
 def _cholesky(a: torch.Tensor):
     lower, info = torch.linalg.cholesky_ex(a)
@@ -56,29 +63,14 @@ def _slogdet(a: torch.Tensor):
     return tuple(torch.linalg.slogdet(a))
 
 
-@p.eigh.dispatch
-def _eigh(a: torch.Tensor):
-    return tuple(torch.linalg.eigh(a))
-
-
-@p.eigvalsh.dispatch
-def _eigvalsh(a: torch.Tensor):
-    return torch.linalg.eigvalsh(a)
-
-
 @p.eig.dispatch
 def _eig(a: torch.Tensor):
     return tuple(torch.linalg.eig(a))
 
 
-@p.svd.dispatch
-def _svd(a: torch.Tensor):
-    return tuple(torch.linalg.svd(a, full_matrices=False))
-
-
-@p.svdvals.dispatch
-def _svdvals(a: torch.Tensor):
-    return torch.linalg.svdvals(a)
+@p.eigvals.dispatch
+def _eigvals(a: torch.Tensor):
+    return torch.linalg.eigvals(a)
 
 
 @p.qr.dispatch

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from linops.linalg import determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums
 from linops.linalg.chebyshev import HermitianFunction
+from linops.linalg.decompositions import eig, eigh, eigvals, eigvalsh, svd, svdvals
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
 from linops.linalg.exponential import Exponential
+from linops.linalg.factoring import cholesky, lu, qr
 from linops.linalg.fitting import lstsq, pinv
 from linops.linalg.functions import expm, funm, logm, matrix_power, sqrtm
 from linops.linalg.info import Info
 from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.low_rank_preconditioners import Nystrom, PivotedCholesky
+from linops.linalg.measures import cond, matrix_rank, norm
 from linops.linalg.methods.bicgstab import BiCGStab
 from linops.linalg.methods.cg import CG
 from linops.linalg.methods.cholesky import Cholesky
 from linops.linalg.methods.eigenvectors import Eigh
 from linops.linalg.methods.gmres import GMRES
+from linops.linalg.methods.lanczos import Arnoldi, Lanczos
+from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.methods.lsmr import LSMR
 from linops.linalg.methods.lu import LU
 from linops.linalg.methods.minres import MINRES
+from linops.linalg.methods.randomized import RandomizedSVD
 from linops.linalg.methods.slq import SLQ
 from linops.linalg.methods.trace_estimators import Hutchinson, HutchPP, XTrace
+from linops.linalg.partial import eigsh
+from linops.linalg.partial_svd import svds
 from linops.linalg.preconditioners import BlockJacobi, Jacobi
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
@@ -32,10 +40,12 @@ __all__ = [
     "CG",
     "DENSE_LIMIT",
     "GMRES",
+    "LOBPCG",
     "LSMR",
     "LU",
     "MINRES",
     "SLQ",
+    "Arnoldi",
     "BiCGStab",
     "BlockJacobi",
     "Cholesky",
@@ -47,12 +57,21 @@ __all__ = [
     "Hutchinson",
     "Info",
     "Jacobi",
+    "Lanczos",
     "Nystrom",
     "PivotedCholesky",
+    "RandomizedSVD",
     "SingularError",
     "XTrace",
+    "cholesky",
+    "cond",
     "det",
     "diagonal",
+    "eig",
+    "eigh",
+    "eigsh",
+    "eigvals",
+    "eigvalsh",
     "explain",
     "expm",
     "funm",
@@ -60,10 +79,17 @@ __all__ = [
     "logdet",
     "logm",
     "lstsq",
+    "lu",
     "matrix_power",
+    "matrix_rank",
+    "norm",
     "pinv",
+    "qr",
     "slogdet",
     "solve",
     "sqrtm",
+    "svd",
+    "svds",
+    "svdvals",
     "trace",
 ]

@@ -8,6 +8,7 @@ from typing import Any, cast
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.determinants import log_abs, of_diagonal, product_of, real_of, slogdet_, space_of
+from linops.linalg.eigenvalues import eigvalsh_
 from linops.linalg.inputs import matrices_of
 from linops.linalg.inversion import inverse_
 from linops.linalg.inversion_of_sums import has_low_rank
@@ -20,19 +21,21 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 
-@slogdet_.rule("sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigh_, a)], cost="Σ n_k³ + N")
+@slogdet_.rule(
+    "sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigvalsh_, a)], cost="Σ n_k³ + N"
+)
 def _slogdet_kronecker_sum(a: KroneckerSum):
-    return of_diagonal(eigh_(a)[0])
+    return of_diagonal(eigvalsh_(a))
 
 
 @slogdet_.rule(
     "of c I + X: sums of eigenvalues",
     when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
-    parts=lambda a: [(eigh_, a)],
+    parts=lambda a: [(eigvalsh_, a)],
     cost="that of eigh of X",
 )
 def _slogdet_shifted(a: Sum):
-    return of_diagonal(eigh_(a)[0])
+    return of_diagonal(eigvalsh_(a))
 
 
 @slogdet_.rule(

@@ -113,7 +113,11 @@ def matrix_of(A: LinearOperator) -> Any:
             f"{A._short()} has {A.shape[0] * A.shape[1]:,} entries; no matrix of more than {DENSE_LIMIT:,} is written "
             "out unasked. Name an iterative method, as in method=lo.linalg.GMRES(), or pass A.to_dense()"
         )
-    matrix = A.to_dense()
+    return widened(A, A.to_dense())
+
+
+def widened(A: LinearOperator, matrix: Any) -> Any:
+    """An operator's array in a dtype that LAPACK has: halves become single, what is wider than double is an error."""
     if isinstance(matrix, np.ndarray) and matrix.dtype.char in "gG":
         raise TypeError(f"{A._short()}: LAPACK has no {matrix.dtype}; convert it, as in A.to(dtype='float64')")
     wide = wide_dtype(matrix.dtype, backends.backend_of(matrix))

@@ -11,8 +11,8 @@ from typing import Any, cast
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
-from linops.linalg.inputs import matrix_of, ones
-from linops.linalg.traces import diagonal_
+from linops.linalg.inputs import fits, matrix_of, ones, widened
+from linops.linalg.traces import alike, diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.circulant import Circulant
@@ -22,6 +22,7 @@ from linops.operators.direct_sum import DirectSum
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
 from linops.operators.kronecker_sum import KroneckerSum
+from linops.operators.power import Power
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.operators.tridiagonal import Tridiagonal
@@ -30,11 +31,19 @@ from linops.tags import Tag
 
 #: (w, V) of a Hermitian operator, w real and in any order
 eigh_ = Function("eigh")
+#: what a rule says that writes the matrix out
+DENSELY = "LAPACK, of the matrix written out"
 
 
 def is_hermitian(A: LinearOperator) -> bool:
     """Whether an operator is known to be Hermitian."""
     return Tag.HERMITIAN in A.tags.yes
+
+
+def hermitian_part(matrix: Any) -> Any:
+    """(M + Mᴴ) / 2, so that no triangle counts alone, in numbers or derivatives; stacks too."""
+    order = (*range(len(matrix.shape) - 2), len(matrix.shape) - 1, len(matrix.shape) - 2)
+    return (matrix + backends.conj(backends.permute(matrix, order))) / 2
 
 
 def _of_parts(a: Any) -> Any:
@@ -58,7 +67,7 @@ def _eigh_identity(a: Identity):
 )
 def _eigh_kronecker(a: Kronecker):
     found = [eigh_(factor) for factor in a.factors]
-    values = reduce(lambda one, other: (one[:, None] * other).reshape(-1), [values for values, _ in found])
+    values = reduce(lambda one, other: (one[:, None] * other).reshape(-1), alike(a, [values for values, _ in found]))
     return values, Kronecker(*[vectors for _, vectors in found])
 
 
@@ -70,14 +79,14 @@ def _eigh_kronecker(a: Kronecker):
 )
 def _eigh_kronecker_sum(a: KroneckerSum):
     found = [eigh_(factor) for factor in a.factors]
-    values = reduce(lambda one, other: (one[:, None] + other).reshape(-1), [values for values, _ in found])
+    values = reduce(lambda one, other: (one[:, None] + other).reshape(-1), alike(a, [values for values, _ in found]))
     return values, Kronecker(*[vectors for _, vectors in found])
 
 
 @eigh_.rule("those of the blocks", when=_all_hermitian, parts=_of_parts, cost="Σ n_k³")
 def _eigh_direct_sum(a: DirectSum):
     found = [eigh_(block) for block in a.blocks]
-    values = [values for values, _ in found]
+    values = alike(a, [values for values, _ in found])
     return backends.concatenate(values[0], values[1:]), DirectSum([vectors for _, vectors in found])
 
 
@@ -88,7 +97,7 @@ def _block_steps(a: Any) -> Any:
 
 @eigh_.rule("batched, those of the blocks", steps=_block_steps, cost="b n³")
 def _eigh_blocks(a: BlockDiag):
-    values, vectors = lapack.eigh(a.blocks)
+    values, vectors = lapack.eigh(hermitian_part(widened(a, a.blocks)))
     return values.reshape(-1), BlockDiag(vectors)
 
 
@@ -165,7 +174,19 @@ def spectrum_of(a: Circulant) -> Any:
     )
 
 
-@eigh_.rule("LAPACK's for tridiagonal matrices", when=lambda a: a.backend == "numpy" and not a._is_complex, cost="n²")
+@eigh_.rule(
+    "those of the base, to the power", when=lambda a: is_hermitian(a.base), parts=lambda a: [(eigh_, a.base)], cost="n"
+)
+def _eigh_power(a: Power):
+    values, vectors = eigh_(a.base)
+    return values**a.exponent, vectors
+
+
+@eigh_.rule(
+    "LAPACK's for tridiagonal matrices",
+    when=lambda a: a.backend == "numpy" and not a._is_complex and fits(a),
+    cost="n²",
+)
 def _eigh_tridiagonal(a: Tridiagonal):
     values, vectors = lapack.eigh_tridiagonal(a.diag, a.lower)
     return values, Dense(vectors)
@@ -186,7 +207,7 @@ def _dense_steps(a: LinearOperator) -> Any:
     return (Step("eigh", f"({n}, {n})", macs=9 * n**3 // 2, inputs=n * n, outputs=n * n),)
 
 
-@eigh_.rule("LAPACK, of the matrix written out", steps=_dense_steps, cost="n³")
+@eigh_.rule(DENSELY, steps=_dense_steps, cost="n³")
 def _eigh_any(a: LinearOperator):
-    values, vectors = lapack.eigh(matrix_of(a))
+    values, vectors = lapack.eigh(hermitian_part(matrix_of(a)))
     return values, Dense(vectors)

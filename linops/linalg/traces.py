@@ -109,7 +109,7 @@ def _diagonal_blocks(a: BlockDiag):
 
 @diagonal_.rule("of the blocks", when=_square_parts("blocks"), parts=_parts(diagonal_, "blocks"), cost="n")
 def _diagonal_direct_sum(a: DirectSum):
-    first, *rest = _alike(a, [diagonal_(block) for block in a.blocks])
+    first, *rest = alike(a, [diagonal_(block) for block in a.blocks])
     return backends.concatenate(first, rest)
 
 
@@ -118,25 +118,25 @@ def _diagonal_direct_sum(a: DirectSum):
 )
 def _diagonal_kronecker(a: Kronecker):
     return reduce(
-        lambda one, other: (one[:, None] * other).reshape(-1), _alike(a, [diagonal_(factor) for factor in a.factors])
+        lambda one, other: (one[:, None] * other).reshape(-1), alike(a, [diagonal_(factor) for factor in a.factors])
     )
 
 
 @diagonal_.rule("sums of the factors'", parts=_parts(diagonal_, "factors"), cost="N")
 def _diagonal_kronecker_sum(a: KroneckerSum):
     return reduce(
-        lambda one, other: (one[:, None] + other).reshape(-1), _alike(a, [diagonal_(factor) for factor in a.factors])
+        lambda one, other: (one[:, None] + other).reshape(-1), alike(a, [diagonal_(factor) for factor in a.factors])
     )
 
 
 @diagonal_.rule("the sum of the terms'", parts=_parts(diagonal_, "terms"), cost="that of the terms")
 def _diagonal_sum(a: Sum):
-    return reduce(lambda one, other: one + other, _alike(a, [diagonal_(term) for term in a.terms]))
+    return reduce(lambda one, other: one + other, alike(a, [diagonal_(term) for term in a.terms]))
 
 
 @diagonal_.rule("a multiple of the base's", parts=lambda a: [(diagonal_, a.base)])
 def _diagonal_scaled(a: Scaled):
-    return a._scale(_alike(a, [diagonal_(a.base)])[0])
+    return a._scale(alike(a, [diagonal_(a.base)])[0])
 
 
 @diagonal_.rule("one number of the kernel", cost="n")
@@ -172,17 +172,17 @@ def _diagonal_any(a: LinearOperator):
     return backends.concatenate(found[0], found[1:]) if found else ones(a, 0)
 
 
-def _alike(a: LinearOperator, arrays: list[Any]) -> list[Any]:
+def alike(a: LinearOperator, arrays: list[Any]) -> list[Any]:
     """Arrays of parts, as arrays of the whole's backend and dtype: parts without arrays give NumPy's."""
     if a.dtype is None:
         return arrays
     like = a._like
     backend = str(backends.backend_of(like))
-    complex_dtype = backends.result_type(backend, like.dtype, 1j)
+    complex_dtype, real_dtype = backends.result_type(backend, like.dtype, 1j), backends.real_dtype(like.dtype, backend)
     return [
         array
         if backends.backend_of(array) == backend
-        else backends.constant(like, array, complex_dtype if backends.is_complex(array.dtype) else like.dtype)
+        else backends.constant(like, array, complex_dtype if backends.is_complex(array.dtype) else real_dtype)
         for array in arrays
     ]
 
@@ -194,29 +194,29 @@ def _alike(a: LinearOperator, arrays: list[Any]) -> list[Any]:
     "the product of the factors'", when=_square_parts("factors"), parts=_parts(trace_, "factors"), cost="Σ n_k"
 )
 def _trace_kronecker(a: Kronecker):
-    return reduce(lambda one, other: one * other, _alike_numbers(a, [trace_(factor) for factor in a.factors]))
+    return reduce(lambda one, other: one * other, alike_numbers(a, [trace_(factor) for factor in a.factors]))
 
 
 @trace_.rule("the sum of the factors', times N / n_k", parts=_parts(trace_, "factors"), cost="Σ n_k")
 def _trace_kronecker_sum(a: KroneckerSum):
     n = a.shape[0]
-    found = _alike_numbers(a, [trace_(factor) for factor in a.factors])
+    found = alike_numbers(a, [trace_(factor) for factor in a.factors])
     return sum(number * (n // max(factor.shape[0], 1)) for number, factor in zip(found, a.factors))
 
 
 @trace_.rule("the sum of the terms'", parts=_parts(trace_, "terms"), cost="that of the terms")
 def _trace_sum(a: Sum):
-    return reduce(lambda one, other: one + other, _alike_numbers(a, [trace_(term) for term in a.terms]))
+    return reduce(lambda one, other: one + other, alike_numbers(a, [trace_(term) for term in a.terms]))
 
 
 @trace_.rule("the sum of the blocks'", when=_square_parts("blocks"), parts=_parts(trace_, "blocks"), cost="n")
 def _trace_direct_sum(a: DirectSum):
-    return reduce(lambda one, other: one + other, _alike_numbers(a, [trace_(block) for block in a.blocks]))
+    return reduce(lambda one, other: one + other, alike_numbers(a, [trace_(block) for block in a.blocks]))
 
 
 @trace_.rule("a multiple of the base's", parts=lambda a: [(trace_, a.base)])
 def _trace_scaled(a: Scaled):
-    return a._scale(_alike_numbers(a, [trace_(a.base)])[0])
+    return a._scale(alike_numbers(a, [trace_(a.base)])[0])
 
 
 @trace_.rule(
@@ -244,6 +244,6 @@ def _trace_any(a: LinearOperator):
     return diagonal_(a).sum()
 
 
-def _alike_numbers(a: LinearOperator, numbers: list[Any]) -> list[Any]:
+def alike_numbers(a: LinearOperator, numbers: list[Any]) -> list[Any]:
     """Numbers of parts, as 0-d arrays of the whole's backend."""
-    return _alike(a, [number if backends.is_array(number) else np.asarray(number) for number in numbers])
+    return alike(a, [number if backends.is_array(number) else np.asarray(number) for number in numbers])

@@ -19,22 +19,31 @@ class Eigenvectors(Factor):
     """A = V diag(w) Vᴴ."""
 
     def __init__(self, A: LinearOperator) -> None:
+        self.operator = A
+        self.is_constant = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
         self.values, self.vectors = eigh_(A)
-        self.is_constant = lapack.is_constant(self.values) and all(
-            lapack.is_constant(leaf) for _, leaf in self.vectors.named_leaves()
-        )
         if lapack.has_zero(self.values):
             raise SingularError(f"{A._short()} is singular: an eigenvalue is zero; lo.linalg.pinv leaves it out")
 
     def solve(self, b: Any, transposed: bool) -> Any:
         """V diag(1 / w) Vᴴ b."""
-        vectors = self.vectors.conj() if transposed else self.vectors
-        return flat(vectors @ ((vectors.H @ b) / self.values[:, None]))
+        if not self.is_constant:  # eigenvectors have no derivatives where eigenvalues coincide, and x has
+            return lapack.implicit_solve(b, self.operator.T if transposed else self.operator, _solved)[0]
+        return _divided(self.values, self.vectors.conj() if transposed else self.vectors, b)
 
     def slogdet(self) -> tuple[Any, Any]:
         """The product of the eigenvalues."""
         space: Any = backends.namespace(backends.backend_of(self.values))
         return space.prod(space.sign(self.values)), space.sum(space.log(space.abs(self.values)))
+
+
+def _divided(values: Any, vectors: LinearOperator, b: Any) -> Any:
+    return flat(vectors @ ((vectors.H @ b) / values[:, None]))
+
+
+def _solved(A: LinearOperator, b: Any) -> Any:
+    values, vectors = eigh_(A)
+    return _divided(values, vectors, b), ()
 
 
 @dataclass(frozen=True)
