@@ -172,10 +172,8 @@ def _lu_any(a: LinearOperator):
     order = lapack.lu_order(pivots)
     space: Any = space_of(packed)
     one = backends.eye(packed, packed.shape[0], packed.dtype)
-    if lapack.is_known(order):
-        P = Permute(order).T
-    else:  # a traced order is no structure
-        P = Dense(backends.permute(space.take(one, order, axis=0), (1, 0)))
+    traced = not lapack.is_known(order)  # which is no structure
+    P = Dense(backends.permute(space.take(one, order, axis=0), (1, 0))) if traced else Permute(order).T
     return P, Triangular(space.tril(packed, k=-1) + one), Triangular(packed, lower=False)
 
 
