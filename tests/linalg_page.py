@@ -44,7 +44,9 @@ def structures():
 
 def own(function, kind):
     """The rules of a class and its bases, without those for any operator."""
-    return [rule for base in kind.__mro__[: kind.__mro__.index(LinearOperator)] for rule in function.rules.get(base, ())]
+    return [
+        rule for base in kind.__mro__[: kind.__mro__.index(LinearOperator)] for rule in function.rules.get(base, ())
+    ]
 
 
 def name_of(kind):

@@ -12,7 +12,7 @@ from cases.limits import names
 from helpers import build, on
 from jax.test_util import check_grads
 from linalg_page import PAGE, functions, page, rules
-from test_linalg import SINGULAR, STRUCTURES, plain
+from test_linalg import SINGULAR, STRUCTURES, _definite, _random, plain
 
 import linops as lo
 
@@ -39,8 +39,31 @@ def _positive(A):
 #: which operators a function takes, by its name; square ones where it is not here
 TAKES = {"diagonal": _positive, "eigh": _hermitian}
 
+
+def _gram(n, dtype):
+    """Another positive definite matrix than `_definite`."""
+    a = _random(n, n + 3, dtype=dtype)
+    return lo.assume(lo.Dense(a @ a.conj().T), lo.Tag.POSITIVE_DEFINITE)
+
+
 #: cases for rules that have none in the tables of other tests
-EXTRA = {}
+EXTRA = {
+    "blocks of several sizes": lambda t: lo.BlockDiag([_random(3, 3, dtype=t), _random(2, 2, dtype=t)]),
+    "an inverse": lambda t: lo.linalg.inv(lo.Dense(_random(4, 4, dtype=t))),
+    "an inverse transposed": lambda t: lo.linalg.inv(lo.Dense(_random(4, 4, dtype=t))).T,
+    "positive definite": lambda t: _definite(4, t),
+    "Hermitian Kronecker sum": lambda t: lo.KroneckerSum(_definite(3, t), _definite(2, t)),
+    "two Kronecker products, definite": lambda t: (
+        lo.Kronecker(_definite(3, t), _definite(2, t)) + lo.Kronecker(_gram(3, t), _gram(2, t))
+    ),
+    "tensor train of square cores": lambda t: lo.TensorTrain(
+        [_random(1, 3, 3, 2, dtype=t), _random(2, 2, 2, 2, dtype=t), _random(2, 2, 2, 1, dtype=t)]
+    ),
+    "narrow chain": lambda t: lo.BlockTensorTrain(
+        [_random(2, 2, 4, dtype=t), _random(2, 4, 2, dtype=t)], (2, 4), (2, 4)
+    ),
+    "narrow butterfly": lambda t: lo.Butterfly([_random(1, 2, 2, 1, dtype=t), _random(2, 1, 1, 2, dtype=t)]),
+}
 
 
 def _made(case):
