@@ -156,16 +156,92 @@ def name_of(value):
     return f"{value[0].name}: {value[1].kind.__name__}: {value[1].says}"
 
 
+#: (backend, dtype) in which each rule is held against dense NumPy; with -m full in JAX too, which compiles each
+PLACES = (("numpy", "float64"), ("numpy", "complex128"), ("torch", "complex128"))
+
+
 @pytest.mark.parametrize("which", ALL, ids=name_of)
 def test_each_rule_is_right(which):
     function, rule = which
-    candidates = found()[function.name, rule]
-    assert candidates, "no case of the tests takes this rule"
+    assert found()[function.name, rule], "no case of the tests takes this rule"
+    assert "float64" in _right(function, rule, PLACES)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("which", ALL, ids=name_of)
+def test_each_rule_is_right_in_jax(which):
+    _right(*which, [("jax", "float64"), ("jax", "complex128")])
+
+
+def _right(function, rule, places):
+    """The backends and dtypes for which some case shows that a rule is right; an assertion that no case is wrong."""
     right = set()
-    for name in candidates[:12]:
-        for backend, dtype in (("numpy", "float64"), ("numpy", "complex128"), ("torch", "complex128")):
+    for name in found()[function.name, rule][:12]:
+        for backend, dtype in places:
+            if {backend, dtype} <= right:
+                continue
             A = MAKERS[name](dtype).to(backend=backend)
-            if backend not in right or dtype not in right:
-                if function.find(A) is rule and is_right(function, rule, A, on(backend, _side(A, dtype))):
-                    right |= {backend, dtype}
-    assert "float64" in right
+            if function.find(A) == rule and is_right(function, rule, A, on(backend, _side(A, dtype))):
+                right |= {backend, dtype}
+    return right
+
+
+# ---------------------------------------------------------------- derivatives
+
+#: of a function by its name: what is differentiated
+SMOOTH = {
+    "inverse": lo.linalg.solve,
+    "slogdet": lambda A, b: lo.linalg.slogdet(A)[1],
+    "trace": lambda A, b: lo.linalg.trace(A),
+    "diagonal": lambda A, b: lo.linalg.diagonal(A),
+    "eigh": lambda A, b: (lo.linalg.spectra.eigh_(A)[0] ** 2).sum(),
+}
+DIFFERENTIATED = [(function, rule) for function, rule in ALL if not rule.says.startswith(("none", "0"))]
+
+
+def _to_differentiate(function, rule, backend):
+    """(function of a right-hand side and leaves, they) of the first case of a rule that has arrays and an inverse."""
+    for name in found()[function.name, rule][:12]:
+        A = MAKERS[name]("float64")
+        leaves = [leaf for _, leaf in A.named_leaves()]
+        M = np.asarray(A.to_dense())
+        regular = function.name not in ("inverse", "slogdet") or np.linalg.cond(M) < 1e3
+        B = A.to(backend=backend)
+        if leaves and regular and function.find(B) == rule and all(map(np.size, leaves)):
+            even = A.is_hermitian is True
+
+            def value(b, *leaves, B=B, even=even):
+                leaves = [
+                    (leaf + leaf.mT) / 2 if even and leaf.ndim >= 2 and leaf.shape[-1] == leaf.shape[-2] else leaf
+                    for leaf in leaves
+                ]
+                return SMOOTH[function.name](B.with_leaves(leaves), b)
+
+            return value, [_side(A, "float64"), *leaves]
+    return None
+
+
+@pytest.mark.parametrize("which", DIFFERENTIATED, ids=name_of)
+def test_each_rule_has_gradients(which):
+    made = _to_differentiate(*which, "torch")
+    if made is not None:
+        value, arrays = made
+        tensors = [torch.tensor(array).requires_grad_() for array in arrays]
+        assert torch.autograd.gradcheck(value, tensors, fast_mode=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("which", DIFFERENTIATED, ids=name_of)
+def test_each_rule_has_gradients_in_jax(which):
+    made = _to_differentiate(*which, "jax")
+    if made is not None:
+        value, arrays = made
+        check_grads(jax.jit(value), [on("jax", array) for array in arrays], 1, modes=["rev"])
+
+
+def test_rules_without_a_gradient_test_have_no_arrays_or_are_of_numpy():
+    without = {rule.kind for function, rule in DIFFERENTIATED if not _to_differentiate(function, rule, "torch")}
+    of_numpy = {"Sparse", "Tridiagonal"}
+    assert {kind.__name__ for kind in without} - of_numpy <= {
+        *("Identity", "Zero", "Permutation", "Permute", "PermuteAxes", "DFT", "Hadamard")
+    }
