@@ -10,6 +10,7 @@ from helpers import each, on
 import linops as lo
 from linops.checks import require_size
 from linops.declaration import tree
+from linops.linalg.determinants import slogdet_
 from linops.operator import flat
 from linops.plan.step import Step, matmul_step
 from linops.tags import Knowledge, Tag
@@ -57,6 +58,16 @@ class Plain:
 def broken(**members):
     fields = {"__annotations__": {"matrix": object}, "matrix": tree(axes=2)}
     return lo.declare(type("Broken", (Plain, lo.LinearOperator), {**fields, **members}))
+
+
+#: its own rule forgets the sign of the determinant
+Mistaken = broken()
+
+
+@slogdet_.rule("without its sign")
+def _without_sign(a: Mistaken):
+    sign, logarithm = np.linalg.slogdet(a.matrix)
+    return abs(sign), logarithm
 
 
 def _in_place(self, x):
@@ -210,6 +221,7 @@ WRONG = {
     "no layer": ("layer", "torch", lambda: (broken(_rows=lambda self, x: x[:, :1] @ self.matrix.T[:1])(SQUARE), None)),
     "tensors that are others": ("plans", "numpy", lambda: (broken(_trace=_transposed)(SQUARE), None)),
     "wrong where transforms run": ("natural_way", "numpy", lambda: (Silent(SQUARE[0], SQUARE[1]), None)),
+    "no sign": ("linalg", "numpy", lambda: (Mistaken(np.diag([1.0, -2.0])), None)),
     "claims": ("tags", "numpy", lambda: (broken(_knowledge=lambda self: Knowledge(Tag.DIAGONAL))(SQUARE), None)),
 }
 

@@ -193,11 +193,6 @@ def _slogdet_direct_sum(a: DirectSum):
     return product_of([slogdet_(block) for block in a.blocks])
 
 
-@slogdet_.rule("0: blocks that are not square", when=lambda a: a.blocks.shape[1] != a.blocks.shape[2], cost="1")
-def _slogdet_rectangles(a: BlockDiag):
-    return _zero(a)
-
-
 def _block_steps(a: Any) -> Any:
     count, n, _ = a.blocks.shape
     return (Step("batched lu", f"({count}, {n}, {n})", macs=count * n**3 // 3, inputs=count * n * n),)
@@ -308,8 +303,9 @@ def _slogdet_sparse(a: Sparse):
 @slogdet_.rule("one over the base's", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")
 def _slogdet_inverse(a: Inverse):
     sign, logarithm = slogdet_(a.base)
-    # a phase's inverse is its conjugate
-    return (backends.conj(sign) if a._is_complex and not a.conjugated else sign), -logarithm
+    if a._is_complex and not a.conjugated:  # a phase's inverse is its conjugate
+        sign = np.conj(sign) if isinstance(sign, np.generic) else backends.conj(sign)
+    return sign, -logarithm
 
 
 @slogdet_.rule(

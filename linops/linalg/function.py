@@ -27,6 +27,7 @@ class Rule(NamedTuple):
         parts: What it asks of which other operators: pairs of a function and an operator.
         steps: What it costs by itself.
         cost: The order of its cost, for the table.
+        of: Of which operators of the class it is, in a few words, for the table; empty where it says so itself.
     """
 
     kind: type
@@ -36,6 +37,7 @@ class Rule(NamedTuple):
     parts: Callable[[Any], Iterable[tuple[Function, LinearOperator]]]
     steps: Callable[[Any], Iterable[Step]]
     cost: str
+    of: str = ""
 
 
 #: the users' functions, by name
@@ -74,6 +76,7 @@ class Function:
         parts: Callable[[Any], Iterable[tuple[Function, LinearOperator]]] = _nothing,
         steps: Callable[[Any], Iterable[Step]] = _nothing,
         cost: str = "",
+        of: str = "",
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator: a rule for the class, or the union of classes, of the first argument's annotation.
 
@@ -83,6 +86,7 @@ class Function:
             parts: What it asks of which other operators.
             steps: What it costs by itself.
             cost: The order of its cost, such as ``"Σ n_k³"``.
+            of: Of which operators of the class it is, such as ``"square factors"``, if `when` does not hold for all.
 
         Returns:
             The decorator.
@@ -95,7 +99,7 @@ class Function:
                         f"{self.name}.rule: {run.__name__} does not say for which operators it is: "
                         "annotate its first argument, as in (a: MyOperator)"
                     )
-                self.rules.setdefault(kind, []).append(Rule(kind, says, run, when, parts, steps, cost))
+                self.rules.setdefault(kind, []).append(Rule(kind, says, run, when, parts, steps, cost, of))
             return run
 
         return register

@@ -143,11 +143,6 @@ def _inverse_direct_sum(a: DirectSum, kept: bool):
     return DirectSum([inverse_(block, kept) for block in a.blocks])
 
 
-@inverse_.rule("none: blocks that are not square", when=lambda a: a.blocks.shape[1] != a.blocks.shape[2], cost="0")
-def _inverse_rectangles(a: BlockDiag, kept: bool):
-    raise singular(a, "its blocks are not square")
-
-
 @inverse_.rule("those of the blocks, batched", cost="b n³ once, b n² a vector")
 def _inverse_blocks(a: BlockDiag, kept: bool):
     return Inverse(a, Blockwise(), kept)

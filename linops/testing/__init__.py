@@ -13,6 +13,7 @@
 from linops.testing import algebra as _algebra  # each module puts its checks in the table
 from linops.testing import copies as _copies
 from linops.testing import frameworks as _frameworks
+from linops.testing import solving as _solving
 from linops.testing.check import CHECKS, Check, Subject, check_operator
 from linops.testing.knowledge import false_claims
 from linops.testing.report import ConformanceError, Report, Row

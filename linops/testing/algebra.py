@@ -177,7 +177,8 @@ def linearity(s: Subject) -> None:
     require(not found[:, 3].any(), f"A @ 0 is {found[:, 3]}")
 
 
-def _expected_dtype(s: Subject, *others: Any) -> np.dtype:
+def expected_dtype(s: Subject, *others: Any) -> np.dtype:
+    """The dtype that leaves, the matrix's kind and other dtypes promote to."""
     kinds = [leaf.dtype for leaf in s.leaves] + [1j] * (s.matrix.dtype.kind == "c")
     return numpy_dtype(backends.result_type(s.backend, *kinds, *others))
 
@@ -186,7 +187,7 @@ def _expected_dtype(s: Subject, *others: Any) -> np.dtype:
 def dtypes(s: Subject) -> None:
     """Results have the dtype that leaves and operands promote to: float32 stays float32."""
     own = getattr(s.on(s.array(1)), "dtype", None)
-    expected = _expected_dtype(s, own)
+    expected = expected_dtype(s, own)
     if s.leaves:
         require(dtype_name(s.operator.dtype) == expected.name, f"dtype is {s.operator.dtype}, expected {expected}")
         require(
@@ -214,7 +215,7 @@ def promotion(s: Subject) -> None:
     names = ("bool", "int8", "int32", "float32", "complex64")
     operands = [(s.random.integers(0, 2, (n, 2)) * 1).astype(name) for name in names]
     for x, y in zip(operands, s.run(lambda A, *xs: [A @ each for each in xs], *operands)):
-        expected = _expected_dtype(s, x.dtype)
+        expected = expected_dtype(s, x.dtype)
         found = s.numpy(y).dtype
         require(found == expected, f"A @ x of {x.dtype} x has dtype {found}, expected {expected}")
         rtol, s.rtol = s.rtol, s.rtol if s.exact else max(s.rtol, tolerance(expected))

@@ -307,10 +307,10 @@ def check_operator(
     """Check that an operator keeps every promise of linops: the conformance suite as one call.
 
     It multiplies random operands from both sides, in batches and in none, compares with the matrix, takes T, H,
-    conjugates and gradients, compiles and maps it, copies it, moves it, counts it and makes a layer of it. `CHECKS`
-    lists the checks. All run, and all that fail are named. Products are compared with `dense`; without it, with
-    `A.to_dense()`, so that a mistake in the product itself is found only where two paths disagree: give `dense`, made
-    by other means.
+    conjugates and gradients, compiles and maps it, copies it, moves it, counts it, makes a layer of it, and solves with
+    it. `CHECKS` lists the checks. All run, and all that fail are named. Products are compared with `dense`; without it,
+    with `A.to_dense()`, so that a mistake in the product itself is found only where two paths disagree: give `dense`,
+    made by other means.
 
     Args:
         A: The operator. A symbolic one is initialised first.
