@@ -129,10 +129,11 @@ def _solved(b: Any, operator: Any, solve: Any) -> Any:
 
 def _apart(b: Any, operator: Any, solve: Any) -> Any:
     """Solving outside of what is compiled, which breaks in two here: loops that look at numbers cannot be compiled."""
-    return torch.compiler.disable(_solved)(b, operator, solve)
+    apart: Any = torch.compiler.disable(_solved)
+    return apart(b, operator, solve)
 
 
-_apart._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable says it, which loads Dynamo
+setattr(_apart, "_torchdynamo_disable", True)  # as torch.compiler.disable says it, which loads Dynamo
 
 
 class _Solved(torch.autograd.Function):

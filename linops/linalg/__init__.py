@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from linops.linalg import determinants_of_sums, inversion_of_sums
+from linops.linalg import determinants_of_sums, inversion_by_products, inversion_of_sums
 from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.explanation import explain
+from linops.linalg.fitting import lstsq, pinv
 from linops.linalg.info import Info
 from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.low_rank_preconditioners import Nystrom, PivotedCholesky
@@ -20,7 +21,7 @@ from linops.linalg.preconditioners import BlockJacobi, Jacobi
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
-_RULES = (determinants_of_sums, inversion_of_sums)
+_RULES = (determinants_of_sums, inversion_by_products, inversion_of_sums)
 
 __all__ = [
     "CG",
@@ -44,6 +45,8 @@ __all__ = [
     "explain",
     "inv",
     "logdet",
+    "lstsq",
+    "pinv",
     "slogdet",
     "solve",
     "trace",

@@ -87,6 +87,14 @@ def wide_dtype(dtype: Any, backend: str | None) -> Any:
     return dtype
 
 
+def result_dtype(x: Any, A: LinearOperator) -> Any:
+    """The dtype of products of A with an array; of one without arrays that of the array, or its complex one."""
+    backend = backends.backend_of(x)
+    if A.dtype is not None:
+        return backends.result_type(backend, x.dtype, A.dtype)
+    return backends.result_type(backend, x.dtype, 1j) if A._is_complex else x.dtype
+
+
 def matrix_of(A: LinearOperator) -> Any:
     """The matrix in a dtype that LAPACK has.
 

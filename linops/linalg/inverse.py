@@ -6,7 +6,7 @@ from typing import Any
 
 from linops import backends
 from linops.declaration import declare, remembered, tree
-from linops.linalg.inputs import fits, wide_dtype
+from linops.linalg.inputs import fits, result_dtype, wide_dtype
 from linops.linalg.methods.lu import LU
 from linops.linalg.methods.method import Method
 from linops.operator import LinearOperator, flat
@@ -74,7 +74,9 @@ class Inverse(LinearOperator):
         known = root.__dict__.get("_made")
         if known is not None and self.base.backend is not None:
             return known
-        if self.base.backend is None and not self.method.iterates and fits(self.base):  # x's framework writes out what has no arrays
+        if (
+            self.base.backend is None and not self.method.iterates and fits(self.base)
+        ):  # x's framework writes out what has no arrays
             matrix = Dense(flat(self.base._columns(backends.eye(x, self.shape[0], x.dtype))))
             made = (LU() if self.method.of_structure else self.method).factor(matrix, self.kept)
         else:
@@ -93,12 +95,9 @@ class Inverse(LinearOperator):
 
     def _solved(self, x: Any, guess: Any) -> tuple[Any, Any]:
         """A⁻¹ x of columns, from a guess; and of an iterative method each one's residual, iterations, convergence."""
-        backend, dtype = backends.backend_of(x), x.dtype
+        backend, dtype = backends.backend_of(x), result_dtype(x, self.base)
         space: Any = backends.namespace(backend)
-        own = self._wide.dtype
-        wide = wide_dtype(dtype if own is None else backends.result_type(backend, dtype, own), backend)
-        if self.base.dtype is not None:
-            dtype = backends.result_type(backend, dtype, self.base.dtype)
+        wide = wide_dtype(result_dtype(x, self._wide), backend)
         x, guess = [one if one is None or wide == one.dtype else space.astype(one, wide) for one in (x, guess)]
         x, guess = [one if one is None or not self.conjugated else backends.conj(one) for one in (x, guess)]
         is_split = backends.is_complex(x.dtype) and not self.base._is_complex
@@ -109,7 +108,7 @@ class Inverse(LinearOperator):
             ]
         factor = self._factor(x)
         if self.method.iterates:
-            y, others = factor.solve_from(x, self.transposed, guess)
+            y, others = factor.solve_from(x, self.transposed, guess, 0.5**0.5 if is_split else 1.0)
         else:
             y, others = factor.solve(x, self.transposed), None
         if is_split:

@@ -27,9 +27,10 @@ def iterated(inverse: Inverse, b: Any, x0: Any) -> tuple[Any, Info]:
     Raises:
         ValueError: If x0 has not the shape of b.
     """
-    b = admitted(inverse, b)
+    n = inverse.shape[1]
+    b = admitted("solve", inverse.base, n, b)
     if x0 is not None:
-        x0 = admitted(inverse, x0)
+        x0 = admitted("solve", inverse.base, n, x0)
         if tuple(x0.shape) != tuple(b.shape):
             raise ValueError(
                 f"linalg.solve({inverse.base._short()}): x0 of shape {tuple(x0.shape)}; expected that of b, "
@@ -55,15 +56,17 @@ def iterated(inverse: Inverse, b: Any, x0: Any) -> tuple[Any, Info]:
     return restored(x, b.shape), info
 
 
-def admitted(inverse: LinearOperator, b: Any) -> Any:
-    """The array that a right-hand side is or stands for; others raise as in a product."""
-    b = inverse._admitted(b, left=True)
-    if b is NotImplemented:
-        raise TypeError(f"linalg.solve({inverse._short()}): expected an array as right-hand side")
-    n, shape = inverse.shape[1], b.shape
+def admitted(function: str, A: LinearOperator, n: int, b: Any) -> Any:
+    """The array of n numbers that a right-hand side is or stands for; others raise as in a product."""
+    array = A._admitted(b, left=True)
+    if array is NotImplemented:
+        raise TypeError(
+            f"linalg.{function}({A._short()}): expected an array as right-hand side, got {type(b).__name__}"
+        )
+    b, shape = array, array.shape
     if (shape[-2] if len(shape) > 1 else shape[0] if shape else -1) != n:
         raise ValueError(
-            f"linalg.solve({inverse._short()}): array of shape {tuple(shape)}; expected ({n},) or (…, {n}, k)"
+            f"linalg.{function}({A._short()}): right-hand side of shape {tuple(shape)}; expected ({n},) or (…, {n}, k)"
         )
     return b
 

@@ -34,6 +34,8 @@ def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, retur
 
     Without a method a rule for the structure decides, which `lo.linalg.explain("solve", A)` shows; where there is none,
     the matrix is factorised, and where it is too large for that an iterative method runs to a tight tolerance.
+    Derivatives are those of the equation, whatever the method; `torch.compile` leaves iterative methods uncompiled,
+    with a break of the graph around them.
 
     Args:
         A: A square operator or matrix, (n, n).

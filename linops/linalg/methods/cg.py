@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from linops.linalg.methods.iterative import Iterative, System
+from linops.linalg.methods.iterative import Iterative
+from linops.linalg.methods.loop import System
 from linops.linalg.spectra import is_hermitian
 from linops.operator import LinearOperator
 

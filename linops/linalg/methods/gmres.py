@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.methods.iterative import Iterative, System
+from linops.linalg.methods.iterative import Iterative
+from linops.linalg.methods.loop import System
 
 
 class _State(NamedTuple):

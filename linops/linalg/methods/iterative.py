@@ -1,20 +1,15 @@
-"""What iterative methods share: their settings, the loop over all right-hand sides, and what it makes of an operator.
-
-A method says how it begins and advances; the loop stops each column at its tolerance, where it stays. Once a method's
-own recursion says so the residual b − A x is computed anew, and the method begins again from there where it is still
-too large, as long as that helps.
-"""
+"""What iterative methods share: their settings, and what they make of an operator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.errors import ConvergenceError
+from linops.linalg.methods.loop import System, iterate
 from linops.linalg.methods.method import Factor, Method
 from linops.linalg.preconditioners import Preconditioner
 from linops.operator import LinearOperator, flat
@@ -36,6 +31,8 @@ class Iterative(Method):
             by the method's recursion, one a right-hand side.
     """
 
+    iterates: ClassVar[bool] = True
+
     rtol: float | None = 1e-6
     atol: float = 0.0
     max_iterations: int | None = None
@@ -44,9 +41,8 @@ class Iterative(Method):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        for key in ("rtol", "atol"):
-            value = getattr(self, key)
-            if not (value is None and key == "rtol") and not value >= 0:
+        for key, value in (("rtol", 0.0 if self.rtol is None else self.rtol), ("atol", self.atol)):
+            if not value >= 0:
                 raise ValueError(f"{name}: {key} must not be negative, got {value!r}")
         if self.max_iterations is not None and self.max_iterations < 0:
             raise ValueError(f"{name}: max_iterations must not be negative, got {self.max_iterations!r}")
@@ -85,11 +81,6 @@ class Iterative(Method):
 
     # ------------------------------------------------------------ as a method of solving
 
-    @property
-    def iterates(self) -> bool:
-        """True: it takes products alone."""
-        return True
-
     def factor(self, A: LinearOperator, kept: bool) -> Iteration:
         """The operator and its preconditioner."""
         self.admit(A)
@@ -102,116 +93,9 @@ class Iterative(Method):
             f"{type(self).__name__}, each iteration",
             f"({m}, {n}) @ ({n}, {batch})",
             macs=cost.macs,
-            inputs=n * batch,
+            inputs=A.num_params + n * batch,
             outputs=m * batch,
         )
-
-
-class System:
-    """An operator, its preconditioner, and the tolerances of right-hand sides."""
-
-    def __init__(self, A: LinearOperator, M: LinearOperator | None, tolerance: Any) -> None:
-        self.A, self.M, self.tolerance = A, M, tolerance
-        self.space: Any = backends.namespace(backends.backend_of(tolerance))
-
-    def product(self, x: Any) -> Any:
-        """A x."""
-        return self.A @ x
-
-    def preconditioned(self, r: Any) -> Any:
-        """M r."""
-        return r if self.M is None else self.M @ r
-
-    @cached_property
-    def _adjoints(self) -> Any:
-        return self.A.H, None if self.M is None else self.M.H
-
-    def adjoint(self, y: Any) -> Any:
-        """Mᴴ Aᴴ y."""
-        A, M = self._adjoints
-        return A @ y if M is None else M @ (A @ y)
-
-    def dot(self, x: Any, y: Any) -> Any:
-        """xᴴ y of each column."""
-        return self.space.vecdot(x, y, axis=0)
-
-    def real_dot(self, x: Any, y: Any) -> Any:
-        """The real part of xᴴ y of each column."""
-        found = self.dot(x, y)
-        return self.space.real(found) if backends.is_complex(found.dtype) else found
-
-    def norm(self, x: Any) -> Any:
-        """The Euclidean norm of each column."""
-        return self.space.sqrt(self.real_dot(x, x))
-
-
-def iterate(
-    method: Iterative, A: LinearOperator, M: LinearOperator | None, b: Any, guess: Any
-) -> tuple[Any, Any, Any, Any]:
-    """Iterate for right-hand sides (m, k).
-
-    Args:
-        method: The method.
-        A: The operator.
-        M: The preconditioner.
-        b: The right-hand sides.
-        guess: Where to begin, (n, k), or None.
-
-    Returns:
-        The iterates (n, k), and for each right-hand side the norm of b − A x, the number of iterations, and whether it
-        is within the tolerance.
-    """
-    backend = backends.backend_of(b)
-    space: Any = backends.namespace(backend)
-    scale = backends.magnitude(b, 0)  # no square of what is divided by it over- or underflows
-    n, limit = A.shape[1], 10 * A.shape[1] if method.max_iterations is None else method.max_iterations
-    b, scales = b / scale, scale.reshape(-1)
-    system = System(A, M, scales)
-    norm = system.norm(b)
-    rtol = method.rtol
-    if rtol is None:
-        rtol = 1e-10 if backends.itemsize(backends.real_dtype(b.dtype, backend)) > 4 else 1e-5
-    system.tolerance = tolerance = space.maximum(rtol * norm, method.atol / scales)
-    length = method.length(n, limit)
-    if guess is None:
-        x, r, size = backends.zeros(b, (n, b.shape[1]), b.dtype), b, norm
-    else:
-        x = space.where(norm > 0, guess / scale, 0 * guess)
-        r = b - system.product(x)
-        size = system.norm(r)
-
-    def step(inner: Any) -> Any:
-        count, state, going, counts = inner
-        new = method.advance(system, state, count, going)
-        kept = going & space.isfinite(new.norm)
-        state = method.keep(kept, new, state)
-        counts = space.where(going, counts + 1, counts)
-        if method.callback is not None:
-            lapack.tell(state.norm * scales, _report(method.callback), (counts.max(),))
-        return count + 1, state, kept & (state.norm > tolerance) & (counts < limit), counts
-
-    def cycle(outer: Any) -> Any:
-        x, r, size, going, counts = outer
-        inner = (0, method.begin(system, x, r, size), going, counts)
-        _, state, _, counts = lapack.iterate(b, inner, lambda inner: inner[2].any() & (inner[0] < length), step)
-        y = method.end(system, state)
-        s = b - system.product(y)
-        found = system.norm(s)
-        better = going & (found < size)
-        x, r, size = space.where(better, y, x), space.where(better, s, r), space.where(better, found, size)
-        return x, r, size, better & (size > tolerance) & (counts < limit), counts
-
-    counts = space.where(size > 0, 0, 0)
-    outer = (x, r, size, (size > tolerance) & (counts < limit), counts)
-    x, _, size, _, counts = lapack.iterate(b, outer, lambda outer: outer[3].any(), cycle)
-    return x * scale, size * scales, counts, size <= tolerance
-
-
-def _report(callback: Callable[[int, Any], object]) -> Callable[[Any, Any], None]:
-    def report(residuals: Any, count: Any) -> None:
-        callback(int(count), residuals)
-
-    return report
 
 
 @dataclass(frozen=True)
@@ -296,11 +180,16 @@ class Iteration(Factor):
         """A⁻¹ b or A⁻ᵀ b."""
         return self.solve_from(b, transposed, None)[0]
 
-    def solve_from(self, b: Any, transposed: bool, guess: Any) -> tuple[Any, tuple[Any, Any, Any]]:
-        """A⁻¹ b or A⁻ᵀ b; and for each right-hand side the residual's norm, iterations, and whether it converged."""
+    def solve_from(self, b: Any, transposed: bool, guess: Any, share: float = 1.0) -> tuple[Any, tuple[Any, Any, Any]]:
+        """A⁻¹ b or A⁻ᵀ b; and for each right-hand side the residual's norm, iterations, and whether it converged.
+
+        Of the tolerance atol each may take a share.
+        """
         A, M = (self.A.T, None if self.M is None else self.M.T) if transposed else (self.A, self.M)
         guess = None if guess is None else lapack.stop_gradient(guess)
-        x, (last, norms, counts, converged) = lapack.implicit_solve(b, A, Run(Recipe(self.method), M, guess))
+        x, (last, norms, counts, converged) = lapack.implicit_solve(
+            b, A, Run(Recipe(replace(self.method, atol=self.method.atol * share)), M, guess)
+        )
         if lapack.is_known(converged):
             require_convergence(self.method, A, last, norms, counts, converged)
         return flat(x), (norms, counts, converged)

@@ -34,14 +34,11 @@ class Method:
 
     Attributes:
         of_structure: Whether it needs an operator of a class, with arrays; others take any.
+        iterates: Whether it takes products alone, so that nothing is written out for it.
     """
 
     of_structure: ClassVar[bool] = False
-
-    @property
-    def iterates(self) -> bool:
-        """Whether it takes products alone, so that an operator without arrays is not written out for it."""
-        return False
+    iterates: ClassVar[bool] = False
 
     def factor(self, A: LinearOperator, kept: bool) -> Factor:
         """What it makes of an operator.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from linops.linalg.methods.cg import require_hermitian
-from linops.linalg.methods.iterative import Iterative, System
+from linops.linalg.methods.iterative import Iterative
+from linops.linalg.methods.loop import System
 from linops.operator import LinearOperator
 
 
