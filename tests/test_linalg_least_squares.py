@@ -1,0 +1,230 @@
+"""`lstsq` and `pinv` against `numpy.linalg`, structure by structure; preconditioners."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from conformance import RUNS, SAMPLE
+from helpers import as_numpy, build, every_backend, on
+from jax.test_util import check_grads
+from torch.autograd import gradcheck, gradgradcheck
+
+import linops as lo
+from linops.linalg import CG, GMRES, LSMR, BlockJacobi, Jacobi, Nystrom, PivotedCholesky, lstsq, pinv, solve
+
+MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in RUNS if run[2] != "float32"]
+
+
+def randoms(*shape, dtype="float64", seed=0):
+    random = np.random.default_rng([seed, *shape])
+    return random.standard_normal(shape) + (1j * random.standard_normal(shape) if dtype == "complex128" else 0)
+
+
+def deficient(m, n, dtype="float64"):
+    return randoms(m, 2, dtype=dtype) @ randoms(2, n, dtype=dtype)
+
+
+@pytest.mark.parametrize(("case", "backend", "dtype"), MARKED)
+def test_every_case_against_numpy(case, backend, dtype):
+    A, M, array = build(case, dtype, backend)
+    expected = np.linalg.pinv(M, rtol=np.finfo(float).eps * max(1, *M.shape))
+    size = max(1, np.abs(expected).max(initial=0)) * max(1, np.abs(M).max(initial=0))
+    np.testing.assert_allclose(as_numpy(pinv(A).to_dense()), expected, atol=1e-9 * size)
+    b = array(2, M.shape[0], 3)
+    x = lstsq(A, on(backend, b))
+    np.testing.assert_allclose(as_numpy(x), expected @ b, atol=1e-9 * size * max(1, np.abs(b).max(initial=0)))
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])
+def test_matrices_of_any_rank(shape, dtype, backend):
+    for M in (randoms(*shape, dtype=dtype), deficient(*shape, dtype=dtype), 0 * randoms(*shape)):
+        for b in (randoms(shape[0]), randoms(shape[0], 3, dtype=dtype)):
+            expected = np.linalg.lstsq(M, b, rcond=None)[0]
+            found = lstsq(on(backend, M), on(backend, b))
+            np.testing.assert_allclose(as_numpy(found), expected, atol=1e-11)
+            if backend != "torch" or M.dtype == b.dtype:
+                np.testing.assert_allclose(as_numpy(pinv(on(backend, M)) @ on(backend, b)), expected, atol=1e-11)
+            if backend != "jax":
+                found = lstsq(on(backend, M), on(backend, b), LSMR(1e-13)) if np.linalg.matrix_rank(M) > 2 else found
+                np.testing.assert_allclose(as_numpy(found), expected, atol=1e-9)
+
+
+def test_ill_conditioned_matrices_are_factorised_without_their_square():
+    Q, P = np.linalg.qr(randoms(30, 30))[0], np.linalg.qr(randoms(10, 10))[0]
+    M = (Q[:, :10] * np.logspace(0, -11, 10)) @ P
+    x = randoms(10)
+    for A, b in ((M, M @ x), (M.T, M.T @ (M @ x))):
+        error = np.linalg.norm(A @ lstsq(A, b) - b) / np.linalg.norm(b)
+        assert error < 1e-13
+
+
+def test_known_pseudoinverses():
+    C = lo.Circulant(np.array([1.0, -1.0, 0.0]))
+    for found in (pinv(C) @ np.array([1.0, 0, -1]), lstsq(C, np.array([1.0, 0, -1]))):
+        np.testing.assert_allclose(found, [1 / 3, 1 / 3, -2 / 3], atol=1e-14)
+    assert type(pinv(C)) is lo.Circulant
+    np.testing.assert_array_equal(pinv(lo.Diagonal(np.array([2.0, 0, 4]))).to_dense(), np.diag([0.5, 0, 0.25]))
+    K = pinv(lo.Kronecker(randoms(2, 3), deficient(5, 4)))
+    assert type(K) is lo.Kronecker
+    assert K.shape == (12, 10)
+    zero = pinv(0.0 * lo.Diagonal(np.ones(3)))
+    np.testing.assert_array_equal(zero.to_dense(), np.zeros((3, 3)))
+    low = pinv(lo.LowRank(randoms(50, 3), randoms(3, 40)))
+    assert low.num_params == 3 * 90
+    np.testing.assert_array_equal(lstsq(lo.Zero(2, 3), np.ones(2)), np.zeros(3))
+
+
+def test_what_is_wrong_is_said():
+    with pytest.raises(ValueError, match=r"linalg\.lstsq.*expected \(3,\)"):
+        lstsq(np.ones((3, 2)), np.ones(2))
+    with pytest.raises(TypeError, match=r"expected None or lo\.linalg\.LSMR"):
+        lstsq(np.ones((3, 2)), np.ones(3), CG())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="symbolic"):
+        pinv(lo.dense(3, 2))
+    with pytest.raises(lo.linalg.ConvergenceError):
+        lstsq(randoms(9, 5), np.ones(9), LSMR(max_iterations=2))
+
+
+DIFFERENTIATED = {
+    "qr": lambda M, b: lstsq(M, b),
+    "wide": lambda M, b: lstsq(M.T, b[:3]),
+    "pinv": lambda M, b: pinv(M) @ b,
+    "lsmr": lambda M, b: lstsq(M, b, LSMR(1e-14)),
+    "wide lsmr": lambda M, b: lstsq(M.T, b[:3], LSMR(1e-14)),
+    "circulant": lambda M, b: pinv(lo.Circulant(M[:, 0])) @ b,
+    "blocks": lambda M, b: lstsq(lo.BlockDiag(M[None, :4, :]), b[:4]),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_gradients_in_torch(name, dtype):
+    M, b = [torch.tensor(randoms(*shape, dtype=dtype), requires_grad=True) for shape in ((5, 3), (5, 1))]
+    assert gradcheck(DIFFERENTIATED[name], (M, b))
+    assert gradgradcheck(DIFFERENTIATED[name], (M, b))
+
+
+@pytest.mark.parametrize(
+    "name", ["wide", *[pytest.param(name, marks=pytest.mark.full) for name in ("lsmr", "qr", "pinv")]]
+)
+def test_gradients_in_jax(name):
+    M, b = on("jax", randoms(5, 3)), on("jax", randoms(5, 1))
+    check_grads(lambda M, b: DIFFERENTIATED[name](jax.numpy.asarray(M), jax.numpy.asarray(b)), (M, b), 1)
+    compiled = jax.jit(DIFFERENTIATED[name])(M, b)
+    np.testing.assert_allclose(as_numpy(compiled), as_numpy(DIFFERENTIATED[name](M, b)), atol=1e-9)
+
+
+def test_pseudoinverses_of_degenerate_singular_values_have_gradients():
+    M = torch.eye(3, dtype=torch.float64, requires_grad=True)
+    (pinv(M) @ torch.ones(3, dtype=torch.float64)).sum().backward()
+    np.testing.assert_allclose(M.grad, -np.ones((3, 3)), atol=1e-12)
+    C = torch.tensor([1.0, -1, 0], dtype=torch.float64, requires_grad=True)
+    (pinv(lo.Circulant(C)) @ torch.tensor([1.0, 0, -1], dtype=torch.float64)).sum().backward()
+    assert C.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------- preconditioners
+
+PRECONDITIONERS = {
+    "jacobi": Jacobi(),
+    "blocks": BlockJacobi(8),
+    "uneven blocks": BlockJacobi(7),
+    "pivoted": PivotedCholesky(15),
+    "nystrom": Nystrom(15),
+}
+
+
+def kernel(dtype):
+    """A covariance, whose eigenvalues fall fast; and with noise."""
+    points = np.linspace(0, 1, 40)
+    M = np.exp(-0.5 * (points[:, None] - points) ** 2 / 0.1**2) * np.outer(1 + points, 1 + points)
+    if dtype == "complex128":
+        phase = np.exp(3j * points)
+        M = phase[:, None] * M * phase.conj()
+    return M, (M + 1e-3 * np.eye(40))
+
+
+@pytest.mark.parametrize("name", PRECONDITIONERS)
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shown", [True, False])
+def test_preconditioners(name, backend, dtype, shown):
+    M, whole = kernel(dtype)
+    if shown:
+        A = lo.assume(lo.Dense(on(backend, M)), lo.Tag.POSITIVE_SEMIDEFINITE) + 1e-3 * lo.Identity(40)
+        A = lo.assume(A, lo.Tag.POSITIVE_DEFINITE)
+    else:
+        A = lo.assume(lo.Dense(on(backend, whole)), lo.Tag.POSITIVE_DEFINITE)
+    P = as_numpy(PRECONDITIONERS[name].of(A).to_dense())
+    np.testing.assert_allclose(P, P.conj().T, atol=1e-9 * abs(P).max())
+    assert np.linalg.eigvalsh(P).min() > 0
+    if name == "jacobi":
+        np.testing.assert_allclose(P, np.diag(1 / np.diag(whole)), atol=1e-12)
+    if "blocks" in name:
+        size = PRECONDITIONERS[name].size
+        for start in range(0, 40, size):
+            block = slice(start, start + size)
+            np.testing.assert_allclose(P[block, block] @ whole[block, block], np.eye(len(whole[block])), atol=1e-9)
+            assert not P[block, start + size :].any()
+    if name in ("pivoted", "nystrom"):
+        values = np.linalg.eigvals(P @ whole)
+        assert values.real.max() / values.real.min() < 30
+        assert np.linalg.cond(whole) > 1e4
+    if backend == "jax":
+        return
+    b = randoms(40, 2, dtype=dtype)
+    x, info = solve(A, on(backend, b), CG(1e-9, preconditioner=PRECONDITIONERS[name]), return_info=True)
+    np.testing.assert_allclose(whole @ as_numpy(x), b, atol=1e-7)
+    if name in ("pivoted", "nystrom"):
+        plain = solve(A, on(backend, b), CG(1e-9), return_info=True)[1]
+        assert info.iterations < plain.iterations / 2
+
+
+def test_preconditioners_follow_the_operator():
+    """Of Aᵀ and Aᴴ they are transposed, in derivatives too; and a kept inverse makes them once."""
+    M = randoms(5, 5, dtype="complex128") + 6 * np.eye(5)
+    made = []
+
+    class Counted(BlockJacobi):
+        def of(self, A):
+            made.append(1)
+            return super().of(A)
+
+    b = randoms(5, dtype="complex128")
+    for preconditioner in (Counted(3), np.linalg.inv(M + 0.1)):
+        inverse = lo.linalg.inv(M, GMRES(1e-11, preconditioner=preconditioner))
+        for ours, theirs in ((inverse, M), (inverse.T, M.T), (inverse.H, M.conj().T), (inverse, M)):
+            np.testing.assert_allclose(theirs @ (ours @ b), b, atol=1e-8)
+        A, right = torch.tensor(M, requires_grad=True), torch.tensor(b)
+        own = preconditioner if isinstance(preconditioner, Counted) else torch.tensor(preconditioner)
+        method = GMRES(1e-12, preconditioner=own)
+        assert gradcheck(lambda A, b, method=method: solve(A, b, method), (A, right))
+    assert made
+
+
+def test_a_kept_inverse_makes_its_preconditioner_once(monkeypatch):
+    made, of = [], Jacobi.of
+    monkeypatch.setattr(Jacobi, "of", lambda self, A: made.append(1) or of(self, A))
+    inverse = lo.linalg.inv(randoms(9, 9) + 9 * np.eye(9), GMRES(preconditioner=Jacobi()))
+    for _ in range(3):
+        inverse @ np.ones(9)
+        inverse.T @ np.ones(9)
+    assert len(made) == 1
+
+
+def test_preconditioners_say_what_is_wrong():
+    for kind in (BlockJacobi, PivotedCholesky, Nystrom):
+        with pytest.raises(ValueError, match="must be positive"):
+            kind(0)
+    for one in (PivotedCholesky(2), Nystrom(2)):
+        with pytest.raises(ValueError, match=r"not known to be Hermitian.*lo\.assume"):
+            solve(randoms(5, 5), np.ones(5), GMRES(preconditioner=one))
+    with pytest.raises(lo.linalg.SingularError, match="block"):
+        solve(np.diag([1.0, 0, 2, 3])[::-1].copy(), np.ones(4), GMRES(preconditioner=BlockJacobi(1)))
+    assert Nystrom(3) == Nystrom(3, seed=0) != Nystrom(3, seed=1)
+    A = lo.assume(lo.Dense(np.diag([1.0, 2, 3])), lo.Tag.POSITIVE_DEFINITE)
+    np.testing.assert_array_equal(Nystrom(2).of(A).to_dense(), Nystrom(2).of(A).to_dense())
+    for one in (PivotedCholesky(9), Nystrom(9)):  # more than there are rows
+        np.testing.assert_allclose(solve(A, np.ones(3), CG(preconditioner=one)), [1, 1 / 2, 1 / 3], atol=1e-5)
