@@ -38,7 +38,7 @@ def hermitian(function: str, A: LinearOperator) -> LinearOperator:
     if is_hermitian(A):
         return A
     found = _by_parts(A)
-    if found is None:
+    if found is None and isinstance(A, (Kronecker, Scaled, Sum, Power)):  # which may be so and their parts not
         found = _by_products(A)
     if found is None:
         raise ValueError(
@@ -49,7 +49,7 @@ def hermitian(function: str, A: LinearOperator) -> LinearOperator:
 
 
 def _by_parts(A: LinearOperator) -> LinearOperator | None:
-    """The operator of Hermitian parts; None where they are not, or there are none."""
+    """The operator of Hermitian parts; None where they are not."""
     if is_hermitian(A):
         return A
     if isinstance(A, Dense):
@@ -73,6 +73,8 @@ def _by_parts(A: LinearOperator) -> LinearOperator | None:
         made = Power(base, A.exponent) if isinstance(A, Power) else Scaled(base, A.number, A.gain, A.divisor)
     elif isinstance(A, BlockDiag):
         return _blocks(A)
+    else:
+        return _by_products(A)
     return made if made is None or is_hermitian(made) else assume(made, Tag.HERMITIAN)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.methods.krylov import Found, adjoint, finished, norms, orthogonal, picked, start_vector
@@ -24,7 +26,7 @@ class Lanczos(Method):
 
     Attributes:
         basis: m, the number of vectors kept; None for max(2 k + 20, 40).
-        max_iterations: The largest number of products; None for max(1000, 10 n).
+        max_iterations: The number of products after which no restart begins; None for max(1000, 10 n).
 
     Example:
         >>> import linops as lo, numpy as np
@@ -56,16 +58,15 @@ class Lanczos(Method):
         size = min(n, max(k + 1, self.basis or max(2 * k + 20, 40)))
         limit = self.max_iterations or max(1000, 10 * n)
         space: Any = backends.namespace(backends.backend_of(like))
-        vector, count, again = start_vector(like, n, dtype, 0), 0, 0
-        Q = W = None
+        vector, filled, count, again = start_vector(like, n, dtype, 0), 0, 0, False
+        Q = W = backends.zeros(like, (n, size), dtype)  # of one shape throughout: JAX compiles each shape anew
+        places = backends.indices_beside(Q, np.arange(size))
         while True:
-            while Q is None or (Q.shape[1] < size and (count < limit or Q.shape[1] <= k)):
-                Q = vector if Q is None else space.concat([Q, vector], axis=1)
+            while filled < size:
                 image = product(vector)
-                W = image if W is None else space.concat([W, image], axis=1)
-                count += 1
-                vector = orthogonal(image, Q, like, count) if Q.shape[1] < n else vector
-            assert W is not None
+                Q, W = space.where(places == filled, vector, Q), space.where(places == filled, image, W)
+                filled, count = filled + 1, count + 1
+                vector = orthogonal(image, Q, like, count) if filled < n else vector
             values, S = lapack.eigh(hermitian_part(adjoint(Q) @ W))
             order = picked(values, k, which)
             w, s = values[order], S[:, order]
@@ -73,20 +74,20 @@ class Lanczos(Method):
             residuals = norms(W @ s - V * w)
             scale = space.max(space.abs(values))
             found = Found(w, V, residuals, residuals <= tol * scale, scale, count)
-            if not lapack.is_known(values):
+            if not lapack.is_known(values) or size == n:
                 return found
-            done = finished(found.converged) or Q.shape[1] == n
-            if (done and (again or Q.shape[1] == n)) or count >= limit:
+            done = finished(found.converged)
+            if (done and again) or count >= limit:
                 return found
+            again = done
             if done:  # once more, in what is left over, from another start
-                again += 1
-                Q, W = V, W @ s
-                vector = orthogonal(start_vector(like, n, dtype, 1), Q, like, count)
-                continue
-            if again and not finished(found.converged):
-                again = 0
-            kept = picked(values, min(k + (size - k) // 2, size - 1), which)
-            Q, W = Q @ S[:, kept], W @ S[:, kept]
+                kept = s
+                vector = orthogonal(start_vector(like, n, dtype, 1), V, like, count)
+            else:
+                kept = S[:, picked(values, min(k + (size - k) // 2, size - 1), which)]
+            filled = kept.shape[1]
+            kept = backends.permute(backends.pad_rows(backends.permute(kept, (1, 0)), size), (1, 0))
+            Q, W = Q @ kept, W @ kept
 
 
 @dataclass(frozen=True)
