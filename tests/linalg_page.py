@@ -64,6 +64,12 @@ def mark(function, kind):
     return "✓" if any(rule.when is None for rule in found) else "(✓)" if found else "—"
 
 
+def row(rule):
+    """A rule in a table."""
+    cells = ", ".join(filter(None, (name_of(rule.kind), rule.of))), rule.says, rule.cost or "—"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def tables():
     """The tables."""
     columns = functions()
@@ -75,12 +81,11 @@ def tables():
     for kind in structures():
         lines.append(f"| `{kind.__name__}` | {' | '.join(mark(function, kind) for function in columns)} |")
     lines += ["", "</div>", ""]
+    alike = {}
     for function, names in columns.items():
-        lines += [f"### {', '.join(names)}", "", "| structure | rule | cost |", "|---|---|---|"]
-        for rule in rules(function):
-            structure = ", ".join(filter(None, (name_of(rule.kind), rule.of)))
-            lines.append(f"| {structure} | {rule.says} | {rule.cost or '—'} |")
-        lines.append("")
+        alike.setdefault(tuple(map(row, rules(function))), []).extend(names)
+    for rows, names in alike.items():
+        lines += [f"### {', '.join(names)}", "", "| structure | rule | cost |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
 
 

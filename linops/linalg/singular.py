@@ -186,7 +186,10 @@ def _svd_hermitian(a: LinearOperator, vectors: bool):
     if not vectors:
         return None, absolute(eigvalsh_(a)), None
     values, V = eigh_(a)
-    return V @ Diagonal(phase(values)), absolute(values), V.H
+    signs = phase(values)
+    if V.dtype is not None and signs.dtype != V.dtype:  # torch multiplies no real numbers with complex ones
+        signs = space_of(signs).astype(signs, V.dtype)
+    return V @ Diagonal(signs), absolute(values), V.H
 
 
 def _steps(a: LinearOperator) -> Any:
