@@ -1,5 +1,6 @@
 """docs/linalg.md is fresh; and each rule that it lists runs on a case, and gives what dense NumPy gives."""
 
+import re
 from collections import defaultdict
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,13 @@ from linops.linalg import inputs
 
 def test_the_page_is_fresh():
     assert PAGE.read_text(encoding="utf-8") == page(), "stale: python tests/linalg_page.py --write"
+
+
+def test_reference_and_guide_name_all_there_is():
+    reference, guide = (PAGE.with_name(name).read_text(encoding="utf-8") for name in ("reference.md", "linalg.md"))
+    members = reference.partition("::: linops.linalg\n")[2].partition("## ")[0]
+    assert set(lo.linalg.__all__) == set(re.findall(r"\w+", members.partition("members:")[2]))
+    assert sorted(name for name in lo.linalg.__all__ if not re.search(rf"\b{name}\b", guide)) == []
 
 
 # ---------------------------------------------------------------- which cases there are for a rule
@@ -373,7 +381,9 @@ def _to_differentiate(function, rule, backend):
             try:
                 with limited(limit):
                     assert function.find(B.with_leaves([leaf + 0 for _, leaf in B.named_leaves()])) == rule
-                value(*[on(backend, np.asarray(array + 1e-6 * random.standard_normal(array.shape))) for array in arrays])
+                value(
+                    *[on(backend, np.asarray(array + 1e-6 * random.standard_normal(array.shape))) for array in arrays]
+                )
             except (AssertionError, ValueError, lo.linalg.SingularError):
                 continue  # one array is there twice, there is no real root, or on this backend another rule runs
             return value, arrays
