@@ -55,7 +55,7 @@ def name_of(kind):
         return "any"
     if hasattr(lo.operators, kind.__name__) or not kind.__subclasses__():
         return f"`{kind.__name__}`"
-    return ", ".join(sorted(f"`{each.__name__}`" for each in kind.__subclasses__()))
+    return ", ".join(f"`{name}`" for name in sorted(each.__name__ for each in kind.__subclasses__()))
 
 
 def mark(function, kind):
@@ -74,7 +74,10 @@ def tables():
     """The tables."""
     columns = functions()
     lines = ["### Which structure has rules for what", ""]
-    lines += ["✓: a rule for the structure. (✓): a rule for some operators of the structure. —: the general way.", ""]
+    lines += [
+        "✓: a rule for the structure. (✓): a rule for some operators of the structure. —: the rules for any operator,"
+    ]
+    lines += ["some of which are for diagonal, triangular, orthogonal, Hermitian or positive definite ones.", ""]
     lines += ['<div class="coverage" markdown>', ""]
     lines.append(f"| operator | {' | '.join(names[0] for names in columns.values())} |")
     lines.append("|---|" + ":-:|" * len(columns))
