@@ -69,7 +69,20 @@ def flow(names: dict[str, Any]) -> Any:
     return made
 
 
-DRAWN = {"gaussian_process": gaussian_process, "poisson": poisson, "flow": flow}
+def norms(names: dict[str, Any]) -> Any:
+    """The spectral norm of each layer, at the start and after training."""
+    made, (axis,) = figure(1, 6.4, 3.6)
+    width = 0.38
+    for place, ((when, found), color) in enumerate(zip(names["norms"].items(), ("#BBBBBB", COLORS["monarch"]))):
+        axis.bar(np.arange(len(found)) + (place - 0.5) * width, list(found.values()), width, label=when, color=color)
+    axis.set_xticks(range(len(found)), [name.replace(": ", "\n") for name in found], fontsize=9)
+    axis.set(ylabel="spectral norm", xlabel="layer")
+    axis.grid(False, axis="x")
+    axis.legend(frameon=False)
+    return made
+
+
+DRAWN = {"gaussian_process": gaussian_process, "poisson": poisson, "flow": flow, "norms": norms}
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def name_of(kind):
         return "any"
     if hasattr(lo.operators, kind.__name__) or not kind.__subclasses__():
         return f"`{kind.__name__}`"
-    return ", ".join(sorted(f"`{each.__name__}`" for each in kind.__subclasses__()))
+    return ", ".join(f"`{name}`" for name in sorted(each.__name__ for each in kind.__subclasses__()))
 
 
 def mark(function, kind):
@@ -64,23 +64,31 @@ def mark(function, kind):
     return "✓" if any(rule.when is None for rule in found) else "(✓)" if found else "—"
 
 
+def row(rule):
+    """A rule in a table."""
+    cells = ", ".join(filter(None, (name_of(rule.kind), rule.of))), rule.says, rule.cost or "—"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def tables():
     """The tables."""
     columns = functions()
     lines = ["### Which structure has rules for what", ""]
-    lines += ["✓: a rule for the structure. (✓): a rule for some operators of the structure. —: the general way.", ""]
+    lines += [
+        "✓: a rule for the structure. (✓): a rule for some operators of the structure. —: the rules for any operator,"
+    ]
+    lines += ["some of which are for diagonal, triangular, orthogonal, Hermitian or positive definite ones.", ""]
     lines += ['<div class="coverage" markdown>', ""]
     lines.append(f"| operator | {' | '.join(names[0] for names in columns.values())} |")
     lines.append("|---|" + ":-:|" * len(columns))
     for kind in structures():
         lines.append(f"| `{kind.__name__}` | {' | '.join(mark(function, kind) for function in columns)} |")
     lines += ["", "</div>", ""]
+    alike = {}
     for function, names in columns.items():
-        lines += [f"### {', '.join(names)}", "", "| structure | rule | cost |", "|---|---|---|"]
-        for rule in rules(function):
-            structure = ", ".join(filter(None, (name_of(rule.kind), rule.of)))
-            lines.append(f"| {structure} | {rule.says} | {rule.cost or '—'} |")
-        lines.append("")
+        alike.setdefault(tuple(map(row, rules(function))), []).extend(names)
+    for rows, names in alike.items():
+        lines += [f"### {', '.join(names)}", "", "| structure | rule | cost |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
 
 

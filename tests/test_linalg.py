@@ -436,3 +436,12 @@ def test_explaining_costs():
 def test_a_rule_says_for_which_operators_it_is():
     with pytest.raises(TypeError, match="annotate its first argument"):
         inverse_.rule("anything")(lambda a, kept: a)
+
+
+@pytest.mark.parametrize("name", ["toeplitz", "sparse", "kronecker sum", "two kronecker products"])
+def test_gradients_of_single_precision_beside_double_in_jax(name):
+    A = STRUCTURES[name][0]("float64").to(backend="jax", dtype="float32")
+    b = on("jax", _random(A.shape[0]))
+    gradient, of_b = jax.grad(lambda A, b: lo.linalg.solve(A, b).sum(), (0, 1))(A, b)
+    assert (gradient.dtype, of_b.dtype) == ("float32", "float64")
+    np.testing.assert_allclose(plain(of_b), np.linalg.inv(plain(A.to_dense()).astype(float)).sum(0), rtol=1e-5)

@@ -222,7 +222,11 @@ def _slogdet_narrow(a: Product):
 
 
 @slogdet_.rule(
-    "the product of the factors'", when=_square_parts("factors"), parts=_parts("factors"), cost="Σ that of a factor"
+    "the product of the factors'",
+    of="square factors",
+    when=_square_parts("factors"),
+    parts=_parts("factors"),
+    cost="Σ that of a factor",
 )
 def _slogdet_product(a: Product):
     return product_of([slogdet_(factor) for factor in a.factors])
@@ -238,7 +242,7 @@ def _slogdet_power(a: Power):
     return product_of([slogdet_(a.base)], [a.exponent])
 
 
-@slogdet_.rule("the product of its spectrum", when=lambda a: a.shape[0] == a._length, cost="n log n")
+@slogdet_.rule("the product of its spectrum", of="square", when=lambda a: a.shape[0] == a._length, cost="n log n")
 def _slogdet_circulant(a: Circulant):
     sign, logarithm = of_diagonal(spectrum_of(a))
     return (sign if backends.is_complex(a.c.dtype) else space_of(sign).sign(sign.real)), logarithm
@@ -262,6 +266,7 @@ def _slogdet_narrow_chain(a: Butterfly | BlockTensorTrain):
 
 @slogdet_.rule(
     "the product of its factors'",
+    of="square blocks",
     when=has_square_factors,
     parts=lambda a: [(slogdet_, as_product(a))],
     cost="Σ that of a factor",
@@ -272,6 +277,7 @@ def _slogdet_chain(a: Butterfly | BlockTensorTrain):
 
 @slogdet_.rule(
     "the product of the blocks' on the diagonal",
+    of="triangular grids of square blocks",
     when=is_triangular_grid,
     parts=lambda a: grid_parts(slogdet_, a),
     cost="Σ that of a block",
@@ -282,6 +288,7 @@ def _slogdet_grid(a: Block):
 
 @slogdet_.rule(
     "the first block's, times that of its Schur complement",
+    of="2×2, of an invertible first block",
     when=has_schur_complement,
     parts=lambda a: [(slogdet_, a.blocks[0][0])],
     cost="that of the blocks",
@@ -290,7 +297,7 @@ def _slogdet_schur(a: Block):
     return product_of([slogdet_(a.blocks[0][0]), slogdet_(floating(schur_complement(inverse_, a, False)[1]))])
 
 
-@slogdet_.rule("SuperLU", when=lambda a: a.backend == "numpy", cost="that of elimination with fill-in")
+@slogdet_.rule("SuperLU", of="NumPy's", when=lambda a: a.backend == "numpy", cost="that of elimination with fill-in")
 def _slogdet_sparse(a: Sparse):
     try:
         factors = SuperLU().factor(a, False).prepare(a)
@@ -310,6 +317,7 @@ def _slogdet_inverse(a: Inverse):
 
 @slogdet_.rule(
     "the product of its diagonal",
+    of="triangular",
     when=lambda a: bool((Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR) & a.tags.yes),
     parts=lambda a: [(diagonal_, a)],
     cost="n",
@@ -325,6 +333,7 @@ def _dense_steps(a: LinearOperator) -> Any:
 
 @slogdet_.rule(
     "Cholesky, of the matrix written out",
+    of="positive definite",
     when=lambda a: Tag.POSITIVE_DEFINITE in a.tags.yes,
     steps=_dense_steps,
     cost="n³",

@@ -22,7 +22,11 @@ from linops.tags import Tag
 
 
 @slogdet_.rule(
-    "sums of the factors' eigenvalues", when=is_hermitian, parts=lambda a: [(eigvalsh_, a)], cost="Σ n_k³ + N"
+    "sums of the factors' eigenvalues",
+    of="Hermitian",
+    when=is_hermitian,
+    parts=lambda a: [(eigvalsh_, a)],
+    cost="Σ n_k³ + N",
 )
 def _slogdet_kronecker_sum(a: KroneckerSum):
     return of_diagonal(eigvalsh_(a))
@@ -30,6 +34,7 @@ def _slogdet_kronecker_sum(a: KroneckerSum):
 
 @slogdet_.rule(
     "of c I + X: sums of eigenvalues",
+    of="Hermitian",
     when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
     parts=lambda a: [(eigvalsh_, a)],
     cost="that of eigh of X",
@@ -40,17 +45,18 @@ def _slogdet_shifted(a: Sum):
 
 @slogdet_.rule(
     "sums of the factors' eigenvalues",
+    of="others",
     when=lambda a: a.backend is not None,
-    steps=lambda a: [step for factor in a.factors for step in _eig_steps(factor.shape[0])],
-    cost="25 Σ n_k³ + N",
+    steps=lambda a: [step for factor in a.factors for step in _eigvals_steps(factor.shape[0])],
+    cost="10 Σ n_k³ + N",
 )
 def _slogdet_general_kronecker_sum(a: KroneckerSum):
-    found = [lapack.eig(matrix)[0] for matrix in matrices_of(a, a.factors)]
+    found = [lapack.eigvals(matrix) for matrix in matrices_of(a, a.factors)]
     return real_of(a, of_diagonal(reduce(lambda one, other: (one[:, None] + other).reshape(-1), found)))
 
 
-def _eig_steps(n: int) -> list[Step]:
-    return [Step("eig", f"({n}, {n})", macs=25 * n**3, inputs=n * n, outputs=n)]
+def _eigvals_steps(n: int) -> list[Step]:
+    return [Step("eigenvalues", f"({n}, {n})", macs=10 * n**3, inputs=n * n, outputs=n)]
 
 
 def _is_definite_pencil(a: Any) -> bool:
@@ -62,7 +68,12 @@ def _is_definite_pencil(a: Any) -> bool:
     )
 
 
-@slogdet_.rule("generalised eigenvalues of the two pairs", when=_is_definite_pencil, cost="Σ n_k³ + N")
+@slogdet_.rule(
+    "generalised eigenvalues of the two pairs",
+    of="Hermitian factors, the second pair positive definite",
+    when=_is_definite_pencil,
+    cost="Σ n_k³ + N",
+)
 def _slogdet_pencil(a: Sum):
     (a1, b1), (a2, b2) = [matrices_of(a, term.factors) for term in a.terms]  # type: ignore[attr-defined]
     found, logarithm = [], 0

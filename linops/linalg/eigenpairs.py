@@ -44,6 +44,7 @@ eig_ = Function("eig")
 
 @eig_.rule(
     "products of the factors' eigenvalues, and the Kronecker product of their eigenvectors",
+    of="square factors",
     when=square_parts("factors"),
     parts=parts_of(eig_, "factors"),
     cost="Σ n_k³ + N",
@@ -65,7 +66,13 @@ def _eig_kronecker_sum(a: KroneckerSum):
     return values, Kronecker(*[vectors for _, vectors in found])
 
 
-@eig_.rule("those of the blocks", when=square_parts("blocks"), parts=parts_of(eig_, "blocks"), cost="Σ n_k³")
+@eig_.rule(
+    "those of the blocks",
+    of="square blocks",
+    when=square_parts("blocks"),
+    parts=parts_of(eig_, "blocks"),
+    cost="Σ n_k³",
+)
 def _eig_direct_sum(a: DirectSum):
     found = [eig_(block) for block in a.blocks]
     return joined(a, [values for values, _ in found]), DirectSum([vectors for _, vectors in found])
@@ -78,6 +85,7 @@ def _block_steps(a: Any) -> Any:
 
 @eig_.rule(
     "batched, those of the blocks",
+    of="square blocks",
     when=lambda a: a.blocks.shape[1] == a.blocks.shape[2],
     steps=_block_steps,
     cost="b n³",
@@ -111,7 +119,10 @@ def _eig_shifted(a: Sum):
 
 
 @eig_.rule(
-    "the spectrum of its kernel, and a Fourier transform", when=lambda a: a.shape[0] == a._length, cost="n log n"
+    "the spectrum of its kernel, and a Fourier transform",
+    of="square",
+    when=lambda a: a.shape[0] == a._length,
+    cost="n log n",
 )
 def _eig_circulant(a: Circulant):
     return spectrum_of(a), DFT(a.shape[0], "ortho").H
@@ -128,6 +139,7 @@ def _eig_permutation(a: Permutation):
 
 @eig_.rule(
     "those of a Hermitian operator",
+    of="Hermitian, structured eigenvectors",
     when=lambda a: is_hermitian(a) and eigh_.find(a).says != DENSELY,
     parts=lambda a: [(eigh_, a)],
 )

@@ -90,30 +90,61 @@ def _both(function: Function) -> None:
         square = square_parts(name)
         return lambda a: all(map(is_hermitian, getattr(a, name))) if hermitian else square(a)
 
-    @function.rule("products of the factors'", when=fits("factors"), parts=parts_of(function, "factors"), cost="N")
+    @function.rule(
+        "products of the factors'",
+        of="Hermitian factors" if hermitian else "square factors",
+        when=fits("factors"),
+        parts=parts_of(function, "factors"),
+        cost="N",
+    )
     def _kronecker(a: Kronecker):
         return outer(a, [function(factor) for factor in a.factors], lambda one, other: one * other)
 
-    @function.rule("sums of the factors'", when=fits("factors"), parts=parts_of(function, "factors"), cost="N")
+    @function.rule(
+        "sums of the factors'",
+        of="Hermitian factors" if hermitian else "square factors",
+        when=fits("factors"),
+        parts=parts_of(function, "factors"),
+        cost="N",
+    )
     def _kronecker_sum(a: KroneckerSum):
         return outer(a, [function(factor) for factor in a.factors], lambda one, other: one + other)
 
-    @function.rule("those of the blocks", when=fits("blocks"), parts=parts_of(function, "blocks"), cost="n")
+    @function.rule(
+        "those of the blocks",
+        of="Hermitian blocks" if hermitian else "square blocks",
+        when=fits("blocks"),
+        parts=parts_of(function, "blocks"),
+        cost="n",
+    )
     def _direct_sum(a: DirectSum):
         return joined(a, [function(block) for block in a.blocks])
 
     @function.rule(
-        "those of the blocks, batched", when=lambda a: a.blocks.shape[1] == a.blocks.shape[2], steps=_block_steps
+        "those of the blocks, batched",
+        of="square blocks",
+        when=lambda a: a.blocks.shape[1] == a.blocks.shape[2],
+        steps=_block_steps,
     )
     def _blocks(a: BlockDiag):
         blocks = widened(a, a.blocks)
         return (lapack.eigvalsh(hermitian_part(blocks)) if hermitian else lapack.eigvals(blocks)).reshape(-1)
 
-    @function.rule("those of the base, to the power", parts=lambda a: [(function, a.base)], when=_fits_base(hermitian))
+    @function.rule(
+        "those of the base, to the power",
+        of="Hermitian base" if hermitian else "",
+        parts=lambda a: [(function, a.base)],
+        when=_fits_base(hermitian),
+    )
     def _power(a: Power):
         return function(a.base) ** a.exponent
 
-    @function.rule("c times those of the base", parts=lambda a: [(function, a.base)], when=_fits_base(hermitian))
+    @function.rule(
+        "c times those of the base",
+        of="Hermitian base" if hermitian else "",
+        parts=lambda a: [(function, a.base)],
+        when=_fits_base(hermitian),
+    )
     def _scaled(a: Scaled):
         number = scalar_of(a)
         return (real_part(number) if hermitian else number) * function(a.base)
@@ -128,12 +159,15 @@ def _both(function: Function) -> None:
         number = sum(scalar_of(shift) for shift in shifts)
         return function(rest) + (real_part(number) if hermitian else number)
 
-    @function.rule("the spectrum of its kernel", when=lambda a: a.shape[0] == a._length, cost="n log n")
+    @function.rule("the spectrum of its kernel", of="square", when=lambda a: a.shape[0] == a._length, cost="n log n")
     def _circulant(a: Circulant):
         return real_part(spectrum_of(a)) if hermitian else spectrum_of(a)
 
     @function.rule(
-        "those of V U, and zeros", when=lambda a: a.U.shape[1] < a.shape[0] and _is_square(a, hermitian), cost="n r²"
+        "those of V U, and zeros",
+        of="U Uᴴ" if hermitian else "rank below its size",
+        when=lambda a: a.U.shape[1] < a.shape[0] and _is_square(a, hermitian),
+        cost="n r²",
     )
     def _low_rank(a: LowRank):
         small = widened(a, a.V) @ widened(a, a.U)
@@ -208,13 +242,19 @@ def _is_structured(a: LinearOperator) -> bool:
     return is_hermitian(a) and eigvalsh_.find(a).says != DENSELY
 
 
-@eigvals_.rule("those of a Hermitian operator", when=_is_structured, parts=lambda a: [(eigvalsh_, a)])
+@eigvals_.rule(
+    "those of a Hermitian operator",
+    of="Hermitian, structured eigenvectors",
+    when=_is_structured,
+    parts=lambda a: [(eigvalsh_, a)],
+)
 def _eigvals_hermitian(a: LinearOperator):
     return as_complex(eigvalsh_(a))
 
 
 @eigvals_.rule(
     "its diagonal",
+    of="triangular",
     when=lambda a: bool((Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR) & a.tags.yes),
     parts=lambda a: [(diagonal_, a)],
     cost="n",
@@ -223,7 +263,9 @@ def _eigvals_triangular(a: LinearOperator):
     return as_complex(diagonal_(a))
 
 
-@eigvalsh_.rule("its diagonal", when=lambda a: Tag.DIAGONAL in a.tags.yes, parts=lambda a: [(diagonal_, a)], cost="n")
+@eigvalsh_.rule(
+    "its diagonal", of="diagonal", when=lambda a: Tag.DIAGONAL in a.tags.yes, parts=lambda a: [(diagonal_, a)], cost="n"
+)
 def _eigvalsh_diagonal(a: LinearOperator):
     return real_part(diagonal_(a))
 
@@ -235,6 +277,7 @@ def _steps(a: LinearOperator) -> Any:
 
 @eigvalsh_.rule(
     "those that eigh finds with vectors",
+    of="structured eigenvectors",
     when=lambda a: eigh_.find(a).says != DENSELY,
     parts=lambda a: [(eigh_, a)],
 )

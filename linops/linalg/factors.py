@@ -72,6 +72,7 @@ def _cholesky_identity(a: Identity):
 
 @cholesky_.rule(
     "the Kronecker product of the factors'",
+    of="Hermitian factors",
     when=_hermitian_parts("factors"),
     parts=parts_of(cholesky_, "factors"),
     cost="Σ n_k³",
@@ -83,12 +84,23 @@ def _cholesky_kronecker(a: Kronecker):
     return Kronecker(*[cholesky_(-factor if flip else factor) for factor, flip in zip(a.factors, negative)])
 
 
-@cholesky_.rule("those of the blocks", when=square_parts("blocks"), parts=parts_of(cholesky_, "blocks"), cost="Σ n_k³")
+@cholesky_.rule(
+    "those of the blocks",
+    of="square blocks",
+    when=square_parts("blocks"),
+    parts=parts_of(cholesky_, "blocks"),
+    cost="Σ n_k³",
+)
 def _cholesky_direct_sum(a: DirectSum):
     return DirectSum([cholesky_(block) for block in a.blocks])
 
 
-@cholesky_.rule("those of the blocks, batched", when=lambda a: a.blocks.shape[1] == a.blocks.shape[2], cost="b n³")
+@cholesky_.rule(
+    "those of the blocks, batched",
+    of="square blocks",
+    when=lambda a: a.blocks.shape[1] == a.blocks.shape[2],
+    cost="b n³",
+)
 def _cholesky_blocks(a: BlockDiag):
     blocks = lapack.cholesky(hermitian_part(widened(a, a.blocks)))
     if _fails(blocks):
@@ -96,7 +108,9 @@ def _cholesky_blocks(a: BlockDiag):
     return assume(BlockDiag(blocks), Tag.LOWER_TRIANGULAR)
 
 
-@cholesky_.rule("√c times the base's", when=lambda a: _is_positive(a), parts=lambda a: [(cholesky_, a.base)])
+@cholesky_.rule(
+    "√c times the base's", of="c > 0", when=lambda a: _is_positive(a), parts=lambda a: [(cholesky_, a.base)]
+)
 def _cholesky_scaled(a: Scaled):
     number = scalar_of(a)
     number = number.real if isinstance(number, complex) else number
@@ -108,7 +122,9 @@ def _is_positive(a: Scaled) -> bool:
     return not backends.is_array(number) and number.imag == 0 and number.real > 0
 
 
-@cholesky_.rule("roots of its diagonal", when=lambda a: Tag.DIAGONAL in a.tags.yes, parts=lambda a: [(diagonal_, a)])
+@cholesky_.rule(
+    "roots of its diagonal", of="diagonal", when=lambda a: Tag.DIAGONAL in a.tags.yes, parts=lambda a: [(diagonal_, a)]
+)
 def _cholesky_diagonal(a: LinearOperator):
     numbers = diagonal_(a)
     space: Any = space_of(numbers)
@@ -147,20 +163,28 @@ def _lu_permutation(a: Permutation):
 
 
 @lu_.rule(
-    "Kronecker products of the factors'", when=square_parts("factors"), parts=parts_of(lu_, "factors"), cost="Σ n_k³"
+    "Kronecker products of the factors'",
+    of="square factors",
+    when=square_parts("factors"),
+    parts=parts_of(lu_, "factors"),
+    cost="Σ n_k³",
 )
 def _lu_kronecker(a: Kronecker):
     P, L, U = zip(*[lu_(factor) for factor in a.factors])
     return Kronecker(*P), Kronecker(*L), Kronecker(*U)
 
 
-@lu_.rule("those of the blocks", when=square_parts("blocks"), parts=parts_of(lu_, "blocks"), cost="Σ n_k³")
+@lu_.rule(
+    "those of the blocks", of="square blocks", when=square_parts("blocks"), parts=parts_of(lu_, "blocks"), cost="Σ n_k³"
+)
 def _lu_direct_sum(a: DirectSum):
     P, L, U = zip(*[lu_(block) for block in a.blocks])
     return DirectSum(P), DirectSum(L), DirectSum(U)
 
 
-@lu_.rule("itself, times the identity", when=lambda a: Tag.UPPER_TRIANGULAR in a.tags.yes, cost="0")
+@lu_.rule(
+    "itself, times the identity", of="upper triangular", when=lambda a: Tag.UPPER_TRIANGULAR in a.tags.yes, cost="0"
+)
 def _lu_upper(a: LinearOperator):
     one = Identity(a.shape[0])
     return one, one, a
@@ -185,31 +209,44 @@ def _tall_parts(name: str) -> Any:
 
 
 @qr_.rule(
-    "Kronecker products of the factors'", when=_tall_parts("factors"), parts=parts_of(qr_, "factors"), cost="Σ n_k³"
+    "Kronecker products of the factors'",
+    of="tall factors",
+    when=_tall_parts("factors"),
+    parts=parts_of(qr_, "factors"),
+    cost="Σ n_k³",
 )
 def _qr_kronecker(a: Kronecker):
     Q, R = zip(*[qr_(factor) for factor in a.factors])
     return Kronecker(*Q), Kronecker(*R)
 
 
-@qr_.rule("those of the blocks", when=_tall_parts("blocks"), parts=parts_of(qr_, "blocks"), cost="Σ n_k³")
+@qr_.rule(
+    "those of the blocks", of="tall blocks", when=_tall_parts("blocks"), parts=parts_of(qr_, "blocks"), cost="Σ n_k³"
+)
 def _qr_direct_sum(a: DirectSum):
     Q, R = zip(*[qr_(block) for block in a.blocks])
     return DirectSum(Q), DirectSum(R)
 
 
-@qr_.rule("those of the blocks, batched", when=lambda a: a.blocks.shape[1] >= a.blocks.shape[2], cost="b n³")
+@qr_.rule(
+    "those of the blocks, batched", of="tall blocks", when=lambda a: a.blocks.shape[1] >= a.blocks.shape[2], cost="b n³"
+)
 def _qr_blocks(a: BlockDiag):
     Q, R = lapack.qr(widened(a, a.blocks))
     return BlockDiag(Q), assume(BlockDiag(R), Tag.UPPER_TRIANGULAR)
 
 
-@qr_.rule("itself, and the identity", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="0")
+@qr_.rule("itself, and the identity", of="orthogonal", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="0")
 def _qr_orthogonal(a: LinearOperator):
     return a, Identity(a.shape[1])
 
 
-@qr_.rule("the identity, and itself", when=lambda a: Tag.UPPER_TRIANGULAR in a.tags.yes and _square(a), cost="0")
+@qr_.rule(
+    "the identity, and itself",
+    of="upper triangular",
+    when=lambda a: Tag.UPPER_TRIANGULAR in a.tags.yes and _square(a),
+    cost="0",
+)
 def _qr_upper(a: LinearOperator):
     return Identity(a.shape[0]), a
 

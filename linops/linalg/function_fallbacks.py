@@ -28,13 +28,18 @@ def _any(function: Function) -> None:
     """The rules that hold for every operator, for one function."""
 
     @function.rule(
-        "f of its diagonal", when=lambda a: Tag.DIAGONAL in a.tags.yes, parts=lambda a: [(diagonal_, a)], cost="n"
+        "f of its diagonal",
+        of="diagonal",
+        when=lambda a: Tag.DIAGONAL in a.tags.yes,
+        parts=lambda a: [(diagonal_, a)],
+        cost="n",
     )
     def _diagonal(a: LinearOperator, f: Scalar):
         return known(f, a, Diagonal(values(f, a, diagonal_(a))))
 
     @function.rule(
         "V f(w) Vᴴ of eigenvectors",
+        of="Hermitian",
         when=lambda a: by_eigenvectors(a) and (function not in _MATRIX_FREE or widest(eigh_, a) <= SMALL),
         parts=lambda a: [(eigh_, a)],
         cost="that of eigh",
@@ -50,6 +55,7 @@ _MATRIX_FREE = (expm_, funm_)
 def _batched(function: Function) -> None:
     @function.rule(
         "those of the blocks, batched",
+        of="square blocks",
         when=lambda a: a.blocks.shape[1] == a.blocks.shape[2] and not is_hermitian(a),
         steps=block_steps,
         cost="b n³",
@@ -80,13 +86,16 @@ def _large(a: LinearOperator) -> bool:
     return not fits(a) or (a.shape[0] > SMALL and type(a) is not Dense)
 
 
-@expm_.rule("products alone, by Taylor polynomials", when=_large, cost="9 ‖A‖ products a product")
+@expm_.rule("products alone, by Taylor polynomials", of="large, no array", when=_large, cost="9 ‖A‖ products a product")
 def _expm_large(a: LinearOperator, f: Scalar):
     return Exponential(a)
 
 
 @funm_.rule(
-    "products alone, by a Chebyshev series", when=lambda a: is_hermitian(a) and _large(a), cost="products a product"
+    "products alone, by a Chebyshev series",
+    of="Hermitian, large, no array",
+    when=lambda a: is_hermitian(a) and _large(a),
+    cost="products a product",
 )
 def _funm_large(a: LinearOperator, f: Scalar):
     return HermitianFunction(a, f.numbers)
@@ -103,6 +112,7 @@ def _funm_eig(a: LinearOperator, f: Scalar):
 
 @funm_.rule(
     "V f(w) V⁻¹ of eigenvectors, batched",
+    of="square blocks",
     when=lambda a: a.blocks.shape[1] == a.blocks.shape[2] and not is_hermitian(a),
     steps=block_steps,
     cost="b n³",

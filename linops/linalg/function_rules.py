@@ -92,12 +92,13 @@ def _common(function: Function) -> None:
     def _zero(a: Zero, f: Scalar):
         return _of_one(f, a, 0)
 
-    @function.rule("f(c) I", when=lambda a: isinstance(a.base, Identity), cost="1")
+    @function.rule("f(c) I", of="c I", when=lambda a: isinstance(a.base, Identity), cost="1")
     def _multiple(a: Scaled, f: Scalar):
         return _of_one(f, a, scalar_of(a))
 
     @function.rule(
         "that of the multiples of its parts",
+        of="c times blocks, circulants, Kronecker sums",
         when=_is_multiple_of_parts,
         parts=lambda a: [(function, _multiplied(a))],
         cost="that of the parts",
@@ -115,12 +116,17 @@ def _common(function: Function) -> None:
         found, vectors = eigh_(a.base)
         return recomposed(f, a, values(f, a, scalar_of(a) * found), vectors)
 
-    @function.rule("those of the blocks", when=_square_blocks, parts=_pieces(function, "blocks"), cost="Σ n_k³")
+    @function.rule(
+        "those of the blocks", of="square blocks", when=_square_blocks, parts=_pieces(function, "blocks"), cost="Σ n_k³"
+    )
     def _direct_sum(a: DirectSum, f: Scalar):
         return DirectSum([function(block, f) for block in a.blocks])
 
     @function.rule(
-        "f of its spectrum", when=lambda a: a.shape[0] == a._length and a.shape[0] == a.shape[1], cost="n log n"
+        "f of its spectrum",
+        of="square",
+        when=lambda a: a.shape[0] == a._length and a.shape[0] == a.shape[1],
+        cost="n log n",
     )
     def _circulant(a: Circulant, f: Scalar):
         spectrum = spectrum_of(Circulant(a.c)) if a.shape[0] else a.c
@@ -169,7 +175,11 @@ def _definite(a: Any) -> bool:
 
 def _register_kronecker(function: Function) -> None:
     @function.rule(
-        "the Kronecker product of the factors'", when=_semidefinite, parts=_pieces(function, "factors"), cost="Σ n_k³"
+        "the Kronecker product of the factors'",
+        of="positive semidefinite factors",
+        when=_semidefinite,
+        parts=_pieces(function, "factors"),
+        cost="Σ n_k³",
     )
     def _kronecker(a: Kronecker, f: Scalar):
         return known(f, a, Kronecker(*[function(factor, f) for factor in a.factors]))
@@ -179,6 +189,12 @@ _register_kronecker(sqrtm_)
 _register_kronecker(power_)
 
 
-@logm_.rule("the Kronecker sum of the factors'", when=_definite, parts=_pieces(logm_, "factors"), cost="Σ n_k³")
+@logm_.rule(
+    "the Kronecker sum of the factors'",
+    of="positive definite factors",
+    when=_definite,
+    parts=_pieces(logm_, "factors"),
+    cost="Σ n_k³",
+)
 def _logm_kronecker(a: Kronecker, f: Scalar):
     return known(f, a, KroneckerSum(*[logm_(factor, f) for factor in a.factors]))

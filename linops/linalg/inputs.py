@@ -111,7 +111,8 @@ def matrix_of(A: LinearOperator) -> Any:
     if not fits(A):
         raise ValueError(
             f"{A._short()} has {A.shape[0] * A.shape[1]:,} entries; no matrix of more than {DENSE_LIMIT:,} is written "
-            "out unasked. Name an iterative method, as in method=lo.linalg.GMRES(), or pass A.to_dense()"
+            "out unasked. Name an iterative method where the function takes one, as in method=lo.linalg.GMRES(); take "
+            "a part of a spectrum by lo.linalg.eigsh or svds; or pass A.to_dense()"
         )
     return widened(A, A.to_dense())
 

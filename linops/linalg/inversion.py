@@ -118,7 +118,7 @@ def _inverse_hadamard(a: Hadamard, kept: bool):
     return a / a.shape[0]
 
 
-@inverse_.rule("one over its spectrum", when=lambda a: a.shape[0] == a._length, cost="n log n")
+@inverse_.rule("one over its spectrum", of="square", when=lambda a: a.shape[0] == a._length, cost="n log n")
 def _inverse_circulant(a: Circulant, kept: bool):
     if a.is_symbolic:
         return Circulant(a.c, transposed=a.transposed)
@@ -169,6 +169,7 @@ def _deficient(a: Any) -> bool:
 
 @inverse_.rule(
     "those of the factors, in reverse",
+    of="square factors",
     when=_square_parts("factors"),
     parts=_parts("factors"),
     cost="Σ that of a factor",
@@ -204,6 +205,7 @@ def _inverse_narrow_chain(a: Butterfly | BlockTensorTrain, kept: bool):
 
 @inverse_.rule(
     "those of its factors, in reverse",
+    of="square blocks",
     when=has_square_factors,
     parts=lambda a: [(inverse_, as_product(a))],
     cost="Σ that of a factor",
@@ -224,6 +226,7 @@ def _inverse_toeplitz(a: Toeplitz, kept: bool):
 
 @inverse_.rule(
     "block substitution",
+    of="triangular grids of square blocks",
     when=is_triangular_grid,
     parts=lambda a: grid_parts(inverse_, a),
     cost="Σ that of a block",
@@ -234,6 +237,7 @@ def _inverse_grid(a: Block, kept: bool):
 
 @inverse_.rule(
     "Schur complement of the first block",
+    of="2×2, of an invertible first block",
     when=has_schur_complement,
     parts=lambda a: [(inverse_, a.blocks[0][0])],
     cost="that of the blocks",
@@ -247,7 +251,7 @@ def _inverse_tridiagonal(a: Tridiagonal, kept: bool):
     return Inverse(a, Thomas(), kept)
 
 
-@inverse_.rule("Aᴴ", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="0")
+@inverse_.rule("Aᴴ", of="orthogonal", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="0")
 def inverse_of_orthogonal(a: LinearOperator, kept: bool):
     """Aᴴ."""
     return a.H
@@ -255,6 +259,7 @@ def inverse_of_orthogonal(a: LinearOperator, kept: bool):
 
 @inverse_.rule(
     "one over its diagonal",
+    of="diagonal",
     when=lambda a: Tag.DIAGONAL in a.tags.yes and a.dtype is not None,
     parts=lambda a: [(diagonal_, a)],
     cost="n",
@@ -270,6 +275,7 @@ def inverse_of_diagonal(a: LinearOperator, kept: bool):
 
 @inverse_.rule(
     "substitution",
+    of="triangular",
     when=lambda a: bool((Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR) & a.tags.yes) and fits(a),
     cost="n²",
 )
@@ -279,6 +285,7 @@ def _inverse_triangular(a: LinearOperator, kept: bool):
 
 @inverse_.rule(
     "Cholesky, of the matrix written out",
+    of="positive definite",
     when=lambda a: Tag.POSITIVE_DEFINITE in a.tags.yes and fits(a),
     cost="n³ once, n² a vector",
 )
@@ -286,6 +293,8 @@ def _inverse_definite(a: LinearOperator, kept: bool):
     return Inverse(a, Cholesky(), kept)
 
 
-@inverse_.rule("LU, of the matrix written out", when=fits, cost="n³ once, n² a vector")
+@inverse_.rule(
+    "LU, of the matrix written out", of="of at most `DENSE_LIMIT` entries", when=fits, cost="n³ once, n² a vector"
+)
 def _inverse_any(a: LinearOperator, kept: bool):
     return Inverse(a, LU(), kept)

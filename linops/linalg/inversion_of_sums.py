@@ -17,7 +17,11 @@ from linops.operators.sum import Sum
 
 
 @inverse_.rule(
-    "the factors' eigenvectors", when=is_hermitian, parts=lambda a: [(eigh_, a)], cost="Σ n_k³ once, 2 N Σ n_k a vector"
+    "the factors' eigenvectors",
+    of="Hermitian",
+    when=is_hermitian,
+    parts=lambda a: [(eigh_, a)],
+    cost="Σ n_k³ once, 2 N Σ n_k a vector",
 )
 def _inverse_kronecker_sum(a: KroneckerSum, kept: bool):
     return Inverse(a, Eigh(), kept)
@@ -25,6 +29,7 @@ def _inverse_kronecker_sum(a: KroneckerSum, kept: bool):
 
 @inverse_.rule(
     "of c I + X: the eigenvectors of X",
+    of="Hermitian",
     when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
     parts=lambda a: [(eigh_, a)],
     cost="that of eigh of X once, two products with its eigenvectors a vector",
@@ -34,13 +39,21 @@ def _inverse_shifted(a: Sum, kept: bool):
 
 
 @inverse_.rule(
-    "the factors' Schur forms", when=lambda a: a.backend is not None, cost="25 Σ n_k³ once, 10 N Σ n_k a vector"
+    "the factors' Schur forms",
+    of="others",
+    when=lambda a: a.backend is not None,
+    cost="25 Σ n_k³ once, 10 N Σ n_k a vector",
 )
 def _inverse_general_kronecker_sum(a: KroneckerSum, kept: bool):
     return Inverse(a, Schur(), kept)
 
 
-@inverse_.rule("generalised eigenvectors of the two pairs", when=is_pencil, cost="60 Σ n_k³ once, 24 N Σ n_k a vector")
+@inverse_.rule(
+    "generalised eigenvectors of the two pairs",
+    of="two Kronecker products",
+    when=is_pencil,
+    cost="60 Σ n_k³ once, 24 N Σ n_k a vector",
+)
 def _inverse_pencil(a: Sum, kept: bool):
     return Inverse(a, Pencil(), kept)
 

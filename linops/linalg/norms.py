@@ -143,7 +143,7 @@ def _of_isometry(a: LinearOperator, order: Any) -> Any:
     return _one(a) * {"fro": n**0.5, "nuc": n}.get(order, 1)
 
 
-@norm_.rule("of its kernel, or its spectrum", when=lambda a: a.shape[0] == a._length, cost="n log n")
+@norm_.rule("of its kernel, or its spectrum", of="square", when=lambda a: a.shape[0] == a._length, cost="n log n")
 def _norm_circulant(a: Circulant, order: Any):
     if order in ("nuc", 2, -2):
         return of_singular_values(svd_(a, False)[1], order, a.shape[0])
@@ -200,7 +200,7 @@ def _norm_block_train(a: BlockTensorTrain, order: Any):
     return space.where(zero, 0 * square, space.sqrt(space.where(zero, 1 + 0 * square, square)))
 
 
-@norm_.rule("1, √n, n, or of the matrix", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="1, or n²")
+@norm_.rule("1, √n, n, or of the matrix", of="orthogonal", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="1, or n²")
 def _norm_orthogonal(a: LinearOperator, order: Any):
     return _of_isometry(a, order) if order in ("fro", "nuc", 2, -2) else _norm_any(a, order)
 

@@ -85,7 +85,11 @@ def _pinv_zero(a: Zero):
 
 
 @pinv_.rule(
-    "the inverse", when=lambda a: a.shape[0] == a.shape[1], parts=lambda a: [(inverse_, a)], cost="that of the inverse"
+    "the inverse",
+    of="square",
+    when=lambda a: a.shape[0] == a.shape[1],
+    parts=lambda a: [(inverse_, a)],
+    cost="that of the inverse",
 )
 def _pinv_transform(a: DFT | Hadamard):
     return inverse_(a, True)
@@ -108,7 +112,9 @@ def _pinv_scaled(a: Scaled):
     return base if a.gain is None else Scaled(base, gain=_reciprocal(a.gain[None], (1,)).reshape(()))
 
 
-@pinv_.rule("one over its spectrum where that is not zero", when=lambda a: a.shape[0] == a._length, cost="n log n")
+@pinv_.rule(
+    "one over its spectrum where that is not zero", of="square", when=lambda a: a.shape[0] == a._length, cost="n log n"
+)
 def _pinv_circulant(a: Circulant):
     n = a.shape[0]
     inverse = _reciprocal(spectrum_of(Circulant(a.c)), a.shape)
@@ -145,13 +151,14 @@ def _pinv_low_rank(a: LowRank):
     return _known(LowRank(space.astype(other_q @ core, dtype), space.astype(backends.conj(q).T, dtype)), a)
 
 
-@pinv_.rule("Aᴴ", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="0")
+@pinv_.rule("Aᴴ", of="orthogonal", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="0")
 def _pinv_orthogonal(a: LinearOperator):
     return a.H
 
 
 @pinv_.rule(
     "one over its diagonal where that is not zero",
+    of="diagonal",
     when=lambda a: Tag.DIAGONAL in a.tags.yes and a.shape[0] == a.shape[1],
     parts=lambda a: [(diagonal_, a)],
     cost="n",
@@ -165,7 +172,13 @@ def _svd_steps(a: LinearOperator) -> tuple[Step, ...]:
     return (Step("svd", f"({m}, {n})", macs=5 * m * n * min(m, n), inputs=m * n, outputs=m * n),)
 
 
-@pinv_.rule("singular values of the matrix written out", when=fits, steps=_svd_steps, cost="m n min(m, n)")
+@pinv_.rule(
+    "singular values of the matrix written out",
+    of="of at most `DENSE_LIMIT` entries",
+    when=fits,
+    steps=_svd_steps,
+    cost="m n min(m, n)",
+)
 def _pinv_any(a: LinearOperator):
     matrix = matrix_of(a)
     space = _space(matrix)

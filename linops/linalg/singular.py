@@ -91,6 +91,7 @@ def _svd_scaled(a: Scaled, vectors: bool):
 
 @svd_.rule(
     "the absolute spectrum of its kernel, and Fourier transforms",
+    of="square",
     when=lambda a: a.shape[0] == a._length,
     cost="n log n",
 )
@@ -110,7 +111,7 @@ def _low_steps(a: Any) -> Any:
     return (Step("qr, svd", f"({m}, {r}), ({r}, {n})", macs=2 * (m + n) * r * r + 6 * r**3, inputs=(m + n) * r),)
 
 
-@svd_.rule("of R Sᴴ, of U = Q R and Vᴴ = P S", when=_is_low, steps=_low_steps, cost="n r²")
+@svd_.rule("of R Sᴴ, of U = Q R and Vᴴ = P S", of="rank below its sizes", when=_is_low, steps=_low_steps, cost="n r²")
 def _svd_low_rank(a: LowRank, vectors: bool):
     Q, R = lapack.qr(widened(a, a.U))
     P, S = lapack.qr(backends.conj(backends.permute(widened(a, a.V), (1, 0))))
@@ -144,6 +145,7 @@ def _has_orthogonal_ends(a: Any) -> bool:
 
 @svd_.rule(
     "those of what is between orthogonal factors",
+    of="orthogonal ends",
     when=_has_orthogonal_ends,
     parts=lambda a: [(svd_, _inner(a))],
 )
@@ -160,7 +162,7 @@ def _svd_product(a: Product, vectors: bool):
     return U, s, Vh
 
 
-@svd_.rule("itself, ones and the identity", when=_is_orthogonal, cost="0")
+@svd_.rule("itself, ones and the identity", of="orthogonal", when=_is_orthogonal, cost="0")
 def _svd_orthogonal(a: LinearOperator, vectors: bool):
     n = a.shape[0]
     return a, real_part(ones(a, n)), Identity(n)
@@ -168,6 +170,7 @@ def _svd_orthogonal(a: LinearOperator, vectors: bool):
 
 @svd_.rule(
     "the absolute diagonal, and phases",
+    of="diagonal",
     when=lambda a: a.shape[0] == a.shape[1] and Tag.DIAGONAL in a.tags.yes,
     parts=lambda a: [(diagonal_, a)],
     cost="n",
@@ -181,12 +184,20 @@ def _has_eigenvectors(a: LinearOperator) -> bool:
     return is_hermitian(a) and eigh_.find(a).says != DENSELY
 
 
-@svd_.rule("the absolute eigenvalues, and eigenvectors", when=_has_eigenvectors, parts=lambda a: [(eigh_, a)])
+@svd_.rule(
+    "the absolute eigenvalues, and eigenvectors",
+    of="Hermitian, structured eigenvectors",
+    when=_has_eigenvectors,
+    parts=lambda a: [(eigh_, a)],
+)
 def _svd_hermitian(a: LinearOperator, vectors: bool):
     if not vectors:
         return None, absolute(eigvalsh_(a)), None
     values, V = eigh_(a)
-    return V @ Diagonal(phase(values)), absolute(values), V.H
+    signs = phase(values)
+    if V.dtype is not None and signs.dtype != V.dtype:  # torch multiplies no real numbers with complex ones
+        signs = space_of(signs).astype(signs, V.dtype)
+    return V @ Diagonal(signs), absolute(values), V.H
 
 
 def _steps(a: LinearOperator) -> Any:

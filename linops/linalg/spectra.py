@@ -61,6 +61,7 @@ def _eigh_identity(a: Identity):
 
 @eigh_.rule(
     "products of the factors' eigenvalues, and the Kronecker product of their eigenvectors",
+    of="Hermitian factors",
     when=_all_hermitian,
     parts=_of_parts,
     cost="Σ n_k³ + N",
@@ -73,6 +74,7 @@ def _eigh_kronecker(a: Kronecker):
 
 @eigh_.rule(
     "sums of the factors' eigenvalues, and the Kronecker product of their eigenvectors",
+    of="Hermitian factors",
     when=_all_hermitian,
     parts=_of_parts,
     cost="Σ n_k³ + N",
@@ -83,7 +85,7 @@ def _eigh_kronecker_sum(a: KroneckerSum):
     return values, Kronecker(*[vectors for _, vectors in found])
 
 
-@eigh_.rule("those of the blocks", when=_all_hermitian, parts=_of_parts, cost="Σ n_k³")
+@eigh_.rule("those of the blocks", of="Hermitian blocks", when=_all_hermitian, parts=_of_parts, cost="Σ n_k³")
 def _eigh_direct_sum(a: DirectSum):
     found = [eigh_(block) for block in a.blocks]
     values = alike(a, [values for values, _ in found])
@@ -151,14 +153,22 @@ def real_part(number: Any) -> Any:
     return number.real if isinstance(number, complex) else number
 
 
-@eigh_.rule("c times those of the base", when=lambda a: is_hermitian(a.base), parts=lambda a: [(eigh_, a.base)])
+@eigh_.rule(
+    "c times those of the base",
+    of="Hermitian base",
+    when=lambda a: is_hermitian(a.base),
+    parts=lambda a: [(eigh_, a.base)],
+)
 def _eigh_scaled(a: Scaled):
     values, vectors = eigh_(a.base)
     return real_part(scalar_of(a)) * values, vectors
 
 
 @eigh_.rule(
-    "the spectrum of its kernel, and a Fourier transform", when=lambda a: a.shape[0] == a._length, cost="n log n"
+    "the spectrum of its kernel, and a Fourier transform",
+    of="square",
+    when=lambda a: a.shape[0] == a._length,
+    cost="n log n",
 )
 def _eigh_circulant(a: Circulant):
     return real_part(spectrum_of(a)), DFT(a.shape[0], "ortho").H
@@ -175,7 +185,11 @@ def spectrum_of(a: Circulant) -> Any:
 
 
 @eigh_.rule(
-    "those of the base, to the power", when=lambda a: is_hermitian(a.base), parts=lambda a: [(eigh_, a.base)], cost="n"
+    "those of the base, to the power",
+    of="Hermitian base",
+    when=lambda a: is_hermitian(a.base),
+    parts=lambda a: [(eigh_, a.base)],
+    cost="n",
 )
 def _eigh_power(a: Power):
     values, vectors = eigh_(a.base)
@@ -184,6 +198,7 @@ def _eigh_power(a: Power):
 
 @eigh_.rule(
     "LAPACK's for tridiagonal matrices",
+    of="NumPy's real ones",
     when=lambda a: a.backend == "numpy" and not a._is_complex and fits(a),
     cost="n²",
 )
@@ -194,6 +209,7 @@ def _eigh_tridiagonal(a: Tridiagonal):
 
 @eigh_.rule(
     "its diagonal, and the identity",
+    of="diagonal",
     when=lambda a: Tag.DIAGONAL in a.tags.yes,
     parts=lambda a: [(diagonal_, a)],
     cost="n",

@@ -100,21 +100,29 @@ def _diagonal_low_rank(a: LowRank):
     return (a.U[:k] * backends.permute(a.V, (1, 0))[:k]).sum(1)
 
 
-@diagonal_.rule("of the blocks, batched", when=lambda a: a.blocks.shape[1] == a.blocks.shape[2], cost="n")
+@diagonal_.rule(
+    "of the blocks, batched", of="square blocks", when=lambda a: a.blocks.shape[1] == a.blocks.shape[2], cost="n"
+)
 def _diagonal_blocks(a: BlockDiag):
     n = a.blocks.shape[1]
     entries = a.blocks.reshape(a.blocks.shape[0], n * n)[:, :: n + 1] if n else a.blocks.reshape(-1)
     return entries.reshape(-1)
 
 
-@diagonal_.rule("of the blocks", when=_square_parts("blocks"), parts=_parts(diagonal_, "blocks"), cost="n")
+@diagonal_.rule(
+    "of the blocks", of="square blocks", when=_square_parts("blocks"), parts=_parts(diagonal_, "blocks"), cost="n"
+)
 def _diagonal_direct_sum(a: DirectSum):
     first, *rest = alike(a, [diagonal_(block) for block in a.blocks])
     return backends.concatenate(first, rest)
 
 
 @diagonal_.rule(
-    "the Kronecker product of the factors'", when=_square_parts("factors"), parts=_parts(diagonal_, "factors"), cost="N"
+    "the Kronecker product of the factors'",
+    of="square factors",
+    when=_square_parts("factors"),
+    parts=_parts(diagonal_, "factors"),
+    cost="N",
 )
 def _diagonal_kronecker(a: Kronecker):
     return reduce(
@@ -144,7 +152,7 @@ def _diagonal_convolution(a: Circulant | Toeplitz):
     return a._kernel()[:1] + ones(a, min(a.shape)) * 0
 
 
-@diagonal_.rule("the cores' diagonals, contracted", when=_square_cores, cost="N r")
+@diagonal_.rule("the cores' diagonals, contracted", of="square cores", when=_square_cores, cost="N r")
 def _diagonal_train(a: TensorTrain):
     found: Any = None
     for core in a.cores:
@@ -191,7 +199,11 @@ def alike(a: LinearOperator, arrays: list[Any]) -> list[Any]:
 
 
 @trace_.rule(
-    "the product of the factors'", when=_square_parts("factors"), parts=_parts(trace_, "factors"), cost="Σ n_k"
+    "the product of the factors'",
+    of="square factors",
+    when=_square_parts("factors"),
+    parts=_parts(trace_, "factors"),
+    cost="Σ n_k",
 )
 def _trace_kronecker(a: Kronecker):
     return reduce(lambda one, other: one * other, alike_numbers(a, [trace_(factor) for factor in a.factors]))
@@ -209,7 +221,9 @@ def _trace_sum(a: Sum):
     return reduce(lambda one, other: one + other, alike_numbers(a, [trace_(term) for term in a.terms]))
 
 
-@trace_.rule("the sum of the blocks'", when=_square_parts("blocks"), parts=_parts(trace_, "blocks"), cost="n")
+@trace_.rule(
+    "the sum of the blocks'", of="square blocks", when=_square_parts("blocks"), parts=_parts(trace_, "blocks"), cost="n"
+)
 def _trace_direct_sum(a: DirectSum):
     return reduce(lambda one, other: one + other, alike_numbers(a, [trace_(block) for block in a.blocks]))
 
@@ -221,6 +235,7 @@ def _trace_scaled(a: Scaled):
 
 @trace_.rule(
     "the sum of A's entries times Bᵀ's",
+    of="two dense matrices",
     when=lambda a: len(a.factors) == 2 and all(isinstance(factor, Dense) for factor in a.factors),
     cost="m n",
 )
@@ -229,7 +244,7 @@ def _trace_of_two(a: Product):
     return (one.matrix * backends.permute(other.matrix, (1, 0))).sum()
 
 
-@trace_.rule("the cores' traces, contracted", when=_square_cores, cost="Σ r² n_k")
+@trace_.rule("the cores' traces, contracted", of="square cores", when=_square_cores, cost="Σ r² n_k")
 def _trace_train(a: TensorTrain):
     space = _space(a.cores[0])
     found = None

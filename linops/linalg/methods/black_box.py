@@ -33,7 +33,8 @@ class BlackBox(Factor):
         b = b if b.dtype == dtype else backends.namespace(backends.backend_of(b)).astype(b, dtype)
         if self.is_constant and lapack.is_constant(b):
             return self._solved(A, b)[0]
-        return lapack.implicit_solve(b, A, self._solved)[0]
+        # of one dtype: JAX knows the shape of a gradient from it
+        return lapack.implicit_solve(b, A if A.dtype in (None, dtype) else A.to(dtype=dtype), self._solved)[0]
 
     def _solved(self, A: Any, b: Any) -> tuple[Any, tuple[()]]:
         if A is not self.operator and A is not self.transpose:
