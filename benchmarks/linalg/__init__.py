@@ -1,4 +1,4 @@
-"""`lo.linalg` beside SciPy, torch, JAX, linear_operator, lineax and CoLA: the same work, taking turns in one process."""
+"""`lo.linalg` beside SciPy, torch, JAX, linear_operator, lineax and CoLA: the same work, taking turns in a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.linalg.cases import WORKS
+from benchmarks.linalg.names import TITLES
 from benchmarks.peers.environments import ENVIRONMENTS, ROOT, prepare, python_of
 from benchmarks.progress import progress, say
 
@@ -18,12 +18,12 @@ PEERS = {"common": ("scipy", "torch", "jax", "linear_operator", "lineax"), "cola
 #: those of them that are installed beside linops
 INSTALLED = ("linear_operator", "lineax", "cola")
 #: the longest that a work may take, in seconds
-LIMIT = 600
+LIMIT = 120
 
 
 def measure(
     seconds: float = 0.5,
-    works: tuple[str, ...] = tuple(WORKS),
+    works: tuple[str, ...] = tuple(TITLES),
     environments: Path = ENVIRONMENTS,
     threads: int = 1,
     known: Iterable[dict[str, Any]] = (),
@@ -35,7 +35,7 @@ def measure(
 
     Args:
         seconds: About how long to time each.
-        works: Of those of benchmarks/linalg/cases.py.
+        works: Of those of benchmarks/linalg/names.py.
         environments: The directory of the virtual environments; what is missing there is made.
         threads: How many, on as many cores.
         known: Rows that need not be measured again.
@@ -46,8 +46,8 @@ def measure(
     Raises:
         ValueError: If there is no such work.
     """
-    if unknown := sorted({*works} - {*WORKS}):
-        raise ValueError(f"linalg: no {', '.join(unknown)}; expected some of {', '.join(WORKS)}")
+    if unknown := sorted({*works} - {*TITLES}):
+        raise ValueError(f"linalg: no {', '.join(unknown)}; expected some of {', '.join(TITLES)}")
     done = {(row["work"], row["environment"]) for row in known}
     cells = [(work, place) for work in works for place in PEERS if (work, place) not in done]
     reasons = prepare(environments, INSTALLED, say) if cells else {}
@@ -77,7 +77,7 @@ def _run(python: Path, work: str, names: list[str], seconds: float, threads: int
 
 def _without_numbers(work: str, who: str, note: str) -> dict[str, Any]:
     blank = dict.fromkeys(("ms", "ratio", "error"))
-    return {"work": work, "title": WORKS[work].title, "what": "", "who": who, **blank, "note": note}
+    return {"work": work, "title": TITLES[work], "what": "", "who": who, **blank, "note": note}
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -142,8 +142,6 @@ def best_peer(group: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
         Its row, or None.
     """
     peers = [
-        row
-        for row in group
-        if not row["who"].startswith("linops") and row.get("ratio") is not None and not row["note"]
+        row for row in group if not row["who"].startswith("linops") and row.get("ratio") is not None and not row["note"]
     ]
     return min(peers, key=lambda row: row["ratio"], default=None)

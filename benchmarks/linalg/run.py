@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.linalg.names import TITLES
 from benchmarks.peers.run import short, use_one_core
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def rows_of(case: Case, modules: dict[str, Any], seconds: float) -> list[dict[st
         share = seconds * max(len(run), 1)
         times = side_by_side(run, seconds=share, rounds=11, least_rounds=3, wait=_wait) if run else {}
         for name in found:
-            row: dict[str, Any] = {"work": case.name, "title": case.work.title, "what": what, "who": name}
+            row: dict[str, Any] = {"work": case.name, "title": TITLES[case.name], "what": what, "who": name}
             row |= dict.fromkeys(("ms", "ratio", "error"))
             if name in times:
                 row |= {"ms": 1e3 * times[name].median, "error": errors[name]}
@@ -150,7 +151,9 @@ def main() -> None:
         still = torch.no_grad()
     with still:
         rows = rows_of(case(work), modules, float(seconds))
-    rows += [{"work": work, "title": "", "what": "", "who": name, "note": why} for name, why in failed.items()]
+    rows += [
+        {"work": work, "title": TITLES[work], "what": "", "who": name, "note": why} for name, why in failed.items()
+    ]
     json.dump([row | {"environment": "cola" if "cola" in names else "common"} for row in rows], out)
 
 
