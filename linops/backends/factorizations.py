@@ -105,6 +105,16 @@ def tridiagonal_solve(b, lower, diag, upper):
 
 
 @generic
+def tridiagonal_factor(diag, lower, upper):
+    """What elimination makes of a tridiagonal A, of NumPy's numbers; None where it is singular, or tiny."""
+
+
+@generic
+def tridiagonal_substitute(b, factors, transposed: bool):
+    """A⁻¹ b, or A⁻ᵀ b, by what `tridiagonal_factor` gave, of NumPy's numbers."""
+
+
+@generic
 def eigh_tridiagonal(diag, beside):
     """`eigh` of a real symmetric tridiagonal matrix."""
 

@@ -124,8 +124,12 @@ def _compiled_solve(recipe: Any, b: Any, operator: Any, given: Any):
 
 def _linear_solve(b: Any, operator: Any, solve: Any):
     turned = getattr(solve, "T", solve)
+
+    def product(x: Any) -> Any:  # whose tangents JAX can transpose, where products look at numbers, too
+        return jax.jvp(lambda x: operator @ x, (jnp.zeros_like(x),), (x,))[1]
+
     return jax.lax.custom_linear_solve(
-        lambda x: operator @ x,
+        product,
         b,
         lambda _, right: solve(operator, right),
         transpose_solve=lambda _, right: turned(operator.T, right),
