@@ -65,6 +65,11 @@ def slogdet(a):
 
 
 @generic
+def log_product(x):
+    """(sign, log |Π x|) of the product of a vector of numbers; (0, −inf) where one is zero."""
+
+
+@generic
 def eigh(a):
     """(ascending eigenvalues, eigenvectors in columns) of a Hermitian matrix, of its lower triangle; stacks too."""
 

@@ -62,6 +62,11 @@ def _slogdet(a: Array):
     return tuple(jnp.linalg.slogdet(a))
 
 
+@p.log_product.dispatch
+def _log_product(x: Array):
+    return jnp.prod(jnp.sign(x)), jnp.sum(jnp.log(jnp.abs(x)))
+
+
 @p.eig.dispatch
 def _eig(a: Array):
     return tuple(jnp.linalg.eig(a))

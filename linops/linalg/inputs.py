@@ -59,8 +59,10 @@ def floating(A: LinearOperator) -> LinearOperator:
     if A.dtype is None or A.backend == "spec":
         return A
     whole = A.dtype if backends.is_inexact(A.dtype) else backends.result_type(A.backend, A.dtype, 1.0)
-    real = backends.real_dtype(whole, A.backend)
     leaves = [leaf for _, leaf in A.named_leaves()]
+    if all(leaf.dtype == whole for leaf in leaves):
+        return A
+    real = backends.real_dtype(whole, A.backend)
     if all(backends.is_inexact(leaf.dtype) and backends.real_dtype(leaf.dtype, A.backend) == real for leaf in leaves):
         return A
     space: Any = backends.namespace(A.backend)

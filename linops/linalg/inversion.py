@@ -218,7 +218,7 @@ def _inverse_sparse(a: Sparse, kept: bool):
     return Inverse(a, SuperLU(), kept)
 
 
-@inverse_.rule("Levinson's recursion", cost="4 n² a vector")
+@inverse_.rule("circulant-preconditioned iteration, or Levinson's recursion", cost="n log n, or 4 n², a vector")
 def _inverse_toeplitz(a: Toeplitz, kept: bool):
     return Inverse(a, Levinson(), kept)
 

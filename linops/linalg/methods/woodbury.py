@@ -21,7 +21,6 @@ from linops.operators.sum import Sum
 from linops.plan.step import Step, matmul_step
 from linops.specs import Spec
 
-
 #: by how much numbers may exceed their difference, and the capacitance matrix enlarge errors, without refinement
 CANCELS = 100.0
 
@@ -114,7 +113,7 @@ class Updated(Factor):
 
 @dataclass(frozen=True)
 class Woodbury(Method):
-    """The Sherman–Morrison–Woodbury formula, refined once where numbers cancel: (S + U V)⁻¹ = S⁻¹ − S⁻¹ U (I + V S⁻¹ U)⁻¹ V S⁻¹.
+    """The Sherman–Morrison–Woodbury formula, (S + U V)⁻¹ = S⁻¹ − S⁻¹ U (I + V S⁻¹ U)⁻¹ V S⁻¹, refined on cancelling.
 
     Where S itself is singular the whole is factorised, if it is small enough.
     """
