@@ -39,7 +39,7 @@ def functions(case: Case, arrays: dict[str, Any], b: Any) -> dict[str, Any]:
                 identity = ops.I_like(_definite(ops, arrays))
                 return cola.PSD(_definite(ops, arrays) + NOISE * identity)
 
-            method = linalg.CG(tol=RTOL, max_iters=1000)
+            method = linalg.CG(tol=1e-10, max_iters=1000)
             return {"cola: CG": _solved(noisy, b, method)}
         case "kronecker_noise_logdet":
             return {"cola": "an estimate alone"}
@@ -52,7 +52,7 @@ def functions(case: Case, arrays: dict[str, Any], b: Any) -> dict[str, Any]:
                 one = ops.Tridiagonal(beside[:, None], line[:, None], beside[:, None])
                 return cola.PSD(ops.KronSum(one, one))
 
-            return {"cola: CG": _solved(laplace, b, linalg.CG(tol=1e-9, max_iters=2000))}
+            return {"cola: CG": _solved(laplace, b, linalg.CG(tol=1e-11, max_iters=2000))}
         case "block_diag":
             return {"cola": _solved(lambda: ops.BlockDiag(*map(ops.Dense, arrays["blocks"])), b)}
         case "low_rank":

@@ -45,7 +45,9 @@ def functions(case: Case, arrays: dict[str, Any], b: Any) -> dict[str, Any]:
             def toeplitz() -> Any:
                 return operators.ToeplitzLinearOperator(arrays["c"])
 
-            return {"linear_operator: its default, CG": _solved(toeplitz, b)}
+            settings.cg_tolerance._set_value(1e-9)
+            settings.max_cg_iterations._set_value(2000)
+            return {"linear_operator: CG": _solved(toeplitz, b)}
         case "low_rank":
             U, d = arrays["U"], arrays["d"]
 
