@@ -223,7 +223,7 @@ GOALS = (
         at_least=True,
         where=lambda row: _right_peer(row) and "kronecker" in row["work"] and _is_library(row),
     ),
-    _overhead("overhead of a solve by rule over the bare kernels", 10, kernels=-1),
+    Goal("overhead of a solve by rule over the bare kernels", "solves", "overhead", 10, unit=" µs"),
     _overhead("overhead of a product of one kernel", 2, kernels=1),
     _overhead("overhead of a product of two kernels", 3, kernels=2),
     _overhead("building an operator, composing two", 10, kernels=0),

@@ -1,4 +1,4 @@
-"""Python overhead: products and solves of tiny operators over the bare kernels; time to build and compose operators."""
+"""Python overhead: products of tiny operators over the bare kernels, and the time to build and compose operators."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from linops.lab.measure import side_by_side
 
 #: samples of each, short enough that the system interrupts few
 ROUNDS = 301
-
-#: the number of kernels that stands for a solve, and the goals in microseconds by that number
-SOLVE, GOALS = -1, {1: 2, 2: 3, -1: 10}
 
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
 
@@ -158,46 +155,6 @@ def constructions(backend: str) -> dict[str, Callable[[], Any]]:
     }
 
 
-def solves() -> dict[str, Pair]:
-    """Solves with tiny operators by rule, with the bare kernels beside them: name → (linops, bare). On NumPy.
-
-    Returns:
-        The pairs; those whose name ends in "kept" multiply by an inverse that is kept.
-    """
-    random = np.random.default_rng(0)
-    eight, other = (random.standard_normal((8, 8)) + 4 * np.eye(8) for _ in range(2))
-    stack = random.standard_normal((8, 8, 8)) + 4 * np.eye(8)
-    short, vector = random.standard_normal(8), random.standard_normal(64)
-    numbers = 1 + random.random(64)
-    dense, diagonal, blocks = lo.Dense(eight), lo.Diagonal(numbers), lo.BlockDiag(stack)
-    kronecker = lo.Kronecker(eight, other)
-    one, two, three = (np.linalg.inv(each) for each in (eight, other, stack))
-    kept = [lo.linalg.inv(each) for each in (dense, diagonal, blocks, kronecker)]
-    reciprocals = 1 / numbers
-    solve = lo.linalg.solve
-
-    def turned() -> Any:
-        half = np.linalg.solve(eight, vector.reshape(8, 8))
-        return np.linalg.solve(other, half.T).T.reshape(64)
-
-    return {
-        "solve, Dense": (lambda: solve(dense, short), lambda: np.linalg.solve(eight, short)),
-        "solve, Diagonal": (lambda: solve(diagonal, vector), lambda: vector / numbers),
-        "solve, BlockDiag": (
-            lambda: solve(blocks, vector),
-            lambda: np.linalg.solve(stack, vector.reshape(8, 8, 1)).reshape(64),
-        ),
-        "solve, Kronecker": (lambda: solve(kronecker, vector), turned),
-        "solve, Dense, kept": (lambda: kept[0] @ short, lambda: one @ short),
-        "solve, Diagonal, kept": (lambda: kept[1] @ vector, lambda: reciprocals * vector),
-        "solve, BlockDiag, kept": (lambda: kept[2] @ vector, lambda: (three @ vector.reshape(8, 8, 1)).reshape(64)),
-        "solve, Kronecker, kept": (
-            lambda: kept[3] @ vector,
-            lambda: (one @ vector.reshape(8, 8) @ two.T).reshape(64),
-        ),
-    }
-
-
 def measure(seconds: float = 1.0) -> list[dict[str, Any]]:
     """Microseconds of Python over the bare kernels, and of building operators.
 
@@ -209,10 +166,7 @@ def measure(seconds: float = 1.0) -> list[dict[str, Any]]:
     """
     rows = []
     for backend in ("numpy", "torch"):
-        pairs = products(backend)
-        if backend == "numpy":
-            pairs |= {name: (SOLVE, pair) for name, pair in solves().items()}
-        for name, (kernels, (ours, bare)) in pairs.items():
+        for name, (kernels, (ours, bare)) in products(backend).items():
             times = side_by_side({"linops": ours, "bare": bare}, seconds=seconds, rounds=ROUNDS)
             least, bare_least = (1e6 * min(times[which].seconds) for which in ("linops", "bare"))
             rows.append(
@@ -224,7 +178,7 @@ def measure(seconds: float = 1.0) -> list[dict[str, Any]]:
                     "bare": bare_least,
                     "overhead": least - bare_least,
                     "ratio": least / bare_least,
-                    "goal": GOALS[kernels],
+                    "goal": 2 if kernels == 1 else 3,
                 }
             )
         for name, build in constructions(backend).items():

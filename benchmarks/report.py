@@ -197,10 +197,7 @@ def _overhead(rows: Rows) -> str:
     cells = [
         [
             what,
-            *(
-                span(found) if (found := [row["overhead"] for row in group if row["backend"] == backend]) else "–"
-                for backend in backends
-            ),
+            *(span([row["overhead"] for row in group if row["backend"] == backend]) for backend in backends),
             str(group[0]["goal"]),
         ]
         for what, group in groups.items()
@@ -276,6 +273,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "composed": ("composed", _composed),
     "peers": ("peers", _as_they_are("peers")),
     "linalg": ("linalg", _as_they_are("linalg")),
+    "solves": ("solves", _as_they_are("solves")),
     "overhead": ("overhead", _overhead),
     "planning": ("planning", _as_they_are("planning")),
     "calibrate": ("calibrate", _as_they_are("calibrate")),

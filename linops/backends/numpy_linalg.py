@@ -86,12 +86,8 @@ def _slogdet(a: np.ndarray):
 
 @p.log_product.dispatch
 def _log_product(x: np.ndarray):
-    if x.dtype == np.float64 and x.size >= 256:  # a logarithm takes as long as ten products
-        size = np.abs(x)
-        if size.min() > 1e-37 and size.max() < 1e37:
-            whole = x.size // 8 * 8
-            logarithm = np.log(np.multiply.reduce(size[:whole].reshape(8, -1))).sum() + np.log(size[whole:]).sum()
-            return np.float64(1 - 2 * (np.count_nonzero(x < 0) % 2)), logarithm
+    if x.dtype.kind == "f" and x.size and x.min() > 0:  # as most are: half the time
+        return x.dtype.type(1), np.log(x).sum()
     with np.errstate(divide="ignore"):
         return np.prod(np.sign(x)), np.sum(np.log(np.abs(x)))
 
