@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # whose submodules load when they are first used
@@ -94,7 +94,7 @@ def _preconditioned(made: Spectra, x: np.ndarray) -> np.ndarray:
     return _transformed(x, made.inverse, len(x))
 
 
-def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _dot(x: np.ndarray, y: np.ndarray) -> Any:
     return np.einsum("nk,nk->k", x.conj(), y)
 
 
