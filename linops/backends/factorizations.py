@@ -183,3 +183,13 @@ def tell(x, function, rest):
 @generic
 def pinv(a, rtol: float):
     """The pseudoinverse without singular values below rtol times the largest; stacks too."""
+
+
+@generic
+def room(block, size: int):
+    """A matrix with the rows of a block that has room for so many columns, or none, where nothing is written to."""
+
+
+@generic
+def put_columns(held, count: int, block):
+    """What `room` gave, with the columns of a block after the first so many: written in place, or a new matrix."""

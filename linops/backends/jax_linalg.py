@@ -184,3 +184,13 @@ def _tell(x: Array, function: Any, rest: Any):
 @p.pinv.dispatch
 def _pinv(a: Array, rtol: float):
     return jnp.linalg.pinv(a, rtol=rtol) if a.size else jnp.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)
+
+
+@p.room.dispatch
+def _room(block: Array, size: int):
+    return block[:, :0]
+
+
+@p.put_columns.dispatch
+def _put_columns(held: Array, count: int, block: Any):
+    return jnp.concatenate([held, block], 1)

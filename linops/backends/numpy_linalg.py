@@ -223,3 +223,14 @@ def _tell(x: np.ndarray, function: Any, rest: Any):
 @p.pinv.dispatch
 def _pinv(a: np.ndarray, rtol: float):
     return np.linalg.pinv(a, rtol) if a.size else np.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)
+
+
+@p.room.dispatch
+def _room(block: np.ndarray, size: int):
+    return np.empty((block.shape[0], size), block.dtype, order="F")
+
+
+@p.put_columns.dispatch
+def _put_columns(held: np.ndarray, count: int, block: Any):
+    held[:, count : count + block.shape[1]] = block
+    return held

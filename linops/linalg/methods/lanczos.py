@@ -8,7 +8,7 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.methods.krylov import Found, adjoint, finished, norms, orthogonal, picked, start_vector
+from linops.linalg.methods.krylov import Columns, Found, adjoint, finished, norms, orthogonal, picked, start_vector
 from linops.linalg.methods.method import Method
 from linops.linalg.spectra import hermitian_part
 
@@ -57,12 +57,13 @@ class Lanczos(Method):
         limit = self.max_iterations or max(1000, 10 * n)
         space: Any = backends.namespace(backends.backend_of(like))
         vector, count, again = start_vector(like, n, dtype, 0), 0, 0
+        basis, images = Columns(size), Columns(size)
         Q = W = None
         while True:
             while Q is None or (Q.shape[1] < size and (count < limit or Q.shape[1] <= k)):
-                Q = vector if Q is None else space.concat([Q, vector], axis=1)
+                Q = basis.add(vector)
                 image = product(vector)
-                W = image if W is None else space.concat([W, image], axis=1)
+                W = images.add(image)
                 count += 1
                 vector = orthogonal(image, Q, like, count) if Q.shape[1] < n else vector
             assert W is not None
@@ -80,13 +81,19 @@ class Lanczos(Method):
                 return found
             if done:  # once more, in what is left over, from another start
                 again += 1
-                Q, W = V, W @ s
+                Q, W, basis, images = _restarted(V, W @ s, size)
                 vector = orthogonal(start_vector(like, n, dtype, 1), Q, like, count)
                 continue
             if again and not finished(found.converged):
                 again = 0
             kept = picked(values, min(k + (size - k) // 2, size - 1), which)
-            Q, W = Q @ S[:, kept], W @ S[:, kept]
+            Q, W, basis, images = _restarted(Q @ S[:, kept], W @ S[:, kept], size)
+
+
+def _restarted(Q: Any, W: Any, size: int) -> tuple[Any, Any, Columns, Columns]:
+    """A basis and its images, with room for more."""
+    basis, images = Columns(size), Columns(size)
+    return basis.add(Q), images.add(W), basis, images
 
 
 @dataclass(frozen=True)
