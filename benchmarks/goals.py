@@ -9,7 +9,7 @@ from typing import Any
 
 Row = Mapping[str, Any]
 #: names of columns that say which case a row is, in the order in which they are written
-NAMES = ("backend", "work", "structure", "peer", "what", "case", "size", "d", "rank", "blocks", "batch")
+NAMES = ("backend", "work", "structure", "peer", "who", "what", "case", "size", "d", "rank", "blocks", "batch")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def bound_of(goal: Goal) -> str:
         >>> bound_of(Goal("imports", "imports", "added_s", 0.25, unit=" s"))
         '≤ 0.25 s'
     """
-    bound = f"{goal.bound:g}" if goal.bound < 1000 else f"{goal.bound:,.0f}"
+    bound = f"{goal.bound:.3g}" if goal.bound < 1000 else f"{goal.bound:,.0f}"
     return f"{'≥' if goal.at_least else '≤'} {bound}{goal.unit}"
 
 
@@ -149,6 +149,14 @@ def _kronecker(row: Row) -> bool:
     return "kron" in str(row["work"]).lower() and any(
         peer in str(row["peer"]) for peer in ("linear_operator", "pylops", "lazylinop")
     )
+
+
+def _right_peer(row: Row) -> bool:
+    return not str(row["who"]).startswith("linops") and not row["note"]
+
+
+def _is_library(row: Row) -> bool:
+    return str(row["who"]).startswith(("linear_operator", "cola", "lineax"))
 
 
 def _overhead(what: str, bound: float, kernels: int) -> Goal:
@@ -199,6 +207,23 @@ GOALS = (
         at_least=True,
         where=_kronecker,
     ),
+    Goal(
+        "linear algebra: peers whose result is right, over linops on the same work",
+        "linalg",
+        "ratio",
+        1 / 1.1,
+        at_least=True,
+        where=_right_peer,
+    ),
+    Goal(
+        "linear algebra with Kronecker products: linear_operator, CoLA, lineax over linops",
+        "linalg",
+        "ratio",
+        3,
+        at_least=True,
+        where=lambda row: _right_peer(row) and "kronecker" in row["work"] and _is_library(row),
+    ),
+    Goal("overhead of a solve by rule over the bare kernels", "solves", "overhead", 10, unit=" µs"),
     _overhead("overhead of a product of one kernel", 2, kernels=1),
     _overhead("overhead of a product of two kernels", 3, kernels=2),
     _overhead("building an operator, composing two", 10, kernels=0),

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from linops.lab.progress import Progress
-
 T = TypeVar("T")
 
 
@@ -30,6 +28,8 @@ def progress(cells: Sequence[T], name: str) -> Iterable[T]:
     Returns:
         The cells.
     """
+    from linops.lab.progress import Progress  # not before CoLA, in processes that import it
+
     with Progress(1) as shown:
         shown.begin(name, len(cells))
         for number, cell in enumerate(cells):

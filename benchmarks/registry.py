@@ -57,6 +57,8 @@ _LINES = {
         "benchmarks.composed", "Permute @ BlockDiag @ Permute @ BlockDiag over the hand-written kernel, float32"
     ),
     "peers": Benchmark("benchmarks.peers", "Times faster than peers on the same work"),
+    "linalg": Benchmark("benchmarks.linalg", "Linear algebra beside peers, float64: ratios of their times to linops'"),
+    "solves": Benchmark("benchmarks.solves", "Overhead of a solve by rule in microseconds", "least of many samples"),
     "overhead": Benchmark("benchmarks.overhead", "Overhead in microseconds", "least of many samples"),
     "planning": Benchmark("benchmarks.planning", "Planned and frozen products over the best of naive orders and dense"),
     "calibrate": Benchmark("benchmarks.calibrate", "The numbers of the planner's machine model"),

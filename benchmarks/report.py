@@ -272,6 +272,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "paper": ("families", _paper),
     "composed": ("composed", _composed),
     "peers": ("peers", _as_they_are("peers")),
+    "linalg": ("linalg", _as_they_are("linalg")),
+    "solves": ("solves", _as_they_are("solves")),
     "overhead": ("overhead", _overhead),
     "planning": ("planning", _as_they_are("planning")),
     "calibrate": ("calibrate", _as_they_are("calibrate")),

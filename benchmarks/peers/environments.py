@@ -45,7 +45,7 @@ class Peer:
 
 #: each is a module of this package
 PEERS = {
-    "cola": Peer(("cola-ml==0.0.7",), ("torch", "jax"), "cola"),
+    "cola": Peer(("cola-ml==0.0.7", "beartype==0.18.5"), ("torch", "jax"), "cola"),
     "linear_operator": Peer(("linear_operator==0.6.1",), ("torch",)),
     "pylops": Peer(("pylops==2.8.0",), ("numpy",)),
     "lineax": Peer(("lineax==0.1.1",), ("jax",)),

@@ -65,6 +65,11 @@ def slogdet(a):
 
 
 @generic
+def log_product(x):
+    """(sign, log |Π x|) of the product of a vector of numbers; (0, −inf) where one is zero."""
+
+
+@generic
 def eigh(a):
     """(ascending eigenvalues, eigenvectors in columns) of a Hermitian matrix, of its lower triangle; stacks too."""
 
@@ -102,6 +107,16 @@ def qr(a):
 @generic
 def tridiagonal_solve(b, lower, diag, upper):
     """A⁻¹ b of a tridiagonal A, with pivoting; without gradients."""
+
+
+@generic
+def tridiagonal_factor(diag, lower, upper):
+    """What elimination makes of a tridiagonal A, of NumPy's numbers; None where it is singular, or tiny."""
+
+
+@generic
+def tridiagonal_substitute(b, factors, transposed: bool):
+    """A⁻¹ b, or A⁻ᵀ b, by what `tridiagonal_factor` gave, of NumPy's numbers."""
 
 
 @generic

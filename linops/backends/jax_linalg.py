@@ -62,6 +62,11 @@ def _slogdet(a: Array):
     return tuple(jnp.linalg.slogdet(a))
 
 
+@p.log_product.dispatch
+def _log_product(x: Array):
+    return jnp.prod(jnp.sign(x)), jnp.sum(jnp.log(jnp.abs(x)))
+
+
 @p.eig.dispatch
 def _eig(a: Array):
     return tuple(jnp.linalg.eig(a))
@@ -124,8 +129,12 @@ def _compiled_solve(recipe: Any, b: Any, operator: Any, given: Any):
 
 def _linear_solve(b: Any, operator: Any, solve: Any):
     turned = getattr(solve, "T", solve)
+
+    def product(x: Any) -> Any:  # whose tangents JAX can transpose, where products look at numbers, too
+        return jax.jvp(lambda x: operator @ x, (jnp.zeros_like(x),), (x,))[1]
+
     return jax.lax.custom_linear_solve(
-        lambda x: operator @ x,
+        product,
         b,
         lambda _, right: solve(operator, right),
         transpose_solve=lambda _, right: turned(operator.T, right),

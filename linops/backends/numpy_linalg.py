@@ -84,6 +84,14 @@ def _slogdet(a: np.ndarray):
     return tuple(np.linalg.slogdet(a))
 
 
+@p.log_product.dispatch
+def _log_product(x: np.ndarray):
+    if x.dtype.kind == "f" and x.size and x.min() > 0:  # as most are: half the time
+        return x.dtype.type(1), np.log(x).sum()
+    with np.errstate(divide="ignore"):
+        return np.prod(np.sign(x)), np.sum(np.log(np.abs(x)))
+
+
 @p.eigh.dispatch
 def _eigh(a: np.ndarray):
     return tuple(np.linalg.eigh(a))
@@ -132,6 +140,19 @@ def _tridiagonal_solve(b: np.ndarray, lower: Any, diag: Any, upper: Any):
     return np.full_like(x, np.nan) if info > 0 else x
 
 
+@p.tridiagonal_factor.dispatch
+def _tridiagonal_factor(diag: np.ndarray, lower: Any, upper: Any):
+    if len(diag) < 3:
+        return None
+    *factors, info = _lapack(("gttrf",), diag.dtype.char)(lower, diag, upper)
+    return None if info > 0 else factors
+
+
+@p.tridiagonal_substitute.dispatch
+def _tridiagonal_substitute(b: np.ndarray, factors: Any, transposed: bool):
+    return _lapack(("gttrs",), b.dtype.char)(*factors, b, trans="T" if transposed else "N")[0] if b.size else b
+
+
 @p.eigh_tridiagonal.dispatch
 def _eigh_tridiagonal(diag: np.ndarray, beside: Any):
     return scipy.linalg.eigh_tridiagonal(diag, beside, check_finite=False) if len(diag) else (diag, np.zeros((0, 0)))
@@ -139,7 +160,7 @@ def _eigh_tridiagonal(diag: np.ndarray, beside: Any):
 
 @p.has_zero.dispatch
 def _has_zero(x: np.ndarray | np.generic):
-    return not x.all()
+    return np.count_nonzero(x) != x.size  # four times as fast as all() of few
 
 
 @p.stop_gradient.dispatch

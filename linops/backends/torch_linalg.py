@@ -63,6 +63,11 @@ def _slogdet(a: torch.Tensor):
     return tuple(torch.linalg.slogdet(a))
 
 
+@p.log_product.dispatch
+def _log_product(x: torch.Tensor):
+    return torch.prod(torch.sgn(x)), torch.sum(torch.log(torch.abs(x)))
+
+
 @p.eig.dispatch
 def _eig(a: torch.Tensor):
     return tuple(torch.linalg.eig(a))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import reduce
 from typing import Any
 
@@ -57,14 +56,12 @@ def space_of(x: Any) -> Any:
 
 def of_diagonal(numbers: Any) -> SlogDet:
     """The product of some numbers."""
-    return space_of(numbers).prod(space_of(numbers).sign(numbers)), log_abs(numbers)
+    return lapack.log_product(numbers)
 
 
 def log_abs(numbers: Any) -> Any:
     """The sum of the logarithms of absolute values; −inf with a zero among them, of which NumPy is not to warn."""
-    space = space_of(numbers)
-    with np.errstate(divide="ignore") if space is np else nullcontext():
-        return space.sum(space.log(space.abs(numbers)))
+    return lapack.log_product(numbers)[1]
 
 
 def _parts(name: str) -> Any:

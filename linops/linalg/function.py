@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, get_type_hints
 
+from linops import backends
 from linops.dispatch import kinds_of
 from linops.operator import LinearOperator
 from linops.plan.step import Step
@@ -66,6 +67,7 @@ class Function:
         self.name = name
         FUNCTIONS.update(dict.fromkeys(serves or (name,), self))
         self.rules: dict[type, list[Rule]] = {}
+        self._place, self._count = f"_rule_{name}", 0  # where an operator keeps its rule, while no rule is added
         self.empty: Rule | None = None
 
     def rule(
@@ -99,6 +101,7 @@ class Function:
                         f"{self.name}.rule: {run.__name__} does not say for which operators it is: "
                         "annotate its first argument, as in (a: MyOperator)"
                     )
+                self._count += 1
                 self.rules.setdefault(kind, []).append(Rule(kind, says, run, when, parts, steps, cost, of))
             return run
 
@@ -130,6 +133,16 @@ class Function:
         """
         if self.empty is not None and 0 in operator.shape:
             return self.empty
+        known = operator.__dict__.get(self._place)
+        if known is not None and known[0] == self._count:
+            return known[1]
+        rule = self._found(operator)
+        if not backends.is_compiling():
+            operator.__dict__[self._place] = self._count, rule
+        return rule
+
+    def _found(self, operator: LinearOperator) -> Rule:
+        """The rule for an operator, looked for."""
         for kind in type(operator).__mro__:
             for rule in self.rules.get(kind, ()):
                 if rule.when is None or rule.when(operator):

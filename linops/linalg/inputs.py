@@ -56,11 +56,15 @@ def operator_of(function: str, A: Any, *, square: bool = False, symbolic: bool =
 
 def floating(A: LinearOperator) -> LinearOperator:
     """An operator with floating numbers of one precision: sums and products of parts are those of the whole."""
-    if A.dtype is None or A.backend == "spec":
+    if "_floats" in A.__dict__ or A.dtype is None or A.backend == "spec":
         return A
     whole = A.dtype if backends.is_inexact(A.dtype) else backends.result_type(A.backend, A.dtype, 1.0)
-    real = backends.real_dtype(whole, A.backend)
     leaves = [leaf for _, leaf in A.named_leaves()]
+    if all(leaf.dtype == whole for leaf in leaves):
+        if not backends.is_compiling():
+            A.__dict__["_floats"] = True  # so is what is asked again
+        return A
+    real = backends.real_dtype(whole, A.backend)
     if all(backends.is_inexact(leaf.dtype) and backends.real_dtype(leaf.dtype, A.backend) == real for leaf in leaves):
         return A
     space: Any = backends.namespace(A.backend)

@@ -90,8 +90,23 @@ class Inverse(LinearOperator):
         twin.__dict__["_root"] = self.__dict__.get("_root", self)
         return twin
 
+    @remembered
+    def _plain(self) -> Any:
+        """The dtype of right-hand sides that the method takes as they are, and gives back; None where there is none."""
+        base = self.base
+        if base.backend is None or self.conjugated or self.method.iterates:
+            return None
+        return base.dtype if wide_dtype(base.dtype, base.backend) == base.dtype else None
+
     def _columns(self, x: Any) -> Any:
-        return self._solved(flat(x), None)[0]
+        x = flat(x)
+        if x.dtype == self._plain:
+            if self.kept:
+                y = self._factor(x).solve(x, self.transposed)
+            else:
+                y = self.method.once(self.base, x, self.transposed)
+            return y if y.dtype == x.dtype else backends.namespace(backends.backend_of(x)).astype(y, x.dtype)
+        return self._solved(x, None)[0]
 
     def _solved(self, x: Any, guess: Any) -> tuple[Any, Any]:
         """A⁻¹ x of columns, from a guess; and of an iterative method each one's residual, iterations, convergence."""
@@ -123,6 +138,21 @@ class Inverse(LinearOperator):
                 )
         y = backends.conj(y) if self.conjugated else y
         return (y if y.dtype == dtype else space.astype(y, dtype)), others
+
+    def _written(self, x: Any, count: int) -> Dense | None:
+        """A⁻¹ written out, where it multiplies so many right-hand sides."""
+        n = self.base.shape[0]
+        if not self.method.writes or not 1 < n <= count or x.dtype != self._plain:
+            return None
+        return self._factor(x).written(self.transposed)
+
+    def _rows(self, x: Any) -> Any:
+        inverse = self._written(x, x.shape[0])
+        return flat(self._columns(x.T)).T if inverse is None else inverse._rows(x)
+
+    def _stacked(self, x: Any) -> Any:
+        inverse = self._written(x, x.shape[0] * x.shape[2])
+        return super()._stacked(x) if inverse is None else inverse._stacked(x)
 
     def _transpose(self) -> Inverse:
         return self._twin(not self.transposed, self.conjugated)

@@ -22,6 +22,7 @@ from linops.linalg.inputs import fits, require_no_zero, singular
 from linops.linalg.inverse import Inverse
 from linops.linalg.methods.blockwise import Blockwise
 from linops.linalg.methods.cholesky import Cholesky
+from linops.linalg.methods.division import Division
 from linops.linalg.methods.levinson import Levinson
 from linops.linalg.methods.lu import LU
 from linops.linalg.methods.substitution import Substitution, Thomas
@@ -219,7 +220,7 @@ def _inverse_sparse(a: Sparse, kept: bool):
     return Inverse(a, SuperLU(), kept)
 
 
-@inverse_.rule("Levinson's recursion", cost="4 n² a vector")
+@inverse_.rule("circulant-preconditioned iteration, or Levinson's recursion", cost="n log n, or 4 n², a vector")
 def _inverse_toeplitz(a: Toeplitz, kept: bool):
     return Inverse(a, Levinson(), kept)
 
@@ -266,6 +267,8 @@ def inverse_of_orthogonal(a: LinearOperator, kept: bool):
 )
 def inverse_of_diagonal(a: LinearOperator, kept: bool):
     """Diagonal(1 / d)."""
+    if not kept:
+        return Inverse(a, Division(), False)
     if a.is_symbolic:
         return _known(Diagonal(Spec((a.shape[0],), a.dtype)), a)
     numbers = diagonal_(a)

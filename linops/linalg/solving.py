@@ -24,12 +24,21 @@ def inverted(function: str, A: Any, method: Method | None, kept: bool, symbolic:
     """The inverse by a rule or method."""
     operator = operator_of(function, A, square=True, symbolic=symbolic)
     if method is None:
-        return inverse_(operator, kept)
+        inverse = inverse_(operator, kept)
+        if not kept and operator is A and not backends.is_compiling() and _is_lazy(inverse, operator):
+            operator.__dict__["_solver"] = inverse
+        return inverse
     if not isinstance(method, Method):
         raise TypeError(
             f"linalg.{function}: method {method!r}: expected None, or a method such as lo.linalg.LU() or lo.linalg.CG()"
         )
     return Inverse(operator, method, kept)
+
+
+def _is_lazy(inverse: LinearOperator, operator: LinearOperator) -> bool:
+    """Whether an inverse has no numbers but the operator's own, so that it follows what is written there."""
+    own = {id(leaf) for _, leaf in operator.named_leaves()}
+    return all(id(leaf) in own for _, leaf in inverse.named_leaves())
 
 
 def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, return_info: bool = False) -> Any:
@@ -66,7 +75,8 @@ def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, retur
         >>> info.iterations, info.converged
         (4, True)
     """
-    inverse = inverted("solve", A, method, kept=False)
+    inverse = A.__dict__.get("_solver") if method is None and isinstance(A, LinearOperator) else None
+    inverse = inverted("solve", A, method, kept=False) if inverse is None else inverse
     b = floating_array(b)
     if isinstance(inverse, Inverse) and inverse.method.iterates:
         x, info = iterated(inverse, b, floating_array(x0))

@@ -50,6 +50,13 @@ def _of_parts(a: Any) -> Any:
     return [(eigh_, part) for part in (a.factors if hasattr(a, "factors") else a.blocks)]
 
 
+def _of_each(parts: Any) -> list[Any]:
+    """What `eigh_` finds of each part, once where they are one operator."""
+    known = {id(part): part for part in parts}
+    found = {name: eigh_(part) for name, part in known.items()}
+    return [found[id(part)] for part in parts]
+
+
 def _all_hermitian(a: Any) -> bool:
     return all(is_hermitian(part) for _, part in _of_parts(a))
 
@@ -67,7 +74,7 @@ def _eigh_identity(a: Identity):
     cost="Σ n_k³ + N",
 )
 def _eigh_kronecker(a: Kronecker):
-    found = [eigh_(factor) for factor in a.factors]
+    found = _of_each(a.factors)
     values = reduce(lambda one, other: (one[:, None] * other).reshape(-1), alike(a, [values for values, _ in found]))
     return values, Kronecker(*[vectors for _, vectors in found])
 
@@ -80,7 +87,7 @@ def _eigh_kronecker(a: Kronecker):
     cost="Σ n_k³ + N",
 )
 def _eigh_kronecker_sum(a: KroneckerSum):
-    found = [eigh_(factor) for factor in a.factors]
+    found = _of_each(a.factors)
     values = reduce(lambda one, other: (one[:, None] + other).reshape(-1), alike(a, [values for values, _ in found]))
     return values, Kronecker(*[vectors for _, vectors in found])
 

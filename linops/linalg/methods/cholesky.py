@@ -57,6 +57,8 @@ class Cholesky(Method):
         array([1., 1.])
     """
 
+    writes = True
+
     def factor(self, A: LinearOperator, kept: bool) -> CholeskyFactor:
         """L; SingularError where A is not positive definite."""
         return CholeskyFactor(A)

@@ -64,7 +64,10 @@ class Lanczos(Method):
         while True:
             while filled < size:
                 image = product(vector)
-                Q, W = space.where(places == filled, vector, Q), space.where(places == filled, image, W)
+                if lapack.is_known(vector):
+                    Q, W = lapack.put(Q, 1, filled, vector[:, 0]), lapack.put(W, 1, filled, image[:, 0])
+                else:
+                    Q, W = space.where(places == filled, vector, Q), space.where(places == filled, image, W)
                 filled, count = filled + 1, count + 1
                 vector = orthogonal(image, Q, like, count) if filled < n else vector
             values, S = lapack.eigh(hermitian_part(adjoint(Q) @ W))

@@ -11,25 +11,29 @@ from linops.backends import factorizations as lapack
 from linops.linalg.inputs import matrix_of, require_no_zero
 from linops.linalg.methods.method import Factor, Method
 from linops.operator import LinearOperator
+from linops.operators.dense import Dense
 from linops.plan.step import Step, matmul_step
 
 
 class Triangles(Factor):
     """Triangular factors of a matrix; its inverse, once there are as many right-hand sides as unknowns."""
 
-    _inverse: Any = None
+    _written: Dense | None = None
 
     def solve(self, b: Any, transposed: bool) -> Any:
         """A⁻¹ b or A⁻ᵀ b; from n right-hand sides on by the inverse, in matrix products."""
-        n = b.shape[0]
-        if n > 1 and b.shape[1] >= n:
-            inverse = self._inverse
-            if inverse is None:
-                inverse = self.inverse()
-                if self.is_constant:
-                    self._inverse = inverse
-            return (backends.permute(inverse, (1, 0)) if transposed else inverse) @ b
+        if 1 < b.shape[0] <= b.shape[1]:
+            return self.written(transposed).matrix @ b
         return self.substitute(b, transposed)
+
+    def written(self, transposed: bool) -> Dense:
+        """A⁻¹ or A⁻ᵀ, made once."""
+        inverse = self._written
+        if inverse is None:
+            inverse = Dense(self.inverse())
+            if self.is_constant:
+                self._written = inverse
+        return Dense(backends.permute(inverse.matrix, (1, 0))) if transposed else inverse
 
     def inverse(self) -> Any:
         """A⁻¹."""
@@ -50,7 +54,7 @@ class LUFactor(Triangles):
     @property
     def diagonal(self) -> Any:
         """The diagonal of U."""
-        return backends.namespace(backends.backend_of(self.lu)).diagonal(self.lu)
+        return self.lu.diagonal()
 
     def inverse(self) -> Any:
         """A⁻¹."""
@@ -79,11 +83,22 @@ class LU(Method):
         array([1., 1.])
     """
 
+    writes = True
+
     def factor(self, A: LinearOperator, kept: bool) -> LUFactor:
         """P A = L U; SingularError where a pivot is zero."""
         found = LUFactor(A)
         require_no_zero(A, found.diagonal, "elimination meets a pivot of zero")
         return found
+
+    def once(self, A: LinearOperator, b: Any, transposed: bool) -> Any:
+        """In one call of LAPACK's gesv; by the inverse from n right-hand sides on."""
+        if b.shape[1] < b.shape[0]:
+            matrix = matrix_of(A)
+            x = lapack.solve(backends.permute(matrix, (1, 0)) if transposed else matrix, b)
+            if backends.all_finite(x) is not False:
+                return x
+        return super().once(A, b, transposed)  # which says why
 
     def steps(self, A: LinearOperator, batch: int, kept: bool) -> Iterable[Step]:
         """Elimination and substitution."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from linops.operator import LinearOperator
+from linops.operators.dense import Dense
 from linops.plan.step import Step
 
 
@@ -27,6 +28,10 @@ class Factor:
         """(sign, log |det|) of A."""
         raise NotImplementedError
 
+    def written(self, transposed: bool) -> Dense:
+        """A⁻¹ or A⁻ᵀ written out, of a method that `writes`."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Method:
@@ -35,10 +40,12 @@ class Method:
     Attributes:
         of_structure: Whether it needs an operator of a class, with arrays; others take any.
         iterates: Whether it takes products alone, so that nothing is written out for it.
+        writes: Whether it multiplies by A⁻¹ written out, from n right-hand sides on.
     """
 
     of_structure: ClassVar[bool] = False
     iterates: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
 
     def factor(self, A: LinearOperator, kept: bool) -> Factor:
         """What it makes of an operator.
@@ -51,6 +58,19 @@ class Method:
             The factor.
         """
         raise NotImplementedError
+
+    def once(self, A: LinearOperator, b: Any, transposed: bool) -> Any:
+        """A⁻¹ b or A⁻ᵀ b, with nothing kept.
+
+        Args:
+            A: As `factor` takes it.
+            b: Right-hand sides, (n, k), of A's dtype.
+            transposed: Whether to solve with Aᵀ.
+
+        Returns:
+            An array (n, k).
+        """
+        return self.factor(A, False).solve(b, transposed)
 
     def steps(self, A: LinearOperator, batch: int, kept: bool) -> Iterable[Step]:
         """What solving for `batch` right-hand sides costs; with the factorisation, unless that is kept.

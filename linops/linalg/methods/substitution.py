@@ -58,14 +58,19 @@ class Substitution(Method):
 
 
 class Diagonals(Factor):
-    """Three diagonals."""
+    """Three diagonals; eliminated once, where that is wanted again."""
 
-    def __init__(self, A: Any) -> None:
+    def __init__(self, A: Any, kept: bool = False) -> None:
         self.operator, self.diagonals = A, (A.lower, A.diag, A.upper)
         self.is_constant = all(map(lapack.is_constant, self.diagonals))
+        diagonals = [backends.to_numpy(one) for one in self.diagonals] if kept and self.is_constant else []
+        self.eliminated = lapack.tridiagonal_factor(diagonals[1], *diagonals[::2]) if diagonals else None
 
     def solve(self, b: Any, transposed: bool) -> Any:
         """By elimination with pivoting, once for all right-hand sides."""
+        if self.eliminated is not None and lapack.is_constant(b) and b.dtype == self.diagonals[1].dtype:
+            made = self.eliminated
+            return lapack.on_numpy(b, lambda b: lapack.tridiagonal_substitute(b, made, transposed), ())
         lower, diag, upper = self.diagonals[::-1] if transposed else self.diagonals
         dtype = backends.result_type(backends.backend_of(b), b.dtype, diag.dtype)
         b = b if b.dtype == dtype else backends.namespace(backends.backend_of(b)).astype(b, dtype)
@@ -86,8 +91,8 @@ class Thomas(Method):
     of_structure = True
 
     def factor(self, A: LinearOperator, kept: bool) -> Diagonals:
-        """The diagonals."""
-        return Diagonals(A)
+        """The diagonals, eliminated if they are wanted again."""
+        return Diagonals(A, kept)
 
     def steps(self, A: LinearOperator, batch: int, kept: bool) -> Iterable[Step]:
         """Elimination."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from linops import backends
+from linops.backends import factorizations as lapack
 from linops.linalg.errors import SingularError
 from linops.linalg.inputs import fits, matrices_of, require_no_zero
 from linops.linalg.methods.lu import LUFactor, factored_steps
@@ -19,6 +20,9 @@ from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
 from linops.plan.step import Step, matmul_step
 from linops.specs import Spec
+
+#: by how much numbers may exceed their difference, and the capacitance matrix enlarge errors, without refinement
+CANCELS = 100.0
 
 
 class Split(NamedTuple):
@@ -74,31 +78,42 @@ class Updated(Factor):
         self.operator = A
         self.inverse = inverse(found.rest, True)
         left, right = (matrices_of(A, [pair[side] for pair in found.pairs]) for side in (0, 1))
-        self.U = backends.permute(backends.concatenate(left[0].T, [one.T for one in left[1:]]), (1, 0))
-        self.V = backends.concatenate(right[0], right[1:])
+        self.U = left[0] if len(left) == 1 else backends.concatenate(left[0].T, [one.T for one in left[1:]]).T
+        self.V = right[0] if len(right) == 1 else backends.concatenate(right[0], right[1:])
         self.Z = flat(self.inverse @ self.U)
-        one = backends.eye(self.Z, found.rank, self.Z.dtype)
-        self.core = LUFactor(Dense(one + self.V @ self.Z))
+        core = backends.eye(self.Z, found.rank, self.Z.dtype) + self.V @ self.Z
+        self.core = LUFactor(Dense(core))
         require_no_zero(A, self.core.diagonal, "the capacitance matrix I + V S⁻¹ U is")
         self.is_constant = self.core.is_constant
+        self.growth = None  # by how much the capacitance matrix enlarges what rounding leaves
+        if self.is_constant:
+            space: Any = backends.namespace(backends.backend_of(core))
+            norm = space.linalg.vector_norm
+            self.growth = float(norm(core) * norm(self.core.inverse())) / found.rank
 
     def solve(self, b: Any, transposed: bool) -> Any:
-        """By the Sherman–Morrison–Woodbury formula, refined once."""
-        y = self._once(b, transposed)
+        """By the Sherman–Morrison–Woodbury formula, refined once unless nothing cancels."""
+        x, before = self._once(b, transposed)
+        if self.growth is not None and lapack.is_constant(b):
+            norm: Any = backends.namespace(backends.backend_of(x)).linalg.vector_norm
+            if bool((self.growth * norm(before, axis=0) <= CANCELS * norm(x, axis=0)).all()):
+                return x
         A = self.operator.T if transposed else self.operator
-        return y + self._once(b - flat(A @ y), transposed)
+        return x + self._once(b - flat(A @ x), transposed)[0]
 
-    def _once(self, b: Any, transposed: bool) -> Any:
+    def _once(self, b: Any, transposed: bool) -> tuple[Any, Any]:
+        """The formula, and S⁻¹ b, or of the transpose b, from which it subtracts."""
         if not transposed:
             y = flat(self.inverse @ b)
-            return y - self.Z @ self.core.substitute(self.V @ y, False)
-        y = b - self.V.T @ self.core.substitute(self.Z.T @ b, True)
-        return flat(self.inverse.T @ y)
+            return y - self.Z @ self.core.substitute(self.V @ y, False), y
+        y = flat(self.inverse.T @ b)
+        w = self.core.substitute(self.U.T @ y, True)
+        return y - flat(self.inverse.T @ (self.V.T @ w)), y
 
 
 @dataclass(frozen=True)
 class Woodbury(Method):
-    """The Sherman–Morrison–Woodbury formula, refined once: (S + U V)⁻¹ = S⁻¹ − S⁻¹ U (I + V S⁻¹ U)⁻¹ V S⁻¹.
+    """The Sherman–Morrison–Woodbury formula, (S + U V)⁻¹ = S⁻¹ − S⁻¹ U (I + V S⁻¹ U)⁻¹ V S⁻¹, refined on cancelling.
 
     Where S itself is singular the whole is factorised, if it is small enough.
     """
