@@ -59,7 +59,8 @@ class Lanczos(Method):
         limit = self.max_iterations or max(1000, 10 * n)
         space: Any = backends.namespace(backends.backend_of(like))
         vector, filled, count, again = start_vector(like, n, dtype, 0), 0, 0, False
-        Q = W = backends.zeros(like, (n, size), dtype)  # of one shape throughout: JAX compiles each shape anew
+        # of one shape throughout: JAX compiles each shape anew
+        Q, W = backends.zeros(like, (n, size), dtype), backends.zeros(like, (n, size), dtype)
         places = backends.indices_beside(Q, np.arange(size))
         while True:
             while filled < size:
