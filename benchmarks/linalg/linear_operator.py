@@ -46,7 +46,7 @@ def functions(case: Case, arrays: dict[str, Any], b: Any) -> dict[str, Any]:
                 return operators.ToeplitzLinearOperator(arrays["c"])
 
             settings.cg_tolerance._set_value(1e-9)
-            settings.max_cg_iterations._set_value(2000)
+            settings.max_cg_iterations._set_value(1000)
             return {"linear_operator: CG": _solved(toeplitz, b)}
         case "low_rank":
             U, d = arrays["U"], arrays["d"]
