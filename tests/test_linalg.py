@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conformance import RUNS, SAMPLE
-from helpers import as_numpy, build, on
+from helpers import as_numpy, build, each, on
 from jax.test_util import check_grads
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -237,7 +237,7 @@ def test_gradients_in_torch(name, dtype):
     assert gradgradcheck(DIFFERENTIATED[name], tensors)
 
 
-@pytest.mark.parametrize("name", DIFFERENTIATED)
+@pytest.mark.parametrize("name", each(4, DIFFERENTIATED))
 def test_gradients_in_jax(name):
     arrays = [on("jax", _tensor(*shape).detach().numpy()) for shape in SHAPES[name]]
     check_grads(DIFFERENTIATED[name], arrays, 2)
