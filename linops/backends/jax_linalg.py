@@ -69,7 +69,8 @@ def _log_product(x: Array):
 
 @p.eig.dispatch
 def _eig(a: Array):
-    return tuple(jnp.linalg.eig(a))
+    # the derivative of vectors of norm 1, for what does not depend on their phases
+    return tuple(jax.lax.linalg.eig(a, compute_left_eigenvectors=False, enable_eigvec_derivs=True))
 
 
 @p.eigvals.dispatch
