@@ -44,7 +44,7 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 #: (sign, log |det|) of a square operator; of a complex one the sign is a phase
-slogdet_ = Function("slogdet", "slogdet", "det", "logdet")
+slogdet_: Function = Function("slogdet", "slogdet", "det", "logdet")
 
 SlogDet = tuple[Any, Any]
 

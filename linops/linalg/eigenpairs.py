@@ -39,7 +39,7 @@ from linops.operators.sum import Sum
 from linops.plan.step import Step
 
 #: (w, V) of a square operator, w complex and in any order
-eig_ = Function("eig")
+eig_: Function = Function("eig")
 
 
 @eig_.rule(

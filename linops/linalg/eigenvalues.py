@@ -43,9 +43,9 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 #: the eigenvalues of a Hermitian operator
-eigvalsh_ = Function("eigvalsh")
+eigvalsh_: Function = Function("eigvalsh")
 #: the eigenvalues of a square operator, complex
-eigvals_ = Function("eigvals")
+eigvals_: Function = Function("eigvals")
 
 
 def space_of(x: Any) -> Any:

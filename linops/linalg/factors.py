@@ -29,11 +29,11 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 #: the lower L of A = L Lᴴ
-cholesky_ = Function("cholesky")
+cholesky_: Function = Function("cholesky")
 #: (P, L, U) of A = P L U
-lu_ = Function("lu")
+lu_: Function = Function("lu")
 #: thin (Q, R) of A = Q R
-qr_ = Function("qr")
+qr_: Function = Function("qr")
 
 
 def _steps(name: str, share: int) -> Any:

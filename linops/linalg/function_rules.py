@@ -25,7 +25,11 @@ from linops.operators.sum import Sum
 from linops.operators.zero import Zero
 from linops.tags import Tag
 
-expm_, logm_, sqrtm_, power_, funm_ = map(Function, ("expm", "logm", "sqrtm", "matrix_power", "funm"))
+expm_: Function = Function("expm")
+logm_: Function = Function("logm")
+sqrtm_: Function = Function("sqrtm")
+power_: Function = Function("matrix_power")
+funm_: Function = Function("funm")
 
 
 def _of_one(f: Scalar, a: LinearOperator, number: Any) -> LinearOperator:

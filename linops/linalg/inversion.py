@@ -53,7 +53,7 @@ from linops.specs import Spec
 from linops.tags import Tag
 
 #: A⁻¹ of a square operator, and whether it is kept for more right-hand sides
-inverse_ = Function("inverse", "solve", "inv")
+inverse_: Function = Function("inverse", "solve", "inv")
 
 _TAGS = Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_DEFINITE
 

@@ -66,6 +66,9 @@ class NormalRun:
         given: Nothing.
     """
 
+    again: Any
+    given: Any
+
     given = (None, None)
 
     def __init__(self, recipe: NormalRecipe) -> None:

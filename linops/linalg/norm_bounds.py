@@ -35,7 +35,7 @@ from linops.operators.zero import Zero
 from linops.tags import Tag
 
 #: a number that the spectral norm does not exceed; an estimate, for which see its rule, where only products are known
-bound_ = Function("norm bound")
+bound_: Function = Function("norm bound")
 
 _PRODUCTS, _VECTORS = 8, 4
 

@@ -35,7 +35,7 @@ from linops.operators.tensor_train import TensorTrain
 from linops.tags import Tag
 
 #: the norm of an operator, of an order
-norm_ = Function("norm")
+norm_: Function = Function("norm")
 
 ORDERS = ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
 

@@ -35,7 +35,7 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 #: the pseudoinverse A⁺
-pinv_ = Function("pinv", "pinv", "lstsq")
+pinv_: Function = Function("pinv", "pinv", "lstsq")
 
 _TAGS = Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_SEMIDEFINITE
 

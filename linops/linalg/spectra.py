@@ -30,7 +30,7 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 #: (w, V) of a Hermitian operator, w real and in any order
-eigh_ = Function("eigh")
+eigh_: Function = Function("eigh")
 #: what a rule says that writes the matrix out
 DENSELY = "LAPACK, of the matrix written out"
 

@@ -31,9 +31,9 @@ from linops.operators.zero import Zero
 from linops.plan.step import Step
 
 #: the main diagonal, as an array
-diagonal_ = Function("diagonal")
+diagonal_: Function = Function("diagonal")
 #: the sum of the main diagonal
-trace_ = Function("trace")
+trace_: Function = Function("trace")
 
 
 def _space(x: Any) -> Any:

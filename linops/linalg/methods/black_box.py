@@ -13,9 +13,12 @@ from linops.operator import LinearOperator
 class BlackBox(Factor):
     """An operator and what a routine made of its numbers; A⁻ᵀ has its own where the routine cannot turn round."""
 
+    transpose: Any
+    operator: Any
+
     def __init__(self, A: LinearOperator, kept: bool = True) -> None:
         self.operator, self.transpose = A, A.T
-        self.is_constant = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
+        self.is_constant: bool = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
         self._known: dict[int, Any] = {}
 
     def prepare(self, A: Any) -> Any:

@@ -17,10 +17,14 @@ from linops.plan.step import Step, matmul_step
 class Blocks(Factor):
     """The blocks, or their inverses where these are wanted again."""
 
+    inverses: Any
+    blocks: Any
+    operator: Any
+
     def __init__(self, A: BlockDiag, kept: bool) -> None:
         self.operator, self.blocks = A, A.blocks
         self.inverses = self._inverted() if kept else None
-        self.is_constant = lapack.is_constant(self.blocks)
+        self.is_constant: bool = lapack.is_constant(self.blocks)
 
     def _inverted(self) -> Any:
         return self._checked(lapack.inverse(self.blocks))

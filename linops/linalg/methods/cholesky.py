@@ -19,9 +19,11 @@ from linops.plan.step import Step
 class CholeskyFactor(Triangles):
     """A = L Lᴴ."""
 
+    lower: Any
+
     def __init__(self, A: LinearOperator) -> None:
         self.lower = lapack.cholesky(matrix_of(A))
-        self.is_constant = lapack.is_constant(self.lower)
+        self.is_constant: bool = lapack.is_constant(self.lower)
         if backends.all_finite(self.lower[-1:]) is False:
             raise SingularError(
                 f"{A._short()} is not positive definite: its Cholesky factorisation meets a pivot that is not. "

@@ -16,6 +16,8 @@ from linops.plan.step import Step
 class Divisor(Factor):
     """The numbers on the diagonal."""
 
+    numbers: Any
+
     is_constant = False
 
     def __init__(self, A: LinearOperator) -> None:

@@ -18,9 +18,12 @@ from linops.plan.step import Step
 class Eigenvectors(Factor):
     """A = V diag(w) Vᴴ."""
 
+    vectors: Any
+    values: Any
+
     def __init__(self, A: LinearOperator) -> None:
         self.operator = A
-        self.is_constant = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
+        self.is_constant: bool = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
         self.values, self.vectors = eigh_(A)
         if lapack.has_zero(self.values):
             raise SingularError(f"{A._short()} is singular: an eigenvalue is zero; lo.linalg.pinv leaves it out")

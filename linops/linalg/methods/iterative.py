@@ -118,6 +118,9 @@ class Run:
         given: The preconditioner and where to begin.
     """
 
+    given: Any
+    recipe: Any
+
     def __init__(self, recipe: Recipe, M: LinearOperator | None, guess: Any = None) -> None:
         self.recipe, self.given = recipe, (M, guess)
 
@@ -154,9 +157,11 @@ class Run:
 class Iteration(Factor):
     """An operator, and its preconditioner where that may be made once."""
 
+    method: Any
+
     def __init__(self, method: Iterative, A: LinearOperator) -> None:
         self.A = A
-        self.is_constant = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
+        self.is_constant: bool = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
         M = method.preconditioner
         if isinstance(M, LinearOperator):
             if M.shape != A.shape[::-1] and M.shape != (A.shape[1],) * 2:

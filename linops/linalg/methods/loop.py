@@ -19,6 +19,8 @@ from linops.operator import LinearOperator
 class System:
     """An operator, its preconditioner, and the tolerances of right-hand sides."""
 
+    tolerance: Any
+
     def __init__(self, A: LinearOperator, M: LinearOperator | None, tolerance: Any) -> None:
         self.A, self.M, self.tolerance = A, M, tolerance
         self.space: Any = backends.namespace(backends.backend_of(tolerance))

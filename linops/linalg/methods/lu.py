@@ -47,9 +47,12 @@ class Triangles(Factor):
 class LUFactor(Triangles):
     """P A = L U."""
 
+    pivots: Any
+    lu: Any
+
     def __init__(self, A: LinearOperator) -> None:
         self.lu, self.pivots = lapack.lu_factor(matrix_of(A))
-        self.is_constant = lapack.is_constant(self.lu)
+        self.is_constant: bool = lapack.is_constant(self.lu)
 
     @property
     def diagonal(self) -> Any:

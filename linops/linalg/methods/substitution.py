@@ -19,12 +19,14 @@ from linops.tags import Tag
 class Triangle(Factor):
     """One triangle of a matrix."""
 
+    lower: Any
+
     def __init__(self, A: LinearOperator) -> None:
         self.matrix = getattr(A, "matrix", None) if type(A).__name__ == "Triangular" else None
         if self.matrix is None or backends.itemsize(self.matrix.dtype) > 16:
             self.matrix = matrix_of(A)
         self.lower = Tag.LOWER_TRIANGULAR in A.tags.yes
-        self.is_constant = lapack.is_constant(self.matrix)
+        self.is_constant: bool = lapack.is_constant(self.matrix)
         space: Any = backends.namespace(backends.backend_of(self.matrix))
         require_no_zero(A, space.diagonal(self.matrix), "its diagonal has a zero")
 
@@ -60,9 +62,13 @@ class Substitution(Method):
 class Diagonals(Factor):
     """Three diagonals; eliminated once, where that is wanted again."""
 
+    eliminated: Any
+    diagonals: Any
+    operator: Any
+
     def __init__(self, A: Any, kept: bool = False) -> None:
         self.operator, self.diagonals = A, (A.lower, A.diag, A.upper)
-        self.is_constant = all(map(lapack.is_constant, self.diagonals))
+        self.is_constant: bool = all(map(lapack.is_constant, self.diagonals))
         diagonals = [backends.to_numpy(one) for one in self.diagonals] if kept and self.is_constant else []
         self.eliminated = lapack.tridiagonal_factor(diagonals[1], *diagonals[::2]) if diagonals else None
 

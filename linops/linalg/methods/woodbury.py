@@ -73,6 +73,10 @@ def _narrow(term: LinearOperator) -> tuple[LinearOperator, LinearOperator] | Non
 class Updated(Factor):
     """S⁻¹, Z = S⁻¹ U and the LU of C = I + V Z."""
 
+    growth: Any
+    core: Any
+    inverse: Any
+
     def __init__(self, A: LinearOperator, inverse: Any) -> None:
         found: Any = split(A)
         self.operator = A
@@ -84,7 +88,7 @@ class Updated(Factor):
         core = backends.eye(self.Z, found.rank, self.Z.dtype) + self.V @ self.Z
         self.core = LUFactor(Dense(core))
         require_no_zero(A, self.core.diagonal, "the capacitance matrix I + V S⁻¹ U is")
-        self.is_constant = self.core.is_constant
+        self.is_constant: bool = self.core.is_constant
         self.growth = None  # by how much the capacitance matrix enlarges what rounding leaves
         if self.is_constant:
             space: Any = backends.namespace(backends.backend_of(core))
