@@ -21,7 +21,7 @@ from linops.linalg.eigenvalues import (
     square_parts,
 )
 from linops.linalg.function import Function
-from linops.linalg.inputs import matrix_of, widened
+from linops.linalg.inputs import matrix_of, of_whole, widened
 from linops.linalg.spectra import DENSELY, eigh_, is_hermitian, scalar_of, spectrum_of, split_shift
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
@@ -52,7 +52,7 @@ eig_: Function = Function("eig")
 def _eig_kronecker(a: Kronecker):
     found = [eig_(factor) for factor in a.factors]
     values = outer(a, [values for values, _ in found], lambda one, other: one * other)
-    return values, Kronecker(*[vectors for _, vectors in found])
+    return values, Kronecker(*of_whole(a, [vectors for _, vectors in found]))
 
 
 @eig_.rule(
@@ -63,7 +63,7 @@ def _eig_kronecker(a: Kronecker):
 def _eig_kronecker_sum(a: KroneckerSum):
     found = [eig_(factor) for factor in a.factors]
     values = outer(a, [values for values, _ in found], lambda one, other: one + other)
-    return values, Kronecker(*[vectors for _, vectors in found])
+    return values, Kronecker(*of_whole(a, [vectors for _, vectors in found]))
 
 
 @eig_.rule(
@@ -75,7 +75,7 @@ def _eig_kronecker_sum(a: KroneckerSum):
 )
 def _eig_direct_sum(a: DirectSum):
     found = [eig_(block) for block in a.blocks]
-    return joined(a, [values for values, _ in found]), DirectSum([vectors for _, vectors in found])
+    return joined(a, [values for values, _ in found]), DirectSum(of_whole(a, [vectors for _, vectors in found]))
 
 
 def _block_steps(a: Any) -> Any:

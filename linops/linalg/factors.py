@@ -11,7 +11,7 @@ from linops.backends import factorizations as lapack
 from linops.linalg.eigenvalues import parts_of, space_of, square_parts
 from linops.linalg.errors import SingularError
 from linops.linalg.function import Function
-from linops.linalg.inputs import matrix_of, widened
+from linops.linalg.inputs import matrix_of, of_whole, widened
 from linops.linalg.spectra import hermitian_part, is_hermitian, real_part, scalar_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume
@@ -81,7 +81,9 @@ def _cholesky_kronecker(a: Kronecker):
     negative = [_is_negative(factor) for factor in a.factors]
     if sum(negative) % 2:
         raise indefinite(a)
-    return Kronecker(*[cholesky_(-factor if flip else factor) for factor, flip in zip(a.factors, negative)])
+    return Kronecker(
+        *of_whole(a, [cholesky_(-factor if flip else factor) for factor, flip in zip(a.factors, negative)])
+    )
 
 
 @cholesky_.rule(
@@ -92,7 +94,7 @@ def _cholesky_kronecker(a: Kronecker):
     cost="Σ n_k³",
 )
 def _cholesky_direct_sum(a: DirectSum):
-    return DirectSum([cholesky_(block) for block in a.blocks])
+    return DirectSum(of_whole(a, [cholesky_(block) for block in a.blocks]))
 
 
 @cholesky_.rule(
@@ -171,7 +173,7 @@ def _lu_permutation(a: Permutation):
 )
 def _lu_kronecker(a: Kronecker):
     P, L, U = zip(*[lu_(factor) for factor in a.factors])
-    return Kronecker(*P), Kronecker(*L), Kronecker(*U)
+    return Kronecker(*of_whole(a, P)), Kronecker(*of_whole(a, L)), Kronecker(*of_whole(a, U))
 
 
 @lu_.rule(
@@ -179,7 +181,7 @@ def _lu_kronecker(a: Kronecker):
 )
 def _lu_direct_sum(a: DirectSum):
     P, L, U = zip(*[lu_(block) for block in a.blocks])
-    return DirectSum(P), DirectSum(L), DirectSum(U)
+    return DirectSum(of_whole(a, P)), DirectSum(of_whole(a, L)), DirectSum(of_whole(a, U))
 
 
 @lu_.rule(
@@ -217,7 +219,7 @@ def _tall_parts(name: str) -> Any:
 )
 def _qr_kronecker(a: Kronecker):
     Q, R = zip(*[qr_(factor) for factor in a.factors])
-    return Kronecker(*Q), Kronecker(*R)
+    return Kronecker(*of_whole(a, Q)), Kronecker(*of_whole(a, R))
 
 
 @qr_.rule(
@@ -225,7 +227,7 @@ def _qr_kronecker(a: Kronecker):
 )
 def _qr_direct_sum(a: DirectSum):
     Q, R = zip(*[qr_(block) for block in a.blocks])
-    return DirectSum(Q), DirectSum(R)
+    return DirectSum(of_whole(a, Q)), DirectSum(of_whole(a, R))
 
 
 @qr_.rule(

@@ -48,11 +48,21 @@ def lstsq(A: Any, b: Any, method: LSMR | None = None) -> Any:
     if method is not None:
         return _by_products(operator, method) @ b
     if not is_written_out(operator):
-        return pinv_(operator) @ b
+        return _beside(pinv_(operator), b) @ b
     matrix, wide = matrix_of(operator), wide_dtype(dtype, backend)
     matrix = matrix if operator.backend is not None else backends.constant(b, matrix, dtype)
     x = _solution(space.astype(matrix, wide), space.astype(columns(b), wide))
     return restored(space.astype(x, dtype), b.shape)
+
+
+def _beside(found: LinearOperator, b: Any) -> LinearOperator:
+    """What was made of an operator without arrays, in the framework of right-hand sides."""
+    backend = backends.backend_of(b)
+    if found.backend != "numpy" or backend in ("numpy", None):
+        return found
+    if backend == "torch":
+        return found.to(backend="torch", dtype=b.dtype, device=b.device)
+    return found.to(backend=backend, dtype=backends.result_type(backend, backends.real_dtype(b.dtype, backend)))
 
 
 def pinv(A: Any, method: LSMR | None = None) -> LinearOperator:

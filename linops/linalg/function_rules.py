@@ -9,7 +9,7 @@ import numpy as np
 from linops import backends
 from linops.linalg.dense_functions import real_of_real
 from linops.linalg.function import Function
-from linops.linalg.inputs import fits
+from linops.linalg.inputs import fits, of_whole
 from linops.linalg.scalars import Scalar, known, recomposed, space_of, values
 from linops.linalg.spectra import eigh_, is_hermitian, scalar_of, spectrum_of, split_shift
 from linops.operator import LinearOperator
@@ -124,7 +124,7 @@ def _common(function: Function) -> None:
         "those of the blocks", of="square blocks", when=_square_blocks, parts=_pieces(function, "blocks"), cost="Σ n_k³"
     )
     def _direct_sum(a: DirectSum, f: Scalar):
-        return DirectSum([function(block, f) for block in a.blocks])
+        return DirectSum(of_whole(a, [function(block, f) for block in a.blocks]))
 
     @function.rule(
         "f of its spectrum",
@@ -153,7 +153,7 @@ for _function in (expm_, logm_, sqrtm_, power_, funm_):
 
 @expm_.rule("the Kronecker product of the factors'", parts=_pieces(expm_, "factors"), cost="Σ n_k³")
 def _expm_kronecker_sum(a: KroneckerSum, f: Scalar):
-    return Kronecker(*[expm_(factor, f) for factor in a.factors])
+    return Kronecker(*of_whole(a, [expm_(factor, f) for factor in a.factors]))
 
 
 def _unshifted(a: Any) -> Any:
@@ -186,7 +186,7 @@ def _register_kronecker(function: Function) -> None:
         cost="Σ n_k³",
     )
     def _kronecker(a: Kronecker, f: Scalar):
-        return known(f, a, Kronecker(*[function(factor, f) for factor in a.factors]))
+        return known(f, a, Kronecker(*of_whole(a, [function(factor, f) for factor in a.factors])))
 
 
 _register_kronecker(sqrtm_)

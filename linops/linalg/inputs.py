@@ -147,6 +147,22 @@ def matrices_of(A: LinearOperator, parts: Iterable[LinearOperator]) -> list[Any]
     ]
 
 
+def of_whole(A: LinearOperator, parts: Iterable[LinearOperator]) -> list[LinearOperator]:
+    """What was made of an operator's parts, in the whole's framework: of parts without arrays NumPy's arrays are made.
+
+    Args:
+        A: The whole.
+        parts: What was made of its parts.
+
+    Returns:
+        Operators that can be joined.
+    """
+    if A.backend in (None, "numpy", "spec"):
+        return list(parts)
+    kind = {"dtype": A.dtype, "device": A.device} if A.backend == "torch" else {"dtype": A.dtype}
+    return [part.to(backend=A.backend, **kind) if part.backend == "numpy" else part for part in parts]
+
+
 def singular(A: LinearOperator, why: str = "") -> SingularError:
     """The error that an operator has no inverse."""
     return SingularError(

@@ -100,7 +100,7 @@ class Inverse(LinearOperator):
 
     def _columns(self, x: Any) -> Any:
         x = flat(x)
-        if x.dtype == self._plain:
+        if self._plain is not None and x.dtype == self._plain:  # to NumPy float64 is equal to None
             if self.kept:
                 y = self._factor(x).solve(x, self.transposed)
             else:
@@ -142,7 +142,7 @@ class Inverse(LinearOperator):
     def _written(self, x: Any, count: int) -> Dense | None:
         """A⁻¹ written out, where it multiplies so many right-hand sides."""
         n = self.base.shape[0]
-        if not self.method.writes or not 1 < n <= count or x.dtype != self._plain:
+        if not self.method.writes or not 1 < n <= count or self._plain is None or x.dtype != self._plain:
             return None
         return self._factor(x).written(self.transposed)
 

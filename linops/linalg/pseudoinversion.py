@@ -11,7 +11,7 @@ from typing import Any
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
-from linops.linalg.inputs import fits, matrix_of, wide_dtype
+from linops.linalg.inputs import fits, matrix_of, of_whole, wide_dtype
 from linops.linalg.inversion import inverse_
 from linops.linalg.least_squares import LeastSquares
 from linops.linalg.methods.lsmr import LSMR
@@ -125,12 +125,12 @@ def _pinv_circulant(a: Circulant):
 
 @pinv_.rule("the Kronecker product of the factors'", parts=_parts("factors"), cost="Σ m_k n_k min(m_k, n_k)")
 def _pinv_kronecker(a: Kronecker):
-    return Kronecker(*[pinv_(factor) for factor in a.factors])
+    return Kronecker(*of_whole(a, [pinv_(factor) for factor in a.factors]))
 
 
 @pinv_.rule("those of the blocks", parts=_parts("blocks"), cost="Σ that of a block")
 def _pinv_direct_sum(a: DirectSum):
-    return DirectSum([pinv_(block) for block in a.blocks])
+    return DirectSum(of_whole(a, [pinv_(block) for block in a.blocks]))
 
 
 @pinv_.rule("those of the blocks, batched", cost="b p q min(p, q)")

@@ -12,7 +12,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.eigenvalues import eigvalsh_, joined, outer, parts_of, space_of
 from linops.linalg.function import Function
-from linops.linalg.inputs import matrix_of, ones, widened
+from linops.linalg.inputs import matrix_of, of_whole, ones, widened
 from linops.linalg.spectra import DENSELY, eigh_, is_hermitian, real_part, scalar_of, spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
@@ -45,22 +45,22 @@ def phase(values: Any) -> Any:
     return space_of(values).where(size == 0, values * 0 + 1, values / space_of(values).where(size == 0, 1, size))
 
 
-def _products(parts: list[Any], vectors: bool, kind: Any) -> Any:
+def _products(a: LinearOperator, parts: list[Any], vectors: bool, kind: Any) -> Any:
     """U and Vᴴ of the parts', or nothing."""
-    return (kind([U for U, _, _ in parts]), kind([Vh for _, _, Vh in parts])) if vectors else (None, None)
+    return tuple([kind(of_whole(a, [part[side] for part in parts])) for side in (0, 2)]) if vectors else (None, None)
 
 
 @svd_.rule("products of the factors', of Kronecker products", parts=parts_of(svd_, "factors"), cost="Σ n_k³ + N")
 def _svd_kronecker(a: Kronecker, vectors: bool):
     found = [svd_(factor, vectors) for factor in a.factors]
-    U, Vh = _products(found, vectors, Kronecker)
+    U, Vh = _products(a, found, vectors, Kronecker)
     return U, outer(a, [s for _, s, _ in found], lambda one, other: one * other), Vh
 
 
 @svd_.rule("those of the blocks", parts=parts_of(svd_, "blocks"), cost="Σ n_k³")
 def _svd_direct_sum(a: DirectSum, vectors: bool):
     found = [svd_(block, vectors) for block in a.blocks]
-    U, Vh = _products(found, vectors, DirectSum)
+    U, Vh = _products(a, found, vectors, DirectSum)
     return U, joined(a, [s for _, s, _ in found]), Vh
 
 
