@@ -177,7 +177,8 @@ def _norm_train(a: TensorTrain, order: Any):
         core = widened(a, core)
         before, m, n, after = core.shape
         matrix = core.reshape(before, m * n * after)
-        matrix = (matrix if rest is None else rest @ matrix).reshape(-1, after)
+        matrix = matrix if rest is None else rest @ matrix
+        matrix = matrix.reshape(matrix.shape[0] * m * n, after)
         rest = lapack.qr(matrix)[1] if matrix.shape[0] > after else matrix
     return root_of_squares(rest)
 

@@ -155,12 +155,14 @@ def _diagonal_convolution(a: Circulant | Toeplitz):
 @diagonal_.rule("the cores' diagonals, contracted", of="square cores", when=_square_cores, cost="N r")
 def _diagonal_train(a: TensorTrain):
     found: Any = None
+    rows = 1
     for core in a.cores:
-        one = _space(core).diagonal(core, 0, 1, 2)  # (before, after, n)
-        one = backends.permute(one, (0, 2, 1))
+        one = backends.permute(_space(core).diagonal(core, 0, 1, 2), (0, 2, 1))  # (before, n, after)
         before, n, after = one.shape
-        found = one.reshape(-1, after) if found is None else (found @ one.reshape(before, n * after)).reshape(-1, after)
-    return found.reshape(-1)
+        rows *= n
+        one = one if found is None else found @ one.reshape(before, n * after)
+        found = one.reshape(rows, after)
+    return found.reshape(rows)
 
 
 def _pieces(a: LinearOperator) -> Any:
