@@ -91,9 +91,8 @@ class Updated(Factor):
         self.is_constant: bool = self.core.is_constant
         self.growth = None  # by how much the capacitance matrix enlarges what rounding leaves
         if self.is_constant:
-            space: Any = backends.namespace(backends.backend_of(core))
-            norm = space.linalg.vector_norm
-            self.growth = float(norm(core) * norm(self.core.inverse())) / found.rank
+            squares = [float((abs(one) ** 2).sum()) for one in (core, self.core.inverse())]
+            self.growth = (squares[0] * squares[1]) ** 0.5 / found.rank
 
     def solve(self, b: Any, transposed: bool) -> Any:
         """By the Sherman–Morrison–Woodbury formula, refined once unless nothing cancels."""
