@@ -445,3 +445,9 @@ def test_gradients_of_single_precision_beside_double_in_jax(name):
     gradient, of_b = jax.grad(lambda A, b: lo.linalg.solve(A, b).sum(), (0, 1))(A, b)
     assert (gradient.dtype, of_b.dtype) == ("float32", "float64")
     np.testing.assert_allclose(plain(of_b), np.linalg.inv(plain(A.to_dense()).astype(float)).sum(0), rtol=1e-5)
+
+
+def test_low_rank_of_rank_zero():
+    A = lo.Diagonal(np.array([2.0, 4.0])) + lo.Dense(np.zeros((2, 0))) @ lo.Dense(np.zeros((0, 2)))
+    np.testing.assert_allclose(lo.linalg.solve(A, np.ones(2)), [0.5, 0.25])
+    assert float(lo.linalg.det(A)) == pytest.approx(8)

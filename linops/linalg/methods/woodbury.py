@@ -92,7 +92,7 @@ class Updated(Factor):
         self.growth = None  # by how much the capacitance matrix enlarges what rounding leaves
         if self.is_constant:
             squares = [float((abs(one) ** 2).sum()) for one in (core, self.core.inverse())]
-            self.growth = (squares[0] * squares[1]) ** 0.5 / found.rank
+            self.growth = (squares[0] * squares[1]) ** 0.5 / max(found.rank, 1)
 
     def solve(self, b: Any, transposed: bool) -> Any:
         """By the Sherman–Morrison–Woodbury formula, refined once unless nothing cancels."""
