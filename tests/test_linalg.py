@@ -451,3 +451,14 @@ def test_low_rank_of_rank_zero():
     A = lo.Diagonal(np.array([2.0, 4.0])) + lo.Dense(np.zeros((2, 0))) @ lo.Dense(np.zeros((0, 2)))
     np.testing.assert_allclose(lo.linalg.solve(A, np.ones(2)), [0.5, 0.25])
     assert float(lo.linalg.det(A)) == pytest.approx(8)
+
+
+def test_low_rank_updates_of_what_is_singular():
+    ones = np.ones((4, 1))
+    A = lo.Dense(np.full((4, 4), 114210.0)) + lo.Dense(np.zeros((4, 1))) @ lo.Dense(np.zeros((1, 4)))
+    B = lo.Identity(4) - lo.LowRank(ones, ones.T / 4)
+    for singular in (A, B):
+        sign, logarithm = lo.linalg.slogdet(singular)
+        assert sign == 0 or logarithm < -20
+        with pytest.raises(lo.linalg.SingularError):
+            lo.linalg.solve(singular, np.ones(4))

@@ -81,7 +81,8 @@ def _constant(a: LinearOperator, sign: Any, logarithm: float) -> SlogDet:
     return one * sign, real * 0 + logarithm
 
 
-def _zero(a: LinearOperator) -> SlogDet:
+def zero_of(a: LinearOperator) -> SlogDet:
+    """0 and −inf."""
     return _constant(a, 0, -np.inf)
 
 
@@ -123,7 +124,7 @@ def _slogdet_identity(a: Identity):
 
 @slogdet_.rule("0", cost="1")
 def _slogdet_zero(a: Zero):
-    return _zero(a)
+    return zero_of(a)
 
 
 @slogdet_.rule("c^n times the base's", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")
@@ -182,7 +183,7 @@ def _slogdet_hadamard(a: Hadamard):
 
 @slogdet_.rule("0: blocks that are not square", when=lambda a: not _square_parts("blocks")(a), cost="1")
 def _slogdet_uneven_blocks(a: DirectSum):
-    return _zero(a)
+    return zero_of(a)
 
 
 @slogdet_.rule("the product of the blocks'", parts=_parts("blocks"), cost="Σ that of a block")
@@ -203,7 +204,7 @@ def _slogdet_blocks(a: BlockDiag):
 
 @slogdet_.rule("0: factors that are not square", when=lambda a: not _square_parts("factors")(a), cost="1")
 def _slogdet_rectangular_factors(a: Kronecker):
-    return _zero(a) if a.shape[0] else _constant(a, 1, 0.0)
+    return zero_of(a) if a.shape[0] else _constant(a, 1, 0.0)
 
 
 @slogdet_.rule("the product of the factors', to the powers N / n_k", parts=_parts("factors"), cost="Σ n_k³")
@@ -215,7 +216,7 @@ def _slogdet_kronecker(a: Kronecker):
 
 @slogdet_.rule("0: factors of fewer rows than the whole", when=lambda a: _deficient(a), cost="1")
 def _slogdet_narrow(a: Product):
-    return _zero(a)
+    return zero_of(a)
 
 
 @slogdet_.rule(
@@ -253,12 +254,12 @@ def real_of(a: LinearOperator, found: SlogDet) -> SlogDet:
 
 @slogdet_.rule("0: of lower rank", when=lambda a: a.U.shape[1] < a.shape[0], cost="1")
 def _slogdet_low_rank(a: LowRank):
-    return _zero(a)
+    return zero_of(a)
 
 
 @slogdet_.rule("0: a factor has fewer rows than the whole", when=is_narrow, cost="1")
 def _slogdet_narrow_chain(a: Butterfly | BlockTensorTrain):
-    return _zero(a)
+    return zero_of(a)
 
 
 @slogdet_.rule(
@@ -299,7 +300,7 @@ def _slogdet_sparse(a: Sparse):
     try:
         factors = SuperLU().factor(a, False).prepare(a)
     except SingularError:
-        return _zero(a)
+        return zero_of(a)
     sign, logarithm = of_diagonal(factors.U.diagonal().astype(a.dtype))
     return sign * (parity(factors.perm_r) * parity(factors.perm_c)), logarithm
 

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.determinants import log_abs, of_diagonal, product_of, real_of, slogdet_, space_of
+from linops.linalg.determinants import log_abs, of_diagonal, product_of, real_of, slogdet_, space_of, zero_of
 from linops.linalg.eigenvalues import eigvalsh_
+from linops.linalg.errors import SingularError
 from linops.linalg.inputs import matrices_of
 from linops.linalg.inversion import inverse_
 from linops.linalg.inversion_of_sums import has_low_rank
@@ -95,7 +96,10 @@ def _low_rank_parts(a: Any) -> Any:
     "the determinant lemma: S plus low rank", when=has_low_rank, parts=_low_rank_parts, cost="that of S, n r²"
 )
 def _slogdet_low_rank_update(a: Sum):
-    factor = Woodbury(inverse_).factor(a, False)
+    try:
+        factor = Woodbury(inverse_).factor(a, False)
+    except SingularError:
+        return zero_of(a)
     if not isinstance(factor, Updated):  # S itself is singular
         return factor.slogdet()
     return product_of([slogdet_(cast(Split, split(a)).rest), factor.core.slogdet()])
