@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linops.linalg.parts import is_deficient
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
@@ -49,5 +50,5 @@ def has_square_factors(a: Butterfly | BlockTensorTrain) -> bool:
 
 def is_narrow(a: Butterfly | BlockTensorTrain) -> bool:
     """Whether between two factors there are fewer numbers than outside, so that the rank is lower."""
-    factors = getattr(as_product(a), "factors", ())
-    return bool(factors) and min(factor.shape[1] for factor in factors) < a.shape[0]
+    product = as_product(a)
+    return isinstance(product, Product) and is_deficient(product)

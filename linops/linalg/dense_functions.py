@@ -7,7 +7,8 @@ from typing import Any
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.inputs import singular
-from linops.linalg.scalars import EXP, Scalar, no_real, space_of, values
+from linops.linalg.parts import space_of
+from linops.linalg.scalars import EXP, Scalar, no_real, values
 from linops.operator import LinearOperator
 from linops.plan.step import Step
 

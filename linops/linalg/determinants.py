@@ -18,6 +18,7 @@ from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
 from linops.linalg.methods.super_lu import SuperLU
 from linops.linalg.parity import axes_parity, parity
+from linops.linalg.parts import is_deficient, parts_of, space_of, square_parts
 from linops.linalg.spectra import scalar_of, spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
@@ -49,11 +50,6 @@ slogdet_: Function = Function("slogdet", "slogdet", "det", "logdet")
 SlogDet = tuple[Any, Any]
 
 
-def space_of(x: Any) -> Any:
-    """The namespace of an array."""
-    return backends.namespace(backends.backend_of(x))
-
-
 def of_diagonal(numbers: Any) -> SlogDet:
     """The product of some numbers."""
     return lapack.log_product(numbers)
@@ -62,14 +58,6 @@ def of_diagonal(numbers: Any) -> SlogDet:
 def log_abs(numbers: Any) -> Any:
     """The sum of the logarithms of absolute values; −inf with a zero among them, of which NumPy is not to warn."""
     return lapack.log_product(numbers)[1]
-
-
-def _parts(name: str) -> Any:
-    return lambda a: [(slogdet_, part) for part in getattr(a, name)]
-
-
-def _square_parts(name: str) -> Any:
-    return lambda a: all(part.shape[0] == part.shape[1] for part in getattr(a, name))
 
 
 def _constant(a: LinearOperator, sign: Any, logarithm: float) -> SlogDet:
@@ -167,9 +155,7 @@ def _slogdet_householder(a: Householder):
 def _slogdet_dft(a: DFT):
     # the eigenvalues of the unitary transform are 1, −1, −i, i, so many times each
     n = a.shape[0]
-    if n == 0:
-        return _constant(a, 1 + 0j, 0.0)
-    negative, minus_i, plus_i = (n + 2) // 4, (n + 1) // 4, (n - 1) // 4 if n > 1 else 0
+    negative, minus_i, plus_i = (n + 2) // 4, (n + 1) // 4, (n - 1) // 4
     phase: complex = (1, -1)[negative % 2] * (1, -1j, -1, 1j)[minus_i % 4] * (1, 1j, -1, -1j)[plus_i % 4]
     phase = complex(phase).conjugate() if a.conjugate else complex(phase)
     return _constant(a, phase, 0.0 if a.norm == "ortho" else n / 2 * np.log(n))
@@ -181,12 +167,12 @@ def _slogdet_hadamard(a: Hadamard):
     return _constant(a, -1 if n == 2 else 1, n / 2 * np.log(n))
 
 
-@slogdet_.rule("0: blocks that are not square", when=lambda a: not _square_parts("blocks")(a), cost="1")
+@slogdet_.rule("0: blocks that are not square", when=lambda a: not square_parts("blocks")(a), cost="1")
 def _slogdet_uneven_blocks(a: DirectSum):
     return zero_of(a)
 
 
-@slogdet_.rule("the product of the blocks'", parts=_parts("blocks"), cost="Σ that of a block")
+@slogdet_.rule("the product of the blocks'", parts=parts_of(slogdet_, "blocks"), cost="Σ that of a block")
 def _slogdet_direct_sum(a: DirectSum):
     return product_of([slogdet_(block) for block in a.blocks])
 
@@ -202,19 +188,19 @@ def _slogdet_blocks(a: BlockDiag):
     return space_of(signs).prod(signs), space_of(logs).sum(logs)
 
 
-@slogdet_.rule("0: factors that are not square", when=lambda a: not _square_parts("factors")(a), cost="1")
+@slogdet_.rule("0: factors that are not square", when=lambda a: not square_parts("factors")(a), cost="1")
 def _slogdet_rectangular_factors(a: Kronecker):
-    return zero_of(a) if a.shape[0] else _constant(a, 1, 0.0)
+    return zero_of(a)
 
 
-@slogdet_.rule("the product of the factors', to the powers N / n_k", parts=_parts("factors"), cost="Σ n_k³")
+@slogdet_.rule("the product of the factors', to the powers N / n_k", parts=parts_of(slogdet_, "factors"), cost="Σ n_k³")
 def _slogdet_kronecker(a: Kronecker):
     n = a.shape[0]
     found = [slogdet_(factor) for factor in a.factors]
-    return product_of(found, [n // factor.shape[0] if n else 0 for factor in a.factors])
+    return product_of(found, [n // factor.shape[0] for factor in a.factors])
 
 
-@slogdet_.rule("0: factors of fewer rows than the whole", when=lambda a: _deficient(a), cost="1")
+@slogdet_.rule("0: factors of fewer rows than the whole", when=is_deficient, cost="1")
 def _slogdet_narrow(a: Product):
     return zero_of(a)
 
@@ -222,17 +208,12 @@ def _slogdet_narrow(a: Product):
 @slogdet_.rule(
     "the product of the factors'",
     of="square factors",
-    when=_square_parts("factors"),
-    parts=_parts("factors"),
+    when=square_parts("factors"),
+    parts=parts_of(slogdet_, "factors"),
     cost="Σ that of a factor",
 )
 def _slogdet_product(a: Product):
     return product_of([slogdet_(factor) for factor in a.factors])
-
-
-def _deficient(a: Any) -> bool:
-    """Whether somewhere between the factors there are fewer numbers than outside: the rank is lower than n."""
-    return min(factor.shape[1] for factor in a.factors) < a.shape[0]
 
 
 @slogdet_.rule("the base's, to the power", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.determinants import log_abs, of_diagonal, product_of, real_of, slogdet_, space_of, zero_of
+from linops.linalg.determinants import log_abs, of_diagonal, product_of, real_of, slogdet_, zero_of
 from linops.linalg.eigenvalues import eigvalsh_
 from linops.linalg.errors import SingularError
 from linops.linalg.inputs import matrices_of
@@ -15,6 +15,7 @@ from linops.linalg.inversion import inverse_
 from linops.linalg.inversion_of_sums import has_low_rank
 from linops.linalg.methods.pencil import is_pencil
 from linops.linalg.methods.woodbury import Split, Updated, Woodbury, split
+from linops.linalg.parts import space_of
 from linops.linalg.spectra import eigh_, is_hermitian
 from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.sum import Sum

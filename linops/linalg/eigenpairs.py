@@ -10,18 +10,10 @@ from typing import Any
 import numpy as np
 
 from linops.backends import factorizations as lapack
-from linops.linalg.eigenvalues import (
-    as_complex,
-    cycles_of,
-    joined,
-    knows_indices,
-    outer,
-    parts_of,
-    roots_of_unity,
-    square_parts,
-)
+from linops.linalg.eigenvalues import as_complex, cycles_of, knows_indices, roots_of_unity
 from linops.linalg.function import Function
 from linops.linalg.inputs import matrix_of, of_whole, widened
+from linops.linalg.parts import joined, outer, parts_of, square_parts
 from linops.linalg.spectra import DENSELY, eigh_, is_hermitian, scalar_of, spectrum_of, split_shift
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag

@@ -6,7 +6,6 @@ an order of their own.
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
 from linops.linalg.inputs import matrix_of, ones, widened
+from linops.linalg.parts import joined, outer, parts_of, square_parts
 from linops.linalg.spectra import (
     DENSELY,
     eigh_,
@@ -25,7 +25,7 @@ from linops.linalg.spectra import (
     spectrum_of,
     split_shift,
 )
-from linops.linalg.traces import alike, diagonal_
+from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.circulant import Circulant
@@ -48,38 +48,12 @@ eigvalsh_: Function = Function("eigvalsh")
 eigvals_: Function = Function("eigvals")
 
 
-def space_of(x: Any) -> Any:
-    """The array namespace of an array."""
-    return backends.namespace(backends.backend_of(x))
-
-
-def joined(a: LinearOperator, arrays: list[Any]) -> Any:
-    """The arrays of parts, one after the other."""
-    first, *rest = alike(a, arrays)
-    return backends.concatenate(first, rest)
-
-
-def outer(a: LinearOperator, arrays: list[Any], combine: Any) -> Any:
-    """Numbers of parts combined each with each, the last one's fastest."""
-    return reduce(lambda one, other: combine(one[:, None], other).reshape(-1), alike(a, arrays))
-
-
 def as_complex(values: Any) -> Any:
     """An array as complex numbers."""
     if backends.is_complex(values.dtype):
         return values
     backend = backends.backend_of(values)
     return backends.namespace(backend).astype(values, backends.result_type(backend, values.dtype, 1j))
-
-
-def square_parts(name: str) -> Any:
-    """Whether the parts of an operator in a field are square."""
-    return lambda a: all(part.shape[0] == part.shape[1] for part in getattr(a, name))
-
-
-def parts_of(function: Function, name: str) -> Any:
-    """What is asked of the parts of an operator in a field."""
-    return lambda a: [(function, part) for part in getattr(a, name)]
 
 
 def _both(function: Function) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.eigenvalues import parts_of, space_of, square_parts
 from linops.linalg.errors import SingularError
 from linops.linalg.function import Function
 from linops.linalg.inputs import matrix_of, of_whole, widened
+from linops.linalg.parts import parts_of, space_of, square_parts
 from linops.linalg.spectra import hermitian_part, is_hermitian, real_part, scalar_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume

@@ -8,7 +8,8 @@ from linops.linalg.exponential import Exponential
 from linops.linalg.function import Function
 from linops.linalg.function_rules import by_eigenvectors, expm_, funm_, logm_, power_, sqrtm_, widest
 from linops.linalg.inputs import fits, matrix_of
-from linops.linalg.scalars import EXP, Scalar, known, recomposed, space_of, values
+from linops.linalg.parts import space_of
+from linops.linalg.scalars import EXP, Scalar, known, recomposed, values
 from linops.linalg.spectra import eigh_, is_hermitian
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator

@@ -10,7 +10,8 @@ from linops import backends
 from linops.linalg.dense_functions import real_of_real
 from linops.linalg.function import Function
 from linops.linalg.inputs import fits, of_whole
-from linops.linalg.scalars import Scalar, known, recomposed, space_of, values
+from linops.linalg.parts import space_of
+from linops.linalg.scalars import Scalar, known, recomposed, values
 from linops.linalg.spectra import eigh_, is_hermitian, scalar_of, spectrum_of, split_shift
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag

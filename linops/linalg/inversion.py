@@ -27,6 +27,7 @@ from linops.linalg.methods.levinson import Levinson
 from linops.linalg.methods.lu import LU
 from linops.linalg.methods.substitution import Substitution, Thomas
 from linops.linalg.methods.super_lu import SuperLU
+from linops.linalg.parts import is_deficient, parts_of, square_parts
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume
 from linops.operators.block import Block
@@ -56,14 +57,6 @@ from linops.tags import Tag
 inverse_: Function = Function("inverse", "solve", "inv")
 
 _TAGS = Tag.SYMMETRIC | Tag.HERMITIAN | Tag.POSITIVE_DEFINITE
-
-
-def _parts(name: str) -> Any:
-    return lambda a: [(inverse_, part) for part in getattr(a, name)]
-
-
-def _square_parts(name: str) -> Any:
-    return lambda a: all(part.shape[0] == part.shape[1] for part in getattr(a, name))
 
 
 def _known(inverse: LinearOperator, a: LinearOperator) -> LinearOperator:
@@ -134,12 +127,12 @@ def _inverse_circulant(a: Circulant, kept: bool):
     return _known(Circulant(backends.namespace(a.backend).astype(kernel, a.c.dtype), transposed=a.transposed), a)
 
 
-@inverse_.rule("none: blocks that are not square", when=lambda a: not _square_parts("blocks")(a), cost="0")
+@inverse_.rule("none: blocks that are not square", when=lambda a: not square_parts("blocks")(a), cost="0")
 def _inverse_uneven(a: DirectSum, kept: bool):
     raise singular(a, "some of its blocks are not square")
 
 
-@inverse_.rule("those of the blocks", parts=_parts("blocks"), cost="Σ that of a block")
+@inverse_.rule("those of the blocks", parts=parts_of(inverse_, "blocks"), cost="Σ that of a block")
 def _inverse_direct_sum(a: DirectSum, kept: bool):
     return DirectSum([inverse_(block, kept) for block in a.blocks])
 
@@ -149,30 +142,28 @@ def _inverse_blocks(a: BlockDiag, kept: bool):
     return Inverse(a, Blockwise(), kept)
 
 
-@inverse_.rule("none: factors that are not square", when=lambda a: not _square_parts("factors")(a), cost="0")
+@inverse_.rule("none: factors that are not square", when=lambda a: not square_parts("factors")(a), cost="0")
 def _inverse_rectangular(a: Kronecker, kept: bool):
     raise singular(a, "some of its factors are not square")
 
 
-@inverse_.rule("the Kronecker product of the factors'", parts=_parts("factors"), cost="Σ n_k³ once, N Σ n_k a vector")
+@inverse_.rule(
+    "the Kronecker product of the factors'", parts=parts_of(inverse_, "factors"), cost="Σ n_k³ once, N Σ n_k a vector"
+)
 def _inverse_kronecker(a: Kronecker, kept: bool):
     return Kronecker(*[inverse_(factor, kept) for factor in a.factors])
 
 
-@inverse_.rule("none: factors of fewer rows than the whole", when=lambda a: _deficient(a), cost="0")
+@inverse_.rule("none: factors of fewer rows than the whole", when=is_deficient, cost="0")
 def _inverse_narrow(a: Product, kept: bool):
     raise singular(a, "a factor has fewer rows or columns than the whole, so the rank is lower")
-
-
-def _deficient(a: Any) -> bool:
-    return min(factor.shape[1] for factor in a.factors) < a.shape[0]
 
 
 @inverse_.rule(
     "those of the factors, in reverse",
     of="square factors",
-    when=_square_parts("factors"),
-    parts=_parts("factors"),
+    when=square_parts("factors"),
+    parts=parts_of(inverse_, "factors"),
     cost="Σ that of a factor",
 )
 def _inverse_product(a: Product, kept: bool):

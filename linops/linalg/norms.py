@@ -12,14 +12,13 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.eigenvalues import joined, parts_of, space_of
 from linops.linalg.function import Function
 from linops.linalg.inputs import fits, matrix_of, ones, widened
 from linops.linalg.partial import is_closed
 from linops.linalg.partial_svd import svds
+from linops.linalg.parts import alike_numbers, joined, parts_of, space_of
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import DENSELY, real_part, scalar_of
-from linops.linalg.traces import alike_numbers
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain

@@ -8,8 +8,8 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.eigenvalues import space_of
 from linops.linalg.inputs import DENSE_LIMIT
+from linops.linalg.parts import space_of
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
 from linops.operators.permute import Permute

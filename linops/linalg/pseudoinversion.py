@@ -15,6 +15,7 @@ from linops.linalg.inputs import fits, matrix_of, of_whole, wide_dtype
 from linops.linalg.inversion import inverse_
 from linops.linalg.least_squares import LeastSquares
 from linops.linalg.methods.lsmr import LSMR
+from linops.linalg.parts import parts_of, space_of
 from linops.linalg.spectra import spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume
@@ -46,14 +47,6 @@ def _known(pseudoinverse: LinearOperator, a: LinearOperator) -> LinearOperator:
     return assume(pseudoinverse, tags) if tags else pseudoinverse
 
 
-def _parts(name: str) -> Any:
-    return lambda a: [(pinv_, part) for part in getattr(a, name)]
-
-
-def _space(x: Any) -> Any:
-    return backends.namespace(backends.backend_of(x))
-
-
 def cutoff(shape: Any, dtype: Any, space: Any) -> float:
     """Which share of the largest singular value counts as zero."""
     return float(space.finfo(dtype).eps) * max(1, *shape)
@@ -61,7 +54,7 @@ def cutoff(shape: Any, dtype: Any, space: Any) -> float:
 
 def _reciprocal(numbers: Any, shape: Any) -> Any:
     """One over numbers, and 0 where they are at most the cutoff, without a division by zero, or a gradient of one."""
-    space = _space(numbers)
+    space = space_of(numbers)
     if not numbers.shape[0]:
         return numbers
     size = space.abs(lapack.stop_gradient(numbers))
@@ -120,22 +113,22 @@ def _pinv_circulant(a: Circulant):
     inverse = _reciprocal(spectrum_of(Circulant(a.c)), a.shape)
     kernel = backends.fourier(inverse, "ifft", n, -1, None)
     kernel = kernel if backends.is_complex(a.c.dtype) else kernel.real
-    return _known(Circulant(_space(kernel).astype(kernel, a.c.dtype), transposed=a.transposed), a)
+    return _known(Circulant(space_of(kernel).astype(kernel, a.c.dtype), transposed=a.transposed), a)
 
 
-@pinv_.rule("the Kronecker product of the factors'", parts=_parts("factors"), cost="Σ m_k n_k min(m_k, n_k)")
+@pinv_.rule("the Kronecker product of the factors'", parts=parts_of(pinv_, "factors"), cost="Σ m_k n_k min(m_k, n_k)")
 def _pinv_kronecker(a: Kronecker):
     return Kronecker(*of_whole(a, [pinv_(factor) for factor in a.factors]))
 
 
-@pinv_.rule("those of the blocks", parts=_parts("blocks"), cost="Σ that of a block")
+@pinv_.rule("those of the blocks", parts=parts_of(pinv_, "blocks"), cost="Σ that of a block")
 def _pinv_direct_sum(a: DirectSum):
     return DirectSum(of_whole(a, [pinv_(block) for block in a.blocks]))
 
 
 @pinv_.rule("those of the blocks, batched", cost="b p q min(p, q)")
 def _pinv_blocks(a: BlockDiag):
-    space, dtype = _space(a.blocks), a.blocks.dtype
+    space, dtype = space_of(a.blocks), a.blocks.dtype
     blocks = space.astype(a.blocks, wide_dtype(dtype, a.backend))
     found = lapack.pinv(blocks, cutoff(a.blocks.shape[1:], blocks.dtype, space))
     return _known(BlockDiag(space.astype(found, dtype)), a)
@@ -143,7 +136,7 @@ def _pinv_blocks(a: BlockDiag):
 
 @pinv_.rule("of the triangles of U and Vᴴ", when=lambda a: a.U.shape[1] <= min(a.shape), cost="(m + n) r²")
 def _pinv_low_rank(a: LowRank):
-    space, dtype = _space(a.U), a.U.dtype
+    space, dtype = space_of(a.U), a.U.dtype
     wide = wide_dtype(dtype, a.backend)
     q, r = lapack.qr(space.astype(a.U, wide))
     other_q, other_r = lapack.qr(space.astype(backends.conj(a.V).T, wide))
@@ -181,7 +174,7 @@ def _svd_steps(a: LinearOperator) -> tuple[Step, ...]:
 )
 def _pinv_any(a: LinearOperator):
     matrix = matrix_of(a)
-    space = _space(matrix)
+    space = space_of(matrix)
     found = lapack.pinv(matrix, cutoff(a.shape, matrix.dtype, space))
     return _known(Dense(found if a.dtype is None else space.astype(found, a.dtype)), a)
 

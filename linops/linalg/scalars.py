@@ -13,17 +13,13 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.backends import matrix_functions
 from linops.linalg.inputs import singular
+from linops.linalg.parts import space_of
 from linops.operator import LinearOperator, assume
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.identity import Identity
 from linops.tags import Tag
-
-
-def space_of(x: Any) -> Any:
-    """The namespace of an array."""
-    return backends.namespace(backends.backend_of(x))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.eigenvalues import eigvalsh_, joined, outer, parts_of, space_of
+from linops.linalg.eigenvalues import eigvalsh_
 from linops.linalg.function import Function
 from linops.linalg.inputs import matrix_of, of_whole, ones, widened
+from linops.linalg.parts import joined, outer, parts_of, space_of
 from linops.linalg.spectra import DENSELY, eigh_, is_hermitian, real_part, scalar_of, spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator

@@ -5,14 +5,14 @@ Rules of `eigh_` give (w, V) in an order of their own, V an operator; `lo.linalg
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any, cast
 
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
 from linops.linalg.inputs import fits, matrix_of, of_whole, ones, widened
-from linops.linalg.traces import alike, diagonal_
+from linops.linalg.parts import joined, outer
+from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.circulant import Circulant
@@ -75,7 +75,7 @@ def _eigh_identity(a: Identity):
 )
 def _eigh_kronecker(a: Kronecker):
     found = _of_each(a.factors)
-    values = reduce(lambda one, other: (one[:, None] * other).reshape(-1), alike(a, [values for values, _ in found]))
+    values = outer(a, [values for values, _ in found], lambda one, other: one * other)
     return values, Kronecker(*of_whole(a, [vectors for _, vectors in found]))
 
 
@@ -88,15 +88,14 @@ def _eigh_kronecker(a: Kronecker):
 )
 def _eigh_kronecker_sum(a: KroneckerSum):
     found = _of_each(a.factors)
-    values = reduce(lambda one, other: (one[:, None] + other).reshape(-1), alike(a, [values for values, _ in found]))
+    values = outer(a, [values for values, _ in found], lambda one, other: one + other)
     return values, Kronecker(*of_whole(a, [vectors for _, vectors in found]))
 
 
 @eigh_.rule("those of the blocks", of="Hermitian blocks", when=_all_hermitian, parts=_of_parts, cost="Σ n_k³")
 def _eigh_direct_sum(a: DirectSum):
     found = [eigh_(block) for block in a.blocks]
-    values = alike(a, [values for values, _ in found])
-    return backends.concatenate(values[0], values[1:]), DirectSum(of_whole(a, [vectors for _, vectors in found]))
+    return joined(a, [values for values, _ in found]), DirectSum(of_whole(a, [vectors for _, vectors in found]))
 
 
 def _block_steps(a: Any) -> Any:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any, cast
 
-import numpy as np
-
 from linops import backends
 from linops.linalg.function import Function
 from linops.linalg.inputs import ones
+from linops.linalg.parts import alike, alike_numbers, joined, outer, parts_of, space_of, square_parts
 from linops.operator import LinearOperator, flat
 from linops.operators.block_diag import BlockDiag
 from linops.operators.circulant import Circulant
@@ -34,22 +33,6 @@ from linops.plan.step import Step
 diagonal_: Function = Function("diagonal")
 #: the sum of the main diagonal
 trace_: Function = Function("trace")
-
-
-def _space(x: Any) -> Any:
-    return backends.namespace(backends.backend_of(x))
-
-
-def _parts(function: Function, name: str) -> Any:
-    return lambda a: [(function, part) for part in getattr(a, name)]
-
-
-def _square(a: LinearOperator) -> bool:
-    return a.shape[0] == a.shape[1]
-
-
-def _square_parts(name: str) -> Any:
-    return lambda a: all(_square(part) for part in getattr(a, name))
 
 
 def _square_cores(a: TensorTrain) -> bool:
@@ -86,7 +69,7 @@ def _diagonal_diagonal(a: Diagonal):
 
 @diagonal_.rule("of its array", cost="n")
 def _diagonal_dense(a: Dense | Triangular):
-    return _space(a.matrix).diagonal(a.matrix)
+    return space_of(a.matrix).diagonal(a.matrix)
 
 
 @diagonal_.rule("its middle array", cost="n")
@@ -110,34 +93,29 @@ def _diagonal_blocks(a: BlockDiag):
 
 
 @diagonal_.rule(
-    "of the blocks", of="square blocks", when=_square_parts("blocks"), parts=_parts(diagonal_, "blocks"), cost="n"
+    "of the blocks", of="square blocks", when=square_parts("blocks"), parts=parts_of(diagonal_, "blocks"), cost="n"
 )
 def _diagonal_direct_sum(a: DirectSum):
-    first, *rest = alike(a, [diagonal_(block) for block in a.blocks])
-    return backends.concatenate(first, rest)
+    return joined(a, [diagonal_(block) for block in a.blocks])
 
 
 @diagonal_.rule(
     "the Kronecker product of the factors'",
     of="square factors",
-    when=_square_parts("factors"),
-    parts=_parts(diagonal_, "factors"),
+    when=square_parts("factors"),
+    parts=parts_of(diagonal_, "factors"),
     cost="N",
 )
 def _diagonal_kronecker(a: Kronecker):
-    return reduce(
-        lambda one, other: (one[:, None] * other).reshape(-1), alike(a, [diagonal_(factor) for factor in a.factors])
-    )
+    return outer(a, [diagonal_(factor) for factor in a.factors], lambda one, other: one * other)
 
 
-@diagonal_.rule("sums of the factors'", parts=_parts(diagonal_, "factors"), cost="N")
+@diagonal_.rule("sums of the factors'", parts=parts_of(diagonal_, "factors"), cost="N")
 def _diagonal_kronecker_sum(a: KroneckerSum):
-    return reduce(
-        lambda one, other: (one[:, None] + other).reshape(-1), alike(a, [diagonal_(factor) for factor in a.factors])
-    )
+    return outer(a, [diagonal_(factor) for factor in a.factors], lambda one, other: one + other)
 
 
-@diagonal_.rule("the sum of the terms'", parts=_parts(diagonal_, "terms"), cost="that of the terms")
+@diagonal_.rule("the sum of the terms'", parts=parts_of(diagonal_, "terms"), cost="that of the terms")
 def _diagonal_sum(a: Sum):
     return reduce(lambda one, other: one + other, alike(a, [diagonal_(term) for term in a.terms]))
 
@@ -157,7 +135,7 @@ def _diagonal_train(a: TensorTrain):
     found: Any = None
     rows = 1
     for core in a.cores:
-        one = backends.permute(_space(core).diagonal(core, 0, 1, 2), (0, 2, 1))  # (before, n, after)
+        one = backends.permute(space_of(core).diagonal(core, 0, 1, 2), (0, 2, 1))  # (before, n, after)
         before, n, after = one.shape
         rows *= n
         one = one if found is None else found @ one.reshape(before, n * after)
@@ -178,23 +156,8 @@ def _diagonal_any(a: LinearOperator):
     found = []
     for start in range(0, k, width):
         columns = flat(a._columns(a._unit_columns(start, min(width, k - start))))
-        found.append(_space(columns).diagonal(columns[start : min(start + width, k)]))
-    return backends.concatenate(found[0], found[1:]) if found else ones(a, 0)
-
-
-def alike(a: LinearOperator, arrays: list[Any]) -> list[Any]:
-    """Arrays of parts, as arrays of the whole's backend and dtype: parts without arrays give NumPy's."""
-    if a.dtype is None:
-        return arrays
-    like = a._like
-    backend = str(backends.backend_of(like))
-    complex_dtype, real_dtype = backends.result_type(backend, like.dtype, 1j), backends.real_dtype(like.dtype, backend)
-    return [
-        array
-        if backends.backend_of(array) == backend
-        else backends.constant(like, array, complex_dtype if backends.is_complex(array.dtype) else real_dtype)
-        for array in arrays
-    ]
+        found.append(space_of(columns).diagonal(columns[start : min(start + width, k)]))
+    return backends.concatenate(found[0], found[1:])
 
 
 # ---------------------------------------------------------------- trace
@@ -203,28 +166,32 @@ def alike(a: LinearOperator, arrays: list[Any]) -> list[Any]:
 @trace_.rule(
     "the product of the factors'",
     of="square factors",
-    when=_square_parts("factors"),
-    parts=_parts(trace_, "factors"),
+    when=square_parts("factors"),
+    parts=parts_of(trace_, "factors"),
     cost="Σ n_k",
 )
 def _trace_kronecker(a: Kronecker):
     return reduce(lambda one, other: one * other, alike_numbers(a, [trace_(factor) for factor in a.factors]))
 
 
-@trace_.rule("the sum of the factors', times N / n_k", parts=_parts(trace_, "factors"), cost="Σ n_k")
+@trace_.rule("the sum of the factors', times N / n_k", parts=parts_of(trace_, "factors"), cost="Σ n_k")
 def _trace_kronecker_sum(a: KroneckerSum):
     n = a.shape[0]
     found = alike_numbers(a, [trace_(factor) for factor in a.factors])
     return sum(number * (n // max(factor.shape[0], 1)) for number, factor in zip(found, a.factors))
 
 
-@trace_.rule("the sum of the terms'", parts=_parts(trace_, "terms"), cost="that of the terms")
+@trace_.rule("the sum of the terms'", parts=parts_of(trace_, "terms"), cost="that of the terms")
 def _trace_sum(a: Sum):
     return reduce(lambda one, other: one + other, alike_numbers(a, [trace_(term) for term in a.terms]))
 
 
 @trace_.rule(
-    "the sum of the blocks'", of="square blocks", when=_square_parts("blocks"), parts=_parts(trace_, "blocks"), cost="n"
+    "the sum of the blocks'",
+    of="square blocks",
+    when=square_parts("blocks"),
+    parts=parts_of(trace_, "blocks"),
+    cost="n",
 )
 def _trace_direct_sum(a: DirectSum):
     return reduce(lambda one, other: one + other, alike_numbers(a, [trace_(block) for block in a.blocks]))
@@ -248,7 +215,7 @@ def _trace_of_two(a: Product):
 
 @trace_.rule("the cores' traces, contracted", of="square cores", when=_square_cores, cost="Σ r² n_k")
 def _trace_train(a: TensorTrain):
-    space = _space(a.cores[0])
+    space = space_of(a.cores[0])
     found = None
     for core in a.cores:
         one = space.diagonal(core, 0, 1, 2).sum(-1)
@@ -259,8 +226,3 @@ def _trace_train(a: TensorTrain):
 @trace_.rule("the sum of its diagonal", parts=lambda a: [(diagonal_, a)])
 def _trace_any(a: LinearOperator):
     return diagonal_(a).sum()
-
-
-def alike_numbers(a: LinearOperator, numbers: list[Any]) -> list[Any]:
-    """Numbers of parts, as 0-d arrays of the whole's backend."""
-    return alike(a, [number if backends.is_array(number) else np.asarray(number) for number in numbers])
