@@ -13,7 +13,7 @@ from linops.backends.matrix_functions import repeated
 from linops.declaration import declare, remembered, tree
 from linops.linalg.errors import ConvergenceError
 from linops.linalg.exponential import alike
-from linops.linalg.inputs import floating, wide_dtype
+from linops.linalg.inputs import floating, wide_dtype, wide_operator
 from linops.linalg.norm_bounds import norm_bound
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
@@ -72,9 +72,7 @@ class HermitianFunction(LinearOperator):
     @remembered
     def _wide(self) -> LinearOperator:
         """A of floating numbers, of single precision at least."""
-        base = floating(self.base)
-        wide = base.dtype if base.dtype is None else wide_dtype(base.dtype, base.backend)
-        return base if wide == base.dtype else base.to(dtype=wide)
+        return wide_operator(floating(self.base))
 
     @remembered
     def _is_complex(self) -> bool:

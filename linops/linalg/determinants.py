@@ -50,16 +50,6 @@ slogdet_: Function = Function("slogdet", "slogdet", "det", "logdet")
 SlogDet = tuple[Any, Any]
 
 
-def of_diagonal(numbers: Any) -> SlogDet:
-    """The product of some numbers."""
-    return lapack.log_product(numbers)
-
-
-def log_abs(numbers: Any) -> Any:
-    """The sum of the logarithms of absolute values; −inf with a zero among them, of which NumPy is not to warn."""
-    return lapack.log_product(numbers)[1]
-
-
 def _constant(a: LinearOperator, sign: Any, logarithm: float) -> SlogDet:
     """Numbers that no array decides, of the operator's dtype."""
     one = ones(a, 1).sum()
@@ -126,7 +116,7 @@ def _slogdet_scaled(a: Scaled):
         if not isinstance(phase, complex):
             phase = int(phase)
         return sign * phase**n, logarithm + (n * float(np.log(size)) if size else -np.inf)
-    one, log = of_diagonal(number[None])
+    one, log = lapack.log_product(number[None])
     return sign * to_power(one, n), logarithm + n * log
 
 
@@ -223,7 +213,7 @@ def _slogdet_power(a: Power):
 
 @slogdet_.rule("the product of its spectrum", of="square", when=lambda a: a.shape[0] == a._length, cost="n log n")
 def _slogdet_circulant(a: Circulant):
-    sign, logarithm = of_diagonal(spectrum_of(a))
+    sign, logarithm = lapack.log_product(spectrum_of(a))
     return (sign if backends.is_complex(a.c.dtype) else space_of(sign).sign(sign.real)), logarithm
 
 
@@ -282,7 +272,7 @@ def _slogdet_sparse(a: Sparse):
         factors = SuperLU().factor(a, False).prepare(a)
     except SingularError:
         return zero_of(a)
-    sign, logarithm = of_diagonal(factors.U.diagonal().astype(a.dtype))
+    sign, logarithm = lapack.log_product(factors.U.diagonal().astype(a.dtype))
     return sign * (parity(factors.perm_r) * parity(factors.perm_c)), logarithm
 
 
@@ -302,7 +292,7 @@ def _slogdet_inverse(a: Inverse):
     cost="n",
 )
 def _slogdet_triangular(a: LinearOperator):
-    return of_diagonal(diagonal_(a))
+    return lapack.log_product(diagonal_(a))
 
 
 def _dense_steps(a: LinearOperator) -> Any:

@@ -91,6 +91,14 @@ def wide_dtype(dtype: Any, backend: str | None) -> Any:
     return dtype
 
 
+def wide_operator(A: LinearOperator) -> LinearOperator:
+    """An operator in a dtype that LAPACK has."""
+    if A.dtype is None:
+        return A
+    dtype = wide_dtype(A.dtype, A.backend)
+    return A if dtype == A.dtype else A.to(dtype=dtype)
+
+
 def result_dtype(x: Any, A: LinearOperator) -> Any:
     """The dtype of products of A with an array; of one without arrays that of the array, or its complex one."""
     backend = backends.backend_of(x)

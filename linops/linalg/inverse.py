@@ -6,7 +6,7 @@ from typing import Any
 
 from linops import backends
 from linops.declaration import declare, remembered, tree
-from linops.linalg.inputs import fits, result_dtype, wide_dtype
+from linops.linalg.inputs import fits, result_dtype, wide_dtype, wide_operator
 from linops.linalg.methods.lu import LU
 from linops.linalg.methods.method import Method
 from linops.operator import LinearOperator, flat
@@ -62,11 +62,7 @@ class Inverse(LinearOperator):
     @remembered
     def _wide(self) -> LinearOperator:
         """A in a dtype that LAPACK has."""
-        dtype = self.base.dtype
-        if dtype is None:
-            return self.base
-        wide = wide_dtype(dtype, self.base.backend)
-        return self.base if wide == dtype else self.base.to(dtype=wide)
+        return wide_operator(self.base)
 
     def _factor(self, x: Any) -> Any:
         """What the method made of A; kept by the first of A⁻¹, A⁻ᵀ and A⁻ᴴ where it may be."""

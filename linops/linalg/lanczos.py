@@ -8,6 +8,7 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.parts import norms
 from linops.linalg.probes import applied
 from linops.operator import LinearOperator
 
@@ -34,10 +35,7 @@ def tridiagonals(A: LinearOperator, z: Any, steps: int) -> tuple[Any, Any, Any]:
     space: Any = backends.namespace(backends.backend_of(z))
     eps = space.finfo(z.dtype).eps
 
-    def length(x: Any) -> Any:
-        return space.sqrt(space.sum(space.abs(x) ** 2, axis=0))
-
-    lengths = length(z)
+    lengths = norms(z)
     vector = z / space.where(lengths == 0, space.ones_like(lengths), lengths)
     basis, diagonal, beside, size = [vector], [], [], None
     for step in range(steps):
@@ -48,7 +46,7 @@ def tridiagonals(A: LinearOperator, z: Any, steps: int) -> tuple[Any, Any, Any]:
         found = space.stack(basis)
         for _ in range(2):
             image = image - space.sum(found * space.sum(backends.conj(found) * image, axis=1)[:, None], axis=0)
-        off = length(image)
+        off = norms(image)
         size = space.maximum(size, off)
         ended = off <= 10 * eps * size * len(basis)
         alive = space.sum(space.abs(vector), axis=0) > 0

@@ -11,6 +11,7 @@ import numpy as np
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
+from linops.linalg.parts import norms
 from linops.linalg.spectra import scalar_of
 from linops.operator import LinearOperator, flat
 from linops.operators.block_diag import BlockDiag
@@ -141,8 +142,8 @@ def _bound_any(a: LinearOperator):
     space: Any = backends.namespace(backends.backend_of(x))
     size: Any = 0.0
     for _ in range(_PRODUCTS):
-        x = x / (space.sqrt(space.sum(space.abs(x) ** 2, axis=0)) + space.finfo(dtype).tiny)
+        x = x / (norms(x) + space.finfo(dtype).tiny)
         y = flat(a @ x)
-        size = space.amax(space.sqrt(space.sum(space.abs(y) ** 2, axis=0)))
+        size = space.amax(norms(y))
         x = flat(a.H @ y)
     return 2 * size

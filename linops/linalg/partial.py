@@ -13,10 +13,11 @@ from linops.linalg.function import Function
 from linops.linalg.hermitian import hermitian
 from linops.linalg.inputs import fits, operator_of, wide_dtype
 from linops.linalg.inversion import inverse_
-from linops.linalg.methods.krylov import Found, norms, start_vector, without_derivatives
+from linops.linalg.methods.krylov import Found, start_vector, without_derivatives
 from linops.linalg.methods.lanczos import Lanczos
 from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.ordering import columns_taken, order_of, taken
+from linops.linalg.parts import norms
 from linops.linalg.spectra import DENSELY, eigh_, real_part
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense

@@ -9,7 +9,7 @@ import numpy as np
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.inputs import fits, operator_of
-from linops.linalg.methods.krylov import norms, without_derivatives
+from linops.linalg.methods.krylov import without_derivatives
 from linops.linalg.methods.lanczos import Lanczos
 from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.methods.randomized import RandomizedSVD
@@ -23,6 +23,7 @@ from linops.linalg.partial import (
     setting,
     tolerance,
 )
+from linops.linalg.parts import adjoint, norms
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator, flat
@@ -102,7 +103,7 @@ def _chosen(U: LinearOperator, values: Any, Vh: LinearOperator, k: int, which: s
 def _randomized(A: LinearOperator, k: int, method: RandomizedSVD, tol: float | None) -> Any:
     A, like, dtype = setting(A)
     U, s, Vh = method.triplets(without_derivatives(A), like, dtype, k)
-    V = backends.conj(backends.permute(Vh, (1, 0)))
+    V = adjoint(Vh)
     return _finished(A, U, V, tol, s[0], method.power_iterations, checked=tol is not None)
 
 

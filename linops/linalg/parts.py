@@ -1,4 +1,4 @@
-"""What rules ask of an operator's parts: the question, whether they are square, and results in one framework."""
+"""What rules ask of an operator's parts, their results in one framework, and small functions of arrays."""
 
 from __future__ import annotations
 
@@ -61,3 +61,14 @@ def joined(a: LinearOperator, arrays: list[Any]) -> Any:
 def outer(a: LinearOperator, arrays: list[Any], combine: Any) -> Any:
     """Numbers of parts combined each with each, the last one's fastest."""
     return reduce(lambda one, other: combine(one[:, None], other).reshape(-1), alike(a, arrays))
+
+
+def adjoint(a: Any) -> Any:
+    """The conjugate transpose of a matrix."""
+    return backends.conj(backends.permute(a, (1, 0)))
+
+
+def norms(x: Any) -> Any:
+    """The norms of columns."""
+    space: Any = backends.namespace(backends.backend_of(x))
+    return space.sqrt(space.sum(space.abs(x) ** 2, axis=0))

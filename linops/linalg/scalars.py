@@ -13,7 +13,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.backends import matrix_functions
 from linops.linalg.inputs import singular
-from linops.linalg.parts import space_of
+from linops.linalg.parts import adjoint, space_of
 from linops.operator import LinearOperator, assume
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
@@ -116,7 +116,7 @@ def recomposed(f: Scalar, a: LinearOperator, found: Any, vectors: LinearOperator
         vectors = vectors.to(dtype=backends.result_type(backend, vectors.dtype, 1j))
     if isinstance(vectors, Dense):
         matrix = vectors.matrix
-        result = Dense((matrix * found) @ backends.permute(backends.conj(matrix), (1, 0)))
+        result = Dense((matrix * found) @ adjoint(matrix))
     elif isinstance(vectors, BlockDiag):
         blocks = vectors.blocks
         scaled = blocks * found.reshape(blocks.shape[0], 1, blocks.shape[1])

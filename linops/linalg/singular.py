@@ -13,7 +13,7 @@ from linops.backends import factorizations as lapack
 from linops.linalg.eigenvalues import eigvalsh_
 from linops.linalg.function import Function
 from linops.linalg.inputs import matrix_of, of_whole, ones, widened
-from linops.linalg.parts import joined, outer, parts_of, space_of
+from linops.linalg.parts import adjoint, joined, outer, parts_of, space_of
 from linops.linalg.spectra import DENSELY, eigh_, is_hermitian, real_part, scalar_of, spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
@@ -115,12 +115,12 @@ def _low_steps(a: Any) -> Any:
 @svd_.rule("of R Sᴴ, of U = Q R and Vᴴ = P S", of="rank below its sizes", when=_is_low, steps=_low_steps, cost="n r²")
 def _svd_low_rank(a: LowRank, vectors: bool):
     Q, R = lapack.qr(widened(a, a.U))
-    P, S = lapack.qr(backends.conj(backends.permute(widened(a, a.V), (1, 0))))
-    small = R @ backends.conj(backends.permute(S, (1, 0)))
+    P, S = lapack.qr(adjoint(widened(a, a.V)))
+    small = R @ adjoint(S)
     if not vectors:
         return None, lapack.svdvals(small), None
     U, s, Vh = lapack.svd(small)
-    return Dense(Q @ U), s, Dense(Vh @ backends.conj(backends.permute(P, (1, 0))))
+    return Dense(Q @ U), s, Dense(Vh @ adjoint(P))
 
 
 def _is_orthogonal(a: LinearOperator) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.parts import adjoint, norms
 
 
 class Found(NamedTuple):
@@ -28,17 +29,6 @@ class Found(NamedTuple):
     converged: Any
     scale: Any
     iterations: int
-
-
-def adjoint(a: Any) -> Any:
-    """The conjugate transpose of a matrix."""
-    return backends.conj(backends.permute(a, (1, 0)))
-
-
-def norms(x: Any) -> Any:
-    """The norms of columns."""
-    space: Any = backends.namespace(backends.backend_of(x))
-    return space.sqrt(space.sum(space.abs(x) ** 2, axis=0))
 
 
 def noise(like: Any, shape: tuple[int, ...], dtype: Any, seed: Any) -> Any:

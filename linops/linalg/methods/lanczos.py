@@ -10,8 +10,9 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.methods.krylov import Found, adjoint, finished, norms, orthogonal, picked, start_vector
+from linops.linalg.methods.krylov import Found, finished, orthogonal, picked, start_vector
 from linops.linalg.methods.method import Method
+from linops.linalg.parts import adjoint, norms
 from linops.linalg.spectra import hermitian_part
 
 

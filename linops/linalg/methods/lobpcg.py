@@ -8,8 +8,9 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.methods.krylov import Found, adjoint, finished, noise, norms, picked
+from linops.linalg.methods.krylov import Found, finished, noise, picked
 from linops.linalg.methods.method import Method
+from linops.linalg.parts import adjoint, norms
 from linops.linalg.spectra import hermitian_part
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from linops.backends import factorizations as lapack
-from linops.linalg.methods.krylov import adjoint, noise
+from linops.linalg.methods.krylov import noise
 from linops.linalg.methods.method import Method
+from linops.linalg.parts import adjoint
 from linops.operator import flat
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.parts import adjoint, norms
 from linops.linalg.probes import Estimate, applied, inner, normals, require_samples, signs, spread
 from linops.operator import LinearOperator
 
@@ -104,8 +105,7 @@ class HutchPP(TraceEstimator):
         z = signs(A, rank + rest, self.seed)
         basis, _ = lapack.qr(lapack.stop_gradient(applied(A, z[:, :rank])))
         basis = lapack.stop_gradient(basis)
-        adjoint = backends.permute(backends.conj(basis), (1, 0))
-        z = z[:, rank:] - basis @ (adjoint @ z[:, rank:])
+        z = z[:, rank:] - basis @ (adjoint(basis) @ z[:, rank:])
         found = inner(z, applied(A, z))
         total = inner(basis, applied(A, basis)).sum() + found.sum() / rest
         return total, Estimate(spread(found), self.samples)
@@ -149,19 +149,18 @@ class XTrace(TraceEstimator):
         fixed = lapack.stop_gradient(image)
         space: Any = backends.namespace(backends.backend_of(z))
         # columns of one length, so that R is as well conditioned as their directions
-        scale = space.sqrt(space.sum(space.abs(fixed) ** 2, axis=0))
+        scale = norms(fixed)
         basis, triangle = lapack.qr(fixed / space.where(scale == 0, space.ones_like(scale), scale))
         basis, triangle = lapack.stop_gradient(basis), lapack.stop_gradient(triangle)
         # the i-th column is the direction of the whole basis that is not in the basis without the i-th vector
         unit = backends.eye(z, count, z.dtype)
-        away = lapack.inverse(backends.permute(backends.conj(triangle), (1, 0)) + _tiny(space, triangle) * unit)
-        away = away / space.sqrt(space.sum(space.abs(away) ** 2, axis=0))
-        adjoint = backends.permute(backends.conj(basis), (1, 0))
+        away = lapack.inverse(adjoint(triangle) + _tiny(space, triangle) * unit)
+        away = away / norms(away)
         image_of_basis = applied(A, basis)
         seen = inner(basis, image_of_basis).sum()
         lost = basis @ away  # (n, count): what each basis has not
         left_out = inner(lost, image_of_basis @ away)
-        coordinates = adjoint @ z
+        coordinates = adjoint(basis) @ z
         inside = coordinates - away * inner(away, coordinates)
         rest = z - basis @ inside  # each vector beside its own basis
         image_of_rest = image - image_of_basis @ inside
