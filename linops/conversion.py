@@ -32,7 +32,7 @@ class Conversions(Products):
                 "Make it concrete first: A.init(seed=0, backend='numpy')"
             )
         _ = self.shape  # which tells of leaves that do not fit
-        return self._entries()
+        return self._entries() if self._meets_real or not self._is_mixed else self._unmixed._entries()
 
     def _entries(self) -> Any:
         """The (m, n) array of a concrete operator."""

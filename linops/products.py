@@ -100,10 +100,13 @@ class Products(Expression):
         if (shape[-2] if ndim > 1 else shape[0] if ndim else -1) != n:
             rows = "; vectors in rows, as in layers, are multiplied by x @ A.T" if ndim > 1 and shape[-1] == n else ""
             raise ValueError(f"{self._short()} @ array of shape {tuple(shape)}: expected ({n},) or (…, {n}, k){rows}")
-        if ours != "torch" and x.dtype != self.dtype:
-            x = self._promoted(x)
-        if theirs == "jax" and backends.on_mesh(x):
-            return backends.mesh_product(x, self, -1 if ndim == 1 else -2)
+        if ours != "torch":
+            if x.dtype != self.dtype:
+                x = self._promoted(x)
+            if theirs == "jax" and backends.on_mesh(x):
+                return backends.mesh_product(x, self, -1 if ndim == 1 else -2)
+        elif self._is_mixed and not self._takes(x):
+            return self._unmixed._matmul(x.to(self.dtype))
         if self._aliases:
             x = backends.copy(x)
         if ndim == 2:
@@ -123,10 +126,13 @@ class Products(Expression):
         if not shape or shape[-1] != m:
             raise ValueError(f"array of shape {tuple(shape)} @ {self._short()}: expected ({m},) or (…, k, {m})")
         transpose = self.T
-        if self.backend != "torch" and x.dtype != self.dtype:
-            x = self._promoted(x)
-        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
-            return backends.mesh_product(x, transpose, -1)
+        if self.backend != "torch":
+            if x.dtype != self.dtype:
+                x = self._promoted(x)
+            if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+                return backends.mesh_product(x, transpose, -1)
+        elif transpose._is_mixed and not transpose._takes(x):
+            return self._unmixed._rmatmul(x.to(self.dtype))
         if transpose._aliases:
             x = backends.copy(x)
         if len(shape) == 1:
@@ -151,6 +157,32 @@ class Products(Expression):
             return x if dtype == x.dtype else backends.namespace(backend).astype(x, dtype)
         dtype = backends.result_type(self.backend, own, x.dtype)
         return x if dtype == x.dtype else x.astype(dtype)
+
+    @remembered
+    def _is_mixed(self) -> bool:
+        """Whether, in torch, whose products mix no dtypes, real leaves stand in an operator that is complex."""
+        leaf = self._first_leaf if self.backend == "torch" and self._is_complex else None
+        return leaf is not None and not backends.is_complex(leaf.dtype)
+
+    @remembered
+    def _meets_real(self) -> bool:
+        """Whether a real operand meets every leaf before a number or a transform makes it complex."""
+        return self._first_leaf is None or not self._is_complex
+
+    def _takes(self, x: Any) -> bool:
+        """Whether a mixed operator takes an operand as it is; if not, leaves and operand become complex.
+
+        An operand of another precision, too, for torch to refuse.
+        """
+        if backends.real_dtype(x.dtype, "torch") != self._first_leaf.dtype:
+            return True
+        return self._meets_real and not backends.is_complex(x.dtype)
+
+    @property
+    def _unmixed(self) -> Any:
+        """A mixed operator with complex leaves."""
+        dtype = self.dtype
+        return self.with_leaves([leaf.to(dtype) for _, leaf in self.named_leaves()])
 
     @remembered
     def _own_dtype(self) -> Any:
@@ -179,7 +211,10 @@ class Products(Expression):
         m, n = self.shape
         if not shape or shape[-1] != n:
             raise ValueError(f"layer of {self._short()}: input of shape {tuple(shape)}; expected (…, {n})")
-        if backends.backend_of(x) == "jax" and backends.on_mesh(x):
+        if self.backend == "torch":
+            if self._is_mixed and not self._takes(x):
+                return self._unmixed._linear(x.to(self.dtype))
+        elif backends.backend_of(x) == "jax" and backends.on_mesh(x):
             return backends.mesh_product(x, self, -1)
         if len(shape) == 1:
             return self._vector(x)

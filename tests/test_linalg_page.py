@@ -145,8 +145,10 @@ def found():
 def limited(limit):
     """Another `DENSE_LIMIT`."""
     before, inputs.DENSE_LIMIT = inputs.DENSE_LIMIT, limit
-    yield
-    inputs.DENSE_LIMIT = before
+    try:
+        yield
+    finally:
+        inputs.DENSE_LIMIT = before
 
 
 # ---------------------------------------------------------------- what dense NumPy gives

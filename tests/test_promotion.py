@@ -68,3 +68,58 @@ def test_leaves_of_two_dtypes_are_not_merged_in_the_narrower_one():
     exact = A.factors[0].matrix.astype(np.longdouble) @ A.factors[1].U.astype(np.longdouble) @ wide
     for B in (A, lo.simplify(A), lo.freeze(A)):
         np.testing.assert_allclose(B.to_dense(), exact, rtol=1e-17)
+
+
+# ---------------------------------------------------------------- real leaves in a complex operator
+
+
+def real(*shape):
+    return torch.from_numpy(np.random.default_rng(sum(shape)).standard_normal(shape))
+
+
+MIXED = {
+    "multiple": lambda: 2j * lo.Dense(real(3, 4)),
+    "multiple of blocks": lambda: (1 + 2j) * lo.BlockDiag(real(3, 2, 2)),
+    "multiple of a train": lambda: 1j * lo.BlockTensorTrain([real(2, 4, 2), real(2, 2, 4)], (2, 2), (2, 2)),
+    "sum": lambda: 1j * lo.Identity(3) + lo.Dense(real(3, 3)),
+    "transform first": lambda: lo.Dense(real(2, 3)) @ lo.DFT(3),
+    "transform last": lambda: lo.DFT(3) @ lo.Dense(real(3, 2)),
+    "between transforms": lambda: lo.DFT(3).H @ lo.Diagonal(real(3)) @ lo.Dense(real(3, 3)) @ lo.DFT(3),
+    "power": lambda: (2j * lo.Dense(real(3, 3))) ** 3,
+    "Kronecker": lambda: lo.kron(2j * lo.Dense(real(3, 2)), 1j * lo.Dense(real(2, 3))),
+    "slice": lambda: (2j * lo.Dense(real(3, 4)))[1:],
+    "direct sum": lambda: lo.DirectSum([lo.Dense(real(3, 4)) @ lo.DFT(4), lo.DFT(2)]),
+}
+
+
+@pytest.mark.parametrize("make", MIXED.values(), ids=MIXED)
+def test_torch_takes_real_and_complex_operands_of_a_complex_operator_with_real_leaves(make):
+    A, M = make(), make().to(backend="numpy").to_dense()
+    assert A.dtype == torch.complex128
+    assert M.dtype == complex
+    np.testing.assert_allclose(A.to_dense(), M, atol=1e-12)
+    for B, N in ((A, M), (A.T, M.T), (A.H, M.conj().T), (A.conj(), M.conj())):
+        for x in (real(N.shape[1]), real(N.shape[1], 2), real(2, N.shape[1], 2), real(N.shape[1], 0)):
+            for operand in (x, x * (1 - 2j)):
+                np.testing.assert_allclose(B @ operand, N @ operand.numpy(), atol=1e-11)
+                if x.ndim == 2:
+                    np.testing.assert_allclose(operand.T @ B.T, operand.T.numpy() @ N.T, atol=1e-11)
+                    np.testing.assert_allclose(B._linear(operand.T), operand.T.numpy() @ N.T, atol=1e-11)
+    np.testing.assert_allclose(A[:, 1], M[:, 1], atol=1e-12)
+    np.testing.assert_allclose(lo.linalg.pinv(A).to_dense(), np.linalg.pinv(M), atol=1e-10)
+    x = real(A.shape[1]) * (1 - 2j)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda A, x: A @ x, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(A, x), A @ x)
+
+
+def test_gradients_go_through_real_leaves_of_a_complex_operator():
+    R = real(3, 3).requires_grad_()
+    x = real(3) * (1 - 2j)
+    assert torch.autograd.gradcheck(lambda R: lo.Dense(R) @ lo.DFT(3) @ x, R)
+    assert torch.autograd.gradcheck(lambda R: 2j * lo.Dense(R) @ x, R)
+
+
+def test_operands_of_another_precision_are_refused_as_by_torch():
+    with pytest.raises(RuntimeError, match="dtype"):
+        (2j * lo.Dense(real(3, 3))) @ torch.ones(3, dtype=torch.complex64)

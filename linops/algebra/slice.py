@@ -83,7 +83,7 @@ def _column(a: LinearOperator, column: int) -> Any:
         )
     if isinstance(a, Dense):
         return a.matrix[:, column]
-    return a._vector(a._unit_columns(column, 1)[:, 0])
+    return a._matmul(a._unit_columns(column, 1)[:, 0])
 
 
 def _take(vector: Any, selected: Any) -> Any:

@@ -58,6 +58,8 @@ def floating(A: LinearOperator) -> LinearOperator:
     """An operator with floating numbers of one precision: sums and products of parts are those of the whole."""
     if "_floats" in A.__dict__ or A.dtype is None or A.backend == "spec":
         return A
+    if A._is_mixed:
+        return floating(A._unmixed)
     whole = A.dtype if backends.is_inexact(A.dtype) else backends.result_type(A.backend, A.dtype, 1.0)
     leaves = [leaf for _, leaf in A.named_leaves()]
     if all(leaf.dtype == whole for leaf in leaves):

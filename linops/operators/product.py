@@ -57,6 +57,15 @@ class Product(Planned):
         return self.factors[0].shape[0], self.factors[-1].shape[1]
 
     @remembered
+    def _meets_real(self) -> bool:
+        acting, made_complex = self.factors[::-1], False
+        for factor in acting:
+            if not factor._meets_real or (made_complex and factor._first_leaf is not None):
+                return False
+            made_complex = made_complex or factor._is_complex
+        return True
+
+    @remembered
     def _aliases(self) -> bool:
         return all(factor._aliases for factor in self.factors)
 

@@ -85,6 +85,10 @@ class Scaled(LinearOperator):
     def _is_complex(self) -> bool:
         return isinstance(self.number, complex) or LinearOperator._is_complex.function(self)
 
+    @remembered
+    def _meets_real(self) -> bool:
+        return self.base._meets_real
+
     @property
     def _is_one(self) -> bool:
         """Whether the number says nothing, not even a dtype."""

@@ -51,6 +51,10 @@ class Sum(LinearOperator):
     def _numbers(self) -> tuple[Any, ...]:
         return (1, *LinearOperator._numbers.function(self))  # a sum counts, also terms without arrays
 
+    @remembered
+    def _meets_real(self) -> bool:
+        return all(term._meets_real for term in self.terms)
+
     @property
     def _prefers_rows(self) -> bool:
         return all(term._prefers_rows for term in self.terms)
