@@ -24,7 +24,7 @@ def tridiagonals(A: LinearOperator, z: Any, steps: int) -> tuple[Any, Any, Any]:
         steps: The dimension m of each space.
 
     Returns:
-        V (m, n, k), T (k, m, m) real, and the lengths (k,) of the vectors.
+        V (k, m, n), T (k, m, m) real, and the lengths (k,) of the vectors.
 
     Example:
         >>> import linops as lo
@@ -33,34 +33,43 @@ def tridiagonals(A: LinearOperator, z: Any, steps: int) -> tuple[Any, Any, Any]:
         (array([5.]), array([1., 2.]))
     """
     space: Any = backends.namespace(backends.backend_of(z))
-    eps = space.finfo(z.dtype).eps
-
+    eps, (n, k) = space.finfo(z.dtype).eps, z.shape
     lengths = norms(z)
-    vector = z / space.where(lengths == 0, space.ones_like(lengths), lengths)
-    basis, diagonal, beside, size = [vector], [], [], None
+    vector = backends.permute(z / space.where(lengths == 0, space.ones_like(lengths), lengths), (1, 0))  # (k, n)
+    known, diagonal, beside, size = lapack.is_known(vector), [], [], None
+    basis: Any = backends.zeros(z, (k, steps, n), z.dtype) if known else None
+    rows: list[Any] = []
     for step in range(steps):
-        image = applied(A, vector)
-        middle = space.sum(backends.conj(vector) * image, axis=0)
+        rows.append(vector)
+        basis = lapack.put(basis, 1, step, vector) if known else space.stack(rows, axis=1)
+        image = backends.permute(applied(A, backends.permute(vector, (1, 0))), (1, 0))
+        middle = space.sum(backends.conj(vector) * image, axis=1)
         middle = space.real(middle) if backends.is_complex(middle.dtype) else middle
         size = space.abs(middle) if size is None else space.maximum(size, space.abs(middle))
-        found = space.stack(basis)
-        for _ in range(2):
-            image = image - space.sum(found * space.sum(backends.conj(found) * image, axis=1)[:, None], axis=0)
-        off = norms(image)
+        image = _orthogonal(image, basis[:, : step + 1])
+        off = space.sqrt(space.sum(space.abs(image) ** 2, axis=1))
         size = space.maximum(size, off)
-        ended = off <= 10 * eps * size * len(basis)
-        alive = space.sum(space.abs(vector), axis=0) > 0
+        ended = off <= 10 * eps * size * (step + 1)
+        alive = space.sum(space.abs(vector), axis=1) > 0
         diagonal.append(space.where(alive, middle, space.ones_like(middle)))
         if step < steps - 1:
-            off = space.where(ended, space.zeros_like(off), off)
-            vector = space.where(ended, space.zeros_like(image), image / space.where(ended, space.ones_like(off), off))
-            beside.append(off)
-            basis.append(vector)
+            divisor = space.where(ended, space.ones_like(off), off)[:, None]
+            vector = space.where(ended[:, None], space.zeros_like(image), image / divisor)
+            beside.append(space.where(ended, space.zeros_like(off), off))
     zero = space.zeros_like(diagonal[0])
-    rows = [backends.permute(space.stack(one), (1, 0))[:, :, None] for one in (diagonal, [*beside, zero])]
-    unit, shift = [backends.constant(zero, np.eye(steps, k=k), zero.dtype) for k in (0, 1)]
-    upper = rows[1] * shift
-    return space.stack(basis), rows[0] * unit + upper + backends.permute(upper, (0, 2, 1)), lengths
+    middles, offs = [space.stack(one, axis=1)[:, :, None] for one in (diagonal, [*beside, zero])]
+    unit, shift = [backends.constant(zero, np.eye(steps, k=offset), zero.dtype) for offset in (0, 1)]
+    upper = offs * shift
+    return basis, middles * unit + upper + backends.permute(upper, (0, 2, 1)), lengths
+
+
+def _orthogonal(x: Any, basis: Any) -> Any:
+    """Each x[l] (n,) without what it has of the rows basis[l] (m, n); twice is enough."""
+    x = x[:, :, None]
+    across = backends.permute(basis, (0, 2, 1))
+    for _ in range(2):
+        x = x - across @ (backends.conj(basis) @ x)
+    return x[:, :, 0]
 
 
 def krylov_solve(A: LinearOperator, b: Any, steps: int) -> Any:
@@ -75,7 +84,9 @@ def krylov_solve(A: LinearOperator, b: Any, steps: int) -> Any:
         (n, k).
     """
     bases, inside, lengths = tridiagonals(A, b, steps)
-    space: Any = backends.namespace(backends.backend_of(b))
     first = backends.constant(lengths, np.eye(steps, 1), lengths.dtype)
-    coordinates = lapack.solve(inside, first[None] + 0 * inside[:, :, :1])[:, :, 0]  # (k, m)
-    return space.sum(bases * backends.permute(coordinates, (1, 0))[:, None, :], axis=0) * lengths
+    coordinates = backends.namespace(backends.backend_of(b)).astype(
+        lapack.solve(inside, first[None] + 0 * inside[:, :, :1])[:, :, 0], bases.dtype
+    )  # (k, m)
+    solved = (coordinates[:, None, :] @ bases)[:, 0]  # (k, n)
+    return backends.permute(solved, (1, 0)) * lengths

@@ -8,7 +8,7 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.parts import adjoint, norms
+from linops.linalg.parts import norms
 
 
 class Found(NamedTuple):
@@ -46,22 +46,41 @@ def start_vector(like: Any, n: int, dtype: Any, seed: int) -> Any:
     return x / norms(x)
 
 
-def orthogonal(x: Any, Q: Any, like: Any, seed: int) -> Any:
-    """A column, orthogonal to those of Q and of norm 1; noise so treated where nothing is left of x."""
+def orthogonal(x: Any, rows: Any, seed: int) -> tuple[Any, Any, Any]:
+    """A vector without what it has of orthonormal rows, of norm 1; noise so treated where nothing is left of it.
+
+    Args:
+        x: (n,).
+        rows: (m, n), of norm 1 or 0.
+        seed: Of the noise.
+
+    Returns:
+        The vector, the length of what was left (0 where that was nothing), and rowsᴴ x (m,).
+    """
     space: Any = backends.namespace(backends.backend_of(x))
-    before = norms(x)
-    x = x - Q @ (adjoint(Q) @ x)
-    left = norms(x)
-    if not lapack.is_known(left) or bool((left < 0.7 * before).any()):  # twice is enough, and mostly needed
-        x = x - Q @ (adjoint(Q) @ x)
-        left = norms(x)
+    across, before = backends.conj(rows), _length(x)
+    share = across @ x
+    x = x - share @ rows
+    left = _length(x)
+    if not lapack.is_known(left) or bool(left < 0.7 * before):  # twice is enough, and mostly needed
+        again = across @ x
+        x, share = x - again @ rows, share + again
+        left = _length(x)
     lost = left <= 100 * float(space.finfo(x.dtype).eps) * before
-    if lapack.is_known(lost) and not bool(lost.all()):
-        return x / left
-    other = start_vector(like, x.shape[0], x.dtype, 1000 + seed)
+    if lapack.is_known(lost) and not bool(lost):
+        return x / left, left, share
+    other = start_vector(x, x.shape[0], x.dtype, 1000 + seed)[:, 0]
     for _ in range(2):
-        other = other - Q @ (adjoint(Q) @ other)
-    return space.where(lost, other / norms(other), x / space.where(lost, 1 + 0 * left, left))
+        other = other - (across @ other) @ rows
+    size = _length(other)
+    other = other / space.where(size == 0, 1 + 0 * size, size)  # of a whole space nothing is left over
+    found = space.where(lost, other, x / space.where(lost, 1 + 0 * left, left))
+    return found, space.where(lost, 0 * left, left), share
+
+
+def _length(x: Any) -> Any:
+    """The norm of a vector."""
+    return norms(x[:, None])[0]
 
 
 def picked(values: Any, k: int, which: str) -> Any:

@@ -12,8 +12,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.methods.krylov import Found, finished, orthogonal, picked, start_vector
 from linops.linalg.methods.method import Method
-from linops.linalg.parts import adjoint, norms
-from linops.linalg.spectra import hermitian_part
+from linops.linalg.parts import adjoint
 
 
 @dataclass(frozen=True)
@@ -58,41 +57,47 @@ class Lanczos(Method):
         """
         size = min(n, max(k + 1, self.basis or max(2 * k + 20, 40)))
         limit = self.max_iterations or max(1000, 10 * n)
-        space: Any = backends.namespace(backends.backend_of(like))
-        vector, filled, count, again = start_vector(like, n, dtype, 0), 0, 0, False
-        # of one shape throughout: JAX compiles each shape anew
-        Q, W = backends.zeros(like, (n, size), dtype), backends.zeros(like, (n, size), dtype)
-        places = backends.indices_beside(Q, np.arange(size))
+        backend = backends.backend_of(like)
+        space: Any = backends.namespace(backend)
+        vector, count, again = start_vector(like, n, dtype, 0)[:, 0], 0, False
+        Q, columns = backends.zeros(like, (size, n), dtype), []  # the basis, in rows, and T = Qᴴ A Q above its diagonal
+        left: Any = None
+        places = backends.indices_beside(Q, np.arange(size))[:, None]
         while True:
-            while filled < size:
-                image = product(vector)
-                if lapack.is_known(vector):
-                    Q, W = lapack.put(Q, 1, filled, vector[:, 0]), lapack.put(W, 1, filled, image[:, 0])
-                else:
-                    Q, W = space.where(places == filled, vector, Q), space.where(places == filled, image, W)
-                filled, count = filled + 1, count + 1
-                vector = orthogonal(image, Q, like, count) if filled < n else vector
-            values, S = lapack.eigh(hermitian_part(adjoint(Q) @ W))
+            while len(columns) < size:
+                step = len(columns)
+                known = lapack.is_known(vector)
+                Q = lapack.put(Q, 0, step, vector) if known else space.where(places == step, vector, Q)
+                image, count = product(vector[:, None])[:, 0], count + 1
+                # of one shape throughout in JAX, which compiles each shape anew
+                vector, left, column = orthogonal(image, Q if backend == "jax" else Q[: step + 1], count)
+                columns.append(backends.pad_rows(column[:, None], size)[:, 0])
+            values, S = lapack.eigh(_hermitian(space.stack(columns, axis=1)))
             order = picked(values, k, which)
             w, s = values[order], S[:, order]
-            V = Q @ s
-            residuals = norms(W @ s - V * w)
+            V = backends.permute(s, (1, 0)) @ Q
+            residuals = space.abs(left * s[-1])  # A Q = Q T + left · vector eᵀ
             scale = space.max(space.abs(values))
-            found = Found(w, V, residuals, residuals <= tol * scale, scale, count)
+            found = Found(w, backends.permute(V, (1, 0)), residuals, residuals <= tol * scale, scale, count)
             if not lapack.is_known(values) or size == n:
                 return found
             done = finished(found.converged)
             if (done and again) or count >= limit:
                 return found
             again = done
+            if not done:
+                order = picked(values, min(k + (size - k) // 2, size - 1), which)
+                w, V = values[order], backends.permute(S[:, order], (1, 0)) @ Q
+            Q = backends.pad_rows(V, size)
             if done:  # once more, in what is left over, from another start
-                kept = s
-                vector = orthogonal(start_vector(like, n, dtype, 1), V, like, count)
-            else:
-                kept = S[:, picked(values, min(k + (size - k) // 2, size - 1), which)]
-            filled = kept.shape[1]
-            kept = backends.permute(backends.pad_rows(backends.permute(kept, (1, 0)), size), (1, 0))
-            Q, W = Q @ kept, W @ kept
+                vector, _, _ = orthogonal(start_vector(like, n, dtype, 1)[:, 0], Q, count)
+            columns = list(backends.eye(like, size, Q.dtype)[: w.shape[0]] * space.astype(w, Q.dtype)[:, None])
+
+
+def _hermitian(upper: Any) -> Any:
+    """A Hermitian matrix of its upper triangle."""
+    space: Any = backends.namespace(backends.backend_of(upper))
+    return space.triu(upper) + adjoint(space.triu(upper, k=1))
 
 
 @dataclass(frozen=True)

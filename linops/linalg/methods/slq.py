@@ -92,8 +92,8 @@ class SLQ:
             raise ValueError(
                 f"SLQ of {A._short()}: it is not positive definite; lo.linalg.slogdet takes any square operator"
             )
-        info = Estimate(spread(found), self.samples * steps)
-        leaf = A._first_leaf
+        info, mean = Estimate(spread(found), self.samples * steps), found.sum() / self.samples
+        leaf, known = A._first_leaf, lapack.is_known(found)
         if leaf is None:
-            return found.sum() / self.samples, info
-        return derived(leaf, A, lambda A: samples(A).sum() / self.samples, weights, surrogate), info
+            return mean, info
+        return derived(leaf, A, lambda A: mean if known else samples(A).sum() / self.samples, weights, surrogate), info
