@@ -161,8 +161,15 @@ class Products(Expression):
     @remembered
     def _is_mixed(self) -> bool:
         """Whether, in torch, whose products mix no dtypes, real leaves stand in an operator that is complex."""
-        leaf = self._first_leaf if self.backend == "torch" and self._is_complex else None
-        return leaf is not None and not backends.is_complex(leaf.dtype)
+        return self.backend == "torch" and self._is_complex and self._has_real_leaves
+
+    @remembered
+    def _has_real_leaves(self) -> bool:
+        """Whether there are any, but for those of operators that take operands of any dtype by themselves."""
+        return any(
+            child._has_real_leaves if isinstance(child, Products) else not backends.is_complex(child.dtype)
+            for _, child in self._children()
+        )
 
     @remembered
     def _meets_real(self) -> bool:
@@ -181,8 +188,7 @@ class Products(Expression):
     @property
     def _unmixed(self) -> Any:
         """A mixed operator with complex leaves."""
-        dtype = self.dtype
-        return self.with_leaves([leaf.to(dtype) for _, leaf in self.named_leaves()])
+        return _with_complex_leaves(self, self.dtype)
 
     @remembered
     def _own_dtype(self) -> Any:
@@ -229,6 +235,21 @@ class Products(Expression):
         if self._first_leaf is None and self.backend in ("torch", "jax"):
             return backends.namespace(self.backend).zeros(0)
         return np.empty(0, self.dtype) if self._first_leaf is None else self._first_leaf
+
+
+def _with_complex_leaves(value: Any, dtype: Any) -> Any:
+    """An operator, or what a field of one holds, with torch's real leaves converted to a complex dtype."""
+    if isinstance(value, tuple):
+        return tuple([_with_complex_leaves(item, dtype) for item in value])
+    if not isinstance(value, Products):
+        return None if value is None else value.to(dtype)
+    if not value._has_real_leaves:
+        return value
+    operator = object.__new__(type(value))
+    for name, kind in value._fields:
+        held = getattr(value, name)
+        operator.__dict__[name] = _with_complex_leaves(held, dtype) if kind == "tree" else held
+    return operator
 
 
 def flat(x: Any) -> Any:

@@ -99,6 +99,8 @@ EXTRA = {
     ),
     "exponential": lambda t: lo.linalg.Exponential(lo.Dense(_random(4, 4, dtype=t))),
     "dense with a root": lambda t: lo.Dense(np.array([[5, 1, 0], [-1, 4, 2], [0, 1, 6]], t)),
+    "slice of definite Kronecker": lambda t: lo.Kronecker(_definite(3, t), _gram(2, t))[2:6, 2:6],
+    "slice of a triangle": lambda t: lo.Triangular(np.tril(_random(5, 5, dtype=t)) + 3 * np.eye(5, dtype=t))[::2, ::2],
     "narrow chain": lambda t: lo.BlockTensorTrain(
         [_random(2, 2, 4, dtype=t), _random(2, 4, 2, dtype=t)], (2, 4), (2, 4)
     ),

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 import linops as lo
@@ -111,6 +112,38 @@ def test_torch_takes_real_and_complex_operands_of_a_complex_operator_with_real_l
     torch._dynamo.reset()
     compiled = torch.compile(lambda A, x: A @ x, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(A, x), A @ x)
+
+
+SQUARE = {
+    "multiple": lambda: 2j * lo.Dense(real(3, 3) + 3 * torch.eye(3)),
+    "transform": lambda: lo.Dense(real(3, 3) + 3 * torch.eye(3)) @ lo.DFT(3),
+    "between transforms": lambda: lo.DFT(3).H @ lo.Diagonal(real(3) ** 2 + 5) @ lo.DFT(3) / 3,
+    "Kronecker": lambda: lo.kron(2j * lo.Dense(real(3, 3)), 1j * lo.Dense(real(2, 2) + 3 * torch.eye(2))),
+    "direct sum": lambda: lo.DirectSum([lo.Dense(real(3, 3)) @ lo.DFT(3), lo.DFT(2)]),
+    "low rank": lambda: lo.LowRank(real(5, 1), real(1, 5)) + 1j * lo.Identity(5),
+    "part": lambda: (2j * lo.Triangular(real(4, 4) + 3 * torch.eye(4)))[1:, 1:],
+    "power": lambda: (2j * lo.Dense(real(3, 3))) ** 2,
+}
+
+
+@pytest.mark.parametrize("make", SQUARE.values(), ids=SQUARE)
+def test_linear_algebra_takes_a_complex_operator_with_real_leaves(make):
+    A = make()
+    M, b = A.to(backend="numpy").to_dense(), real(A.shape[0], 2) * (1 - 2j)
+    c = b.numpy()
+    np.testing.assert_allclose(lo.linalg.solve(A, b), np.linalg.solve(M, c), atol=1e-10)
+    np.testing.assert_allclose(lo.linalg.lstsq(A, b), np.linalg.solve(M, c), atol=1e-10)
+    np.testing.assert_allclose(lo.linalg.inv(A) @ b, np.linalg.solve(M, c), atol=1e-10)
+    np.testing.assert_allclose(lo.linalg.solve(A, b, lo.linalg.GMRES(1e-12)), np.linalg.solve(M, c), atol=1e-9)
+    np.testing.assert_allclose(lo.linalg.det(A), np.linalg.det(M), rtol=1e-10)
+    np.testing.assert_allclose(lo.linalg.trace(A), np.trace(M), atol=1e-11)
+    np.testing.assert_allclose(lo.linalg.diagonal(A), np.diagonal(M), atol=1e-11)
+    np.testing.assert_allclose(lo.linalg.expm(A).to_dense(), scipy.linalg.expm(M), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(lo.linalg.funm(A, lambda z: z * z + 1) @ b, M @ M @ c + c, rtol=1e-9, atol=1e-9)
+    U, values, Vh = lo.linalg.svd(A)
+    np.testing.assert_allclose(U @ (values[:, None] * (Vh @ b)), M @ c, rtol=1e-9, atol=1e-9)
+    Q, R = lo.linalg.qr(A)
+    np.testing.assert_allclose(Q @ (R @ b), M @ c, rtol=1e-9, atol=1e-9)
 
 
 def test_gradients_go_through_real_leaves_of_a_complex_operator():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linops.linalg import determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums
+from linops.linalg import determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums, slices
 from linops.linalg.chebyshev import HermitianFunction
 from linops.linalg.decompositions import eig, eigh, eigvals, eigvalsh, svd, svdvals
 from linops.linalg.errors import ConvergenceError, SingularError
@@ -34,7 +34,7 @@ from linops.linalg.preconditioners import BlockJacobi, Jacobi
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
-_RULES = (determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums)
+_RULES = (determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums, slices)
 
 __all__ = [
     "CG",

@@ -64,6 +64,8 @@ class HermitianFunction(LinearOperator):
                 "lo.assume(A, lo.Tag.HERMITIAN) declares it"
             )
 
+    _has_real_leaves = False  # type: ignore[assignment]  # it takes operands of any dtype
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""

@@ -8,7 +8,7 @@ from linops import backends
 from linops.linalg.eigenpairs import eig_
 from linops.linalg.eigenvalues import eigvals_, eigvalsh_
 from linops.linalg.hermitian import hermitian
-from linops.linalg.inputs import operator_of
+from linops.linalg.inputs import of_whole, operator_of
 from linops.linalg.ordering import columns_taken, order_of, rows_taken, taken
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import eigh_
@@ -128,7 +128,9 @@ def svd(A: Any) -> tuple[LinearOperator, Any, LinearOperator]:
         >>> s.round(6), U.shape, Vh.shape
         (array([2.828427, 1.414214]), (2, 2), (2, 4))
     """
-    U, values, Vh = svd_(operator_of("svd", A), True)
+    operator = operator_of("svd", A)
+    U, values, Vh = svd_(operator, True)
+    U, Vh = of_whole(operator, [U, Vh])
     order = order_of(values, descending=True)
     return columns_taken(U, order, values), taken(values, order), rows_taken(Vh, order, values)
 

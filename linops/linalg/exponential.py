@@ -68,6 +68,8 @@ class Exponential(LinearOperator):
         if self.base.shape[0] != self.base.shape[1]:
             raise ValueError(f"Exponential({self.base._short()}): expected a square operator")
 
+    _has_real_leaves = False  # type: ignore[assignment]  # it takes operands of any dtype
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""

@@ -138,8 +138,10 @@ def funm(A: Any, f: Callable[[Any], Any]) -> LinearOperator:
         raise TypeError(f"linalg.funm: f must be a function of arrays, got {f!r}")
     home = operator_of("funm", A, square=True).backend
 
-    def numbers(x: Any) -> Any:  # of parts without arrays they are NumPy's
-        return f(x if home is None else backends.asarray(x, home))
+    def numbers(x: Any) -> Any:
+        if home is None or backends.backend_of(x) == home:
+            return f(x)
+        return backends.to_numpy(f(backends.asarray(x, home)))  # parts without arrays give NumPy's, and take them
 
     return _of(funm_, Scalar("funm", numbers), A)
 

@@ -58,8 +58,6 @@ def floating(A: LinearOperator) -> LinearOperator:
     """An operator with floating numbers of one precision: sums and products of parts are those of the whole."""
     if "_floats" in A.__dict__ or A.dtype is None or A.backend == "spec":
         return A
-    if A._is_mixed:
-        return floating(A._unmixed)
     whole = A.dtype if backends.is_inexact(A.dtype) else backends.result_type(A.backend, A.dtype, 1.0)
     leaves = [leaf for _, leaf in A.named_leaves()]
     if all(leaf.dtype == whole for leaf in leaves):
@@ -142,6 +140,8 @@ def widened(A: LinearOperator, matrix: Any) -> Any:
 def matrices_of(A: LinearOperator, parts: Iterable[LinearOperator]) -> list[Any]:
     """The matrices of an operator's parts, as arrays of the whole's framework: parts without arrays give NumPy's.
 
+    In torch, which mixes none, those of a complex operator are complex.
+
     Args:
         A: The whole.
         parts: Parts of it.
@@ -149,16 +149,21 @@ def matrices_of(A: LinearOperator, parts: Iterable[LinearOperator]) -> list[Any]
     Returns:
         Arrays.
     """
-    found, like = [matrix_of(part) for part in parts], A._like
+    like, dtype = A._like, A._like.dtype
     backend = backends.backend_of(like)
-    return [
-        matrix if backends.backend_of(matrix) == backend else backends.constant(like, matrix, like.dtype)
-        for matrix in found
+    if A._is_mixed:
+        dtype = wide_dtype(A.dtype, backend)
+    found = [
+        matrix if backends.backend_of(matrix) == backend else backends.constant(like, matrix, dtype)
+        for matrix in map(matrix_of, parts)
     ]
+    return [backends.namespace(backend).astype(matrix, dtype) for matrix in found] if A._is_mixed else found
 
 
 def of_whole(A: LinearOperator, parts: Iterable[LinearOperator]) -> list[LinearOperator]:
     """What was made of an operator's parts, in the whole's framework: of parts without arrays NumPy's arrays are made.
+
+    In torch, which mixes none, all become complex where one is.
 
     Args:
         A: The whole.
@@ -170,7 +175,11 @@ def of_whole(A: LinearOperator, parts: Iterable[LinearOperator]) -> list[LinearO
     if A.backend in (None, "numpy", "spec"):
         return list(parts)
     kind = {"dtype": A.dtype, "device": A.device} if A.backend == "torch" else {"dtype": A.dtype}
-    return [part.to(backend=A.backend, **kind) if part.backend == "numpy" else part for part in parts]
+    found = [part.to(backend=A.backend, **kind) if part.backend == "numpy" else part for part in parts]
+    if A.backend == "jax" or not any(part._is_complex for part in found):
+        return found
+    complex_dtype = backends.result_type("torch", A.dtype, 1j)
+    return [part.to(dtype=complex_dtype) if part.dtype not in (None, complex_dtype) else part for part in found]
 
 
 def singular(A: LinearOperator, why: str = "") -> SingularError:

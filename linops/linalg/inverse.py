@@ -53,6 +53,8 @@ class Inverse(LinearOperator):
     transposed: bool = False
     conjugated: bool = False
 
+    _has_real_leaves = False  # type: ignore[assignment]  # it takes operands of any dtype
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""

@@ -27,6 +27,8 @@ class Normal(LinearOperator):
 
     base: LinearOperator = tree()
 
+    _has_real_leaves = False  # type: ignore[assignment]  # it takes operands of any dtype
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""

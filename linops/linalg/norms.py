@@ -234,7 +234,7 @@ def _by_columns(a: LinearOperator, order: Any) -> Any:
     width = max(1, 2**22 // max(m, 1))
     found = []
     for start in range(0, n, width):
-        columns = a._columns(a._unit_columns(start, min(width, n - start))).reshape(m, -1)
+        columns = a._matmul(a._unit_columns(start, min(width, n - start))).reshape(m, -1)
         found.append(of_matrix(widened(a, columns), order).reshape(1))
     return of_matrix(joined(a, found)[None], "fro") if order == "fro" else _extreme(joined(a, found), order)
 

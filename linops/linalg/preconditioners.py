@@ -122,7 +122,7 @@ def columns_of(A: LinearOperator, start: int, count: int) -> Any:
     """Columns of an operator."""
     if isinstance(A, Dense):
         return A.matrix[:, start : start + count]
-    return flat(A._columns(A._unit_columns(start, count)))
+    return flat(A._matmul(A._unit_columns(start, count)))
 
 
 def require_positive(preconditioner: Any, name: str) -> None:

@@ -122,7 +122,8 @@ def recomposed(f: Scalar, a: LinearOperator, found: Any, vectors: LinearOperator
         scaled = blocks * found.reshape(blocks.shape[0], 1, blocks.shape[1])
         result = BlockDiag(backends.block_matmul(scaled, backends.permute(backends.conj(blocks), (0, 2, 1))))
     else:
-        result = vectors @ Diagonal(found) @ vectors.H
+        middle = found if vectors.dtype is None else backends.namespace(backend).astype(found, vectors.dtype)
+        result = vectors @ Diagonal(middle) @ vectors.H
     return known(f, a, result, real=not backends.is_complex(found.dtype))
 
 

@@ -155,7 +155,7 @@ def _diagonal_any(a: LinearOperator):
     width = max(1, min(k, 2**22 // max(a.shape[0], 1)))
     found = []
     for start in range(0, k, width):
-        columns = flat(a._columns(a._unit_columns(start, min(width, k - start))))
+        columns = flat(a._matmul(a._unit_columns(start, min(width, k - start))))
         found.append(space_of(columns).diagonal(columns[start : min(start + width, k)]))
     return backends.concatenate(found[0], found[1:])
 
