@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Union
 
 import jax
 import jax.numpy as jnp
 from jax._src.array import ArrayImpl
 from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero
 
+from linops.backends import divided_differences
 from linops.backends import matrix_functions as p
 
 Array = Union[ArrayImpl, Tracer]
@@ -60,3 +63,70 @@ def _derived(x: Array, operator: Any, value: Any, weights: Any, surrogate: Any):
         return found(*leaves), moved
 
     return found(*[leaf for _, leaf in operator.named_leaves()])
+
+
+@p.derivative.dispatch
+def _derivative(x: Array, f: Any, at: Any):
+    return jax.jvp(f, (at,), (jnp.ones_like(at),))[1]
+
+
+@p.hermitian_function.dispatch
+def _hermitian_function(a: Array, w: Any, V: Any, f: Any):
+    w, V = jax.lax.stop_gradient(w), jax.lax.stop_gradient(V)
+    pure, own = jax.closure_convert(f, w)
+    if own:  # parameters that are differentiated, too
+        return divided_differences.series(f, a, jax.lax.stop_gradient(a), w, V)
+    return _hermitian(pure, a, w, V)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _hermitian(f: Any, a: Any, w: Any, V: Any) -> Any:
+    return divided_differences.composed(V, divided_differences.diagonal(f(w)))
+
+
+@_hermitian.defjvp
+def _hermitian_jvp(f: Any, values: Any, tangents: Any) -> Any:
+    return _hermitian(f, *values), _along(f, *values, tangents[0])
+
+
+def _along(f: Any, a: Any, w: Any, V: Any, E: Any) -> Any:
+    """The derivative along E, a linear map whose transpose is differentiated by the rule below, too.
+
+    JAX forgets such rules in what it transposes, but for linear solves, which it knows by their products: with S X =
+    L(Xᵀ), which is symmetric, the second half of [[−S, I], [I, 0]]⁻¹ (0, Eᵀ) is L(E).
+    """
+    across = E.mT.astype(jnp.result_type(E, f(w)))
+    return jax.lax.custom_linear_solve(
+        lambda x: (x[1] - _moved(f, a, w, V, x[0].mT), x[0]),
+        (jnp.zeros_like(across), across),
+        lambda _, b: (b[1], b[0] + _moved(f, a, w, V, b[1].mT)),
+        symmetric=True,
+    )[1]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _moved(f: Any, a: Any, w: Any, V: Any, E: Any) -> Any:
+    return divided_differences.along(f, w, V, E, False)
+
+
+@_moved.defjvp
+def _moved_jvp(f: Any, values: Any, tangents: Any) -> Any:
+    (a, w, V, E), (moved, _, _, turned) = values, tangents
+    return _moved(f, a, w, V, E), _moved(f, a, w, V, turned) + _twice(f, a, w, V, moved, E)
+
+
+def _twice(f: Any, a: Any, w: Any, V: Any, E: Any, G: Any) -> Any:
+    """The second derivative, without a third."""
+    return divided_differences.along_both(f, _final(w, a), V, E, G, False)
+
+
+@jax.custom_jvp
+def _final(w: Any, a: Any) -> Any:
+    """W, whose derivative in A is NaN."""
+    return w
+
+
+@partial(_final.defjvp, symbolic_zeros=True)
+def _final_jvp(values: Any, tangents: Any) -> Any:
+    is_fixed = type(tangents[1]) is SymbolicZero
+    return values[0], jnp.zeros_like(values[0]) if is_fixed else jnp.nan * values[0]

@@ -60,6 +60,19 @@ def derived(x, operator, value, weights, surrogate):
     """
 
 
+@generic
+def derivative(x, f, at):
+    """The derivative at numbers of f, a function of each number alone. x says the framework."""
+
+
+@generic
+def hermitian_function(a, w, V, f):
+    """V f(w) Vᴴ = f(A) of Hermitian matrices (…, n, n), with first and second derivatives in A; w and V are constants.
+
+    See `divided_differences`. Third derivatives are errors in torch and NaN in JAX.
+    """
+
+
 # ---------------------------------------------------------------- by iterations, for torch and JAX
 
 

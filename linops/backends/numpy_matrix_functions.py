@@ -57,3 +57,8 @@ def _repeated(x: np.ndarray, step: Any, state: Any, count: Any, limit: int):
 @p.derived.dispatch
 def _derived(x: np.ndarray, operator: Any, value: Any, weights: Any, surrogate: Any):
     return value(operator)
+
+
+@p.hermitian_function.dispatch
+def _hermitian_function(a: np.ndarray, w: Any, V: Any, f: Any):
+    return V * f(w)[..., None, :] @ V.conj().swapaxes(-1, -2)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from linops.backends import divided_differences
 from linops.backends import matrix_functions as p
 from linops.backends.torch_transforms import at_hand
 
@@ -83,3 +84,104 @@ class _Derived(torch.autograd.Function):
             own = [leaf if one is None else leaf.select(one, i) for leaf, one in zip(leaves, in_dims[4:])]
             found.append(_Derived.apply(operator, value, weights, surrogate, *own))
         return torch.stack(found), 0
+
+
+@p.derivative.dispatch
+def _derivative(x: torch.Tensor, f: Any, at: Any):
+    return torch.func.jvp(f, (at,), (torch.ones_like(at),))[1]
+
+
+@p.hermitian_function.dispatch
+def _hermitian_function(a: torch.Tensor, w: Any, V: Any, f: Any):
+    w, V = w.detach(), V.detach()
+    if f(w).requires_grad:  # by parameters of its own
+        return divided_differences.series(f, a, a.detach(), w, V)
+    return _Hermitian.apply(a, w, V, f)
+
+
+def _fitting(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A gradient for x: real if x is."""
+    return gradient.real if gradient.is_complex() and not x.is_complex() else gradient
+
+
+class _Hermitian(torch.autograd.Function):
+    """V f(w) Vᴴ."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Any, w: Any, V: Any, f: Any) -> Any:
+        return divided_differences.composed(V, divided_differences.diagonal(f(w)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.f = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        a, w, V = ctx.saved_tensors
+        return _fitting(_Along.apply(a, w, V, gradient, ctx.f, True), a), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Any, *_: Any) -> Any:
+        a, w, V = ctx.saved_tensors
+        return _Along.apply(a, w, V, tangent, ctx.f, False)
+
+
+class _Along(torch.autograd.Function):
+    """The derivative of V f(w) Vᴴ along E, or its adjoint."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Any, w: Any, V: Any, E: Any, f: Any, conjugated: bool) -> Any:
+        return divided_differences.along(f, w, V, E, conjugated)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.f, ctx.conjugated = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        (a, w, V, E), f, other = ctx.saved_tensors, ctx.f, not ctx.conjugated
+        moved = _Twice.apply(a, w, V, gradient, E.mH, f, other)
+        return _fitting(moved, a), None, None, _fitting(_Along.apply(a, w, V, gradient, f, other), E), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Any, _: Any, __: Any, moved: Any, *___: Any) -> Any:
+        (a, w, V, E), f = ctx.saved_tensors, ctx.f
+        parts = []
+        if tangent is not None:
+            parts.append(_Twice.apply(a, w, V, tangent, E, f, ctx.conjugated))
+        if moved is not None:
+            parts.append(_Along.apply(a, w, V, moved, f, ctx.conjugated))
+        return sum(parts)
+
+
+class _Twice(torch.autograd.Function):
+    """The second derivative of V f(w) Vᴴ along E and G; it has none itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Any, w: Any, V: Any, E: Any, G: Any, f: Any, conjugated: bool) -> Any:
+        return divided_differences.along_both(f, w, V, E, G, conjugated)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.f, ctx.conjugated = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        (a, w, V, E, G), f, other = ctx.saved_tensors, ctx.f, not ctx.conjugated
+        if ctx.needs_input_grad[0]:
+            raise NotImplementedError("functions of Hermitian operators have no third derivatives")
+        along_e, along_g = [
+            _fitting(_Twice.apply(a, w, V, gradient, fixed.mH, f, other), moving) for moving, fixed in ((E, G), (G, E))
+        ]
+        return None, None, None, along_e, along_g, None, None

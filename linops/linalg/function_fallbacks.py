@@ -9,7 +9,8 @@ from linops.linalg.function import Function
 from linops.linalg.function_rules import by_eigenvectors, expm_, funm_, logm_, power_, sqrtm_, widest
 from linops.linalg.inputs import fits, matrix_of
 from linops.linalg.parts import space_of
-from linops.linalg.scalars import EXP, Scalar, known, recomposed, values
+from linops.linalg.recomposition import recomposed
+from linops.linalg.scalars import EXP, Scalar, known, values
 from linops.linalg.spectra import eigh_, is_hermitian
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
@@ -46,8 +47,7 @@ def _any(function: Function) -> None:
         cost="that of eigh",
     )
     def _hermitian(a: LinearOperator, f: Scalar):
-        found, vectors = eigh_(a)
-        return recomposed(f, a, values(f, a, found), vectors)
+        return recomposed(f, a, *eigh_(a))
 
 
 _MATRIX_FREE = (expm_, funm_)

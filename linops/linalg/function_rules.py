@@ -11,7 +11,8 @@ from linops.linalg.dense_functions import real_of_real
 from linops.linalg.function import Function
 from linops.linalg.inputs import fits, of_whole
 from linops.linalg.parts import space_of
-from linops.linalg.scalars import Scalar, known, recomposed, values
+from linops.linalg.recomposition import recomposed
+from linops.linalg.scalars import Scalar, known, values
 from linops.linalg.spectra import eigh_, is_hermitian, scalar_of, spectrum_of, split_shift
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
@@ -119,7 +120,7 @@ def _common(function: Function) -> None:
     )
     def _multiple_of_hermitian(a: Scaled, f: Scalar):
         found, vectors = eigh_(a.base)
-        return recomposed(f, a, values(f, a, scalar_of(a) * found), vectors)
+        return recomposed(f, a, found, vectors, a.base, scalar_of(a))
 
     @function.rule(
         "those of the blocks", of="square blocks", when=_square_blocks, parts=_pieces(function, "blocks"), cost="Σ n_k³"

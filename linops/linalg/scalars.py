@@ -1,4 +1,4 @@
-"""`Scalar`: a function of numbers, and of matrices, such as the exponential; and what operators it makes of spectra."""
+"""`Scalar`: a function of numbers, and of matrices, such as the exponential; and what is known of what it makes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.backends import matrix_functions
 from linops.linalg.inputs import singular
-from linops.linalg.parts import adjoint, space_of
+from linops.linalg.parts import space_of
 from linops.operator import LinearOperator, assume
-from linops.operators.block_diag import BlockDiag
-from linops.operators.dense import Dense
-from linops.operators.diagonal import Diagonal
-from linops.operators.identity import Identity
 from linops.tags import Tag
 
 
@@ -80,6 +76,17 @@ def values(f: Scalar, a: LinearOperator, numbers: Any) -> Any:
         ValueError: If numbers of a real operator have complex values.
         SingularError: If a number is zero, and the function has no value there.
     """
+    return evaluated(f, admitted(f, a, numbers))
+
+
+def evaluated(f: Scalar, numbers: Any) -> Any:
+    """F of numbers, without warnings of what becomes NaN or infinite."""
+    with np.errstate(all="ignore") if space_of(numbers) is np else nullcontext():
+        return f.numbers(numbers)
+
+
+def admitted(f: Scalar, a: LinearOperator, numbers: Any) -> Any:
+    """Eigenvalues of an operator of which the function is taken: zeros are not negative by rounding; see `values`."""
     space = space_of(numbers)
     known = lapack.is_known(numbers)
     if f.floor and not backends.is_complex(numbers.dtype):
@@ -93,38 +100,7 @@ def values(f: Scalar, a: LinearOperator, numbers: Any) -> Any:
             numbers = space.where((numbers < 0) & (numbers >= -rounding), 0 * numbers, numbers)
     if f.pole and known and lapack.has_zero(numbers):
         raise singular(a, "an eigenvalue is zero")
-    with np.errstate(all="ignore") if space is np else nullcontext():
-        return f.numbers(numbers)
-
-
-def recomposed(f: Scalar, a: LinearOperator, found: Any, vectors: LinearOperator) -> LinearOperator:
-    """V diag(f(w)) Vᴴ, written out where V is.
-
-    Args:
-        f: The function.
-        a: The Hermitian operator.
-        found: f(w).
-        vectors: V.
-
-    Returns:
-        An operator.
-    """
-    if isinstance(vectors, Identity):
-        return known(f, a, Diagonal(found))
-    backend = backends.backend_of(found)
-    if backends.is_complex(found.dtype) and not vectors._is_complex and vectors.dtype is not None:
-        vectors = vectors.to(dtype=backends.result_type(backend, vectors.dtype, 1j))
-    if isinstance(vectors, Dense):
-        matrix = vectors.matrix
-        result = Dense((matrix * found) @ adjoint(matrix))
-    elif isinstance(vectors, BlockDiag):
-        blocks = vectors.blocks
-        scaled = blocks * found.reshape(blocks.shape[0], 1, blocks.shape[1])
-        result = BlockDiag(backends.block_matmul(scaled, backends.permute(backends.conj(blocks), (0, 2, 1))))
-    else:
-        middle = found if vectors.dtype is None else backends.namespace(backend).astype(found, vectors.dtype)
-        result = vectors @ Diagonal(middle) @ vectors.H
-    return known(f, a, result, real=not backends.is_complex(found.dtype))
+    return numbers
 
 
 def known(f: Scalar, a: LinearOperator, result: LinearOperator, real: bool | None = None) -> LinearOperator:
