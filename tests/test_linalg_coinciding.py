@@ -52,8 +52,8 @@ def frechet(reference, M, E):
 
 def second(reference, M, E, G):
     """The second derivative along E and G, from the function of a matrix four times as large."""
-    n, O = len(M), np.zeros_like(M)
-    found = reference(np.block([[M, E, G, O], [O, M, O, G], [O, O, M, E], [O, O, O, M]]))
+    n, zero = len(M), np.zeros_like(M)
+    found = reference(np.block([[M, E, G, zero], [zero, M, zero, G], [zero, zero, M, E], [zero, zero, zero, M]]))
     return found[:n, 3 * n :]
 
 
@@ -90,7 +90,7 @@ def test_gradients_backwards(name, spectrum, dtype):
 
     def f(S):
         found = FUNCTIONS[name][0](definite(S))
-        return (found if found.dtype == b.dtype else found) @ (b if found.dtype == b.dtype else b.to(found.dtype))
+        return found @ b.to(found.dtype)
 
     assert torch.autograd.gradcheck(f, tensor)
     assert torch.autograd.gradgradcheck(f, tensor)

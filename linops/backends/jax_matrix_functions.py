@@ -96,10 +96,15 @@ def _along(f: Any, a: Any, w: Any, V: Any, E: Any) -> Any:
     L(Xᵀ), which is symmetric, the second half of [[−S, I], [I, 0]]⁻¹ (0, Eᵀ) is L(E).
     """
     across = E.mT.astype(jnp.result_type(E, f(w)))
+
+    def S(x: Any) -> Any:
+        return _moved(f, a, w, V, x.mT)
+
+    # the factors 0 are there because JAX transposes only solves all of whose parts depend on what is transposed
     return jax.lax.custom_linear_solve(
-        lambda x: (x[1] - _moved(f, a, w, V, x[0].mT), x[0]),
-        (jnp.zeros_like(across), across),
-        lambda _, b: (b[1], b[0] + _moved(f, a, w, V, b[1].mT)),
+        lambda x: (x[1] - S(x[0]), x[0] - 0 * S(x[1])),
+        (0 * across, across),
+        lambda _, b: (b[1], b[0] + S(b[1])),
         symmetric=True,
     )[1]
 
