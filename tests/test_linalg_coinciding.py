@@ -186,3 +186,13 @@ def test_third_derivatives_are_errors_in_torch():
 def test_numpy_is_as_before():
     M = matrix(SPECTRA["two equal"])
     np.testing.assert_allclose(as_numpy(lo.linalg.expm(definite(M)).to_dense()), scipy.linalg.expm(M), rtol=1e-12)
+
+
+def test_third_derivatives_are_nan_in_jax():
+    M = matrix(SPECTRA["two equal"])
+
+    def f(S):
+        return (lo.linalg.expm(definite(S)).to_dense() * jnp.arange(9.0).reshape(3, 3)).sum()
+
+    for outer in (jax.jacfwd, jax.jacrev):
+        assert np.isnan(outer(jax.hessian(f))(M)).all()
