@@ -361,3 +361,24 @@ def test_derivatives_of_some_eigenvalues_and_singular_values():
         (gradient,) = torch.autograd.grad(function(leaf), leaf)
         close(gradient, expected[name], 1e-7)
         close(jax.grad(function)(on("jax", X)), expected[name], 1e-7)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.full)])
+def test_few_eigenvalues_of_a_ring_come_with_their_copies(backend):
+    c = np.zeros(600)
+    c[[0, 1, -1]] = 3, -1, -1
+    M = lo.Circulant(c).to_dense()  # all eigenvalues but two are double
+    values = np.linalg.eigvalsh(M)
+    A = lo.Dense(on(backend, M))
+    for k in (3, 4, 5):
+        np.testing.assert_allclose(as_numpy(lo.linalg.eigsh(A, k)[0]), values[-k:], atol=1e-9)
+        np.testing.assert_allclose(as_numpy(lo.linalg.eigsh(A, k, "SA")[0]), values[:k], atol=1e-9)
+    np.testing.assert_allclose(as_numpy(lo.linalg.svds(A, 4)[1]), values[:-5:-1], atol=1e-7)
+
+
+def test_lobpcg_is_relative_to_the_operator():
+    n = 2000
+    L = lo.Tridiagonal(-np.ones(n - 1), np.r_[1, 2 * np.ones(n - 2), 1], -np.ones(n - 1))
+    M = lo.linalg.inv(L + 1e-6 * lo.Identity(n))
+    w, _ = lo.linalg.eigsh(L, 3, "SA", method=lo.linalg.LOBPCG(preconditioner=M))
+    np.testing.assert_allclose(w, 2 - 2 * np.cos(np.pi * np.arange(3) / n), atol=1e-9)

@@ -20,7 +20,8 @@ class Lanczos(Method):
     """Thick-restart Lanczos with full orthogonalisation (Wu and Simon, 2000), from a start that is always the same.
 
     Before it answers, it looks once more from another start for eigenvalues that the first did not show, such as
-    further copies of one. Under `jax.jit` and `vmap` it makes one basis, without restarts.
+    further copies of one, until the next one in what is left over is found or cannot be among those wanted; and so on,
+    until a look shows nothing new. Under `jax.jit` and `vmap` it makes one basis, without restarts.
 
     Cost: a product and 4 n m MACs a step, for a basis of m vectors.
 
@@ -59,7 +60,7 @@ class Lanczos(Method):
         limit = self.max_iterations or max(1000, 10 * n)
         backend = backends.backend_of(like)
         space: Any = backends.namespace(backend)
-        vector, count, again = start_vector(like, n, dtype, 0)[:, 0], 0, False
+        vector, count, looks, before = start_vector(like, n, dtype, 0)[:, 0], 0, 0, None
         Q, columns = backends.zeros(like, (size, n), dtype), []  # the basis, in rows, and T = Qᴴ A Q above its diagonal
         left: Any = None
         places = backends.indices_beside(Q, np.arange(size))[:, None]
@@ -76,22 +77,35 @@ class Lanczos(Method):
             order = picked(values, k, which)
             w, s = values[order], S[:, order]
             V = backends.permute(s, (1, 0)) @ Q
-            residuals = space.abs(left * s[-1])  # A Q = Q T + left · vector eᵀ
+            residuals = space.abs(left * S[-1])  # A Q = Q T + left · vector eᵀ
             scale = space.max(space.abs(values))
-            found = Found(w, backends.permute(V, (1, 0)), residuals, residuals <= tol * scale, scale, count)
+            found = Found(w, backends.permute(V, (1, 0)), residuals[order], residuals[order] <= tol * scale, scale, count)
             if not lapack.is_known(values) or size == n:
                 return found
             done = finished(found.converged)
-            if (done and again) or count >= limit:
+            if done and looks:
+                done = _is_beyond(values, residuals, k, which, tol * scale)
+            if (done and before is not None and bool(space.max(space.abs(w - before)) <= tol * scale)) or count >= limit:
                 return found
-            again = done
             if not done:
                 order = picked(values, min(k + (size - k) // 2, size - 1), which)
                 w, V = values[order], backends.permute(S[:, order], (1, 0)) @ Q
             Q = backends.pad_rows(V, size)
             if done:  # once more, in what is left over, from another start
-                vector, _, _ = orthogonal(start_vector(like, n, dtype, 1)[:, 0], Q, count)
+                before, looks = w, looks + 1
+                vector, _, _ = orthogonal(start_vector(like, n, dtype, looks)[:, 0], Q, count)
             columns = list(backends.eye(like, size, Q.dtype)[: w.shape[0]] * space.astype(w, Q.dtype)[:, None])
+
+
+def _is_beyond(values: Any, residuals: Any, k: int, which: str, limit: Any) -> bool:
+    """Whether the next eigenvalue after the k wanted ones is found, or as far from being one as its residual says."""
+    space: Any = backends.namespace(backends.backend_of(values))
+    keys = {"LA": values, "SA": -values, "LM": space.abs(values), "SM": -space.abs(values)}[which]
+    order = space.argsort(keys)
+    n = values.shape[0]
+    following, last = order[n - k - 1], order[n - k]
+    error = residuals[following]
+    return bool((error <= limit) | (keys[following] + error < keys[last]))
 
 
 def _hermitian(upper: Any) -> Any:

@@ -49,13 +49,14 @@ class LOBPCG(Method):
         P, count, known = None, 0, lapack.is_known(X)
         limit = self.max_iterations or (500 if known else 40)
         W = product(X)
+        scale = space.zeros_like(norms(X)[0])  # the largest eigenvalue that was met: residuals are relative to it
         while True:
             count += block
             values, S = lapack.eigh(hermitian_part(adjoint(X) @ W))
             X, W = X @ S, W @ S
             residual = W - X * values
             wanted = picked(values, k, which)
-            scale = space.max(space.abs(values))
+            scale = space.maximum(scale, space.max(space.abs(values)))
             lengths = norms(residual)[wanted]
             known = known and lapack.is_known(values)
             found = Found(values[wanted], X[:, wanted], lengths, lengths <= tol * scale, scale, count)
@@ -65,6 +66,7 @@ class LOBPCG(Method):
             Q, _ = lapack.qr(_independent(space, X, R, P))
             image = product(Q)
             values, S = lapack.eigh(hermitian_part(adjoint(Q) @ image))
+            scale = space.maximum(scale, space.max(space.abs(values)))
             best = picked(values, block, which)
             C = S[:, best]
             P = Q @ C - X @ (adjoint(X) @ (Q @ C))
