@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from conformance import RUNS, SAMPLE
 from helpers import as_numpy, build, each, on
@@ -462,3 +463,32 @@ def test_low_rank_updates_of_what_is_singular():
         assert sign == 0 or logarithm < -20
         with pytest.raises(lo.linalg.SingularError):
             lo.linalg.solve(singular, np.ones(4))
+
+
+def test_sums_of_large_parts_are_not_written_out():
+    n, b = 6000, np.random.default_rng(0).standard_normal(6000)
+    c = np.r_[3.0, 1.0, 0.5, np.zeros(n - 3)]
+    T = lo.Toeplitz(c, c)
+    x = lo.linalg.solve(T.T @ T + lo.Identity(n), b)
+    np.testing.assert_allclose(T @ (T @ x) + x, b, atol=1e-8)
+    o = np.ones(n - 1)
+    L = lo.Sparse(scipy.sparse.diags_array([-o, 2 * np.ones(n), -o], offsets=[-1, 0, 1]).tocoo())
+    np.testing.assert_allclose(
+        lo.linalg.eigsh(L, 3, sigma=-1e-3)[0], 2 - 2 * np.cos(np.pi * np.arange(1, 4) / (n + 1)), atol=1e-12
+    )
+    S = lo.assume(L, lo.Tag.SYMMETRIC) + lo.Identity(n)
+    assert "merge" in str(lo.linalg.explain("solve", S))
+    np.testing.assert_allclose(S @ lo.linalg.solve(S, b), b, atol=1e-12)
+    C = lo.Circulant(np.random.default_rng(1).standard_normal(64))
+    K = lo.kron(C, C)
+    A = K.T @ K + 0.1 * lo.Identity(4096)
+    np.testing.assert_allclose(A @ lo.linalg.solve(A, b[:4096]), b[:4096], atol=1e-9)
+
+
+def test_the_least_squares_of_a_singular_kronecker_sum():
+    d, o = np.array([1.0, 2, 2, 1]), -np.ones(3)
+    A = lo.KroneckerSum(lo.Tridiagonal(o, d, o), lo.Tridiagonal(o, d, o))
+    with pytest.raises(lo.linalg.SingularError, match="KroneckerSum"):
+        lo.linalg.solve(A, np.ones(16))
+    b = np.arange(16.0)
+    np.testing.assert_allclose(lo.linalg.lstsq(A, b), np.linalg.lstsq(A.to_dense(), b, rcond=None)[0], atol=1e-12)

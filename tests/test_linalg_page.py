@@ -101,6 +101,14 @@ EXTRA = {
     "dense with a root": lambda t: lo.Dense(np.array([[5, 1, 0], [-1, 4, 2], [0, 1, 6]], t)),
     "slice of definite Kronecker": lambda t: lo.Kronecker(_definite(3, t), _gram(2, t))[2:6, 2:6],
     "slice of a triangle": lambda t: lo.Triangular(np.tril(_random(5, 5, dtype=t)) + 3 * np.eye(5, dtype=t))[::2, ::2],
+    "sparse beside diagonals": lambda t: (
+        lo.Sparse(_random(3, dtype=t), [0, 2, 3], [1, 0, 3], (4, 4))
+        + 2 * lo.Diagonal(3 + _random(4, dtype=t))
+        + lo.Tridiagonal(_random(3, dtype=t), _random(4, dtype=t), _random(3, dtype=t))
+    ),
+    "Gram of a circulant, shifted": lambda t: (lambda C: C.T @ C + 0.5 * lo.Identity(5))(
+        lo.Circulant(_random(5, dtype=t))
+    ),
     "narrow chain": lambda t: lo.BlockTensorTrain(
         [_random(2, 2, 4, dtype=t), _random(2, 4, 2, dtype=t)], (2, 4), (2, 4)
     ),

@@ -13,10 +13,12 @@ from linops.linalg.errors import SingularError
 from linops.linalg.inputs import matrices_of
 from linops.linalg.inversion import inverse_
 from linops.linalg.inversion_of_sums import has_low_rank
+from linops.linalg.merging import merged
 from linops.linalg.methods.pencil import is_pencil
 from linops.linalg.methods.woodbury import Split, Updated, Woodbury, split
 from linops.linalg.parts import space_of
-from linops.linalg.spectra import eigh_, is_hermitian
+from linops.linalg.spectra import eigh_, has_parts, is_hermitian
+from linops.operator import LinearOperator
 from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.sum import Sum
 from linops.plan.step import Step
@@ -36,8 +38,8 @@ def _slogdet_kronecker_sum(a: KroneckerSum):
 
 @slogdet_.rule(
     "of c I + X: sums of eigenvalues",
-    of="Hermitian",
-    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
+    of="Hermitian, of smaller parts",
+    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum and has_parts(a),
     parts=lambda a: [(eigvalsh_, a)],
     cost="that of eigh of X",
 )
@@ -104,3 +106,20 @@ def _slogdet_low_rank_update(a: Sum):
     if not isinstance(factor, Updated):  # S itself is singular
         return factor.slogdet()
     return product_of([slogdet_(cast(Split, split(a)).rest), factor.core.slogdet()])
+
+
+def _simpler(a: Any) -> LinearOperator | None:
+    """A sum whose terms merge to what has a rule."""
+    found = merged(a)
+    return found if found is not None and slogdet_.find(found).kind is not LinearOperator else None
+
+
+@slogdet_.rule(
+    "of terms that merge: that of the simplified sum",
+    of="sparse terms, circulants, blocks, …",
+    when=lambda a: _simpler(a) is not None,
+    parts=lambda a: [(slogdet_, _simpler(a))],
+    cost="that of the merged sum",
+)
+def _slogdet_merged(a: Sum):
+    return slogdet_(_simpler(a))

@@ -6,11 +6,12 @@ from typing import Any, cast
 
 from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_, inverse_of_diagonal, inverse_of_orthogonal
+from linops.linalg.merging import merged
 from linops.linalg.methods.eigenvectors import Eigh
 from linops.linalg.methods.pencil import Pencil, is_pencil
 from linops.linalg.methods.schur import Schur
 from linops.linalg.methods.woodbury import Split, Woodbury, split
-from linops.linalg.spectra import eigh_, is_hermitian
+from linops.linalg.spectra import eigh_, has_parts, is_hermitian
 from linops.operator import LinearOperator
 from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.sum import Sum
@@ -29,8 +30,8 @@ def _inverse_kronecker_sum(a: KroneckerSum, kept: bool):
 
 @inverse_.rule(
     "of c I + X: the eigenvectors of X",
-    of="Hermitian",
-    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum,
+    of="Hermitian, of smaller parts",
+    when=lambda a: is_hermitian(a) and eigh_.find(a).kind is Sum and has_parts(a),
     parts=lambda a: [(eigh_, a)],
     cost="that of eigh of X once, two products with its eigenvectors a vector",
 )
@@ -78,3 +79,20 @@ def _is_cheap(a: LinearOperator) -> bool:
 )
 def _inverse_low_rank_update(a: Sum, kept: bool):
     return Inverse(a, Woodbury(inverse_), kept)
+
+
+def _simpler(a: Any) -> LinearOperator | None:
+    """A sum whose terms merge to what has a rule."""
+    found = merged(a)
+    return found if found is not None and _is_cheap(found) else None
+
+
+@inverse_.rule(
+    "of terms that merge: that of the simplified sum",
+    of="sparse terms, circulants, blocks, …",
+    when=lambda a: _simpler(a) is not None,
+    parts=lambda a: [(inverse_, _simpler(a))],
+    cost="that of the merged sum",
+)
+def _inverse_merged(a: Sum, kept: bool):
+    return inverse_(_simpler(a), kept)

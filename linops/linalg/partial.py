@@ -18,7 +18,7 @@ from linops.linalg.methods.lanczos import Lanczos
 from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.ordering import columns_taken, order_of, taken
 from linops.linalg.parts import norms
-from linops.linalg.spectra import DENSELY, eigh_, real_part
+from linops.linalg.spectra import DENSELY, eigh_, real_part, written
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
 from linops.operators.identity import Identity
@@ -101,15 +101,7 @@ def check_method(function: str, method: Any, kinds: tuple[type, ...]) -> None:
 def is_closed(function: Function, A: LinearOperator) -> bool:
     """Whether a spectrum has a closed form whose dense parts are small."""
     rule = function.find(A)
-    return rule.says != DENSELY and rule.kind is not Tridiagonal and all(map(_is_cheap, _leaves(function, A)))
-
-
-def _leaves(function: Function, A: LinearOperator) -> list[Any]:
-    """What is written out, of the operators that a rule asks for."""
-    rule = function.find(A)
-    if rule.says == DENSELY or rule.kind is Tridiagonal:
-        return [A]
-    return [leaf for other, part in rule.parts(A) for leaf in _leaves(other, part)]
+    return rule.says != DENSELY and rule.kind is not Tridiagonal and all(map(_is_cheap, written(A, function)))
 
 
 def _is_cheap(A: LinearOperator) -> bool:

@@ -16,7 +16,7 @@ from linops.linalg.inversion import inverse_
 from linops.linalg.least_squares import LeastSquares
 from linops.linalg.methods.lsmr import LSMR
 from linops.linalg.parts import parts_of, space_of
-from linops.linalg.spectra import spectrum_of
+from linops.linalg.spectra import eigh_, has_parts, is_hermitian, spectrum_of
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, assume
 from linops.operators.block_diag import BlockDiag
@@ -28,9 +28,11 @@ from linops.operators.direct_sum import DirectSum
 from linops.operators.hadamard import Hadamard
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
+from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.low_rank import LowRank
 from linops.operators.permutation import Permutation
 from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
 from linops.operators.zero import Zero
 from linops.plan.step import Step
 from linops.tags import Tag
@@ -158,6 +160,20 @@ def _pinv_orthogonal(a: LinearOperator):
 )
 def _pinv_diagonal(a: LinearOperator):
     return _known(Diagonal(_reciprocal(diagonal_(a), a.shape)), a)
+
+
+@pinv_.rule(
+    "one over the eigenvalues that are not zero",
+    of="Hermitian, of smaller parts",
+    when=lambda a: is_hermitian(a) and has_parts(a),
+    parts=lambda a: [(eigh_, a)],
+    cost="that of eigh",
+)
+def _pinv_hermitian(a: KroneckerSum | Sum):
+    found, vectors = eigh_(a)
+    values = _reciprocal(found, a.shape)
+    values = space_of(values).astype(values, a.dtype) if not backends.promotes(a.backend) else values
+    return _known(vectors @ Diagonal(values) @ vectors.H, a)
 
 
 def _svd_steps(a: LinearOperator) -> tuple[Step, ...]:

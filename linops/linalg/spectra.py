@@ -136,6 +136,20 @@ def scalar_of(a: LinearOperator) -> Any:
     return number if a.gain is None else (number * a.gain[None]).reshape(())  # an array still
 
 
+def written(A: LinearOperator, function: Function | None = None) -> list[LinearOperator]:
+    """The operators whose matrices are written out, or as large, when a function, or `eigh`, follows its rules."""
+    function = eigh_ if function is None else function
+    rule = function.find(A)
+    if rule.says == DENSELY or rule.kind is Tridiagonal:
+        return [A]
+    return [leaf for other, part in rule.parts(A) for leaf in written(part, other)]
+
+
+def has_parts(A: LinearOperator) -> bool:
+    """Whether the eigenvectors of a Hermitian operator are made of those of smaller ones, or have a closed form."""
+    return all(leaf.shape[0] < A.shape[0] for leaf in written(A))
+
+
 def _is_shifted(a: Any) -> bool:
     found = split_shift(a)
     return found is not None and is_hermitian(found[1]) and all(is_hermitian(term) for term in found[0])

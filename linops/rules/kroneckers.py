@@ -6,7 +6,7 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
-from linops.operator import LinearOperator, add
+from linops.operator import LinearOperator, add, assume
 from linops.operators.diagonal import Diagonal
 from linops.operators.identity import Identity
 from linops.operators.kronecker import Kronecker
@@ -35,7 +35,16 @@ def _merge_kroneckers(a: Kronecker, b: Kronecker):
     found = [multiplied(one, other) for one, other in pairs]
     if not any(found):
         return None
-    return Kronecker([Product(pair) if merged is None else merged.after for merged, pair in zip(found, pairs)])
+    products = [Product(pair) for pair in pairs]
+    return Kronecker(
+        [whole if merged is None else _known(merged.after, whole) for merged, whole in zip(found, products)]
+    )
+
+
+def _known(after: LinearOperator, before: LinearOperator) -> LinearOperator:
+    """What a factor became, with what was known of it."""
+    tags = before.tags.yes & ~after.tags.yes
+    return assume(after, tags) if tags else after
 
 
 def _fitting(a: tuple[Any, ...], b: tuple[Any, ...]) -> list[tuple[LinearOperator, LinearOperator]]:

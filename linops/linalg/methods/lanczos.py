@@ -79,13 +79,15 @@ class Lanczos(Method):
             V = backends.permute(s, (1, 0)) @ Q
             residuals = space.abs(left * S[-1])  # A Q = Q T + left · vector eᵀ
             scale = space.max(space.abs(values))
-            found = Found(w, backends.permute(V, (1, 0)), residuals[order], residuals[order] <= tol * scale, scale, count)
+            converged = residuals[order] <= tol * scale
+            found = Found(w, backends.permute(V, (1, 0)), residuals[order], converged, scale, count)
             if not lapack.is_known(values) or size == n:
                 return found
             done = finished(found.converged)
             if done and looks:
                 done = _is_beyond(values, residuals, k, which, tol * scale)
-            if (done and before is not None and bool(space.max(space.abs(w - before)) <= tol * scale)) or count >= limit:
+            nothing_new = before is not None and bool(space.max(space.abs(w - before)) <= tol * scale)
+            if (done and nothing_new) or count >= limit:
                 return found
             if not done:
                 order = picked(values, min(k + (size - k) // 2, size - 1), which)

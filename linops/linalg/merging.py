@@ -1,0 +1,84 @@
+"""Sums whose terms merge: sparse ones to one sparse operator, others, simplified, to a structure that has a rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.linalg.parts import alike
+from linops.operator import LinearOperator, assume
+from linops.operators.diagonal import Diagonal
+from linops.operators.identity import Identity
+from linops.operators.scaled import Scaled
+from linops.operators.sparse import Sparse
+from linops.operators.sum import Sum
+from linops.operators.tridiagonal import Tridiagonal
+from linops.operators.zero import Zero
+from linops.rules.simplification import simplify
+
+
+def merged(a: Sum) -> LinearOperator | None:
+    """A sum as an operator of another kind, or of simpler terms; None where there is none.
+
+    Args:
+        a: The sum.
+
+    Returns:
+        The operator, whose arrays are made of the sum's; found once.
+    """
+    if backends.is_compiling() or a.is_symbolic:
+        return None
+    if "_merged" not in a.__dict__:
+        a.__dict__["_merged"] = _merged(a)
+    return a.__dict__["_merged"]
+
+
+def _merged(a: Sum) -> LinearOperator | None:
+    found = _sparse(a) if any(isinstance(_inner(term), Sparse) for term in a.terms) else simplify(a)
+    if found is None or found is a:
+        return None
+    tags = a.tags.yes & ~found.tags.yes
+    return assume(found, tags) if tags else found
+
+
+def _inner(term: Any) -> Any:
+    """What a term is a multiple of."""
+    while isinstance(term, Scaled):
+        term = term.base
+    return term
+
+
+def _sparse(a: Sum) -> Sparse | None:
+    """A sum of operators of few entries as one."""
+    parts = [_entries(term) for term in a.terms]
+    if any(part is None for part in parts):
+        return None
+    values = alike(a, [part[0] for part in parts])  # type: ignore[index]
+    places = [np.concatenate([part[axis] for part in parts]) for axis in (1, 2)]  # type: ignore[index]
+    space: Any = backends.namespace(a.backend)
+    values = [space.astype(one, a.dtype) for one in values]
+    return Sparse(backends.concatenate(values[0], values[1:]), *places, a.shape)
+
+
+def _entries(term: Any) -> tuple[Any, Any, Any] | None:
+    """The entries of an operator that has few, and their rows and columns; None of others."""
+    n = min(term.shape)
+    every = np.arange(n)
+    if isinstance(term, Scaled):
+        found = _entries(term.base)
+        return None if found is None else (term._scale(found[0]), *found[1:])
+    if isinstance(term, Zero):
+        return np.zeros(0), every[:0], every[:0]
+    if isinstance(term, Identity):
+        return np.ones(n), every, every
+    if isinstance(term, Diagonal):
+        return term.diagonal, every, every
+    if isinstance(term, Tridiagonal):
+        values = backends.concatenate(term.lower, [term.diag, term.upper])
+        return values, np.concatenate([every[1:], every, every[:-1]]), np.concatenate([every[:-1], every, every[1:]])
+    if isinstance(term, Sparse) and lapack.is_known(term.rows):
+        return term.values, *(np.asarray(backends.to_numpy(one)) for one in (term.rows, term.columns))
+    return None
