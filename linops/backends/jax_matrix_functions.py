@@ -86,7 +86,8 @@ def _hermitian(f: Any, a: Any, w: Any, V: Any) -> Any:
 
 @_hermitian.defjvp
 def _hermitian_jvp(f: Any, values: Any, tangents: Any) -> Any:
-    return _hermitian(f, *values), _along(f, *values, tangents[0])
+    a, w, V = values
+    return _hermitian(f, a, w, V), _along(f, a, w, V, tangents[0])
 
 
 def _along(f: Any, a: Any, w: Any, V: Any, E: Any) -> Any:

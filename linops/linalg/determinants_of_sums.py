@@ -108,7 +108,7 @@ def _slogdet_low_rank_update(a: Sum):
     return product_of([slogdet_(cast(Split, split(a)).rest), factor.core.slogdet()])
 
 
-def _simpler(a: Any) -> LinearOperator | None:
+def _simpler(a: Any) -> Any:
     """A sum whose terms merge to what has a rule."""
     found = merged(a)
     return found if found is not None and slogdet_.find(found).kind is not LinearOperator else None

@@ -103,7 +103,7 @@ class Inverse(LinearOperator):
                 y = self._factor(x).solve(x, self.transposed)
             else:
                 y = self.method.once(self.base, x, self.transposed)
-            return y if y.dtype == x.dtype else backends.namespace(backends.backend_of(x)).astype(y, x.dtype)
+            return y if y.dtype == x.dtype else self._fitting(y, x.dtype)
         return self._solved(x, None)[0]
 
     def _solved(self, x: Any, guess: Any) -> tuple[Any, Any]:
@@ -135,7 +135,16 @@ class Inverse(LinearOperator):
                     converged[:k] & converged[k:],
                 )
         y = backends.conj(y) if self.conjugated else y
-        return (y if y.dtype == dtype else space.astype(y, dtype)), others
+        return (y if y.dtype == dtype else self._fitting(y, dtype)), others
+
+    def _fitting(self, y: Any, dtype: Any) -> Any:
+        """A result in a dtype; complex numbers where real ones are to be are an error."""
+        if backends.is_complex(y.dtype) and not backends.is_complex(dtype):
+            raise TypeError(
+                f"linalg.inv({self.base._short()}): its products are complex, and it does not say so; "
+                "lo.Function(…, complex_entries=True) does"
+            )
+        return backends.namespace(backends.backend_of(y)).astype(y, dtype)
 
     def _written(self, x: Any, count: int) -> Dense | None:
         """A⁻¹ written out, where it multiplies so many right-hand sides."""

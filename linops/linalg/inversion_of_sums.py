@@ -81,7 +81,7 @@ def _inverse_low_rank_update(a: Sum, kept: bool):
     return Inverse(a, Woodbury(inverse_), kept)
 
 
-def _simpler(a: Any) -> LinearOperator | None:
+def _simpler(a: Any) -> Any:
     """A sum whose terms merge to what has a rule."""
     found = merged(a)
     return found if found is not None and _is_cheap(found) else None

@@ -57,10 +57,10 @@ def _sparse(a: Sum) -> Sparse | None:
     if any(part is None for part in parts):
         return None
     values = alike(a, [part[0] for part in parts])  # type: ignore[index]
-    places = [np.concatenate([part[axis] for part in parts]) for axis in (1, 2)]  # type: ignore[index]
+    rows, columns = (np.concatenate([part[axis] for part in parts]) for axis in (1, 2))  # type: ignore[index]
     space: Any = backends.namespace(a.backend)
     values = [space.astype(one, a.dtype) for one in values]
-    return Sparse(backends.concatenate(values[0], values[1:]), *places, a.shape)
+    return Sparse(backends.concatenate(values[0], values[1:]), rows, columns, a.shape)
 
 
 def _entries(term: Any) -> tuple[Any, Any, Any] | None:
@@ -80,5 +80,5 @@ def _entries(term: Any) -> tuple[Any, Any, Any] | None:
         values = backends.concatenate(term.lower, [term.diag, term.upper])
         return values, np.concatenate([every[1:], every, every[:-1]]), np.concatenate([every[:-1], every, every[1:]])
     if isinstance(term, Sparse) and lapack.is_known(term.rows):
-        return term.values, *(np.asarray(backends.to_numpy(one)) for one in (term.rows, term.columns))
+        return term.values, np.asarray(backends.to_numpy(term.rows)), np.asarray(backends.to_numpy(term.columns))
     return None

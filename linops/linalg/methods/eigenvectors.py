@@ -35,7 +35,7 @@ class Eigenvectors(Factor):
         """V diag(1 / w) Vᴴ b."""
         if not self.is_constant:  # eigenvectors have no derivatives where eigenvalues coincide, and x has
             return lapack.implicit_solve(b, self.operator.T if transposed else self.operator, _solved)[0]
-        return _divided(self.values, self.vectors.conj() if transposed else self.vectors, b)
+        return _divided(self.operator, self.values, self.vectors.conj() if transposed else self.vectors, b)
 
     def slogdet(self) -> tuple[Any, Any]:
         """The product of the eigenvalues."""
@@ -43,13 +43,15 @@ class Eigenvectors(Factor):
         return space.prod(space.sign(self.values)), space.sum(space.log(space.abs(self.values)))
 
 
-def _divided(values: Any, vectors: LinearOperator, b: Any) -> Any:
-    return flat(vectors @ ((vectors.H @ b) / values[:, None]))
+def _divided(A: LinearOperator, values: Any, vectors: LinearOperator, b: Any) -> Any:
+    x = flat(vectors @ ((vectors.H @ b) / values[:, None]))
+    is_real = not (A._is_complex or backends.is_complex(b.dtype))  # also where the vectors are not, as of circulants
+    return backends.namespace(backends.backend_of(x)).real(x) if is_real and backends.is_complex(x.dtype) else x
 
 
 def _solved(A: LinearOperator, b: Any) -> Any:
     values, vectors = eigh_(A)
-    return _divided(values, vectors, b), ()
+    return _divided(A, values, vectors, b), ()
 
 
 @dataclass(frozen=True)
