@@ -492,3 +492,18 @@ def test_the_least_squares_of_a_singular_kronecker_sum():
         lo.linalg.solve(A, np.ones(16))
     b = np.arange(16.0)
     np.testing.assert_allclose(lo.linalg.lstsq(A, b), np.linalg.lstsq(A.to_dense(), b, rcond=None)[0], atol=1e-12)
+
+
+def test_real_operators_take_complex_right_hand_sides_in_torch():
+    v, z = torch.arange(1.0, 5, dtype=torch.float64)[None], torch.arange(4) * (1 - 2j)
+    for A in (lo.Householder(v), lo.Householder(v) @ lo.Diagonal(v[0]), lo.Dense(torch.eye(4, dtype=torch.float64))):
+        np.testing.assert_allclose(A.to(dtype="complex128") @ lo.linalg.solve(A, z.to(torch.complex128)), z, atol=1e-12)
+
+
+def test_a_function_that_hides_complex_entries_is_refused():
+    M = np.array([[1 + 1j, 2], [0.5, 3j]])
+    A = lo.Function((2, 2), lambda x: M @ x, lambda y: M.T @ y)
+    with pytest.raises(TypeError, match="complex_entries"):
+        lo.linalg.solve(A, np.ones(2))
+    with pytest.raises(TypeError, match="complex_entries"):
+        lo.linalg.inv(A).to_dense()

@@ -81,10 +81,21 @@ def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, retur
     if isinstance(inverse, Inverse) and inverse.method.iterates:
         x, info = iterated(inverse, b, floating_array(x0))
         return (x, info) if return_info else x
-    x = inverse @ b
+    x = _product(inverse, b)
     if not return_info:
         return x
     return x, Info(0, residual_norms(operator_of("solve", A), x, b), True, method)
+
+
+def _product(inverse: LinearOperator, b: Any) -> Any:
+    """A⁻¹ b, also of a real operator and complex numbers in torch, which mixes none."""
+    is_split = (
+        backends.backend_of(b) == inverse.backend == "torch"
+        and not isinstance(inverse, Inverse)
+        and backends.is_complex(b.dtype)
+        and not backends.is_complex(inverse.dtype)
+    )
+    return inverse @ b.real + 1j * (inverse @ b.imag) if is_split else inverse @ b
 
 
 def inv(A: Any, method: Method | None = None) -> LinearOperator:
