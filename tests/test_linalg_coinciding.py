@@ -196,3 +196,33 @@ def test_third_derivatives_are_nan_in_jax():
 
     for outer in (jax.jacfwd, jax.jacrev):
         assert np.isnan(outer(jax.hessian(f))(M)).all()
+
+
+@pytest.mark.parametrize("spectrum", [[1.0, 1.0, 2.0], [2.0, 2.0, 2.0], [1.0, 1.0 + 1e-9, 3.0], [0.5, 1.0, 2.0]])
+def test_funm_of_a_matrix_that_is_not_hermitian(spectrum):
+    X = np.random.default_rng(5).standard_normal((3, 3)) + 3 * np.eye(3)
+    M = X @ np.diag(spectrum) @ np.linalg.inv(X)
+    E, G = np.random.default_rng(6).standard_normal((2, 3, 3))
+
+    def f(S, space=torch):
+        return lo.linalg.funm(S, space.exp).to_dense()
+
+    tensors = [torch.from_numpy(one) for one in (M, E, G)]
+    first = torch.func.jvp(f, (tensors[0],), (tensors[1],))[1]
+    np.testing.assert_allclose(first, scipy.linalg.expm_frechet(M, E)[1], atol=1e-8)
+    twice = torch.func.jvp(lambda S: torch.func.jvp(f, (S,), (tensors[1],))[1], (tensors[0],), (tensors[2],))[1]
+    expected = second(scipy.linalg.expm, M, E, G)
+    np.testing.assert_allclose(twice, expected, atol=1e-6 * np.abs(expected).max())
+
+    def number(S):
+        return (f(S) * tensors[1]).sum() ** 2
+
+    def same(S):
+        return (torch.linalg.matrix_exp(S) * tensors[1]).sum() ** 2
+
+    for derivative in (torch.func.grad, torch.func.hessian):
+        one, other = derivative(number)(tensors[0]), derivative(same)(tensors[0])
+        np.testing.assert_allclose(one, other, atol=1e-6 * float(other.abs().max()))
+    if spectrum[0] == spectrum[1]:
+        hessian = jax.jit(jax.hessian(lambda S: (f(S, jnp) * E).sum() ** 2))(M)
+        np.testing.assert_allclose(hessian, torch.func.hessian(same)(tensors[0]), atol=1e-6 * np.abs(expected).max())

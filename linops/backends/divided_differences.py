@@ -1,8 +1,8 @@
-"""Derivatives of functions of Hermitian matrices, from divided differences of f: right also where eigenvalues coincide.
+"""Derivatives of functions of matrices from divided differences of f: right also where eigenvalues coincide.
 
-With A = V diag(w) Vᴴ and Ê = Vᴴ E V, the derivative of f(A) = V f(w) Vᴴ along E is V (f[w_i, w_j] ∘ Ê) Vᴴ, of f[x, y] =
-(f(x) − f(y)) / (x − y) and f[x, x] = f'(x) (Daleckii and Krein, 1965; Higham, Functions of Matrices, 2008, §3.2). The
-second derivative along E and G has entries Σ_k f[w_i, w_k, w_j] (Ê_ik Ĝ_kj + Ĝ_ik Ê_kj).
+With A = V diag(w) V⁻¹ and Ê = V⁻¹ E V, the derivative of f(A) = V f(w) V⁻¹ along E is V (f[w_i, w_j] ∘ Ê) V⁻¹, where
+f[x, y] = (f(x) − f(y)) / (x − y) and f[x, x] = f'(x) (Daleckii and Krein, 1965; Higham, Functions of Matrices, 2008,
+§3.2). The second derivative along E and G is V X V⁻¹ of X_ij = Σ_k f[w_i, w_k, w_j] (Ê_ik Ĝ_kj + Ĝ_ik Ê_kj).
 
 Where numbers are close, quotients lose digits, and differences are means of derivatives instead, by Gauss's quadrature;
 the smaller of both errors, as estimated, decides.
@@ -83,38 +83,29 @@ def _conjugate(x: Any) -> Any:
     return p.conj(x) if is_complex(x.dtype) else x
 
 
-def _adjoint(x: Any) -> Any:
-    return _conjugate(namespace(backend_of(x)).matrix_transpose(x))
-
-
-def composed(V: Any, inner: Any) -> Any:
-    """V X Vᴴ."""
+def composed(V: Any, inner: Any, W: Any) -> Any:
+    """V X W."""
     space: Any = namespace(backend_of(V))
     dtype = inner.dtype if is_complex(inner.dtype) else V.dtype  # torch mixes none
-    V, inner = space.astype(V, dtype), space.astype(inner, dtype)
-    return V @ inner @ _adjoint(V)
+    V, inner, W = space.astype(V, dtype), space.astype(inner, dtype), space.astype(W, dtype)
+    return V @ inner @ W
 
 
-def _inside(V: Any, E: Any) -> Any:
-    return composed(_adjoint(V), E)
+def along(f: Numbers, w: Any, V: Any, W: Any, E: Any) -> Any:
+    """The derivative of V f(w) W along E."""
+    return composed(V, first_differences(f, w) * composed(W, E, V), W)
 
 
-def along(f: Numbers, w: Any, V: Any, E: Any, conjugated: bool) -> Any:
-    """The derivative of V f(w) Vᴴ along E; with the values of f conjugated the adjoint of that map."""
-    D = first_differences(f, w)
-    return composed(V, (_conjugate(D) if conjugated else D) * _inside(V, E))
-
-
-def along_both(f: Numbers, w: Any, V: Any, E: Any, G: Any, conjugated: bool) -> Any:
-    """The second derivative of V f(w) Vᴴ along E and G."""
+def along_both(f: Numbers, w: Any, V: Any, W: Any, E: Any, G: Any) -> Any:
+    """The second derivative of V f(w) W along E and G."""
     space: Any = namespace(backend_of(w))
     T = second_differences(f, w, first_differences(f, w))
-    E, G = _inside(V, E), _inside(V, G)
+    E, G = composed(W, E, V), composed(W, G, V)
     both = E[..., :, :, None] * G[..., None, :, :] + G[..., :, :, None] * E[..., None, :, :]
-    return composed(V, space.sum((_conjugate(T) if conjugated else T) * both, axis=-2))
+    return composed(V, space.sum(T * both, axis=-2), W)
 
 
-def series(f: Numbers, a: Any, fixed: Any, w: Any, V: Any) -> Any:
+def series(f: Numbers, a: Any, fixed: Any, w: Any, V: Any, W: Any) -> Any:
     """f(A) as its Taylor polynomial of degree two at A itself: plain operations, which f's own parameters have, too.
 
     Args:
@@ -123,14 +114,15 @@ def series(f: Numbers, a: Any, fixed: Any, w: Any, V: Any) -> Any:
         fixed: A as a constant.
         w: Its eigenvalues, constants.
         V: Its eigenvectors, constants.
+        W: V⁻¹.
 
     Returns:
-        V f(w) Vᴴ, with first and second derivatives in A.
+        V f(w) V⁻¹, with first and second derivatives in A.
     """
     space: Any = namespace(backend_of(w))
-    D, E = first_differences(f, w), _inside(V, a - fixed)
+    D, E = first_differences(f, w), composed(W, a - fixed, V)
     twice = space.sum(second_differences(f, w, D) * (E[..., :, :, None] * E[..., None, :, :]), axis=-2)
-    return composed(V, diagonal(f(w)) + D * E + twice)
+    return composed(V, diagonal(f(w)) + D * E + twice, W)
 
 
 def diagonal(numbers: Any) -> Any:

@@ -70,36 +70,36 @@ def _derivative(x: Array, f: Any, at: Any):
     return jax.jvp(f, (at,), (jnp.ones_like(at),))[1]
 
 
-@p.hermitian_function.dispatch
-def _hermitian_function(a: Array, w: Any, V: Any, f: Any):
-    w, V = jax.lax.stop_gradient(w), jax.lax.stop_gradient(V)
+@p.spectral_function.dispatch
+def _spectral_function(a: Array, w: Any, V: Any, W: Any, f: Any):
+    w, V, W = (jax.lax.stop_gradient(one) for one in (w, V, W))
     pure, own = jax.closure_convert(f, w)
     if own:  # parameters that are differentiated, too
-        return divided_differences.series(f, a, jax.lax.stop_gradient(a), w, V)
-    return _hermitian(pure, a, w, V)
+        return divided_differences.series(f, a, jax.lax.stop_gradient(a), w, V, W)
+    return _spectral(pure, a, w, V, W)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _hermitian(f: Any, a: Any, w: Any, V: Any) -> Any:
-    return divided_differences.composed(V, divided_differences.diagonal(f(w)))
+def _spectral(f: Any, a: Any, w: Any, V: Any, W: Any) -> Any:
+    return divided_differences.composed(V, divided_differences.diagonal(f(w)), W)
 
 
-@_hermitian.defjvp
-def _hermitian_jvp(f: Any, values: Any, tangents: Any) -> Any:
-    a, w, V = values
-    return _hermitian(f, a, w, V), _along(f, a, w, V, tangents[0])
+@_spectral.defjvp
+def _spectral_jvp(f: Any, values: Any, tangents: Any) -> Any:
+    a, *fixed = values
+    return _spectral(f, a, *fixed), _along(f, a, *fixed, tangents[0])
 
 
-def _along(f: Any, a: Any, w: Any, V: Any, E: Any) -> Any:
+def _along(f: Any, a: Any, w: Any, V: Any, W: Any, E: Any) -> Any:
     """The derivative along E, a linear map whose transpose is differentiated by the rule below, too.
 
     JAX forgets such rules in what it transposes, but for linear solves, which it knows by their products: with S X =
     L(Xᵀ), which is symmetric, the second half of [[−S, I], [I, 0]]⁻¹ (0, Eᵀ) is L(E).
     """
-    across = E.mT.astype(jnp.result_type(E, f(w)))
+    across = E.mT.astype(jnp.result_type(E, V, f(w)))
 
     def S(x: Any) -> Any:
-        return _moved(f, a, w, V, x.mT)
+        return _moved(f, a, w, V, W, x.mT)
 
     # the factors 0 are there because JAX transposes only solves all of whose parts depend on what is transposed
     return jax.lax.custom_linear_solve(
@@ -111,19 +111,19 @@ def _along(f: Any, a: Any, w: Any, V: Any, E: Any) -> Any:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _moved(f: Any, a: Any, w: Any, V: Any, E: Any) -> Any:
-    return divided_differences.along(f, w, V, E, False)
+def _moved(f: Any, a: Any, w: Any, V: Any, W: Any, E: Any) -> Any:
+    return divided_differences.along(f, w, V, W, E)
 
 
 @_moved.defjvp
 def _moved_jvp(f: Any, values: Any, tangents: Any) -> Any:
-    (a, w, V, E), (moved, _, _, turned) = values, tangents
-    return _moved(f, a, w, V, E), _moved(f, a, w, V, turned) + _twice(f, a, w, V, moved, E)
+    (a, w, V, W, E), moved, turned = values, tangents[0], tangents[-1]
+    return _moved(f, a, w, V, W, E), _moved(f, a, w, V, W, turned) + _twice(f, a, w, V, W, moved, E)
 
 
-def _twice(f: Any, a: Any, w: Any, V: Any, E: Any, G: Any) -> Any:
+def _twice(f: Any, a: Any, w: Any, V: Any, W: Any, E: Any, G: Any) -> Any:
     """The second derivative, without a third."""
-    return divided_differences.along_both(f, _final(w, a), V, E, G, False)
+    return divided_differences.along_both(f, _final(w, a), V, W, E, G)
 
 
 @jax.custom_jvp

@@ -66,8 +66,8 @@ def derivative(x, f, at):
 
 
 @generic
-def hermitian_function(a, w, V, f):
-    """V f(w) Vᴴ = f(A) of Hermitian matrices (…, n, n), with first and second derivatives in A; w and V are constants.
+def spectral_function(a, w, V, W, f):
+    """V f(w) W = f(A) of matrices (…, n, n) with A = V diag(w) W, W = V⁻¹, and first and second derivatives in A alone.
 
     See `divided_differences`. Third derivatives are errors in torch and NaN in JAX.
     """

@@ -59,6 +59,6 @@ def _derived(x: np.ndarray, operator: Any, value: Any, weights: Any, surrogate: 
     return value(operator)
 
 
-@p.hermitian_function.dispatch
-def _hermitian_function(a: np.ndarray, w: Any, V: Any, f: Any):
-    return V * f(w)[..., None, :] @ V.conj().swapaxes(-1, -2)
+@p.spectral_function.dispatch
+def _spectral_function(a: np.ndarray, w: Any, V: Any, W: Any, f: Any):
+    return V * f(w)[..., None, :] @ W

@@ -91,12 +91,12 @@ def _derivative(x: torch.Tensor, f: Any, at: Any):
     return torch.func.jvp(f, (at,), (torch.ones_like(at),))[1]
 
 
-@p.hermitian_function.dispatch
-def _hermitian_function(a: torch.Tensor, w: Any, V: Any, f: Any):
-    w, V = w.detach(), V.detach()
+@p.spectral_function.dispatch
+def _spectral_function(a: torch.Tensor, w: Any, V: Any, W: Any, f: Any):
+    w, V, W = w.detach(), V.detach(), W.detach()
     if f(w).requires_grad:  # by parameters of its own
-        return divided_differences.series(f, a, a.detach(), w, V)
-    return _Hermitian.apply(a, w, V, f)
+        return divided_differences.series(f, a, a.detach(), w, V, W)
+    return _Spectral.apply(a, w, V, W, f)
 
 
 def _fitting(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -104,14 +104,19 @@ def _fitting(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return gradient.real if gradient.is_complex() and not x.is_complex() else gradient
 
 
-class _Hermitian(torch.autograd.Function):
-    """V f(w) Vᴴ."""
+def _adjoint(f: Any) -> Any:
+    """The function z ↦ conj(f(conj(z))), of which Aᴴ gives f(A)ᴴ."""
+    return lambda z: f(z.conj().resolve_conj()).conj().resolve_conj()
+
+
+class _Spectral(torch.autograd.Function):
+    """V f(w) W."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(a: Any, w: Any, V: Any, f: Any) -> Any:
-        return divided_differences.composed(V, divided_differences.diagonal(f(w)))
+    def forward(a: Any, w: Any, V: Any, W: Any, f: Any) -> Any:
+        return divided_differences.composed(V, divided_differences.diagonal(f(w)), W)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -121,67 +126,71 @@ class _Hermitian(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:
-        a, w, V = ctx.saved_tensors
-        return _fitting(_Along.apply(a, w, V, gradient, ctx.f, True), a), None, None, None
+        a, w, V, W = ctx.saved_tensors
+        found = _Along.apply(a.mH, w.conj(), W.mH, V.mH, gradient, _adjoint(ctx.f))
+        return _fitting(found, a), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Any, *_: Any) -> Any:
-        a, w, V = ctx.saved_tensors
-        return _Along.apply(a, w, V, tangent, ctx.f, False)
+        a, w, V, W = ctx.saved_tensors
+        return _Along.apply(a, w, V, W, tangent, ctx.f)
 
 
 class _Along(torch.autograd.Function):
-    """The derivative of V f(w) Vᴴ along E, or its adjoint."""
+    """The derivative of V f(w) W along E. Its adjoint is that of (V f(w) W)ᴴ."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(a: Any, w: Any, V: Any, E: Any, f: Any, conjugated: bool) -> Any:
-        return divided_differences.along(f, w, V, E, conjugated)
+    def forward(a: Any, w: Any, V: Any, W: Any, E: Any, f: Any) -> Any:
+        return divided_differences.along(f, w, V, W, E)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *tensors, ctx.f, ctx.conjugated = inputs
+        *tensors, ctx.f = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:
-        (a, w, V, E), f, other = ctx.saved_tensors, ctx.f, not ctx.conjugated
-        moved = _Twice.apply(a, w, V, gradient, E.mH, f, other)
-        return _fitting(moved, a), None, None, _fitting(_Along.apply(a, w, V, gradient, f, other), E), None, None
+        a, w, V, W, E = ctx.saved_tensors
+        adjoint = (a.mH, w.conj(), W.mH, V.mH)
+        moved = _Twice.apply(*adjoint, gradient, E.mH, _adjoint(ctx.f))
+        turned = _Along.apply(*adjoint, gradient, _adjoint(ctx.f))
+        return _fitting(moved, a), None, None, None, _fitting(turned, E), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Any, _: Any, __: Any, moved: Any, *___: Any) -> Any:
-        (a, w, V, E), f = ctx.saved_tensors, ctx.f
+    def jvp(ctx: Any, tangent: Any, _: Any, __: Any, ___: Any, turned: Any, ____: Any) -> Any:
+        (a, w, V, W, E), f = ctx.saved_tensors, ctx.f
         parts = []
         if tangent is not None:
-            parts.append(_Twice.apply(a, w, V, tangent, E, f, ctx.conjugated))
-        if moved is not None:
-            parts.append(_Along.apply(a, w, V, moved, f, ctx.conjugated))
+            parts.append(_Twice.apply(a, w, V, W, tangent, E, f))
+        if turned is not None:
+            parts.append(_Along.apply(a, w, V, W, turned, f))
         return sum(parts)
 
 
 class _Twice(torch.autograd.Function):
-    """The second derivative of V f(w) Vᴴ along E and G; it has none itself."""
+    """The second derivative of V f(w) W along E and G; there is no third."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(a: Any, w: Any, V: Any, E: Any, G: Any, f: Any, conjugated: bool) -> Any:
-        return divided_differences.along_both(f, w, V, E, G, conjugated)
+    def forward(a: Any, w: Any, V: Any, W: Any, E: Any, G: Any, f: Any) -> Any:
+        return divided_differences.along_both(f, w, V, W, E, G)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *tensors, ctx.f, ctx.conjugated = inputs
+        *tensors, ctx.f = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:
-        (a, w, V, E, G), f, other = ctx.saved_tensors, ctx.f, not ctx.conjugated
+        (a, w, V, W, E, G), f = ctx.saved_tensors, _adjoint(ctx.f)
         if ctx.needs_input_grad[0]:
-            raise NotImplementedError("functions of Hermitian operators have no third derivatives")
-        along_e, along_g = [
-            _fitting(_Twice.apply(a, w, V, gradient, fixed.mH, f, other), moving) for moving, fixed in ((E, G), (G, E))
+            raise NotImplementedError("functions of operators by eigenvectors have no third derivatives")
+        one, other = [
+            _fitting(_Twice.apply(a.mH, w.conj(), W.mH, V.mH, gradient, fixed.mH, f), moving)
+            for moving, fixed in ((E, G), (G, E))
         ]
-        return None, None, None, along_e, along_g, None, None
+        return None, None, None, None, one, other, None

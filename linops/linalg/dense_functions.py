@@ -6,6 +6,7 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.backends import matrix_functions
 from linops.linalg.inputs import singular
 from linops.linalg.parts import space_of
 from linops.linalg.scalars import EXP, Scalar, no_real, values
@@ -61,7 +62,7 @@ def _has_nan(x: Any) -> bool:
 
 def by_decomposition(f: Scalar, a: LinearOperator, matrix: Any) -> Any:
     """V f(w) V⁻¹, unless that loses half the digits."""
-    found, vectors = lapack.eig(matrix)
+    found, vectors = lapack.eig(lapack.stop_gradient(matrix))
     image = values(f, a, found.reshape(-1)).reshape(found.shape)
     size = lapack.svdvals(lapack.stop_gradient(vectors))
     space = space_of(vectors)
@@ -72,7 +73,8 @@ def by_decomposition(f: Scalar, a: LinearOperator, matrix: Any) -> Any:
             "digits; lo.linalg.expm, logm, sqrtm and matrix_power take such matrices without negative eigenvalues, "
             "funm any that is known to be Hermitian"
         )
-    result = (vectors * image[..., None, :]) @ lapack.inverse(vectors)
+    complex_matrix = space.astype(matrix, vectors.dtype)
+    result = matrix_functions.spectral_function(complex_matrix, found, vectors, lapack.inverse(vectors), f.numbers)
     result = space.where(wrong[..., None, None], space.nan, result)
     return real_of_real(f, a, image.reshape(-1), result)
 

@@ -78,10 +78,15 @@ def _derived(
         count, n, _ = V.shape
         unit = backends.eye(V, n, V.dtype)
         matrix = flat(a @ backends.concatenate(unit, [unit] * (count - 1))).reshape(count, n, n)
-        return BlockDiag(matrix_functions.hermitian_function(hermitian_part(matrix), w.reshape(count, n), V, numbers))
+        return BlockDiag(_of_hermitian(numbers, matrix, w.reshape(count, n), V))
     if not isinstance(vectors, Dense) and (a.shape[0] > WRITTEN or not fits(a)):
         return None
     matrix, V = matrix_of(a), vectors.matrix if isinstance(vectors, Dense) else vectors.to_dense()
     if backends.backend_of(V) != backends.backend_of(matrix):  # transforms have no arrays
         V = backends.constant(matrix, V, matrix.dtype)
-    return Dense(matrix_functions.hermitian_function(hermitian_part(matrix), w, V, numbers))
+    return Dense(_of_hermitian(numbers, matrix, w, V))
+
+
+def _of_hermitian(numbers: Callable[[Any], Any], matrix: Any, w: Any, V: Any) -> Any:
+    across = backends.conj(space_of(V).matrix_transpose(V))
+    return matrix_functions.spectral_function(hermitian_part(matrix), w, V, across, numbers)

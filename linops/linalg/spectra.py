@@ -52,9 +52,13 @@ def _of_parts(a: Any) -> Any:
 
 def _of_each(parts: Any) -> list[Any]:
     """What `eigh_` finds of each part, once where they are one operator."""
-    known = {id(part): part for part in parts}
-    found = {name: eigh_(part) for name, part in known.items()}
-    return [found[id(part)] for part in parts]
+    found: dict[int, Any] = {}
+    every: list[Any] = []
+    for part in tuple(parts):  # a loop: torch.compile does not resume comprehensions
+        if id(part) not in found:
+            found[id(part)] = eigh_(part)
+        every.append(found[id(part)])
+    return every
 
 
 def _all_hermitian(a: Any) -> bool:
