@@ -323,6 +323,41 @@ STRUCTURES = {
         ),
         "generalised",
     ),
+    "difference of kronecker products": (
+        lambda t: (
+            lo.Kronecker(_random(3, 3, dtype=t), _random(4, 4, dtype=t))
+            - 2 * lo.Kronecker(3 * lo.Dense(_random(3, 3, dtype=t) + np.eye(3)), _random(4, 4, dtype=t) - np.eye(4))
+        ),
+        "generalised",
+    ),
+    "difference of definite kronecker products": (
+        lambda t: (
+            lo.Kronecker(_definite(3, t), _definite(4, t)) / 3
+            - 3 * lo.Kronecker(lo.Diagonal(np.arange(1, 4).astype(t)), _definite(4, t))
+        ),
+        "generalised",
+    ),
+    "shifted kronecker sum": (
+        lambda t: 2 * lo.Identity(12) - 0.5 * lo.KroneckerSum(_random(3, 3, dtype=t), _random(4, 4, dtype=t)),
+        "shifted in its structure",
+    ),
+    "shifted toeplitz": (
+        lambda t: 5 * lo.Identity(7) + lo.Toeplitz(_random(7, dtype=t), _random(7, dtype=t)).T,
+        "shifted in its structure",
+    ),
+    "shifted tridiagonal": (
+        lambda t: lo.Tridiagonal(_random(5, dtype=t), _random(6, dtype=t), _random(5, dtype=t)) - 3 * lo.Identity(6),
+        "shifted in its structure",
+    ),
+    "shifted blocks": (
+        lambda t: lo.Identity(7) + lo.BlockDiag([_random(3, 3, dtype=t), _random(4, 4, dtype=t)]),
+        "shifted in its structure",
+    ),
+    "shifted circulant": (lambda t: lo.Identity(8) * 3 + lo.Circulant(_random(8, dtype=t)), "shifted in its structure"),
+    "shifted batch of blocks": (
+        lambda t: lo.Identity(6) * 3 - lo.BlockDiag(_random(2, 3, 3, dtype=t)),
+        "shifted in its structure",
+    ),
     "shifted kronecker": (
         lambda t: 0.5 * lo.Identity(12) + lo.Kronecker(_definite(3, t), _definite(4, t)),
         "eigenvectors of X",
@@ -446,6 +481,38 @@ def test_gradients_of_single_precision_beside_double_in_jax(name):
     gradient, of_b = jax.grad(lambda A, b: lo.linalg.solve(A, b).sum(), (0, 1))(A, b)
     assert (gradient.dtype, of_b.dtype) == ("float32", "float64")
     np.testing.assert_allclose(plain(of_b), np.linalg.inv(plain(A.to_dense()).astype(float)).sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+def test_determinants_of_tridiagonals(backend):
+    for n in (1, 2, 3, 4, 5, 6, 7, 50, 51):
+        for dtype in ("float64", "complex128"):
+            A = lo.Tridiagonal(_random(n - 1, dtype=dtype), 1e-3 * _random(n, dtype=dtype), _random(n - 1, dtype=dtype))
+            sign, logarithm = map(plain, lo.linalg.slogdet(A.to(backend=backend)))
+            expected, size = np.linalg.slogdet(A.to_dense())
+            np.testing.assert_allclose([sign, logarithm], [expected, size], rtol=1e-11)
+    swaps = lo.Tridiagonal(np.ones(2), np.array([0.0, 0.0, 1.0]), np.ones(2)).to(backend=backend)
+    assert [float(one) for one in lo.linalg.slogdet(swaps)] == [-1, 0]
+    for singular in (
+        lo.Tridiagonal(np.ones(1), np.ones(2), np.ones(1)),
+        lo.Tridiagonal(np.array([1.0, 0.0]), np.array([1.0, 1.0, 3.0]), np.array([1.0, 5.0])),
+    ):
+        assert [float(one) for one in lo.linalg.slogdet(singular.to(backend=backend))] == [0, -np.inf]
+    n = 10**5  # of condition 1e10
+    large = lo.Tridiagonal(-np.ones(n - 1), 2 * np.ones(n), -np.ones(n - 1)).to(backend=backend)
+    assert float(lo.linalg.slogdet(large)[1]) == pytest.approx(np.log(n + 1), abs=1e-6)
+
+
+def test_derivatives_of_determinants_of_tridiagonals():
+    arrays = [_random(4) + 1, np.array([1.0, 3.0, -2.0, 4.0, 3.0]), _random(4)[::-1].copy() + 2]
+
+    def logarithm(*diagonals):
+        return lo.linalg.slogdet(lo.Tridiagonal(*diagonals))[1]
+
+    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+    assert gradcheck(logarithm, tensors)
+    assert gradgradcheck(logarithm, tensors)
+    check_grads(jax.jit(logarithm), [on("jax", array) for array in arrays], 2)
 
 
 def test_low_rank_of_rank_zero():

@@ -10,6 +10,7 @@ from jax.test_util import check_grads
 from torch.autograd import gradcheck, gradgradcheck
 
 import linops as lo
+from linops.linalg import norms
 
 BACKENDS = ["numpy", "torch", "jax"]
 ORDERS = ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
@@ -73,8 +74,6 @@ def test_norms_of_what_is_too_large_to_write_out():
 
 
 def test_the_spectral_norm_of_a_large_operator_is_by_lanczos(monkeypatch):
-    from linops.linalg import norms
-
     calls, svds = [], norms.svds
     monkeypatch.setattr(norms, "svds", lambda *given: calls.append(1) or svds(*given))
     M = numbers(600, 550)
@@ -190,3 +189,78 @@ def test_what_is_not_definite_has_no_cholesky_factor(backend):
         lo.linalg.cholesky(lo.Kronecker(X, X))
     with pytest.raises(ValueError, match="not Hermitian"):
         lo.linalg.cholesky(on(backend, np.array([[1.0, 0.5], [0.0, 1.0]])))
+
+
+def _large(name, dtype, backend):
+    """Operators that are not written out where `DENSE_LIMIT` is 40, and small enough to be."""
+
+    def n(*shape, seed=0):
+        return numbers(*shape, dtype=dtype, seed=seed)
+
+    made = {
+        "tridiagonal": lambda: lo.Tridiagonal(n(8), n(9), n(8, seed=1)),
+        "one by one": lambda: lo.Tridiagonal(n(0), n(1), n(0)),
+        "toeplitz": lambda: lo.Toeplitz(n(9), n(9, seed=1)),
+        "wide toeplitz": lambda: lo.Toeplitz(n(4), n(11, seed=1)),
+        "tall toeplitz": lambda: lo.Toeplitz(n(11), n(4, seed=1)),
+        "transposed toeplitz": lambda: lo.Toeplitz(n(4), n(11, seed=1)).T,
+        "a row": lambda: lo.Toeplitz(n(1), n(41, seed=1)),
+        "circulant of a prime size": lambda: lo.Circulant(n(17)),
+        "block of a circulant": lambda: lo.Circulant(n(19), 5, 9),
+        "transposed block of a circulant": lambda: lo.Circulant(n(12), 5, 9).T,
+        "product of diagonals": lambda: lo.Diagonal(n(7)) @ lo.Diagonal(n(7, seed=1)) @ lo.Pad(7, 7),
+        "tall and diagonal": lambda: lo.assume(lo.Product((lo.Pad(9, 7), lo.Diagonal(n(7)))), lo.Tag.DIAGONAL),
+        "kronecker product of diagonals": lambda: lo.Kronecker(lo.Diagonal(n(3)), lo.Diagonal(n(3, seed=1))),
+        "kronecker sum": lambda: lo.KroneckerSum(n(3, 3), n(4, 4, seed=1), n(2, 2, seed=2)),
+        "kronecker sum of structures": lambda: lo.KroneckerSum(lo.Toeplitz(n(3), n(3, seed=1)), lo.Permute([1, 0, 2])),
+        "shifted kronecker": lambda: 0.5 * lo.Identity(12) + lo.Kronecker(n(3, 3), n(4, 4, seed=1)),
+        "shifted by a complex number": lambda: (2 + 1j) * lo.Identity(12) + lo.KroneckerSum(n(3, 3), n(4, 4, seed=1)),
+        "shifted toeplitz": lambda: lo.Identity(9) - 3 * lo.Toeplitz(n(9), n(9, seed=1)),
+    }
+    return made[name]() if backend is None else made[name]().to(backend=backend), made
+
+
+LARGE = list(_large("toeplitz", "float64", None)[1])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", LARGE)
+def test_norms_in_closed_form(name, backend, dtype, monkeypatch):
+    A, _ = _large(name, dtype, backend)
+    M = plain(A.to_dense())
+    monkeypatch.setattr("linops.linalg.inputs.DENSE_LIMIT", 40)
+    orders = ("fro",) if "sum" in name or name.startswith("shifted") else ("fro", 1, np.inf, -1, -np.inf)
+    by_columns = norms._by_columns
+
+    def of_small_ones(a, order):
+        assert a.shape[0] * a.shape[1] <= 40, "n products"
+        return by_columns(a, order)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(norms, "_by_columns", of_small_ones)
+        for order in orders:
+            close(lo.linalg.norm(A, order), np.linalg.norm(M, order), 1e-13)
+    for order in (1, np.inf):
+        close(lo.linalg.norm(A, order), np.linalg.norm(M, order), 1e-13)
+    assert lo.linalg.explain("norm", A).splitlines()[-1].split()[-4] != "0"
+
+
+def test_norms_of_sums_that_nearly_vanish():
+    A, B = lo.Dense(np.eye(3) + 1e-9 * numbers(3, 3)), lo.Dense(-np.eye(4) + 1e-9 * numbers(4, 4))
+    whole = lo.KroneckerSum(A, B)
+    assert float(lo.linalg.norm(whole)) == pytest.approx(np.linalg.norm(whole.to_dense()), rel=1e-6)
+    assert float(lo.linalg.norm(A - lo.Identity(3))) == pytest.approx(np.linalg.norm(A.matrix - np.eye(3)), rel=1e-12)
+    assert float(lo.linalg.norm(lo.KroneckerSum(np.eye(3), -np.eye(4)))) == 0
+    assert float(lo.linalg.norm(lo.KroneckerSum(1e200 * np.eye(3), np.eye(4)))) == pytest.approx(1e200 * 12**0.5)
+
+
+def test_norms_of_what_products_would_take_minutes_for():
+    n = 10**6
+    A = lo.Tridiagonal(np.ones(n - 1), -2 * np.ones(n), np.ones(n - 1))
+    assert [float(lo.linalg.norm(A, order)) for order in (1, np.inf)] == [4, 4]
+    assert float(lo.linalg.norm(A)) == pytest.approx((6 * n - 2) ** 0.5)
+    assert float(lo.linalg.norm(lo.Toeplitz(np.arange(n) * 1.0, np.ones(n)), 1)) == n * (n - 1) / 2
+    assert float(lo.linalg.norm(lo.KroneckerSum(A, A))) == pytest.approx((2 * n * (6 * n - 2) + 8 * n**2) ** 0.5)
+    diagonal = lo.Kronecker(lo.Diagonal(np.arange(1000.0)), lo.Diagonal(np.arange(1000.0))) @ lo.Pad(n, n)
+    assert float(lo.linalg.norm(diagonal, np.inf)) == 999**2

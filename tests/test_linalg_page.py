@@ -93,6 +93,12 @@ EXTRA = {
         lo.Tag.POSITIVE_DEFINITE,
     ),
     "positive diagonal": lambda t: lo.assume(lo.Diagonal(np.array([1, 2, 3], t)), lo.Tag.POSITIVE_DEFINITE),
+    "product of diagonals": lambda t: lo.Product(
+        (lo.Diagonal(_random(4, dtype=t)), lo.Pad(4, 4), lo.Diagonal(_random(4, dtype=t)))
+    ),
+    "tall and diagonal": lambda t: lo.Product((lo.Pad(5, 3), lo.Diagonal(_random(3, dtype=t)))),
+    "wide toeplitz": lambda t: lo.Toeplitz(_random(3, dtype=t), _random(8, dtype=t)),
+    "block of a circulant": lambda t: lo.Circulant(_random(19, dtype=t), 4, 9).T,
     "power of definite": lambda t: _definite(3, t) ** 2,
     "Hermitian low rank": lambda t: (lambda U: lo.LowRank(U, U.T if t == "float64" else U.conj().T))(
         _random(5, 2, dtype=t)

@@ -115,6 +115,11 @@ def tridiagonal_factor(diag, lower, upper):
 
 
 @generic
+def tridiagonal_slogdet(diag, lower, upper):
+    """(sign, log |det|) of a tridiagonal A of one dtype, with pivoting."""
+
+
+@generic
 def tridiagonal_substitute(b, factors, transposed: bool):
     """A⁻¹ b, or A⁻ᵀ b, by what `tridiagonal_factor` gave, of NumPy's numbers."""
 

@@ -151,6 +151,28 @@ def _tridiagonal_solve(b: Array, lower: Any, diag: Any, upper: Any):
     return jax.lax.linalg.tridiagonal_solve(before, diag.astype(b.dtype), after, b)
 
 
+@p.tridiagonal_slogdet.dispatch
+def _tridiagonal_slogdet(diag: Array, lower: Any, upper: Any):
+    return p.log_product(_tridiagonal_pivots(diag, lower, jnp.pad(upper, (0, 1))))
+
+
+@jax.jit
+def _tridiagonal_pivots(diag: Array, lower: Any, upper: Any):
+    """The pivots of elimination row after row, negative for a swap."""
+
+    def step(row: Any, following: Any) -> Any:
+        (first, second), (below, own, above) = row, following
+        swaps = jnp.abs(below) > jnp.abs(first)
+        pivot, other = jnp.where(swaps, below, first), jnp.where(swaps, first, below)
+        ratio = other / jnp.where(pivot == 0, 1, pivot)  # zero where both are
+        beside = jnp.where(swaps, own, second), jnp.where(swaps, second, own)
+        left = beside[1] - ratio * beside[0], jnp.where(swaps, -ratio * above, above)
+        return left, jnp.where(swaps, -pivot, pivot)
+
+    (last, _), pivots = jax.lax.scan(step, (diag[0], upper[0]), (lower, diag[1:], upper[1:]))
+    return jnp.append(pivots, last)
+
+
 @p.on_numpy.dispatch
 def _on_numpy(b: Array, function: Any, arrays: Any):
     def plain(*arguments: Any) -> Any:

@@ -148,6 +148,18 @@ def _tridiagonal_factor(diag: np.ndarray, lower: Any, upper: Any):
     return None if info > 0 else factors
 
 
+@p.tridiagonal_slogdet.dispatch
+def _tridiagonal_slogdet(diag: np.ndarray, lower: Any, upper: Any):
+    if len(diag) < 3:
+        return tuple(np.linalg.slogdet(np.diag(diag) + np.diag(lower, -1) + np.diag(upper, 1)))
+    factors = _tridiagonal_factor(diag, lower, upper)
+    if factors is None:  # a pivot is zero
+        return diag.dtype.type(0), np.abs(diag[:1]).dtype.type(-np.inf)
+    sign, logarithm = _log_product(factors[1])
+    order = factors[4]
+    return (-sign if np.count_nonzero(order != np.arange(1, len(order) + 1)) % 2 else sign), logarithm
+
+
 @p.tridiagonal_substitute.dispatch
 def _tridiagonal_substitute(b: np.ndarray, factors: Any, transposed: bool):
     return _lapack(("gttrs",), b.dtype.char)(*factors, b, trans="T" if transposed else "N")[0] if b.size else b

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 import linops.backends as backends
 from linops.backends import primitives as p
-from linops.backends import torch_linalg, torch_matrix_functions, torch_spectra
+from linops.backends import torch_linalg, torch_matrix_functions, torch_spectra, torch_tridiagonals
 from linops.backends.torch_blocks import transforming
 from linops.backends.torch_sparse import index
 from linops.backends.torch_transforms import at_hand, plain
@@ -27,6 +27,7 @@ __all__ = [
     "torch_linalg",
     "torch_matrix_functions",
     "torch_spectra",
+    "torch_tridiagonals",
 ]
 
 backends.register_type(torch.Tensor, "torch")

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from linops.linalg import determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums, slices
+from linops.linalg import (
+    determinants_of_pencils,
+    determinants_of_sums,
+    function_fallbacks,
+    inversion_by_products,
+    inversion_of_sums,
+    norms_of_diagonals,
+    norms_of_sums,
+    slices,
+    tridiagonals,
+)
 from linops.linalg.chebyshev import HermitianFunction
 from linops.linalg.decompositions import eig, eigh, eigvals, eigvalsh, svd, svdvals
 from linops.linalg.errors import ConvergenceError, SingularError
@@ -34,7 +44,10 @@ from linops.linalg.preconditioners import BlockJacobi, Jacobi
 from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, trace
 
 #: modules that hold nothing but rules
-_RULES = (determinants_of_sums, function_fallbacks, inversion_by_products, inversion_of_sums, slices)
+_RULES = (
+    *(tridiagonals, determinants_of_pencils, determinants_of_sums, inversion_by_products, inversion_of_sums),
+    *(norms_of_diagonals, norms_of_sums, function_fallbacks, slices),
+)
 
 __all__ = [
     "CG",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any, cast
 
-from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.determinants import product_of, real_of, slogdet_, zero_of
 from linops.linalg.eigenvalues import eigvalsh_
@@ -14,15 +13,13 @@ from linops.linalg.inputs import matrices_of
 from linops.linalg.inversion import inverse_
 from linops.linalg.inversion_of_sums import has_low_rank
 from linops.linalg.merging import merged
-from linops.linalg.methods.pencil import is_pencil
 from linops.linalg.methods.woodbury import Split, Updated, Woodbury, split
-from linops.linalg.parts import space_of
+from linops.linalg.shifts import is_shifted, shifted
 from linops.linalg.spectra import eigh_, has_parts, is_hermitian
 from linops.operator import LinearOperator
 from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.sum import Sum
 from linops.plan.step import Step
-from linops.tags import Tag
 
 
 @slogdet_.rule(
@@ -34,6 +31,16 @@ from linops.tags import Tag
 )
 def _slogdet_kronecker_sum(a: KroneckerSum):
     return lapack.log_product(eigvalsh_(a))
+
+
+@slogdet_.rule(
+    "of c I + X: that of X, shifted in its structure",
+    when=is_shifted,
+    parts=lambda a: [(slogdet_, shifted(a))],
+    cost="that of an operator like X",
+)
+def _slogdet_in_structure(a: Sum):
+    return slogdet_(shifted(a))
 
 
 @slogdet_.rule(
@@ -61,34 +68,6 @@ def _slogdet_general_kronecker_sum(a: KroneckerSum):
 
 def _eigvals_steps(n: int) -> list[Step]:
     return [Step("eigenvalues", f"({n}, {n})", macs=10 * n**3, inputs=n * n, outputs=n)]
-
-
-def _is_definite_pencil(a: Any) -> bool:
-    factors = [factor for term in a.terms for factor in getattr(term, "factors", ())]
-    return (
-        is_pencil(a)
-        and all(map(is_hermitian, factors))
-        and all(Tag.POSITIVE_DEFINITE in factor.tags.yes for factor in factors[2:])
-    )
-
-
-@slogdet_.rule(
-    "generalised eigenvalues of the two pairs",
-    of="Hermitian factors, the second pair positive definite",
-    when=_is_definite_pencil,
-    cost="Σ n_k³ + N",
-)
-def _slogdet_pencil(a: Sum):
-    (a1, b1), (a2, b2) = [matrices_of(a, term.factors) for term in a.terms]  # type: ignore[attr-defined]
-    found, logarithm = [], 0
-    for one, two, other in ((a1, a2, b1), (b1, b2, a1)):
-        lower = lapack.cholesky(two)
-        half = backends.solve_triangular(lower, one, True, False)
-        whitened = backends.solve_triangular(lower, backends.conj(half.T), True, False)
-        found.append(lapack.eigvalsh((whitened + backends.conj(whitened.T)) / 2))
-        logarithm = logarithm + 2 * other.shape[0] * lapack.log_product(space_of(lower).diagonal(lower))[1]
-    sign, rest = lapack.log_product((found[0][:, None] * found[1] + 1).reshape(-1))
-    return sign, logarithm + rest
 
 
 def _low_rank_parts(a: Any) -> Any:

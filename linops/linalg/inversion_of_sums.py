@@ -11,6 +11,7 @@ from linops.linalg.methods.eigenvectors import Eigh
 from linops.linalg.methods.pencil import Pencil, is_pencil
 from linops.linalg.methods.schur import Schur
 from linops.linalg.methods.woodbury import Split, Woodbury, split
+from linops.linalg.shifts import is_shifted, shifted
 from linops.linalg.spectra import eigh_, has_parts, is_hermitian
 from linops.operator import LinearOperator
 from linops.operators.kronecker_sum import KroneckerSum
@@ -26,6 +27,16 @@ from linops.operators.sum import Sum
 )
 def _inverse_kronecker_sum(a: KroneckerSum, kept: bool):
     return Inverse(a, Eigh(), kept)
+
+
+@inverse_.rule(
+    "of c I + X: that of X, shifted in its structure",
+    when=is_shifted,
+    parts=lambda a: [(inverse_, shifted(a))],
+    cost="that of an operator like X",
+)
+def _inverse_in_structure(a: Sum, kept: bool):
+    return inverse_(shifted(a), kept)
 
 
 @inverse_.rule(

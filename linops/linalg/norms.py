@@ -6,6 +6,7 @@ Rules of `norm_` take an operator and an order: a name, 1, 2, inf or their negat
 from __future__ import annotations
 
 from functools import reduce
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from linops.linalg.partial_svd import svds
 from linops.linalg.parts import alike_numbers, joined, parts_of, space_of
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import DENSELY, real_part, scalar_of
+from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.block_tensor_train import BlockTensorTrain
@@ -31,12 +33,18 @@ from linops.operators.permutation import Permutation
 from linops.operators.scaled import Scaled
 from linops.operators.sparse import Sparse
 from linops.operators.tensor_train import TensorTrain
+from linops.plan.step import Step
 from linops.tags import Tag
 
 #: the norm of an operator, of an order
 norm_: Function = Function("norm")
 
 ORDERS = ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
+
+
+def entry_steps(count: Any) -> Any:
+    """Two operations for each of so many numbers of an operator."""
+    return lambda a: (Step("norm", f"({count(a)},)", other_flops=2 * count(a), inputs=count(a)),)
 
 
 def root_of_squares(x: Any) -> Any:
@@ -109,7 +117,11 @@ def _counted(a: DirectSum, order: Any) -> list[LinearOperator]:
     ]
 
 
-@norm_.rule("those of its entries, or of the blocks' singular values", cost="b n², b n³")
+@norm_.rule(
+    "those of its entries, or of the blocks' singular values",
+    steps=entry_steps(lambda a: a.num_params),
+    cost="b n², b n³",
+)
 def _norm_blocks(a: BlockDiag, order: Any):
     blocks = widened(a, a.blocks)
     if order in ("nuc", 2, -2):
@@ -142,7 +154,13 @@ def _of_isometry(a: LinearOperator, order: Any) -> Any:
     return _one(a) * {"fro": n**0.5, "nuc": n}.get(order, 1)
 
 
-@norm_.rule("of its kernel, or its spectrum", of="square", when=lambda a: a.shape[0] == a._length, cost="n log n")
+@norm_.rule(
+    "of its kernel, or its spectrum",
+    of="square",
+    when=lambda a: a.shape[0] == a._length,
+    steps=entry_steps(lambda a: a.num_params),
+    cost="n log n",
+)
 def _norm_circulant(a: Circulant, order: Any):
     if order in ("nuc", 2, -2):
         return of_singular_values(svd_(a, False)[1], order, a.shape[0])
@@ -151,26 +169,44 @@ def _norm_circulant(a: Circulant, order: Any):
     return a.shape[0] ** 0.5 * root_of_squares(kernel) if order == "fro" else space.sum(space.abs(kernel))
 
 
-@norm_.rule("of Gram matrices, or small singular values", cost="n r²")
+def _factor_steps(a: Any) -> Any:
+    (m, n), r = a.shape, a.U.shape[1]
+    return (Step("qr", f"({m}, {r}), ({n}, {r})", macs=2 * (m + n) * r * r, inputs=(m + n) * r),)
+
+
+@norm_.rule("of Gram matrices, or small singular values", steps=_factor_steps, cost="n r²")
 def _norm_low_rank(a: LowRank, order: Any):
     if order == "fro" and _is_thin(a):  # ‖R Sᴴ‖, which no square of a number enters
         return root_of_squares(svd_(a, False)[1])
-    return _norm_any(a, order)
+    return norm_of_any(a, order)
 
 
 def _is_thin(a: LowRank) -> bool:
     return a.U.shape[1] < min(a.shape)
 
 
-@norm_.rule("of its entries", cost="nnz")
+@norm_.rule("of its entries", steps=entry_steps(lambda a: a.values.shape[0]), cost="nnz")
 def _norm_sparse(a: Sparse, order: Any):
-    return _norm_any(a, order)
+    return norm_of_any(a, order)
 
 
-@norm_.rule("by contraction of the cores with themselves", cost="Σ r³ m n")
+def _core_steps(a: Any) -> Any:
+    """QR of each core, of rank r and size m n."""
+    return [
+        Step(
+            "qr",
+            f"({core.shape[0]} · {core.shape[1]} · {core.shape[2]}, {core.shape[3]})",
+            macs=2 * prod(core.shape) * core.shape[3],
+            inputs=prod(core.shape),
+        )
+        for core in a.cores
+    ]
+
+
+@norm_.rule("by contraction of the cores with themselves", steps=_core_steps, cost="Σ r³ m n")
 def _norm_train(a: TensorTrain, order: Any):
     if order != "fro":
-        return _norm_any(a, order)
+        return norm_of_any(a, order)
     rest = None
     for core in a.cores:  # R of QR's from the left: Aᴴ A without squares
         core = widened(a, core)
@@ -182,10 +218,10 @@ def _norm_train(a: TensorTrain, order: Any):
     return root_of_squares(rest)
 
 
-@norm_.rule("by contraction of the cores with themselves", cost="Σ r³ m n B")
+@norm_.rule("by contraction of the cores with themselves", steps=entry_steps(lambda a: a.num_params), cost="Σ r³ m n B")
 def _norm_block_train(a: BlockTensorTrain, order: Any):
     if order != "fro" or len(a.cores) != 2:
-        return _norm_any(a, order)
+        return norm_of_any(a, order)
     # A[(i1 i2), (j2 j1)] = Σ_ρ second[i1; i2, (j2 ρ)] first[j2; (ρ i1), j1]: for each (i1, j2) a product of rank r
     first, second = (widened(a, core) for core in a.cores)
     (m1, m2), (n2, n1), (r,) = a.out_dims, a.in_dims, a.ranks
@@ -200,16 +236,47 @@ def _norm_block_train(a: BlockTensorTrain, order: Any):
     return space.where(zero, 0 * square, space.sqrt(space.where(zero, 1 + 0 * square, square)))
 
 
+@norm_.rule(
+    "of its diagonal",
+    of="diagonal",
+    when=lambda a: Tag.DIAGONAL in a.tags.yes,
+    steps=entry_steps(lambda a: min(a.shape)),
+    parts=lambda a: [(diagonal_, a)],
+    cost="n",
+)
+def _norm_diagonal(a: LinearOperator, order: Any):
+    numbers = widened(a, diagonal_(a))
+    if order == "fro":
+        return root_of_squares(numbers)
+    sizes = space_of(numbers).abs(numbers)
+    if order == "nuc":
+        return space_of(sizes).sum(sizes)
+    rows = {1: a.shape[1], np.inf: a.shape[0]}.get(abs(order), min(a.shape))
+    return extreme(backends.pad_rows(sizes, rows), order)
+
+
 @norm_.rule("1, √n, n, or of the matrix", of="orthogonal", when=lambda a: Tag.ORTHOGONAL in a.tags.yes, cost="1, or n²")
 def _norm_orthogonal(a: LinearOperator, order: Any):
-    return _of_isometry(a, order) if order in ("fro", "nuc", 2, -2) else _norm_any(a, order)
+    return _of_isometry(a, order) if order in ("fro", "nuc", 2, -2) else norm_of_any(a, order)
 
 
-@norm_.rule("of entries, singular values, or for 2 of what does not fit by Lanczos", cost="n², n³")
-def _norm_any(a: LinearOperator, order: Any):
+def _column_steps(a: LinearOperator) -> Any:
+    m, n = a.shape
+    if isinstance(a, Dense):
+        return entry_steps(lambda a: m * n)(a)
+    cost = a.cost(n)
+    return (
+        Step("entries", f"({m}, {n})", macs=cost.macs, inputs=n * n, outputs=m * n),
+        *entry_steps(lambda a: m * n)(a),
+    )
+
+
+@norm_.rule("of entries, singular values, or for 2 of what does not fit by Lanczos", steps=_column_steps, cost="n², n³")
+def norm_of_any(a: LinearOperator, order: Any):
+    """By the rule for any operator."""
     if order in ("fro", 1, -1, np.inf, -np.inf):
         if isinstance(a, Dense):
-            return of_matrix(matrix_of(a), order)
+            return of_matrix(widened(a, a.matrix), order)  # an array already, of any size
         return _by_columns(a, order)
     if svd_.find(a).says != DENSELY and is_closed(svd_, a):
         return of_singular_values(svd_(a, False)[1], order, min(a.shape))
@@ -236,8 +303,9 @@ def _by_columns(a: LinearOperator, order: Any) -> Any:
     for start in range(0, n, width):
         columns = a._matmul(a._unit_columns(start, min(width, n - start))).reshape(m, -1)
         found.append(of_matrix(widened(a, columns), order).reshape(1))
-    return of_matrix(joined(a, found)[None], "fro") if order == "fro" else _extreme(joined(a, found), order)
+    return of_matrix(joined(a, found)[None], "fro") if order == "fro" else extreme(joined(a, found), order)
 
 
-def _extreme(numbers: Any, order: Any) -> Any:
+def extreme(numbers: Any, order: Any) -> Any:
+    """The largest number, or the smallest for a negative order."""
     return space_of(numbers).max(numbers) if order > 0 else space_of(numbers).min(numbers)

@@ -28,6 +28,7 @@ from linops.operators.triangular import Triangular
 from linops.operators.tridiagonal import Tridiagonal
 from linops.operators.zero import Zero
 from linops.plan.step import Step
+from linops.tags import Tag
 
 #: the main diagonal, as an array
 diagonal_: Function = Function("diagonal")
@@ -147,6 +148,17 @@ def _pieces(a: LinearOperator) -> Any:
     m, n = a.shape
     cost = a.cost(min(m, n))
     return (Step("entries", f"({m}, {n})", macs=cost.macs, inputs=n * min(m, n), outputs=m * min(m, n)),)
+
+
+@diagonal_.rule(
+    "a product with ones",
+    of="diagonal",
+    when=lambda a: Tag.DIAGONAL in a.tags.yes and a.dtype is not None,
+    steps=lambda a: a._lower(1),
+    cost="a product",
+)
+def _diagonal_of_diagonal(a: LinearOperator):
+    return flat(a @ ones(a, a.shape[1])[:, None])[: min(a.shape), 0]
 
 
 @diagonal_.rule("products with columns of the identity, a block at a time", steps=_pieces, cost="n products")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy  # whose submodules load when they are first used
@@ -15,21 +15,44 @@ from linops.linalg.errors import SingularError
 from linops.linalg.inputs import DENSE_LIMIT, matrices_of, matrix_of
 from linops.linalg.methods.black_box import BlackBox
 from linops.linalg.methods.method import Method
+from linops.linalg.spectra import scalar_of
 from linops.operator import LinearOperator
 from linops.operators.kronecker import Kronecker
+from linops.operators.scaled import Scaled
 from linops.plan.step import Step
 
 
+class Term(NamedTuple):
+    """A multiple of a Kronecker product of two square factors, c A ⊗ B."""
+
+    c: Any
+    a: LinearOperator
+    b: LinearOperator
+
+
+def pencil_terms(A: Any) -> tuple[Term, Term] | None:
+    """The two terms of a sum or difference of multiples of A₁ ⊗ B₁ and A₂ ⊗ B₂; None where it is none."""
+    if len(A.terms) != 2 or A.backend is None:
+        return None
+    one, other = map(_term, A.terms)
+    if one is None or other is None or (one.a.shape, one.b.shape) != (other.a.shape, other.b.shape):
+        return None
+    return one, other
+
+
+def _term(A: LinearOperator) -> Term | None:
+    c: Any = 1
+    while isinstance(A, Scaled):
+        c = c * (A.number if backends.backend_of(A.gain) == "spec" else scalar_of(A))
+        A = A.base
+    if not isinstance(A, Kronecker) or len(A.factors) != 2 or any(one.shape[0] != one.shape[1] for one in A.factors):
+        return None
+    return Term(c, *A.factors)
+
+
 def is_pencil(A: Any) -> bool:
-    """Whether a sum is of two Kronecker products of two square factors each, of equal sizes."""
-    terms = A.terms
-    return (
-        len(terms) == 2
-        and all(isinstance(term, Kronecker) and len(term.factors) == 2 for term in terms)
-        and all(factor.shape[0] == factor.shape[1] for term in terms for factor in term.factors)
-        and A.backend is not None
-        and [factor.shape for factor in terms[0].factors] == [factor.shape for factor in terms[1].factors]
-    )
+    """Whether a sum is of two multiples of Kronecker products of two square factors each, of equal sizes."""
+    return pencil_terms(A) is not None
 
 
 class Diagonalised(BlackBox):
@@ -67,8 +90,17 @@ class Diagonalised(BlackBox):
         return lapack.on_numpy(b, solved, () if prepared is not None else _matrices(A))
 
 
+def pencil_matrices(A: Any) -> list[Any]:
+    """A₁, B₁, A₂ and B₂, without their multiples."""
+    one, other = cast(tuple[Term, Term], pencil_terms(A))
+    return matrices_of(A, [one.a, one.b, other.a, other.b])
+
+
 def _matrices(A: Any) -> list[Any]:
-    return matrices_of(A, [factor for term in A.terms for factor in term.factors])
+    """C₁ A₁, B₁, c₂ A₂ and B₂."""
+    (c1, *_), (c2, *_) = cast(tuple[Term, Term], pencil_terms(A))
+    a1, b1, a2, b2 = pencil_matrices(A)
+    return [a1 * c1, b1, a2 * c2, b2]
 
 
 def _decomposed(matrices: Any) -> Any:
@@ -122,7 +154,8 @@ class Pencil(Method):
 
     def steps(self, A: Any, batch: int, kept: bool) -> Iterable[Step]:
         """Eigenvectors, and products with them."""
-        sizes, total = [factor.shape[0] for factor in A.terms[0].factors], A.shape[0]
+        term = cast(tuple[Term, Term], pencil_terms(A))[0]
+        sizes, total = [term.a.shape[0], term.b.shape[0]], A.shape[0]
         if not kept:
             for n in sizes:
                 yield Step("generalised eig", f"({n}, {n})", macs=60 * n**3, inputs=2 * n * n, outputs=2 * n * n)
