@@ -51,6 +51,19 @@ def test_matrices_of_any_rank(shape, dtype, backend):
                 np.testing.assert_allclose(as_numpy(found), expected, atol=1e-9)
 
 
+@every_backend
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])
+@pytest.mark.parametrize("method", [None, LSMR()])
+def test_operators_without_entries(shape, method, backend):
+    m, n = shape
+    A = on(backend, np.zeros(shape))
+    assert pinv(A, method).shape == (n, m)
+    for sides in ((), (2,), (0,)):
+        found = lstsq(A, on(backend, np.ones((m, *sides))), method)
+        np.testing.assert_array_equal(as_numpy(found), np.zeros((n, *sides)))
+    assert lstsq(A, on(backend, np.ones((4, m, 2))), method).shape == (4, n, 2)
+
+
 def test_ill_conditioned_matrices_are_factorised_without_their_square():
     Q, P = np.linalg.qr(randoms(30, 30))[0], np.linalg.qr(randoms(10, 10))[0]
     M = (Q[:, :10] * np.logspace(0, -11, 10)) @ P

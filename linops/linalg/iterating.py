@@ -74,7 +74,7 @@ def admitted(function: str, A: LinearOperator, n: int, b: Any) -> Any:
 def columns(b: Any) -> Any:
     """(n,) and (…, n, k) as (n, all columns)."""
     if b.ndim < 3:
-        return b.reshape(b.shape[0], -1 if b.ndim == 1 else b.shape[1])
+        return b.reshape(b.shape[0], 1 if b.ndim == 1 else b.shape[1])
     stack = b.reshape(prod(b.shape[:-2]), *b.shape[-2:])
     count, n, k = stack.shape
     return backends.permute(stack, (1, 0, 2)).reshape(n, count * k)
