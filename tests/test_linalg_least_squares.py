@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 from torch.autograd import gradcheck, gradgradcheck
 
 import linops as lo
-from linops.linalg import CG, GMRES, LSMR, BlockJacobi, Jacobi, Nystrom, PivotedCholesky, lstsq, pinv, solve
+from linops.linalg import CG, GMRES, LSMR, QR, SVD, BlockJacobi, Jacobi, Nystrom, PivotedCholesky, lstsq, pinv, solve
 
 MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in RUNS if run[2] != "float32"]
 
@@ -100,12 +100,122 @@ def test_what_is_wrong_is_said():
         lstsq(randoms(9, 5), np.ones(9), LSMR(max_iterations=2))
 
 
+@every_backend
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])
+@pytest.mark.parametrize("method", [QR(), SVD(), LSMR(1e-13)])
+def test_methods_of_full_rank(method, shape, dtype, backend):
+    M = randoms(*shape, dtype=dtype)
+    for b in (randoms(shape[0], dtype=dtype), randoms(2, shape[0], 3, dtype=dtype)):
+        expected = np.linalg.pinv(M) @ b
+        x, info = lstsq(on(backend, M), on(backend, b), method, return_info=True)
+        np.testing.assert_allclose(as_numpy(x), expected, atol=1e-10)
+        left = np.linalg.norm(b - M @ expected, axis=-2 if b.ndim > 1 else -1)
+        np.testing.assert_allclose(np.asarray(info.residual), left, atol=1e-9)
+        assert info.converged
+        assert info.method == method
+        assert (info.iterations > 0) == (type(method) is LSMR)
+        np.testing.assert_allclose(as_numpy(pinv(on(backend, M), method) @ on(backend, b)), expected, atol=1e-10)
+
+
+@every_backend
+def test_qr_solves_and_inverts(backend):
+    M, b = randoms(5, 5, dtype="complex128"), randoms(5, 2, dtype="complex128")
+    A = on(backend, M)
+    np.testing.assert_allclose(as_numpy(solve(A, on(backend, b), QR())), np.linalg.solve(M, b), atol=1e-12)
+    inverse = lo.linalg.inv(A, QR())
+    for ours, theirs in ((inverse, M), (inverse.T, M.T), (inverse.H, M.conj().T)):
+        np.testing.assert_allclose(as_numpy(ours @ on(backend, b)), np.linalg.solve(theirs, b), atol=1e-12)
+    K = lo.Kronecker(randoms(3, 2), randoms(4, 3))
+    found = pinv(K, QR())
+    assert found.num_params < K.shape[0] * K.shape[1]
+    np.testing.assert_allclose(found.to_dense(), np.linalg.pinv(K.to_dense()), atol=1e-12)
+    for wrong in (deficient(5, 3), np.zeros((3, 3))):
+        with pytest.raises(lo.linalg.SingularError, match=r"not full rank.*lo\.linalg\.SVD"):
+            lstsq(on(backend, wrong), on(backend, np.ones(len(wrong))), QR())
+
+
+def spectrum(s, m, n, dtype):
+    """A matrix with singular values."""
+    U, V = [np.linalg.qr(randoms(size, len(s), dtype=dtype, seed=size))[0] for size in (m, n)]
+    return (U * s) @ V.conj().T
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+def test_small_singular_values_count_as_zero_where_it_is_asked_for(shape, dtype, backend):
+    M = spectrum([3, 1, 1e-4, 0], *shape, dtype)
+    b = randoms(shape[0], dtype=dtype)
+    for rtol in (1e-2, 1e-6, None):
+        expected = np.linalg.pinv(M, rcond=1e-12 if rtol is None else rtol)
+        for method, short in ((SVD(rtol), None), (None, rtol)):
+            found = pinv(on(backend, M), method, rtol=short)
+            np.testing.assert_allclose(as_numpy(found.to_dense()), expected, atol=1e-9)
+            found = lstsq(on(backend, M), on(backend, b), method, rtol=short)
+            np.testing.assert_allclose(as_numpy(found), expected @ b, atol=1e-9)
+    K = lo.Kronecker(on(backend, M), on(backend, spectrum([2, 0.1], 3, 2, dtype)))
+    found = pinv(K, SVD(1e-2))  # of the whole, not of each factor
+    expected = np.linalg.pinv(as_numpy(K.to_dense()), rcond=1e-2)
+    assert expected.any()
+    np.testing.assert_allclose(as_numpy(found.to_dense()), expected, atol=1e-9)
+    half = pinv(on(backend, M.real.astype("float16")), SVD(1e-2))
+    assert "float16" in str(half.dtype)
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+def test_damping_against_dense(shape, dtype, backend):
+    m, n = shape
+    M, b = randoms(m, n, dtype=dtype), randoms(2, m, 3, dtype=dtype)
+    expected = np.linalg.solve(M.conj().T @ M + 0.7**2 * np.eye(n), M.conj().T)
+    method = LSMR(1e-12, damp=0.7)
+    x, info = lstsq(on(backend, M), on(backend, b), method, return_info=True)
+    np.testing.assert_allclose(as_numpy(x), expected @ b, atol=1e-10)
+    np.testing.assert_allclose(as_numpy(info.residual), np.linalg.norm(b - M @ (expected @ b), axis=-2), atol=1e-10)
+    np.testing.assert_allclose(as_numpy(pinv(on(backend, M), method).T.to_dense()), expected.T, atol=1e-10)
+    zero = lstsq(lo.Zero(m, n), on(backend, b), method)  # without arrays, and of no rank
+    np.testing.assert_array_equal(as_numpy(zero), np.zeros((2, n, 3)))
+
+
+@every_backend
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9)])
+def test_least_squares_begin_where_they_are_told(shape, backend):
+    M, b = randoms(*shape), randoms(shape[0], 2)
+    exact = on(backend, np.linalg.pinv(M) @ b)
+    x, info = lstsq(on(backend, M), on(backend, b), LSMR(1e-10), x0=exact, return_info=True)
+    assert info.iterations == 0
+    np.testing.assert_array_equal(as_numpy(x), as_numpy(exact))
+    x0 = randoms(shape[1], 2, seed=1)
+    x = as_numpy(lstsq(on(backend, M), on(backend, b), LSMR(1e-12), x0=on(backend, x0)))
+    np.testing.assert_allclose(x, x0 + np.linalg.pinv(M) @ (b - M @ x0), atol=1e-9)  # the nearest to x0
+    for method in (None, LSMR()):
+        with pytest.raises(ValueError, match=rf"linalg\.lstsq.*x0 of shape \({shape[1]},\).*\({shape[1]}, 2\)"):
+            lstsq(on(backend, M), on(backend, b), method, x0=on(backend, x0[:, 0]))
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30)])
+def test_iterations_are_counted_together_and_errors_have_solutions(shape):
+    M, b = randoms(*shape), randoms(shape[0])
+    with pytest.raises(lo.linalg.ConvergenceError, match=r"after 3 iterations.*damp") as caught:
+        lstsq(M, b, LSMR(max_iterations=3))
+    assert caught.value.iterations == 3
+    assert caught.value.solution.shape == shape[1:]
+
+
 DIFFERENTIATED = {
     "qr": lambda M, b: lstsq(M, b),
     "wide": lambda M, b: lstsq(M.T, b[:3]),
     "pinv": lambda M, b: pinv(M) @ b,
     "lsmr": lambda M, b: lstsq(M, b, LSMR(1e-14)),
     "wide lsmr": lambda M, b: lstsq(M.T, b[:3], LSMR(1e-14)),
+    "by qr": lambda M, b: lstsq(M, b, QR()),
+    "wide by qr": lambda M, b: lstsq(M.T, b[:3], QR()),
+    "by svd": lambda M, b: lstsq(M, b, SVD()),
+    "truncated": lambda M, b: lstsq(M, b, SVD(0.5)),
+    "wide truncated": lambda M, b: pinv(M.T, SVD(0.5)) @ b[:3],
+    "damped": lambda M, b: lstsq(M, b, LSMR(1e-14, damp=0.3)),
     "circulant": lambda M, b: pinv(lo.Circulant(M[:, 0])) @ b,
     "blocks": lambda M, b: lstsq(lo.BlockDiag(M[None, :4, :]), b[:4]),
 }
@@ -120,7 +230,12 @@ def test_gradients_in_torch(name, dtype):
 
 
 @pytest.mark.parametrize(
-    "name", ["wide", *[pytest.param(name, marks=pytest.mark.full) for name in ("lsmr", "qr", "pinv")]]
+    "name",
+    [
+        "wide",
+        "truncated",
+        *[pytest.param(name, marks=pytest.mark.full) for name in ("lsmr", "qr", "pinv", "damped", "by qr")],
+    ],
 )
 def test_gradients_in_jax(name):
     M, b = on("jax", randoms(5, 3)), on("jax", randoms(5, 1))
@@ -136,6 +251,18 @@ def test_pseudoinverses_of_degenerate_singular_values_have_gradients():
     C = torch.tensor([1.0, -1, 0], dtype=torch.float64, requires_grad=True)
     (pinv(lo.Circulant(C)) @ torch.tensor([1.0, 0, -1], dtype=torch.float64)).sum().backward()
     assert C.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("s", [[3, 3, 0.1, 0.1], [2, 1, 0, 0]])
+def test_truncation_has_derivatives_where_singular_values_coincide(s):
+    M = torch.tensor(spectrum(s, 5, 4, "float64"), requires_grad=True)
+    E = torch.tensor(randoms(5, 4))
+    f = lambda M: pinv(M, SVD(0.2)).to_dense()  # noqa: E731
+    assert gradcheck(f, (M,))
+    along = torch.func.jvp(lambda M: pinv(M, SVD(0.2)).to_dense(), (M.detach(),), (E,))[1]
+    step = 1e-6
+    expected = (f(M + step * E) - f(M - step * E)) / (2 * step)
+    np.testing.assert_allclose(along, expected.detach(), atol=1e-6)
 
 
 # ---------------------------------------------------------------- preconditioners

@@ -35,8 +35,10 @@ from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.methods.lsmr import LSMR
 from linops.linalg.methods.lu import LU
 from linops.linalg.methods.minres import MINRES
+from linops.linalg.methods.qr import QR
 from linops.linalg.methods.randomized import RandomizedSVD
 from linops.linalg.methods.slq import SLQ
+from linops.linalg.methods.svd import SVD
 from linops.linalg.methods.trace_estimators import Hutchinson, HutchPP, XTrace
 from linops.linalg.partial import eigsh
 from linops.linalg.partial_svd import svds
@@ -57,7 +59,9 @@ __all__ = [
     "LSMR",
     "LU",
     "MINRES",
+    "QR",
     "SLQ",
+    "SVD",
     "Arnoldi",
     "BiCGStab",
     "BlockJacobi",

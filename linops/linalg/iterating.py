@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -9,6 +11,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.errors import ConvergenceError
 from linops.linalg.info import Info
+from linops.linalg.inputs import floating_array
 from linops.linalg.inverse import Inverse
 from linops.operator import LinearOperator
 
@@ -30,43 +33,58 @@ def iterated(inverse: Inverse, b: Any, x0: Any) -> tuple[Any, Info]:
     n = inverse.shape[1]
     b = admitted("solve", inverse.base, n, b)
     if x0 is not None:
-        x0 = admitted("solve", inverse.base, n, x0)
-        if tuple(x0.shape) != tuple(b.shape):
-            raise ValueError(
-                f"linalg.solve({inverse.base._short()}): x0 of shape {tuple(x0.shape)}; expected that of b, "
-                f"{tuple(b.shape)}"
-            )
+        x0 = columns(like_solution("solve", inverse.base, tuple(b.shape), x0))
+    with errors_restored(b.shape):
+        x, (norms, counts, converged) = inverse._solved(columns(b), x0)
+    return restored(x, b.shape), info_of(counts, norms.reshape(kept_shape(b.shape)), converged, inverse.method)
+
+
+def like_solution(function: str, A: LinearOperator, shape: tuple[int, ...], x0: Any) -> Any:
+    """The array that an x0 is or stands for; one of another shape than the solution's raises."""
+    x0 = floating_array(x0)
+    x0 = admitted(function, A, A.shape[1], x0, "x0")
+    if tuple(x0.shape) != shape:
+        raise ValueError(
+            f"linalg.{function}({A._short()}): x0 of shape {tuple(x0.shape)}; expected that of the solution, {shape}"
+        )
+    return x0
+
+
+@contextmanager
+def errors_restored(shape: Any) -> Iterator[None]:
+    """Last iterates and residuals of errors in the shape that right-hand sides have."""
     try:
-        x, (norms, counts, converged) = inverse._solved(columns(b), None if x0 is None else columns(x0))
+        yield
     except ConvergenceError as error:
-        if error.solution is not None and error.solution.shape[1] == prod(b.shape) // max(
-            b.shape[max(b.ndim - 2, 0)], 1
-        ):
-            error.solution = restored(error.solution, b.shape)
-            error.residual = error.residual.reshape(kept_shape(b.shape))
+        if error.solution is not None and error.solution.shape[1] == columns_in(shape):
+            error.solution = restored(error.solution, shape)
+            error.residual = error.residual.reshape(kept_shape(shape))
         raise
+
+
+def info_of(counts: Any, residual: Any, converged: Any, method: Any) -> Info:
+    """What is told of right-hand sides together."""
     is_known = lapack.is_known(converged)
     count = counts.max() if counts.shape[0] else counts.sum()
-    info = Info(
-        int(count) if is_known else count,
-        norms.reshape(kept_shape(b.shape)),
-        bool(converged.all()) if is_known else converged.all(),
-        inverse.method,
+    return Info(
+        int(count) if is_known else count, residual, bool(converged.all()) if is_known else converged.all(), method
     )
-    return restored(x, b.shape), info
 
 
-def admitted(function: str, A: LinearOperator, n: int, b: Any) -> Any:
+def columns_in(shape: Any) -> int:
+    """How many right-hand sides there are."""
+    return prod(shape[:-2]) * shape[-1] if len(shape) > 1 else 1
+
+
+def admitted(function: str, A: LinearOperator, n: int, b: Any, name: str = "right-hand side") -> Any:
     """The array of n numbers that a right-hand side is or stands for; others raise as in a product."""
     array = A._admitted(b, left=True)
     if array is NotImplemented:
-        raise TypeError(
-            f"linalg.{function}({A._short()}): expected an array as right-hand side, got {type(b).__name__}"
-        )
+        raise TypeError(f"linalg.{function}({A._short()}): expected an array as {name}, got {type(b).__name__}")
     b, shape = array, array.shape
     if (shape[-2] if len(shape) > 1 else shape[0] if shape else -1) != n:
         raise ValueError(
-            f"linalg.{function}({A._short()}): right-hand side of shape {tuple(shape)}; expected ({n},) or (…, {n}, k)"
+            f"linalg.{function}({A._short()}): {name} of shape {tuple(shape)}; expected ({n},) or (…, {n}, k)"
         )
     return b
 

@@ -12,9 +12,14 @@ from linops.linalg.inputs import result_dtype, wide_dtype
 from linops.linalg.methods.iterative import Iterative, Recipe, require_convergence
 from linops.linalg.methods.loop import iterate
 from linops.linalg.methods.lsmr import LSMR
+from linops.linalg.parts import norms as column_norms
 from linops.operator import LinearOperator, flat
+from linops.operators.block import vstack
+from linops.operators.diagonal import Diagonal
 from linops.plan.step import Step
 from linops.tags import Knowledge, Tag
+
+_ADVICE = "a larger rtol, more max_iterations or a damp, or lo.linalg.SVD() of a matrix that can be written out"
 
 
 @declare
@@ -55,9 +60,9 @@ class Normal(LinearOperator):
 class NormalRecipe(Recipe):
     """Solving Aᴴ A x = c by two consistent systems, Aᴴ w = c and A x = w, as if A alone were solved with."""
 
-    def __call__(self, M: Any, guess: Any) -> NormalRun:
+    def __call__(self, reference: Any, shift: Any) -> NormalRun:
         """The black box."""
-        return NormalRun(self)
+        return NormalRun(self, reference, shift)
 
 
 class NormalRun:
@@ -65,16 +70,15 @@ class NormalRun:
 
     Attributes:
         recipe: How to solve.
-        given: Nothing.
+        given: Of which norms the first tolerance is a share, and what is to be added to w before its norm is one; or
+            None and None.
     """
 
     again: Any
     given: Any
 
-    given = (None, None)
-
-    def __init__(self, recipe: NormalRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: NormalRecipe, reference: Any = None, shift: Any = None) -> None:
+        self.recipe, self.given = recipe, (reference, shift)
 
     @property
     def H(self) -> NormalRun:
@@ -86,12 +90,16 @@ class NormalRun:
     def __call__(self, A: Any, c: Any) -> tuple[Any, Any]:
         """x, NaN where it did not converge; and what `Run` gives."""
         method: Iterative = self.recipe.method
-        w, norms, counts, is_first = iterate(method, A.base.H, None, c, None)
-        x, more_norms, more, is_second = iterate(method, A.base, None, w, None)
+        reference, shift = self.given
+        w, norms, counts, is_first = iterate(method, A.base.H, None, c, None, reference)
+        size = None if shift is None else column_norms(w + shift)
+        spent = None if method.max_iterations is None else counts
+        x, more_norms, more, is_second = iterate(method, A.base, None, w, None, size, spent)
         space: Any = backends.namespace(backends.backend_of(c))
-        norms, counts, converged = space.where(is_first, more_norms, norms), counts + more, is_first & is_second
+        counts = more if spent is not None else counts + more
+        norms, converged = space.where(is_first, more_norms, norms), is_first & is_second
         if self.recipe.is_derived and lapack.is_known(converged):
-            require_convergence(method, A.base, x, norms, counts, converged)
+            require_convergence(method, A.base, x, norms, counts, converged, _ADVICE)
         return space.where(converged, x, space.nan), (x, norms, counts, converged)
 
 
@@ -122,20 +130,49 @@ class LeastSquares(LinearOperator):
         return n, m
 
     def _columns(self, x: Any) -> Any:
-        x, A, backend = flat(x), self.base, backends.backend_of(x)
-        space: Any = backends.namespace(backend)
-        dtype = result_dtype(x, A)
-        wide = wide_dtype(dtype, backend)
-        x, A = space.astype(x, wide), A if A.dtype is None else A.to(dtype=wide)
-        y = self._normal(A, A.H @ x) if A.shape[0] >= A.shape[1] else A.H @ self._normal(A.H, x)
-        return space.astype(y, dtype)
+        return self.solved(flat(x), None)[0]
 
-    def _normal(self, A: LinearOperator, c: Any) -> Any:
-        """(Aᴴ A)⁻¹ c."""
-        y, others = lapack.implicit_solve(c, Normal(A), NormalRun(NormalRecipe(self.method)))
-        if lapack.is_known(others[3]):
-            require_convergence(self.method, A, *others)
-        return y
+    def solved(self, b: Any, guess: Any) -> tuple[Any, Any]:
+        """The solutions of least squares.
+
+        Args:
+            b: Right-hand sides, (m, k).
+            guess: Where to begin, (n, k), or None. Of all solutions it is then the one nearest to that.
+
+        Returns:
+            The solutions (n, k), and the number of iterations of each and whether it converged.
+
+        Raises:
+            ConvergenceError: If one does not, and numbers can be looked at.
+        """
+        A, backend = self.base, backends.backend_of(b)
+        space: Any = backends.namespace(backend)
+        dtype = result_dtype(b, A)
+        wide = wide_dtype(dtype, backend)
+        A = A if A.dtype is None else A.to(dtype=wide)
+        b = space.astype(b, wide)
+        guess = None if guess is None else lapack.stop_gradient(space.astype(guess, wide))
+        if self.method.damp:
+            A, b = _damped(A, b, self.method.damp)
+        image = None if guess is None else A @ guess
+        r = b if image is None else b - image
+        is_tall = A.shape[0] >= A.shape[1]
+
+        def whole(y: Any) -> Any:
+            found = flat(y if is_tall else A.H @ y)
+            return found if guess is None else found + guess
+
+        base = A if is_tall else A.H
+        c, first = (A.H @ r, A.H @ b) if is_tall else (r, b)
+        given = (
+            (None, None) if guess is None else (column_norms(lapack.stop_gradient(first)), image if is_tall else guess)
+        )
+        y, others = lapack.implicit_solve(c, Normal(base), NormalRun(NormalRecipe(self.method), *given))
+        last, norms, counts, converged = others
+        if lapack.is_known(converged):
+            last = space.astype(whole(last), dtype)
+            require_convergence(self.method, self.base, last, norms, counts, converged, _ADVICE)
+        return space.astype(whole(y), dtype), (counts, converged)
 
     def _transpose(self) -> LeastSquares:
         return LeastSquares(self.base.T, self.method)
@@ -148,3 +185,10 @@ class LeastSquares(LinearOperator):
 
     def _detail(self) -> str:
         return str(self.method)
+
+
+def _damped(A: LinearOperator, b: Any, damp: float) -> tuple[LinearOperator, Any]:
+    """The operator of A and d I on top of each other, and b above zeros: least squares of these are damped."""
+    n = A.shape[1]
+    below = Diagonal(backends.zeros(b, (n,), b.dtype if A.dtype is None else A.dtype) + damp)
+    return vstack(A, below), backends.concatenate(b, [backends.zeros(b, (n, b.shape[1]), b.dtype)])

@@ -79,7 +79,7 @@ def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, retur
     inverse = inverted("solve", A, method, kept=False) if inverse is None else inverse
     b = floating_array(b)
     if isinstance(inverse, Inverse) and inverse.method.iterates:
-        x, info = iterated(inverse, b, floating_array(x0))
+        x, info = iterated(inverse, b, x0)
         return (x, info) if return_info else x
     x = _product(inverse, b)
     if not return_info:

@@ -16,6 +16,8 @@ from linops.operator import LinearOperator, flat
 from linops.operators.wrap import aslinearoperator
 from linops.plan.step import Step
 
+_ADVICE = "a larger rtol, more max_iterations or a preconditioner, such as lo.linalg.Jacobi(), or another method"
+
 
 @dataclass(frozen=True)
 class Iterative(Method):
@@ -200,7 +202,9 @@ class Iteration(Factor):
         return flat(x), (norms, counts, converged)
 
 
-def require_convergence(method: Iterative, A: LinearOperator, x: Any, norms: Any, counts: Any, converged: Any) -> None:
+def require_convergence(
+    method: Iterative, A: LinearOperator, x: Any, norms: Any, counts: Any, converged: Any, advice: str = _ADVICE
+) -> None:
     """Raise ConvergenceError unless all right-hand sides converged."""
     if bool(converged.all()):
         return
@@ -209,8 +213,7 @@ def require_convergence(method: Iterative, A: LinearOperator, x: Any, norms: Any
     raise ConvergenceError(
         f"{method} did not converge on {A._short()}: {failed} of {len(converged)} right-hand side"
         f"{'' if len(converged) == 1 else 's'}, after {count} iterations, with a residual of norm "
-        f"{float(norms[~converged].max()):.3g}. Take a larger rtol, more max_iterations or a preconditioner, such as "
-        "lo.linalg.Jacobi(), or another method",
+        f"{float(norms[~converged].max()):.3g}. Take {advice}",
         x,
         norms,
         count,

@@ -56,7 +56,15 @@ class System:
         return self.space.sqrt(self.real_dot(x, x))
 
 
-def iterate(method: Any, A: LinearOperator, M: LinearOperator | None, b: Any, guess: Any) -> tuple[Any, Any, Any, Any]:
+def iterate(
+    method: Any,
+    A: LinearOperator,
+    M: LinearOperator | None,
+    b: Any,
+    guess: Any,
+    reference: Any = None,
+    spent: Any = None,
+) -> tuple[Any, Any, Any, Any]:
     """Iterate for right-hand sides (m, k).
 
     Args:
@@ -65,6 +73,8 @@ def iterate(method: Any, A: LinearOperator, M: LinearOperator | None, b: Any, gu
         M: The preconditioner.
         b: The right-hand sides.
         guess: Where to begin, (n, k), or None.
+        reference: Norms of which the tolerance rtol is a share, (k,); those of b where there are none.
+        spent: How many iterations right-hand sides have had before, (k,), or None.
 
     Returns:
         The iterates (n, k), and for each right-hand side the norm of b − A x, the number of iterations, and whether it
@@ -80,7 +90,9 @@ def iterate(method: Any, A: LinearOperator, M: LinearOperator | None, b: Any, gu
     rtol = method.rtol
     if rtol is None:
         rtol = 1e-10 if backends.itemsize(backends.real_dtype(b.dtype, backend)) > 4 else 1e-5
-    system.tolerance = tolerance = space.maximum(rtol * norm, method.atol / scales)
+    system.tolerance = tolerance = space.maximum(
+        rtol * (norm if reference is None else reference / scales), method.atol / scales
+    )
     length = method.length(n, limit)
     if guess is None:
         x, r, size = backends.zeros(b, (n, b.shape[1]), b.dtype), b, norm
@@ -110,7 +122,7 @@ def iterate(method: Any, A: LinearOperator, M: LinearOperator | None, b: Any, gu
         x, r, size = space.where(better, y, x), space.where(better, s, r), space.where(better, found, size)
         return x, r, size, better & (size > tolerance) & (counts < limit), counts
 
-    counts = space.where(size > 0, 0, 0)
+    counts = space.where(size > 0, 0, 0) if spent is None else spent
     outer = (x, r, size, (size > tolerance) & (counts < limit), counts)
     x, _, size, _, counts = lapack.iterate(b, outer, lambda outer: outer[3].any(), cycle)
     return x * scale, size * scales, counts, size <= tolerance

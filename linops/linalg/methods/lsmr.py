@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from linops.linalg.methods.iterative import Iterative
 from linops.linalg.methods.loop import System
+from linops.operator import LinearOperator
 
 
 class _State(NamedTuple):
@@ -35,14 +36,15 @@ class LSMR(Iterative):
     """Least ‖Aᴴ r‖ in the Krylov space of AᴴA, by bidiagonalisation; any shape. It has no breakdown.
 
     Of consistent equations it finds the solution of least norm, from x = 0 and without a preconditioner.
-    `lo.linalg.lstsq` makes least squares of two of these.
+    `lo.linalg.lstsq` makes least squares of two of these, one after the other.
 
     Attributes:
         rtol: It stops at ‖b − A x‖ ≤ max(rtol ‖b‖, atol); None is 1e-10 in double precision and 1e-5 in single.
         atol: See rtol.
-        max_iterations: The most iterations; None is 10 n.
+        max_iterations: The most iterations, of `lstsq` those of both together; None is 10 n, there for each.
         preconditioner: An approximate inverse: an operator, or what makes one of A.
         callback: Called with the number of iterations and the norms of residuals after each.
+        damp: Of `lstsq` and `pinv`: the d of least ‖b − A x‖² + d² ‖x‖² (Tikhonov), for problems that are ill-posed.
 
     Cost: a product with A and one with Aᴴ an iteration, and two with the preconditioner.
 
@@ -53,6 +55,18 @@ class LSMR(Iterative):
         >>> lo.linalg.solve(np.array([[2., 1.], [0., 1.]]), np.array([3., 1.]), lo.linalg.LSMR()).round(6)
         array([1., 1.])
     """
+
+    damp: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.damp >= 0:
+            raise ValueError(f"LSMR: damp must not be negative, got {self.damp!r}")
+
+    def admit(self, A: LinearOperator) -> None:
+        """Not to solve equations, where it is damped."""
+        if self.damp:
+            raise ValueError(f"{self}: damp makes least squares of equations; lo.linalg.lstsq and pinv take it")
 
     def begin(self, system: System, x: Any, r: Any, norm: Any) -> _State:
         """The first vectors on both sides."""
