@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -73,6 +74,8 @@ class Exact:
 _CLASSES: list[Any] = []
 _FLATTENERS: dict[type, Callable[[Any], tuple[tuple[Any, ...], tuple[Any, ...]]]] = {}
 _REGISTRARS: list[Callable[[Any], None]] = []
+_RECORDS: list[tuple[Any, list[str], list[str]]] = []
+_RECORD_REGISTRARS: list[Callable[[Any, list[str], list[str]], None]] = []
 
 
 def classes() -> tuple[Any, ...]:
@@ -167,10 +170,26 @@ def register_class(cls: Any) -> None:
         register(cls)
 
 
-def _add(register: Callable[[Any], None]) -> None:
+def register_record(cls: Any, *statics: str) -> None:
+    """Make a dataclass of numbers, told beside a result, a pytree in every framework.
+
+    Args:
+        cls: The class, a dataclass.
+        *statics: The fields that are no arrays.
+    """
+    record = cls, [field.name for field in fields(cls) if field.name not in statics], list(statics)
+    _RECORDS.append(record)
+    for register in _RECORD_REGISTRARS:
+        register(*record)
+
+
+def _add(register: Callable[[Any], None], register_record: Callable[[Any, list[str], list[str]], None]) -> None:
     _REGISTRARS.append(register)
     for cls in _CLASSES:
         register(cls)
+    _RECORD_REGISTRARS.append(register_record)
+    for record in _RECORDS:
+        register_record(*record)
 
 
 def register_jax() -> None:
@@ -187,7 +206,7 @@ def register_jax() -> None:
             cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=_FLATTENERS[cls]
         )
 
-    _add(register)
+    _add(register, tree_util.register_dataclass)
 
 
 def register_torch() -> None:
@@ -202,4 +221,15 @@ def register_torch() -> None:
             serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
         )
 
-    _add(register)
+    def register_record(cls: Any, data: list[str], statics: list[str]) -> None:
+        _pytree.register_pytree_node(
+            cls,
+            lambda record: (
+                [getattr(record, name) for name in data],
+                tuple([getattr(record, name) for name in statics]),
+            ),
+            lambda children, context: cls(**dict(zip(data, children)), **dict(zip(statics, context))),
+            serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+        )
+
+    _add(register, register_record)

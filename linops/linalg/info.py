@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from linops.backends.tree import register_record
+
 
 @dataclass(frozen=True)
 class Info:
-    """How `lo.linalg.solve` found a solution.
+    """How `lo.linalg.solve` or `lo.linalg.lstsq` found a solution; a pytree of JAX and torch.
 
     Attributes:
         iterations: How many iterations the slowest right-hand side took; 0 by rules and factorisations.
@@ -21,3 +23,6 @@ class Info:
     residual: Any
     converged: Any
     method: Any
+
+
+register_record(Info, "method")

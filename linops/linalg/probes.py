@@ -9,6 +9,7 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.backends.tree import register_record
 from linops.linalg.inputs import wide_dtype
 from linops.operator import LinearOperator, flat
 
@@ -25,6 +26,9 @@ class Estimate:
 
     standard_error: Any
     products: int
+
+
+register_record(Estimate, "products")
 
 
 def require_samples(method: Any, least: int) -> None:
