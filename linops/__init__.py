@@ -1,5 +1,7 @@
 """linops: a linear-operator algebra for people who design, count, run and train structured matrices."""
 
+from typing import TYPE_CHECKING
+
 import linops.algebra as _algebra
 import linops.backends.spec as _spec_backend
 from linops import linalg, nn, operators, plan, rules, testing
@@ -65,3 +67,10 @@ __all__ = [
     "tree",
 ]
 __all__ += operators.__all__
+
+
+if not TYPE_CHECKING:  # type checkers know the names there are
+
+    def __getattr__(name: str) -> object:
+        hint = f": lo.linalg.{name} is there" if name in linalg.__all__ else ""
+        raise AttributeError(f"module 'linops' has no attribute {name!r}{hint}")

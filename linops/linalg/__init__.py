@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from linops.linalg import (
     determinants_of_pencils,
     determinants_of_sums,
@@ -21,6 +23,7 @@ from linops.linalg.exponential import Exponential
 from linops.linalg.factoring import cholesky, lu, qr
 from linops.linalg.fitting import lstsq, pinv
 from linops.linalg.functions import expm, funm, logm, matrix_power, sqrtm
+from linops.linalg.hints import missing
 from linops.linalg.info import Info
 from linops.linalg.inputs import DENSE_LIMIT
 from linops.linalg.low_rank_preconditioners import Nystrom, PivotedCholesky
@@ -110,3 +113,9 @@ __all__ = [
     "svdvals",
     "trace",
 ]
+
+
+if not TYPE_CHECKING:  # type checkers know the names there are
+
+    def __getattr__(name: str) -> Any:
+        raise missing("linops.linalg", name)

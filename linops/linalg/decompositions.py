@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
+from linops.linalg.asking import asked
 from linops.linalg.eigenpairs import eig_
 from linops.linalg.eigenvalues import eigvals_, eigvalsh_
+from linops.linalg.halves import own
 from linops.linalg.hermitian import hermitian
 from linops.linalg.inputs import of_whole, operator_of
 from linops.linalg.ordering import columns_taken, order_of, rows_taken, taken
@@ -15,6 +17,7 @@ from linops.linalg.spectra import eigh_
 from linops.operator import LinearOperator
 
 
+@asked
 def eigh(A: Any) -> tuple[Any, LinearOperator]:
     """Eigenvalues and eigenvectors of a Hermitian operator: A = V diag(w) Vᴴ.
 
@@ -39,11 +42,13 @@ def eigh(A: Any) -> tuple[Any, LinearOperator]:
         >>> w.round(12), V.shape
         (array([1., 3., 3., 9.]), (4, 4))
     """
-    values, vectors = eigh_(hermitian("eigh", operator_of("eigh", A, square=True)))
+    operator = operator_of("eigh", A, square=True)
+    values, vectors = eigh_(hermitian("eigh", operator))
     order = order_of(values)
-    return taken(values, order), columns_taken(vectors, order, values)
+    return own(operator, taken(values, order)), own(operator, columns_taken(vectors, order, values))
 
 
+@asked
 def eigvalsh(A: Any) -> Any:
     """The eigenvalues of a Hermitian operator, ascending; see `eigh`.
 
@@ -61,10 +66,12 @@ def eigvalsh(A: Any) -> Any:
         >>> lo.linalg.eigvalsh(np.array([[2, 1j], [-1j, 2]])).round(12)
         array([1., 3.])
     """
-    values = eigvalsh_(hermitian("eigvalsh", operator_of("eigvalsh", A, square=True)))
-    return taken(values, order_of(values))
+    operator = operator_of("eigvalsh", A, square=True)
+    values = eigvalsh_(hermitian("eigvalsh", operator))
+    return own(operator, taken(values, order_of(values)))
 
 
+@asked
 def eig(A: Any) -> tuple[Any, LinearOperator]:
     """Eigenvalues and eigenvectors of a square operator: A V = V diag(w).
 
@@ -86,6 +93,7 @@ def eig(A: Any) -> tuple[Any, LinearOperator]:
     return eig_(operator_of("eig", A, square=True))
 
 
+@asked
 def eigvals(A: Any) -> Any:
     """The eigenvalues of a square operator, complex and in no order.
 
@@ -106,6 +114,7 @@ def eigvals(A: Any) -> Any:
     return eigvals_(operator_of("eigvals", A, square=True))
 
 
+@asked
 def svd(A: Any) -> tuple[LinearOperator, Any, LinearOperator]:
     """The thin singular value decomposition: A = U diag(s) Vᴴ.
 
@@ -132,9 +141,11 @@ def svd(A: Any) -> tuple[LinearOperator, Any, LinearOperator]:
     U, values, Vh = svd_(operator, True)
     U, Vh = of_whole(operator, [U, Vh])
     order = order_of(values, descending=True)
-    return columns_taken(U, order, values), taken(values, order), rows_taken(Vh, order, values)
+    found = columns_taken(U, order, values), taken(values, order), rows_taken(Vh, order, values)
+    return own(operator, found[0]), own(operator, found[1]), own(operator, found[2])
 
 
+@asked
 def svdvals(A: Any) -> Any:
     """The singular values, descending.
 
@@ -150,5 +161,10 @@ def svdvals(A: Any) -> Any:
         array([3., 1.])
     """
     operator = operator_of("svdvals", A)
+    return own(operator, singular_values(operator))
+
+
+def singular_values(operator: LinearOperator) -> Any:
+    """The singular values of an operator, descending, as LAPACK gives them: of halves in single precision."""
     _, values, _ = svd_(operator, False)
     return backends.pad_rows(taken(values, order_of(values, descending=True)), min(operator.shape))

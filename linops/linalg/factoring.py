@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from linops.linalg.asking import asked
 from linops.linalg.factors import cholesky_, lu_, qr_
+from linops.linalg.halves import own
 from linops.linalg.hermitian import hermitian
 from linops.linalg.inputs import operator_of
 from linops.operator import LinearOperator
 
 
+@asked
 def cholesky(A: Any) -> LinearOperator:
     """The lower triangular L of A = L Lᴴ, with the structure of A: of a Kronecker product, one of the factors'.
 
@@ -29,9 +32,11 @@ def cholesky(A: Any) -> LinearOperator:
         array([[2., 0.],
                [1., 2.]])
     """
-    return cholesky_(hermitian("cholesky", operator_of("cholesky", A, square=True)))
+    operator = operator_of("cholesky", A, square=True)
+    return own(operator, cholesky_(hermitian("cholesky", operator)))
 
 
+@asked
 def lu(A: Any) -> tuple[LinearOperator, LinearOperator, LinearOperator]:
     """P, L and U of A = P L U: a permutation, and unit lower and upper triangular operators with the structure of A.
 
@@ -50,9 +55,12 @@ def lu(A: Any) -> tuple[LinearOperator, LinearOperator, LinearOperator]:
         >>> P.indices, L.to_dense()[1, 0], (P @ L @ U).to_dense()[0]
         (array([1, 0]), np.float64(0.5), array([1., 2.]))
     """
-    return lu_(operator_of("lu", A, square=True))
+    operator = operator_of("lu", A, square=True)
+    P, L, U = lu_(operator)
+    return own(operator, P), own(operator, L), own(operator, U)
 
 
+@asked
 def qr(A: Any) -> tuple[LinearOperator, LinearOperator]:
     """Thin Q and R of A = Q R, with the structure of A: orthonormal columns, and an upper triangle.
 
@@ -69,4 +77,6 @@ def qr(A: Any) -> tuple[LinearOperator, LinearOperator]:
         array([[5., 0.],
                [0., 5.]])
     """
-    return qr_(operator_of("qr", A))
+    operator = operator_of("qr", A)
+    Q, R = qr_(operator)
+    return own(operator, Q), own(operator, R)

@@ -6,6 +6,8 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.asking import asked
+from linops.linalg.hints import called
 from linops.linalg.info import Info
 from linops.linalg.inputs import floating_array, matrix_of, operator_of, result_dtype, wide_dtype, wide_operator
 from linops.linalg.iterating import (
@@ -28,6 +30,7 @@ from linops.operator import LinearOperator
 Fit = QR | SVD | LSMR
 
 
+@asked
 def lstsq(
     A: Any, b: Any, method: Fit | None = None, *, rtol: float | None = None, x0: Any = None, return_info: bool = False
 ) -> Any:
@@ -110,6 +113,7 @@ def _beside(found: LinearOperator, b: Any) -> LinearOperator:
     return found.to(backend=backend, dtype=backends.result_type(backend, backends.real_dtype(b.dtype, backend)))
 
 
+@asked
 def pinv(A: Any, method: Fit | None = None, *, rtol: float | None = None) -> LinearOperator:
     """The pseudoinverse, as an operator: its products are the solutions of `lstsq`.
 
@@ -141,7 +145,7 @@ def _method(function: str, method: Any, rtol: float | None) -> Any:
     if method is not None and not isinstance(method, Fit):
         raise TypeError(
             f"linalg.{function}: method {method!r}: expected None or lo.linalg.LSMR(), "
-            "lo.linalg.QR() or lo.linalg.SVD()"
+            f"lo.linalg.QR() or lo.linalg.SVD(){called(method, 'method')}"
         )
     if isinstance(method, LSMR) and method.preconditioner is not None:
         raise ValueError(f"linalg.{function}: {method}: least squares take no preconditioner")

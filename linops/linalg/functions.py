@@ -8,6 +8,7 @@ from typing import Any
 
 from linops import backends
 from linops.hooks import inverted
+from linops.linalg.asking import asked
 from linops.linalg.exponential import Exponential
 from linops.linalg.function import Function
 from linops.linalg.function_rules import expm_, funm_, logm_, power_, sqrtm_
@@ -30,6 +31,7 @@ def _of(function: Function, f: Scalar, A: Any) -> LinearOperator:
     return found if dtype == own or backends.itemsize(dtype) <= backends.itemsize(own) else found.to(dtype=own)
 
 
+@asked
 def expm(A: Any) -> LinearOperator:
     """The exponential e^A.
 
@@ -57,6 +59,7 @@ def expm(A: Any) -> LinearOperator:
     return _of(expm_, EXP, A)
 
 
+@asked
 def logm(A: Any) -> LinearOperator:
     """The principal logarithm: e^(log A) = A, with eigenvalues of imaginary parts between −π and π.
 
@@ -82,6 +85,7 @@ def logm(A: Any) -> LinearOperator:
     return _of(logm_, LOG, A)
 
 
+@asked
 def sqrtm(A: Any) -> LinearOperator:
     """The principal square root: X X = A, with eigenvalues of positive real parts.
 
@@ -109,6 +113,7 @@ def sqrtm(A: Any) -> LinearOperator:
     return _of(sqrtm_, SQRT, A)
 
 
+@asked
 def funm(A: Any, f: Callable[[Any], Any]) -> LinearOperator:
     """A function of an operator: V f(w) V⁻¹ of its eigenvalues w and eigenvectors V.
 
@@ -146,6 +151,7 @@ def funm(A: Any, f: Callable[[Any], Any]) -> LinearOperator:
     return _of(funm_, Scalar("funm", numbers), A)
 
 
+@asked
 def matrix_power(A: Any, p: float) -> LinearOperator:
     """The power A^p: of an integer as A ** p, with the inverse for negative ones; else the principal one, e^(p log A).
 

@@ -100,7 +100,8 @@ def _close(one: Any, other: Any) -> bool:
     if not one.shape[0]:
         return True
     limit = 100 * float(space.finfo(one.dtype).eps) * max(1.0, one.shape[0] ** 0.5)
-    return bool(space.max(space.abs(one - other)) <= limit * space.max(space.abs(one)))
+    with np.errstate(invalid="ignore"):  # of infinities
+        return bool(space.max(space.abs(one - other)) <= limit * space.max(space.abs(one)))
 
 
 def _dense(A: Dense) -> LinearOperator | None:

@@ -16,6 +16,17 @@ from linops.operators.wrap import aslinearoperator
 #: how many entries of a matrix are written out unasked: 5,792 × 5,792, 256 MiB in float64
 DENSE_LIMIT = 2**25
 
+#: what takes operators that are not square
+_OF_OTHERS = {
+    **dict.fromkeys(("solve", "inv"), "; lo.linalg.lstsq and pinv take others"),
+    **dict.fromkeys(("eigh", "eigvalsh", "eig", "eigvals"), "; lo.linalg.svd and svdvals take others"),
+    **dict.fromkeys(("det", "slogdet", "logdet"), "; lo.linalg.svdvals takes others"),
+    **dict.fromkeys(("cholesky", "lu"), "; lo.linalg.qr takes others"),
+    "eigsh": "; lo.linalg.svds takes others",
+    "cond": ", but for p=2 and p=-2",
+    "trace": "; lo.linalg.diagonal takes others",
+}
+
 
 def operator_of(function: str, A: Any, *, square: bool = False, symbolic: bool = False) -> LinearOperator:
     """An operand as an operator.
@@ -43,9 +54,7 @@ def operator_of(function: str, A: Any, *, square: bool = False, symbolic: bool =
         A = aslinearoperator(A)
     m, n = A.shape
     if square and m != n:
-        raise ValueError(
-            f"linalg.{function}({A._short()}): expected a square operator; lo.linalg.lstsq and pinv take others"
-        )
+        raise ValueError(f"linalg.{function}({A._short()}): expected a square operator{_OF_OTHERS.get(function, '')}")
     if not symbolic and A.is_symbolic:
         raise TypeError(
             f"linalg.{function}({A._short()}): it is symbolic, without numbers. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
+from numbers import Number
 from typing import Any
 
 from linops import backends
@@ -78,6 +79,14 @@ def columns_in(shape: Any) -> int:
 
 def admitted(function: str, A: LinearOperator, n: int, b: Any, name: str = "right-hand side") -> Any:
     """The array of n numbers that a right-hand side is or stands for; others raise as in a product."""
+    theirs = backends.backend_of(b)
+    if theirs not in (None, "spec", A.backend) and A.backend not in (None, "spec"):
+        raise TypeError(
+            f"linalg.{function}({A._short()}): {name} is a {theirs} array of shape {tuple(b.shape)}: mixed backends; "
+            f"convert one, as in A.to(backend={theirs!r})"
+        )
+    if isinstance(b, Number):
+        raise ValueError(f"linalg.{function}({A._short()}): {name} {b!r}; expected an array of {n} rows")
     array = A._admitted(b, left=True)
     if array is NotImplemented:
         raise TypeError(f"linalg.{function}({A._short()}): expected an array as {name}, got {type(b).__name__}")

@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.linalg.decompositions import svdvals
+from linops.linalg.asking import asked
+from linops.linalg.decompositions import singular_values
 from linops.linalg.errors import SingularError
+from linops.linalg.halves import own
 from linops.linalg.inputs import operator_of
 from linops.linalg.inversion import inverse_
 from linops.linalg.norms import ORDERS, norm_
+from linops.operator import LinearOperator
 
 
+@asked
 def norm(A: Any, ord: Any = "fro") -> Any:
     """A norm of an operator, as `numpy.linalg.norm` defines it.
 
@@ -38,14 +42,20 @@ def norm(A: Any, ord: Any = "fro") -> Any:
         >>> [round(float(lo.linalg.norm(A, ord)), 6) for ord in ("fro", 2, 1, np.inf, "nuc")]
         [3.872983, 3.236068, 4.0, 4.0, 6.708204]
     """
+    operator = operator_of("norm", A)
+    return own(operator, _norm(operator, ord))
+
+
+def _norm(operator: LinearOperator, ord: Any) -> Any:
+    """The norm, of halves in single precision."""
     if not any(ord == one and isinstance(ord, str) == isinstance(one, str) for one in ORDERS):
         raise ValueError(f"linalg.norm: ord={ord!r}: expected 'fro', 'nuc', 2, -2, 1, -1, inf or -inf")
-    operator = operator_of("norm", A)
     if not min(operator.shape) and ord not in ("fro", "nuc"):
         raise ValueError(f"linalg.norm({operator._short()}, {ord!r}): it has no entries; 'fro' and 'nuc' are zero")
     return norm_(operator, ord)
 
 
+@asked
 def cond(A: Any, p: Any = 2) -> Any:
     """The condition number ‖A‖ ‖A⁻¹‖.
 
@@ -65,23 +75,25 @@ def cond(A: Any, p: Any = 2) -> Any:
         10.0
     """
     if p is None or (not isinstance(p, str) and p in (2, -2)):
-        values = svdvals(operator_of("cond", A))
+        operator = operator_of("cond", A)
+        values = singular_values(operator)
         if not values.shape[0]:
             raise ValueError("linalg.cond: an operator without entries has no condition number")
         space: Any = backends.namespace(backends.backend_of(values))
         large, least = values[0], values[-1]
         one, other = (least, large) if p == -2 else (large, least)
         zero = other == 0
-        return space.where(zero, space.inf, one / space.where(zero, 1 + 0 * other, other))
+        return own(operator, space.where(zero, space.inf, one / space.where(zero, 1 + 0 * other, other)))
     operator = operator_of("cond", A, square=True)
-    size = norm(operator, p)
+    size = _norm(operator, p)
     try:
-        inverse = norm(inverse_(operator, False), p)
+        inverse = _norm(inverse_(operator, False), p)
     except SingularError:
-        return size * np.inf if float(size) else size + np.inf
-    return size * inverse
+        return own(operator, size * np.inf if float(size) else size + np.inf)
+    return own(operator, size * inverse)
 
 
+@asked
 def matrix_rank(A: Any, tol: Any = None) -> Any:
     """The number of singular values above a tolerance.
 
@@ -98,7 +110,7 @@ def matrix_rank(A: Any, tol: Any = None) -> Any:
         3
     """
     operator = operator_of("matrix_rank", A)
-    values = svdvals(operator)
+    values = singular_values(operator)
     space: Any = backends.namespace(backends.backend_of(values))
     if tol is None:
         eps = float(space.finfo(values.dtype).eps)

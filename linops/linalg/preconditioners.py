@@ -10,6 +10,7 @@ import numpy as np
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.errors import SingularError
+from linops.linalg.settings import Settings
 from linops.linalg.spectra import is_hermitian
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, flat
@@ -20,7 +21,7 @@ from linops.operators.direct_sum import DirectSum
 
 
 @dataclass(frozen=True)
-class Preconditioner:
+class Preconditioner(Settings):
     """What makes an approximate inverse of an operator, as a value with its settings."""
 
     def of(self, A: LinearOperator) -> LinearOperator:

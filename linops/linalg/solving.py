@@ -6,12 +6,15 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.asking import asked
 from linops.linalg.determinants import slogdet_
+from linops.linalg.halves import own
+from linops.linalg.hints import called
 from linops.linalg.info import Info
 from linops.linalg.inputs import floating_array, operator_of
 from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
-from linops.linalg.iterating import iterated, residual_norms
+from linops.linalg.iterating import admitted, iterated, like_solution, residual_norms
 from linops.linalg.methods.method import Method
 from linops.linalg.methods.slq import SLQ
 from linops.linalg.methods.trace_estimators import TraceEstimator
@@ -31,6 +34,7 @@ def inverted(function: str, A: Any, method: Method | None, kept: bool, symbolic:
     if not isinstance(method, Method):
         raise TypeError(
             f"linalg.{function}: method {method!r}: expected None, or a method such as lo.linalg.LU() or lo.linalg.CG()"
+            f"{called(method, 'method')}"
         )
     return Inverse(operator, method, kept)
 
@@ -41,6 +45,7 @@ def _is_lazy(inverse: LinearOperator, operator: LinearOperator) -> bool:
     return all(id(leaf) in own for _, leaf in inverse.named_leaves())
 
 
+@asked
 def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, return_info: bool = False) -> Any:
     """The x of A x = b.
 
@@ -81,7 +86,13 @@ def solve(A: Any, b: Any, method: Method | None = None, *, x0: Any = None, retur
     if isinstance(inverse, Inverse) and inverse.method.iterates:
         x, info = iterated(inverse, b, x0)
         return (x, info) if return_info else x
-    x = _product(inverse, b)
+    if x0 is not None:
+        _require_sides(A, b, x0)
+    try:
+        x = _product(inverse, b)
+    except (TypeError, ValueError):
+        _require_sides(A, b, None)
+        raise
     if not return_info:
         return x
     return x, Info(0, residual_norms(operator_of("solve", A), x, b), True, method)
@@ -98,6 +109,15 @@ def _product(inverse: LinearOperator, b: Any) -> Any:
     return inverse @ b.real + 1j * (inverse @ b.imag) if is_split else inverse @ b
 
 
+def _require_sides(A: Any, b: Any, x0: Any) -> None:
+    """Raise where right-hand sides, or x0, do not fit."""
+    operator = operator_of("solve", A)
+    b = admitted("solve", operator, operator.shape[0], b)
+    if x0 is not None:
+        like_solution("solve", operator, tuple(b.shape), x0)
+
+
+@asked
 def inv(A: Any, method: Method | None = None) -> LinearOperator:
     """The inverse, as an operator whose products solve.
 
@@ -124,6 +144,7 @@ def inv(A: Any, method: Method | None = None) -> LinearOperator:
     return inverted("inv", A, method, kept=True, symbolic=True)
 
 
+@asked
 def slogdet(A: Any) -> tuple[Any, Any]:
     """The sign and the logarithm of the absolute value of the determinant.
 
@@ -143,9 +164,12 @@ def slogdet(A: Any) -> tuple[Any, Any]:
         >>> float(sign), float(logarithm)
         (-1.0, 0.0)
     """
-    return slogdet_(operator_of("slogdet", A, square=True))
+    operator = operator_of("slogdet", A, square=True)
+    sign, logarithm = slogdet_(operator)
+    return own(operator, sign), own(operator, logarithm)
 
 
+@asked
 def det(A: Any) -> Any:
     """The determinant; of large operators it may over- or underflow, where `slogdet` does not.
 
@@ -163,10 +187,12 @@ def det(A: Any) -> Any:
         >>> round(float(lo.linalg.det(2 * lo.Identity(3))), 12)
         8.0
     """
-    sign, logarithm = slogdet_(operator_of("det", A, square=True))
-    return sign * backends.namespace(backends.backend_of(logarithm) or "numpy").exp(logarithm)
+    operator = operator_of("det", A, square=True)
+    sign, logarithm = slogdet_(operator)
+    return own(operator, sign * backends.namespace(backends.backend_of(logarithm) or "numpy").exp(logarithm))
 
 
+@asked
 def logdet(A: Any, method: SLQ | None = None, *, return_info: bool = False) -> Any:
     """The logarithm of the determinant, exactly unless an estimate is asked for.
 
@@ -192,6 +218,7 @@ def logdet(A: Any, method: SLQ | None = None, *, return_info: bool = False) -> A
     operator = operator_of("logdet", A, square=True)
     if require_estimator("logdet", method, SLQ, return_info):
         found, info = method.logdet(wide(operator))  # type: ignore[union-attr]
+        found = own(operator, found)
         return (found, info) if return_info else found
     sign, logarithm = slogdet_(operator)
     space: Any = backends.namespace(backends.backend_of(logarithm) or "numpy")
@@ -202,9 +229,10 @@ def logdet(A: Any, method: SLQ | None = None, *, return_info: bool = False) -> A
             f"linalg.logdet({operator._short()}): the determinant is {'zero' if bool(sign == 0) else 'negative'}; "
             "lo.linalg.slogdet gives its sign and the logarithm of its absolute value"
         )
-    return space.where(sign > 0, logarithm, space.nan)
+    return own(operator, space.where(sign > 0, logarithm, space.nan))
 
 
+@asked
 def trace(A: Any, method: TraceEstimator | None = None, *, return_info: bool = False) -> Any:
     """The sum of the diagonal, exactly unless an estimate is asked for.
 
@@ -233,9 +261,11 @@ def trace(A: Any, method: TraceEstimator | None = None, *, return_info: bool = F
     if not require_estimator("trace", method, TraceEstimator, return_info):
         return trace_(operator)
     found, info = method.trace(wide(operator))  # type: ignore[union-attr]
+    found = own(operator, found)
     return (found, info) if return_info else found
 
 
+@asked
 def diagonal(A: Any) -> Any:
     """The main diagonal.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from inspect import isfunction
 from typing import Any, ClassVar
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.checks import callable_name
 from linops.linalg.errors import ConvergenceError
 from linops.linalg.methods.loop import System, iterate
 from linops.linalg.methods.method import Factor, Method
@@ -50,8 +53,16 @@ class Iterative(Method):
             raise ValueError(f"{name}: max_iterations must not be negative, got {self.max_iterations!r}")
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"{name}: callback must be a function of (iterations, residuals), got {self.callback!r}")
-        if self.preconditioner is not None and not isinstance(self.preconditioner, (Preconditioner, LinearOperator)):
-            object.__setattr__(self, "preconditioner", aslinearoperator(self.preconditioner))
+        M = self.preconditioner
+        if M is not None and not isinstance(M, (Preconditioner, LinearOperator)):
+            if isinstance(M, type):
+                raise TypeError(f"{name}: preconditioner {M.__name__} is a class; call it, as in {M.__name__}()")
+            if isfunction(M) or isinstance(M, partial):
+                raise TypeError(
+                    f"{name}: preconditioner must be an operator, got the function {callable_name(M)}; "
+                    "lo.Function((n, n), f) is the operator of a function f"
+                )
+            object.__setattr__(self, "preconditioner", aslinearoperator(M))
 
     # ------------------------------------------------------------ what a method says
 

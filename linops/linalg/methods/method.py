@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from linops.linalg.settings import Settings
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
 from linops.plan.step import Step
@@ -34,7 +35,7 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Settings):
     """How to solve with an operator: a value with its settings, which makes a `Factor`.
 
     Attributes:

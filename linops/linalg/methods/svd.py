@@ -10,6 +10,7 @@ from linops.backends import factorizations as lapack
 from linops.linalg.inputs import matrix_of
 from linops.linalg.parts import adjoint, space_of
 from linops.linalg.pseudoinversion import cutoff
+from linops.linalg.settings import Settings
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import DENSELY
 from linops.operator import LinearOperator
@@ -18,7 +19,7 @@ from linops.operators.diagonal import Diagonal
 
 
 @dataclass(frozen=True)
-class SVD:
+class SVD(Settings):
     """Least squares by singular values: A⁺ = V diag(1/s) Uᴴ, without those s that count as zero.
 
     U and V keep the structure of A, as those of `lo.linalg.svd`. Where derivatives are taken, or a program is traced,
