@@ -469,6 +469,20 @@ def test_explaining_costs():
     assert "H100" in lo.linalg.explain("solve", lo.dense(3, 3), target="h100")
 
 
+def test_explain_knows_functions_that_take_a_part_or_products_alone():
+    upper = lo.Sparse(np.full(99, 0.5), np.arange(99), np.arange(1, 100), (10_000, 10_000))
+    A = upper + upper.T
+    M = lo.assume(lo.Dense(np.array([[2.0, 1], [1, 3]])), lo.Tag.HERMITIAN)
+    K = lo.kron(M, M)
+    for function, words in {"eigsh": "Lanczos, each step", "svds": "2 ×", "expm": "product, each"}.items():
+        text = lo.linalg.explain(function, A)
+        assert "products alone" in text
+        assert words in text
+    for function in ("eigsh", "svds", "cond", "matrix_rank"):
+        assert "products of the factors'" in lo.linalg.explain(function, K)
+        assert "of the matrix written out" in lo.linalg.explain(function, lo.dense(4, 4))
+
+
 def test_a_rule_says_for_which_operators_it_is():
     with pytest.raises(TypeError, match="annotate its first argument"):
         inverse_.rule("anything")(lambda a, kept: a)

@@ -17,6 +17,7 @@ from linops.operator import LinearOperator
 from linops.operators.block_diag import BlockDiag
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
+from linops.plan.step import Step
 from linops.tags import Tag
 
 #: of n up to this a matrix that is not there yet is written out for a function that also has products alone
@@ -87,7 +88,20 @@ def _large(a: LinearOperator) -> bool:
     return not fits(a) or (a.shape[0] > SMALL and type(a) is not Dense)
 
 
-@expm_.rule("products alone, by Taylor polynomials", of="large, no array", when=_large, cost="9 ‖A‖ products a product")
+def _product_step(a: LinearOperator) -> tuple[Step, ...]:
+    """One of the products with A; how many there are is not known before."""
+    n, cost = a.shape[0], a.cost(1)
+    operands = f"({n}, {n}) @ ({n}, 1)"
+    return (Step("product, each", operands, macs=cost.macs, inputs=a.num_params + n, outputs=n),)
+
+
+@expm_.rule(
+    "products alone, by Taylor polynomials",
+    of="large, no array",
+    when=_large,
+    steps=_product_step,
+    cost="9 ‖A‖ products a product",
+)
 def _expm_large(a: LinearOperator, f: Scalar):
     return Exponential(a)
 
@@ -96,6 +110,7 @@ def _expm_large(a: LinearOperator, f: Scalar):
     "products alone, by a Chebyshev series",
     of="Hermitian, large, no array",
     when=lambda a: is_hermitian(a) and _large(a),
+    steps=_product_step,
     cost="products a product",
 )
 def _funm_large(a: LinearOperator, f: Scalar):

@@ -32,7 +32,7 @@ from linops.plan.step import Step
 from linops.tags import Tag
 
 #: (U, s, Vᴴ) of an operator and whether vectors are wanted, s in any order
-svd_: Function = Function("svd", "svd", "svdvals")
+svd_: Function = Function("svd", "svd", "svdvals", "cond", "matrix_rank")
 
 
 def absolute(values: Any) -> Any:
