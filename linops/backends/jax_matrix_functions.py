@@ -86,8 +86,8 @@ def _spectral(f: Any, a: Any, w: Any, V: Any, W: Any) -> Any:
 
 @_spectral.defjvp
 def _spectral_jvp(f: Any, values: Any, tangents: Any) -> Any:
-    a, *fixed = values
-    return _spectral(f, a, *fixed), _along(f, a, *fixed, tangents[0])
+    a, w, V, W = values
+    return _spectral(f, a, w, V, W), _along(f, a, w, V, W, tangents[0])
 
 
 def _along(f: Any, a: Any, w: Any, V: Any, W: Any, E: Any) -> Any:
