@@ -96,7 +96,7 @@ def test_gradients_backwards(name, spectrum, dtype):
     assert torch.autograd.gradgradcheck(f, tensor)
 
 
-@pytest.mark.parametrize("name", ["expm", "turned", pytest.param("logm", marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", ["expm", *[pytest.param(name, marks=pytest.mark.full) for name in ("turned", "logm")]])
 def test_jax_has_the_derivatives_of_torch(name):
     M, E, G = (matrix(one) for one in (SPECTRA["two equal"], [1.0, -0.5, 0.3], [0.2, 0.7, -1.0]))
     function, reference = FUNCTIONS[name]
@@ -125,22 +125,24 @@ def test_jax_has_the_derivatives_of_torch(name):
     np.testing.assert_allclose(many[0], gradient, atol=1e-9)
 
 
+def _decaying(space):
+    return lambda S, t: (lo.linalg.funm(definite(S), lambda w: space.exp(-t * w)) @ space.ones_like(S[0])).sum()
+
+
 def test_parameters_of_the_function_have_derivatives_too():
-    M, b = torch.from_numpy(matrix(SPECTRA["two equal"])).requires_grad_(), torch.ones(3, dtype=torch.float64)
-    t = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-
-    def f(S, t):
-        return lo.linalg.funm(definite(S), lambda w: torch.exp(-t * w)) @ b
-
+    M = torch.from_numpy(matrix(SPECTRA["two equal"])).requires_grad_()
+    t, f = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), _decaying(torch)
     assert torch.autograd.gradcheck(f, (M, t))
     assert torch.autograd.gradgradcheck(f, (M, t))
 
-    def g(S, t):
-        return (lo.linalg.funm(definite(S), lambda w: jnp.exp(-t * w)) @ jnp.ones(3)).sum()
 
-    array, number = jnp.asarray(M.detach().numpy()), jnp.asarray(0.7)
-    expected = torch.func.hessian(lambda S, t: f(S, t).sum(), argnums=(0, 1))(M.detach(), t.detach())
-    found = jax.jit(jax.hessian(g, argnums=(0, 1)))(array, number)
+@pytest.mark.full
+def test_parameters_of_the_function_have_derivatives_in_jax():
+    M = matrix(SPECTRA["two equal"])
+    found = jax.jit(jax.hessian(_decaying(jnp), argnums=(0, 1)))(M, 0.7)
+    expected = torch.func.hessian(_decaying(torch), argnums=(0, 1))(
+        torch.from_numpy(M), torch.tensor(0.7, dtype=torch.float64)
+    )
     for row, other in zip(found, expected):
         for one, two in zip(row, other):
             np.testing.assert_allclose(one, two, atol=1e-8)
@@ -188,6 +190,7 @@ def test_numpy_is_as_before():
     np.testing.assert_allclose(as_numpy(lo.linalg.expm(definite(M)).to_dense()), scipy.linalg.expm(M), rtol=1e-12)
 
 
+@pytest.mark.full
 def test_third_derivatives_are_nan_in_jax():
     M = matrix(SPECTRA["two equal"])
 
