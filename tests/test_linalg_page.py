@@ -65,6 +65,14 @@ def _gram(n, dtype):
     return lo.assume(lo.Dense(a @ a.conj().T), lo.Tag.POSITIVE_DEFINITE)
 
 
+def _train(dtype, more=0):
+    """A tensor train, 6×6, of ranks 2 or more."""
+    r = 2 + more
+    return lo.TensorTrain(
+        [_random(1, 2, 3, r, dtype=dtype), _random(r, 3, 1, r, dtype=dtype), _random(r, 1, 2, 1, dtype=dtype)]
+    )
+
+
 #: cases for rules that have none in the tables of other tests
 EXTRA = {
     "blocks of several sizes": lambda t: lo.BlockDiag([_random(3, 3, dtype=t), _random(2, 2, dtype=t)]),
@@ -114,6 +122,11 @@ EXTRA = {
     ),
     "Gram of a circulant, shifted": lambda t: (lambda C: C.T @ C + 0.5 * lo.Identity(5))(
         lo.Circulant(_random(5, dtype=t))
+    ),
+    "difference of trains": lambda t: _train(t) - 2 * _train(t, 1),
+    "product of trains": lambda t: _train(t) @ _train(t, 1).H,
+    "diagonal times tridiagonal": lambda t: (
+        lo.Diagonal(_random(3, dtype=t)) @ lo.Tridiagonal(_random(2, dtype=t), _random(3, dtype=t), _random(2, dtype=t))
     ),
     "narrow chain": lambda t: lo.BlockTensorTrain(
         [_random(2, 2, 4, dtype=t), _random(2, 4, 2, dtype=t)], (2, 4), (2, 4)

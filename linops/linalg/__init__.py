@@ -13,6 +13,8 @@ from linops.linalg import (
     norms_of_diagonals,
     norms_of_sums,
     slices,
+    traces_of_products,
+    trains,
     tridiagonals,
 )
 from linops.linalg.chebyshev import HermitianFunction
@@ -51,7 +53,7 @@ from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, tr
 #: modules that hold nothing but rules
 _RULES = (
     *(tridiagonals, determinants_of_pencils, determinants_of_sums, inversion_by_products, inversion_of_sums),
-    *(norms_of_diagonals, norms_of_sums, function_fallbacks, slices),
+    *(norms_of_diagonals, norms_of_sums, function_fallbacks, slices, trains, traces_of_products),
 )
 
 __all__ = [

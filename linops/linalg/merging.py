@@ -1,4 +1,4 @@
-"""Sums whose terms merge: sparse ones to one sparse operator, others, simplified, to a structure that has a rule."""
+"""Sums and products whose parts merge: sparse terms to one sparse operator, others by `lo.simplify`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from linops.operators.zero import Zero
 from linops.rules.simplification import simplify
 
 
-def merged(a: Sum) -> LinearOperator | None:
-    """A sum as an operator of another kind, or of simpler terms; None where there is none.
+def merged(a: Any) -> LinearOperator | None:
+    """A sum or product as an operator of another kind, or of simpler parts; None where there is none.
 
     Args:
-        a: The sum.
+        a: The sum or product.
 
     Returns:
-        The operator, whose arrays are made of the sum's; found once.
+        The operator, whose arrays are made of those of the parts; found once.
     """
     if backends.is_compiling() or a.is_symbolic:
         return None
@@ -36,15 +36,16 @@ def merged(a: Sum) -> LinearOperator | None:
     return a.__dict__["_merged"]
 
 
-def _merged(a: Sum) -> LinearOperator | None:
-    found = _sparse(a) if any(isinstance(_inner(term), Sparse) for term in a.terms) else simplify(a)
+def _merged(a: Any) -> LinearOperator | None:
+    is_sparse = isinstance(a, Sum) and any(isinstance(inner(term), Sparse) for term in a.terms)
+    found = _sparse(a) if is_sparse else simplify(a)
     if found is None or found is a:
         return None
     tags = a.tags.yes & ~found.tags.yes
     return assume(found, tags) if tags else found
 
 
-def _inner(term: Any) -> Any:
+def inner(term: Any) -> Any:
     """What a term is a multiple of."""
     while isinstance(term, Scaled):
         term = term.base
