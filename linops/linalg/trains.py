@@ -68,4 +68,5 @@ def _beside(cores: tuple[Any, ...], place: int, count: int) -> Any:
     cost="Σ r³ m n of the summed ranks",
 )
 def _norm_of_trains(a: Sum, order: Any):
-    return norm_(train_of(a), order) if order == "fro" else norm_of_any(a, order)
+    train: Any = train_of(a)
+    return norm_(train, order) if order == "fro" else norm_of_any(a, order)
