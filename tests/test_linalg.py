@@ -588,3 +588,16 @@ def test_a_function_that_hides_complex_entries_is_refused():
         lo.linalg.solve(A, np.ones(2))
     with pytest.raises(TypeError, match="complex_entries"):
         lo.linalg.inv(A).to_dense()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_the_determinant_of_a_large_definite_toeplitz_operator(dtype):
+    c = ((0.6 + 0.5j) if "c" in dtype else 0.9) ** np.arange(600).astype(dtype)
+    A = lo.assume(lo.Toeplitz(c, c.conj()), lo.Tag.POSITIVE_DEFINITE)
+    sign, logarithm = lo.linalg.slogdet(A)
+    assert sign == 1
+    assert sign.dtype == dtype
+    np.testing.assert_allclose(logarithm, 599 * np.log(1 - abs(c[1]) ** 2), rtol=1e-4 if dtype == "float32" else 1e-12)
+    wrong = lo.assume(lo.Toeplitz(c[::-1].copy(), c[::-1].conj()), lo.Tag.POSITIVE_DEFINITE)
+    expected = np.linalg.slogdet(wrong.to_dense())
+    np.testing.assert_allclose(lo.linalg.slogdet(wrong)[1], expected[1], rtol=1e-4)

@@ -128,6 +128,9 @@ EXTRA = {
     "diagonal times tridiagonal": lambda t: (
         lo.Diagonal(_random(3, dtype=t)) @ lo.Tridiagonal(_random(2, dtype=t), _random(3, dtype=t), _random(2, dtype=t))
     ),
+    "large definite Toeplitz": lambda t: (lambda c: lo.assume(lo.Toeplitz(c, c.conj()), lo.Tag.POSITIVE_DEFINITE))(
+        (0.5 + 0.3j if "c" in t else 0.5) ** np.arange(520).astype(t)
+    ),
     "narrow chain": lambda t: lo.BlockTensorTrain(
         [_random(2, 2, 4, dtype=t), _random(2, 4, 2, dtype=t)], (2, 4), (2, 4)
     ),
@@ -449,6 +452,7 @@ def test_each_rule_has_gradients_in_jax(which):
 #: no arrays, or an array twice, or NumPy alone
 WITHOUT_GRADIENT = {
     *("eigvalsh: LowRank: those of V U, and zeros", "eigvalsh: LinearOperator: those that eigh finds with vectors"),
+    "slogdet: Toeplitz: logarithms of prediction errors, by Levinson's recursion",
     *("slogdet: Sparse: SuperLU", "eigh: Tridiagonal: LAPACK's for tridiagonal matrices"),
 }
 

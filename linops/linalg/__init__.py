@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from linops.linalg import (
     determinants_of_pencils,
     determinants_of_sums,
+    determinants_of_toeplitz,
     function_fallbacks,
     inversion_by_products,
     inversion_of_sums,
@@ -52,7 +53,14 @@ from linops.linalg.solving import det, diagonal, inv, logdet, slogdet, solve, tr
 
 #: modules that hold nothing but rules
 _RULES = (
-    *(tridiagonals, determinants_of_pencils, determinants_of_sums, inversion_by_products, inversion_of_sums),
+    *(
+        tridiagonals,
+        determinants_of_pencils,
+        determinants_of_sums,
+        determinants_of_toeplitz,
+        inversion_by_products,
+        inversion_of_sums,
+    ),
     *(norms_of_diagonals, norms_of_sums, function_fallbacks, slices, trains, traces_of_products),
 )
 
