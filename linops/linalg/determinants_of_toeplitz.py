@@ -42,7 +42,7 @@ def _slogdet_toeplitz(a: Toeplitz):
     return c.dtype.type(1), np.log(errors).sum()
 
 
-def _prediction_errors(c: np.ndarray) -> np.ndarray | None:
+def _prediction_errors(c: Any) -> np.ndarray | None:
     """E_0 … E_{n-1} of a Hermitian Toeplitz matrix with first column c; None where one is not positive."""
     n = c.shape[0]
     errors, filters, error = np.empty(n, c.real.dtype), np.zeros(n, c.dtype), c[0].real
