@@ -382,3 +382,57 @@ def test_lobpcg_is_relative_to_the_operator():
     M = lo.linalg.inv(L + 1e-6 * lo.Identity(n))
     w, _ = lo.linalg.eigsh(L, 3, "SA", method=lo.linalg.LOBPCG(preconditioner=M))
     np.testing.assert_allclose(w, 2 - 2 * np.cos(np.pi * np.arange(3) / n), atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(40, 40), (40, 30), (30, 40)])
+def test_derivatives_of_some_vectors(shape, dtype):
+    random = np.random.default_rng(0)
+
+    def draw(*shape):
+        return torch.from_numpy(
+            random.standard_normal(shape) + (1j * random.standard_normal(shape) if "complex" in dtype else 0)
+        )
+
+    M, g, h, k = draw(*shape), draw(shape[0]), draw(shape[1]), torch.arange(1.0, 4)
+    lanczos = lo.linalg.Lanczos()
+    if shape[0] == shape[1]:
+
+        def value(M, found):
+            S = (M + M.mH) / 2
+            V = lo.linalg.eigsh(lo.assume(lo.Dense(S), lo.Tag.HERMITIAN), 3, "LA", method=lanczos, tol=1e-12)[1]
+            V = V.to_dense() if found else torch.linalg.eigh(S)[1][:, -3:]
+            return ((g @ V).abs() ** 2 * k).sum()
+    else:
+
+        def value(M, found):
+            if found:
+                U, s, Vh = [
+                    one if isinstance(one, torch.Tensor) else one.to_dense()
+                    for one in lo.linalg.svds(M, 3, method=lanczos)
+                ]
+            else:
+                U, s, Vh = torch.linalg.svd(M, full_matrices=False)
+                U, s, Vh = U[:, :3], s[:3], Vh[:3]
+            return ((g.conj() @ U) * (Vh @ h) * k).real.sum() + ((Vh @ h).abs() ** 2).sum() + (s**2 * k).sum()
+
+    one, other = (torch.func.grad(lambda M, found=found: value(M, found))(M) for found in (True, False))
+    np.testing.assert_allclose(one, other, atol=1e-8)
+
+
+@pytest.mark.full
+def test_derivatives_of_some_vectors_in_jax():
+    M, g = np.random.default_rng(0).standard_normal((30, 30)), np.random.default_rng(1).standard_normal(30)
+
+    def value(M, found):
+        S = (M + M.T) / 2
+        if found:
+            A = lo.assume(lo.Dense(S), lo.Tag.SYMMETRIC)
+            V = lo.linalg.eigsh(A, 2, "LA", method=lo.linalg.Lanczos(basis=30))[1].to_dense()
+        else:
+            V = jax.numpy.linalg.eigh(S)[1][:, -2:]
+        return ((g @ V) ** 2 * jax.numpy.arange(1.0, 3)).sum()
+
+    expected = jax.grad(value)(M, False)
+    for gradient in (jax.grad(value), jax.jit(jax.grad(value), static_argnums=1)):
+        np.testing.assert_allclose(gradient(M, True), expected, atol=1e-9)

@@ -18,6 +18,7 @@ from linops.linalg.methods.lanczos import Lanczos
 from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.ordering import columns_taken, order_of, taken
 from linops.linalg.parts import norms
+from linops.linalg.perturbation import moving
 from linops.linalg.spectra import DENSELY, eigh_, real_part, written
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
@@ -41,8 +42,8 @@ def eigsh(
 
     Without a method they are picked from closed forms where the structure has one, such as products of the factors'
     eigenvalues of a Kronecker product, without vectors that are not asked for; matrices of up to 512 rows are
-    factorised; others go to `Lanczos`. Of what is iterated, eigenvalues have first derivatives, u_kᴴ dA u_k, through
-    the product; vectors have none.
+    factorised; others go to `Lanczos`. Of what is iterated, there are first derivatives: u_kᴴ dA u_k of
+    eigenvalues, and of vectors by a solve with MINRES when they are asked for.
 
     Args:
         A: A Hermitian operator or matrix; one not known to be so is checked, as by `eigh`.
@@ -172,8 +173,10 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: float | None, method
     scale = found.scale if sigma is None else _estimate(constant, like, dtype)
     bound = limit * space.maximum(scale, space.max(space.abs(lapack.stop_gradient(values))))
     require_converged("eigsh", A, residuals, bound, found.iterations, V)
+    if any(not lapack.is_constant(leaf) for _, leaf in A.named_leaves()):
+        V = moving(A, constant, V, lapack.stop_gradient(values))
     values, V = space.where(residuals <= bound, values, space.nan), space.where(residuals <= bound, V, space.nan)
-    order = order_of(values)
+    order = order_of(lapack.stop_gradient(values))
     return taken(values, order), columns_taken(Dense(V), order, V)
 
 

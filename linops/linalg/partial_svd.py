@@ -24,6 +24,7 @@ from linops.linalg.partial import (
     tolerance,
 )
 from linops.linalg.parts import adjoint, norms
+from linops.linalg.perturbation import moving
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator, flat
@@ -42,7 +43,7 @@ def svds(
 
     Without a method they are picked from closed forms where the structure has one; small matrices, and for ``"SM"`` all
     that may be written out, are factorised; others go to `Lanczos`, on Aᴴ A or A Aᴴ. Of what is iterated, singular
-    values have first derivatives, u_kᴴ dA v_k, through the product; vectors have none.
+    values have first derivatives, u_kᴴ dA v_k, and vectors by a solve with MINRES, but those of `RandomizedSVD`.
 
     Args:
         A: An operator or matrix (m, n).
@@ -119,7 +120,12 @@ def _iterated(A: LinearOperator, k: int, which: str, method: Any, tol: float | N
     limit = max(50 * eps, tolerance(tol, dtype, A.backend) / 1000)
     which = which if not isinstance(method, LOBPCG) else {"LM": "LA", "SM": "SA"}[which]
     found = method.eigenpairs(lambda x: flat(other @ flat(one @ x)), min(m, n), like, dtype, k, which, limit)
-    V = found.vectors / norms(found.vectors)
+    V = lapack.stop_gradient(found.vectors / norms(found.vectors))
+    if any(not lapack.is_constant(leaf) for _, leaf in A.named_leaves()):
+        across = A if m >= n else A.H
+        whole = across.H @ across
+        w = lapack.stop_gradient(norms(flat(one @ V)) ** 2)
+        one, V = across, moving(whole, other @ one, V, w)
     space: Any = backends.namespace(backends.backend_of(V))
     U = flat(one @ V)
     size = norms(U)
@@ -133,17 +139,17 @@ def _finished(
 ) -> Any:
     """(U, s, Vᴴ) of vectors, checked; values as uᴴ A v, with derivatives through the product."""
     space: Any = backends.namespace(backends.backend_of(V))
-    U, V = lapack.stop_gradient(U), lapack.stop_gradient(V)
-    image = flat(A @ V)
-    values = real_part(space.sum(backends.conj(U) * image, axis=0))
+    left, right = lapack.stop_gradient(U), lapack.stop_gradient(V)
+    image = flat(A @ right)
+    values = real_part(space.sum(backends.conj(left) * image, axis=0))
     if checked:
         fixed = lapack.stop_gradient(values)
-        back = norms(lapack.stop_gradient(flat(without_derivatives(A).H @ U)) - V * fixed)
-        residuals = space.maximum(norms(lapack.stop_gradient(image) - U * fixed), back)
+        back = norms(lapack.stop_gradient(flat(without_derivatives(A).H @ left)) - right * fixed)
+        residuals = space.maximum(norms(lapack.stop_gradient(image) - left * fixed), back)
         bound = tolerance(tol, V.dtype, A.backend) * space.maximum(scale, space.max(space.abs(fixed)))
         require_converged("svds", A, residuals, bound, iterations, V)
         values = space.where(residuals <= bound, values, space.nan)
         U, V = space.where(residuals <= bound, U, space.nan), space.where(residuals <= bound, V, space.nan)
-    order = order_of(values, descending=True)
+    order = order_of(lapack.stop_gradient(values), descending=True)
     U, V = columns_taken(Dense(U), order, values), columns_taken(Dense(V), order, values)
     return U, taken(values, order), V.H
