@@ -601,3 +601,20 @@ def test_the_determinant_of_a_large_definite_toeplitz_operator(dtype):
     wrong = lo.assume(lo.Toeplitz(c[::-1].copy(), c[::-1].conj()), lo.Tag.POSITIVE_DEFINITE)
     expected = np.linalg.slogdet(wrong.to_dense())
     np.testing.assert_allclose(lo.linalg.slogdet(wrong)[1], expected[1], rtol=1e-4)
+
+
+def test_merged_sums_follow_their_arrays():
+    """Arrays that change in place, as an optimiser's do, and derivatives again and again."""
+    for first in (np.ones(3), torch.ones(3, dtype=torch.float64, requires_grad=True)):
+        entries = first * 1 if isinstance(first, np.ndarray) else first
+        A = lo.Sparse(entries, [0, 1, 2], [1, 2, 0], (3, 3)) + 4 * lo.Identity(3)
+        b = np.arange(3.0) if isinstance(first, np.ndarray) else torch.arange(3, dtype=torch.float64)
+        for scale in (1.0, 2.0, 0.5):
+            with torch.no_grad():
+                entries[:] = scale
+            x = lo.linalg.solve(A, b)
+            M = 4 * np.eye(3) + scale * np.eye(3)[[1, 2, 0]]
+            np.testing.assert_allclose(plain(x), np.linalg.solve(M, np.arange(3.0)), atol=1e-12)
+            np.testing.assert_allclose(plain(lo.linalg.logdet(A)), np.linalg.slogdet(M)[1], atol=1e-12)
+            if not isinstance(first, np.ndarray):
+                (x.sum() + lo.linalg.logdet(A)).backward()

@@ -27,16 +27,10 @@ def merged(a: Any) -> LinearOperator | None:
         a: The sum or product.
 
     Returns:
-        The operator, whose arrays are made of those of the parts; found once.
+        The operator, whose arrays are made of those of the parts: anew each time, for the parts' may have changed.
     """
     if backends.is_compiling() or a.is_symbolic:
         return None
-    if "_merged" not in a.__dict__:
-        a.__dict__["_merged"] = _merged(a)
-    return a.__dict__["_merged"]
-
-
-def _merged(a: Any) -> LinearOperator | None:
     is_sparse = isinstance(a, Sum) and any(isinstance(inner(term), Sparse) for term in a.terms)
     found = _sparse(a) if is_sparse else simplify(a)
     if found is None or found is a:
