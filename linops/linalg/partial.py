@@ -17,7 +17,7 @@ from linops.linalg.methods.krylov import Found, start_vector, without_derivative
 from linops.linalg.methods.lanczos import Lanczos
 from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.ordering import columns_taken, order_of, taken
-from linops.linalg.parts import norms
+from linops.linalg.parts import is_constant, norms
 from linops.linalg.perturbation import moving
 from linops.linalg.spectra import DENSELY, eigh_, real_part, written
 from linops.operator import LinearOperator, flat
@@ -173,7 +173,7 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: float | None, method
     scale = found.scale if sigma is None else _estimate(constant, like, dtype)
     bound = limit * space.maximum(scale, space.max(space.abs(lapack.stop_gradient(values))))
     require_converged("eigsh", A, residuals, bound, found.iterations, V)
-    if any(not lapack.is_constant(leaf) for _, leaf in A.named_leaves()):
+    if not is_constant(A):
         V = moving(A, constant, V, lapack.stop_gradient(values))
     values, V = space.where(residuals <= bound, values, space.nan), space.where(residuals <= bound, V, space.nan)
     order = order_of(lapack.stop_gradient(values))

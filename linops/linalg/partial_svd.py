@@ -23,7 +23,7 @@ from linops.linalg.partial import (
     setting,
     tolerance,
 )
-from linops.linalg.parts import adjoint, norms
+from linops.linalg.parts import adjoint, is_constant, norms
 from linops.linalg.perturbation import moving
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import real_part
@@ -121,7 +121,7 @@ def _iterated(A: LinearOperator, k: int, which: str, method: Any, tol: float | N
     which = which if not isinstance(method, LOBPCG) else {"LM": "LA", "SM": "SA"}[which]
     found = method.eigenpairs(lambda x: flat(other @ flat(one @ x)), min(m, n), like, dtype, k, which, limit)
     V = lapack.stop_gradient(found.vectors / norms(found.vectors))
-    if any(not lapack.is_constant(leaf) for _, leaf in A.named_leaves()):
+    if not is_constant(A):
         across = A if m >= n else A.H
         whole = across.H @ across
         w = lapack.stop_gradient(norms(flat(one @ V)) ** 2)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
+from linops.backends import factorizations as lapack
 from linops.linalg.function import Function
 from linops.operator import LinearOperator
 
@@ -61,6 +62,11 @@ def joined(a: LinearOperator, arrays: list[Any]) -> Any:
 def outer(a: LinearOperator, arrays: list[Any], combine: Any) -> Any:
     """Numbers of parts combined each with each, the last one's fastest."""
     return reduce(lambda one, other: combine(one[:, None], other).reshape(-1), alike(a, arrays))
+
+
+def is_constant(A: LinearOperator) -> bool:
+    """Whether no trace, graph or transformation holds an array of an operator: what is made of them may be kept."""
+    return all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
 
 
 def adjoint(a: Any) -> Any:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from linops import backends
-from linops.backends import factorizations as lapack
 from linops.backends import matrix_functions
 from linops.linalg.inputs import fits, matrix_of
-from linops.linalg.parts import adjoint, space_of
+from linops.linalg.parts import adjoint, is_constant, space_of
 from linops.linalg.scalars import Scalar, admitted, evaluated, known
 from linops.linalg.spectra import hermitian_part
 from linops.operator import LinearOperator, flat
@@ -46,7 +45,7 @@ def recomposed(
     is_real, backend = not backends.is_complex(found.dtype), backends.backend_of(found)
     if isinstance(vectors, Identity):
         return known(f, a, Diagonal(found))
-    if w.shape[0] and backend != "numpy" and not all(lapack.is_constant(leaf) for _, leaf in a.named_leaves()):
+    if w.shape[0] and backend != "numpy" and not is_constant(a):
         if scale is None:
             w = space.real(numbers) if backends.is_complex(numbers.dtype) else numbers
             result = _derived(lambda x: f.numbers(space.astype(x, numbers.dtype)), a, w, vectors)

@@ -7,6 +7,7 @@ from typing import Any
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.methods.method import Factor
+from linops.linalg.parts import is_constant
 from linops.operator import LinearOperator
 
 
@@ -18,7 +19,7 @@ class BlackBox(Factor):
 
     def __init__(self, A: LinearOperator, kept: bool = True) -> None:
         self.operator, self.transpose = A, A.T
-        self.is_constant: bool = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
+        self.is_constant: bool = is_constant(A)
         self._known: dict[int, Any] = {}
 
     def prepare(self, A: Any) -> Any:

@@ -10,6 +10,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.inputs import singular
 from linops.linalg.methods.method import Factor, Method
+from linops.linalg.parts import is_constant
 from linops.linalg.spectra import eigh_
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
@@ -23,7 +24,7 @@ class Eigenvectors(Factor):
 
     def __init__(self, A: LinearOperator) -> None:
         self.operator = A
-        self.is_constant: bool = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
+        self.is_constant: bool = is_constant(A)
         self.values, self.vectors = eigh_(A)
         if lapack.is_known(self.values) and A.shape[0]:
             space: Any = backends.namespace(backends.backend_of(self.values))

@@ -14,6 +14,7 @@ from linops.checks import callable_name
 from linops.linalg.errors import ConvergenceError
 from linops.linalg.methods.loop import System, iterate
 from linops.linalg.methods.method import Factor, Method
+from linops.linalg.parts import is_constant
 from linops.linalg.preconditioners import Preconditioner
 from linops.operator import LinearOperator, flat
 from linops.operators.wrap import aslinearoperator
@@ -174,7 +175,7 @@ class Iteration(Factor):
 
     def __init__(self, method: Iterative, A: LinearOperator) -> None:
         self.A = A
-        self.is_constant: bool = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
+        self.is_constant: bool = is_constant(A)
         M = method.preconditioner
         if isinstance(M, LinearOperator):
             if M.shape != A.shape[::-1] and M.shape != (A.shape[1],) * 2:

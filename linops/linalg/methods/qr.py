@@ -12,6 +12,7 @@ from linops.linalg.errors import SingularError
 from linops.linalg.factors import qr_
 from linops.linalg.inversion import inverse_
 from linops.linalg.methods.method import Factor, Method
+from linops.linalg.parts import is_constant
 from linops.linalg.traces import diagonal_
 from linops.operator import LinearOperator, flat
 from linops.plan.step import Step
@@ -21,7 +22,7 @@ class QRFactor(Factor):
     """The pseudoinverse R⁻¹ Qᴴ of A = Q R with independent columns; with more columns than rows that of Aᴴ, adjoint."""
 
     def __init__(self, A: LinearOperator) -> None:
-        self.is_constant: bool = all(lapack.is_constant(leaf) for _, leaf in A.named_leaves())
+        self.is_constant: bool = is_constant(A)
         is_wide = A.shape[0] < A.shape[1]
         Q, R = qr_(A.H if is_wide else A)
         _require_full_rank(A, diagonal_(R))

@@ -8,7 +8,7 @@ from typing import Any
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.inputs import matrix_of
-from linops.linalg.parts import adjoint, space_of
+from linops.linalg.parts import adjoint, is_constant, space_of
 from linops.linalg.pseudoinversion import cutoff
 from linops.linalg.settings import Settings
 from linops.linalg.singular import svd_
@@ -54,7 +54,7 @@ class SVD(Settings):
         Returns:
             The operator A⁺.
         """
-        if all(lapack.is_constant(leaf) for _, leaf in A.named_leaves()) and svd_.find(A).says != DENSELY:
+        if is_constant(A) and svd_.find(A).says != DENSELY:
             return self._structured(A)
         matrix = matrix_of(A)
         least = cutoff(A.shape, matrix.dtype, space_of(matrix))
