@@ -24,6 +24,7 @@ from linops.families import (
 from linops.freezing import freeze
 from linops.operator import LinearOperator, assume
 from linops.operators import *
+from linops.projection import Moments, ProjectionInfo, project
 from linops.rules import simplify
 from linops.sameness import same_structure
 from linops.scaling import fans, initial_stds, lr_multipliers
@@ -34,6 +35,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LinearOperator",
+    "Moments",
+    "ProjectionInfo",
     "Spec",
     "Tag",
     "allclose",
@@ -57,6 +60,7 @@ __all__ = [
     "monarch",
     "nn",
     "plan",
+    "project",
     "rules",
     "same_structure",
     "simplify",

@@ -1,0 +1,143 @@
+"""`Goal`: what a projection is to come near to, and in which norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.declaration import remembered
+from linops.linalg.inputs import fits
+from linops.operator import LinearOperator
+from linops.operators.dense import Dense
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Minimise ‖A^½ (W − Ŵ) C^½‖_F over the members Ŵ of a structure.
+
+    Attributes:
+        source: W, an operator (m, n).
+        output_metric: A: None for the identity, a vector (m,) for a diagonal, or a matrix (m, m).
+        second_moment: C, likewise of n.
+    """
+
+    source: LinearOperator
+    output_metric: Any = None
+    second_moment: Any = None
+
+    @remembered
+    def matrix(self) -> Any:
+        """W as an array (m, n)."""
+        if isinstance(self.source, Dense):
+            return self.source.matrix
+        if not fits(self.source):
+            m, n = self.source.shape
+            raise ValueError(
+                f"project({self.source._short()}): its matrix has {m * n:,} entries and is not written out unasked; "
+                "low_rank takes products alone; or pass A.to_dense()"
+            )
+        return backends.asarray(self.source.to_dense(), self.backend)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return self.source.shape
+
+    @property
+    def backend(self) -> str:
+        """Of W."""
+        return self.source.backend or "numpy"
+
+    @property
+    def space(self) -> Any:
+        """The array namespace of W."""
+        return backends.namespace(self.backend)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the norm is Frobenius'."""
+        return self.output_metric is None and self.second_moment is None
+
+    @property
+    def has_full(self) -> bool:
+        """Whether one of the metrics is no diagonal."""
+        return any(metric is not None and len(metric.shape) == 2 for metric in (self.output_metric, self.second_moment))
+
+    def plain(self) -> Goal:
+        """The same W in Frobenius' norm."""
+        return Goal(self.source)
+
+    def of(self, matrix: Any) -> Goal:
+        """Another matrix of the same shape, in the same norm."""
+        return replace(self, source=Dense(matrix))
+
+    def scaled(self, number: Any) -> Goal:
+        """A multiple of W."""
+        return self.of(self.matrix * number)
+
+    def constant(self) -> Goal:
+        """The same without derivatives, for what iterates."""
+        return Goal(
+            Dense(lapack.stop_gradient(self.matrix)),
+            *[None if metric is None else lapack.stop_gradient(metric) for metric in self._metrics],
+        )
+
+    @property
+    def _metrics(self) -> tuple[Any, Any]:
+        return self.output_metric, self.second_moment
+
+    def weighted(self, E: Any) -> Any:
+        """A E C of a matrix (m, n)."""
+        A, C = self._metrics
+        if C is not None:
+            E = E * C if len(C.shape) == 1 else E @ C
+        if A is not None:
+            E = A[:, None] * E if len(A.shape) == 1 else A @ E
+        return E
+
+    def square(self, E: Any) -> Any:
+        """‖A^½ E C^½‖², a 0-d array: what rounding makes negative is zero."""
+        found = self.space.sum(real(backends.conj(E) * self.weighted(E)))
+        return self.space.where(found > 0, found, 0 * found)
+
+    def error(self, approximation: Any) -> float:
+        """‖A^½ (W − Ŵ) C^½‖."""
+        return sqrt(float(self.square(self.matrix - approximation)))
+
+
+def real(x: Any) -> Any:
+    """The real part of an array."""
+    return backends.namespace(backends.backend_of(x)).real(x) if backends.is_complex(x.dtype) else x
+
+
+def root(metric: Any) -> tuple[Any, Any]:
+    """(S, S⁺) with S Sᴴ = metric, from its eigenvectors: nothing that is singular is inverted.
+
+    Eigenvalues below 1e-12 times their mean, or the dtype's rounding times the largest, count as zero.
+
+    Args:
+        metric: A positive semidefinite matrix (…, n, n), stacks too.
+
+    Returns:
+        Two arrays (…, n, n).
+    """
+    space: Any = backends.namespace(backends.backend_of(metric))
+    w, V = lapack.eigh(metric)
+    n = metric.shape[-1]
+    eps = float(space.finfo(w.dtype).eps)
+    largest = w[..., -1:]
+    floor = space.maximum(1e-12 * space.mean(w, axis=-1, keepdims=True), n * eps * largest)
+    kept = (w > floor) & (w > 0)
+    safe = space.where(kept, w, space.ones_like(w))
+    s = space.where(kept, space.sqrt(safe), space.zeros_like(w))
+    inverse = space.where(kept, 1 / space.sqrt(safe), space.zeros_like(w))
+    return V * s[..., None, :], inverse[..., :, None] * adjoint(V)
+
+
+def adjoint(x: Any) -> Any:
+    """The conjugate transpose of a matrix, stacks too."""
+    axes = (*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2)
+    return backends.conj(backends.permute(x, axes))

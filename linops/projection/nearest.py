@@ -1,0 +1,111 @@
+"""`nearest`: the member of a structure that comes nearest to a goal, structure by structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from linops.dispatch import generic
+from linops.operator import LinearOperator
+from linops.projection.alternating import alternating
+from linops.projection.balance import balanced
+from linops.projection.descent import descended
+from linops.projection.effort import Effort, Found
+from linops.projection.goal import Goal
+from linops.projection.hierarchy import factorized
+from linops.projection.nets import Net, net_of
+from linops.projection.pairs import coupled, optimum, pair_of
+from linops.projection.placements import placed, placement_of
+from linops.specs import Spec
+
+
+@generic
+def nearest(target, goal: Goal, effort: Effort):
+    """A member of a structure near to a goal, as `Found`.
+
+    Args:
+        target: An operator of the goal's shape; its specs are to be found, its arrays are given.
+        goal: What to come near to.
+        effort: When iterations stop.
+    """
+
+
+def is_given(target: LinearOperator) -> bool:
+    """Whether nothing of an operator is to be found."""
+    return not any(isinstance(leaf, Spec) for _, leaf in target.named_leaves())
+
+
+@nearest.dispatch
+def _nearest_any(target: LinearOperator, goal: Goal, effort: Effort):
+    return nearest_as_one(target, goal, effort)
+
+
+def nearest_as_one(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
+    """A member of a structure as one contraction, as a placement of parameters, or else by L-BFGS.
+
+    Args:
+        target: The structure.
+        goal: The goal.
+        effort: When iterations stop.
+
+    Returns:
+        The member.
+    """
+    if is_given(target):
+        return Found(target, "given", is_optimal=True)
+    net = net_of(target)
+    if net is not None and net.is_closed:
+        return _nearest_net(net, goal, effort)
+    placement = placement_of(target)
+    if placement is not None:
+        return placed(target, placement, goal, effort)
+    return descended(target, goal, effort)
+
+
+def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
+    entries = net.read(goal.matrix)
+    if len(net.tensors) == 1 and goal.is_plain:
+        tensors, _ = factorized(net, entries, CUTS[0])
+        return Found(net.operator(tensors), "entries", is_optimal=True)
+    pair = pair_of(net)
+    if pair is not None:
+        found = optimum(pair, goal, entries)
+        if found is not None:
+            return Found(pair.operator(*found), "truncated SVD", is_optimal=True)
+        steps = coupled(pair, goal.constant(), entries, effort)
+        if steps is not None:
+            U, B, sweeps, converged = steps
+            return Found(pair.operator(U, B), "block sweeps", iterations=sweeps, converged=converged)
+    goal = goal.constant()
+    tensors, lost = _start(net, goal)
+    tensors, sweeps, converged = alternating(net, goal, tensors, effort)
+    single = len(net.tensors) == 1
+    return Found(
+        net.operator(balanced(net, tensors)),
+        "least squares" if single else "alternating least squares",
+        is_optimal=single,
+        lost=lost,
+        iterations=0 if single else sweeps,
+        converged=converged,
+    )
+
+
+#: where leaves, in the order in which they act, are cut into two groups: halves, the first alone, the last alone
+CUTS: tuple[Callable[[int], int], ...] = (lambda k: k // 2, lambda k: 1, lambda k: k - 1)
+
+
+def _start(net: Net, goal: Goal):
+    """Tensors to start from, and a squared error that no member goes below, where the goal's norm is Frobenius'."""
+    if not all(net.free):
+        drawn = net.target.init(seed=0, backend=goal.backend, dtype=goal.matrix.dtype, device=_device(goal))
+        return [net.tensor(k, leaf) for k, (_, leaf) in enumerate(drawn.named_leaves())], None
+    entries = net.read(goal.matrix)
+    cuts = CUTS if 2 < len(net.tensors) < 6 else CUTS[:1]
+    found = [factorized(net, entries, cut) for cut in cuts]
+    errors = [goal.error(net.written(tensors)) for tensors, _ in found]
+    best = min(range(len(found)), key=errors.__getitem__)
+    lost = max(float(lost) for _, lost in found)
+    return found[best][0], lost if goal.is_plain else None
+
+
+def _device(goal: Goal):
+    return goal.source.device if goal.backend == "torch" else None

@@ -1,0 +1,199 @@
+"""Nets of two leaves: the optimum is a truncated SVD of each block, in every norm that the blocks keep apart.
+
+Diagonal metrics are weights of rows and columns of the blocks, as long as those of W's rows are rows of blocks, or
+columns, but not both. Of one block, which is of low rank, any metrics have a closed form (Ŵ = A^-½ Q Qᴴ A^½ W, Q the
+leading eigenvectors of A^½ W C Wᴴ A^½: nothing singular is inverted). Blocks that a second moment couples are found by
+sweeps (`sweeps.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from linops import backends
+from linops.operator import LinearOperator
+from linops.projection.balance import balanced
+from linops.projection.contraction import contract
+from linops.projection.effort import Effort
+from linops.projection.goal import Goal, adjoint, root
+from linops.projection.nets import Net
+from linops.projection.sweeps import Blocks, swept
+from linops.projection.truncation import truncated
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How two leaves meet.
+
+    Attributes:
+        net: The net.
+        last: The leaf that acts last; its axes that the other lacks are the blocks' rows.
+        first: The one that acts first.
+        blocks: Open axes of both.
+        bonds: Other axes of both.
+        rows: Axes of the last alone.
+        columns: Axes of the first alone.
+    """
+
+    net: Net
+    last: int
+    first: int
+    blocks: str
+    bonds: str
+    rows: str
+    columns: str
+
+    @property
+    def rank(self) -> int:
+        """Of a block."""
+        return self.net.size(self.bonds)
+
+    def blockwise(self, entries: Any) -> Any:
+        """Entries over the open axes as blocks (blocks, rows, columns)."""
+        net = self.net
+        shape = net.size(self.blocks), net.size(self.rows), net.size(self.columns)
+        return contract([net.open], self.blocks + self.rows + self.columns, entries).reshape(shape)
+
+    def operator(self, U: Any, B: Any) -> LinearOperator:
+        """The operator of factors, in balance."""
+        return self.net.operator(balanced(self.net, self.tensors(U, B)))
+
+    def tensors(self, U: Any, B: Any) -> list[Any]:
+        """The leaves of factors (blocks, rows, rank) and (blocks, rank, columns)."""
+        net, found = self.net, {}
+        for k, axes, factor in (
+            (self.last, self.blocks + self.rows + self.bonds, U),
+            (self.first, self.blocks + self.bonds + self.columns, B),
+        ):
+            found[k] = contract([axes], net.tensors[k], factor.reshape(net.dims(axes)))
+        return [found[0], found[1]]
+
+
+def pair_of(net: Net) -> Pair | None:
+    """How the leaves of a net meet, if there are two, both free, and every axis is open or shared.
+
+    Args:
+        net: The net.
+
+    Returns:
+        The pair, or None.
+    """
+    if len(net.tensors) != 2 or not all(net.free) or not net.is_closed:
+        return None
+    first, last = net.acting
+    one, other = net.tensors[last], net.tensors[first]
+    if any(axis not in one + other for axis in net.open):  # rows that are equal: a mean is taken of the whole
+        return None
+    both = [axis for axis in one if axis in other]
+    return Pair(
+        net,
+        last,
+        first,
+        "".join([axis for axis in both if axis in net.open]),
+        "".join([axis for axis in both if axis not in net.open]),
+        "".join([axis for axis in one if axis not in other]),
+        "".join([axis for axis in other if axis not in one]),
+    )
+
+
+def optimum(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any] | None:
+    """The factors of the nearest member, where there is a closed form.
+
+    Args:
+        pair: The two leaves.
+        goal: The goal.
+        entries: W over the net's open axes.
+
+    Returns:
+        U (blocks, rows, rank) and B (blocks, rank, columns); None where blocks are coupled.
+    """
+    net = pair.net
+    M = pair.blockwise(entries)
+    sides = [_sides(pair, goal, M, axes, metric) for axes, metric in _metrics(net, goal)]
+    if None in sides:
+        return None
+    rows = [roots for side, roots in filter(None, sides) if side == "rows"]
+    columns = [roots for side, roots in filter(None, sides) if side == "columns"]
+    for S, _ in rows:
+        M = S * M if S.shape[-1] == 1 else adjoint(S) @ M
+    for S, _ in columns:
+        M = M * backends.permute(S, (0, 2, 1)) if S.shape[-1] == 1 else M @ S
+    U, B, _ = truncated(M, pair.rank)
+    for _, back in rows:
+        U = back * U if back.shape[-1] == 1 else adjoint(back) @ U
+    for _, back in columns:
+        B = B * backends.permute(back, (0, 2, 1)) if back.shape[-1] == 1 else B @ back
+    return U, B
+
+
+def _metrics(net: Net, goal: Goal) -> list[tuple[str, Any]]:
+    return [(axes, M) for axes, M in ((net.out, goal.output_metric), (net.into, goal.second_moment)) if M is not None]
+
+
+def _sides(pair: Pair, goal: Goal, M: Any, axes: str, metric: Any) -> tuple[str, tuple[Any, Any]] | None:
+    """Which side of the blocks a metric weighs, and its root (blocks, k, 1 or k) with the inverse; None for both."""
+    net, space = pair.net, goal.space
+    side = next((side for side in ("rows", "columns") if set(axes) <= set(pair.blocks + getattr(pair, side))), None)
+    if side is None:
+        return None
+    if len(metric.shape) == 2:
+        if pair.blocks or len(axes) != len(getattr(pair, side)):
+            return None
+        order = getattr(pair, side)
+        there = {axis: chr(ord("α") + place) for place, axis in enumerate(axes)}
+        twice = axes + "".join([there[axis] for axis in axes])
+        wanted = order + "".join([there[axis] for axis in order])
+        metric = contract([twice], wanted, metric.reshape(net.dims(axes + axes)))
+        S, back = root(metric.reshape(net.size(order), net.size(order)))
+        return side, (S[None], back[None])
+    shape = net.size(pair.blocks), net.size(getattr(pair, side)), 1
+    ones = space.ones_like(M[:1, :1, :1])
+    every = pair.blocks + getattr(pair, side)
+    weights = contract([axes], "".join([axis for axis in every if axis in axes]), metric.reshape(net.dims(axes)))
+    weights = weights.reshape(tuple([net.sizes[axis] if axis in axes else 1 for axis in every]))
+    weights = space.broadcast_to(weights, net.dims(every)).reshape(shape) * ones
+    S = space.sqrt(weights)
+    return side, (S, space.where(S == 0, S, 1 / space.where(S == 0, space.ones_like(S), S)))
+
+
+def coupled(pair: Pair, goal: Goal, entries: Any, effort: Effort) -> tuple[Any, Any, int, bool] | None:
+    """Blocks of given rank that a full second moment of W's columns couples, by sweeps.
+
+    Args:
+        pair: The two leaves.
+        goal: The goal; no full output metric.
+        entries: W over the net's open axes.
+        effort: When to stop.
+
+    Returns:
+        U, B, sweeps, and whether they converged; None where the structure is another.
+    """
+    net, space = pair.net, goal.space
+    C, a = goal.second_moment, goal.output_metric
+    outs = "".join([axis for axis in pair.blocks if axis in net.out])
+    ins = "".join([axis for axis in pair.blocks if axis in net.into])
+    if C is None or len(C.shape) != 2 or (a is not None and len(a.shape) == 2) or set(outs) & set(ins):
+        return None
+    if set(net.out) != set(outs + pair.rows) or set(net.into) != set(ins + pair.columns):
+        return None
+    sizes = net.size(outs), net.size(pair.rows), net.size(ins), net.size(pair.columns)
+    W = contract([net.open], outs + pair.rows + ins + pair.columns, entries)
+    there = {axis: chr(ord("α") + place) for place, axis in enumerate(net.into)}
+    twice = net.into + "".join([there[axis] for axis in net.into])
+    order = ins + pair.columns
+    C = contract([twice], order + "".join([there[axis] for axis in order]), C.reshape(net.dims(net.into * 2)))
+    weights = None
+    if a is not None:
+        weights = space.sqrt(contract([net.out], outs + pair.rows, a.reshape(net.dims(net.out))))
+        weights = weights.reshape(sizes[:2])
+    blocks = Blocks(W.reshape(sizes), C.reshape(sizes[2:] * 2), weights)
+    left, right, sweeps, converged = swept(blocks, pair.rank, effort)
+    blocks_, rows, columns = net.dims(outs + ins), net.dims(pair.rows), net.dims(pair.columns)
+    rank = pair.rank
+    U = contract([outs + ins + pair.rows + "ω"], pair.blocks + pair.rows + "ω", left.reshape((*blocks_, *rows, rank)))
+    B = contract(
+        [outs + ins + "ω" + pair.columns], pair.blocks + "ω" + pair.columns, right.reshape((*blocks_, rank, *columns))
+    )
+    count = net.size(pair.blocks)
+    return U.reshape(count, sizes[1], rank), B.reshape(count, rank, sizes[3]), sweeps, converged

@@ -1,0 +1,201 @@
+"""Structures whose entries are parameters, each in some places: diagonals, bands, patterns, Toeplitz, circulant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.linalg.inputs import fits
+from linops.operator import LinearOperator
+from linops.operators.toeplitz import Toeplitz
+from linops.projection.effort import Effort, Found
+from linops.projection.goal import Goal, adjoint, real, root
+from linops.specs import Spec
+
+#: the most operations that are spent on the systems of rows one by one
+LIMIT = 10**11
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which parameter stands where.
+
+    Attributes:
+        ids: (m, n) integers: the number of the parameter there, or the number of parameters where there is a zero.
+        count: The number of parameters.
+    """
+
+    ids: np.ndarray
+    count: int
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether every parameter stands in one place at most."""
+        return bool((np.bincount(self.ids.ravel(), minlength=self.count + 1)[:-1] <= 1).all())
+
+
+def placement_of(target: LinearOperator) -> Placement | None:
+    """Where a structure places its parameters, all of which are specs.
+
+    Args:
+        target: The structure.
+
+    Returns:
+        The placement; None where entries are no parameters.
+    """
+    leaves = [leaf for _, leaf in target.named_leaves()]
+    count = target.num_params
+    if not all(isinstance(leaf, Spec) for leaf in leaves) or not fits(target) or count > np.prod(target.shape) * 2:
+        return None
+
+    def written(values: np.ndarray) -> np.ndarray:
+        parts, start = [], 0
+        for leaf in leaves:
+            size = int(np.prod(leaf.shape))
+            parts.append(values[start : start + size].reshape(leaf.shape))
+            start += size
+        return np.asarray(target.with_leaves(parts).to_dense())
+
+    try:
+        found = written(np.arange(1.0, count + 1))
+    except (TypeError, ValueError):
+        return None
+    if np.iscomplexobj(found):
+        return None
+    ids = np.rint(found).astype(np.int64) - 1
+    ids[(ids < 0) | (ids >= count)] = count
+    values = np.append(np.random.default_rng(0).integers(1, 1000, count).astype(float), 0.0)
+    if not np.allclose(written(values[:-1]), values[ids], rtol=0, atol=0.1):
+        return None
+    return Placement(ids, count)
+
+
+def placed(target: LinearOperator, placement: Placement, goal: Goal, effort: Effort) -> Found:
+    """The nearest member.
+
+    In Frobenius' norm, or with weights of rows and columns, parameters are weighted means of their places. With a full
+    second moment and every parameter in one place, row i with support S is (W C)_{i,S} C_SS⁺. Otherwise the least
+    squares are solved by conjugate gradients.
+
+    Args:
+        target: The structure.
+        placement: Where it places its parameters.
+        goal: The goal.
+        effort: When iterations stop.
+
+    Returns:
+        The member.
+    """
+    if not goal.has_full:
+        values, iterations, converged, method = _means(placement, goal), 0, True, "means of entries"
+    elif not _is_full(goal.output_metric) and placement.is_pattern and _work(placement) <= LIMIT:
+        values, iterations, converged, method = _by_rows(placement, goal), 0, True, "least squares of rows"
+    else:
+        values, iterations, converged = _descended(placement, goal.constant(), effort)
+        method = "conjugate gradients"
+    leaves, start = [], 0
+    for _, leaf in target.named_leaves():
+        size = int(np.prod(leaf.shape))
+        leaves.append(values[start : start + size].reshape(tuple(leaf.shape)))
+        start += size
+    return Found(_whole(target.with_leaves(leaves)), method, True, None, iterations, converged)
+
+
+def _whole(operator: LinearOperator) -> LinearOperator:
+    """The operator; of a Toeplitz one the number that is not read is the corner."""
+    if not isinstance(operator, Toeplitz):
+        return operator
+    r = backends.concatenate(operator.c[:1], [operator.r[1:]])
+    return Toeplitz(operator.c, r, operator.transposed)
+
+
+def _is_full(metric: Any) -> bool:
+    return metric is not None and len(metric.shape) == 2
+
+
+def _summed(placement: Placement, matrix: Any) -> Any:
+    """The sum of a matrix's entries over each parameter's places."""
+    flat = matrix.reshape(matrix.shape[0] * matrix.shape[1], 1)
+    ids = backends.indices_beside(flat, placement.ids.ravel())
+    return backends.scatter(flat, ids, placement.count + 1).reshape(placement.count + 1)[: placement.count]
+
+
+def _means(placement: Placement, goal: Goal) -> Any:
+    space, W = goal.space, goal.matrix
+    weights = real(space.ones_like(W))
+    if goal.output_metric is not None:
+        weights = weights * goal.output_metric[:, None]
+    if goal.second_moment is not None:
+        weights = weights * goal.second_moment
+    sums, counts = _summed(placement, W * weights), _summed(placement, weights)
+    return sums / space.where(counts == 0, space.ones_like(counts), counts)
+
+
+def _work(placement: Placement) -> float:
+    supports = np.unique(placement.ids < placement.count, axis=0)
+    return float((supports.sum(axis=1).astype(float) ** 3 * 10).sum())
+
+
+def _by_rows(placement: Placement, goal: Goal) -> Any:
+    """Each row by its own system, those of one support together."""
+    space, W, C = goal.space, goal.matrix, goal.second_moment
+    wc = W @ C
+    supports, which = np.unique(placement.ids < placement.count, axis=0, return_inverse=True)
+    rows, order = [], []
+    for number, support in enumerate(supports):
+        inside = np.flatnonzero(support)
+        here = np.flatnonzero(which.ravel() == number)
+        if not len(inside):
+            continue
+        among, columns = (backends.indices_beside(W, index) for index in (here, inside))
+        part = backends.gather(backends.gather(wc, among).T, columns).T
+        block = backends.gather(backends.gather(C, columns).T, columns).T
+        _, back = root(block)
+        rows.append(((part @ adjoint(back)) @ back).reshape(len(here) * len(inside)))
+        order.append(placement.ids[np.ix_(here, inside)].ravel())
+    if not rows:
+        return space.zeros_like(W[:0, 0])
+    values = space.concat(rows)
+    places = backends.indices_beside(values, np.concatenate(order))
+    return backends.scatter(values.reshape(-1, 1), places, placement.count).reshape(placement.count)
+
+
+def _descended(placement: Placement, goal: Goal, effort: Effort) -> tuple[Any, int, bool]:
+    """Conjugate gradients on the normal equations, in units of the parameters' numbers of places."""
+    space, W = goal.space, goal.matrix
+    counts = np.maximum(np.bincount(placement.ids.ravel(), minlength=placement.count + 1)[:-1], 1)
+    scale = backends.constant(W, counts**-0.5, real(W).dtype)
+    ids = backends.indices_beside(W, placement.ids.ravel())
+
+    def matrix(x: Any) -> Any:
+        padded = space.concat([x * scale, backends.zeros(x, (1,), x.dtype)])
+        return backends.gather(padded, ids).reshape(W.shape)
+
+    def product(x: Any) -> Any:
+        return scale * _summed(placement, goal.weighted(matrix(x)))
+
+    h = scale * _summed(placement, goal.weighted(W))
+    x = _means(placement, goal.plain()) / scale
+    r = h - product(x)
+    p, square, first = r, _square(space, r), float(_square(space, h))
+    eps = float(space.finfo(real(W).dtype).eps)
+    limit = max(effort.max_iterations, 2 * placement.count + 50) if effort.max_iterations else 0
+    for iteration in range(limit):
+        if float(square) <= eps**2 * first:
+            return x * scale, iteration, True
+        image = product(p)
+        curve = float(space.sum(real(backends.conj(p) * image)))
+        if curve <= 0:
+            return x * scale, iteration, True
+        step = square / curve
+        x, r = x + step * p, r - step * image
+        after = _square(space, r)
+        p, square = r + after / square * p, after
+    return x * scale, limit, float(square) <= eps * first
+
+
+def _square(space: Any, x: Any) -> Any:
+    return space.sum(space.abs(x) ** 2)

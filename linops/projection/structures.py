@@ -1,0 +1,153 @@
+"""Rules of `nearest` for multiples, sums and products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.operator import LinearOperator
+from linops.operators.identity import Identity
+from linops.operators.product import Product
+from linops.operators.scaled import Scaled
+from linops.operators.sum import Sum
+from linops.projection.alternating import is_settled
+from linops.projection.effort import Effort, Found
+from linops.projection.ends import within
+from linops.projection.goal import Goal
+from linops.projection.nearest import is_given, nearest, nearest_as_one
+from linops.projection.nets import net_of
+from linops.projection.pairs import pair_of
+from linops.projection.stride import strided, strided_of
+from linops.projection.truncation import truncated
+from linops.specs import Spec
+
+
+def matrix_of(operator: LinearOperator, goal: Goal) -> Any:
+    """An operator's matrix, as an array like the goal's."""
+    like = goal.matrix
+    dense = operator.to_dense()
+    if backends.backend_of(dense) != goal.backend:
+        return backends.constant(like, np.asarray(dense), like.dtype)
+    return goal.space.astype(dense, like.dtype)
+
+
+@nearest.dispatch
+def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
+    if is_given(target):
+        return Found(target, "given", is_optimal=True)
+    if not isinstance(target.gain, Spec):  # a number, or an array
+        scale = target.number if target.gain is None else target.number * target.gain
+        found = nearest(target.base, goal.scaled(1 / scale), effort)
+        lost = None if found.lost is None else found.lost * abs(scale) ** 2
+        return found(Scaled(found.operator, target.number, target.gain), lost=lost)
+    like = goal.matrix
+    if is_given(target.base):
+        B = target.number * matrix_of(target.base, goal)
+        weighted = backends.conj(goal.weighted(B))
+        square = goal.space.sum(weighted * B)
+        gain = goal.space.sum(weighted * like) / goal.space.where(square == 0, square + 1, square)
+        return Found(Scaled(target.base, target.number, gain), "least squares", is_optimal=True)
+    found = nearest(target.base, goal.scaled(1 / target.number), effort)
+    one = goal.space.reshape(backends.zeros(like, (1,), like.dtype) + 1, ())
+    lost = None if found.lost is None else found.lost * abs(target.number) ** 2
+    return found(Scaled(found.operator, target.number, one), lost=lost)
+
+
+@nearest.dispatch
+def _nearest_sum(target: Sum, goal: Goal, effort: Effort):
+    if is_given(target):
+        return Found(target, "given", is_optimal=True)
+    terms = list(target.terms)
+    free = [k for k, term in enumerate(terms) if not is_given(term)]
+    fixed = [matrix_of(term, goal) for k, term in enumerate(terms) if k not in free]
+    rest = goal.of(goal.matrix - sum(fixed)) if fixed else goal
+    if len(free) == 1:
+        found = nearest(terms[free[0]], rest, effort)
+        terms[free[0]] = found.operator
+        return found(Sum(tuple(terms)))
+    joint = _joint(terms, free, rest)
+    if joint is not None:
+        return joint
+    return _by_terms(terms, free, rest.constant(), effort)
+
+
+def _joint(terms: list[LinearOperator], free: Sequence[int], goal: Goal) -> Found | None:
+    """Terms of one structure with two leaves: one truncated SVD, shared out; sums of Kronecker products."""
+    if not goal.is_plain or len({terms[k].structure for k in free}) > 1:
+        return None
+    net = net_of(terms[free[0]])
+    pair = None if net is None else pair_of(net)
+    if net is None or pair is None:
+        return None
+    entries = net.read(goal.matrix)
+    M = pair.blockwise(entries)
+    rank = pair.rank
+    U, B, _ = truncated(M, rank * len(free))
+    for number, k in enumerate(free):
+        part = slice(number * rank, (number + 1) * rank)
+        terms[k] = pair.operator(U[..., part], B[..., part, :])
+    return Found(Sum(tuple(terms)), "truncated SVD", is_optimal=True)
+
+
+def _by_terms(terms: list[LinearOperator], free: Sequence[int], goal: Goal, effort: Effort) -> Found:
+    """Each term in turn, nearest to what the others leave."""
+    parts: dict[int, Any] = dict.fromkeys(free, 0 * goal.matrix)
+    before = sqrt(float(goal.square(goal.matrix)))
+    sweeps, converged = 0, False
+    found: dict[int, LinearOperator] = {}
+    while not converged and sweeps < max(effort.max_iterations, 1):
+        sweeps += 1
+        for k in free:
+            left = goal.matrix - sum([parts[other] for other in free if other != k])
+            found[k] = nearest(terms[k], goal.of(left), effort).operator
+            parts[k] = matrix_of(found[k], goal)
+        after = goal.error(sum(parts.values()))
+        converged = is_settled(before, after, goal, effort)
+        before = after
+    return Found(
+        Sum(tuple([found.get(k, term) for k, term in enumerate(terms)])),
+        "alternating terms",
+        iterations=sweeps,
+        converged=converged,
+    )
+
+
+@nearest.dispatch
+def _nearest_product(target: Product, goal: Goal, effort: Effort):
+    if is_given(target):
+        return Found(target, "given", is_optimal=True)
+    factors = list(target.factors)
+    free = [k for k, factor in enumerate(factors) if not is_given(factor)]
+    first, last = free[0], free[-1]
+    if first or last < len(factors) - 1:
+        left, right = factors[:first], factors[last + 1 :]
+        inner = within(goal, _composed(left, goal.shape[0]), _composed(right, goal.shape[1]))
+        core = _composed(factors[first : last + 1], 0)
+        found = nearest(core, inner, effort)
+        lost = None
+        if found.lost is not None:
+            lost = found.lost + goal.square(goal.matrix) - inner.square(inner.matrix)
+        return found(_filled(target, found.operator, left), lost=lost)
+    chain = strided_of(target)
+    if chain is not None:
+        return strided(chain, goal, effort)
+    return nearest_as_one(target, goal, effort)
+
+
+def _composed(factors: Sequence[LinearOperator], size: int) -> LinearOperator:
+    """The product of factors; the identity of none."""
+    if not factors:
+        return Identity(size)
+    return factors[0] if len(factors) == 1 else Product(tuple(factors))
+
+
+def _filled(target: Product, core: LinearOperator, left: Sequence[LinearOperator]) -> LinearOperator:
+    """A product with the leaves of its middle factors filled in."""
+    leaves = [leaf for _, leaf in target.named_leaves()]
+    start = sum([factor._num_leaves for factor in left])
+    found = [leaf for _, leaf in core.named_leaves()]
+    return target.with_leaves([*leaves[:start], *found, *leaves[start + len(found) :]])

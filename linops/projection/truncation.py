@@ -1,0 +1,101 @@
+"""The best approximation of given rank of a matrix, or of each of a stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from linops import backends
+from linops.backends import factorizations as lapack
+from linops.projection.goal import adjoint
+
+#: the smaller side from which a few singular vectors are looked for in a Krylov space
+LARGE = 512
+#: blocks of that space
+DEPTH = 8
+
+
+def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
+    """The factors of the best approximation U B of rank r of a matrix (…, p, q), Uᴴ U = I (Eckart and Young, 1936).
+
+    Where M is a constant, the singular vectors are eigenvectors of the smaller of M Mᴴ and Mᴴ M, made exact by a
+    product with M and an orthogonalisation; of a large matrix they are looked for in a block Krylov space (Musco and
+    Musco, 2015). Otherwise they are LAPACK's, which have derivatives.
+
+    Args:
+        M: An array (…, p, q).
+        rank: r; where the smaller side is less, B has rows of zeros.
+
+    Returns:
+        U (…, p, r), B (…, r, q), whose rows are orthogonal and descend, and the squared norm of the rows of B (…, r).
+    """
+    space: Any = backends.namespace(backends.backend_of(M))
+    p, q = M.shape[-2:]
+    kept = min(rank, p, q)
+    if p == 1 or kept == 0:
+        U = space.zeros_like(M[..., :1]) + 1 if kept else M[..., :0]
+    elif not lapack.is_constant(M) or 2 * kept > min(p, q):
+        U = lapack.svd(M)[0][..., :kept]
+    elif len(M.shape) == 2 and min(p, q) >= LARGE and 2 * DEPTH * (kept + 8) <= min(p, q):
+        U = krylov(lambda x: M @ x, lambda x: adjoint(M) @ x, M, kept)
+    else:
+        U = _of_gram(space, M, kept)
+    B = adjoint(U) @ M
+    if kept > 1 and lapack.is_constant(M):  # rotated, so that rows are orthogonal and descend
+        _, R = lapack.eigh(B @ adjoint(B))
+        R = space.flip(R, axis=-1)
+        U, B = U @ R, adjoint(R) @ B
+    if kept < rank:
+        U, B = _padded(space, U, rank - kept, -1), _padded(space, B, rank - kept, -2)
+    return U, B, space.sum(space.abs(B) ** 2, axis=-1)
+
+
+def _of_gram(space: Any, M: Any, rank: int) -> Any:
+    """An orthonormal basis (…, p, r) of the leading left singular vectors, by the eigenvectors of a Gram matrix."""
+    if M.shape[-2] <= M.shape[-1]:
+        U = lapack.eigh(M @ adjoint(M))[1][..., -rank:]
+        Y = M @ (adjoint(M) @ U)
+    else:
+        Y = M @ lapack.eigh(adjoint(M) @ M)[1][..., -rank:]
+    # in units of each column, for small ones would be lost beside large ones
+    size = space.sqrt(space.sum(space.abs(Y) ** 2, axis=-2, keepdims=True))
+    return space.linalg.qr(Y / space.where(size == 0, space.ones_like(size), size))[0]
+
+
+def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any = None) -> Any:
+    """An orthonormal basis (p, r) of the leading left singular vectors of what multiplies, by a block Krylov space.
+
+    Args:
+        product: X ↦ M X.
+        adjoint_product: Y ↦ Mᴴ Y.
+        like: An array of the backend and dtype of the results.
+        rank: r.
+        shape: (p, q); by default that of `like`.
+
+    Returns:
+        The basis.
+    """
+    space: Any = backends.namespace(backends.backend_of(like))
+    p, q = shape or like.shape
+    count = min(rank + 8, p, q)
+    start = np.random.default_rng(0).standard_normal((q, count))
+    block = space.linalg.qr(product(backends.constant(like, start, like.dtype)))[0]
+    blocks = [block]
+    while len(blocks) < DEPTH and (len(blocks) + 1) * count <= min(p, q):
+        block = product(adjoint_product(block))
+        for _ in range(2):  # twice is enough
+            for other in blocks:
+                block = block - other @ (adjoint(other) @ block)
+            block = space.linalg.qr(block)[0]
+        blocks.append(block)
+    Q = space.concat(blocks, axis=1)
+    image = adjoint(adjoint_product(Q))
+    return Q @ lapack.eigh(image @ adjoint(image))[1][:, -rank:]
+
+
+def _padded(space: Any, x: Any, count: int, axis: int) -> Any:
+    """Zeros after the last row or column."""
+    shape = list(x.shape)
+    shape[axis] = count
+    return space.concat([x, backends.zeros(x, tuple(shape), x.dtype)], axis=axis)
