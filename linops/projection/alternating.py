@@ -14,7 +14,7 @@ from typing import Any
 from linops import backends
 from linops.projection.contraction import contract, primes
 from linops.projection.effort import Effort
-from linops.projection.goal import Goal
+from linops.projection.goal import Goal, is_full
 from linops.projection.goal import real as _real
 from linops.projection.nets import Net, weights_of
 
@@ -68,14 +68,14 @@ class _Equations:
         self.others = [k for k in range(len(net.tensors)) if k != leaf]
         self.terms, self.weights = weights_of(net, goal)
         metrics = [(net.out, goal.output_metric), (net.into, goal.second_moment)]
-        tied = "".join([axes for axes, metric in metrics if not _is_full(metric)])
+        tied = "".join([axes for axes, metric in metrics if not is_full(metric)])
         every = "".join(net.sizes)
         self.second = {axis: axis for axis in every} | primes("".join([a for a in every if a not in tied]), every)
         (_, A), (_, C) = metrics
-        if _is_full(A):
+        if is_full(A):
             self.terms.append(self.named(net.out) + net.out)
             self.weights.append(A.reshape(net.dims(net.out + net.out)))
-        if _is_full(C):
+        if is_full(C):
             self.terms.append(net.into + self.named(net.into))
             self.weights.append(C.reshape(net.dims(net.into + net.into)))
         self.image = net.read(goal.weighted(goal.matrix))
@@ -140,11 +140,6 @@ class _Equations:
             after = _square(space, r)
             p, square = r + after / square * p, after
         return x
-
-
-def _is_full(metric: Any) -> bool:
-    """Whether a metric is a matrix."""
-    return metric is not None and len(metric.shape) == 2
 
 
 def _square(space: Any, x: Any) -> Any:

@@ -64,7 +64,18 @@ class Goal:
     @property
     def has_full(self) -> bool:
         """Whether one of the metrics is no diagonal."""
-        return any(metric is not None and len(metric.shape) == 2 for metric in (self.output_metric, self.second_moment))
+        return any(map(is_full, self._metrics))
+
+    @property
+    def has_two_full(self) -> bool:
+        """Whether both are no diagonals."""
+        return all(map(is_full, self._metrics))
+
+    @property
+    def T(self) -> Goal:
+        """The goal of the transpose."""
+        A, C = (metric.T if is_full(metric) else metric for metric in self._metrics)
+        return Goal(self.source.T, C, A)
 
     def plain(self) -> Goal:
         """The same W in Frobenius' norm."""
@@ -106,6 +117,11 @@ class Goal:
     def error(self, approximation: Any) -> float:
         """‖A^½ (W − Ŵ) C^½‖."""
         return sqrt(float(self.square(self.matrix - approximation)))
+
+
+def is_full(metric: Any) -> bool:
+    """Whether a metric is a matrix."""
+    return metric is not None and len(metric.shape) == 2
 
 
 def real(x: Any) -> Any:

@@ -101,6 +101,7 @@ def moments_of(inputs: Any, size: int) -> Moments:
     whole = backends.is_array(inputs) or not isinstance(inputs, Iterable)
     for batch in (inputs,) if whole else inputs:
         moments.add(batch)
+    moments._require_some()
     if moments.count < size:
         warnings.warn(
             f"project: the second moment of {moments.count} inputs of {size} features has rank {moments.count} at "

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from linops.dispatch import generic
 from linops.operator import LinearOperator
+from linops.projection import polish
 from linops.projection.alternating import alternating
 from linops.projection.balance import balanced
+from linops.projection.blast import blast_of, starts
 from linops.projection.descent import descended
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal
@@ -79,6 +81,9 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
     tensors, lost = _start(net, goal)
     tensors, sweeps, converged = alternating(net, goal, tensors, effort)
     single = len(net.tensors) == 1
+    if not converged and effort.max_iterations and polish.fits([net], goal):
+        (tensors,), steps, converged = polish.polished([net], goal, [tensors], effort)
+        sweeps += steps
     return Found(
         net.operator(balanced(net, tensors)),
         "least squares" if single else "alternating least squares",
@@ -101,10 +106,13 @@ def _start(net: Net, goal: Goal):
     entries = net.read(goal.matrix)
     cuts = CUTS if 2 < len(net.tensors) < 6 else CUTS[:1]
     found = [factorized(net, entries, cut) for cut in cuts]
-    errors = [goal.error(net.written(tensors)) for tensors, _ in found]
-    best = min(range(len(found)), key=errors.__getitem__)
     lost = max(float(lost) for _, lost in found)
-    return found[best][0], lost if goal.is_plain else None
+    candidates = [tensors for tensors, _ in found]
+    blast = blast_of(net)
+    if blast is not None:
+        candidates += starts(blast, entries)
+    best = min(candidates, key=lambda tensors: goal.error(net.written(tensors)))
+    return best, lost if goal.is_plain else None
 
 
 def _device(goal: Goal):

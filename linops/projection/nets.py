@@ -70,19 +70,26 @@ class Net:
 
     def written(self, tensors: Sequence[Any]) -> Any:
         """The matrix (m, n) of tensors."""
-        terms, arrays, like = [*self.tensors], [*tensors], tensors[0]
-        lost = [axis for axis in self.open if not any(axis in term for term in terms)]
-        doubled = [axis for axis in self.out if axis in self.into]
-        names = dict(zip(doubled, _fresh(self, len(doubled))))
-        for axis in dict.fromkeys(lost + doubled):
-            if axis in names:
-                terms.append(axis + names[axis])
-                arrays.append(backends.eye(like, self.sizes[axis], like.dtype))
-            else:
-                terms.append(axis)
-                arrays.append(backends.zeros(like, (self.sizes[axis],), like.dtype) + 1)
-        into = "".join([names.get(axis, axis) for axis in self.into])
+        terms, arrays, into = self.completed([*self.tensors], [*tensors])
         return contract(terms, self.out + into, *arrays).reshape(self.size(self.out), self.size(self.into))
+
+    def completed(self, terms: list[str], arrays: list[Any]) -> tuple[list[str], list[Any], str]:
+        """Tensors with what the matrix lacks: ones for open axes of none of them, and diagonals.
+
+        Args:
+            terms: The axes of tensors.
+            arrays: The tensors.
+
+        Returns:
+            Axes and tensors, and the names of the columns' axes, which differ from those of rows.
+        """
+        like, doubled = arrays[0], [axis for axis in self.out if axis in self.into]
+        missing = [axis for axis in self.open if not any(axis in term for term in terms) and axis not in doubled]
+        names = dict(zip(doubled, _fresh(self, len(doubled))))
+        arrays = [*arrays, *[backends.zeros(like, (self.sizes[axis],), like.dtype) + 1 for axis in missing]]
+        arrays += [backends.eye(like, self.sizes[axis], like.dtype) for axis in doubled]
+        terms = [*terms, *missing, *[axis + names[axis] for axis in doubled]]
+        return terms, arrays, "".join([names.get(axis, axis) for axis in self.into])
 
     def operator(self, tensors: Sequence[Any]) -> LinearOperator:
         """The operator with these tensors as leaves; those that are given as arrays stay."""

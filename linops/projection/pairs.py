@@ -16,7 +16,7 @@ from linops.operator import LinearOperator
 from linops.projection.balance import balanced
 from linops.projection.contraction import contract
 from linops.projection.effort import Effort
-from linops.projection.goal import Goal, adjoint, root
+from linops.projection.goal import Goal, adjoint, is_full, root
 from linops.projection.nets import Net
 from linops.projection.sweeps import Blocks, swept
 from linops.projection.truncation import truncated
@@ -158,11 +158,11 @@ def _sides(pair: Pair, goal: Goal, M: Any, axes: str, metric: Any) -> tuple[str,
 
 
 def coupled(pair: Pair, goal: Goal, entries: Any, effort: Effort) -> tuple[Any, Any, int, bool] | None:
-    """Blocks of given rank that a full second moment of W's columns couples, by sweeps.
+    """Blocks of given rank that one full metric couples, by sweeps.
 
     Args:
         pair: The two leaves.
-        goal: The goal; no full output metric.
+        goal: The goal.
         entries: W over the net's open axes.
         effort: When to stop.
 
@@ -170,30 +170,36 @@ def coupled(pair: Pair, goal: Goal, entries: Any, effort: Effort) -> tuple[Any, 
         U, B, sweeps, and whether they converged; None where the structure is another.
     """
     net, space = pair.net, goal.space
-    C, a = goal.second_moment, goal.output_metric
-    outs = "".join([axis for axis in pair.blocks if axis in net.out])
-    ins = "".join([axis for axis in pair.blocks if axis in net.into])
-    if C is None or len(C.shape) != 2 or (a is not None and len(a.shape) == 2) or set(outs) & set(ins):
+    if goal.has_two_full or not goal.has_full or set(net.out) & set(net.into):
         return None
-    if set(net.out) != set(outs + pair.rows) or set(net.into) != set(ins + pair.columns):
+    outs, ins = ("".join([axis for axis in pair.blocks if axis in side]) for side in (net.out, net.into))
+    if set(net.out) == set(outs + pair.rows) and set(net.into) == set(ins + pair.columns):
+        rows, columns = (net.out, outs, pair.rows), (net.into, ins, pair.columns)
+        a, C = goal.output_metric, goal.second_moment
+    elif set(net.out) == set(outs + pair.columns) and set(net.into) == set(ins + pair.rows):
+        rows, columns = (net.into, ins, pair.rows), (net.out, outs, pair.columns)
+        C, a = goal.output_metric, goal.second_moment
+        C = C.T if is_full(C) else C
+    else:
         return None
-    sizes = net.size(outs), net.size(pair.rows), net.size(ins), net.size(pair.columns)
-    W = contract([net.open], outs + pair.rows + ins + pair.columns, entries)
-    there = {axis: chr(ord("α") + place) for place, axis in enumerate(net.into)}
-    twice = net.into + "".join([there[axis] for axis in net.into])
-    order = ins + pair.columns
-    C = contract([twice], order + "".join([there[axis] for axis in order]), C.reshape(net.dims(net.into * 2)))
-    weights = None
-    if a is not None:
-        weights = space.sqrt(contract([net.out], outs + pair.rows, a.reshape(net.dims(net.out))))
-        weights = weights.reshape(sizes[:2])
-    blocks = Blocks(W.reshape(sizes), C.reshape(sizes[2:] * 2), weights)
-    left, right, sweeps, converged = swept(blocks, pair.rank, effort)
-    blocks_, rows, columns = net.dims(outs + ins), net.dims(pair.rows), net.dims(pair.columns)
-    rank = pair.rank
-    U = contract([outs + ins + pair.rows + "ω"], pair.blocks + pair.rows + "ω", left.reshape((*blocks_, *rows, rank)))
-    B = contract(
-        [outs + ins + "ω" + pair.columns], pair.blocks + "ω" + pair.columns, right.reshape((*blocks_, rank, *columns))
-    )
+    if is_full(a):  # of the blocks' rows: the transposed problem
+        rows, columns, a, C, turned = columns, rows, C, a.T, True
+    else:
+        turned = False
+    (side, i, p), (across, j, q) = rows, columns
+    sizes = tuple(map(net.size, (i, p, j, q)))
+    W = contract([net.open], i + p + j + q, entries).reshape(sizes)
+    there = dict(zip(across, map(chr, range(ord("α"), ord("ω")))))
+    order = j + q
+    named = "".join([there[axis] for axis in across]), "".join([there[axis] for axis in order])
+    C = contract([across + named[0]], order + named[1], C.reshape(net.dims(across * 2)))
+    weights = None if a is None else space.sqrt(contract([side], i + p, a.reshape(net.dims(side)))).reshape(sizes[:2])
+    left, right, sweeps, converged = swept(Blocks(W, C.reshape(sizes[2:] * 2), weights), pair.rank, effort)
+    if turned:
+        left, right = (backends.permute(x, (1, 0, 3, 2)) for x in (right, left))
+        i, p, j, q = j, q, i, p
+    one, other = net.dims(i + j + p), net.dims(i + j)
+    U = contract([i + j + p + "ω"], pair.blocks + p + "ω", left.reshape((*one, pair.rank)))
+    B = contract([i + j + "ω" + q], pair.blocks + "ω" + q, right.reshape((*other, pair.rank, *net.dims(q))))
     count = net.size(pair.blocks)
-    return U.reshape(count, sizes[1], rank), B.reshape(count, rank, sizes[3]), sweeps, converged
+    return U.reshape(count, -1, pair.rank), B.reshape(count, pair.rank, -1), sweeps, converged

@@ -12,7 +12,7 @@ from linops.linalg.inputs import fits
 from linops.operator import LinearOperator
 from linops.operators.toeplitz import Toeplitz
 from linops.projection.effort import Effort, Found
-from linops.projection.goal import Goal, adjoint, real, root
+from linops.projection.goal import Goal, adjoint, is_full, real, root
 from linops.specs import Spec
 
 #: the most operations that are spent on the systems of rows one by one
@@ -91,7 +91,7 @@ def placed(target: LinearOperator, placement: Placement, goal: Goal, effort: Eff
     """
     if not goal.has_full:
         values, iterations, converged, method = _means(placement, goal), 0, True, "means of entries"
-    elif not _is_full(goal.output_metric) and placement.is_pattern and _work(placement) <= LIMIT:
+    elif not is_full(goal.output_metric) and placement.is_pattern and _work(placement) <= LIMIT:
         values, iterations, converged, method = _by_rows(placement, goal), 0, True, "least squares of rows"
     else:
         values, iterations, converged = _descended(placement, goal.constant(), effort)
@@ -110,10 +110,6 @@ def _whole(operator: LinearOperator) -> LinearOperator:
         return operator
     r = backends.concatenate(operator.c[:1], [operator.r[1:]])
     return Toeplitz(operator.c, r, operator.transposed)
-
-
-def _is_full(metric: Any) -> bool:
-    return metric is not None and len(metric.shape) == 2
 
 
 def _summed(placement: Placement, matrix: Any) -> Any:

@@ -17,7 +17,7 @@ from linops.operators.dense import Dense
 from linops.operators.wrap import aslinearoperator
 from linops.projection import special, structures  # noqa: F401  rules
 from linops.projection.effort import Effort, Found
-from linops.projection.goal import Goal, adjoint, real, root
+from linops.projection.goal import Goal, adjoint, root
 from linops.projection.moments import Moments, moments_of
 from linops.projection.nearest import nearest
 from linops.projection.special import SPECIAL
@@ -283,7 +283,7 @@ def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive:
     found, what = tuple(getattr(value, "shape", ())), f"project({goal.source._short()}, …): {name}"
     if found != shape:
         raise ValueError(f"{what} of shape {found}, expected {shape}")
-    dtype = goal.matrix.dtype if len(shape) == 2 else real(goal.matrix).dtype
+    dtype = goal.source.dtype if len(shape) == 2 else backends.real_dtype(goal.source.dtype, goal.backend)
     if backends.is_complex(value.dtype) and not backends.is_complex(dtype):
         raise TypeError(f"{what} is complex and W is real; make W complex")
     array = backends.asarray(value, goal.backend, dtype, goal.source.device if goal.backend == "torch" else None)

@@ -13,11 +13,10 @@ import numpy as np
 
 from linops import backends
 from linops.operators.block_diag import BlockDiag
-from linops.operators.dense import Dense
 from linops.operators.permutation import Permutation
 from linops.operators.product import Product
 from linops.projection.effort import Effort, Found
-from linops.projection.goal import Goal
+from linops.projection.goal import Goal, is_full
 from linops.projection.sweeps import Blocks, swept
 from linops.projection.truncation import truncated
 from linops.scaling import initial_stds
@@ -89,14 +88,14 @@ def strided(chain: Strided, goal: Goal, effort: Effort) -> Found:
     Returns:
         The member.
     """
-    if goal.output_metric is not None and len(goal.output_metric.shape) == 2:
+    if is_full(goal.output_metric):
         return _flipped(chain, goal, effort)
     space, (count, p, k, J, inner, q) = goal.space, chain.sizes
     ranks, places, width = chain.places
     W = goal.matrix.reshape(count, p, J, q)
     A, C = goal.output_metric, goal.second_moment
     weights = None if A is None else space.sqrt(A.reshape(count, p))
-    if C is not None and len(C.shape) == 2:
+    if is_full(C):
         blocks = Blocks(W, C.reshape(J, q, J, q), weights, ranks)
         left, right, iterations, converged = swept(blocks, int(width), effort)
         method, is_optimal = "block sweeps", False
@@ -128,13 +127,7 @@ def _flipped(chain: Strided, goal: Goal, effort: Effort) -> Found:
     """By the transpose, whose second moment is the output metric."""
     turned = strided_of(chain.target.T)  # type: ignore[arg-type]
     assert turned is not None
-    C = goal.second_moment
-    if C is not None and len(C.shape) == 2:
-        raise NotImplementedError(
-            f"project(…, {chain.target._short()}): a full output metric and a full second moment at once are for "
-            "structures whose ranks are even; take one of them, or blocks that divide the sizes"
-        )
-    found = strided(turned, Goal(Dense(goal.matrix.T), C, goal.output_metric.T), effort)
+    found = strided(turned, goal.T, effort)
     return found(found.operator.T)
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import sqrt
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from linops import backends
-from linops.operator import LinearOperator
+from linops.operator import LinearOperator, flat
+from linops.operators.dense import Dense
 from linops.operators.identity import Identity
+from linops.operators.low_rank import LowRank
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
+from linops.projection import polish
 from linops.projection.alternating import is_settled
+from linops.projection.balance import balanced
 from linops.projection.effort import Effort, Found
 from linops.projection.ends import within
-from linops.projection.goal import Goal
+from linops.projection.goal import Goal, adjoint
 from linops.projection.nearest import is_given, nearest, nearest_as_one
 from linops.projection.nets import net_of
 from linops.projection.pairs import pair_of
 from linops.projection.stride import strided, strided_of
-from linops.projection.truncation import truncated
+from linops.projection.truncation import LARGE, krylov, truncated
 from linops.specs import Spec
 
 
@@ -55,6 +60,18 @@ def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
     one = goal.space.reshape(backends.zeros(like, (1,), like.dtype) + 1, ())
     lost = None if found.lost is None else found.lost * abs(target.number) ** 2
     return found(Scaled(found.operator, target.number, one), lost=lost)
+
+
+@nearest.dispatch
+def _nearest_low_rank(target: LowRank, goal: Goal, effort: Effort):
+    source, net = goal.source, net_of(target)
+    pair = None if net is None else pair_of(net)
+    if pair is None or isinstance(source, Dense) or not goal.is_plain or min(source.shape) < LARGE:
+        return nearest_as_one(target, goal, effort)
+    like = source._like  # products alone: W is not written out
+    U = krylov(lambda x: flat(source @ x), lambda y: flat(source.H @ y), like, pair.rank, source.shape)
+    B = adjoint(flat(source.H @ U))
+    return Found(pair.operator(U[None], B[None]), "block Krylov space")
 
 
 @nearest.dispatch
@@ -93,27 +110,50 @@ def _joint(terms: list[LinearOperator], free: Sequence[int], goal: Goal) -> Foun
     return Found(Sum(tuple(terms)), "truncated SVD", is_optimal=True)
 
 
+#: sweeps after which one of two orders of terms is chosen
+TRIAL = 5
+
+
 def _by_terms(terms: list[LinearOperator], free: Sequence[int], goal: Goal, effort: Effort) -> Found:
-    """Each term in turn, nearest to what the others leave."""
-    parts: dict[int, Any] = dict.fromkeys(free, 0 * goal.matrix)
-    before = sqrt(float(goal.square(goal.matrix)))
+    """Each term in turn, nearest to what the others leave, from zeros; in the better of two orders."""
+    trial = replace(effort, max_iterations=min(TRIAL, effort.max_iterations))
+    found, _, _ = min([_swept(terms, order, goal, {}, trial) for order in (free, free[::-1])], key=itemgetter(1))
+    rest = replace(effort, max_iterations=max(effort.max_iterations - TRIAL, 0))
+    found, _, (sweeps, converged) = _swept(terms, free, goal, found, rest)
+    sweeps += trial.max_iterations
+    nets = [net_of(terms[k]) for k in free]
+    if not converged and rest.max_iterations and all(nets) and polish.fits(small := list(filter(None, nets)), goal):
+        pairs = zip(small, [found[k].named_leaves() for k in free])
+        tensors = [[net.tensor(k, leaf) for k, (_, leaf) in enumerate(leaves)] for net, leaves in pairs]
+        better, steps, converged = polish.polished(small, goal, tensors, effort)
+        sweeps += steps
+        found = {k: net.operator(balanced(net, leaves)) for k, net, leaves in zip(free, small, better)}
+    whole = Sum(tuple([found.get(k, term) for k, term in enumerate(terms)]))
+    return Found(whole, "alternating terms", iterations=sweeps, converged=converged)
+
+
+def _swept(
+    terms: list[LinearOperator],
+    order: Sequence[int],
+    goal: Goal,
+    start: Mapping[int, LinearOperator],
+    effort: Effort,
+) -> tuple[dict[int, LinearOperator], float, tuple[int, bool]]:
+    """Terms, their error, sweeps, and whether the last one changed less than the tolerance."""
+    found = dict(start)
+    parts: dict[int, Any] = {k: matrix_of(found[k], goal) if k in found else 0 * goal.matrix for k in order}
+    before = goal.error(sum(parts.values()))
     sweeps, converged = 0, False
-    found: dict[int, LinearOperator] = {}
-    while not converged and sweeps < max(effort.max_iterations, 1):
+    while not converged and sweeps < max(effort.max_iterations, not start):
         sweeps += 1
-        for k in free:
-            left = goal.matrix - sum([parts[other] for other in free if other != k])
+        for k in order:
+            left = goal.matrix - sum([parts[other] for other in order if other != k])
             found[k] = nearest(terms[k], goal.of(left), effort).operator
             parts[k] = matrix_of(found[k], goal)
         after = goal.error(sum(parts.values()))
         converged = is_settled(before, after, goal, effort)
         before = after
-    return Found(
-        Sum(tuple([found.get(k, term) for k, term in enumerate(terms)])),
-        "alternating terms",
-        iterations=sweeps,
-        converged=converged,
-    )
+    return found, before, (sweeps, converged)
 
 
 @nearest.dispatch
@@ -132,8 +172,8 @@ def _nearest_product(target: Product, goal: Goal, effort: Effort):
         if found.lost is not None:
             lost = found.lost + goal.square(goal.matrix) - inner.square(inner.matrix)
         return found(_filled(target, found.operator, left), lost=lost)
-    chain = strided_of(target)
-    if chain is not None:
+    chain = strided_of(target) if net_of(target) is None else None
+    if chain is not None and not goal.has_two_full:
         return strided(chain, goal, effort)
     return nearest_as_one(target, goal, effort)
 
