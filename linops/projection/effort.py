@@ -17,7 +17,7 @@ class Effort:
         max_iterations: After so many sweeps.
     """
 
-    tol: float = 1e-6
+    tol: float = 1e-4
     max_iterations: int = 100
 
 

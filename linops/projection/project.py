@@ -86,7 +86,7 @@ def project(
     output_metric: Any = None,
     row_weights: Any = None,
     column_weights: Any = None,
-    tol: float = 1e-6,
+    tol: float = 1e-4,
     max_iterations: int = 100,
     return_info: bool = False,
 ) -> Any:

@@ -12,8 +12,8 @@ from linops.projection.goal import adjoint
 
 #: the smaller side from which a few singular vectors are looked for in a Krylov space
 LARGE = 512
-#: blocks of that space
-DEPTH = 8
+#: blocks of that space, or so many that it has a dimension; how often it is begun anew, and for which share of energy
+DEPTH, DIMENSION, ROUNDS, GAIN = 8, 320, 20, 1e-6
 
 
 def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
@@ -31,6 +31,9 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
         U (…, p, r), B (…, r, q), whose rows are orthogonal and descend, and the squared norm of the rows of B (…, r).
     """
     space: Any = backends.namespace(backends.backend_of(M))
+    if len(M.shape) == 3 and M.shape[0] == 1:
+        U, B, squares = truncated(M[0], rank)
+        return U[None], B[None], squares[None]
     p, q = M.shape[-2:]
     kept = min(rank, p, q)
     if p == 1 or kept == 0:
@@ -38,7 +41,7 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
     elif not lapack.is_constant(M) or 2 * kept > min(p, q):
         U = lapack.svd(M)[0][..., :kept]
     elif len(M.shape) == 2 and min(p, q) >= LARGE and 2 * DEPTH * (kept + 8) <= min(p, q):
-        U = krylov(lambda x: M @ x, lambda x: adjoint(M) @ x, M, kept)
+        U = krylov(lambda x: M @ x, lambda y: adjoint(adjoint(y) @ M), M, kept)
     else:
         U = _of_gram(space, M, kept)
     B = adjoint(U) @ M
@@ -79,19 +82,30 @@ def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any 
     space: Any = backends.namespace(backends.backend_of(like))
     p, q = shape or like.shape
     count = min(rank + 8, p, q)
-    start = np.random.default_rng(0).standard_normal((q, count))
-    block = space.linalg.qr(product(backends.constant(like, start, like.dtype)))[0]
-    blocks = [block]
-    while len(blocks) < DEPTH and (len(blocks) + 1) * count <= min(p, q):
+    block = backends.constant(like, np.random.default_rng(0).standard_normal((q, count)), like.dtype)
+    block, energy = space.linalg.qr(product(block))[0], 0.0
+    for _ in range(ROUNDS):
+        Q = _spanned(space, product, adjoint_product, block, min(p, q))
+        image = adjoint(adjoint_product(Q))
+        w, V = lapack.eigh(image @ adjoint(image))
+        block = Q @ V[:, -count:]
+        before, energy = energy, float(space.sum(w[-rank:]))
+        if energy - before <= GAIN * energy:
+            break
+    return block[:, -rank:]
+
+
+def _spanned(space: Any, product: Any, adjoint_product: Any, block: Any, most: int) -> Any:
+    """An orthonormal basis of the Krylov space of an orthonormal block."""
+    blocks, depth = [block], max(DEPTH, DIMENSION // block.shape[1])
+    while len(blocks) < depth and (len(blocks) + 1) * block.shape[1] <= most:
         block = product(adjoint_product(block))
         for _ in range(2):  # twice is enough
-            for other in blocks:
-                block = block - other @ (adjoint(other) @ block)
+            basis = space.concat(blocks, axis=1)
+            block = block - basis @ (adjoint(basis) @ block)
             block = space.linalg.qr(block)[0]
         blocks.append(block)
-    Q = space.concat(blocks, axis=1)
-    image = adjoint(adjoint_product(Q))
-    return Q @ lapack.eigh(image @ adjoint(image))[1][:, -rank:]
+    return space.concat(blocks, axis=1)
 
 
 def _padded(space: Any, x: Any, count: int, axis: int) -> Any:
