@@ -30,6 +30,45 @@ def test_lapack_does_not_fail_silently_of_them(name):
             getattr(lo.linalg, name)(kind(NAN))
 
 
+DECOMPOSITIONS = {
+    **{name: getattr(lo.linalg, name) for name in ("lu", "qr", "eig", "eigvals", "svd", "svdvals", "cond")},
+    "matrix_rank": lo.linalg.matrix_rank,
+    "pinv": lo.linalg.pinv,
+    "norm": lambda A: lo.linalg.norm(A, 2),
+    "eigsh": lambda A: lo.linalg.eigsh(A, 1),
+    "svds": lambda A: lo.linalg.svds(A, 1, method=lo.linalg.Lanczos()),
+}
+NUMBERS = {
+    **{name: getattr(lo.linalg, name) for name in ("det", "logdet", "trace", "norm")},
+    "slogdet": lambda A: lo.linalg.slogdet(A)[1],
+    "by columns": lambda A: lo.linalg.norm(A, 1),
+}
+
+
+@pytest.mark.parametrize("name", DECOMPOSITIONS)
+@every_backend
+def test_decompositions_of_what_is_not_finite_are_errors(name, backend):
+    above = np.array([[1.0, 7, np.nan], [0, 2, 0], [0, 0, 3]])  # which no pivot shows
+    for M, what in ((NAN, "NaN"), (INFINITE, "infinite"), (above, "NaN")):
+        words = rf"linalg\.{name}\(.*A has numbers that are {what}"
+        with np.errstate(all="ignore"), pytest.raises((ValueError, RuntimeError), match=words):
+            DECOMPOSITIONS[name](on(backend, M))
+    large = on(backend, np.array([[1e200, 2e200], [3e200, 1e200]]))
+    if name not in ("eigsh", "svds"):  # it is not Hermitian, and has no squares
+        DECOMPOSITIONS[name](large)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@every_backend
+def test_numbers_of_what_is_not_finite_are_so_too(name, backend):
+    with np.errstate(invalid="ignore"):  # of which NumPy warns
+        assert np.isnan(float(NUMBERS[name](on(backend, NAN))))
+    parts = lo.DirectSum([lo.Dense(on(backend, NAN)), lo.Identity(2)])
+    if name != "by columns":
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(float(NUMBERS[name](parts)))
+
+
 @every_backend
 @pytest.mark.parametrize("method", [CG(), GMRES(), LSMR(), None])
 def test_solving_says_whose_numbers_are_not_finite(method, backend):

@@ -252,12 +252,112 @@ def test_svds(backend, dtype, shape):
     methods = [(None, "LM"), (None, "SM"), (lo.linalg.Lanczos(), "LM"), (lo.linalg.LOBPCG(), "LM")]
     methods += [(lo.linalg.RandomizedSVD(power_iterations=30), "LM")]
     for method, which in methods:
-        U, found, Vh = lo.linalg.svds(on(backend, M), 3, which, method)
+        U, found, Vh = lo.linalg.svds(on(backend, M), 3, which, method=method)
         close(found, s[:3] if which == "LM" else s[-3:], 1e-8)
         U, Vh = plain(U.to_dense()), plain(Vh.to_dense())
         assert (U.shape, Vh.shape) == ((shape[0], 3), (3, shape[1]))
         close(M @ Vh.conj().T, U * plain(found), 1e-6)
         close(U.conj().T @ M, plain(found)[:, None] * Vh, 1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.full)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(70, 50), (50, 70)])
+def test_svds_nearest_a_shift(backend, dtype, shape):
+    U, _, Vh = np.linalg.svd(numbers(*shape, dtype=dtype), full_matrices=False)
+    s = np.r_[9.0, 7, 7, 4, np.linspace(2, 1, 43), 0.5, 0.3, 0.1]
+    M = U * s @ Vh
+    for method in (None, lo.linalg.Lanczos()):
+        for sigma, k in ((0, 3), (5, 4), (7.1, 2), (1.51, 5), (12.5, 1), (3.1, 12)):
+            U, found, Vh = lo.linalg.svds(on(backend, M), k, sigma=sigma, method=method)
+            close(found, -np.sort(-s[np.argsort(np.abs(s - sigma), kind="stable")[:k]]), 1e-9)
+            U, Vh = plain(U.to_dense()), plain(Vh.to_dense())
+            assert (U.shape, Vh.shape) == ((shape[0], k), (k, shape[1]))
+            close(M @ Vh.conj().T, U * plain(found), 1e-9)
+            close(U.conj().T @ M, plain(found)[:, None] * Vh, 1e-9)
+            close(U.conj().T @ U, np.eye(k), 1e-9)
+
+
+def test_nearest_squares_are_not_nearest_values():
+    values = np.r_[0.45, 1.5, 1.6]  # squares 0.8, 1.25 and 1.56 from that of 1; the values 0.55, 0.5 and 0.6
+    A = lo.Diagonal(np.r_[values, np.linspace(30, 60, 600)])
+    close(lo.linalg.svds(A, 1, sigma=1, method=lo.linalg.Lanczos())[1], [1.5])
+    close(lo.linalg.svds(A, 2, sigma=1, method=lo.linalg.Lanczos())[1], [1.5, 0.45])
+    close(lo.linalg.svds(A, 3, sigma=1, method=lo.linalg.Lanczos())[1], [1.6, 1.5, 0.45])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.full)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_svds_of_sparse_operators_nearest_a_shift(backend, dtype):
+    n = 6000  # whose matrix is not written out
+    values = np.r_[np.linspace(1, 3, n), numbers(2 * n, dtype=dtype) / 10]
+    place = np.random.default_rng(1).integers(0, n, 2 * n)
+    A = lo.Sparse(
+        on(backend, values), np.r_[np.arange(n), n + np.arange(2 * n)], np.r_[np.arange(n), place], (3 * n, n)
+    )
+    expected = np.sqrt(values[:n] ** 2 + np.bincount(place, np.abs(values[n:]) ** 2, n))
+    for operator, sigma, k in ((A, 2.0, 4), (A.H, 0.0, 2)):
+        U, found, Vh = lo.linalg.svds(operator, k, sigma=sigma)
+        close(found, -np.sort(-expected[np.argsort(np.abs(expected - sigma))[:k]]), 1e-10)
+        V = Vh.H.to_dense()
+        close(operator @ V, plain(U.to_dense()) * plain(found), 1e-9)
+
+
+def test_svds_nearest_a_shift_of_what_is_traced():
+    M = numbers(60, 50)
+    s = np.linalg.svd(M)[1]
+    expected = -np.sort(-s[np.argsort(np.abs(s - 4))[:2]])
+    for method in (None, lo.linalg.Lanczos()):
+        found = jax.jit(lambda M, method=method: lo.linalg.svds(M, 2, sigma=4.0, method=method)[1])(on("jax", M))
+        close(found, expected)
+    few = jax.jit(lambda M: lo.linalg.svds(M, 4, sigma=4.0, method=lo.linalg.Lanczos(basis=20))[1])(on("jax", M))
+    assert np.isnan(plain(few)).any()  # of one basis that is too small
+
+
+def test_svds_nearest_a_shift_that_do_not_converge_say_so():
+    A = numbers(300, 200)
+    with pytest.raises(lo.linalg.ConvergenceError, match=r"svds\(Dense\(200×300.*did not converge in.*a little beside"):
+        lo.linalg.svds(A.T, 8, sigma=10.0, method=lo.linalg.Lanczos(basis=12, max_iterations=1))
+
+
+def test_svds_where_the_structure_leaves_out_zeros():
+    U, V = numbers(60, 2), numbers(2, 50, seed=1)
+    A, s = lo.LowRank(U, V), np.linalg.svd(U @ V)[1]
+    for sigma, expected in ((0, [0, 0]), (1e-3 * s[1], [0, 0]), (s[0], s[:2] if s[0] < 2 * s[1] else [s[0], 0])):
+        U, found, Vh = lo.linalg.svds(A, 2, sigma=sigma)
+        close(found, expected, 1e-10 * s[0])
+        close(U.H @ U.to_dense(), np.eye(2))
+        close(A.H @ U.to_dense(), Vh.H.to_dense() * found, 1e-10 * s[0])
+    assert isinstance(lo.linalg.svds(lo.Kronecker(*[np.diag([1.0, 2.0])] * 3), 2, sigma=2)[0], lo.LinearOperator)
+
+
+@pytest.mark.parametrize("function", [lo.linalg.eigsh, lo.linalg.svds])
+def test_shifts_that_are_none(function):
+    A = symmetric(60)
+    for sigma, kind in (("1", TypeError), (1j, TypeError), (True, TypeError), (np.ones(1), TypeError)):
+        with pytest.raises(kind, match="sigma must be a real number"):
+            function(A, 1, sigma=sigma)
+    for sigma in (np.nan, np.inf, *[-1e-9] * (function is lo.linalg.svds)):
+        with pytest.raises(ValueError, match=rf"linalg\.{function.__name__}: sigma=.*expected a finite number"):
+            function(A, 1, sigma=sigma)
+    with pytest.raises(ValueError, match="with sigma only 'LM'"):
+        function(A, 1, "SM", sigma=1.0)
+    for sigma in (np.float32(1), np.ones(()), 1):
+        close(function(A, 2, sigma=sigma)[1 if function is lo.linalg.svds else 0], _near(function, A, 1), 1e-9)
+    lanczos = lo.linalg.Lanczos()
+    with pytest.raises(lo.linalg.SingularError, match=r"sigma=1.0 is itself one of the values.*a little beside"):
+        function(lo.Diagonal(np.r_[1.0, 2, 3, np.arange(4, 60)]), 1, sigma=1.0, method=lanczos)
+    with pytest.raises(ValueError, match="LOBPCG finds"):
+        function(A, 1, sigma=1.0, method=lo.linalg.LOBPCG())
+    if function is lo.linalg.svds:
+        with pytest.raises(ValueError, match="RandomizedSVD finds the largest singular values, not those near a shift"):
+            function(A, 1, sigma=1.0, method=lo.linalg.RandomizedSVD())
+
+
+def _near(function, A, sigma):
+    values = np.linalg.svd(A)[1] if function is lo.linalg.svds else np.linalg.eigvalsh(A)
+    near = np.sort(values[np.argsort(np.abs(values - sigma))[:2]])
+    return near[::-1] if function is lo.linalg.svds else near
 
 
 def test_svds_of_a_kronecker_product():
@@ -352,10 +452,12 @@ def test_derivatives_of_some_eigenvalues_and_singular_values():
     sizes = {
         "eigsh": lambda X: lo.linalg.eigsh(X + X.T, 2, "LA", method=method)[0].sum(),
         "svds": lambda X: lo.linalg.svds(X, 2, method=method)[1].sum(),
+        "nearest": lambda X: lo.linalg.svds(X, 2, sigma=4.0, method=method)[1].sum(),
     }
     _, V = np.linalg.eigh(X + X.T)
-    U, _, Vh = np.linalg.svd(X)
-    expected = {"eigsh": 2 * V[:, -2:] @ V[:, -2:].T, "svds": U[:, :2] @ Vh[:2]}
+    U, s, Vh = np.linalg.svd(X)
+    near = np.argsort(np.abs(s - 4))[:2]
+    expected = {"eigsh": 2 * V[:, -2:] @ V[:, -2:].T, "svds": U[:, :2] @ Vh[:2], "nearest": U[:, near] @ Vh[near]}
     for name, function in sizes.items():
         leaf = torch.tensor(X, requires_grad=True)
         (gradient,) = torch.autograd.grad(function(leaf), leaf)
@@ -385,8 +487,10 @@ def test_lobpcg_is_relative_to_the_operator():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(40, 40), (40, 30), (30, 40)])
-def test_derivatives_of_some_vectors(shape, dtype):
+@pytest.mark.parametrize(
+    ("shape", "sigma"), [((40, 40), None), ((40, 30), None), ((30, 40), None), ((40, 30), 5.0), ((30, 40), 5.0)]
+)
+def test_derivatives_of_some_vectors(shape, sigma, dtype):
     random = np.random.default_rng(0)
 
     def draw(*shape):
@@ -409,11 +513,12 @@ def test_derivatives_of_some_vectors(shape, dtype):
             if found:
                 U, s, Vh = [
                     one if isinstance(one, torch.Tensor) else one.to_dense()
-                    for one in lo.linalg.svds(M, 3, method=lanczos)
+                    for one in lo.linalg.svds(M, 3, sigma=sigma, method=lanczos)
                 ]
             else:
                 U, s, Vh = torch.linalg.svd(M, full_matrices=False)
-                U, s, Vh = U[:, :3], s[:3], Vh[:3]
+                first = 0 if sigma is None else int((s - sigma).abs().argsort()[:3].min())
+                U, s, Vh = U[:, first : first + 3], s[first : first + 3], Vh[first : first + 3]
             return ((g.conj() @ U) * (Vh @ h) * k).real.sum() + ((Vh @ h).abs() ** 2).sum() + (s**2 * k).sum()
 
     one, other = (torch.func.grad(lambda M, found=found: value(M, found))(M) for found in (True, False))

@@ -206,4 +206,6 @@ def _tell(x: Array, function: Any, rest: Any):
 
 @p.pinv.dispatch
 def _pinv(a: Array, rtol: float):
-    return jnp.linalg.pinv(a, rtol=rtol) if a.size else jnp.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)
+    if a.size:  # LAPACK does not return from infinities
+        return jnp.linalg.pinv(jnp.where(jnp.isfinite(a), a, jnp.nan), rtol=rtol)
+    return jnp.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)

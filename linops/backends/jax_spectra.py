@@ -110,7 +110,10 @@ def _eigvalsh(a: Array):
 
 @p.svd.dispatch
 def _svd(a: Array):
-    return _decomposed(a) if a.size else tuple(jnp.linalg.svd(a, full_matrices=False))
+    # LAPACK does not return from infinities
+    return (
+        _decomposed(jnp.where(jnp.isfinite(a), a, jnp.nan)) if a.size else tuple(jnp.linalg.svd(a, full_matrices=False))
+    )
 
 
 @p.svdvals.dispatch

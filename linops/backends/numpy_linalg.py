@@ -114,8 +114,15 @@ def _eigvals(a: np.ndarray):
     return np.linalg.eigvals(a).astype(np.result_type(a.dtype, 1j), copy=False)
 
 
+def _require_finite(a: np.ndarray) -> None:
+    """Raise where the singular value decomposition of LAPACK would not return, as of infinities."""
+    if not np.isfinite(a).all():
+        raise np.linalg.LinAlgError("SVD of numbers that are not finite")
+
+
 @p.svd.dispatch
 def _svd(a: np.ndarray):
+    _require_finite(a)
     return tuple(np.linalg.svd(a, full_matrices=False))
 
 
@@ -234,4 +241,5 @@ def _tell(x: np.ndarray, function: Any, rest: Any):
 
 @p.pinv.dispatch
 def _pinv(a: np.ndarray, rtol: float):
+    _require_finite(a)
     return np.linalg.pinv(a, rtol) if a.size else np.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)

@@ -70,12 +70,23 @@ def _log_product(x: torch.Tensor):
 
 @p.eig.dispatch
 def _eig(a: torch.Tensor):
-    return tuple(torch.linalg.eig(a))
+    return tuple(_of_finite(a, one) for one in torch.linalg.eig(_finite(a)))
 
 
 @p.eigvals.dispatch
 def _eigvals(a: torch.Tensor):
-    return torch.linalg.eigvals(a)
+    return _of_finite(a, torch.linalg.eigvals(_finite(a)))
+
+
+def _finite(a: torch.Tensor) -> torch.Tensor:
+    """Zeros where numbers are not finite, of which LAPACK makes finite ones, or an error without words."""
+    return torch.where(torch.isfinite(a), a, 0)
+
+
+def _of_finite(a: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """What was found of each matrix of a stack; NaN of those that have numbers that are not finite."""
+    finite = torch.isfinite(a).all(-1).all(-1)
+    return torch.where(finite.reshape(finite.shape + (1,) * (found.ndim - finite.ndim)), found, torch.nan)
 
 
 @p.qr.dispatch
@@ -224,4 +235,4 @@ def _tell(x: torch.Tensor, function: Any, rest: Any):
 
 @p.pinv.dispatch
 def _pinv(a: torch.Tensor, rtol: float):
-    return torch.linalg.pinv(a, rtol=rtol)
+    return torch.linalg.pinv(torch.where(torch.isfinite(a), a, torch.nan), rtol=rtol)  # of infinities there are numbers

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.linalg.asking import asked
+from linops.linalg.asking import asked, require_finite
 from linops.linalg.decompositions import singular_values
 from linops.linalg.errors import SingularError
 from linops.linalg.halves import own
@@ -43,7 +43,10 @@ def norm(A: Any, ord: Any = "fro") -> Any:
         [3.872983, 3.236068, 4.0, 4.0, 6.708204]
     """
     operator = operator_of("norm", A)
-    return own(operator, _norm(operator, ord))
+    found = _norm(operator, ord)
+    if ord in (2, -2, "nuc"):
+        require_finite("norm", operator, found)
+    return own(operator, found)
 
 
 def _norm(operator: LinearOperator, ord: Any) -> Any:
@@ -111,6 +114,7 @@ def matrix_rank(A: Any, tol: Any = None) -> Any:
     """
     operator = operator_of("matrix_rank", A)
     values = singular_values(operator)
+    require_finite("matrix_rank", operator, values)
     space: Any = backends.namespace(backends.backend_of(values))
     if tol is None:
         eps = float(space.finfo(values.dtype).eps)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.errors import ConvergenceError
+from linops.linalg.asking import asked
+from linops.linalg.errors import ConvergenceError, SingularError
 from linops.linalg.function import Function
 from linops.linalg.hermitian import hermitian
 from linops.linalg.inputs import fits, operator_of, wide_dtype
@@ -29,6 +34,7 @@ from linops.operators.tridiagonal import Tridiagonal
 SMALL, PART = 512, 2048
 
 
+@asked
 def eigsh(
     A: Any,
     k: int = 6,
@@ -60,6 +66,7 @@ def eigsh(
 
     Raises:
         ConvergenceError: If an eigenpair is not within tolerance; where nothing can raise, as in `jax.jit`, it is NaN.
+        SingularError: If sigma is an eigenvalue, so that A − sigma I has no inverse.
         ValueError: If A is not Hermitian, or there are fewer than k eigenvalues.
 
     Example:
@@ -74,6 +81,7 @@ def eigsh(
     check_count("eigsh", operator, k, n)
     if which not in ("LM", "SM", "LA", "SA") or (sigma is not None and which != "LM"):
         raise ValueError(f"linalg.eigsh: which={which!r}: expected 'LM', 'SM', 'LA' or 'SA'; with sigma only 'LM'")
+    check_shift("eigsh", sigma)
     check_method("eigsh", method, (Lanczos, LOBPCG))
     operator = hermitian("eigsh", operator)
     if method is None and (is_closed(eigh_, operator) or is_small(operator, k)):
@@ -97,6 +105,31 @@ def check_method(function: str, method: Any, kinds: tuple[type, ...]) -> None:
     if method is not None and not isinstance(method, kinds):
         names = ", ".join(f"lo.linalg.{kind.__name__}()" for kind in kinds)
         raise TypeError(f"linalg.{function}: method {method!r}: expected None, or one of {names}")
+
+
+def check_shift(function: str, sigma: Any, least: float = -np.inf) -> None:
+    """Raise unless a shift is None or a real number that is not below another; an array of one number may be traced."""
+    if sigma is None or (backends.is_array(sigma) and sigma.ndim == 0 and not backends.is_complex(sigma.dtype)):
+        if sigma is None or not lapack.is_known(sigma):
+            return
+        sigma = float(sigma)
+    if not isinstance(sigma, Real) or isinstance(sigma, bool):
+        raise TypeError(f"linalg.{function}: sigma must be a real number, got {sigma!r}")
+    if not (isfinite(sigma) and float(sigma) >= least):
+        expected = "a finite number" if least == -np.inf else f"a finite number that is not below {least:g}"
+        raise ValueError(f"linalg.{function}: sigma={sigma!r}: expected {expected}")
+
+
+@contextmanager
+def inverting(function: str, A: LinearOperator, sigma: Any) -> Iterator[None]:
+    """What is singular within is so because a shift is one of the values that are looked for."""
+    try:
+        yield
+    except SingularError:
+        raise SingularError(
+            f"linalg.{function}({A._short()}): sigma={sigma!r} is itself one of the values, where there is no inverse; "
+            f"lo.linalg.{function} with sigma a little beside it finds that one too"
+        ) from None
 
 
 def is_closed(function: Function, A: LinearOperator) -> bool:
@@ -162,17 +195,18 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: float | None, method
     if sigma is None:
         found: Found = method.eigenpairs(lambda x: flat(constant @ x), n, like, dtype, k, which, limit / 4)
     else:
-        inverse = inverse_(constant - sigma * Identity(n), True)
-        found = method.eigenpairs(lambda x: flat(inverse @ x), n, like, dtype, k, "LM", limit / 4)
+        with inverting("eigsh", A, sigma):
+            inverse = inverse_(constant - sigma * Identity(n), True)
+            found = method.eigenpairs(lambda x: flat(inverse @ x), n, like, dtype, k, "LM", limit / 4)
     V = lapack.stop_gradient(found.vectors)
     space: Any = backends.namespace(backends.backend_of(V))
     V = V / norms(V)
     image = flat(A @ V)
     values = real_part(space.sum(backends.conj(V) * image, axis=0))
     residuals = lapack.stop_gradient(norms(image - V * values))
-    scale = found.scale if sigma is None else _estimate(constant, like, dtype)
+    scale = found.scale if sigma is None else size_of(constant, like, dtype)
     bound = limit * space.maximum(scale, space.max(space.abs(lapack.stop_gradient(values))))
-    require_converged("eigsh", A, residuals, bound, found.iterations, V)
+    require_converged("eigsh", A, residuals, bound, found.iterations, V, sigma)
     if not is_constant(A):
         V = moving(A, constant, V, lapack.stop_gradient(values))
     values, V = space.where(residuals <= bound, values, space.nan), space.where(residuals <= bound, V, space.nan)
@@ -180,22 +214,26 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: float | None, method
     return taken(values, order), columns_taken(Dense(V), order, V)
 
 
-def _estimate(A: LinearOperator, like: Any, dtype: Any) -> Any:
-    """The root mean square of an operator's eigenvalues, roughly: of the size of the largest, and not above it."""
+def size_of(A: LinearOperator, like: Any, dtype: Any) -> Any:
+    """The root mean square of an operator's singular values, roughly: of the size of the largest, and not above it."""
     return norms(flat(A @ start_vector(like, A.shape[1], dtype, 2)))[0]
 
 
-def require_converged(function: str, A: LinearOperator, residuals: Any, limit: Any, iterations: int, V: Any) -> None:
+def require_converged(
+    function: str, A: LinearOperator, residuals: Any, limit: Any, iterations: int, V: Any, sigma: Any
+) -> None:
     """Raise ConvergenceError where a residual is above a limit and numbers can be looked at."""
     if not lapack.is_known(residuals):
         return
-    bad = int((residuals > limit).sum())
+    bad = int((~(residuals <= limit)).sum())  # NaN is within no limit
     if bad:
+        beside = "smallest ones are found faster with sigma=0"
+        if sigma is not None:
+            beside = f"a value that is sigma={sigma!r} itself hides others, which a sigma a little beside it finds"
         raise ConvergenceError(
             f"linalg.{function}({A._short()}): {bad} of {residuals.shape[0]} did not converge in "
             f"{iterations} products: the largest residual is {float(residuals.max()):.1e}, the limit "
-            f"{float(limit):.1e}. Raise max_iterations or basis of lo.linalg.Lanczos(), or tol; smallest ones are "
-            "found faster with sigma=0",
+            f"{float(limit):.1e}. Raise max_iterations or basis of lo.linalg.Lanczos(), or tol; {beside}",
             solution=V,
             residual=residuals,
             iterations=iterations,

@@ -8,7 +8,9 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.inputs import fits, operator_of
+from linops.linalg.asking import asked
+from linops.linalg.inputs import fits, matrix_of, operator_of
+from linops.linalg.inversion import inverse_
 from linops.linalg.methods.krylov import without_derivatives
 from linops.linalg.methods.lanczos import Lanczos
 from linops.linalg.methods.lobpcg import LOBPCG
@@ -17,39 +19,48 @@ from linops.linalg.ordering import columns_taken, order_of, rows_taken, taken
 from linops.linalg.partial import (
     check_count,
     check_method,
+    check_shift,
+    inverting,
     is_closed,
     is_small,
     require_converged,
     setting,
+    size_of,
     tolerance,
 )
-from linops.linalg.parts import adjoint, is_constant, norms
+from linops.linalg.parts import adjoint, is_constant, norms, space_of
 from linops.linalg.perturbation import moving
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
+from linops.operators.identity import Identity
 
 
+@asked
 def svds(
     A: Any,
     k: int = 6,
     which: str = "LM",
+    sigma: float | None = None,
     method: Lanczos | LOBPCG | RandomizedSVD | None = None,
     *,
     tol: float | None = None,
 ) -> tuple[LinearOperator, Any, LinearOperator]:
     """Some singular values and vectors.
 
-    Without a method they are picked from closed forms where the structure has one; small matrices, and for ``"SM"`` all
-    that may be written out, are factorised; others go to `Lanczos`, on Aᴴ A or A Aᴴ. Of what is iterated, singular
-    values have first derivatives, u_kᴴ dA v_k, and vectors by a solve with MINRES, but those of `RandomizedSVD`.
+    Without a method they are picked from closed forms where the structure has one; small matrices, and for ``"SM"`` or
+    a shift all that may be written out, are factorised; others go to `Lanczos`, on Aᴴ A or A Aᴴ. Of what is iterated,
+    singular values have first derivatives, u_kᴴ dA v_k, and vectors by a solve with MINRES, but those of
+    `RandomizedSVD`.
 
     Args:
         A: An operator or matrix (m, n).
         k: How many.
-        which: The largest (``"LM"``) or smallest (``"SM"``).
-        method: `Lanczos()`, `LOBPCG()`, `RandomizedSVD()` (for ``"LM"``), or None.
+        which: The largest (``"LM"``) or smallest (``"SM"``); of shifts only ``"LM"``.
+        sigma: A shift, not below 0; the k singular values nearest to it, found by products with (Aᴴ A − sigma² I)⁻¹.
+            That squares A: the vectors of what is below 1e-5 of the largest lose their digits in double precision.
+        method: `Lanczos()`, `LOBPCG()` (without a shift), `RandomizedSVD()` (for ``"LM"`` without a shift), or None.
         tol: The largest ‖A v − s u‖ and ‖Aᴴ u − s v‖, as a share of the largest singular value that was met; None for
             eps^⅔, and no limit for `RandomizedSVD`.
 
@@ -58,6 +69,7 @@ def svds(
 
     Raises:
         ConvergenceError: If one is not within tolerance; where nothing can raise, as in `jax.jit`, it is NaN.
+        SingularError: If sigma is a singular value, so that there is no inverse.
         ValueError: If there are fewer than k singular values.
 
     Example:
@@ -68,30 +80,46 @@ def svds(
     """
     operator = operator_of("svds", A)
     check_count("svds", operator, k, min(operator.shape))
-    if which not in ("LM", "SM"):
-        raise ValueError(f"linalg.svds: which={which!r}: expected 'LM' or 'SM'")
+    if which not in ("LM", "SM") or (sigma is not None and which != "LM"):
+        raise ValueError(f"linalg.svds: which={which!r}: expected 'LM' or 'SM'; with sigma only 'LM'")
+    check_shift("svds", sigma, 0)
     check_method("svds", method, (Lanczos, LOBPCG, RandomizedSVD))
-    if method is None and _is_direct(operator, k, which):
-        U, values, Vh = svd_(operator, True)
-        if values.shape[0] >= k and (which == "LM" or values.shape[0] == min(operator.shape)):
-            return _chosen(U, values, Vh, k, which)
+    if method is None and _is_direct(operator, k, which, sigma):
+        found = _chosen(svd_(operator, True), min(operator.shape), k, which, sigma)
+        if found is None and fits(operator):  # the structure left out values that are zero
+            found = _chosen(svd_(Dense(matrix_of(operator)), True), min(operator.shape), k, which, sigma)
+        if found is not None:
+            return found
     if isinstance(method, RandomizedSVD):
-        if which != "LM":
-            raise ValueError("linalg.svds: RandomizedSVD finds the largest singular values, not 'SM'")
+        if which != "LM" or sigma is not None:
+            asked_for = "'SM'" if sigma is None else "those near a shift"
+            raise ValueError(f"linalg.svds: RandomizedSVD finds the largest singular values, not {asked_for}")
         return _randomized(operator, k, method, tol)
-    return _iterated(operator, k, which, Lanczos() if method is None else method, tol)
+    return _iterated(operator, k, which, sigma, Lanczos() if method is None else method, tol)
 
 
-def _is_direct(A: LinearOperator, k: int, which: str) -> bool:
-    return is_closed(svd_, A) or is_small(A, k) or (which == "SM" and fits(A))
+def _is_direct(A: LinearOperator, k: int, which: str, sigma: Any) -> bool:
+    return is_closed(svd_, A) or is_small(A, k) or ((which == "SM" or sigma is not None) and fits(A))
 
 
-def _chosen(U: LinearOperator, values: Any, Vh: LinearOperator, k: int, which: str) -> Any:
-    """K of a whole decomposition."""
+def _chosen(decomposition: tuple[Any, Any, Any], full: int, k: int, which: str, sigma: Any) -> Any:
+    """K of a decomposition; None where values that are zero were left out of it and are asked for."""
+    U, values, Vh = decomposition
     count = values.shape[0]
     order = order_of(values, descending=True)
     order = np.arange(count) if order is None else order
-    order = order[:k] if which == "LM" else order[count - k :]
+    if count < k or (count < full and which == "SM"):
+        return None
+    if sigma is None:
+        order = order[:k] if which == "LM" else order[count - k :]
+    else:
+        known = lapack.is_known(values)
+        space: Any = np if known else space_of(values)
+        away = space.abs((backends.to_numpy(lapack.stop_gradient(values)) if known else values)[order] - sigma)
+        nearest = space.argsort(away)[:k]
+        if count < full and not (known and bool((away[nearest] <= sigma).all())):
+            return None
+        order = order[space.sort(nearest)]
     if not isinstance(order, np.ndarray):
         return columns_taken(U, order, values), taken(values, order), rows_taken(Vh, order, values)
     return (
@@ -105,37 +133,72 @@ def _randomized(A: LinearOperator, k: int, method: RandomizedSVD, tol: float | N
     A, like, dtype = setting(A)
     U, s, Vh = method.triplets(without_derivatives(A), like, dtype, k)
     V = adjoint(Vh)
-    return _finished(A, U, V, tol, s[0], method.power_iterations, checked=tol is not None)
+    return _finished(A, U, V, None, tol, s[0], method.power_iterations, checked=tol is not None)
 
 
-def _iterated(A: LinearOperator, k: int, which: str, method: Any, tol: float | None) -> Any:
+def _iterated(A: LinearOperator, k: int, which: str, sigma: Any, method: Any, tol: float | None) -> Any:
     """By the eigenvectors of Aᴴ A, or of A Aᴴ where that is smaller."""
     A, like, dtype = setting(A)
     m, n = A.shape
     constant = without_derivatives(A)
     one = constant if m >= n else constant.H
     other = one.H
-    real = backends.real_dtype(dtype, A.backend)
-    eps = float(backends.namespace(A.backend).finfo(real).eps)
+    space: Any = backends.namespace(A.backend)
+    eps = float(space.finfo(backends.real_dtype(dtype, A.backend)).eps)
     limit = max(50 * eps, tolerance(tol, dtype, A.backend) / 1000)
-    which = which if not isinstance(method, LOBPCG) else {"LM": "LA", "SM": "SA"}[which]
-    found = method.eigenpairs(lambda x: flat(other @ flat(one @ x)), min(m, n), like, dtype, k, which, limit)
-    V = lapack.stop_gradient(found.vectors / norms(found.vectors))
+    if sigma is None:
+        which = which if not isinstance(method, LOBPCG) else {"LM": "LA", "SM": "SA"}[which]
+        found = method.eigenpairs(lambda x: flat(other @ flat(one @ x)), min(m, n), like, dtype, k, which, limit)
+        V, scale, products = found.vectors / norms(found.vectors), space.sqrt(space.abs(found.scale)), found.iterations
+    else:
+        with inverting("svds", A, sigma):
+            V, products = _nearest(A, one, k, sigma, method, like, dtype, limit)
+        scale = size_of(one, like, dtype)
+    V = lapack.stop_gradient(V)
     if not is_constant(A):
         across = A if m >= n else A.H
         whole = across.H @ across
         w = lapack.stop_gradient(norms(flat(one @ V)) ** 2)
         one, V = across, moving(whole, other @ one, V, w)
-    space: Any = backends.namespace(backends.backend_of(V))
     U = flat(one @ V)
     size = norms(U)
     U = U / space.where(size == 0, 1 + 0 * size, size)
     U, V = (U, V) if m >= n else (V, U)
-    return _finished(A, U, V, tol, space.sqrt(space.abs(found.scale)), found.iterations)
+    return _finished(A, U, V, sigma, tol, scale, products)
+
+
+def _nearest(
+    A: LinearOperator, B: LinearOperator, k: int, sigma: Any, method: Any, like: Any, dtype: Any, limit: float
+) -> Any:
+    """The right singular vectors of B, which is A or Aᴴ, of the k values s nearest to a shift σ; and how many products.
+
+    Lanczos with (Bᴴ B − σ² I)⁻¹ finds those with the nearest squares. If d is the largest |s² − σ²| among them, all
+    values with |s² − σ²| < d are found, and so all with |s − σ| < √(σ² + d) − σ, which is narrower below σ than d is.
+    Of those are to be k; else twice as many are asked for. Where numbers cannot be looked at, more are asked for once,
+    and what is not sure is NaN.
+    """
+    n, products, known = B.shape[1], 0, lapack.is_known(like)
+    count = k if known else min(2 * k + 8, n)
+    inverse = inverse_(B.H @ B - sigma**2 * Identity(n), True)
+    while True:
+        found = method.eigenpairs(lambda x: flat(inverse @ x), n, like, dtype, count, "LM", limit)
+        V, products = found.vectors / norms(found.vectors), products + found.iterations
+        require_converged("svds", A, found.residuals, limit * found.scale, products, V, sigma)
+        values, space = norms(flat(B @ V)), space_of(V)
+        away, eps = space.abs(values - sigma), space.finfo(values.dtype).eps
+        sizes = space.abs(found.values)
+        sure = sizes > space.max(space.where(found.converged, 0 * sizes, sizes))  # none nearer than these is missing
+        if count < n:
+            farthest = space.max(space.where(sure, away * (values + sigma), 0 * away))
+            sure = sure & (away * (away + 2 * sigma) <= farthest * (1 + 16 * eps))
+        nearest = space.argsort(space.where(sure, away, space.inf))[:k]
+        if not known or count == n or bool(sure[nearest].all()):
+            return space.where(sure[nearest], V[:, nearest], space.nan), products
+        count = min(2 * count, n)
 
 
 def _finished(
-    A: LinearOperator, U: Any, V: Any, tol: float | None, scale: Any, iterations: int, checked: bool = True
+    A: LinearOperator, U: Any, V: Any, sigma: Any, tol: float | None, scale: Any, iterations: int, checked: bool = True
 ) -> Any:
     """(U, s, Vᴴ) of vectors, checked; values as uᴴ A v, with derivatives through the product."""
     space: Any = backends.namespace(backends.backend_of(V))
@@ -147,7 +210,7 @@ def _finished(
         back = norms(lapack.stop_gradient(flat(without_derivatives(A).H @ left)) - right * fixed)
         residuals = space.maximum(norms(lapack.stop_gradient(image) - left * fixed), back)
         bound = tolerance(tol, V.dtype, A.backend) * space.maximum(scale, space.max(space.abs(fixed)))
-        require_converged("svds", A, residuals, bound, iterations, V)
+        require_converged("svds", A, residuals, bound, iterations, V, sigma)
         values = space.where(residuals <= bound, values, space.nan)
         U, V = space.where(residuals <= bound, U, space.nan), space.where(residuals <= bound, V, space.nan)
     order = order_of(lapack.stop_gradient(values), descending=True)

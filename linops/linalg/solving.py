@@ -224,7 +224,7 @@ def logdet(A: Any, method: SLQ | None = None, *, return_info: bool = False) -> A
     space: Any = backends.namespace(backends.backend_of(logarithm) or "numpy")
     if operator._is_complex:
         return logarithm + 1j * space.angle(sign)
-    if lapack.is_known(sign) and not bool(sign > 0):
+    if lapack.is_known(sign) and not bool(sign > 0) and not bool(space.isnan(logarithm)):
         raise ValueError(
             f"linalg.logdet({operator._short()}): the determinant is {'zero' if bool(sign == 0) else 'negative'}; "
             "lo.linalg.slogdet gives its sign and the logarithm of its absolute value"
