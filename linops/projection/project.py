@@ -193,13 +193,14 @@ def _source(W: Any) -> LinearOperator:
     return floating(operator)
 
 
-def target_of(target: Any, m: int, n: int) -> Any:
+def target_of(target: Any, m: int, n: int, what: str = "project") -> Any:
     """A target as an operator, or the set of permutations.
 
     Args:
         target: As `project` takes it.
         m: Rows of W.
         n: Columns of W.
+        what: Which function asks, for errors.
 
     Returns:
         The target.
@@ -208,7 +209,7 @@ def target_of(target: Any, m: int, n: int) -> Any:
         ValueError: If it has another shape, or is no name.
         TypeError: If it is nothing of the kind.
     """
-    what = f"project of a matrix {m}×{n}"
+    what = f"{what} of a matrix {m}×{n}"
     if isinstance(target, str) and target in SPECIAL:
         if m != n:
             raise ValueError(f"{what}: {target!r} is for square matrices")
