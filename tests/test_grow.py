@@ -9,15 +9,16 @@ import linops as lo
 
 torch = pytest.importorskip("torch")
 
+#: optimisers and rates
 OPTIMIZERS = {
-    "adamw": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1),
-    "amsgrad": partial(torch.optim.AdamW, lr=1e-2, amsgrad=True),
-    "sgd": partial(torch.optim.SGD, lr=1e-1, momentum=0.9),
-    "rmsprop": partial(torch.optim.RMSprop, lr=1e-3, momentum=0.9),
+    "adamw": (partial(torch.optim.AdamW, weight_decay=0.1), 1e-2),
+    "amsgrad": (partial(torch.optim.AdamW, amsgrad=True), 1e-2),
+    "sgd": (partial(torch.optim.SGD, momentum=0.9), 1e-2),
+    "rmsprop": (partial(torch.optim.RMSprop, momentum=0.9), 1e-4),
 }
 FAMILIES = {
     "btt": (partial(lo.btt, rank=2), "btt:rank=3", "cores_1"),
-    "btt, padded": (lambda m, n: lo.btt(m, n, 1, out_dims=(6, 6), in_dims=(6, 6)), "btt:rank=2", "cores_1"),
+    "btt, padded": (lambda m, n: lo.btt(m, n, 1, out_dims=(6, 6), in_dims=(6, 6)), "btt:rank=2", "factors_1_cores_1"),
     "low rank": (partial(lo.low_rank, rank=2), "low_rank:rank=5", "U"),
     "tensor train": (partial(lo.tensor_train, rank=1, cores=3), "tensor_train:rank=2", None),
     "blast": (partial(lo.blast, rank=2), "blast:rank=4", "tensors_0"),
@@ -30,7 +31,8 @@ def trained(family, optimizer, m=32, n=32):
     layer = lo.nn.torch.Linear(family(m, n), dtype=torch.float64)
     model = torch.nn.Sequential(layer, torch.nn.Tanh(), torch.nn.Linear(m, 3, dtype=torch.float64))
     x, y = torch.randn(64, n, dtype=torch.float64), torch.randn(64, 3, dtype=torch.float64)
-    optimizer = optimizer(lo.nn.param_groups(model, lr=1e-2))
+    make, lr = OPTIMIZERS[optimizer]
+    optimizer = make(lo.nn.param_groups(model, lr=lr))
 
     def step():
         optimizer.zero_grad()
@@ -46,7 +48,7 @@ def trained(family, optimizer, m=32, n=32):
 @pytest.mark.parametrize("case", FAMILIES)
 def test_training_goes_on(case, optimizer):
     family, target, last = FAMILIES[case]
-    model, optimizer, x, step = trained(family, OPTIMIZERS[optimizer])
+    model, optimizer, x, step = trained(family, optimizer)
     layer, before = model[0], model(x).detach()
     old = dict(layer.named_parameters())
     states = {name: copy.deepcopy(optimizer.state[one]) for name, one in old.items()}
@@ -83,22 +85,26 @@ def test_training_goes_on(case, optimizer):
             torch.testing.assert_close(now.ravel()[where], value.ravel(), rtol=0, atol=0)
             assert now.count_nonzero() == value.count_nonzero()
 
-    marks = {name: one.detach().clone() for name, one in new.items()}
+    marks = {name: one.detach().clone() for name, one in new.items() if name != "bias"}
+    fresh = {name: torch.ones(mark.numel(), dtype=bool) for name, mark in marks.items()}
+    for name, mark in marks.items():
+        fresh[name][places(old[name], mark)] = False
+
+    def moved():
+        return {name: (new[name].detach() != mark).ravel()[fresh[name]] for name, mark in marks.items()}
+
     step()
-    for name, one in new.items():
-        if name == "bias" or (last is not None and name != last):
-            continue
-        fresh = torch.ones(one.numel(), dtype=bool)
-        fresh[places(old[name], marks[name])] = False
-        moved = (one.detach() != marks[name]).ravel()[fresh]
-        if last is not None:
-            assert not marks[name].ravel()[fresh].any()
-            assert moved.all()
-    for _ in range(3):
+    if last is not None:
+        assert not marks[last].ravel()[fresh[last]].any()
+        assert learns(moved()[last], case)
+    for _ in range(3):  # the others follow, once what was zero is not
         step()
-    assert all(
-        (one.detach() != marks[name]).all() for name, one in new.items() if name != "bias" and case != "btt, padded"
-    )
+    assert all(learns(one, case) for one in moved().values())
+
+
+def learns(moved, case):
+    """Whether new entries move: all of them, but for those of padding."""
+    return bool(moved.all()) if "padded" not in case else 0.5 < moved.double().mean() < 1
 
 
 def places(old, new):
@@ -108,12 +114,12 @@ def places(old, new):
 
 
 def test_saved_states_load_into_a_model_of_the_new_rank():
-    model, optimizer, x, _ = trained(partial(lo.btt, rank=1), OPTIMIZERS["adamw"])
+    model, optimizer, x, _ = trained(partial(lo.btt, rank=1), "adamw")
     lo.nn.grow_(model, "btt:rank=2", optimizer=optimizer)
-    other, _, _, _ = trained(partial(lo.btt, rank=2), OPTIMIZERS["adamw"])
+    other, _, _, _ = trained(partial(lo.btt, rank=2), "adamw")
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other(x), model(x))
-    fresh = OPTIMIZERS["adamw"](lo.nn.param_groups(other, lr=1e-2))
+    fresh = torch.optim.AdamW(lo.nn.param_groups(other, lr=1e-2))
     assert model[0].structure == other[0].structure
     assert sum(one.numel() for group in fresh.param_groups for one in group["params"]) == sum(
         one.numel() for group in optimizer.param_groups for one in group["params"]
@@ -165,7 +171,7 @@ def test_optimisers_with_other_states_are_refused():
     layer(torch.ones(1, 16)).sum().backward()
     optimizer.step()
     before = list(layer.parameters())
-    with pytest.raises(ValueError, match="Adafactor holds '(row|col)_var'"):
+    with pytest.raises(ValueError, match=r"Adafactor holds '(row|col)_var'"):
         lo.nn.grow_(layer, "low_rank:rank=2", optimizer=optimizer)
     assert all(one is other for one, other in zip(before, layer.parameters()))
     with pytest.raises(TypeError, match=r"no torch\.optim\.Optimizer"):

@@ -28,6 +28,7 @@ from linops.projection.inside import core_of, framed, inside
 from linops.projection.moving import moved
 from linops.projection.permutations import Assignment
 from linops.projection.project import target_of
+from linops.projection.uneven import evened, uneven, unevened
 from linops.projection.wiring import laid, needs, routes, wiring_of
 from linops.scaling import initial_stds
 from linops.specs import Spec, dtype_name
@@ -229,13 +230,19 @@ def _matrix(A: LinearOperator) -> Any:
 
 
 def _source(A: LinearOperator) -> LinearOperator:
-    """A with a factor multiplied into a leaf, and with an array for a diagonal that has none."""
+    """A with a factor multiplied into a leaf, uneven blocks in even form, and an array for a diagonal that has none."""
     if isinstance(A, Scaled):
         base = _source(A.base)
         leaves = [leaf for _, leaf in base.named_leaves()]
         if leaves and base.dtype == A.dtype:
             factor = A.number if A.gain is None else A.number * A.gain
             return base.with_leaves([leaves[0] * factor, *leaves[1:]])
+    frame = framed(A)
+    core = A if frame is None else frame.core
+    chain = uneven(core)
+    if chain is not None:
+        even = evened(core, chain)
+        return even if frame is None else frame.left @ even @ frame.right
     if isinstance(A, Diagonal) or A.is_diagonal is not True or any(A.named_leaves()):
         return A
     return Diagonal(transforms.diagonal_of(A))
@@ -255,6 +262,10 @@ def _wired(target: LinearOperator, A: LinearOperator, random: Any) -> LinearOper
 
 
 def _as_network(target: LinearOperator, A: LinearOperator, random: Any) -> LinearOperator | str:
+    growth = Growth(tuple(initial_stds(target).values()), random)
+    chain = uneven(target)
+    if chain is not None:
+        return unevened(target, chain, lambda even: _as_network(even, A, random), growth)
     wiring = wiring_of(A, target)
     if isinstance(wiring, str):
         return wiring
@@ -273,8 +284,7 @@ def _as_network(target: LinearOperator, A: LinearOperator, random: Any) -> Linea
         return f"it takes ranks {_shown(needed.values())}, the target has {_shown(had)}"
     like = next((array for array in wiring.arrays if array is not None), None)
     like = np.zeros(()) if like is None else like
-    stds = tuple(initial_stds(target).values())
-    tensors = laid(wiring, route, like, Growth(stds, random))
+    tensors = laid(wiring, route, like, growth)
     specs = [leaf for _, leaf in target.named_leaves()]
     return target.with_leaves([tensor.reshape(tuple(spec.shape)) for tensor, spec in zip(tensors, specs)])
 

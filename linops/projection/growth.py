@@ -47,13 +47,26 @@ class Growth:
                 shape = list(tensor.shape)
                 shape[axis] = after - before
                 tensor = space.concat([tensor, backends.zeros(tensor, tuple(shape), tensor.dtype)], axis=axis)
-        std = self.stds[leaf]
-        if self.random is None or not std or not backends.is_inexact(tensor.dtype):
-            return tensor
-        shape, dims = tuple(tensor.shape), len(tensor.shape)
+        dims = len(tensor.shape)
         drawn, zero = np.zeros((1,) * dims, bool), np.zeros((1,) * dims, bool)
         for axis, ((before, after), is_last) in enumerate(zip(widths, last), start):
             new = (np.arange(after) >= before).reshape([-1 if place == axis else 1 for place in range(dims)])
             drawn, zero = drawn | new, zero | (new & is_last)
-        numbers = draw(self.random, shape, std, backends.is_complex(tensor.dtype))
-        return tensor + backends.constant(tensor, numbers * (drawn & ~zero), tensor.dtype)
+        return self.filled(tensor, drawn & ~zero, leaf)
+
+    def filled(self, tensor: Any, new: np.ndarray, leaf: int) -> Any:
+        """A tensor with small random numbers where it is new.
+
+        Args:
+            tensor: The tensor, which is zero there.
+            new: Where it is, of a shape that broadcasts.
+            leaf: The number of the leaf.
+
+        Returns:
+            The tensor.
+        """
+        std = self.stds[leaf]
+        if self.random is None or not std or not backends.is_inexact(tensor.dtype) or not new.any():
+            return tensor
+        numbers = draw(self.random, tuple(tensor.shape), std, backends.is_complex(tensor.dtype))
+        return tensor + backends.constant(tensor, numbers * new, tensor.dtype)

@@ -11,6 +11,7 @@ from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
 from linops.operators.identity import Identity
 from linops.operators.low_rank import LowRank
+from linops.operators.planned import network_of
 from linops.operators.product import Product
 from linops.projection.ends import selects
 
@@ -97,7 +98,7 @@ def inside(A: LinearOperator, frame: Frame) -> LinearOperator | None:
         frame: L and R.
 
     Returns:
-        The operator, of the same class; None where that is not of the class, and only of matrices.
+        The operator; None where that is known of a matrix alone.
     """
     own = framed(A)
     if own is not None and own.fits(frame):
@@ -109,7 +110,8 @@ def inside(A: LinearOperator, frame: Frame) -> LinearOperator | None:
         return LowRank(flat(left @ core.U), _rows(core.V, right))
     if isinstance(core, Dense):
         return Dense(_rows(flat(left @ core.matrix), right))
-    return None
+    whole = left @ core @ right
+    return None if network_of(whole) is None else whole
 
 
 def _rows(x: Any, right: LinearOperator) -> Any:
