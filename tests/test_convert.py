@@ -180,6 +180,21 @@ def test_of_operators_without_arrays(source, target):
     assert_close(lo.convert(source, target).to_dense(), source.to_dense().astype(float))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("target", ["low_rank:rank=2", "btt:rank=1:allow_dearer=1", "toeplitz", "block_diag:blocks=3"])
+def test_of_nothing_learns(target, backend):
+    A = lo.LowRank(np.zeros((6, 0)), np.zeros((0, 6))).to(backend=backend)
+    for source, theirs in ((A, backend), (lo.Zero(6, 6), "numpy")):
+        B = lo.convert(source, target)
+        assert B.backend == theirs
+        assert not as_numpy(B.to_dense()).any()
+        assert [as_numpy(leaf).any() for leaf in leaves(B)] == [
+            name not in B._output_leaves() for name, _ in B.named_leaves()
+        ]
+    empty = lo.LowRank(np.zeros((0, 2)), np.ones((2, 4)))
+    assert lo.convert(empty, lo.LowRank(lo.spec(0, 3), lo.spec(3, 4))).to_dense().shape == (0, 4)
+
+
 def test_permutations_are_those_of_classes_that_are():
     A = P((2, 3), (1, 0))
     assert lo.convert(A, "permutation") is A
@@ -262,6 +277,8 @@ def test_arguments_that_are_none():
         lo.convert(lo.low_rank(8, 8), "btt")
     with pytest.raises(TypeError, match="of the target is an array"):
         lo.convert(A, A)
+    with pytest.raises(TypeError, match="LowRank is a class, without sizes"):
+        lo.convert(A, lo.LowRank)
     with pytest.raises(ValueError, match="another shape"):
         lo.convert(A, lo.dense(8, 9))
     with pytest.raises(ValueError, match="convert of a matrix 8×8: no structure 'trains'"):

@@ -17,19 +17,21 @@ from linops.operators.circulant import Circulant
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
 from linops.operators.kronecker import Kronecker
+from linops.operators.low_rank import LowRank
 from linops.operators.planned import network_of
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.tensor_train import TensorTrain
 from linops.operators.wrap import aslinearoperator
+from linops.operators.zero import Zero
 from linops.projection import transforms
 from linops.projection.growth import Growth
-from linops.projection.inside import core_of, framed, inside
+from linops.projection.inside import core_of, framed
 from linops.projection.moving import moved
 from linops.projection.permutations import Assignment
 from linops.projection.project import target_of
-from linops.projection.uneven import evened, uneven, unevened
-from linops.projection.wiring import laid, needs, routes, wiring_of
+from linops.projection.uneven import evened, uneven
+from linops.projection.wired import wired
 from linops.scaling import initial_stds
 from linops.specs import Spec, dtype_name
 
@@ -168,8 +170,10 @@ def by_leaves(target: LinearOperator, A: LinearOperator, random: Any) -> LinearO
     leaves = [leaf for _, leaf in A.named_leaves()]
     if _is_member(target, A, leaves):
         return target.with_leaves(leaves)
+    if 0 in A.shape or isinstance(A, Zero) or (isinstance(A, LowRank) and not A.U.shape[1]):
+        return _nothing(target, leaves, random)
     source = _source(A)
-    reason = _wired(target, source, random)
+    reason = wired(target, source, random)
     if isinstance(reason, LinearOperator):
         return reason
     found = moved(target, source) if network_of(target) is None or network_of(source) is None else None
@@ -215,6 +219,19 @@ def _convert_product(target: Product, A: Any, random: Any):
     return by_leaves(target, A, random) if found is None else found
 
 
+def _nothing(target: LinearOperator, leaves: list[Any], random: Any) -> LinearOperator | str:
+    """The member that is zero: as for training, in the leaves that act last alone."""
+    zero = target._output_leaves()
+    if not zero:
+        return f"no leaves of {target._short()} are its zero"
+    like, growth = leaves[0] if leaves else np.zeros(()), Growth(tuple(initial_stds(target).values()), random)
+    found = []
+    for number, (name, spec) in enumerate(target.named_leaves()):
+        empty = backends.zeros(like, tuple(spec.shape), like.dtype)
+        found.append(empty if name in zero else growth.filled(empty, np.ones((), bool), number))
+    return target.with_leaves(found)
+
+
 def _is_member(target: LinearOperator, A: LinearOperator, leaves: list[Any]) -> bool:
     """Whether A has the structure already, but for dtypes."""
     specs = [leaf for _, leaf in target.named_leaves()]
@@ -246,48 +263,3 @@ def _source(A: LinearOperator) -> LinearOperator:
     if isinstance(A, Diagonal) or A.is_diagonal is not True or any(A.named_leaves()):
         return A
     return Diagonal(transforms.diagonal_of(A))
-
-
-def _wired(target: LinearOperator, A: LinearOperator, random: Any) -> LinearOperator | str:
-    """By contraction, inside pads where there are some."""
-    found = _as_network(target, A, random)
-    if isinstance(found, LinearOperator):
-        return found
-    frame = framed(target)
-    source = None if frame is None else inside(A, frame)
-    if frame is None or source is None:
-        return found
-    core = _as_network(frame.core, source, random)
-    return frame.around(core) if isinstance(core, LinearOperator) else core
-
-
-def _as_network(target: LinearOperator, A: LinearOperator, random: Any) -> LinearOperator | str:
-    growth = Growth(tuple(initial_stds(target).values()), random)
-    chain = uneven(target)
-    if chain is not None:
-        return unevened(target, chain, lambda even: _as_network(even, A, random), growth)
-    wiring = wiring_of(A, target)
-    if isinstance(wiring, str):
-        return wiring
-    best: Any = None
-    for route in routes(wiring):
-        needed = needs(wiring, route)
-        short = max([needed[bond] / wiring.size(axes) for bond, axes in wiring.bonds.items()], default=1.0)
-        key = (max(short, 1.0), route.work)
-        if best is None or key < best[0]:
-            best = key, route, needed
-    if best is None:
-        return f"{A._short()} depends on what {target._short()} has no leaf for"
-    (short, _), route, needed = best
-    if short > 1:
-        had = [wiring.size(axes) for axes in wiring.bonds.values()]
-        return f"it takes ranks {_shown(needed.values())}, the target has {_shown(had)}"
-    like = next((array for array in wiring.arrays if array is not None), None)
-    like = np.zeros(()) if like is None else like
-    tensors = laid(wiring, route, like, growth)
-    specs = [leaf for _, leaf in target.named_leaves()]
-    return target.with_leaves([tensor.reshape(tuple(spec.shape)) for tensor, spec in zip(tensors, specs)])
-
-
-def _shown(ranks: Any) -> str:
-    return ", ".join(map(str, ranks))

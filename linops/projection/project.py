@@ -221,6 +221,11 @@ def target_of(target: Any, m: int, n: int, what: str = "project") -> Any:
                 f"of {', '.join(SPECIAL)}, or an operator of specs"
             )
         target = parse(target)
+    if isinstance(target, type) and issubclass(target, LinearOperator):
+        raise TypeError(
+            f"{what}: {target.__name__} is a class, without sizes; expected a family, as in 'btt:rank=2', or an "
+            "operator of specs"
+        )
     found = target(m, n) if callable(target) and not isinstance(target, LinearOperator) else target
     if not isinstance(found, LinearOperator):
         raise TypeError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, count, pairwise, product
+from itertools import chain, combinations_with_replacement, count, islice, pairwise, product
 from math import prod
 from typing import Any
 
@@ -24,8 +24,8 @@ from linops.plan.network import Graph, alphabet
 from linops.projection.contraction import contract
 from linops.projection.growth import Growth
 
-#: up to how many ways of sharing tensors out among leaves all are tried; of more, those in the order in which both act
-TRIES = 256
+#: up to how many ways of sharing tensors out all are tried; of more, so many in the order in which they act
+TRIES, MOST = 256, 4096
 
 Bond = frozenset[int]
 
@@ -49,6 +49,11 @@ class Wiring:
     acting: tuple[int, ...]
     open: str
     sizes: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many numbers the source has."""
+        return sum(map(self.size, self.source))
 
     def size(self, axes: Sequence[str]) -> int:
         """The product of the sizes of axes."""
@@ -103,7 +108,7 @@ def wiring_of(A: LinearOperator, target: LinearOperator) -> Wiring | str:
     ends = [one._trace(graph, into, start) for one, start in ((A, 0), (target, len(leaves)))]
     other = [one for one in (A, target) if network_of(one) is None]
     if other:
-        return f"there is no rule for {other[0]._short()} as anything else, or for anything else as it"
+        return f"{other[0]._short()} is no contraction of its leaves, and there is no other rule for the two"
     aligned = None if ends[0] is None or ends[1] is None else graph.align(ends[0], ends[1])
     if aligned is None:
         return "the sizes that they split have no common refinement"
@@ -159,12 +164,9 @@ def routes(wiring: Wiring) -> Iterator[Route]:
     if leaves**tensors <= TRIES:
         shares: Any = product(range(leaves), repeat=tensors)
     else:
-        order = wiring.acting
-        shares = (
-            tuple([steps[place] for place in one])
-            for steps in (order, order[::-1])
-            for one in combinations_with_replacement(range(leaves), tensors)
-        )
+        order, one_by_one = wiring.acting, [tuple(range(leaves))] if tensors == leaves else []
+        places = chain(one_by_one, islice(combinations_with_replacement(range(leaves), tensors), MOST))
+        shares = (tuple([steps[place] for place in one]) for one in places for steps in (order, order[::-1]))
     for share in shares:
         route = _route(wiring, share)
         if route is not None:
