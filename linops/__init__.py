@@ -24,7 +24,7 @@ from linops.families import (
 from linops.freezing import freeze
 from linops.operator import LinearOperator, assume
 from linops.operators import *
-from linops.projection import Moments, ProjectionInfo, project
+from linops.projection import Moments, ProjectionInfo, convert, project
 from linops.rules import simplify
 from linops.sameness import same_structure
 from linops.scaling import fans, initial_stds, lr_multipliers
@@ -46,6 +46,7 @@ __all__ = [
     "btt",
     "butterfly",
     "circulant",
+    "convert",
     "declare",
     "dense",
     "einsum",

@@ -127,9 +127,7 @@ def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: 
                     f"init of {a._short()}: "
                     f"random parameters need a floating or complex dtype, got {dtype_name(wanted)}"
                 )
-            leaf = backends.asarray(
-                _draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device
-            )
+            leaf = backends.asarray(draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device)
         elif backends.backend_of(leaf) != backend:
             raise TypeError(
                 f"init(backend={backend!r}) of {a._short()}: "
@@ -139,7 +137,18 @@ def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: 
     return a.with_leaves(leaves)
 
 
-def _draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None, is_complex: bool) -> np.ndarray:
+def draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None, is_complex: bool) -> np.ndarray:
+    """Numbers for a leaf: normal, or ones.
+
+    Args:
+        random: Where they come from.
+        shape: Of the leaf.
+        std: Their standard deviation; None for ones.
+        is_complex: Whether real and imaginary part are drawn.
+
+    Returns:
+        An array in double precision.
+    """
     if std is None:
         return np.ones(shape)
     if is_complex:  # real and imaginary parts share the variance
@@ -147,4 +156,4 @@ def _draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None
     return std * random.standard_normal(shape)
 
 
-__all__ = ["fans", "initial_std", "initial_stds", "lr_multipliers"]
+__all__ = ["draw", "fans", "initial_std", "initial_stds", "lr_multipliers"]

@@ -10,12 +10,23 @@ from linops.operator import LinearOperator, make_layer
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
-    from linops.nn.torch import freeze_, keep_rates, muon, param_groups, replace_linear_, schedules, set_lr, to_dense_
+    from linops.nn.torch import (
+        freeze_,
+        grow_,
+        keep_rates,
+        muon,
+        param_groups,
+        replace_linear_,
+        schedules,
+        set_lr,
+        to_dense_,
+    )
 
 __all__ = [
     "equinox",
     "flax",
     "freeze_",
+    "grow_",
     "keep_rates",
     "muon",
     "optax",

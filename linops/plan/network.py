@@ -98,6 +98,24 @@ class Graph:
             groups.append(tuple(reversed(group)))
         return None if waiting else groups[::-1]
 
+    def align(self, first: Axes, second: Axes) -> tuple[Axes, Axes] | None:
+        """Two groups of axes for one index, each split where the other is.
+
+        Args:
+            first: Axes, slowest first.
+            second: Axes of the same product.
+
+        Returns:
+            As many axes of the same sizes for each, or None if their sizes have no common refinement.
+        """
+        while True:
+            first, second = self._resolved(first), self._resolved(second)
+            one, other = ([self._sizes[axis] for axis in axes] for axes in (first, second))
+            if one == other:
+                return first, second
+            if self.split(first, other) is None or self.split(second, one) is None:
+                return None
+
     def add(self, leaf: int, axes: Axes) -> None:
         """Add a tensor.
 

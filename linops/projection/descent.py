@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy  # whose submodules load when they are first used
 
 from linops import backends
 from linops.operator import LinearOperator

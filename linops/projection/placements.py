@@ -101,11 +101,18 @@ def placed(target: LinearOperator, placement: Placement, goal: Goal, effort: Eff
         size = int(np.prod(leaf.shape))
         leaves.append(values[start : start + size].reshape(tuple(leaf.shape)))
         start += size
-    return Found(_whole(target.with_leaves(leaves)), method, True, None, iterations, converged)
+    return Found(whole(target.with_leaves(leaves)), method, True, None, iterations, converged)
 
 
-def _whole(operator: LinearOperator) -> LinearOperator:
-    """The operator; of a Toeplitz one the number that is not read is the corner."""
+def whole(operator: LinearOperator) -> LinearOperator:
+    """The operator; of a Toeplitz one the number that is not read is the corner.
+
+    Args:
+        operator: Any.
+
+    Returns:
+        The operator.
+    """
     if not isinstance(operator, Toeplitz):
         return operator
     r = backends.concatenate(operator.c[:1], [operator.r[1:]])

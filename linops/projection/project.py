@@ -193,13 +193,14 @@ def _source(W: Any) -> LinearOperator:
     return floating(operator)
 
 
-def target_of(target: Any, m: int, n: int) -> Any:
+def target_of(target: Any, m: int, n: int, what: str = "project") -> Any:
     """A target as an operator, or the set of permutations.
 
     Args:
         target: As `project` takes it.
         m: Rows of W.
         n: Columns of W.
+        what: Which function asks, for errors.
 
     Returns:
         The target.
@@ -208,7 +209,7 @@ def target_of(target: Any, m: int, n: int) -> Any:
         ValueError: If it has another shape, or is no name.
         TypeError: If it is nothing of the kind.
     """
-    what = f"project of a matrix {m}×{n}"
+    what = f"{what} of a matrix {m}×{n}"
     if isinstance(target, str) and target in SPECIAL:
         if m != n:
             raise ValueError(f"{what}: {target!r} is for square matrices")
@@ -220,6 +221,11 @@ def target_of(target: Any, m: int, n: int) -> Any:
                 f"of {', '.join(SPECIAL)}, or an operator of specs"
             )
         target = parse(target)
+    if isinstance(target, type) and issubclass(target, LinearOperator):
+        raise TypeError(
+            f"{what}: {target.__name__} is a class, without sizes; expected a family, as in 'btt:rank=2', or an "
+            "operator of specs"
+        )
     found = target(m, n) if callable(target) and not isinstance(target, LinearOperator) else target
     if not isinstance(found, LinearOperator):
         raise TypeError(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy  # whose submodules load when they are first used
 
 from linops import backends
 from linops.backends import factorizations as lapack
