@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import opt_einsum
-
 from linops.plan.network import alphabet
 
 
@@ -20,6 +18,8 @@ def contract(terms: list[str], result: str, *arrays: Any) -> Any:
     Returns:
         An array.
     """
+    import opt_einsum  # a dozen modules, which only projection needs
+
     optimize = "greedy" if len(terms) > 6 else "auto"
     return opt_einsum.contract(f"{','.join(terms)}->{result}", *arrays, optimize=optimize)
 
