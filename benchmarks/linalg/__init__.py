@@ -18,7 +18,7 @@ PEERS = {"common": ("scipy", "torch", "jax", "linear_operator", "lineax"), "cola
 #: those of them that are installed beside linops
 INSTALLED = ("linear_operator", "lineax", "cola")
 #: the longest that a work may take, in seconds
-LIMIT = 300
+LIMIT = 900
 
 
 def measure(
