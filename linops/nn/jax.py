@@ -122,16 +122,13 @@ def raised(operator: LinearOperator, factors: dict[str, Any]) -> dict[str, Any]:
     Returns:
         γ by the names of leaves.
     """
-    stds = initial_stds(operator)
-    excess = {
-        name: jax.numpy.mean(jax.numpy.square(jax.numpy.abs(leaf))) / stds[name] ** 2
-        for name, leaf in operator.named_leaves()
-        if name in factors
-    }
-    return {
-        name: gain * jax.numpy.sqrt(jax.numpy.maximum(excess[name], 1)).astype(gain.dtype)
-        for name, gain in factors.items()
-    }
+    stds: dict[str, Any] = dict(initial_stds(operator))
+    found = dict(factors)
+    for name, leaf in operator.named_leaves():
+        if name in found:
+            excess = jax.numpy.mean(jax.numpy.square(jax.numpy.abs(leaf))) / stds[name] ** 2
+            found[name] = found[name] * jax.numpy.sqrt(jax.numpy.maximum(excess, 1)).astype(found[name].dtype)
+    return found
 
 
 def projected(

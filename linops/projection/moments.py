@@ -15,8 +15,9 @@ from linops.backends import factorizations as lapack
 class Moments:
     """The mean and second moment of vectors, summed over batches in float64.
 
-    The sums are exact to rounding whatever the number of batches, and take n² numbers. A second moment is never
-    inverted; where it has not full rank, as with fewer samples than features, that is a warning.
+    The sums are exact to rounding whatever the number of batches, and take n² numbers, where the batches are (of JAX in
+    NumPy). A second moment is never inverted; where it has not full rank, as with fewer samples than features, that is
+    a warning.
 
     Attributes:
         size: n, the number of features.
@@ -78,6 +79,8 @@ class Moments:
         shape = tuple(inputs.shape)
         if not shape or shape[-1] != self.size:
             raise ValueError(f"inputs of shape {shape}: expected (…, {self.size}), a vector of features in each row")
+        if backends.backend_of(inputs) == "jax":  # which has float64 only by a flag
+            inputs = backends.to_numpy(inputs)
         backend = str(backends.backend_of(inputs))
         space: Any = backends.namespace(backend)
         rows = inputs.reshape(-1, self.size)
