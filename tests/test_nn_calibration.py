@@ -34,7 +34,7 @@ class Order(nn.Module):
 
 
 class Tied(nn.Module):
-    """Two layers of one weight, one with a bias."""
+    """Two layers of one weight, one with a bias; the other is given half as many vectors."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class Tied(nn.Module):
         self.later.weight = self.first.weight
 
     def forward(self, x):
-        return self.later(torch.relu(self.first(x)))
+        return self.later(torch.relu(self.first(x))[::2])
 
 
 def test_digits():
@@ -122,7 +122,7 @@ def test_tied_layers_share_what_is_best_for_both():
     torch.manual_seed(0)
     model, x = Tied().double(), skewed(300, 16)
     W, b = model.first.weight.detach().clone(), model.first.bias.detach().clone()
-    hidden = torch.relu(model.first(x)).detach()
+    hidden = torch.relu(model.first(x)).detach()[::2]
     replace_(model, "low_rank", weights="project", rank=4, calibration=[x])
     assert model.later.U is model.first.U
     found = best(W, torch.cat([x - x.mean(0), hidden]), 4)  # the bias takes the mean of the first alone
@@ -181,6 +181,39 @@ def test_the_model_is_in_evaluation_mode_and_its_own_is_restored():
     assert not any(map(any, seen))
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(model[1].running_mean, statistics)
+
+
+def test_functions_may_run_in_inference_mode():
+    def run(model):
+        with torch.inference_mode():
+            model(randn(64, 12))
+
+    model, other = net(), net()
+    replace_(model, "btt", weights="project", calibration=run, anchor=True)
+    replace_(other, "btt", weights="project", calibration=[randn(64, 12)], anchor=True)
+    torch.testing.assert_close(model(randn(3, 12)), other(randn(3, 12)))
+    model(randn(3, 12)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_moments_of_inputs_and_of_what_they_were():
+    x, changed = skewed(60, 4) + 1j * skewed(60, 4, seed=3), skewed(60, 4, seed=6) * (1 + 0.5j)
+    known = lo.Moments(4)
+    for before, after in zip(x.split(25), changed.split(25)):
+        known.add(after, before)
+    torch.testing.assert_close(known.cross, x.T @ changed.conj() / 60)
+    centred = (x - x.mean(0)).T @ (changed - changed.mean(0)).conj() / 60
+    torch.testing.assert_close(known.cross_covariance, centred)
+    torch.testing.assert_close(known.originals.mean, x.mean(0))
+    with pytest.raises(ValueError, match="with all inputs, or with none"):
+        known.add(changed)
+    with pytest.raises(ValueError, match="59 originals for 60 inputs"):
+        known.add(changed, x[1:])
+    assert known.count == known.originals.count == 60
+    plain = lo.Moments(4)
+    plain.add(x)
+    with pytest.raises(ValueError, match="no originals were added"):
+        plain.cross  # noqa: B018
 
 
 def test_moments_are_what_calibration_finds():

@@ -207,6 +207,7 @@ def test_hooks_modes_and_trainability_are_kept():
     assert seen == ["after", "before"]
     assert model[0].bias is bias
     assert [layer.training for layer in model] == [True, True, False, True, True]
+    assert isinstance(model[2], lo.nn.torch.Linear)
     assert not any(parameter.requires_grad for parameter in model[2].parameters())
     assert all(parameter.requires_grad for parameter in model[0].parameters())
     assert not any(len(module._forward_pre_hooks) for module in model if module is not model[2])
