@@ -14,6 +14,11 @@ import linops as lo
 replace_ = lo.nn.replace_linear_
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def best(W, x, rank):
     """The matrix of a rank that is nearest to W in the mean over x, and a little in all directions."""
     C = x.T @ x / len(x)

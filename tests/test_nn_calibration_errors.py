@@ -12,6 +12,11 @@ import linops as lo
 replace_ = lo.nn.replace_linear_
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("sequential", [True, False])
 def test_nothing_is_changed_by_an_error(sequential):
     model = net()

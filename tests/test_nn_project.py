@@ -13,6 +13,11 @@ import linops as lo
 replace_ = lo.nn.replace_linear_
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def randn(*shape, seed=0, **kind):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(**kind)
 
