@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
     from linops.nn.torch import (
         freeze_,
+        from_linear,
         grow_,
         keep_rates,
         muon,
@@ -26,6 +27,7 @@ __all__ = [
     "equinox",
     "flax",
     "freeze_",
+    "from_linear",
     "grow_",
     "keep_rates",
     "muon",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
 
+from linops import backends
+from linops.nn.projected import Fit, fit, spread_of
+from linops.nn.swap import Swap
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
 from linops.specs import Spec, dtype_name, numpy_dtype
@@ -108,6 +112,59 @@ def gains(operator: LinearOperator) -> dict[str, jax.Array]:
     return {name: jax.numpy.ones(1, leaf.dtype) for name, leaf in operator.named_leaves() if stds[name]}
 
 
+def raised(operator: LinearOperator, factors: dict[str, Any]) -> dict[str, Any]:
+    """Gains of weight normalisation with which an operator acts as it is, for what would be capped.
+
+    Args:
+        operator: An operator with arrays.
+        factors: γ by the names of leaves.
+
+    Returns:
+        γ by the names of leaves.
+    """
+    stds: dict[str, Any] = dict(initial_stds(operator))
+    found = dict(factors)
+    for name, leaf in operator.named_leaves():
+        if name in found:
+            excess = jax.numpy.mean(jax.numpy.square(jax.numpy.abs(leaf))) / stds[name] ** 2
+            found[name] = found[name] * jax.numpy.sqrt(jax.numpy.maximum(excess, 1)).astype(found[name].dtype)
+    return found
+
+
+def projected(
+    swaps: Sequence[Swap], weight: Callable[[Any], Any], moments: Mapping[str, Any], has_own_bias: Callable[[Any], bool]
+) -> dict[str, Fit]:
+    """Weights of layers in their structures.
+
+    Args:
+        swaps: The layers.
+        weight: The matrix (m, n) of a layer.
+        moments: What is known of the layers' inputs, by name.
+        has_own_bias: Whether a layer has a bias that may be changed.
+
+    Returns:
+        The fits by name; without those of layers that start at zero.
+
+    Raises:
+        ValueError: If a weight has no numbers, or numbers or shapes do not fit.
+    """
+    fits: dict[str, Fit] = {}
+    for swap in swaps:
+        found = swap.found
+        if swap.zero_init:
+            continue
+        matrix = weight(found.layer)
+        if isinstance(matrix, (jax.ShapeDtypeStruct, Tracer)):
+            raise ValueError(
+                f"layer {found.name!r} is abstract or traced, so that its weight has no numbers to project; project "
+                "outside of eval_shape, jit and vmap, or use weights='init'"
+            )
+        given = moments.get(found.name)
+        spreads = {} if given is None else {found.name: spread_of(found, given, has_own_bias(found.layer))}
+        fits[found.name] = fit([swap], matrix, spreads)
+    return fits
+
+
 def normalized(operator: LinearOperator, factors: dict[str, Any]) -> Any:
     """The operator with every factor G normalised: γ · G / max(1, rms(G) / s), with s its structure-aware initial std.
 
@@ -166,6 +223,20 @@ def entry_scale(old: Any, operator: LinearOperator) -> float | None:
     return float(norm) / m**0.5 / before or None if before else None
 
 
+def shifted(bias: Any, shift: Any) -> Any:
+    """A bias with an addition, summed in float64.
+
+    Args:
+        bias: An array.
+        shift: An array of its size, of any framework.
+
+    Returns:
+        An array like the bias.
+    """
+    wide = np.asarray(bias, "complex128" if jax.numpy.iscomplexobj(bias) else "float64")
+    return jax.numpy.asarray(wide + backends.to_numpy(shift).reshape(wide.shape), bias.dtype)
+
+
 def held(dtype: Any) -> Any:
     """A dtype as JAX spells it.
 
@@ -186,4 +257,15 @@ def held(dtype: Any) -> Any:
     return wanted
 
 
-__all__ = ["entry_scale", "gains", "held", "is_zero", "normalized", "one_copy", "parameters"]
+__all__ = [
+    "entry_scale",
+    "gains",
+    "held",
+    "is_zero",
+    "normalized",
+    "one_copy",
+    "parameters",
+    "projected",
+    "raised",
+    "shifted",
+]

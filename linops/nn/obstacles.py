@@ -22,7 +22,7 @@ class Obstacle:
         remedy: What to do about it, as "replace before sharding"; empty if there is nothing but to leave the layer.
         kind: What the reasons of one kind have in common; empty if that is the reason itself.
         fatal: Whether the model must not be changed at all.
-        soft: Whether a layer that `where` selects is replaced all the same.
+        soft: Whether a layer that `where` selects, or whose weight is projected, is replaced all the same.
     """
 
     reason: str

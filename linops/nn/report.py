@@ -28,7 +28,10 @@ class Row:
         zero_init: Whether the layer was zero, so that the factor nearest the output now is.
         tied_to: The layer whose weights it shares, which counts them, or None.
         scale: The root mean square of the matrix's entries over what it was before, None where it is not known (zeros,
-            the meta device).
+            the meta device) or its numbers are those of before, projected.
+        weight_error: Of a projected weight ‖W − Ŵ‖ / ‖W‖; else None.
+        activation_error: The root mean square of the change of outputs over that of outputs, both about their means
+            where the layer has a bias, in calibration; None without.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Row:
     zero_init: bool = False
     tied_to: str | None = None
     scale: float | None = None
+    weight_error: float | None = None
+    activation_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -230,8 +235,16 @@ def _below(rows: list[Row]) -> str:
         words.append("fans " + ", ".join(f"{name} {fan_in}→{fan_out}" for name, (fan_in, fan_out) in row.fans.items()))
     words += ["zero-init"] if row.zero_init else []
     words += [f"tied to {row.tied_to}"] if row.tied_to else []
-    scales = [row.scale for row in rows if row.scale is not None]
-    if scales:
-        low, high = f"{min(scales):.2g}", f"{max(scales):.2g}"
-        words.append(f"initial scale ×{low}" if low == high else f"initial scale ×{low} to ×{high}")
+    words += _range("initial scale", "×", ".2g", [row.scale for row in rows])
+    words += _range("weight error", "", ".3f", [row.weight_error for row in rows])
+    words += _range("activation error", "", ".3f", [row.activation_error for row in rows])
     return "; ".join(words)
+
+
+def _range(what: str, sign: str, form: str, values: Iterable[float | None]) -> list[str]:
+    """The least and largest of the values that there are, in words."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return []
+    low, high = f"{min(known):{form}}", f"{max(known):{form}}"
+    return [f"{what} {sign}{low}" if low == high else f"{what} {sign}{low} to {sign}{high}"]

@@ -15,6 +15,9 @@ from linops.operator import LinearOperator
 from linops.plan import natural_order
 from linops.scaling import fans
 
+#: what becomes of weights: drawn anew, or the nearest to those that are there
+WEIGHTS = ("init", "project")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -74,7 +77,7 @@ def plan(
         family: A family, its name, or None if `where` is a dict.
         where: Which layers; see `linops.nn.patterns`.
         exclude: Which of these to leave.
-        weights: ``"init"``.
+        weights: ``"init"`` or ``"project"``.
         zero: Which layers start at zero; None takes those that are zero.
         options: The family's options.
         parts: Patterns to the number of equal parts of a layer's output, or their sizes.
@@ -92,8 +95,8 @@ def plan(
         replace; if the patterns
             of `exclude` match no layer.
     """
-    if weights != "init":
-        raise ValueError(f"replace_linear(weights={weights!r}): expected 'init'")
+    if weights not in WEIGHTS:
+        raise ValueError(f"replace_linear(weights={weights!r}): expected {' or '.join(map(repr, WEIGHTS))}")
     if parts is not None and not isinstance(parts, Mapping):
         raise TypeError(
             f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}"
@@ -109,10 +112,11 @@ def plan(
     for name in wanted:
         if any(found[name].shape):
             sizes[name] = _sizes(parts or {}, name, found[name].layer, found[name].shape[0])
+    allowed = wanted if weights == "project" else selected
     skipped = {
         name: one
         for name in wanted
-        if (one := _obstacle(found[name], found, wanted, sizes)) and not (one.soft and name in selected)
+        if (one := _obstacle(found[name], found, wanted, sizes)) and not (one.soft and name in allowed)
     }
     refuse(skipped, selected)
     swaps: list[Swap] = []
@@ -202,6 +206,7 @@ def report(
     skipped: Mapping[str, Obstacle],
     *,
     scales: Mapping[str, float] | None = None,
+    errors: Mapping[str, Sequence[tuple[float, float | None]]] | None = None,
     left: Sequence[Left] = (),
     totals: tuple[int, int] | None = None,
 ) -> Report:
@@ -211,23 +216,29 @@ def report(
         swaps: The layers replaced.
         skipped: Why others were left alone, by name.
         scales: By what factor the entries of the layers' matrices have grown.
+        errors: Of projected layers, the errors of weight and activations of each part.
         left: The other parameters of the model.
         totals: The parameters of the whole model before and now.
 
     Returns:
         The report.
     """
-    rows = tuple(row for swap in swaps for row in _rows(swap, (scales or {}).get(swap.found.name)))
+    rows = tuple(
+        row
+        for swap in swaps
+        for row in _rows(swap, (scales or {}).get(swap.found.name), (errors or {}).get(swap.found.name, ()))
+    )
     return Report(rows, {name: one.reason for name, one in skipped.items()}, tuple(left), totals)
 
 
-def _rows(swap: Swap, scale: float | None) -> Iterator[Row]:
+def _rows(swap: Swap, scale: float | None, errors: Sequence[tuple[float, float | None]]) -> Iterator[Row]:
     for number, operator in enumerate(swap.operators):
         m, n = operator.shape
         biases = m if swap.found.bias else 0
         old, new = (0, 0) if swap.tied_to else (m * n, operator.num_params)
         with natural_order():
             macs = operator.cost().macs
+        weight_error, activation_error = errors[number] if errors else (None, None)
         yield Row(
             name=swap.found.name if len(swap.operators) == 1 else f"{swap.found.name}.{number}",
             structure=f"{type(operator).__name__}({operator._detail()})",
@@ -240,4 +251,6 @@ def _rows(swap: Swap, scale: float | None) -> Iterator[Row]:
             zero_init=swap.zero_init,
             tied_to=swap.tied_to,
             scale=scale,
+            weight_error=weight_error,
+            activation_error=activation_error,
         )

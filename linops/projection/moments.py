@@ -15,11 +15,17 @@ from linops.backends import factorizations as lapack
 class Moments:
     """The mean and second moment of vectors, summed over batches in float64.
 
-    The sums are exact to rounding whatever the number of batches, and take n² numbers. A second moment is never
-    inverted; where it has not full rank, as with fewer samples than features, that is a warning.
+    The sums are exact to rounding whatever the number of batches, and take n² numbers, where the batches are (of JAX in
+    NumPy). A second moment is never inverted; where it has not full rank, as with fewer samples than features, that is
+    a warning.
+
+    Attributes:
+        size: n, the number of features.
+        count: How many vectors were added.
+        originals: The moments of what the vectors were before other layers changed them, if these were added too.
 
     Args:
-        size: n, the number of features.
+        size: n.
 
     Example:
         >>> import linops as lo, numpy as np
@@ -33,23 +39,48 @@ class Moments:
 
     def __init__(self, size: int) -> None:
         self.size, self.count = size, 0
+        self.originals: Moments | None = None
         self._sum: Any = 0.0
         self._squares: Any = 0.0
+        self._crossed: Any = 0.0
 
-    def add(self, inputs: Any) -> None:
+    def add(self, inputs: Any, originals: Any = None) -> None:
         """Add vectors.
 
         Args:
             inputs: (…, n) array of any framework: the last axis is that of the features.
+            originals: (…, n) array: what each of them is in the original model, where `inputs` are those of one whose
+                other layers are compressed already. Given with all inputs or with none.
 
         Raises:
-            ValueError: If the last axis has another size, or a number is not finite.
+            ValueError: If the last axis has another size, a number is not finite, or originals are of another number.
         """
+        if self.count and (originals is None) != (self.originals is None):
+            raise ValueError("Moments.add: originals must be given with all inputs, or with none")
+        rows = self._rows(inputs)
+        if originals is not None:
+            before = self._rows(originals)
+            if before.shape != rows.shape:
+                raise ValueError(f"Moments.add: {before.shape[0]} originals for {rows.shape[0]} inputs")
+            self.originals = self.originals or Moments(self.size)
+            self.originals._take(before)
+            self._crossed = self._crossed + before.T @ backends.conj(rows)
+        self._take(rows)
+
+    def _take(self, rows: Any) -> None:
+        self.count += rows.shape[0]
+        self._sum = self._sum + backends.namespace(backends.backend_of(rows)).sum(rows, axis=0)
+        self._squares = self._squares + rows.T @ backends.conj(rows)
+
+    def _rows(self, inputs: Any) -> Any:
+        """Vectors as finite rows in float64."""
         if not backends.is_array(inputs):
             inputs = np.asarray(inputs)
         shape = tuple(inputs.shape)
         if not shape or shape[-1] != self.size:
             raise ValueError(f"inputs of shape {shape}: expected (…, {self.size}), a vector of features in each row")
+        if backends.backend_of(inputs) == "jax":  # which has float64 only by a flag
+            inputs = backends.to_numpy(inputs)
         backend = str(backends.backend_of(inputs))
         space: Any = backends.namespace(backend)
         rows = inputs.reshape(-1, self.size)
@@ -57,9 +88,7 @@ class Moments:
         rows = lapack.stop_gradient(space.astype(rows, dtype))
         if rows.shape[0] and not bool(space.all(space.isfinite(rows))):
             raise ValueError(f"inputs of shape {shape}: the activations hold NaN or infinity")
-        self.count += rows.shape[0]
-        self._sum = self._sum + space.sum(rows, axis=0)
-        self._squares = self._squares + rows.T @ backends.conj(rows)
+        return rows
 
     @property
     def mean(self) -> Any:
@@ -78,6 +107,24 @@ class Moments:
         """(n, n) the second moment about the mean: what is to be matched where a bias takes the mean."""
         mean = self.mean
         return self.second_moment - mean[:, None] * backends.conj(mean)[None, :]
+
+    @property
+    def cross(self) -> Any:
+        """(n, n) the mean of x x̃ᴴ of originals x and inputs x̃: `project`'s `cross`."""
+        self._require_originals()
+        return self._crossed / self.count
+
+    @property
+    def cross_covariance(self) -> Any:
+        """(n, n) the same about the means."""
+        mean = self._require_originals().mean
+        return self.cross - mean[:, None] * backends.conj(self.mean)[None, :]
+
+    def _require_originals(self) -> Moments:
+        self._require_some()
+        if self.originals is None:
+            raise ValueError("Moments.cross: no originals were added; moments.add(inputs, originals) takes them")
+        return self.originals
 
     def _require_some(self) -> None:
         if not self.count:

@@ -293,7 +293,7 @@ def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive:
     if backends.is_complex(value.dtype) and not backends.is_complex(dtype):
         raise TypeError(f"{what} is complex and W is real; make W complex")
     array = backends.asarray(value, goal.backend, dtype, goal.source.device if goal.backend == "torch" else None)
-    if backends.all_finite(array) is False:
+    if not _is_finite(array):
         raise ValueError(f"{what} holds NaN or infinity")
     if not positive:
         return array
@@ -304,8 +304,14 @@ def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive:
     return (array + adjoint(array)) / 2
 
 
+def _is_finite(array: Any) -> bool:
+    """Whether no number is NaN or infinity, as far as they are known: tracers have none."""
+    space: Any = backends.namespace(backends.backend_of(array))
+    return not lapack.is_known(array) or bool(space.all(space.isfinite(array)))
+
+
 def _require_finite(source: LinearOperator, goal: Goal) -> None:
-    if isinstance(source, Dense) and backends.all_finite(goal.matrix) is False:
+    if isinstance(source, Dense) and not _is_finite(goal.matrix):
         raise ValueError(f"project({source._short()}, …): the matrix holds NaN or infinity")
 
 

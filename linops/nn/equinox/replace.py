@@ -11,8 +11,9 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
-from linops.nn.jax import entry_scale, is_zero
+from linops.nn.jax import entry_scale, is_zero, projected, raised, shifted
 from linops.nn.obstacles import Obstacle, elsewhere
+from linops.nn.projected import Fit, check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
@@ -26,9 +27,10 @@ def replace_linear(
     exclude: Any = None,
     weights: str = "init",
     *,
-    key: Any,
+    key: Any = None,
     zero: Any = None,
     weight_norm: bool = False,
+    moments: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[Model, Report]:
     """A model with a structured layer in the place of every `equinox.nn.Linear` that `where` selects.
@@ -44,11 +46,15 @@ def replace_linear(
             name (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins,
             None leaves the layer, and `family` is for those that match no pattern. None takes all.
         exclude: Which of these to leave: a pattern, predicate or list.
-        weights: ``"init"`` draws new weights with structure-aware scale.
-        key: A key of `jax.random`.
+        weights: ``"init"`` draws new weights with structure-aware scale, ``"project"`` starts from the nearest that the
+            structure has to those there are (`lo.project`), and is outside of transformations.
+        key: A key of `jax.random`; needed where weights are drawn.
         zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an
             abstract or traced model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
+        moments: For ``"project"`` what is known of layers' inputs, a dict of their names to `lo.Moments`, or to second
+            moments (n, n): "nearest" is in the mean over inputs then, and a bias makes up for the mean of what is lost,
+            where that is known.
         **options: The family's options, as ``rank=2``.
 
     Returns:
@@ -71,16 +77,24 @@ def replace_linear(
     if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
         raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
     swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
-    keys = jax.random.split(key, max(len(swaps), 1))
-    new = {swap.found.name: _layer(swap, weight_norm, keys[number]) for number, swap in enumerate(swaps)}
+    known = check_moments(moments, swaps, weights)
+    fits = {}
+    if weights == "project":
+        fits = projected(swaps, lambda layer: layer.weight, known, lambda layer: layer.bias is not None)
+        warn_of(fits)
+    keys = [None] * len(swaps) if key is None else jax.random.split(key, max(len(swaps), 1))
+    new = {
+        swap.found.name: _layer(swap, weight_norm, keys[number], fits.get(swap.found.name))
+        for number, swap in enumerate(swaps)
+    }
     changed = jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(_name(path), leaf), model, is_leaf=_is_linear)
     totals, left = (_count(model), _count(changed)), leftovers(_left(model, swaps, skipped))
     scales = {
         swap.found.name: scale
         for swap in swaps
-        if (scale := entry_scale(swap.found.layer.weight, new[swap.found.name].operator))
+        if weights == "init" and (scale := entry_scale(swap.found.layer.weight, new[swap.found.name].operator))
     }
-    return changed, report(swaps, skipped, scales=scales, left=left, totals=totals)
+    return changed, report(swaps, skipped, scales=scales, errors=errors_of(swaps, fits), left=left, totals=totals)
 
 
 def _is_parameter(leaf: Any) -> bool:
@@ -149,8 +163,15 @@ def _obstacle(layer: eqx.nn.Linear) -> str | Obstacle | None:
     return "maps from or to scalars" if "scalar" in (layer.in_features, layer.out_features) else None
 
 
-def _layer(swap: Swap, weight_norm: bool, key: Any) -> Linear:
+def _layer(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Linear:
     old = swap.found.layer
+    if fit is not None:
+        layer = Linear(fit.operators[0], swap.found.bias, old.weight.dtype, weight_norm=weight_norm)
+        if layer.gains is not None:
+            layer = eqx.tree_at(lambda one: one.gains, layer, raised(layer.operator, layer.gains))
+        shift = fit.shifts.get(swap.found.name)
+        bias = old.bias if shift is None else shifted(old.bias, shift)
+        return eqx.tree_at(lambda one: one.bias, layer, bias) if swap.found.bias else layer
     make = partial(
         Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm
     )

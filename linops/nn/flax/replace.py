@@ -14,8 +14,9 @@ from flax import nnx
 
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
-from linops.nn.jax import entry_scale, is_zero
+from linops.nn.jax import entry_scale, is_zero, projected, raised, shifted
 from linops.nn.obstacles import Obstacle, elsewhere
+from linops.nn.projected import Fit, check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
@@ -34,9 +35,10 @@ def replace_linear(
     exclude: Any = None,
     weights: str = "init",
     *,
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | None = None,
     zero: Any = None,
     weight_norm: bool = False,
+    moments: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Report:
     """Replace the `nnx.Linear` and `nnx.LinearGeneral` of a model that `where` selects by structured layers, in place.
@@ -54,11 +56,15 @@ def replace_linear(
             name (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins,
             None leaves the layer, and `family` is for those that match no pattern. None takes all.
         exclude: Which of these to leave: a pattern, predicate or list.
-        weights: ``"init"`` draws new weights with structure-aware scale.
-        rngs: The random streams, of which ``params`` is used.
+        weights: ``"init"`` draws new weights with structure-aware scale, ``"project"`` starts from the nearest that the
+            structure has to those there are (`lo.project`), and is outside of transformations.
+        rngs: The random streams, of which ``params`` is used; needed where weights are drawn.
         zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an
             abstract or traced model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
+        moments: For ``"project"`` what is known of layers' inputs, a dict of their names to `lo.Moments`, or to second
+            moments (n, n): "nearest" is in the mean over inputs then, and a bias makes up for the mean of what is lost,
+            where that is known.
         **options: The family's options, as ``rank=2``.
 
     Returns:
@@ -85,14 +91,26 @@ def replace_linear(
         raise TypeError(f"lo.nn.flax.replace_linear({type(model).__name__}): {way}")
     swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
     before, left = _count(model), leftovers(_left(model, swaps, skipped))
-    new = {id(swap.found.layer): _layer(swap, weight_norm, rngs) for swap in swaps}
+    known = check_moments(moments, swaps, weights)
+    fits = {}
+    if weights == "project":
+        uses = _uses(model)
+        own = lambda layer: layer.bias is not None and uses[id(layer.bias)] == 1  # noqa: E731
+        fits = projected(swaps, _matrix, known, own)
+        warn_of(fits)
+    new = {id(swap.found.layer): _layer(swap, weight_norm, rngs, fits.get(swap.found.name)) for swap in swaps}
     exchange(model, new)
-    scales = {
-        swap.found.name: scale
-        for swap in swaps
-        if (scale := entry_scale(swap.found.layer.kernel.get_value(), new[id(swap.found.layer)].operator))
-    }
-    return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
+    for swap in swaps:
+        shift = fits[swap.found.name].shifts.get(swap.found.name) if swap.found.name in fits else None
+        if shift is not None:
+            bias = swap.found.layer.bias
+            bias.set_value(shifted(bias.get_value(), shift))
+    scales = {}
+    for swap in swaps if weights == "init" else ():
+        if scale := entry_scale(swap.found.layer.kernel.get_value(), new[id(swap.found.layer)].operator):
+            scales[swap.found.name] = scale
+    errors, totals = errors_of(swaps, fits), (before, _count(model))
+    return report(swaps, skipped, scales=scales, errors=errors, left=left, totals=totals)
 
 
 def _count(model: nnx.Module) -> int:
@@ -125,14 +143,27 @@ def _left(
 
 def _find(model: nnx.Module) -> Iterator[Found]:
     modules = [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(model)]
-    uses = Counter(
-        id(value) for _, module in modules for value in vars(module).values() if isinstance(value, nnx.Variable)
-    )
+    uses = _uses(model)
     for name, module in modules:
         if isinstance(module, _DENSE):
             into, out = (prod(sizes) for sizes in _features(module))
             zero = partial(is_zero, module.kernel.get_value())
             yield Found(name, module, (out, into), module.bias is not None, zero, _obstacle(name, module, uses))
+
+
+def _uses(model: nnx.Module) -> Counter:
+    """In how many modules each variable is, by its id."""
+    modules = [module for _, module in nnx.iter_modules(model)]
+    return Counter(
+        id(value) for module in modules for value in vars(module).values() if isinstance(value, nnx.Variable)
+    )
+
+
+def _matrix(layer: Any) -> Any:
+    """The kernel as (m, n) numbers; an abstract one as it is."""
+    kernel = layer.kernel.get_value()
+    into, out = (prod(sizes) for sizes in _features(layer))
+    return kernel if isinstance(kernel, jax.ShapeDtypeStruct) else kernel.reshape(into, out).T
 
 
 def _features(module: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -160,12 +191,12 @@ def _obstacle(name: str, module: Any, uses: Counter) -> str | Obstacle | None:
     return f"has its own {own}, which would be lost" if own else None
 
 
-def _layer(swap: Swap, weight_norm: bool, rngs: nnx.Rngs) -> Linear:
+def _layer(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None = None) -> Linear:
     old = swap.found.layer
     kernel = old.kernel.get_value()
 
-    def build(rngs: nnx.Rngs) -> Linear:
-        operator, bias = swap.operators[0], swap.found.bias
+    def build(rngs: nnx.Rngs | None) -> Linear:
+        operator, bias = fit.operators[0] if fit else swap.operators[0], swap.found.bias
         options = {
             "dtype": old.dtype,
             "param_dtype": kernel.dtype,
@@ -177,6 +208,11 @@ def _layer(swap: Swap, weight_norm: bool, rngs: nnx.Rngs) -> Linear:
         return Linear(operator, bias, **options, rngs=rngs)
 
     layer = nnx.eval_shape(build, rngs) if isinstance(kernel, jax.ShapeDtypeStruct) else build(rngs)
+    if fit and weight_norm:
+        gains = {name: getattr(layer, f"{name}_gain", None) for name in layer.leaf_names}
+        known = {name: gain.get_value() for name, gain in gains.items() if gain is not None}
+        for name, gain in raised(fit.operators[0], known).items():
+            getattr(layer, f"{name}_gain").set_value(gain)
     if swap.found.bias:
         layer.bias = old.bias
     return layer

@@ -100,6 +100,18 @@ def find(model: nn.Module) -> Iterator[Found]:
         yield Found(name, module, (out, into), bias is not None, partial(_is_zero, weight), obstacle, frozenset(others))
 
 
+def obstacle_of(layer: nn.Module) -> Obstacle | None:
+    """Why a dense layer that stands alone cannot be made into another.
+
+    Args:
+        layer: A layer that `is_dense`.
+
+    Returns:
+        The obstacle, or None.
+    """
+    return _weight(layer) or _layer("linear", layer)
+
+
 # ---------------------------------------------------------------- obstacles
 
 

@@ -13,7 +13,7 @@ from linops.freezing import freeze
 from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
-from linops.nn.torch.replace import _HOOKS
+from linops.nn.torch.placing import HOOKS
 from linops.nn.torch.structured import Structured
 from linops.operator import as_batch
 from linops.plan import natural_order
@@ -134,7 +134,7 @@ def _same_matrix(one: Any, other: Any) -> bool:
 def _like(old: Any, new: Any) -> Any:
     """A new layer with what the old one has beside its weights."""
     new.bias = old.bias
-    for name in _HOOKS:
+    for name in HOOKS:
         setattr(new, name, getattr(old, name))
     if isinstance(new, Linear):
         new._transposed, new._path = old._transposed, old._path

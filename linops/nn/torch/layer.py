@@ -199,6 +199,13 @@ class Linear(Structured):
         self._scales, self.weight_norm = {}, False
         return self
 
+    def _uncap_(self) -> None:
+        """Raise the gains of weight normalisation to what it takes off, so that the layer computes its parameters."""
+        with torch.no_grad():
+            for name, std in self._scales.items():
+                excess = self.get_parameter(name).abs().square().mean() / std**2
+                self.get_parameter(f"{name}_gain").fill_(float(excess.clamp(min=1).sqrt()))
+
     def extra_repr(self) -> str:
         """Sizes and structure, for repr."""
         # its arrays are here

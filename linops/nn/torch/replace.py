@@ -9,24 +9,13 @@ import torch
 from torch import nn
 
 from linops.nn.obstacles import Obstacle
+from linops.nn.projected import check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Swap, plan, report
-from linops.nn.torch.dense import find, is_conv1d, is_dense, require_module
-from linops.nn.torch.layer import Linear
-from linops.nn.torch.parts import Parts
+from linops.nn.torch.dense import find, is_dense, require_module
+from linops.nn.torch.placing import put
+from linops.nn.torch.project import project_layers
 from linops.nn.torch.structured import Structured
-
-#: the hooks that a layer keeps; the dicts themselves move, so that handles still remove
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_is_full_backward_hook",
-)
 
 
 def replace_linear_(
@@ -39,6 +28,11 @@ def replace_linear_(
     zero: Any = None,
     parts: Mapping[Any, int | Sequence[int]] | None = None,
     weight_norm: bool = False,
+    calibration: Any = None,
+    sequential: bool = True,
+    anchor: bool = False,
+    moments: Mapping[str, Any] | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> Report:
     """Replace the dense layers of a model by structured ones, in place.
@@ -48,8 +42,8 @@ def replace_linear_(
 
     * Biases, dtypes, devices, training mode, ``requires_grad`` and forward and backward hooks are kept.
     * A layer that is all zero stays zero, by the factor nearest its output alone, so that it gets a gradient. Otherwise
-      the new weights have their structure's own scale, which replaces the model's; the report says by what factor they
-      differ.
+      drawn weights have their structure's own scale, which replaces the model's; the report says by what factor they
+      differ. Of projected ones it has the errors.
     * Linear layers that share a weight share the new parameters, if all of them are replaced by one family.
     * ``layer.weight`` of a new layer can be read, and not written; see `linops.nn.torch.Linear`.
     * A subclass of `torch.nn.Linear` is replaced if it has no methods of its own but ``__init__`` and
@@ -60,7 +54,13 @@ def replace_linear_(
     multiplies by their weights itself, or an adapter; subclasses with a forward of their own; and those whose sizes the
     family refuses. Such a layer is an error if `where` selects it, by name or pattern; with ``where=None`` it is left
     alone, with one warning for all of a kind. In a sharded model it is always an error. With ``where=None`` frozen
-    layers are left alone too.
+    layers are left alone too, unless their weights are projected; the new ones are frozen then.
+
+    ``weights="project"`` starts from the trained weights: the nearest that the structure has (`lo.project`). With
+    `calibration`, "nearest" is in the mean over what each layer is given (`lo.Moments`), in the order of the forward
+    pass, when the layers before it are new already; a bias makes up for the mean of what is lost. That takes a pass
+    over the calibration set a layer, and the moments of one layer at a time. The model runs in evaluation mode, without
+    gradients. Layers that share a weight are projected together, where the first of them is reached.
 
     Args:
         model: The model; it may live on the meta device.
@@ -70,24 +70,37 @@ def replace_linear_(
             list of those; or a dict of pattern to family, in which the first match wins, None leaves the layer, and
             `family` (or None: leave) is for those that match no pattern. None takes all.
         exclude: Which of these to leave, as `where`.
-        weights: ``"init"`` draws new weights with structure-aware scale.
+        weights: ``"init"`` draws new weights with structure-aware scale, ``"project"`` starts from those there are.
         zero: Which layers start at zero, as `where`; None takes those that are zero now, which cannot be seen on the
             meta device.
         parts: For fused projections, a dict of pattern to the number of equal parts of the output, or their sizes:
             ``{"*.c_attn": 3}``. Each part gets its own structure; other layers are structured whole.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
+        calibration: For ``weights="project"``, batches of the model's inputs (a tensor; a tuple or list of arguments; a
+            dict of named ones), where the model is, or a function that takes the model and runs it on them.
+        sequential: False takes the inputs of all layers from one pass of the model as it is, and needs the moments of
+            all at a time.
+        anchor: Whether each layer's outputs are to be near to those that it had in the original model, of which a copy
+            runs along, and not to those of its old weight in the model as it is then.
+        moments: Instead of calibration what is known of layers' inputs: a dict of their names to `lo.Moments`, or to
+            second moments (n, n). Other layers are projected by their weight alone.
+        progress: Whether to print a line to stderr for each layer that is projected.
         **options: The family's options, as ``rank=2``.
 
     Returns:
-        What was replaced, with parameters, MACs and fans, and what was left; it prints as a table of 80 columns.
+        What was replaced, with parameters, MACs, fans and errors, and what was left; it prints as a table of 80
+        columns.
 
     Raises:
         ValueError: If a layer that `where` selects cannot be replaced, the family refuses all, the model is sharded, or
-            parts do not fit.
+            parts do not fit. Of a projection: if a weight or an input holds NaN or infinity, a weight is on the meta
+            device, calibration is empty, or options contradict each other.
         TypeError: If an argument is none of the above.
 
     Warns:
         UserWarning: If no layer was replaced, some were left alone because they cannot be, or `exclude` matches none.
+            Of a projection: if no input reached a layer, fewer did than it has features, or an iteration stopped before
+            it converged.
 
     Example:
         >>> import linops as lo, torch
@@ -98,57 +111,30 @@ def replace_linear_(
     """
     require_module("replace_linear_", model, "flax.replace_linear", "equinox.replace_linear")
     swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts)
+    known = check_moments(moments, swaps, weights)
+    _check(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))
-    layers = _put(model, swaps, weight_norm)
-    scales = {name: scale for name, (old, new) in layers.items() if (scale := _scale(old, new))}
-    return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
+    if weights == "init":
+        layers = put(model, swaps, weight_norm)
+        pairs = [(swap.found.name, swap.found.layer, layers[swap.found.name]) for swap in swaps]
+        scales = {name: scale for name, old, new in pairs if (scale := _scale(old, new))}
+        return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
+    fits, unseen = project_layers(model, swaps, weight_norm, known, calibration, sequential, anchor, progress)
+    warn_of(fits, unseen)
+    return report(swaps, skipped, errors=errors_of(swaps, fits), left=left, totals=(before, _count(model)))
 
 
-# ---------------------------------------------------------------- the new layers
-
-
-def _put(model: nn.Module, swaps: Iterable[Swap], weight_norm: bool) -> dict[str, tuple[Any, Any]]:
-    """Build all new layers, then put them in the place of the old; both by name."""
-    pairs: dict[str, tuple[Any, Any]] = {}
-    layers: dict[str, Any] = {}
-    new: dict[int, nn.Module] = {}
-    for swap in swaps:
-        layers[swap.found.name] = new[id(swap.found.layer)] = layer = _layer(swap, weight_norm)
-        pairs[swap.found.name] = swap.found.layer, layer
-        if swap.tied_to is not None:
-            for name, parameter in list(layers[swap.tied_to].named_parameters()):
-                if name != "bias":
-                    path, _, leaf = name.rpartition(".")
-                    layer.get_submodule(path).register_parameter(leaf, parameter)
-    for parent in list(model.modules()):
-        changed = [(key, new[id(child)]) for key, child in parent._modules.items() if id(child) in new]
-        for key, layer in changed:
-            setattr(parent, key, layer)
-        if isinstance(parent, nn.TransformerEncoderLayer) and changed:
-            parent.activation_relu_or_gelu = 0  # torch's own sign against the fused path
-    for encoder in model.modules():
-        if isinstance(encoder, nn.TransformerEncoder) and any(
-            isinstance(part, (Linear, Parts)) for part in encoder.modules()
-        ):
-            encoder.use_nested_tensor = False  # it needs the fused path
-    return pairs
-
-
-def _layer(swap: Swap, weight_norm: bool) -> Any:
-    old = swap.found.layer
-    options: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype, "zero_init": swap.zero_init}
-    parts = [Linear(operator, False, **options, weight_norm=weight_norm) for operator in swap.operators]
-    layer: Any = parts[0] if len(parts) == 1 else Parts(parts)
-    layer.requires_grad_(old.weight.requires_grad)
-    layer.bias = old.bias
-    layer._transposed, layer._path = is_conv1d(old), swap.found.name
-    for name in _HOOKS:
-        setattr(layer, name, getattr(old, name))
-    # what the model keeps on its layers, such as a mark for its own initialisation
-    for name, value in vars(old).items():
-        if not name.startswith("_") and not hasattr(layer, name):
-            setattr(layer, name, value)
-    return layer.train(old.training)
+def _check(weights: str, calibration: Any, sequential: bool, anchor: bool, moments: Any) -> None:
+    """Refuse options that say nothing together."""
+    if weights != "project" and calibration is not None:
+        raise ValueError(f"replace_linear_(weights={weights!r}, calibration=…): calibration is for weights='project'")
+    if moments is not None and calibration is not None:
+        raise ValueError("replace_linear_: calibration and moments both say what layers are given; give one of them")
+    if anchor and (calibration is None or not sequential):
+        why = (
+            "there is no calibration" if calibration is None else "with sequential=False all inputs are the original's"
+        )
+        raise ValueError(f"replace_linear_(anchor=True): {why}")
 
 
 # ---------------------------------------------------------------- what is said of it
