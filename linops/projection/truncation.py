@@ -99,13 +99,10 @@ def _spanned(space: Any, product: Any, adjoint_product: Any, block: Any, most: i
     """An orthonormal basis of the Krylov space of an orthonormal block."""
     blocks, depth = [block], max(DEPTH, DIMENSION // block.shape[1])
     while len(blocks) < depth and (len(blocks) + 1) * block.shape[1] <= most:
-        block = product(adjoint_product(block))
-        for _ in range(2):  # twice is enough
-            basis = space.concat(blocks, axis=1)
-            block = block - basis @ (adjoint(basis) @ block)
-            block = space.linalg.qr(block)[0]
+        block, basis = product(adjoint_product(block)), space.concat(blocks, axis=1)
+        block = space.linalg.qr(block - basis @ (adjoint(basis) @ block))[0]
         blocks.append(block)
-    return space.concat(blocks, axis=1)
+    return space.linalg.qr(space.concat(blocks, axis=1))[0]  # where the space is exhausted, blocks are noise
 
 
 def _padded(space: Any, x: Any, count: int, axis: int) -> Any:
