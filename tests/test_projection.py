@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import scipy.linalg
 import torch
 from helpers import each
+from test_golden import ROWS, member
 
 import linops as lo
 from linops.families import FAMILIES
@@ -115,6 +117,17 @@ def test_jax_recovers_and_differentiates():
     W = np.random.default_rng(0).standard_normal((8, 8))
     U, s, Vh = np.linalg.svd(W)  # Σ s², of the two largest: 2 s u vᵀ
     assert np.allclose(jax.grad(value)(jax.numpy.asarray(W)), 2 * (U[:, :2] * s[:2]) @ Vh[:2])
+
+
+def test_matrices_of_the_papers_own_code_come_back():
+    matrices = np.load(Path(__file__).parent / "golden" / "paper.npz")
+    found = {}
+    for row in ROWS:
+        if "dense" in row:
+            W = matrices[row["dense"]]
+            found[row["dense"]] = lo.project(W, member(row), return_info=True)[1].weight_error
+    assert set(found) == set(matrices)
+    assert max(found.values()) < 1e-6, found
 
 
 @pytest.mark.parametrize("family", CLOSED + SEARCHED)
@@ -456,13 +469,17 @@ def test_operators_and_stacks():
     stack = rng.standard_normal((2, 3, 8, 8))
     found = lo.project(stack, "low_rank:rank=2")
     assert len(found) == 6
+    X = rng.standard_normal((40, 8))
+    for one, W in zip(lo.project(stack, "low_rank:rank=2", inputs=iter([X])), stack.reshape(6, 8, 8)):
+        assert np.allclose(dense(one), dense(lo.project(W, "low_rank:rank=2", inputs=X)))
     assert np.allclose(dense(found[4]), dense(lo.project(stack[1, 1], "low_rank:rank=2")))
     assert np.allclose(dense(lo.project(lo.Identity(6), "diagonal")), np.eye(6))
 
 
 def test_large_operators_go_to_low_rank_by_products_alone():
     huge = lo.low_rank(20_000, 30_000, rank=5).init(seed=0, backend="numpy", dtype="float64")
-    A = lo.project(huge, "low_rank:rank=5")
+    A, info = lo.project(huge, "low_rank:rank=5", return_info=True)
+    assert info.weight_error < 1e-7
     x = np.random.default_rng(0).standard_normal((30_000, 2))
     assert np.allclose(A @ x, huge @ x)
 
@@ -544,6 +561,8 @@ def test_errors_say_what_to_do():
         ((W, "btt"), {"inputs": np.ones((9, 8)), "second_moment": np.eye(8)}, ValueError, "give one of them"),
         ((W, "btt"), {"row_weights": -np.ones(6)}, ValueError, "negative"),
         ((W, "btt"), {"cross": np.eye(8)}, ValueError, "member's inputs"),
+        ((W, "btt"), {"second_moment": -np.eye(8)}, ValueError, "positive semidefinite"),
+        ((W, lo.Dense(lo.spec(6, 8)) @ lo.DFT(8)), {}, TypeError, "the target is complex; make W complex"),
         ((W, "btt"), {"tol": 2}, ValueError, "tol"),
         ((W, "btt"), {"max_iterations": -1}, ValueError, "max_iterations"),
         ((W, "low_rank:rank=7"), {}, ValueError, "rank"),

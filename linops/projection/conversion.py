@@ -25,11 +25,11 @@ from linops.operators.tensor_train import TensorTrain
 from linops.operators.wrap import aslinearoperator
 from linops.operators.zero import Zero
 from linops.projection import transforms
+from linops.projection.asking import target_of
 from linops.projection.growth import Growth
 from linops.projection.inside import core_of, framed
 from linops.projection.moving import moved
 from linops.projection.permutations import Assignment
-from linops.projection.project import target_of
 from linops.projection.uneven import evened, uneven
 from linops.projection.wired import wired
 from linops.scaling import initial_stds

@@ -135,7 +135,7 @@ def moments_of(inputs: Any, size: int) -> Moments:
     """The moments of an array or of batches.
 
     Args:
-        inputs: An array (…, n), or an iterable of them.
+        inputs: An array (…, n), an iterable of them, or moments, which are returned.
         size: n.
 
     Returns:
@@ -144,6 +144,8 @@ def moments_of(inputs: Any, size: int) -> Moments:
     Raises:
         ValueError: If there are none, or shapes or numbers do not fit.
     """
+    if isinstance(inputs, Moments):
+        return inputs
     moments = Moments(size)
     whole = backends.is_array(inputs) or not isinstance(inputs, Iterable)
     for batch in (inputs,) if whole else inputs:
