@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.linalg.inputs import fits
+from linops.linalg.inputs import DENSE_LIMIT, fits
 from linops.operator import LinearOperator
 from linops.operators.toeplitz import Toeplitz
 from linops.projection.effort import Effort, Found
@@ -48,7 +48,7 @@ def placement_of(target: LinearOperator) -> Placement | None:
     """
     leaves = [leaf for _, leaf in target.named_leaves()]
     count = target.num_params
-    if not all(isinstance(leaf, Spec) for leaf in leaves) or not fits(target) or count > np.prod(target.shape) * 2:
+    if not all(isinstance(leaf, Spec) for leaf in leaves) or not fits(target) or count > DENSE_LIMIT:
         return None
 
     def written(values: np.ndarray) -> np.ndarray:
