@@ -400,9 +400,27 @@ def test_uneven_monarch_takes_the_best_of_each_block():
 def test_circulant_in_a_product_is_found():
     target = lo.Circulant(lo.spec(8)) @ lo.Diagonal(lo.spec(8))
     planted = target.init(seed=3, backend="numpy", dtype="float64")
-    A, info = quietly(dense(planted), target, max_iterations=300, return_info=True)
+    A, info = lo.project(dense(planted), target, return_info=True)
+    assert info.method == "factor by factor"
     assert info.weight_error < 1e-5
     assert lo.same_structure(A, planted)
+
+
+def test_triangular_factors_are_found_together():
+    W = np.random.default_rng(13).standard_normal((6, 6)) + 4 * np.eye(6)  # which has an LU decomposition
+    target = lo.Triangular(lo.spec(6, 6)) @ lo.Triangular(lo.spec(6, 6), lower=False)
+    A, info = quietly(W, target, max_iterations=30, return_info=True)
+    assert info.weight_error < 0.1
+    assert np.isclose(np.linalg.norm(W - dense(A)) / np.linalg.norm(W), info.weight_error)
+
+
+def test_masks_in_an_output_metric_are_solved_by_columns():
+    rng = np.random.default_rng(21)
+    W, A = rng.standard_normal((7, 7)), moment(rng, 7)
+    found, info = lo.project(W, "lower_triangular", output_metric=A, return_info=True)
+    assert info.method == "least squares of columns"
+    for j in range(7):
+        assert np.allclose(dense(found)[j:, j], np.linalg.solve(A[j:, j:], (A @ W)[j:, j]))
 
 
 # ---------------------------------------------------------------- norms

@@ -17,13 +17,14 @@ from linops.projection.goal import Goal, real
 from linops.specs import Spec
 
 
-def descended(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
+def descended(target: LinearOperator, goal: Goal, effort: Effort, start: LinearOperator | None = None) -> Found:
     """A member by L-BFGS (SciPy's) from structure-aware random leaves; there may be nearer ones.
 
     Args:
         target: The structure.
         goal: The goal.
         effort: When it stops.
+        start: A member to start from.
 
     Returns:
         The member.
@@ -39,6 +40,8 @@ def descended(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
     goal = _moved(goal.constant(), backend, dtype, device)
     scale = float(goal.square(goal.matrix)) or 1.0
     drawn = target.init(seed=0, backend=backend, dtype=dtype, device=device)
+    if start is not None:
+        drawn = drawn.with_leaves([backends.asarray(leaf, backend, dtype, device) for _, leaf in start.named_leaves()])
     both = zip(target.named_leaves(), drawn.named_leaves())
     leaves = [(isinstance(leaf, Spec), array) for (_, leaf), (_, array) in both]
     free = [array for is_free, array in leaves if is_free]
@@ -63,11 +66,11 @@ def descended(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
         return float(value[0]), backends.to_numpy(gradient).astype(float)
 
     flat = np.concatenate([backends.to_numpy(array).ravel() for array in free])
-    start = np.concatenate([np.real(flat), np.imag(flat)]) if is_complex else flat
+    first = np.concatenate([np.real(flat), np.imag(flat)]) if is_complex else flat
     options = {"maxiter": 20 * effort.max_iterations, "maxfun": 40 * effort.max_iterations, "maxcor": 20}
     options |= {"ftol": effort.tol**2, "gtol": 1e-12}
     found = scipy.optimize.minimize(
-        value_and_gradient, start.astype(float), jac=True, method="L-BFGS-B", options=options
+        value_and_gradient, first.astype(float), jac=True, method="L-BFGS-B", options=options
     )
     parts = iter([backends.asarray(backends.to_numpy(part), home, like.dtype, device) for part in arrays(found.x)])
     member = target.with_leaves([next(parts) if isinstance(leaf, Spec) else leaf for _, leaf in target.named_leaves()])

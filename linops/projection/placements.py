@@ -89,10 +89,14 @@ def placed(target: LinearOperator, placement: Placement, goal: Goal, effort: Eff
     Returns:
         The member.
     """
+    iterations, converged, method = 0, True, "least squares of rows"
+    turned = Placement(placement.ids.T, placement.count)
     if not goal.has_full:
-        values, iterations, converged, method = _means(placement, goal), 0, True, "means of entries"
+        values, method = _means(placement, goal), "means of entries"
     elif not is_full(goal.output_metric) and placement.is_pattern and _work(placement) <= LIMIT:
-        values, iterations, converged, method = _by_rows(placement, goal), 0, True, "least squares of rows"
+        values = _by_rows(placement, goal)
+    elif not is_full(goal.second_moment) and placement.is_pattern and _work(turned) <= LIMIT:
+        values, method = _by_rows(turned, goal.T), "least squares of columns"
     else:
         values, iterations, converged = _descended(placement, goal.constant(), effort)
         method = "conjugate gradients"
@@ -144,7 +148,7 @@ def _work(placement: Placement) -> float:
 
 def _by_rows(placement: Placement, goal: Goal) -> Any:
     """Each row by its own system, those of one support together."""
-    space, W, C = goal.space, goal.matrix, goal.second_moment
+    space, W, C = goal.space, goal.matrix, goal.second_moment  # each row by itself: weights of rows do not matter
     wc = W @ C
     supports, which = np.unique(placement.ids < placement.count, axis=0, return_inverse=True)
     rows, order = [], []

@@ -7,8 +7,6 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
-
 from linops import backends
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
@@ -22,22 +20,15 @@ from linops.projection.alternating import is_settled
 from linops.projection.balance import balanced
 from linops.projection.effort import Effort, Found
 from linops.projection.ends import within
+from linops.projection.factors import are_linear, factor_by_factor
 from linops.projection.goal import Goal, adjoint
+from linops.projection.matrices import matrix_of
 from linops.projection.nearest import is_given, nearest, nearest_as_one
 from linops.projection.nets import net_of
 from linops.projection.pairs import pair_of
 from linops.projection.stride import strided, strided_of
 from linops.projection.truncation import LARGE, krylov, truncated
 from linops.specs import Spec
-
-
-def matrix_of(operator: LinearOperator, goal: Goal) -> Any:
-    """An operator's matrix, as an array like the goal's."""
-    like = goal.matrix
-    dense = operator.to_dense()
-    if backends.backend_of(dense) != goal.backend:
-        return backends.constant(like, np.asarray(dense), like.dtype)
-    return goal.space.astype(dense, like.dtype)
 
 
 @nearest.dispatch
@@ -175,6 +166,8 @@ def _nearest_product(target: Product, goal: Goal, effort: Effort):
     chain = strided_of(target) if net_of(target) is None else None
     if chain is not None and not goal.has_two_full:
         return strided(chain, goal, effort)
+    if net_of(target) is None and are_linear(factors):
+        return factor_by_factor(target, goal, effort)
     return nearest_as_one(target, goal, effort)
 
 
