@@ -97,7 +97,7 @@ HERMITIAN = {
     "power": lambda X, Y, v: lo.Kronecker(X, Y) ** 3,
     "low rank": lambda X, Y, v: lo.LowRank(v[:, None], v[None].conj()),
     "reflection": lambda X, Y, v: lo.Householder(v),
-    "tridiagonal": lambda X, Y, v: lo.Tridiagonal(v[:2].conj(), v.real, v[:2]),
+    "tridiagonal": lambda X, Y, v: lo.Tridiagonal(v[:2].conj(), (v + v.conj()) / 2, v[:2]),
     "constant": lambda X, Y, v: lo.Hadamard(4),
     "plus a matrix": lambda X, Y, v: lo.Dense(X) + lo.Diagonal(v * v.conj()),
 }
