@@ -14,6 +14,7 @@ from typing import Any
 from linops import backends
 from linops.projection.contraction import contract, primes
 from linops.projection.effort import Effort
+from linops.projection.environments import Part, absorbed
 from linops.projection.goal import Goal, is_full
 from linops.projection.goal import real as _real
 from linops.projection.nets import Net, weights_of
@@ -37,13 +38,14 @@ def alternating(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) ->
         The tensors, sweeps, and whether the last one lowered the error by less than the tolerance.
     """
     tensors = list(tensors)
+    if not effort.max_iterations:
+        return tensors, 0, False
+    equations = _Equations(net, goal)
     free = [k for k in net.acting[::-1] if net.free[k]]
-    equations = [_Equations(net, goal, k) for k in free]
     before = goal.error(net.written(tensors))
     for sweep in range(1, effort.max_iterations + 1):
         kept = list(tensors)
-        for one in equations:
-            tensors[one.leaf] = one.improved(tensors)
+        equations.improve(tensors)
         after = goal.error(net.written(tensors))
         if not after <= before:  # by rounding
             return kept, sweep, True
@@ -60,59 +62,83 @@ def is_settled(before: float, after: float, goal: Goal, effort: Effort) -> bool:
 
 
 class _Equations:
-    """The least squares of one leaf."""
+    """The least squares of each leaf."""
 
-    def __init__(self, net: Net, goal: Goal, leaf: int) -> None:
-        self.net, self.leaf, self.space = net, leaf, goal.space
-        self.axes = net.tensors[leaf]
-        self.others = [k for k in range(len(net.tensors)) if k != leaf]
-        self.terms, self.weights = weights_of(net, goal)
+    def __init__(self, net: Net, goal: Goal) -> None:
+        self.net, self.space = net, goal.space
+        self.free = [k for k in net.acting[::-1] if net.free[k]]
+        terms, weights = weights_of(net, goal)
         metrics = [(net.out, goal.output_metric), (net.into, goal.second_moment)]
         tied = "".join([axes for axes, metric in metrics if not is_full(metric)])
         every = "".join(net.sizes)
         self.second = {axis: axis for axis in every} | primes("".join([a for a in every if a not in tied]), every)
         (_, A), (_, C) = metrics
         if is_full(A):
-            self.terms.append(self.named(net.out) + net.out)
-            self.weights.append(A.reshape(net.dims(net.out + net.out)))
+            terms.append(self.named(net.out) + net.out)
+            weights.append(A.reshape(net.dims(net.out + net.out)))
         if is_full(C):
-            self.terms.append(net.into + self.named(net.into))
-            self.weights.append(C.reshape(net.dims(net.into + net.into)))
-        self.image = net.read(goal.weighted(goal.matrix))
-        inside = "".join([net.tensors[k] for k in self.others] + self.terms)
-        self.unknown = "".join([axis for axis in self.axes if self.second[axis] != axis])
-        self.systems = "".join([a for a in self.axes if a not in self.unknown and a in inside])
-        self.alone = "".join([a for a in self.axes if a not in self.unknown and a not in inside])
-        within = inside + self.axes
+            terms.append(net.into + self.named(net.into))
+            weights.append(C.reshape(net.dims(net.into + net.into)))
+        self.weights = [*map(Part, terms, weights)]
+        self.image = Part(net.open, net.read(goal.weighted(goal.matrix)))
+        within = "".join([*net.tensors, *terms])
         self.copies = net.size("".join([axis for axis in net.open if axis not in within]))
 
     def named(self, axes: str) -> str:
         """The names of axes in the second copy."""
         return "".join([self.second[axis] for axis in axes])
 
-    def improved(self, tensors: Sequence[Any]) -> Any:
-        """The leaf that is best for the others."""
-        net, x = self.net, tensors[self.leaf]
-        others = [tensors[k] for k in self.others]
-        adjoint = [backends.conj(other) for other in others]
-        terms = [net.tensors[k] for k in self.others]
-        seconds = [*map(self.named, terms)]
-        h = contract([net.open, *terms], self.axes, self.image, *adjoint)
-        inside = [*seconds, *terms, *self.terms], [*adjoint, *others, *self.weights]
-        if not inside[0]:
-            return h / self.copies
-        if net.size(self.systems) * net.size(self.unknown) ** 2 > LIMIT:
-            return self._descended(x, h, *inside)
-        result = self.systems + self.named(self.unknown) + self.unknown
-        return self._solved(self.copies * contract(inside[0], result, *inside[1]), x, h)
+    def improve(self, tensors: list[Any]) -> None:
+        """Each free leaf in turn is replaced by the best for the others."""
+        given = [k for k in range(len(tensors)) if k not in self.free]
+        self._improve(self.free, tensors, *self._around(tensors, given, self.free, [self.image], self.weights))
 
-    def _solved(self, G: Any, x: Any, h: Any) -> Any:
+    def _improve(self, leaves: list[int], tensors: list[Any], images: list[Part], inside: list[Part]) -> None:
+        """Some leaves, in what the others are with W, and with each other."""
+        if len(leaves) == 1:
+            (k,) = leaves
+            tensors[k] = self._improved(k, tensors[k], images, inside)
+            return
+        half = len(leaves) // 2
+        for mine, others in ((leaves[:half], leaves[half:]), (leaves[half:], leaves[:half])):
+            self._improve(mine, tensors, *self._around(tensors, others, mine, images, inside))
+
+    def _around(
+        self, tensors: list[Any], others: list[int], mine: list[int], images: list[Part], inside: list[Part]
+    ) -> tuple[list[Part], list[Part]]:
+        """What is around some leaves, with others in it."""
+        terms = self.net.tensors
+        kept = "".join([terms[k] for k in mine])
+        firsts = [Part(terms[k], tensors[k]) for k in others]
+        adjoint = [Part(axes, backends.conj(array)) for axes, array in firsts]
+        seconds = [Part(self.named(axes), array) for axes, array in adjoint]
+        images = absorbed([*images, *adjoint], kept)
+        return images, absorbed([*inside, *seconds, *firsts], kept + self.named(kept))
+
+    def _improved(self, leaf: int, x: Any, images: list[Part], inside: list[Part]) -> Any:
+        """The leaf that is best for the others."""
+        net, axes = self.net, self.net.tensors[leaf]
+        terms, arrays = zip(*images)
+        h = contract([*terms], axes, *arrays)
+        if not inside:
+            return h / self.copies
+        terms, arrays = zip(*inside)
+        within = "".join(terms)
+        unknown = "".join([axis for axis in axes if self.second[axis] != axis])
+        systems = "".join([axis for axis in axes if axis not in unknown and axis in within])
+        if net.size(systems) * net.size(unknown) ** 2 > LIMIT:
+            return self._descended(axes, x, h, [*terms], [*arrays])
+        G = self.copies * contract([*terms], systems + self.named(unknown) + unknown, *arrays)
+        return self._solved(axes, systems, unknown, G, x, h)
+
+    def _solved(self, axes: str, systems: str, unknown: str, G: Any, x: Any, h: Any) -> Any:
         """X + (G + λ)⁻¹ (h − G x), a few times."""
         net, space = self.net, self.space
-        order = self.systems + self.unknown + self.alone
-        S, P, F = net.size(self.systems), net.size(self.unknown), net.size(self.alone)
+        alone = "".join([axis for axis in axes if axis not in systems + unknown])
+        order = systems + unknown + alone
+        S, P, F = net.size(systems), net.size(unknown), net.size(alone)
         G = G.reshape(S, P, P)
-        x, h = (contract([self.axes], order, y).reshape(S, P, F) for y in (x, h))
+        x, h = (contract([axes], order, y).reshape(S, P, F) for y in (x, h))
         size = space.max(space.abs(space.linalg.diagonal(G)), axis=-1)[:, None, None]
         eps = float(space.finfo(x.dtype).eps)
         damping = space.where(size > 0, 10 * P * eps * size, space.ones_like(size))
@@ -120,14 +146,14 @@ class _Equations:
         for _ in range(3):
             r = h - G @ x
             x = x + (r / damped if P == 1 else space.linalg.solve(damped, r))
-        return contract([order], self.axes, x.reshape(net.dims(order)))
+        return contract([order], axes, x.reshape(net.dims(order)))
 
-    def _descended(self, x: Any, h: Any, terms: list[str], arrays: list[Any]) -> Any:
+    def _descended(self, axes: str, x: Any, h: Any, terms: list[str], arrays: list[Any]) -> Any:
         """Steps of conjugate gradients."""
         space = self.space
 
         def product(y: Any) -> Any:
-            return self.copies * contract([self.axes, *terms], self.named(self.axes), y, *arrays)
+            return self.copies * contract([axes, *terms], self.named(axes), y, *arrays)
 
         r = h - product(x)
         p, square = r, _square(space, r)

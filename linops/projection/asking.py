@@ -91,8 +91,8 @@ def target_of(target: Any, m: int, n: int, what: str = "project") -> Any:
     return found
 
 
-def effort_of(tol: Any, max_iterations: Any) -> Effort:
-    """When iterations stop.
+def effort_of(tol: Any, max_iterations: Any, bound: bool = True) -> Effort:
+    """When iterations stop, and whether a bound is looked for.
 
     Raises:
         ValueError: If a number is out of range.
@@ -101,7 +101,7 @@ def effort_of(tol: Any, max_iterations: Any) -> Effort:
         raise ValueError(f"project(tol={tol!r}): expected a number from 0 to 1")
     if not isinstance(max_iterations, int) or isinstance(max_iterations, bool) or max_iterations < 0:
         raise ValueError(f"project(max_iterations={max_iterations!r}): expected an integer of at least 0")
-    return Effort(float(tol), max_iterations)
+    return Effort(float(tol), max_iterations, bound)
 
 
 def in_norm(goal: Goal, inputs: Any, C: Any, cross: Any, A: Any, row_weights: Any, column_weights: Any) -> Goal:

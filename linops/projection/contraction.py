@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from linops.plan.network import alphabet
@@ -18,10 +19,16 @@ def contract(terms: list[str], result: str, *arrays: Any) -> Any:
     Returns:
         An array.
     """
+    shapes = tuple([tuple(array.shape) for array in arrays])
+    return _expression(f"{','.join(terms)}->{result}", shapes)(*arrays)
+
+
+@lru_cache(maxsize=4096)
+def _expression(text: str, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    """A contraction with its order, which takes longer to find than small contractions take."""
     import opt_einsum  # a dozen modules, which only projection needs
 
-    optimize = "greedy" if len(terms) > 6 else "auto"
-    return opt_einsum.contract(f"{','.join(terms)}->{result}", *arrays, optimize=optimize)
+    return opt_einsum.contract_expression(text, *shapes, optimize="greedy" if len(shapes) > 6 else "auto")
 
 
 def primes(axes: str, taken: str) -> dict[str, str]:

@@ -15,10 +15,12 @@ class Effort:
     Attributes:
         tol: Where a sweep lowers the error by less than this share of it.
         max_iterations: After so many sweeps.
+        bound: Whether to look for an error that no member goes below.
     """
 
     tol: float = 1e-4
     max_iterations: int = 100
+    bound: bool = True
 
 
 @dataclass(frozen=True)

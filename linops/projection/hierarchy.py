@@ -29,7 +29,29 @@ class Tensor(NamedTuple):
     array: Any
 
 
-def factorized(net: Net, entries: Any, cut: Cut) -> tuple[list[Any], Any]:
+class Halves(NamedTuple):
+    """A tensor as blocks of given rank.
+
+    Attributes:
+        first: The leaves that act first, with their places.
+        second: The others.
+        blocks: Axes of blocks.
+        rows: Of their rows, which are the second's.
+        columns: Of their columns, which are the first's.
+        bonds: Axes that both share, whose size is the rank.
+        M: The blocks, (blocks, rows, columns).
+    """
+
+    first: Sequence[tuple[int, str]]
+    second: Sequence[tuple[int, str]]
+    blocks: str
+    rows: str
+    columns: str
+    bonds: str
+    M: Any
+
+
+def factorized(net: Net, entries: Any, cut: Cut) -> list[Any]:
     """The tensors of a net that come near to entries over its open axes.
 
     Args:
@@ -38,28 +60,49 @@ def factorized(net: Net, entries: Any, cut: Cut) -> tuple[list[Any], Any]:
         cut: Where groups of leaves are cut.
 
     Returns:
-        The tensors, and the squared error of the first cut: no member of the structure has less.
+        The tensors.
     """
     found: dict[int, Any] = {}
-    lost: list[Any] = []
-    _split(net, Tensor(net.open, entries), [(k, net.tensors[k]) for k in net.acting], cut, found, lost)
-    return [found[k] for k in range(len(net.tensors))], lost[0] if lost else 0.0
+    _split(net, Tensor(net.open, entries), _acting(net), cut, found)
+    return [found[k] for k in range(len(net.tensors))]
 
 
-def _split(
-    net: Net, T: Tensor, leaves: Sequence[tuple[int, str]], cut: Cut, found: dict[int, Any], lost: list[Any]
-) -> None:
-    """Write tensors for some leaves, whose product comes near to T, into what is found."""
-    space: Any = backends.namespace(backends.backend_of(T.array))
+def unavoidable(net: Net, entries: Any, cut: Cut) -> Any:
+    """A squared error that no member of a structure goes below: that of a net cut into two.
+
+    Args:
+        net: The net, closed, all of whose leaves are free.
+        entries: An array over its open axes.
+        cut: Where its leaves are cut.
+
+    Returns:
+        The squared error.
+    """
+    if len(net.tensors) == 1:
+        return 0.0
+    space: Any = backends.namespace(backends.backend_of(entries))
+    halves = _halves(net, _supported(net, Tensor(net.open, entries), _acting(net)), _acting(net), cut)
+    U, B, _ = truncated(halves.M, net.size(halves.bonds))
+    return space.sum(space.abs(halves.M - U @ B) ** 2)
+
+
+def _acting(net: Net) -> list[tuple[int, str]]:
+    return [(k, net.tensors[k]) for k in net.acting]
+
+
+def _supported(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]]) -> Tensor:
+    """A tensor over axes of leaves: the mean of entries that should be equal."""
     mine = "".join([axes for _, axes in leaves])
     kept = "".join([axis for axis in T.axes if axis in mine])
-    if kept != T.axes:  # entries that should be equal: their mean
-        gone = tuple([place for place, axis in enumerate(T.axes) if axis not in mine])
-        T = Tensor(kept, space.mean(T.array, axis=gone))
-    if len(leaves) == 1:
-        ((k, axes),) = leaves
-        found[k] = contract([T.axes], axes, T.array)
-        return
+    if kept == T.axes:
+        return T
+    space: Any = backends.namespace(backends.backend_of(T.array))
+    gone = tuple([place for place, axis in enumerate(T.axes) if axis not in mine])
+    return Tensor(kept, space.mean(T.array, axis=gone))
+
+
+def _halves(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]], cut: Cut) -> Halves:
+    """A tensor between two groups of leaves."""
     count = cut(len(leaves))
     groups = leaves[:count], leaves[count:]
     first, second = ("".join(dict.fromkeys("".join([axes for _, axes in group]))) for group in groups)
@@ -70,15 +113,23 @@ def _split(
     columns = "".join([axis for axis in T.axes if axis in first and axis not in second])
     shape = net.size(blocks), net.size(rows), net.size(columns)
     M = contract([T.axes], blocks + rows + columns, T.array).reshape(shape if blocks else shape[1:])
+    return Halves(*groups, blocks, rows, columns, bonds, M)
+
+
+def _split(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]], cut: Cut, found: dict[int, Any]) -> None:
+    """Write tensors for some leaves, whose product comes near to T, into what is found."""
+    T = _supported(net, T, leaves)
+    if len(leaves) == 1:
+        ((k, axes),) = leaves
+        found[k] = contract([T.axes], axes, T.array)
+        return
+    space: Any = backends.namespace(backends.backend_of(T.array))
+    first, second, blocks, rows, columns, bonds, M = _halves(net, T, leaves, cut)
     U, B, squares = truncated(M, net.size(bonds))
-    lost.append(space.sum(space.abs(M - U @ B) ** 2))
-    if len(groups[0]) == 1 and len(groups[1]) > 1:  # the norms go where there is more to approximate
-        size = space.sqrt(squares)
-        U, B = U * size[..., None, :], B / space.where(size == 0, space.ones_like(size), size)[..., :, None]
-    elif len(groups[0]) > 1 and len(groups[1]) > 1:
-        size = space.sqrt(space.sqrt(squares))
+    if len(second) > 1:  # the norms go where there is more to approximate
+        size = space.sqrt(squares if len(first) == 1 else space.sqrt(squares))
         U, B = U * size[..., None, :], B / space.where(size == 0, space.ones_like(size), size)[..., :, None]
     left = Tensor(blocks + rows + bonds, U.reshape(net.dims(blocks + rows + bonds)))
     right = Tensor(blocks + bonds + columns, B.reshape(net.dims(blocks + bonds + columns)))
-    _split(net, right, groups[0], cut, found, lost)
-    _split(net, left, groups[1], cut, found, lost)
+    _split(net, right, first, cut, found)
+    _split(net, left, second, cut, found)

@@ -13,7 +13,7 @@ from linops.projection.blast import blast_of, starts
 from linops.projection.descent import descended
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal
-from linops.projection.hierarchy import factorized
+from linops.projection.hierarchy import factorized, unavoidable
 from linops.projection.nets import Net, net_of
 from linops.projection.pairs import coupled, optimum, pair_of
 from linops.projection.placements import placed, placement_of
@@ -66,7 +66,7 @@ def nearest_as_one(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
 def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
     entries = net.read(goal.matrix)
     if len(net.tensors) == 1 and goal.is_plain:
-        tensors, _ = factorized(net, entries, CUTS[0])
+        tensors = factorized(net, entries, CUTS[0])
         return Found(net.operator(tensors), "entries", is_optimal=True)
     pair = pair_of(net)
     if pair is not None:
@@ -78,7 +78,7 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
             U, B, sweeps, converged = steps
             return Found(pair.operator(U, B), "block sweeps", iterations=sweeps, converged=converged)
     goal = goal.constant()
-    tensors, lost = _start(net, goal)
+    tensors, lost = _start(net, goal, effort)
     tensors, sweeps, converged = alternating(net, goal, tensors, effort)
     single = len(net.tensors) == 1
     if not converged and effort.max_iterations and polish.fits([net], goal):
@@ -96,23 +96,28 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
 
 #: where leaves, in the order in which they act, are cut into two groups: halves, the first alone, the last alone
 CUTS: tuple[Callable[[int], int], ...] = (lambda k: k // 2, lambda k: 1, lambda k: k - 1)
+#: from so many leaves on, the last alone, which takes the fewest operations and seldom comes less near
+MANY = 6
 
 
-def _start(net: Net, goal: Goal):
+def _start(net: Net, goal: Goal, effort: Effort):
     """Tensors to start from, and a squared error that no member goes below, where the goal's norm is Frobenius'."""
     if not all(net.free):
         drawn = net.target.init(seed=0, backend=goal.backend, dtype=goal.matrix.dtype, device=_device(goal))
         return [net.tensor(k, leaf) for k, (_, leaf) in enumerate(drawn.named_leaves())], None
     entries = net.read(goal.matrix)
-    cuts = CUTS if 2 < len(net.tensors) < 6 else CUTS[:1]
-    found = [factorized(net, entries, cut) for cut in cuts]
-    lost = max(float(lost) for _, lost in found)
-    candidates = [tensors for tensors, _ in found]
+    few = 2 < len(net.tensors) < MANY
+    cuts = CUTS if few else CUTS[:1] if len(net.tensors) < MANY else CUTS[2:]
+    candidates = [factorized(net, entries, cut) for cut in cuts]
     blast = blast_of(net)
     if blast is not None:
         candidates += starts(blast, entries)
-    best = min(candidates, key=lambda tensors: goal.error(net.written(tensors)))
-    return best, lost if goal.is_plain else None
+    best = candidates[0]
+    if len(candidates) > 1:
+        best = min(candidates, key=lambda tensors: goal.error(net.written(tensors)))
+    if not effort.bound or not goal.is_plain:
+        return best, None
+    return best, max(float(unavoidable(net, entries, cut)) for cut in (CUTS if few else CUTS[:1]))
 
 
 def _device(goal: Goal):

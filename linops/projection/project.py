@@ -154,7 +154,7 @@ def project(
     structure = target_of(target, m, n)
     if structure._is_complex and not backends.is_complex(source.dtype):
         raise TypeError(f"project({source._short()}, {structure._short()}): the target is complex; make W complex too")
-    effort = effort_of(tol, max_iterations)
+    effort = effort_of(tol, max_iterations, return_info)
     narrow = source.dtype
     wide = wide_dtype(narrow, source.backend or "numpy")
     goal = Goal(source.to(dtype=wide) if wide != narrow else source)

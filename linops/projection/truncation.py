@@ -57,13 +57,39 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
 def _of_gram(space: Any, M: Any, rank: int) -> Any:
     """An orthonormal basis (…, p, r) of the leading left singular vectors, by the eigenvectors of a Gram matrix."""
     if M.shape[-2] <= M.shape[-1]:
-        U = lapack.eigh(M @ adjoint(M))[1][..., -rank:]
+        U = _leading(space, M, rank)
+        if M.shape[-2] == 2:
+            return U
         Y = M @ (adjoint(M) @ U)
     else:
-        Y = M @ lapack.eigh(adjoint(M) @ M)[1][..., -rank:]
+        Y = M @ _leading(space, adjoint(M), rank)
     # in units of each column, for small ones would be lost beside large ones
     size = space.sqrt(space.sum(space.abs(Y) ** 2, axis=-2, keepdims=True))
-    return space.linalg.qr(Y / space.where(size == 0, space.ones_like(size), size))[0]
+    Y = Y / space.where(size == 0, space.ones_like(size), size)
+    if rank > 1:
+        return space.linalg.qr(Y)[0]
+    return space.where(size == 0, Y + M.shape[-2] ** -0.5, Y)
+
+
+def _leading(space: Any, M: Any, rank: int) -> Any:
+    """The leading eigenvectors (…, p, r) of M Mᴴ."""
+    if M.shape[-2] == 2 and rank == 1:
+        return _of_two(space, M)
+    return lapack.eigh(M @ adjoint(M))[1][..., -rank:]
+
+
+def _of_two(space: Any, M: Any) -> Any:
+    """The leading left singular vector (…, 2, 1) of two rows.
+
+    Of the Gram matrix [[a, b], [b̄, d]] it is (cos θ, sin θ b̄/|b|) with tan 2θ = 2 |b| / (a − d).
+    """
+    one, other = M[..., 0, :], M[..., 1, :]
+    difference = space.sum(space.abs(one) ** 2 - space.abs(other) ** 2, axis=-1)
+    b = space.sum(one * backends.conj(other), axis=-1)
+    size = space.abs(b)
+    angle = space.atan2(2 * size, difference) / 2
+    phase = space.where(size == 0, space.ones_like(b), backends.conj(b) / space.where(size == 0, size + 1, size))
+    return space.stack([space.astype(space.cos(angle), M.dtype), space.sin(angle) * phase], axis=-1)[..., None]
 
 
 def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any = None) -> Any:
