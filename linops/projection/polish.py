@@ -66,7 +66,8 @@ def polished(
     settings: Any = {"jac": derivative, "method": "lm", "max_nfev": effort.max_iterations}
     settings |= {"ftol": max(effort.tol, 1e-15), "xtol": 1e-15, "gtol": 1e-15}
     result: Any = scipy.optimize.least_squares(residual, x0, **settings)
-    if not result.cost <= 0.5 * float(np.sum(residual(x0) ** 2)):
+    stayed = result.status <= 0 and np.array_equal(result.x, x0)
+    if stayed or not result.cost <= 0.5 * float(np.sum(residual(x0) ** 2)):
         return [list(leaves) for leaves in tensors], 0, False
     like = goal.matrix
     found = [[backends.constant(like, one, like.dtype) for one in leaves] for leaves in parts(result.x)]
