@@ -502,6 +502,28 @@ def test_large_operators_go_to_low_rank_by_products_alone():
     assert np.allclose(A @ x, huge @ x)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_of_little_energy_count_in_single_precision(backend):
+    rng, n = np.random.default_rng(21), 300
+    left, right = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(2))
+    X = (left * np.arange(1, n + 1) ** -1.0) @ right  # the last inputs have less energy than n times rounding
+    W, C = rng.standard_normal((n, n)), X.T @ X
+    squares = np.linalg.eigvalsh(W @ C @ W.T)
+    single = [made(array.astype("float32"), backend) for array in (W, C)]
+    A = lo.project(single[0], "low_rank:rank=60", second_moment=single[1])
+    E = W - dense(A)
+    assert np.sqrt(np.vdot(E, E @ C)) < 1.0001 * np.sqrt(squares[:-60].sum())
+
+
+@pytest.mark.parametrize("rank", [0, 5])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_exhausted_krylov_space(backend, rank):
+    rng = np.random.default_rng(22)
+    W = rng.standard_normal((900, rank)) @ rng.standard_normal((rank, 700))
+    A = lo.project(made(W.astype("float32"), backend), "low_rank:rank=6")
+    assert np.linalg.norm(dense(A) - W) <= 1e-5 * np.linalg.norm(W)
+
+
 @pytest.mark.parametrize(
     "family", ["low_rank:rank=2", "btt", "monarch:blocks=2", "kronecker", "toeplitz", "diagonal", "blast:rank=1"]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from linops import backends
 from linops.plan.network import alphabet
 
 
@@ -19,6 +20,9 @@ def contract(terms: list[str], result: str, *arrays: Any) -> Any:
     Returns:
         An array.
     """
+    if len(terms) == 1 and len(set(terms[0])) == len(terms[0]) == len(result):
+        (axes,), (array,) = terms, arrays
+        return array if axes == result else backends.permute(array, tuple([axes.index(axis) for axis in result]))
     shapes = tuple([tuple(array.shape) for array in arrays])
     return _expression(f"{','.join(terms)}->{result}", shapes)(*arrays)
 

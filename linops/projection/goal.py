@@ -132,7 +132,7 @@ def real(x: Any) -> Any:
 def root(metric: Any) -> tuple[Any, Any]:
     """(S, S⁺) with S Sᴴ = metric, from its eigenvectors: nothing that is singular is inverted.
 
-    Eigenvalues below 1e-12 times their mean, or the dtype's rounding times the largest, count as zero.
+    In S⁺ eigenvalues below 1e-12 times their mean, or the dtype's rounding times the largest, count as zero.
 
     Args:
         metric: A positive semidefinite matrix (…, n, n), stacks too.
@@ -148,7 +148,8 @@ def root(metric: Any) -> tuple[Any, Any]:
     floor = space.maximum(1e-12 * space.mean(w, axis=-1, keepdims=True), n * eps * largest)
     kept = (w > floor) & (w > 0)
     safe = space.where(kept, w, space.ones_like(w))
-    s = space.where(kept, space.sqrt(safe), space.zeros_like(w))
+    some = w > 0
+    s = space.where(some, space.sqrt(space.where(some, w, space.ones_like(w))), space.zeros_like(w))
     inverse = space.where(kept, 1 / space.sqrt(safe), space.zeros_like(w))
     return V * s[..., None, :], inverse[..., :, None] * adjoint(V)
 

@@ -117,13 +117,14 @@ def optimum(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any] | None:
     columns = [roots for side, roots in filter(None, sides) if side == "columns"]
     for S, _ in rows:
         M = S * M if S.shape[-1] == 1 else adjoint(S) @ M
+    weighted = M
     for S, _ in columns:
-        M = M * backends.permute(S, (0, 2, 1)) if S.shape[-1] == 1 else M @ S
-    U, B, _ = truncated(M, pair.rank)
+        weighted = weighted * backends.permute(S, (0, 2, 1)) if S.shape[-1] == 1 else weighted @ S
+    U, B, _ = truncated(weighted, pair.rank)
+    if columns:
+        B = adjoint(U) @ M  # the columns' metric is not inverted
     for _, back in rows:
         U = back * U if back.shape[-1] == 1 else adjoint(back) @ U
-    for _, back in columns:
-        B = B * backends.permute(back, (0, 2, 1)) if back.shape[-1] == 1 else B @ back
     return U, B
 
 
