@@ -159,6 +159,11 @@ def _is_library(row: Row) -> bool:
     return str(row["who"]).startswith(("linear_operator", "cola", "lineax"))
 
 
+def _as_near(row: Row) -> bool:
+    """Whether a row is a peer whose error is no larger than linops'."""
+    return not str(row["who"]).startswith("linops") and not row["note"]
+
+
 def _overhead(what: str, bound: float, kernels: int) -> Goal:
     """A goal for microseconds of Python over the bare kernels, of which there are so many."""
     return Goal(what, "overhead", "overhead", bound, unit=" µs", where=lambda row: row["kernels"] == kernels)
@@ -222,6 +227,31 @@ GOALS = (
         3,
         at_least=True,
         where=lambda row: _right_peer(row) and "kronecker" in row["work"] and _is_library(row),
+    ),
+    Goal(
+        "projections: peers whose error is no larger, over linops on the same arrays",
+        "projection",
+        "ratio",
+        1,
+        at_least=True,
+        where=_as_near,
+    ),
+    Goal("projections: linops' error over that of the best peer", "projection", "over_best", 1.001),
+    Goal(
+        "BTT and Monarch matrices, d = 2048: the full SVD over linops",
+        "projection",
+        "ratio",
+        8,
+        at_least=True,
+        where=lambda row: "_2048" in row["work"] and "full svd" in row["who"],
+    ),
+    Goal(
+        "butterflies: lazylinop, where its error is no larger, over linops",
+        "projection",
+        "ratio",
+        3,
+        at_least=True,
+        where=lambda row: _as_near(row) and row["who"].startswith("lazylinop"),
     ),
     Goal("overhead of a solve by rule over the bare kernels", "solves", "overhead", 10, unit=" µs"),
     _overhead("overhead of a product of one kernel", 2, kernels=1),

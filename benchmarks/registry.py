@@ -58,6 +58,10 @@ _LINES = {
     ),
     "peers": Benchmark("benchmarks.peers", "Times faster than peers on the same work"),
     "linalg": Benchmark("benchmarks.linalg", "Linear algebra beside peers, float64: ratios of their times to linops'"),
+    "projection": Benchmark(
+        "benchmarks.projection",
+        "Projections beside peers, float32: ratios of their times to linops' on the same arrays",
+    ),
     "solves": Benchmark("benchmarks.solves", "Overhead of a solve by rule in microseconds", "least of many samples"),
     "overhead": Benchmark("benchmarks.overhead", "Overhead in microseconds", "least of many samples"),
     "planning": Benchmark("benchmarks.planning", "Planned and frozen products over the best of naive orders and dense"),

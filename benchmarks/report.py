@@ -273,6 +273,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "composed": ("composed", _composed),
     "peers": ("peers", _as_they_are("peers")),
     "linalg": ("linalg", _as_they_are("linalg")),
+    "projection": ("projection", _as_they_are("projection")),
     "solves": ("solves", _as_they_are("solves")),
     "overhead": ("overhead", _overhead),
     "planning": ("planning", _as_they_are("planning")),
