@@ -14,6 +14,8 @@ from linops.projection.goal import adjoint
 LARGE = 512
 #: blocks of that space, or so many that it has a dimension; how often it is begun anew, and for which share of energy
 DEPTH, DIMENSION, ROUNDS, GAIN = 8, 320, 20, 1e-6
+#: the share of energy that the first space may still lack where it is left early
+SETTLED = 1e-8
 
 
 def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
@@ -111,7 +113,9 @@ def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any 
     p, q = shape or like.shape
     count = min(rank + 8, p, q)
     block = backends.constant(like, np.random.default_rng(0).standard_normal((q, count)), like.dtype)
-    block, energy = space.linalg.qr(product(block))[0], 0.0
+    block, energy, is_settled = _first(space, product, adjoint_product, block, rank, min(p, q))
+    if is_settled:
+        return block[:, -rank:]
     for _ in range(ROUNDS):
         Q = _spanned(space, product, adjoint_product, block, min(p, q))
         image = adjoint(adjoint_product(Q))
@@ -121,6 +125,33 @@ def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any 
         if energy - before <= GAIN * energy:
             break
     return block[:, -rank:]
+
+
+def _first(space: Any, product: Any, adjoint_product: Any, block: Any, rank: int, most: int) -> tuple[Any, float, bool]:
+    """The best of a first space, its energy, and whether it is settled, which most spectra are that descend."""
+    count, energies = block.shape[1], [0.0]
+    basis = space.linalg.qr(product(block))[0]
+    image = adjoint_product(basis)
+    share = max(SETTLED, 2 * float(space.finfo(image.dtype).eps))
+    while True:
+        w, V = lapack.eigh(adjoint(image) @ image)
+        energies.append(float(space.sum(w[-rank:])))
+        is_settled = _is_settled(energies, share)
+        if is_settled or basis.shape[1] + count > min(most, max(DEPTH * count, DIMENSION)):
+            return basis @ V[:, -count:], energies[-1], is_settled
+        block = product(image[:, -count:])
+        for _ in range(2):
+            block = space.linalg.qr(block - basis @ (adjoint(basis) @ block))[0]
+        basis = space.linalg.qr(space.concat([basis, block], axis=1))[0]  # where the space is exhausted, it is noise
+        image = space.concat([image, adjoint_product(basis[:, -count:])], axis=1)
+
+
+def _is_settled(energies: list[float], share: float) -> bool:
+    """Whether the last gain is a small share, and what is to come too, if gains go on in geometric progression."""
+    if len(energies) < 4:
+        return False
+    before, gain = energies[-2] - energies[-3], energies[-1] - energies[-2]
+    return gain <= 0 or gain * max(gain, before) <= share * energies[-1] * max(before - gain, 0.0)
 
 
 def _spanned(space: Any, product: Any, adjoint_product: Any, block: Any, most: int) -> Any:
