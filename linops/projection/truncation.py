@@ -111,7 +111,7 @@ def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any 
     """
     space: Any = backends.namespace(backends.backend_of(like))
     p, q = shape or like.shape
-    count = min(rank + 8, p, q)
+    count = min(rank + min(8, 2 * rank), p, q)
     block = backends.constant(like, np.random.default_rng(0).standard_normal((q, count)), like.dtype)
     block, energy, is_settled = _first(space, product, adjoint_product, block, rank, min(p, q))
     if is_settled:
