@@ -11,6 +11,7 @@ from linops.operator import LinearOperator, make_layer
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
     from linops.nn.torch import (
+        compress,
         freeze_,
         from_linear,
         grow_,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     )
 
 __all__ = [
+    "compress",
     "equinox",
     "flax",
     "freeze_",

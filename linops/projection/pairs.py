@@ -108,9 +108,32 @@ def optimum(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any] | None:
     Returns:
         U (blocks, rows, rank) and B (blocks, rank, columns); None where blocks are coupled.
     """
-    net = pair.net
+    found = whitened(pair, goal, entries)
+    if found is None:
+        return None
+    M, rows, columns = found
+    U, B, _ = truncated(M, pair.rank)
+    for _, back in rows:
+        U = back * U if back.shape[-1] == 1 else adjoint(back) @ U
+    for _, back in columns:
+        B = B * backends.permute(back, (0, 2, 1)) if back.shape[-1] == 1 else B @ back
+    return U, B
+
+
+def whitened(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, list[Any], list[Any]] | None:
+    """The blocks whose truncated SVDs are the optimum.
+
+    Args:
+        pair: The two leaves.
+        goal: The goal.
+        entries: W over the net's open axes.
+
+    Returns:
+        The blocks, and the roots of metrics with their inverses that rows and columns were multiplied by; None where
+        blocks are coupled.
+    """
     M = pair.blockwise(entries)
-    sides = [_sides(pair, goal, M, axes, metric) for axes, metric in _metrics(net, goal)]
+    sides = [_sides(pair, goal, M, axes, metric) for axes, metric in _metrics(pair.net, goal)]
     if None in sides:
         return None
     rows = [roots for side, roots in filter(None, sides) if side == "rows"]
@@ -119,12 +142,7 @@ def optimum(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any] | None:
         M = S * M if S.shape[-1] == 1 else adjoint(S) @ M
     for S, _ in columns:
         M = M * backends.permute(S, (0, 2, 1)) if S.shape[-1] == 1 else M @ S
-    U, B, _ = truncated(M, pair.rank)
-    for _, back in rows:
-        U = back * U if back.shape[-1] == 1 else adjoint(back) @ U
-    for _, back in columns:
-        B = B * backends.permute(back, (0, 2, 1)) if back.shape[-1] == 1 else B @ back
-    return U, B
+    return M, rows, columns
 
 
 def _metrics(net: Net, goal: Goal) -> list[tuple[str, Any]]:
