@@ -52,8 +52,8 @@ class Job:
     model: Path
     budget: float
     families: tuple[str, ...]
-    calibration: Path | None
-    criterion: str
+    calibration: Path | None = None
+    criterion: str = "weight"
     where: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     exact: bool = False
