@@ -16,34 +16,16 @@ from typing import Any
 
 from linops import backends
 from linops.nn.obstacles import brief
-from linops.nn.swap import Found, Swap
+from linops.nn.spreads import Spread, joint_spread
+from linops.nn.swap import Swap
 from linops.operator import LinearOperator
-from linops.projection import Moments, project
+from linops.projection import project
 
 #: iterations stop where a sweep lowers the error by less than this share, which training on would not notice
 TOL = 1e-3
 #: the share of their mean that is added to the variances of features: where inputs do not vary, as of dead units, the
 #: nearest weight counts, and not any
 DAMPING = 1e-6
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How a layer's inputs are spread.
-
-    Attributes:
-        second_moment: C, (n, n), about the mean where a bias is to take the mean.
-        cross: The mean of x x̃ᴴ, (n, n), likewise; None where the layer sees the inputs that it saw.
-        before: The second moment of those, likewise.
-        means: (μ, μ̃), (n,) each; None where no bias takes them.
-        count: Of how many vectors; None where that is not known.
-    """
-
-    second_moment: Any
-    cross: Any = None
-    before: Any = None
-    means: tuple[Any, Any] | None = None
-    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,36 +90,6 @@ def check_moments(moments: Any, swaps: Iterable[Swap], weights: str) -> Mapping[
     if unknown := [name for name in moments if name not in known]:
         raise ValueError(f"replace_linear(moments=…): {brief(unknown)} is no layer that is replaced: {brief(known)}")
     return moments
-
-
-def spread_of(found: Found, given: Any, corrected: bool) -> Spread:
-    """The spread of a layer's inputs.
-
-    Args:
-        found: The layer.
-        given: Its `Moments`, or a second moment, whose mean is not known.
-        corrected: Whether its bias takes the mean.
-
-    Returns:
-        The spread.
-
-    Raises:
-        ValueError: If it is of another number of features.
-    """
-    into = found.shape[1]
-    size = (given.size,) * 2 if isinstance(given, Moments) else tuple(getattr(given, "shape", ()))
-    if size != (into, into):
-        raise ValueError(f"layer {found.name!r}: moments of shape {size}, expected {(into, into)} for {into} inputs")
-    if not isinstance(given, Moments):
-        return Spread(given)
-    originals = given.originals or given
-    crossed = given.originals is not None
-    if corrected:
-        cross = given.cross_covariance if crossed else None
-        before = originals.covariance if crossed else None
-        return Spread(given.covariance, cross, before, (originals.mean, given.mean), given.count)
-    cross, before = (given.cross, originals.second_moment) if crossed else (None, None)
-    return Spread(given.second_moment, cross, before, None, given.count)
 
 
 def fit(group: Sequence[Swap], weight: Any, spreads: Mapping[str, Spread]) -> Fit:
@@ -248,24 +200,16 @@ def lines(name: str, one: Fit, shape: tuple[int, int], seconds: float) -> Iterat
         yield f"{part:24}  {size:>11}  weight error {weight:.3f}{inputs}  {seconds:.1f} s"
 
 
-def joint_spread(spreads: Sequence[Spread]) -> Spread | None:
-    """The spread of the inputs of several layers together; None of none."""
-    if len(spreads) < 2:
-        return spreads[0] if spreads else None
-    counts = [1 if one.count is None else one.count for one in spreads]
-    if any(one.count is None for one in spreads):
-        counts = [1] * len(spreads)
-    total = sum(counts)
-
-    def mean(name: str) -> Any:
-        values = [getattr(one, name) for one in spreads]
-        return None if values[0] is None else sum([value * (n / total) for value, n in zip(values, counts)])
-
-    return Spread(mean("second_moment"), mean("cross"), mean("before"))
-
-
 def damped(moment: Any, C: Any) -> Any:
-    """A moment of inputs whose second moment is C, with a little of the same in all directions."""
+    """A moment of inputs with a little of the same in all directions.
+
+    Args:
+        moment: (n, n).
+        C: The inputs' second moment.
+
+    Returns:
+        The moment, damped.
+    """
     n = C.shape[0]
     space: Any = backends.namespace(backends.backend_of(C))
     return moment + DAMPING * space.mean(space.real(space.linalg.diagonal(C))) * backends.eye(moment, n, moment.dtype)

@@ -17,8 +17,9 @@ from linops.nn.compression import Choices, Plan, choice
 from linops.nn.measuring import Candidate, candidates, families_of, options
 from linops.nn.obstacles import brief
 from linops.nn.progress import printer
-from linops.nn.projected import Spread, groups, joint_spread, spread_of
+from linops.nn.projected import groups
 from linops.nn.report import Report
+from linops.nn.spreads import Spread, joint_spread, spread_of
 from linops.nn.swap import Swap
 from linops.nn.swap import plan as planned
 from linops.nn.torch import calibration as calibrating

@@ -15,7 +15,8 @@ from linops.nn.members import build as build_member
 from linops.nn.members import named
 from linops.nn.obstacles import brief
 from linops.nn.progress import printer
-from linops.nn.projected import Fit, fit, groups, lines, spread_of, warn_of
+from linops.nn.projected import Fit, fit, groups, lines, warn_of
+from linops.nn.spreads import spread_of
 from linops.nn.swap import Found, Swap
 from linops.nn.torch import calibration as calibrating
 from linops.nn.torch.dense import is_conv1d, is_dense, obstacle_of
