@@ -29,7 +29,7 @@ def npz(tmp_path):
 def test_help_names_the_commands():
     result = invoke("--help")
     assert result.exit_code == 0
-    for command in ("compare", "train", "coord-check", "lr-sweep", "scaling"):
+    for command in ("compare", "train", "coord-check", "lr-sweep", "scaling", "compress"):
         assert command in result.output
         assert invoke(command, "--help").exit_code == 0
 

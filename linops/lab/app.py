@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from linops.lab import options as o
+from linops.lab.compress_command import compress
 from linops.lab.failures import OneLine
 
 app: typer.Typer = typer.Typer(
@@ -248,6 +249,9 @@ def scaling(
         model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
     )
     experiments.run_scaling(console(), told, experiments.scaling_sizes(model, quick))
+
+
+app.command()(compress)
 
 
 def _experiment(model, data, text, structures, seeds, out, resume, device, threads):

@@ -45,6 +45,26 @@ def read(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         raise ValueError(f"damaged: {error}") from None
 
 
+def names(path: Path) -> list[str]:
+    """The names of a file's arrays.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: If it is no such file.
+        OSError: If it cannot be read.
+    """
+    try:
+        with ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    except (BadZipFile, NotImplementedError, EOFError):
+        raise ValueError(f"{path}: no file that numpy.savez has written") from None
+
+
 def _array(archive: ZipFile, name: str, member: str) -> np.ndarray:
     with archive.open(member) as file:
         try:

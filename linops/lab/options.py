@@ -42,6 +42,13 @@ class Dtype(StrEnum):
     complex128 = "complex128"
 
 
+class Criterion(StrEnum):
+    """What a compression is to lose least of."""
+
+    weight = "weight"
+    activation = "activation"
+
+
 def finite(value: float) -> float:
     """A number that is neither infinite nor NaN.
 

@@ -10,7 +10,9 @@ from linops.operator import LinearOperator, make_layer
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
+    from linops.nn.compressed import load_compressed
     from linops.nn.torch import (
+        compress,
         freeze_,
         from_linear,
         grow_,
@@ -24,12 +26,14 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     )
 
 __all__ = [
+    "compress",
     "equinox",
     "flax",
     "freeze_",
     "from_linear",
     "grow_",
     "keep_rates",
+    "load_compressed",
     "muon",
     "optax",
     "param_groups",
@@ -51,6 +55,8 @@ def __getattr__(name: str) -> Any:
         return _load(name, name)
     if name in _MODULES:
         return _load(*_MODULES[name])
+    if name == "load_compressed":
+        return _load("compressed", "").load_compressed
     if name in __all__:  # a function for PyTorch models
         return getattr(_load("torch", "torch"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

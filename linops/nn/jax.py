@@ -10,7 +10,8 @@ import numpy as np
 from jax.core import Tracer
 
 from linops import backends
-from linops.nn.projected import Fit, fit, spread_of
+from linops.nn.projected import Fit, fit
+from linops.nn.spreads import spread_of
 from linops.nn.swap import Swap
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds

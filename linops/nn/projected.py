@@ -16,34 +16,16 @@ from typing import Any
 
 from linops import backends
 from linops.nn.obstacles import brief
-from linops.nn.swap import Found, Swap
+from linops.nn.spreads import Spread, joint_spread
+from linops.nn.swap import Swap
 from linops.operator import LinearOperator
-from linops.projection import Moments, project
+from linops.projection import project
 
 #: iterations stop where a sweep lowers the error by less than this share, which training on would not notice
 TOL = 1e-3
 #: the share of their mean that is added to the variances of features: where inputs do not vary, as of dead units, the
 #: nearest weight counts, and not any
 DAMPING = 1e-6
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How a layer's inputs are spread.
-
-    Attributes:
-        second_moment: C, (n, n), about the mean where a bias is to take the mean.
-        cross: The mean of x x̃ᴴ, (n, n), likewise; None where the layer sees the inputs that it saw.
-        before: The second moment of those, likewise.
-        means: (μ, μ̃), (n,) each; None where no bias takes them.
-        count: Of how many vectors; None where that is not known.
-    """
-
-    second_moment: Any
-    cross: Any = None
-    before: Any = None
-    means: tuple[Any, Any] | None = None
-    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,36 +92,6 @@ def check_moments(moments: Any, swaps: Iterable[Swap], weights: str) -> Mapping[
     return moments
 
 
-def spread_of(found: Found, given: Any, corrected: bool) -> Spread:
-    """The spread of a layer's inputs.
-
-    Args:
-        found: The layer.
-        given: Its `Moments`, or a second moment, whose mean is not known.
-        corrected: Whether its bias takes the mean.
-
-    Returns:
-        The spread.
-
-    Raises:
-        ValueError: If it is of another number of features.
-    """
-    into = found.shape[1]
-    size = (given.size,) * 2 if isinstance(given, Moments) else tuple(getattr(given, "shape", ()))
-    if size != (into, into):
-        raise ValueError(f"layer {found.name!r}: moments of shape {size}, expected {(into, into)} for {into} inputs")
-    if not isinstance(given, Moments):
-        return Spread(given)
-    originals = given.originals or given
-    crossed = given.originals is not None
-    if corrected:
-        cross = given.cross_covariance if crossed else None
-        before = originals.covariance if crossed else None
-        return Spread(given.covariance, cross, before, (originals.mean, given.mean), given.count)
-    cross, before = (given.cross, originals.second_moment) if crossed else (None, None)
-    return Spread(given.second_moment, cross, before, None, given.count)
-
-
 def fit(group: Sequence[Swap], weight: Any, spreads: Mapping[str, Spread]) -> Fit:
     """The structured weight of layers that share one.
 
@@ -159,21 +111,23 @@ def fit(group: Sequence[Swap], weight: Any, spreads: Mapping[str, Spread]) -> Fi
         TypeError: If they are not of one kind.
     """
     found = group[0].found
-    joint = _joint([*spreads.values()])
+    joint = joint_spread([*spreads.values()])
     operators: list[LinearOperator] = []
     errors: list[tuple[float, float | None]] = []
     converged, start = True, 0
     options: dict[str, Any] = {"tol": TOL, "return_info": True}
     if joint is not None:
-        options |= {"second_moment": _damped(joint.second_moment, joint.second_moment)}
-        options |= {} if joint.cross is None else {"cross": _damped(joint.cross, joint.second_moment)}
+        options |= {"second_moment": damped(joint.second_moment, joint.second_moment)}
+        options |= {} if joint.cross is None else {"cross": damped(joint.cross, joint.second_moment)}
     for target in group[0].operators:
         part = weight[start : start + target.shape[0]]
         start += target.shape[0]
         try:
             with warnings.catch_warnings():  # one warning for all layers says it
                 warnings.filterwarnings("ignore", ".*had not converged", UserWarning)
-                operator, info = project(part if joint is None else _like(part, joint.second_moment), target, **options)
+                operator, info = project(
+                    part if joint is None else as_like(part, joint.second_moment), target, **options
+                )
         except (TypeError, ValueError) as error:
             m, n = found.shape
             raise type(error)(f"layer {found.name!r} ({m}×{n}): {error}") from error
@@ -246,30 +200,22 @@ def lines(name: str, one: Fit, shape: tuple[int, int], seconds: float) -> Iterat
         yield f"{part:24}  {size:>11}  weight error {weight:.3f}{inputs}  {seconds:.1f} s"
 
 
-def _joint(spreads: Sequence[Spread]) -> Spread | None:
-    """The spread of the inputs of several layers together; None of none."""
-    if len(spreads) < 2:
-        return spreads[0] if spreads else None
-    counts = [1 if one.count is None else one.count for one in spreads]
-    if any(one.count is None for one in spreads):
-        counts = [1] * len(spreads)
-    total = sum(counts)
+def damped(moment: Any, C: Any) -> Any:
+    """A moment of inputs with a little of the same in all directions.
 
-    def mean(name: str) -> Any:
-        values = [getattr(one, name) for one in spreads]
-        return None if values[0] is None else sum([value * (n / total) for value, n in zip(values, counts)])
+    Args:
+        moment: (n, n).
+        C: The inputs' second moment.
 
-    return Spread(mean("second_moment"), mean("cross"), mean("before"))
-
-
-def _damped(moment: Any, C: Any) -> Any:
-    """A moment of inputs whose second moment is C, with a little of the same in all directions."""
+    Returns:
+        The moment, damped.
+    """
     n = C.shape[0]
     space: Any = backends.namespace(backends.backend_of(C))
     return moment + DAMPING * space.mean(space.real(space.linalg.diagonal(C))) * backends.eye(moment, n, moment.dtype)
 
 
-def _like(array: Any, like: Any) -> Any:
+def as_like(array: Any, like: Any) -> Any:
     """An array where another one is, in its precision, complex if one of the two is."""
     is_complex = backends.is_complex(array.dtype) and not backends.is_complex(like.dtype)
     backend = str(backends.backend_of(like))
@@ -279,13 +225,13 @@ def _like(array: Any, like: Any) -> Any:
 
 def _dense(operators: Sequence[LinearOperator], like: Any) -> Any:
     space: Any = backends.namespace(backends.backend_of(like))
-    return space.concat([_like(operator.to_dense(), like) for operator in operators], axis=0)
+    return space.concat([as_like(operator.to_dense(), like) for operator in operators], axis=0)
 
 
 def _shift(weight: Any, operators: Sequence[LinearOperator], means: tuple[Any, Any]) -> Any:
     """W μ − Ŵ μ̃."""
-    W, approximation = _like(weight, means[1]), _dense(operators, means[1])
-    before, now = [_like(mean, W) for mean in means]
+    W, approximation = as_like(weight, means[1]), _dense(operators, means[1])
+    before, now = [as_like(mean, W) for mean in means]
     return W @ before - approximation @ now
 
 
@@ -293,11 +239,11 @@ def _error(weight: Any, operator: LinearOperator, spread: Spread) -> float:
     """The root mean square of W x − Ŵ x̃ over that of W x."""
     C, P, before = spread.second_moment, spread.cross, spread.before
     space: Any = backends.namespace(backends.backend_of(C))
-    W, V = _like(weight, C), _dense([operator], C)
+    W, V = as_like(weight, C), _dense([operator], C)
 
     def inner(A: Any, M: Any, B: Any) -> float:
         """The real part of tr(A M Bᴴ)."""
-        return float(space.real(space.sum((A @ _like(M, A)) * backends.conj(B))))
+        return float(space.real(space.sum((A @ as_like(M, A)) * backends.conj(B))))
 
     if P is None:
         whole, left = inner(W, C, W), inner(W - V, C, W - V)

@@ -108,9 +108,32 @@ def optimum(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any] | None:
     Returns:
         U (blocks, rows, rank) and B (blocks, rank, columns); None where blocks are coupled.
     """
-    net = pair.net
+    found = whitened(pair, goal, entries)
+    if found is None:
+        return None
+    weighted, M, rows = found
+    U, B, _ = truncated(weighted, pair.rank)
+    if weighted is not M:
+        B = adjoint(U) @ M  # the columns' metric is not inverted
+    for _, back in rows:
+        U = back * U if back.shape[-1] == 1 else adjoint(back) @ U
+    return U, B
+
+
+def whitened(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any, list[Any]] | None:
+    """The blocks whose truncated SVDs are the optimum.
+
+    Args:
+        pair: The two leaves.
+        goal: The goal.
+        entries: W over the net's open axes.
+
+    Returns:
+        The blocks, those before columns were multiplied by the root of their metric, and the roots, with their
+        inverses, that rows were multiplied by; None where blocks are coupled.
+    """
     M = pair.blockwise(entries)
-    sides = [_sides(pair, goal, M, axes, metric) for axes, metric in _metrics(net, goal)]
+    sides = [_sides(pair, goal, M, axes, metric) for axes, metric in _metrics(pair.net, goal)]
     if None in sides:
         return None
     rows = [roots for side, roots in filter(None, sides) if side == "rows"]
@@ -120,12 +143,7 @@ def optimum(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any] | None:
     weighted = M
     for S, _ in columns:
         weighted = weighted * backends.permute(S, (0, 2, 1)) if S.shape[-1] == 1 else weighted @ S
-    U, B, _ = truncated(weighted, pair.rank)
-    if columns:
-        B = adjoint(U) @ M  # the columns' metric is not inverted
-    for _, back in rows:
-        U = back * U if back.shape[-1] == 1 else adjoint(back) @ U
-    return U, B
+    return weighted, M, rows
 
 
 def _metrics(net: Net, goal: Goal) -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Operators as layers of PyTorch, in a model of one's own, with the rates that they train at."""
 
+from linops.nn.torch.compress import compress
 from linops.nn.torch.frozen import freeze_, to_dense_
 from linops.nn.torch.grow import grow_
 from linops.nn.torch.layer import Linear
@@ -12,6 +13,7 @@ from linops.nn.torch.schedules import keep_rates, set_lr
 __all__ = [
     "Linear",
     "Muon",
+    "compress",
     "freeze_",
     "from_linear",
     "grow_",

@@ -51,21 +51,37 @@ def _run(batches: Iterable[Any], model: nn.Module, enough: Callable[[], bool]) -
     number = 0
     for batch in batches:
         number += 1
-        if isinstance(batch, torch.Tensor):
-            model(batch)
-        elif isinstance(batch, Mapping):
-            model(**batch)
-        elif isinstance(batch, (tuple, list)):
-            model(*batch)
-        else:
-            raise TypeError(
-                f"calibration: batch {number} is of {type(batch).__name__}; expected a tensor, or a tuple, list or "
-                "dict of the model's arguments"
-            )
+        called(model, batch, number)
         if enough():
             return
     if not number:
         raise ValueError("calibration: there is no batch; a calibration set must not be empty")
+
+
+def called(model: nn.Module, batch: Any, number: int) -> Any:
+    """What a model gives for a batch.
+
+    Args:
+        model: The model.
+        batch: A tensor; a tuple or list of arguments; or a dict of named ones.
+        number: Which batch it is, for errors.
+
+    Returns:
+        What the model returns.
+
+    Raises:
+        TypeError: If the batch is none of these.
+    """
+    if isinstance(batch, torch.Tensor):
+        return model(batch)
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    if isinstance(batch, (tuple, list)):
+        return model(*batch)
+    raise TypeError(
+        f"calibration: batch {number} is of {type(batch).__name__}; expected a tensor, or a tuple, list or dict of the "
+        "model's arguments"
+    )
 
 
 @contextmanager

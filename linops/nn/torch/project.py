@@ -15,7 +15,8 @@ from linops.nn.members import build as build_member
 from linops.nn.members import named
 from linops.nn.obstacles import brief
 from linops.nn.progress import printer
-from linops.nn.projected import Fit, fit, groups, lines, spread_of, warn_of
+from linops.nn.projected import Fit, fit, groups, lines, warn_of
+from linops.nn.spreads import spread_of
 from linops.nn.swap import Found, Swap
 from linops.nn.torch import calibration as calibrating
 from linops.nn.torch.dense import is_conv1d, is_dense, obstacle_of
@@ -67,7 +68,7 @@ def from_linear(
         raise ValueError(f"from_linear: the layer {obstacle}" + (f"; {obstacle.remedy}" if obstacle.remedy else ""))
     if inputs is not None and second_moment is not None:
         raise ValueError("from_linear: inputs and second_moment both say how inputs are spread; give one of them")
-    m, n = _matrix(linear).shape
+    m, n = matrix_of(linear).shape
     if isinstance(family, LinearOperator):
         if options or family.shape != (m, n):
             what = f"takes no options {sorted(options)}" if options else f"has another shape than the layer, {m}×{n}"
@@ -76,17 +77,17 @@ def from_linear(
     else:
         target = build_member(named(family), m, n, options, "linear")
     bias: Any = linear.bias
-    is_zero = not linear.weight.is_meta and not torch.count_nonzero(_matrix(linear))
+    is_zero = not linear.weight.is_meta and not torch.count_nonzero(matrix_of(linear))
     found = Found("linear", linear, (m, n), bias is not None, lambda: is_zero)
     swap = Swap(found, (target,), is_zero)
-    _require_numbers([swap])
+    require_numbers([swap])
     one = None
     if not is_zero:
         given = second_moment
         if inputs is not None:
             given = inputs if isinstance(inputs, Moments) else moments_of(inputs, n)
         spreads = {} if given is None else {"linear": spread_of(found, given, bias is not None)}
-        one = fit([swap], _matrix(linear), spreads)
+        one = fit([swap], matrix_of(linear), spreads)
         warn_of({"linear": replace(one, few=())}, stacklevel=3)
     layer = build(swap, False, one and one.operators)
     if bias is not None:
@@ -121,7 +122,7 @@ def project_layers(
     Returns:
         The fits by the name of the first layer that has the weight, and the names of layers that no input reached.
     """
-    _require_numbers(swaps)
+    require_numbers(swaps)
     run = None if calibration is None else calibrating.runner(calibration)
     original = copy.deepcopy(model) if anchor else None
     undo: list[Callable[[], object]] = []
@@ -158,11 +159,7 @@ class _Projection:
         self.layers: dict[str, Any] = {}
         self.seen: set[str] = set()
         self.say = printer(len(self.groups), progress)
-        holders: dict[int, int] = {}
-        for module in model.modules():
-            bias = module._parameters.get("bias")
-            holders[id(bias)] = holders.get(id(bias), 0) + 1
-        self.shared = {key for key, count in holders.items() if count > 1}
+        self.corrects = corrects(model)
 
     def __call__(self, group: Sequence[Swap], moments: Mapping[str, Any]) -> None:
         """Project a group by what is known of its inputs, and put it into the model."""
@@ -170,13 +167,9 @@ class _Projection:
         name, known = group[0].found.name, [swap.found for swap in group if swap.found.name in moments]
         spreads = {one.name: spread_of(one, moments[one.name], self.corrects(one)) for one in known}
         self.seen |= spreads.keys()
-        self.fits[name] = fit(group, _matrix(group[0].found.layer), spreads)
+        self.fits[name] = fit(group, matrix_of(group[0].found.layer), spreads)
         self.layers |= put(self.model, group, self.weight_norm, self.fits, self.undo)
         self.say(lines(name, self.fits[name], group[0].found.shape, perf_counter() - start))
-
-    def corrects(self, found: Found) -> bool:
-        """Whether a layer has a bias that no other layer has too."""
-        return found.bias and id(found.layer.bias) not in self.shared
 
 
 def _calibrated(project: _Projection, run: Any, sequential: bool, original: nn.Module | None) -> None:
@@ -202,13 +195,38 @@ def _calibrated(project: _Projection, run: Any, sequential: bool, original: nn.M
         project(group, moments_in(names) if names else {})
 
 
-def _matrix(layer: Any) -> torch.Tensor:
-    """The weight as (m, n) numbers."""
+def corrects(model: nn.Module) -> Callable[[Found], bool]:
+    """Which layers have a bias that takes the mean of what is lost.
+
+    Args:
+        model: The model.
+
+    Returns:
+        A function of a layer: whether it has a bias that no other layer has too.
+    """
+    holders: dict[int, int] = {}
+    for module in model.modules():
+        bias = module._parameters.get("bias")
+        holders[id(bias)] = holders.get(id(bias), 0) + 1
+    shared = {key for key, count in holders.items() if count > 1}
+    return lambda found: found.bias and id(found.layer.bias) not in shared
+
+
+def matrix_of(layer: Any) -> torch.Tensor:
+    """The weight of a layer as (m, n) numbers, without derivatives."""
     weight = layer.weight.detach()
     return weight.T if is_conv1d(layer) else weight
 
 
-def _require_numbers(swaps: Sequence[Swap]) -> None:
+def require_numbers(swaps: Sequence[Swap]) -> None:
+    """Raise where a weight is on the meta device.
+
+    Args:
+        swaps: The layers.
+
+    Raises:
+        ValueError: If one is.
+    """
     names = [swap.found.name for swap in swaps if swap.found.layer.weight.is_meta]
     if names:
         raise ValueError(
