@@ -254,7 +254,6 @@ def test_it_prints_draws_and_tells(tmp_path):
         ({"calibration": [torch.full((3, 12), torch.nan)]}, ValueError, "'0'.*NaN"),
         ({"families": "btt:rank=99"}, ValueError, "no layer has a member"),
     ],
-    ids=str,
 )
 @pytest.mark.filterwarnings("ignore:replace_linear replaced no layer")
 def test_compress_refuses(arguments, error, match):

@@ -67,7 +67,6 @@ class Gated(nn.Module):
         ({"moments": torch.eye(12)}, TypeError, "expected a dict of the names"),
         ({"moments": {}, "weights": "init"}, ValueError, "moments are for weights='project'"),
     ],
-    ids=str,
 )
 def test_what_is_refused(options, error, match):
     with pytest.raises(error, match=match):

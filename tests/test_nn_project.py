@@ -152,7 +152,6 @@ def test_zeros_start_at_zero_and_learn():
         (nn.Linear(16, 16), {"family": lo.btt(16, 16), "rank": 2}, ValueError, r"takes no options \['rank'\]"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), {}, ValueError, "computes its weight"),
     ],
-    ids=str,
 )
 def test_from_linear_refuses(linear, arguments, error, match):
     with pytest.raises(error, match=match):
