@@ -106,5 +106,23 @@ def test_the_loss_of_the_model_and_in_place_operations():
     assert plans[0] == plans[1]
     frozen = copy.deepcopy(model).requires_grad_(False)
     assert compress(frozen, calibration=batches, criterion="loss", where="*") == plans[0]
-    with pytest.raises(TypeError, match="gave no loss"):
+    with pytest.raises(TypeError, match=r"gave no loss.* but shape \(20, 8\)"):
         compress(net(), calibration=[randn(20, 12)], criterion="loss")
+
+
+@pytest.mark.filterwarnings("ignore:.*had not converged")
+def test_a_model_that_keeps_its_loss():
+    class Keeps(nn.Sequential):
+        def forward(self, x):
+            y = super().forward(x)
+            self.loss = y.square().mean()
+            return y
+
+    plans = []
+    for calibration in ([randn(64, 16)], lambda model: model(randn(64, 16)).square().mean()):
+        torch.manual_seed(0)
+        model = Keeps(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+        plans.append(compress(model, 0.4, calibration=calibration, criterion="loss"))
+        assert model.loss.requires_grad
+        assert plans[-1].apply_().rows
+    assert plans[0] == plans[1]

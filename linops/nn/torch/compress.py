@@ -76,7 +76,7 @@ def compress(
         families: Names of families, with options (``"btt:rank=2"``, one structure) or without (all members).
         calibration: Batches of the model's inputs (a tensor; a tuple or list of arguments; a dict of named ones), or a
             function that takes the model and runs it on them. By ``"loss"`` it returns the loss or yields several, each
-            a mean over its vectors, or the model itself returns its loss, or has a ``loss`` in its output.
+            a mean over its vectors; or the model returns it, has it in its output's ``loss``, or in its own.
         criterion: What is to be lost least of; by default ``"activation"`` with calibration, ``"weight"`` without.
         where: Which layers: a predicate ``(name, module) -> bool``, a glob or ``"re:"`` pattern, or a list of those.
             None takes all that are not frozen.

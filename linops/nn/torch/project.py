@@ -124,7 +124,7 @@ def project_layers(
     """
     require_numbers(swaps)
     run = None if calibration is None else calibrating.runner(calibration)
-    original = copy.deepcopy(model) if anchor else None
+    original = _copied(model) if anchor else None
     undo: list[Callable[[], object]] = []
     try:
         if run is None:
@@ -145,6 +145,12 @@ def project_layers(
         project.layers[swap.found.name].train(swap.found.layer.training)
     names = [swap.found.name for group in project.groups for swap in group]
     return project.fits, [name for name in names if run is not None and name not in project.seen]
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy of a model, also of one that keeps what it computed, such as its last loss: that is copied as a number."""
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Tensor)]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in kept if not value.is_leaf})
 
 
 class _Projection:

@@ -26,7 +26,7 @@ def sensitivities(
     Args:
         model: The model, in evaluation mode.
         calibration: A function that runs the model and returns its loss or yields several; or batches for which the
-            model returns its loss, or what has a ``loss``.
+            model returns its loss, or what has a ``loss``, or has one itself.
         layers: The layers by name.
 
     Returns:
@@ -81,9 +81,12 @@ def _losses(model: nn.Module, calibration: Any) -> Iterator[torch.Tensor]:
     """The losses of a calibration set, one by one."""
     number = 0
     for number, one in enumerate(_results(model, calibration), 1):
-        loss = one if isinstance(one, torch.Tensor) else getattr(one, "loss", None)
+        loss = one if isinstance(one, torch.Tensor) and one.numel() == 1 else getattr(one, "loss", None)
+        if loss is None and isinstance(getattr(model, "loss", None), torch.Tensor):
+            loss = model.loss
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
-            kind = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(one).__name__
+            shaped = next((value for value in (loss, one) if isinstance(value, torch.Tensor)), None)
+            kind = type(one).__name__ if shaped is None else f"shape {tuple(shaped.shape)}"
             raise TypeError(
                 f"compress(criterion='loss'): calibration gave no loss, a differentiable number, but {kind}; pass a "
                 "function that takes the model, runs it and returns its loss or yields several"
