@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import each
 from test_nn_project import matrix, net, randn, skewed
 
 import linops as lo
@@ -46,7 +47,11 @@ def equinox_replaced(model, family, **options):
     return twin.layers, [layer.bias for layer in twin.layers], report
 
 
-JAX = pytest.mark.parametrize("replaced", [flax_replaced, equinox_replaced], ids=["flax", "equinox"])
+#: flax's in full runs, but for one test
+JAX = pytest.mark.parametrize(
+    "replaced",
+    [pytest.param(flax_replaced, marks=pytest.mark.full, id="flax"), pytest.param(equinox_replaced, id="equinox")],
+)
 
 
 def moments(x, hidden):
@@ -56,8 +61,8 @@ def moments(x, hidden):
     return {"0": known, "1": (hidden.T @ hidden / len(hidden)).numpy()}
 
 
-@JAX
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("replaced", [flax_replaced, equinox_replaced])
+@pytest.mark.parametrize("family", each(3, FAMILIES))
 @pytest.mark.parametrize("known", [False, True])
 def test_the_same_as_in_torch(replaced, family, known):
     model, x = net(), skewed(200, 12).float()

@@ -55,6 +55,22 @@ def alternating(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) ->
     return tensors, effort.max_iterations, False
 
 
+def least_squares(net: Net, goal: Goal, tensors: Sequence[Any]) -> list[Any]:
+    """The tensors with each, in turn, the best for the others; of one leaf the optimum, with derivatives.
+
+    Args:
+        net: The net.
+        goal: The goal.
+        tensors: Of each leaf.
+
+    Returns:
+        The tensors.
+    """
+    tensors = list(tensors)
+    _Equations(net, goal).improve(tensors)
+    return tensors
+
+
 def is_settled(before: float, after: float, goal: Goal, effort: Effort) -> bool:
     """Whether a sweep changed an error by less than the tolerance, or nothing but rounding is left."""
     eps = float(goal.space.finfo(goal.matrix.dtype).eps)

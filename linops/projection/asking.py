@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.families import FAMILIES
@@ -14,7 +16,7 @@ from linops.operators.dense import Dense
 from linops.operators.wrap import aslinearoperator
 from linops.projection.effort import Effort
 from linops.projection.goal import Goal, adjoint, real, root
-from linops.projection.moments import moments_of
+from linops.projection.moments import Moments, moments_of
 from linops.projection.special import SPECIAL
 
 
@@ -43,7 +45,8 @@ def source_of(W: Any) -> LinearOperator:
             "structure: project(W, target)"
         )
     if operator.dtype is None:
-        operator = Dense(backends.asarray(operator.to_dense(), "numpy", "float64"))
+        dtype = "complex128" if operator._is_complex else "float64"
+        operator = Dense(backends.asarray(operator.to_dense(), "numpy", dtype))
     return floating(operator)
 
 
@@ -97,11 +100,11 @@ def effort_of(tol: Any, max_iterations: Any, bound: bool = True) -> Effort:
     Raises:
         ValueError: If a number is out of range.
     """
-    if not isinstance(tol, (int, float)) or isinstance(tol, bool) or not 0 <= tol < 1:
+    if not isinstance(tol, (int, float, np.floating)) or isinstance(tol, bool) or not 0 <= tol < 1:
         raise ValueError(f"project(tol={tol!r}): expected a number from 0 to 1")
-    if not isinstance(max_iterations, int) or isinstance(max_iterations, bool) or max_iterations < 0:
+    if not isinstance(max_iterations, (int, np.integer)) or isinstance(max_iterations, bool) or max_iterations < 0:
         raise ValueError(f"project(max_iterations={max_iterations!r}): expected an integer of at least 0")
-    return Effort(float(tol), max_iterations, bound)
+    return Effort(float(tol), int(max_iterations), bound)
 
 
 def in_norm(goal: Goal, inputs: Any, C: Any, cross: Any, A: Any, row_weights: Any, column_weights: Any) -> Goal:
@@ -146,6 +149,10 @@ def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive:
         return None
     if isinstance(value, LinearOperator):
         value = value.to_dense()
+    if isinstance(value, Moments):
+        raise TypeError(f"project(…, {name}=Moments): give them as inputs=")
+    if isinstance(value, (list, tuple)):
+        value = np.asarray(value)
     found, what = tuple(getattr(value, "shape", ())), f"project({goal.source._short()}, …): {name}"
     if found != shape:
         raise ValueError(f"{what} of shape {found}, expected {shape}")
@@ -162,7 +169,8 @@ def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive:
             raise ValueError(f"{what} must not be negative")
         return array
     weights = real(goal.space.linalg.diagonal(array))
-    if lapack.is_known(array) and shape[0] and bool(goal.space.any(weights < 0)):
+    least = -1e-10 * goal.space.max(goal.space.abs(weights)) if shape[0] else 0.0
+    if lapack.is_known(array) and shape[0] and bool(goal.space.any(weights < least)):
         raise ValueError(f"{what} must be positive semidefinite, and has negative numbers on its diagonal")
     return (array + adjoint(array)) / 2
 

@@ -87,7 +87,9 @@ class Goal:
 
     def scaled(self, number: Any) -> Goal:
         """A multiple of W."""
-        return self.of(self.matrix * number)
+        if isinstance(self.source, Dense):
+            return self.of(self.matrix * number)
+        return replace(self, source=self.source * number)
 
     def constant(self) -> Goal:
         """The same without derivatives, for what iterates."""

@@ -10,14 +10,15 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.checks import require_size
 
 
 class Moments:
     """The mean and second moment of vectors, summed over batches in float64.
 
     The sums are exact to rounding whatever the number of batches, and take n² numbers, where the batches are (of JAX in
-    NumPy). A second moment is never inverted; where it has not full rank, as with fewer samples than features, that is
-    a warning.
+    NumPy). A second moment is never inverted; fewer samples than features are a warning where it
+    is used.
 
     Attributes:
         size: n, the number of features.
@@ -38,8 +39,10 @@ class Moments:
     """
 
     def __init__(self, size: int) -> None:
+        require_size("Moments", "size", size)
         self.size, self.count = size, 0
         self.originals: Moments | None = None
+        self._origin: Any = None  # sums are of differences from it: of large numbers that hardly vary none is lost
         self._sum: Any = 0.0
         self._squares: Any = 0.0
         self._crossed: Any = 0.0
@@ -63,14 +66,22 @@ class Moments:
             if before.shape != rows.shape:
                 raise ValueError(f"Moments.add: {before.shape[0]} originals for {rows.shape[0]} inputs")
             self.originals = self.originals or Moments(self.size)
-            self.originals._take(before)
+            before, rows = self.originals._take(before), self._take(rows)
             self._crossed = self._crossed + before.T @ backends.conj(rows)
-        self._take(rows)
+        else:
+            self._take(rows)
 
-    def _take(self, rows: Any) -> None:
+    def _take(self, rows: Any) -> Any:
+        """Add rows, and return what they differ from the origin by: the mean of the first batch."""
+        space: Any = backends.namespace(backends.backend_of(rows))
+        if self._origin is None and rows.shape[0]:
+            self._origin = rows[0] + space.mean(rows - rows[0], axis=0)
+        if self._origin is not None:
+            rows = rows - self._origin
         self.count += rows.shape[0]
-        self._sum = self._sum + backends.namespace(backends.backend_of(rows)).sum(rows, axis=0)
+        self._sum = self._sum + space.sum(rows, axis=0)
         self._squares = self._squares + rows.T @ backends.conj(rows)
+        return rows
 
     def _rows(self, inputs: Any) -> Any:
         """Vectors as finite rows in float64."""
@@ -94,31 +105,31 @@ class Moments:
     def mean(self) -> Any:
         """(n,) the mean μ."""
         self._require_some()
-        return self._sum / self.count
+        return self._origin + self._sum / self.count
 
     @property
     def second_moment(self) -> Any:
         """(n, n) the mean of x xᴴ."""
         self._require_some()
-        return self._squares / self.count
+        return self.covariance + _outer(self.mean, self.mean)
 
     @property
     def covariance(self) -> Any:
         """(n, n) the second moment about the mean: what is to be matched where a bias takes the mean."""
-        mean = self.mean
-        return self.second_moment - mean[:, None] * backends.conj(mean)[None, :]
+        self._require_some()
+        drift = self._sum / self.count
+        return self._squares / self.count - _outer(drift, drift)
 
     @property
     def cross(self) -> Any:
         """(n, n) the mean of x x̃ᴴ of originals x and inputs x̃: `project`'s `cross`."""
-        self._require_originals()
-        return self._crossed / self.count
+        return self.cross_covariance + _outer(self._require_originals().mean, self.mean)
 
     @property
     def cross_covariance(self) -> Any:
         """(n, n) the same about the means."""
-        mean = self._require_originals().mean
-        return self.cross - mean[:, None] * backends.conj(self.mean)[None, :]
+        before = self._require_originals()
+        return self._crossed / self.count - _outer(before._sum / self.count, self._sum / self.count)
 
     def _require_originals(self) -> Moments:
         self._require_some()
@@ -129,6 +140,10 @@ class Moments:
     def _require_some(self) -> None:
         if not self.count:
             raise ValueError(f"inputs: no vector of {self.size} features was seen; a calibration set must not be empty")
+
+
+def _outer(x: Any, y: Any) -> Any:
+    return x[:, None] * backends.conj(y)[None, :]
 
 
 def moments_of(inputs: Any, size: int) -> Moments:
@@ -145,11 +160,11 @@ def moments_of(inputs: Any, size: int) -> Moments:
         ValueError: If there are none, or shapes or numbers do not fit.
     """
     if isinstance(inputs, Moments):
-        return inputs
-    moments = Moments(size)
-    whole = backends.is_array(inputs) or not isinstance(inputs, Iterable)
-    for batch in (inputs,) if whole else inputs:
-        moments.add(batch)
+        moments = inputs
+    else:
+        moments, whole = Moments(size), backends.is_array(inputs) or not isinstance(inputs, Iterable)
+        for batch in (inputs,) if whole else inputs:
+            moments.add(batch)
     moments._require_some()
     if moments.count < size:
         warnings.warn(

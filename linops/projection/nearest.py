@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from linops import backends
 from linops.dispatch import generic
 from linops.operator import LinearOperator
 from linops.projection import polish
-from linops.projection.alternating import alternating
+from linops.projection.alternating import alternating, least_squares
 from linops.projection.balance import balanced
 from linops.projection.blast import blast_of, starts
 from linops.projection.descent import descended
@@ -67,7 +68,7 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
     entries = net.read(goal.matrix)
     if len(net.tensors) == 1 and goal.is_plain:
         tensors = factorized(net, entries, CUTS[0])
-        return Found(net.operator(tensors), "entries", is_optimal=True)
+        return Found(net.operator([backends.copy(tensor) for tensor in tensors]), "entries", is_optimal=True)
     pair = pair_of(net)
     if pair is not None:
         found = optimum(pair, goal, entries)
@@ -77,21 +78,17 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
         if steps is not None:
             U, B, sweeps, converged = steps
             return Found(pair.operator(U, B), "block sweeps", iterations=sweeps, converged=converged)
+    if len(net.tensors) == 1:
+        tensors = least_squares(net, goal, factorized(net, entries, CUTS[0]))
+        return Found(net.operator(tensors), "least squares", is_optimal=True)
     goal = goal.constant()
     tensors, lost = _start(net, goal, effort)
     tensors, sweeps, converged = alternating(net, goal, tensors, effort)
-    single = len(net.tensors) == 1
     if not converged and effort.max_iterations and polish.fits([net], goal):
         (tensors,), steps, converged = polish.polished([net], goal, [tensors], effort)
         sweeps += steps
-    return Found(
-        net.operator(balanced(net, tensors)),
-        "least squares" if single else "alternating least squares",
-        is_optimal=single,
-        lost=lost,
-        iterations=0 if single else sweeps,
-        converged=converged,
-    )
+    operator = net.operator(balanced(net, tensors))
+    return Found(operator, "alternating least squares", lost=lost, iterations=sweeps, converged=converged)
 
 
 #: where leaves, in the order in which they act, are cut into two groups: halves, the first alone, the last alone

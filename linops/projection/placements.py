@@ -17,6 +17,8 @@ from linops.specs import Spec
 
 #: the most operations that are spent on the systems of rows one by one
 LIMIT = 10**11
+#: steps of conjugate gradients that count as one iteration
+STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def placed(target: LinearOperator, placement: Placement, goal: Goal, effort: Eff
         size = int(np.prod(leaf.shape))
         leaves.append(values[start : start + size].reshape(tuple(leaf.shape)))
         start += size
-    return Found(whole(target.with_leaves(leaves)), method, True, None, iterations, converged)
+    return Found(whole(target.with_leaves(leaves)), method, converged, None, iterations, converged)
 
 
 def whole(operator: LinearOperator) -> LinearOperator:
@@ -189,7 +191,7 @@ def _descended(placement: Placement, goal: Goal, effort: Effort) -> tuple[Any, i
     r = h - product(x)
     p, square, first = r, _square(space, r), float(_square(space, h))
     eps = float(space.finfo(real(W).dtype).eps)
-    limit = max(effort.max_iterations, 2 * placement.count + 50) if effort.max_iterations else 0
+    limit = STEPS * effort.max_iterations
     for iteration in range(limit):
         if float(square) <= eps**2 * first:
             return x * scale, iteration, True

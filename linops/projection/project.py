@@ -8,15 +8,17 @@ from math import sqrt
 from typing import Any, Literal, overload
 
 from linops import backends
+from linops.backends import factorizations as lapack
 from linops.linalg.inputs import fits, wide_dtype
 from linops.linalg.measures import norm
 from linops.operator import LinearOperator
-from linops.projection import special, structures  # noqa: F401  rules
+from linops.projection import grids, special, structures  # noqa: F401  rules
 from linops.projection.asking import effort_of, in_norm, require_finite, source_of, stack_of, target_of
 from linops.projection.effort import Found
 from linops.projection.goal import Goal
 from linops.projection.moments import moments_of
 from linops.projection.nearest import nearest
+from linops.specs import Spec
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,10 @@ def project(
     SVDs), symmetric, orthogonal, permutations. Structures of more factors start from hierarchical SVDs and are improved
     by alternating least squares, whose error never grows; what enters otherwise is found by L-BFGS.
 
-    Leaves come in balance: their root mean squares in proportion to their structure-aware initial standard deviations,
-    so that `lr_multipliers` hold for training on. They live where W lives, in its dtype; half precision is computed in
-    single. Closed forms have derivatives where the optimum is unique, in torch and JAX.
+    Leaves of contractions come in balance: their root mean squares in proportion to their structure-aware initial
+    standard deviations, so that `lr_multipliers` hold for training on. They live where W lives, in its dtype; half
+    precision is computed in single, and single in double in the norm of inputs or of an output metric, where there is
+    double. Closed forms have derivatives where the optimum is unique, in torch and JAX.
 
     Args:
         W: A matrix (m, n) of any framework, an operator, or a stack (…, m, n), which gives a list.
@@ -107,7 +110,8 @@ def project(
         inputs: What W multiplies: rows (…, n), or an iterable of batches of them, which are not kept.
         second_moment: Instead of inputs C = mean of x xᴴ, (n, n).
         cross: The mean of x x̃ᴴ, (n, n), where the member will see other inputs x̃, which are the `inputs`, than W saw:
-            the mean of ‖W x − Ŵ x̃‖² is minimised.
+            the mean of ‖W x − Ŵ x̃‖² is minimised. Errors and bounds are then those of Ŵ x̃ beside what is linear in
+            x̃ of W x: what no Ŵ can reach is not among them.
         output_metric: A, (m, m), positive semidefinite: errors e of outputs count eᴴ A e.
         row_weights: (m,) instead of A: the weight of each output's squared error.
         column_weights: (n,) instead of C: the weight of each column's.
@@ -155,16 +159,40 @@ def project(
     if structure._is_complex and not backends.is_complex(source.dtype):
         raise TypeError(f"project({source._short()}, {structure._short()}): the target is complex; make W complex too")
     effort = effort_of(tol, max_iterations, return_info)
-    narrow = source.dtype
-    wide = wide_dtype(narrow, source.backend or "numpy")
-    goal = Goal(source.to(dtype=wide) if wide != narrow else source)
+    # in a norm with small directions, single precision would lose what lies in them
+    has_full = any(metric is not None for metric in (inputs, second_moment, cross, output_metric))
+    goal = Goal(_widened(source, has_full))
+    wide = goal.source.dtype
     goal = in_norm(goal, inputs, second_moment, cross, output_metric, row_weights, column_weights)
     require_finite(source, goal)
     found = nearest(structure, goal, effort)
     if not found.converged:
         _warn(found, structure)
-    operator = found.operator if wide == narrow else found.operator.to(dtype=narrow)
+    operator = found.operator if wide == source.dtype else _narrowed(found.operator, structure, source.dtype)
     return (operator, _info(found, goal, source, operator)) if return_info else operator
+
+
+def _widened(source: LinearOperator, in_double: bool) -> LinearOperator:
+    """W in single precision where it has half, in double where asked for and where there is one (JAX: by a flag)."""
+    wide = wide_dtype(source.dtype, source.backend or "numpy")
+    if in_double:
+        try:
+            return source.to(dtype="complex128" if backends.is_complex(wide) else "float64")
+        except TypeError:
+            pass
+    return source.to(dtype=wide) if wide != source.dtype else source
+
+
+def _narrowed(operator: LinearOperator, structure: Any, dtype: Any) -> LinearOperator:
+    """The operator with leaves that were found in a dtype; those that were given stay."""
+    given = [not isinstance(leaf, Spec) for _, leaf in structure.named_leaves()]
+    found = [leaf for _, leaf in operator.named_leaves()]
+    if len(given) != len(found) or not any(given):
+        return operator.to(dtype=dtype)
+    backend = str(operator.backend)
+    return operator.with_leaves(
+        [leaf if stays else backends.asarray(leaf, backend, dtype) for leaf, stays in zip(found, given)]
+    )
 
 
 def _warn(found: Found, structure: Any) -> None:
@@ -182,9 +210,9 @@ def _info(found: Found, goal: Goal, source: LinearOperator, operator: LinearOper
         error = _share(float(norm(source - operator)), float(norm(source)))
         return ProjectionInfo(error, None, None, found.is_optimal, found.iterations, found.converged, found.method)
     wide = goal.matrix.dtype
-    approximation = operator.to(backend=goal.backend).to_dense()
+    approximation = lapack.stop_gradient(operator.to(backend=goal.backend).to_dense())
     approximation = goal.space.astype(backends.asarray(approximation, goal.backend), wide)
-    plain = Goal(source.to(dtype=wide) if source.dtype != wide else source)
+    goal, plain = goal.constant(), Goal(source.to(dtype=wide) if source.dtype != wide else source).constant()
     error, scale = goal.error(approximation), sqrt(float(goal.square(goal.matrix)))
     bound = error if found.is_optimal else None if found.lost is None else sqrt(max(float(found.lost), 0.0))
     return ProjectionInfo(

@@ -37,11 +37,27 @@ SPECIAL: dict[str, Callable[[int], LinearOperator]] = {
 }
 
 
+#: tags of a dense target whose matrices are patterns
+PATTERNS: dict[Tag, Callable[[int], LinearOperator]] = {
+    Tag.DIAGONAL: SPECIAL["diagonal"],
+    Tag.LOWER_TRIANGULAR: SPECIAL["lower_triangular"],
+    Tag.UPPER_TRIANGULAR: SPECIAL["upper_triangular"],
+}
+
+
 @nearest.dispatch
 def _nearest_dense(target: Dense, goal: Goal, effort: Effort):
     assumed = target.assumed
-    if is_given(target) or not assumed & (Tag.SYMMETRIC | Tag.HERMITIAN | Tag.ORTHOGONAL):
+    if is_given(target) or not assumed:
         return nearest_as_one(target, goal, effort)
+    if assumed in PATTERNS:
+        found = nearest(PATTERNS[assumed](target.shape[0]), goal, effort)
+        return found(assume(Dense(found.operator.to_dense()), assumed))
+    if assumed & ~(Tag.SYMMETRIC | Tag.HERMITIAN) not in (Tag.NONE, assumed & Tag.ORTHOGONAL):
+        raise NotImplementedError(
+            f"project(…, {target._short()}): a dense target may be tagged as symmetric, Hermitian, orthogonal, "
+            f"diagonal or triangular, one at a time; got {assumed!r}"
+        )
     if Tag.ORTHOGONAL in assumed:
         return Found(assume(Dense(polar(goal, target)), assumed), "polar factor", is_optimal=True)
     is_hermitian = Tag.SYMMETRIC not in assumed
@@ -106,7 +122,7 @@ def _vectors(space: Any, Q: Any) -> Any:
     identity = backends.eye(Q, n, Q.dtype)
     for k in range(n):
         v = rest[:, k] - identity[:, k]
-        v = space.where(space.max(space.abs(v)) < 1e-7, 0 * v, v)
+        v = space.where(space.max(space.abs(v)) < 4 * float(space.finfo(v.dtype).eps), 0 * v, v)
         square = space.sum(v * v)
         step = 2 / space.where(square == 0, square + 1, square)
         rest = rest - step * v[:, None] * (v @ rest)[None, :]

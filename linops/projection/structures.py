@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from linops import backends
+from linops.linalg.inputs import fits
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
 from linops.operators.identity import Identity
@@ -37,6 +38,8 @@ def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
         return Found(target, "given", is_optimal=True)
     if not isinstance(target.gain, Spec):  # a number, or an array
         scale = target.number if target.gain is None else target.number * target.gain
+        if not backends.is_array(scale) and scale == 0:
+            raise ValueError(f"project(…, {target._short()}): a multiple of zero is zero whatever its base")
         found = nearest(target.base, goal.scaled(1 / scale), effort)
         lost = None if found.lost is None else found.lost * abs(scale) ** 2
         return found(Scaled(found.operator, target.number, target.gain), lost=lost)
@@ -46,6 +49,7 @@ def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
         weighted = backends.conj(goal.weighted(B))
         square = goal.space.sum(weighted * B)
         gain = goal.space.sum(weighted * like) / goal.space.where(square == 0, square + 1, square)
+        gain = goal.space.reshape(goal.space.asarray(gain), ())
         return Found(Scaled(target.base, target.number, gain), "least squares", is_optimal=True)
     found = nearest(target.base, goal.scaled(1 / target.number), effort)
     one = goal.space.reshape(backends.zeros(like, (1,), like.dtype) + 1, ())
@@ -57,7 +61,9 @@ def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
 def _nearest_low_rank(target: LowRank, goal: Goal, effort: Effort):
     source, net = goal.source, net_of(target)
     pair = None if net is None else pair_of(net)
-    if pair is None or isinstance(source, Dense) or not goal.is_plain or min(source.shape) < LARGE:
+    if pair is None or isinstance(source, Dense) or not goal.is_plain or pair.rank > min(source.shape):
+        return nearest_as_one(target, goal, effort)
+    if fits(source) and min(source.shape) < LARGE:
         return nearest_as_one(target, goal, effort)
     like = source._like  # products alone: W is not written out
     U = krylov(lambda x: flat(source @ x), lambda y: flat(source.H @ y), like, pair.rank, source.shape)

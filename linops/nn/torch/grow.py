@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -145,8 +146,18 @@ def _grown(name: str, layer: Linear, target: Any, seed: Any) -> Grown:
         )
     shapes = [tuple(leaf.shape) for _, leaf in marked.named_leaves()]
     structure = marked.with_leaves([Spec(shape, leaf.dtype) for shape, (_, leaf) in zip(shapes, old.named_leaves())])
-    leaves = tuple([leaf.detach().clone() for _, leaf in convert(layer.operator, structure, seed=seed).named_leaves()])
+    leaves = tuple(
+        [
+            leaf.detach().clone()
+            for _, leaf in convert(layer.operator, structure, seed=_seed_of(name, seed)).named_leaves()
+        ]
+    )
     return Grown(structure, leaves, tuple(places))
+
+
+def _seed_of(name: str, seed: Any) -> Any:
+    """A seed of a layer's own: those of other names draw other numbers."""
+    return seed if not isinstance(seed, int) else [seed, crc32(name.encode())]
 
 
 def _embedded(value: torch.Tensor, like: torch.Tensor, places: np.ndarray) -> torch.Tensor:
