@@ -98,6 +98,11 @@ class Plan:
         """The option of each layer by name; layers that share a weight have one."""
         return {name: one.options[pick] for one, pick in zip(self.layers, self.picks) for name in one.names}
 
+    @property
+    def where(self) -> dict[str, str | None]:
+        """What `replace_linear_(where=…)` takes to make the same structures anew: None where a layer stays dense."""
+        return {name: None if one.text == "dense" else one.text for name, one in self.chosen.items()}
+
     def at(self, budget: Any, exact: bool | None = None) -> Plan:
         """Another choice from the same options; nothing is measured anew.
 

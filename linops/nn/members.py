@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from linops.families import FAMILIES
 from linops.families.choice import structured
 from linops.families.text import parse
@@ -35,16 +37,21 @@ def named(family: Any) -> Any:
     return parse(family) if ":" in family else FAMILIES[parse(family).family]
 
 
-def require_operator(layer: str, operator: Any) -> None:
-    """Raise unless a layer is given an operator.
+def require_operator(layer: str, operator: Any, bias: Any = True) -> None:
+    """Raise unless a layer is given an operator, and whether it has a bias.
 
     Args:
         layer: The layer's class.
         operator: What it was given.
+        bias: Whether it has a bias.
 
     Raises:
-        TypeError: If it is no operator.
+        TypeError: If it is no operator, or the bias neither True nor False.
     """
+    if not isinstance(bias, (bool, np.bool_)):
+        raise TypeError(
+            f"{layer}(bias={type(bias).__name__}): expected True or False; copy a bias that there is into layer.bias"
+        )
     if not isinstance(operator, LinearOperator):
         raise TypeError(
             f"{layer}({operator!r:.40}): expected an operator, as in {layer}(lo.btt(out_features, in_features))"

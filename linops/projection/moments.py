@@ -47,6 +47,10 @@ class Moments:
         self._squares: Any = 0.0
         self._crossed: Any = 0.0
 
+    def __repr__(self) -> str:
+        beside = " and originals" if self.originals is not None else ""
+        return f"Moments({self.size}) of {self.count:,} vectors{beside}"
+
     def add(self, inputs: Any, originals: Any = None) -> None:
         """Add vectors.
 

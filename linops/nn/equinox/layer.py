@@ -63,7 +63,7 @@ class Linear(eqx.Module):
         weight_norm: bool = False,
         key: Any = None,
     ) -> None:
-        require_operator("lo.nn.equinox.Linear", operator)
+        require_operator("lo.nn.equinox.Linear", operator, bias)
         self.operator = parameters(operator, dtype, key, zero_init, "key=jax.random.key(0)")
         self.bias = jax.numpy.zeros(operator.shape[0], dtype or self.operator.dtype) if bias else None
         self.gains = gains(self.operator) if weight_norm else None

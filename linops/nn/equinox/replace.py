@@ -13,7 +13,7 @@ import jax
 from linops.nn.equinox.layer import Linear
 from linops.nn.jax import entry_scale, is_zero, projected, raised, shifted
 from linops.nn.obstacles import Obstacle, elsewhere
-from linops.nn.projected import Fit, check_moments, errors_of, warn_of
+from linops.nn.projected import Fit, check_moments, errors_of, require_no_calibration, warn_of
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
@@ -76,6 +76,7 @@ def replace_linear(
     """
     if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
         raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
+    require_no_calibration(options)
     swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
     known = check_moments(moments, swaps, weights)
     fits = {}

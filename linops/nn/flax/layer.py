@@ -71,7 +71,7 @@ class Linear(nnx.Module):
         weight_norm: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        require_operator("lo.nn.flax.Linear", operator)
+        require_operator("lo.nn.flax.Linear", operator, bias)
         key = rngs.params() if rngs is not None and operator.is_symbolic else None
         operator = parameters(operator, param_dtype, key, zero_init, "rngs=nnx.Rngs(0)")
         self.dtype = dtype

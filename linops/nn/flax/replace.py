@@ -16,7 +16,7 @@ from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
 from linops.nn.jax import entry_scale, is_zero, projected, raised, shifted
 from linops.nn.obstacles import Obstacle, elsewhere
-from linops.nn.projected import Fit, check_moments, errors_of, warn_of
+from linops.nn.projected import Fit, check_moments, errors_of, require_no_calibration, warn_of
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Found, Swap, plan, report
 
@@ -89,6 +89,7 @@ def replace_linear(
     if not isinstance(model, nnx.Module):
         way = elsewhere(model) or "expected a module of Flax NNX"
         raise TypeError(f"lo.nn.flax.replace_linear({type(model).__name__}): {way}")
+    require_no_calibration(options)
     swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
     before, left = _count(model), leftovers(_left(model, swaps, skipped))
     known = check_moments(moments, swaps, weights)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -77,6 +78,13 @@ def called(model: nn.Module, batch: Any, number: int) -> Any:
     if isinstance(batch, Mapping):
         return model(**batch)
     if isinstance(batch, (tuple, list)):
+        try:
+            signature(model.forward).bind(*batch)
+        except TypeError as error:
+            raise TypeError(
+                f"calibration: batch {number} is a {type(batch).__name__} of {len(batch)}, which are the model's "
+                f"arguments: {error}; of pairs with labels take the inputs: calibration=[x for x, _ in loader]"
+            ) from None
         return model(*batch)
     raise TypeError(
         f"calibration: batch {number} is of {type(batch).__name__}; expected a tensor, or a tuple, list or dict of the "

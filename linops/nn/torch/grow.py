@@ -142,7 +142,8 @@ def _grown(name: str, layer: Linear, target: Any, seed: Any) -> Grown:
     if [leaf for leaf, _ in marked.named_leaves()] != layer._names or len(places) < len(sizes):
         raise ValueError(
             f"{what}, {old._short()}, does not grow into {marked._short()}: leaves are not those that it has with some "
-            "entries more; lo.nn.torch.Linear(lo.convert(layer.operator, target)) is a new layer of that structure"
+            "entries more; lo.nn.torch.Linear(lo.convert(layer.operator, target)) is a new layer of that structure, "
+            "with a bias of its own: copy the old one"
         )
     shapes = [tuple(leaf.shape) for _, leaf in marked.named_leaves()]
     structure = marked.with_leaves([Spec(shape, leaf.dtype) for shape, (_, leaf) in zip(shapes, old.named_leaves())])

@@ -79,7 +79,7 @@ class Linear(Structured):
         weight_norm: bool = False,
     ) -> None:
         super().__init__()
-        require_operator("lo.nn.torch.Linear", operator)
+        require_operator("lo.nn.torch.Linear", operator, bias)
         leaves = list(operator.named_leaves())
         symbolic = [isinstance(leaf, Spec) for _, leaf in leaves]
         if any(symbolic) and not all(symbolic):

@@ -1,6 +1,6 @@
 """Train a dense MLP, ViT and GPT of the lab briefly, compress each at two budgets, and train the results on.
 
-``python examples/compress_and_train_on.py [steps]`` takes the number of steps of dense training; 30, the default, show
+``python examples/project_and_train_on.py [steps]`` takes the number of steps of dense training; 10, the default, show
 the way in seconds, a thousand or more show what compression costs.
 """
 
@@ -13,7 +13,7 @@ import torch
 import linops as lo
 from linops.lab.problems import make
 
-STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 BATCH, RATE = 64, 4e-3
 
 
