@@ -8,6 +8,7 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.curvature import logarithms, products
 from linops.linalg.determinants import SlogDet, product_of, real_of, slogdet_
 from linops.linalg.inputs import matrix_of
 from linops.linalg.methods.pencil import Term, is_pencil, pencil_matrices, pencil_terms
@@ -62,9 +63,9 @@ def _slogdet_definite_pencil(a: Sum):
         lower = lapack.cholesky(second)
         half = backends.solve_triangular(lower, first, True, False)
         whitened = backends.solve_triangular(lower, backends.conj(half.T), True, False)
-        found.append(lapack.eigvalsh((whitened + backends.conj(whitened.T)) / 2))
+        found.append((whitened + backends.conj(whitened.T)) / 2)
         logarithm = logarithm + 2 * beside.shape[0] * lapack.log_product(space_of(lower).diagonal(lower))[1]
-    sign, rest = lapack.log_product((c1 * (found[0][:, None] * found[1]) + c2).reshape(-1))
+    sign, rest = logarithms(found, lambda values: c1 * products(values) + c2)
     return sign, logarithm + rest
 
 

@@ -6,6 +6,7 @@ from functools import reduce
 from typing import Any, cast
 
 from linops.backends import factorizations as lapack
+from linops.linalg.curvature import products, slogdet_of_parts, sums
 from linops.linalg.determinants import product_of, real_of, slogdet_, zero_of
 from linops.linalg.eigenvalues import eigvalsh_
 from linops.linalg.errors import SingularError
@@ -14,9 +15,11 @@ from linops.linalg.inversion import inverse_
 from linops.linalg.inversion_of_sums import has_low_rank
 from linops.linalg.merging import merged
 from linops.linalg.methods.woodbury import Split, Updated, Woodbury, split
+from linops.linalg.parts import is_constant
 from linops.linalg.shifts import is_shifted, shifted
-from linops.linalg.spectra import eigh_, has_parts, is_hermitian
+from linops.linalg.spectra import eigh_, has_parts, is_hermitian, scalar_of, shifts_base, split_shift
 from linops.operator import LinearOperator
+from linops.operators.kronecker import Kronecker
 from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.sum import Sum
 from linops.plan.step import Step
@@ -30,7 +33,7 @@ from linops.plan.step import Step
     cost="Σ n_k³ + N",
 )
 def _slogdet_kronecker_sum(a: KroneckerSum):
-    return lapack.log_product(eigvalsh_(a))
+    return lapack.log_product(eigvalsh_(a)) if is_constant(a) else slogdet_of_parts(a, a.factors, sums)
 
 
 @slogdet_.rule(
@@ -51,7 +54,12 @@ def _slogdet_in_structure(a: Sum):
     cost="that of eigh of X",
 )
 def _slogdet_shifted(a: Sum):
-    return lapack.log_product(eigvalsh_(a))
+    shifts, rest = cast(Any, split_shift(a))
+    base = shifts_base(rest)
+    if is_constant(a) or not isinstance(base, (Kronecker, KroneckerSum)):
+        return lapack.log_product(eigvalsh_(a))
+    grid, scale, shift = products if isinstance(base, Kronecker) else sums, scalar_of(rest), sum(map(scalar_of, shifts))
+    return slogdet_of_parts(a, base.factors, lambda values: scale * grid(values) + shift)
 
 
 @slogdet_.rule(
