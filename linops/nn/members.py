@@ -48,13 +48,13 @@ def require_operator(layer: str, operator: Any, bias: Any = True) -> None:
     Raises:
         TypeError: If it is no operator, or the bias neither True nor False.
     """
-    if not isinstance(bias, (bool, np.bool_)):
-        raise TypeError(
-            f"{layer}(bias={type(bias).__name__}): expected True or False; copy a bias that there is into layer.bias"
-        )
     if not isinstance(operator, LinearOperator):
         raise TypeError(
             f"{layer}({operator!r:.40}): expected an operator, as in {layer}(lo.btt(out_features, in_features))"
+        )
+    if not isinstance(bias, (bool, np.bool_)):
+        raise TypeError(
+            f"{layer}(bias={type(bias).__name__}): expected True or False; copy a bias that there is into layer.bias"
         )
 
 
