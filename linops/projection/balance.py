@@ -46,12 +46,14 @@ def balanced(net: Net, tensors: Sequence[Any]) -> list[Any]:
         tensors[second] = _scaled(net, second, tensors[second], shared, 1 / factor)
     if len(free) > 1:
         stds = [*initial_stds(net.target).values()]
-        sizes = [space.sqrt(space.mean(space.abs(tensors[k]) ** 2)) / (stds[k] or 1.0) for k in free]
+        squares = [space.mean(space.abs(tensors[k].reshape(-1)) ** 2, keepdims=True) for k in free]  # arrays (1,)
+        sizes = [space.sqrt(square) / (stds[k] or 1.0) for k, square in zip(free, squares)]
         zero = prod(sizes) == 0
         safe = [space.where(zero, space.ones_like(size), size) for size in sizes]
         mean = prod([size ** (1 / len(free)) for size in safe])
         for k, size in zip(free, safe):
-            tensors[k] = tensors[k] * space.astype(mean / size, tensors[k].dtype)
+            factor = space.astype(mean / size, tensors[k].dtype)
+            tensors[k] = tensors[k] * factor.reshape((1,) * len(tensors[k].shape))
     return tensors
 
 

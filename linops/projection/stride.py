@@ -145,7 +145,7 @@ def _level(space: Any, chain: Strided, left: Any, right: Any) -> tuple[Any, Any]
     factor = space.astype(ratio**0.25, left.dtype)
     left, right = left * factor, right / space.permute_dims(factor, (0, 1, 3, 2))
     stds = [*initial_stds(chain.target).values()]
-    a, b = (space.sqrt(space.sum(space.abs(x) ** 2)) for x in (left, right))
+    a, b = (space.sqrt(space.sum(space.abs(x.reshape(-1)) ** 2, keepdims=True)) for x in (left, right))  # arrays (1,)
     count, p, k, J, inner, q = chain.sizes
     a, b = a / (stds[0] or 1) / (count * p * k) ** 0.5, b / (stds[1] or 1) / (J * inner * q) ** 0.5
     both = (a > 0) & (b > 0)
