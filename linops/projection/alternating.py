@@ -12,11 +12,11 @@ from math import sqrt
 from typing import Any
 
 from linops import backends
+from linops.projection.conjugate_gradients import conjugate_gradients
 from linops.projection.contraction import contract, primes
 from linops.projection.effort import Effort
 from linops.projection.environments import Part, absorbed
 from linops.projection.goal import Goal, is_full
-from linops.projection.goal import real as _real
 from linops.projection.nets import Net, weights_of
 
 #: the most numbers in the normal matrices of a leaf; of larger ones products are taken
@@ -166,23 +166,8 @@ class _Equations:
 
     def _descended(self, axes: str, x: Any, h: Any, terms: list[str], arrays: list[Any]) -> Any:
         """Steps of conjugate gradients."""
-        space = self.space
 
         def product(y: Any) -> Any:
             return self.copies * contract([axes, *terms], self.named(axes), y, *arrays)
 
-        r = h - product(x)
-        p, square = r, _square(space, r)
-        for _ in range(STEPS):
-            if not float(square):
-                break
-            image = product(p)
-            step = square / space.sum(_real(backends.conj(p) * image))
-            x, r = x + step * p, r - step * image
-            after = _square(space, r)
-            p, square = r + after / square * p, after
-        return x
-
-
-def _square(space: Any, x: Any) -> Any:
-    return space.sum(space.abs(x) ** 2)
+        return conjugate_gradients(product, x, h, STEPS)[0]

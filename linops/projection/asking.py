@@ -15,7 +15,7 @@ from linops.operator import LinearOperator
 from linops.operators.dense import Dense
 from linops.operators.wrap import aslinearoperator
 from linops.projection.effort import Effort
-from linops.projection.goal import Goal, adjoint, real, root
+from linops.projection.goal import Goal, adjoint, root
 from linops.projection.moments import Moments, moments_of
 from linops.projection.special import SPECIAL
 
@@ -164,21 +164,31 @@ def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive:
         raise ValueError(f"{what} holds NaN or infinity")
     if not positive:
         return array
-    if len(shape) == 1:
-        if lapack.is_known(array) and shape[0] and bool(goal.space.any(array < 0)):
+    if lapack.is_known(array) and shape[0]:
+        numbers = np.real(_numbers(array))
+        weights = numbers if len(shape) == 1 else np.diagonal(numbers)
+        if len(shape) == 1 and (weights < 0).any():
             raise ValueError(f"{what} must not be negative")
+        if (weights < -1e-10 * np.abs(weights).max()).any():
+            raise ValueError(f"{what} must be positive semidefinite, and has negative numbers on its diagonal")
+    if len(shape) == 1:
         return array
-    weights = real(goal.space.linalg.diagonal(array))
-    least = -1e-10 * goal.space.max(goal.space.abs(weights)) if shape[0] else 0.0
-    if lapack.is_known(array) and shape[0] and bool(goal.space.any(weights < least)):
-        raise ValueError(f"{what} must be positive semidefinite, and has negative numbers on its diagonal")
     return (array + adjoint(array)) / 2
+
+
+def _numbers(array: Any) -> np.ndarray:
+    """Known numbers in NumPy: what JAX computes of constants is traced under jit."""
+    return backends.to_numpy(array if backends.backend_of(array) == "jax" else lapack.stop_gradient(array))
 
 
 def _is_finite(array: Any) -> bool:
     """Whether no number is NaN or infinity, as far as they are known: tracers have none."""
+    if not lapack.is_known(array):
+        return True
+    if backends.backend_of(array) == "jax":
+        return bool(np.isfinite(_numbers(array)).all())
     space: Any = backends.namespace(backends.backend_of(array))
-    return not lapack.is_known(array) or bool(space.all(space.isfinite(array)))
+    return bool(space.all(space.isfinite(array)))
 
 
 def require_finite(source: LinearOperator, goal: Goal) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import scipy  # whose submodules load when they are first used
 
 from linops import backends
+from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
 from linops.projection.effort import Effort, Found
-from linops.projection.goal import Goal, real
+from linops.projection.goal import Goal
 from linops.specs import Spec
 
 
@@ -60,7 +61,7 @@ def descended(target: LinearOperator, goal: Goal, effort: Effort, start: LinearO
         return goal.square(goal.matrix - member.to_dense()).reshape(1) / scale
 
     def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        there = backends.constant(goal.matrix, x, real(goal.matrix).dtype)
+        there = backends.constant(goal.matrix, x, real_part(goal.matrix).dtype)
         value = loss(there)
         gradient = backends.vjp(there, loss, backends.namespace(backend).ones_like(value))
         return float(value[0]), backends.to_numpy(gradient).astype(float)

@@ -10,6 +10,7 @@ from linops import backends
 from linops.backends import factorizations as lapack
 from linops.declaration import remembered
 from linops.linalg.inputs import fits
+from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
 
@@ -113,7 +114,7 @@ class Goal:
 
     def square(self, E: Any) -> Any:
         """‖A^½ E C^½‖², a 0-d array: what rounding makes negative is zero."""
-        found = self.space.sum(real(backends.conj(E) * self.weighted(E)))
+        found = self.space.sum(real_part(backends.conj(E) * self.weighted(E)))
         return self.space.where(found > 0, found, 0 * found)
 
     def error(self, approximation: Any) -> float:
@@ -124,11 +125,6 @@ class Goal:
 def is_full(metric: Any) -> bool:
     """Whether a metric is a matrix."""
     return metric is not None and len(metric.shape) == 2
-
-
-def real(x: Any) -> Any:
-    """The real part of an array."""
-    return backends.namespace(backends.backend_of(x)).real(x) if backends.is_complex(x.dtype) else x
 
 
 def root(metric: Any) -> tuple[Any, Any]:

@@ -15,18 +15,12 @@ from typing import Any, NamedTuple
 
 from linops import backends
 from linops.projection.contraction import contract
+from linops.projection.environments import Part
 from linops.projection.nets import Net
 from linops.projection.truncation import truncated
 
 #: how many of some leaves, in the order in which they act, are the first group
 Cut = Callable[[int], int]
-
-
-class Tensor(NamedTuple):
-    """An array over named axes."""
-
-    axes: str
-    array: Any
 
 
 class Halves(NamedTuple):
@@ -63,7 +57,7 @@ def factorized(net: Net, entries: Any, cut: Cut) -> list[Any]:
         The tensors.
     """
     found: dict[int, Any] = {}
-    _split(net, Tensor(net.open, entries), _acting(net), cut, found)
+    _split(net, Part(net.open, entries), _acting(net), cut, found)
     return [found[k] for k in range(len(net.tensors))]
 
 
@@ -81,7 +75,7 @@ def unavoidable(net: Net, entries: Any, cut: Cut) -> Any:
     if len(net.tensors) == 1:
         return 0.0
     space: Any = backends.namespace(backends.backend_of(entries))
-    halves = _halves(net, _supported(net, Tensor(net.open, entries), _acting(net)), _acting(net), cut)
+    halves = _halves(net, _supported(net, Part(net.open, entries), _acting(net)), _acting(net), cut)
     U, B, _ = truncated(halves.M, net.size(halves.bonds))
     return space.sum(space.abs(halves.M - U @ B) ** 2)
 
@@ -90,7 +84,7 @@ def _acting(net: Net) -> list[tuple[int, str]]:
     return [(k, net.tensors[k]) for k in net.acting]
 
 
-def _supported(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]]) -> Tensor:
+def _supported(net: Net, T: Part, leaves: Sequence[tuple[int, str]]) -> Part:
     """A tensor over axes of leaves: the mean of entries that should be equal."""
     mine = "".join([axes for _, axes in leaves])
     kept = "".join([axis for axis in T.axes if axis in mine])
@@ -98,10 +92,10 @@ def _supported(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]]) -> Tensor
         return T
     space: Any = backends.namespace(backends.backend_of(T.array))
     gone = tuple([place for place, axis in enumerate(T.axes) if axis not in mine])
-    return Tensor(kept, space.mean(T.array, axis=gone))
+    return Part(kept, space.mean(T.array, axis=gone))
 
 
-def _halves(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]], cut: Cut) -> Halves:
+def _halves(net: Net, T: Part, leaves: Sequence[tuple[int, str]], cut: Cut) -> Halves:
     """A tensor between two groups of leaves."""
     count = cut(len(leaves))
     groups = leaves[:count], leaves[count:]
@@ -116,7 +110,7 @@ def _halves(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]], cut: Cut) ->
     return Halves(*groups, blocks, rows, columns, bonds, M)
 
 
-def _split(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]], cut: Cut, found: dict[int, Any]) -> None:
+def _split(net: Net, T: Part, leaves: Sequence[tuple[int, str]], cut: Cut, found: dict[int, Any]) -> None:
     """Write tensors for some leaves, whose product comes near to T, into what is found."""
     T = _supported(net, T, leaves)
     if len(leaves) == 1:
@@ -129,7 +123,7 @@ def _split(net: Net, T: Tensor, leaves: Sequence[tuple[int, str]], cut: Cut, fou
     if len(second) > 1:  # the norms go where there is more to approximate
         size = space.sqrt(squares if len(first) == 1 else space.sqrt(squares))
         U, B = U * size[..., None, :], B / space.where(size == 0, space.ones_like(size), size)[..., :, None]
-    left = Tensor(blocks + rows + bonds, U.reshape(net.dims(blocks + rows + bonds)))
-    right = Tensor(blocks + bonds + columns, B.reshape(net.dims(blocks + bonds + columns)))
+    left = Part(blocks + rows + bonds, U.reshape(net.dims(blocks + rows + bonds)))
+    right = Part(blocks + bonds + columns, B.reshape(net.dims(blocks + bonds + columns)))
     _split(net, right, first, cut, found)
     _split(net, left, second, cut, found)

@@ -9,10 +9,12 @@ import numpy as np
 
 from linops import backends
 from linops.linalg.inputs import DENSE_LIMIT, fits
+from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator
 from linops.operators.toeplitz import Toeplitz
+from linops.projection.conjugate_gradients import conjugate_gradients
 from linops.projection.effort import Effort, Found
-from linops.projection.goal import Goal, adjoint, is_full, real, root
+from linops.projection.goal import Goal, adjoint, is_full, root
 from linops.specs import Spec
 
 #: the most operations that are spent on the systems of rows one by one
@@ -134,7 +136,7 @@ def _summed(placement: Placement, matrix: Any) -> Any:
 
 def _means(placement: Placement, goal: Goal) -> Any:
     space, W = goal.space, goal.matrix
-    weights = real(space.ones_like(W))
+    weights = real_part(space.ones_like(W))
     if goal.output_metric is not None:
         weights = weights * goal.output_metric[:, None]
     if goal.second_moment is not None:
@@ -176,7 +178,7 @@ def _descended(placement: Placement, goal: Goal, effort: Effort) -> tuple[Any, i
     """Conjugate gradients on the normal equations, in units of the parameters' numbers of places."""
     space, W = goal.space, goal.matrix
     counts = np.maximum(np.bincount(placement.ids.ravel(), minlength=placement.count + 1)[:-1], 1)
-    scale = backends.constant(W, counts**-0.5, real(W).dtype)
+    scale = backends.constant(W, counts**-0.5, real_part(W).dtype)
     ids = backends.indices_beside(W, placement.ids.ravel())
 
     def matrix(x: Any) -> Any:
@@ -188,23 +190,6 @@ def _descended(placement: Placement, goal: Goal, effort: Effort) -> tuple[Any, i
 
     h = scale * _summed(placement, goal.weighted(W))
     x = _means(placement, goal.plain()) / scale
-    r = h - product(x)
-    p, square, first = r, _square(space, r), float(_square(space, h))
-    eps = float(space.finfo(real(W).dtype).eps)
-    limit = STEPS * effort.max_iterations
-    for iteration in range(limit):
-        if float(square) <= eps**2 * first:
-            return x * scale, iteration, True
-        image = product(p)
-        curve = float(space.sum(real(backends.conj(p) * image)))
-        if curve <= 0:
-            return x * scale, iteration, True
-        step = square / curve
-        x, r = x + step * p, r - step * image
-        after = _square(space, r)
-        p, square = r + after / square * p, after
-    return x * scale, limit, float(square) <= eps * first
-
-
-def _square(space: Any, x: Any) -> Any:
-    return space.sum(space.abs(x) ** 2)
+    eps = float(space.finfo(real_part(W).dtype).eps)
+    x, iterations, left = conjugate_gradients(product, x, h, STEPS * effort.max_iterations, eps)
+    return x * scale, iterations, left <= eps

@@ -7,8 +7,9 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator
-from linops.projection.goal import Goal, adjoint, real
+from linops.projection.goal import Goal, adjoint
 from linops.projection.nets import net_of
 from linops.projection.pairs import pair_of, whitened
 
@@ -59,7 +60,7 @@ class Spectra:
         space: Any = backends.namespace(backends.backend_of(M))
         if self.metric is not None:
             U, s, _ = lapack.svd(M)
-            seen = space.sum(real(backends.conj(U) * (self.metric @ U)), axis=-2)
+            seen = space.sum(real_part(backends.conj(U) * (self.metric @ U)), axis=-2)
             found = s * s * seen
         else:
             small = M @ adjoint(M) if M.shape[-2] <= M.shape[-1] else adjoint(M) @ M

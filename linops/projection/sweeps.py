@@ -19,8 +19,9 @@ import numpy as np
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.linalg.spectra import real_part
 from linops.projection.effort import Effort
-from linops.projection.goal import adjoint, real, root
+from linops.projection.goal import adjoint, root
 from linops.projection.truncation import truncated
 
 
@@ -68,7 +69,7 @@ def swept(blocks: Blocks, rank: int, effort: Effort) -> tuple[Any, Any, int, boo
 
     def loss(E: Any) -> float:
         e = E.reshape(count * p, J * q)
-        return sqrt(max(float(space.sum(real(backends.conj(e) * (e @ flat)))), 0.0))
+        return sqrt(max(float(space.sum(real_part(backends.conj(e) * (e @ flat)))), 0.0))
 
     before, converged, sweeps = loss(E), False, 0
     floor = float(space.finfo(W.dtype).eps) * loss(W)
