@@ -27,6 +27,7 @@ from linops.operators import *
 from linops.projection import Moments, ProjectionInfo, convert, project
 from linops.rules import simplify
 from linops.sameness import same_structure
+from linops.saving import load, save
 from linops.scaling import fans, initial_stds, lr_multipliers
 from linops.specs import Spec, spec
 from linops.tags import Tag
@@ -56,6 +57,7 @@ __all__ = [
     "initial_stds",
     "kronecker",
     "linalg",
+    "load",
     "low_rank",
     "lr_multipliers",
     "monarch",
@@ -64,6 +66,7 @@ __all__ = [
     "project",
     "rules",
     "same_structure",
+    "save",
     "simplify",
     "spec",
     "tensor_train",

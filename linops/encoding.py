@@ -6,19 +6,22 @@ A list of operators, each after those that it is made of, so that nothing nests 
         {"class": "Dense", "matrix": {"shape": [4, 3], "dtype": "float32"}},
         {"class": "Scaled", "base": {"operator": 0}, "number": 2.0}]}
 
-The last is the whole. Fields at their default of nothing (null) are left out. Reading constructs operators as a user
-would, so that what does not fit is refused; it imports no module, calls no callable, and makes no array larger than the
-text that holds it.
+The last is the whole, and each other is part of one that follows it: there is no way to say much in few words. Fields
+at their default of nothing (null) are left out. Index arrays are in the text, in base64 and in the smallest integers
+that hold them, or are kept beside it by a name. Reading constructs operators as a user would, so that what does not fit
+is refused; it imports no module, calls no callable, and makes no array larger than the text that holds it.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from linops import strict_json
 from linops.backends.tree import Frozen, classes, own
 from linops.specs import Spec, dtype_name, spec
 from linops.structure import Node, Structure
@@ -27,11 +30,12 @@ from linops.tags import Tag
 FORMAT, VERSION = "linops.structure", 1
 
 
-def to_json(structure: Structure) -> str:
+def to_json(structure: Structure, keep: Callable[[np.ndarray], str | None] = lambda _: None) -> str:
     """A structure as JSON text.
 
     Args:
         structure: The structure.
+        keep: Takes an index array, and says by which name it is kept beside the text; None leaves it in there.
 
     Returns:
         The text.
@@ -57,7 +61,7 @@ def to_json(structure: Structure) -> str:
         for name, field in kind._fields:
             value = next(trees if field == "tree" else others)
             if value is not None and not (name == "assumed" and value == Tag.NONE):
-                record[name] = _written(value, field, f"{kind.__name__}.{name}")
+                record[name] = _written(value, field, f"{kind.__name__}.{name}", keep)
         written.append(record)
         return _Written(len(written) - 1)
 
@@ -65,11 +69,12 @@ def to_json(structure: Structure) -> str:
     return json.dumps({"format": FORMAT, "version": VERSION, "operators": written}, allow_nan=False)
 
 
-def from_json(text: str) -> Structure:
+def from_json(text: str, kept: Callable[[str], np.ndarray] | None = None) -> Structure:
     """The structure that a text holds.
 
     Args:
         text: From `to_json`, or from anyone: it is not trusted.
+        kept: Gives the index arrays that are kept beside the text, by name.
 
     Returns:
         The structure.
@@ -78,14 +83,15 @@ def from_json(text: str) -> Structure:
         ValueError: If it is no such text; the message says where.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = strict_json.loads(text)
+    except ValueError as error:
         raise ValueError(f"no structure of linops: {error}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"no structure of linops: expected an object with format {FORMAT!r}")
-    if document.get("version") != VERSION:
+    version = document.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise ValueError(
-            f"a structure of version {document.get('version')!r}; this linops reads {VERSION}: install a newer one"
+            f"a structure of version {version!r:.60}; this linops reads 1 to {VERSION}: install a newer one"
         )
     records = document.get("operators")
     if not isinstance(records, list) or not records:
@@ -102,7 +108,7 @@ def from_json(text: str) -> Structure:
         fields = dict(kind._fields)
         try:
             values = {
-                name: _read(value, fields[name], built, used) for name, value in record.items() if name != "class"
+                name: _read(value, fields[name], built, used, kept) for name, value in record.items() if name != "class"
             }
             if missing := [name for name in kind._completed if values.get(name) is None]:
                 raise ValueError(f"{missing[0]} is missing: a text holds all arrays that it stands for")
@@ -111,7 +117,7 @@ def from_json(text: str) -> Structure:
             operator = kind(**values)
             _ = operator.shape
         except Exception as error:
-            raise ValueError(f"{where}, {kind.__name__}: {type(error).__name__}: {error}") from None
+            raise ValueError(f"{where}, {kind.__name__}: {type(error).__name__}: {error!s:.400}") from None
         built.append(operator)
     if used != set(range(len(built) - 1)):
         raise ValueError("no structure of linops: it lists operators that are no part of the last")
@@ -135,25 +141,37 @@ def _name(kind: Any) -> str:
     )
 
 
-def _written(value: Any, field: str, where: str) -> Any:
+def _written(value: Any, field: str, where: str, keep: Callable[[np.ndarray], str | None]) -> Any:
     if isinstance(value, _Written):
         return {"operator": int(value)}
     if isinstance(value, _Items):
-        return [None if item is None else _written(item, field, where) for item in value]
+        return [None if item is None else _written(item, field, where, keep) for item in value]
     if field == "tree":
         return {"shape": [int(size) for size in value.shape], "dtype": dtype_name(value.dtype)}
     if isinstance(value, Frozen):
-        array = np.ascontiguousarray(value._numbers())
+        array = _narrow(np.ascontiguousarray(value._numbers()))
+        if name := keep(array):
+            return {"kept": name}
         data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
         return {"shape": list(array.shape), "dtype": array.dtype.name, "data": data}
     return _plain(own(value), where)
 
 
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """Integers in the smallest dtype that holds them, without a sign if they need none."""
+    if array.dtype.kind not in "iu" or not array.size:
+        return array
+    least, most = int(array.min()), int(array.max())
+    return array.astype(np.promote_types(np.min_scalar_type(least), np.min_scalar_type(most)))
+
+
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Tag):
         return int(value)
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, str):
         return value
+    if type(value) is int:
+        return value if abs(value) < 2**63 else {"int": str(value)}
     if type(value) is float:
         return value if np.isfinite(value) else {"float": repr(value)}
     if type(value) is complex:
@@ -165,20 +183,28 @@ def _plain(value: Any, where: str) -> Any:
     raise TypeError(f"{where} holds a {type(value).__name__}, which no text can: {value!r:.60}")
 
 
-def _read(value: Any, field: str, built: list[Any], used: set[int]) -> Any:
+def _read(
+    value: Any, field: str, built: list[Any], used: set[int], kept: Callable[[str], np.ndarray] | None = None
+) -> Any:
     if isinstance(value, list):
-        return tuple([_read(item, field, built, used) for item in value])
+        return tuple([_read(item, field, built, used, kept) for item in value])
     if field == "tree":
         if value is None:
             return None
         if "operator" in value:
             place = value["operator"]
             if type(place) is not int or not 0 <= place < len(built):
-                raise ValueError(f"operator {place!r} does not stand before it")
+                raise ValueError(f"operator {place!r:.60} does not stand before it")
+            if place in used:
+                raise ValueError(f"operator {place} is part of two")
             used.add(place)
             return built[place]
         return _leaf(value)
     if field == "index":
+        if "kept" in value:
+            if kept is None:
+                raise ValueError(f"index array {value['kept']!r:.60} is not in the text, and nothing is beside it")
+            return kept(value["kept"])
         array = np.frombuffer(
             base64.b64decode(value["data"], validate=True), np.dtype(str(value["dtype"])).newbyteorder("<")
         )
@@ -188,6 +214,8 @@ def _read(value: Any, field: str, built: list[Any], used: set[int]) -> Any:
             raise ValueError(f"no number {value!r:.60}")
         return value
     ((name, numbers),) = value.items()
+    if name == "int" and len(numbers) < 400:
+        return int(numbers)
     if name == "float":
         return float(numbers)
     if name == "complex":

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import linops as lo
 from linops.lab.app import app
-from linops.nn.tensors import encoded, opened
+from linops.safetensors import encoded, opened
 
 RESULTS = ["compressed.safetensors", "pareto.png", "report.json"]
 

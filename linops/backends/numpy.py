@@ -183,6 +183,11 @@ def _same_array(a: np.ndarray, b: np.ndarray):
     return a.dtype.kind == "c" and a.dtype == b.dtype and np.array_equal(a, b)
 
 
+@p.memory.dispatch
+def _memory(x: np.ndarray):
+    return (x.__array_interface__["data"][0], x.dtype.str), x.strides, False
+
+
 @p.solve_triangular.dispatch
 def _solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool):
     if np.result_type(a, b).char in "gG":  # which LAPACK has not

@@ -182,6 +182,11 @@ def same_array(a, b):
 
 
 @generic
+def memory(x):
+    """(key, strides, conj): arrays of one key are the same numbers up to the order of axes, and to conjugation."""
+
+
+@generic
 def solve_triangular(a, b, lower: bool, unit: bool):
     """The x of a x = b, (n, n) and (n, k), of the lower or upper triangle of a, its diagonal ones where `unit`."""
 

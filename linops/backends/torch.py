@@ -217,6 +217,13 @@ def _same_array(a: torch.Tensor, b: torch.Tensor):
         return False
 
 
+@p.memory.dispatch
+def _memory(x: torch.Tensor):
+    if not plain(x):
+        return id(x), x.stride(), False
+    return (x.data_ptr(), x.device, x.dtype, x.is_neg()), x.stride(), x.is_conj()
+
+
 @p.device_of.dispatch
 def _device_of(x: torch.Tensor):
     return x.device

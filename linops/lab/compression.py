@@ -27,8 +27,8 @@ from linops.nn.measuring import candidates, families_of, options
 from linops.nn.members import build, named
 from linops.nn.patterns import matches
 from linops.nn.projected import TOL, damped
-from linops.nn.tensors import FLOATS, SIZES, Tensors, encoded, opened, write
 from linops.projection import project
+from linops.safetensors import FLOATS, SIZES, Tensors, encoded, opened, write
 from linops.structure import Structure
 
 

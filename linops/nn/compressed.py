@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from linops.encoding import from_json
-from linops.nn.tensors import FLOATS, Tensors, opened
 from linops.operator import LinearOperator
+from linops.safetensors import FLOATS, Tensors, opened
 
 #: before the names of weights in the metadata
 PREFIX = "linops.structure:"

@@ -1,10 +1,17 @@
-"""Safetensors files tensor by tensor: headers are checked before anything is read, and never trusted."""
+"""Safetensors files tensor by tensor: headers are checked before anything is read, and never trusted.
+
+The format is 8 bytes of the header's length, the header (a JSON object of dtypes, shapes and offsets, and of texts by
+name), and the numbers, little-endian in C order. See https://github.com/huggingface/safetensors.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,13 +19,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from linops import strict_json
+from linops.specs import numpy_dtype
+
 #: bytes of a number by its name in the format
 SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
 SIZES |= {"I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8}
+#: dtypes by their names in the format
+DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "F16": "float16"}
+DTYPES |= {"BF16": "bfloat16", "I32": "int32", "U32": "uint32", "F32": "float32", "I64": "int64", "U64": "uint64"}
+DTYPES |= {"F64": "float64", "C64": "complex64"}
 #: floating numbers by their names here
 FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
-#: the largest header that the format allows
-LONGEST = 100_000_000
+#: axes of a tensor, and tensors of a file, that are read
+MOST_AXES, MOST_TENSORS = 32, 100_000
 #: bytes that are copied at a time
 CHUNK = 1 << 24
 
@@ -80,6 +94,31 @@ class Tensors:
         found = np.frombuffer(data, np.dtype(FLOATS[one.dtype]).newbyteorder("<")).reshape(one.shape)
         return found.astype(np.float32 if one.dtype == "F16" else FLOATS[one.dtype])
 
+    def map(self, name: str) -> np.ndarray:
+        """A tensor in its own dtype, mapped into memory: its pages are read when they are first used.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The array, which may be written to; the file stays as it is.
+
+        Raises:
+            ValueError: If NumPy has no such dtype.
+            TypeError: If it is bfloat16 and the package ml_dtypes is not installed.
+        """
+        one = self.entries[name]
+        if one.dtype not in DTYPES:
+            raise ValueError(f"{self.path}: tensor {name!r} is {one.dtype}; expected one of {', '.join(DTYPES)}")
+        dtype = numpy_dtype(DTYPES[one.dtype])
+        if one.begin == one.end:
+            return np.empty(one.shape, dtype)
+        bytes_ = np.memmap(self.path, np.uint8, "c", one.begin, (one.end - one.begin,)).view(np.ndarray)
+        array = bytes_.view(dtype).reshape(one.shape)
+        if sys.byteorder == "big" and dtype.itemsize > 1:
+            return array.byteswap()
+        return array if array.flags.aligned else array.copy()
+
     def copy(self, name: str, to: BinaryIO) -> None:
         """Copy a tensor's bytes.
 
@@ -121,18 +160,22 @@ def opened(path: str | Path) -> Tensors:
         raise ValueError(f"{path} is no file")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LONGEST):
+        if size < 8 or length > size - 8:
             raise ValueError(f"{path}: no safetensors file, or cut off: its header does not fit into {size:,} bytes")
+        if length > strict_json.LONGEST:
+            raise ValueError(f"{path}: a header of {length:,} bytes; at most {strict_json.LONGEST:,} are read")
         text = file.read(length)
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_unique)
+        header = strict_json.loads(text.decode())
         if not isinstance(header, dict):
             raise ValueError("it is no object")
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are no texts")
+        if len(header) > MOST_TENSORS:
+            raise ValueError(f"it has {len(header):,} tensors; at most {MOST_TENSORS:,} are read")
         entries = {name: _entry(name, one, 8 + length) for name, one in header.items()}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: no safetensors file, or damaged: its header is wrong: {error!s:.200}") from None
     end = 8 + length
     for name, one in sorted(entries.items(), key=lambda pair: (pair[1].begin, pair[1].end)):
@@ -145,39 +188,80 @@ def opened(path: str | Path) -> Tensors:
 
 
 def write(
-    path: Path,
+    path: str | Path,
     entries: Mapping[str, tuple[str, tuple[int, ...]]],
     metadata: Mapping[str, str],
     parts: Iterable[Callable[[BinaryIO], object]],
 ) -> None:
-    """Write a file tensor by tensor.
+    """Write a file tensor by tensor, whole or not at all: a file of this name stays until the new one is on the disk.
 
     Args:
-        path: The file.
+        path: The file; a link is followed.
         entries: The dtype and shape of each tensor by name, in the order in which they are written.
         metadata: Texts by name.
         parts: What writes the tensors, one after the other.
 
     Raises:
-        ValueError: If other than the bytes of the entries were written.
+        ValueError: If other than the bytes of the entries were written, or the header is longer than is read.
+        OSError: If it cannot be written.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, (dtype, shape) in entries.items():
         begin, end = end, end + prod(shape) * SIZES[dtype]
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > LONGEST:
-        raise ValueError(f"{path}: the header would have {len(text):,} bytes; the format allows {LONGEST:,}")
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for part in parts:
-            part(file)
-        if file.tell() != 8 + len(text) + end:
-            raise ValueError(f"{path}: {file.tell() - 8 - len(text):,} bytes were written, not {end:,}")
-        file.flush()
-        os.fsync(file.fileno())
+    if len(text) > strict_json.LONGEST or len(entries) > MOST_TENSORS:
+        raise ValueError(
+            f"{path}: {len(entries):,} tensors and a header of {len(text):,} bytes; at most {MOST_TENSORS:,} and "
+            f"{strict_json.LONGEST:,} are read: write several files"
+        )
+    path = Path(os.path.realpath(path))
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for part in parts:
+                part(file)
+            if file.tell() != 8 + len(text) + end:
+                raise ValueError(f"{path}: {file.tell() - 8 - len(text):,} bytes were written, not {end:,}")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    _settle(path.parent)
+
+
+def _settle(folder: Path) -> None:
+    """See that a folder's new names are on the disk, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def stored(array: np.ndarray) -> Callable[[BinaryIO], object]:
+    """What writes an array's numbers.
+
+    Args:
+        array: The array.
+
+    Returns:
+        A function of the file.
+    """
+
+    def store(to: BinaryIO) -> None:
+        order = array.dtype.newbyteorder("<") if array.dtype.kind in "iufc" else array.dtype
+        for start in range(0, max(1, len(flat := np.ascontiguousarray(array).reshape(-1))), CHUNK):
+            to.write(flat[start : start + CHUNK].astype(order, copy=False).view(np.uint8).data)
+
+    return store
 
 
 def encoded(array: np.ndarray, dtype: str) -> bytes:
@@ -207,18 +291,12 @@ def encoded(array: np.ndarray, dtype: str) -> bytes:
     return found.tobytes()
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
-    return found
-
-
 def _entry(name: str, given: Any, start: int) -> Entry:
     """A tensor as a header describes it."""
     dtype, shape, offsets = given["dtype"], given["shape"], given["data_offsets"]
     sizes = [*shape, *offsets]
-    if not all(type(one) is int and one >= 0 for one in sizes) or len(offsets) != 2 or dtype not in SIZES:
+    right = isinstance(shape, list) and len(shape) <= MOST_AXES and len(offsets) == 2 and dtype in SIZES
+    if not right or not all(type(one) is int and 0 <= one < 2**63 for one in sizes):
         raise ValueError(f"tensor {name!r:.80} is {dtype!s:.20} of shape {shape!s:.40} at {offsets!s:.60}")
     begin, end = offsets
     if end - begin != prod(shape) * SIZES[dtype]:
