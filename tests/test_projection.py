@@ -524,6 +524,26 @@ def test_an_exhausted_krylov_space(backend, rank):
     assert np.linalg.norm(dense(A) - W) <= 1e-5 * np.linalg.norm(W)
 
 
+@pytest.mark.parametrize("rank", [1, 6, 24])
+@pytest.mark.parametrize("spectrum", ["one", "two", "close", "descending", "gaussian", "few"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_krylov_space_of_any_spectrum(backend, spectrum, rank):
+    rng, k = np.random.default_rng(23), np.arange(1, 601)
+    left, right = (np.linalg.qr(rng.standard_normal((n, 600)))[0] for n in (700, 600))
+    values = {
+        "one": np.ones(600),
+        "two": np.where(k < 40, 2.0, 1.0),  # more equal ones than a block has vectors
+        "close": 1 + 1e-3 * rng.random(600),
+        "descending": k**-1.0,
+        "gaussian": np.linalg.svd(rng.standard_normal((700, 600)))[1],
+        "few": np.where(k < 12, 1.0, 0.0),
+    }[spectrum]
+    W, values = (left * values) @ right.T, np.sort(values)[::-1]
+    A = lo.project(made(W, backend), f"low_rank:rank={rank}")
+    best = np.sqrt(np.sum(values[rank:] ** 2))
+    assert np.linalg.norm(W - dense(A)) <= (1 + 1e-6) * best + 1e-7 * np.linalg.norm(W)
+
+
 @pytest.mark.parametrize(
     "family", ["low_rank:rank=2", "btt", "monarch:blocks=2", "kronecker", "toeplitz", "diagonal", "blast:rank=1"]
 )

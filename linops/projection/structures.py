@@ -23,12 +23,13 @@ from linops.projection.effort import Effort, Found
 from linops.projection.ends import within
 from linops.projection.factors import are_linear, factor_by_factor
 from linops.projection.goal import Goal, adjoint
+from linops.projection.krylov import krylov
 from linops.projection.matrices import matrix_of
 from linops.projection.nearest import is_given, nearest, nearest_as_one
 from linops.projection.nets import net_of
 from linops.projection.pairs import pair_of
 from linops.projection.stride import strided, strided_of
-from linops.projection.truncation import LARGE, krylov, truncated
+from linops.projection.truncation import LARGE, truncated
 from linops.specs import Spec
 
 
