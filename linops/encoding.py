@@ -31,7 +31,7 @@ FORMAT, VERSION = "linops.structure", 1
 
 
 def to_json(structure: Structure, keep: Callable[[np.ndarray], str | None] = lambda _: None) -> str:
-    """A structure as JSON text.
+    """A structure as JSON text; see `document`.
 
     Args:
         structure: The structure.
@@ -45,10 +45,25 @@ def to_json(structure: Structure, keep: Callable[[np.ndarray], str | None] = lam
 
     Example:
         >>> import linops as lo
-        >>> from linops.structure import Structure
         >>> A = lo.btt(64, 16)
-        >>> from_json(to_json(Structure(A))) == Structure(A)
+        >>> from_json(to_json(A.structure)) == A.structure
         True
+    """
+    return json.dumps(document(structure, keep), allow_nan=False)
+
+
+def document(structure: Structure, keep: Callable[[np.ndarray], str | None] = lambda _: None) -> dict[str, Any]:
+    """A structure as plain data, of which JSON is made.
+
+    Args:
+        structure: The structure.
+        keep: Takes an index array, and says by which name it is kept elsewhere; None leaves it in there.
+
+    Returns:
+        Dicts, lists, texts and numbers.
+
+    Raises:
+        TypeError: If an operator holds what no text can, such as the callable of `Function`.
     """
     written: list[dict[str, Any]] = []
 
@@ -66,7 +81,7 @@ def to_json(structure: Structure, keep: Callable[[np.ndarray], str | None] = lam
         return _Written(len(written) - 1)
 
     structure.folded(lambda part: part, made)
-    return json.dumps({"format": FORMAT, "version": VERSION, "operators": written}, allow_nan=False)
+    return {"format": FORMAT, "version": VERSION, "operators": written}
 
 
 def from_json(text: str, kept: Callable[[str], np.ndarray] | None = None) -> Structure:
@@ -83,19 +98,34 @@ def from_json(text: str, kept: Callable[[str], np.ndarray] | None = None) -> Str
         ValueError: If it is no such text; the message says where.
     """
     try:
-        document = strict_json.loads(text)
+        return from_document(strict_json.loads(text), kept)
     except ValueError as error:
         raise ValueError(f"no structure of linops: {error}") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f"no structure of linops: expected an object with format {FORMAT!r}")
-    version = document.get("version")
+
+
+def from_document(given: Any, kept: Callable[[str], np.ndarray] | None = None) -> Structure:
+    """The structure that plain data say.
+
+    Args:
+        given: From `document`, or from anyone: it is not trusted.
+        kept: Gives the index arrays that are kept elsewhere, by name.
+
+    Returns:
+        The structure.
+
+    Raises:
+        ValueError: If it is none; the message says where.
+    """
+    if not isinstance(given, dict) or given.get("format") != FORMAT:
+        raise ValueError(f"expected an object with format {FORMAT!r}")
+    version = given.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise ValueError(
             f"a structure of version {version!r:.60}; this linops reads 1 to {VERSION}: install a newer one"
         )
-    records = document.get("operators")
+    records = given.get("operators")
     if not isinstance(records, list) or not records:
-        raise ValueError("no structure of linops: it lists no operators")
+        raise ValueError("it lists no operators")
     known = {_name(kind): kind for kind in classes()}
     built: list[Any] = []
     used: set[int] = set()
@@ -120,7 +150,7 @@ def from_json(text: str, kept: Callable[[str], np.ndarray] | None = None) -> Str
             raise ValueError(f"{where}, {kind.__name__}: {type(error).__name__}: {error!s:.400}") from None
         built.append(operator)
     if used != set(range(len(built) - 1)):
-        raise ValueError("no structure of linops: it lists operators that are no part of the last")
+        raise ValueError("it lists operators that are no part of the last")
     return Structure(built[-1])
 
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import linops as lo
-from linops import backends, saving
+from linops import backends, writing
 from linops.safetensors import opened
 from linops.structure import Node
 
@@ -111,7 +111,7 @@ def test_long_index_arrays_stand_beside_the_text(tmp_path):
     A = 2 * lo.Permute.random(100_000, 0)
     lo.save(tmp_path / "a", A)
     assert opened(tmp_path / "a").entries["index.0"].dtype == "U32"
-    assert len(opened(tmp_path / "a").metadata[saving.STRUCTURE]) < 300
+    assert len(opened(tmp_path / "a").metadata[writing.STRUCTURE]) < 300
     assert_same(A, lo.load(tmp_path / "a"))
 
 
@@ -213,7 +213,7 @@ def test_a_fault_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
         if count == 2:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving, "_store", full)
+    monkeypatch.setattr(writing, "_store", full)
     with pytest.raises(OSError, match="No space left"):
         lo.save(path, lo.LowRank(np.ones((3, 1)), np.ones((1, 3))))
     assert path.read_bytes() == before

@@ -8,6 +8,7 @@ from linops.nn.torch.muon import Muon
 from linops.nn.torch.project import from_linear
 from linops.nn.torch.rates import param_groups
 from linops.nn.torch.replace import replace_linear_
+from linops.nn.torch.saving import load, save
 from linops.nn.torch.schedules import keep_rates, set_lr
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "from_linear",
     "grow_",
     "keep_rates",
+    "load",
     "param_groups",
     "replace_linear_",
+    "save",
     "set_lr",
     "to_dense_",
 ]

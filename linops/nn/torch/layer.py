@@ -204,7 +204,7 @@ class Linear(Structured):
         with torch.no_grad():
             for name, std in self._scales.items():
                 excess = self.get_parameter(name).abs().square().mean() / std**2
-                self.get_parameter(f"{name}_gain").fill_(float(excess.clamp(min=1).sqrt()))
+                self.get_parameter(f"{name}_gain").copy_(excess.clamp(min=1).sqrt().reshape(1))
 
     def extra_repr(self) -> str:
         """Sizes and structure, for repr."""

@@ -105,7 +105,7 @@ def build(swap: Swap, weight_norm: bool, operators: tuple[LinearOperator, ...] |
         for part in parts:
             part._uncap_()
     layer: Any = parts[0] if len(parts) == 1 else Parts(parts)
-    layer._transposed = is_conv1d(old)
+    layer._transposed = is_conv1d(old) or getattr(old, "_transposed", False)
     return layer.requires_grad_(old.weight.requires_grad).train(old.training)
 
 

@@ -1,0 +1,129 @@
+"""A file as what is loaded into a model: its recipe, and its tensors by the names of the model's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from linops.nn.recipe import Layer, from_plain
+from linops.reading import Reader
+from linops.specs import dtype_name
+from linops.writing import STRUCTURE
+
+#: what ``linops compress`` has behind the names of layers
+WEIGHT = ".weight"
+
+
+class Stored:
+    """What a file says of a model.
+
+    Attributes:
+        layers: The structured layers by name.
+        tensors: The shape and dtype of each tensor by its name in the model's state.
+
+    Args:
+        reader: The file.
+
+    Raises:
+        ValueError: If it holds no model, or is damaged.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._names: dict[str, str] = {}
+        if reader.holds == "model":
+            self.layers = from_plain(reader.document.get("recipe"), reader.index)
+        elif reader.holds == "dict":
+            self.layers = self._compressed()
+        else:
+            raise ValueError("it holds one operator and no model; lo.load reads it")
+        theirs = {old: new for new, old in self._names.items()}
+        self._names = {theirs.get(name, name): name for name in reader.names}
+        self.tensors = {name: reader.describe(old) for name, old in self._names.items()}
+
+    def operator(self, name: str, part: int) -> Any:
+        """An operator of a layer, with arrays.
+
+        Args:
+            name: The layer's name.
+            part: The number of its part.
+
+        Returns:
+            The operator.
+
+        Raises:
+            ValueError: If a leaf is missing or not as the structure says.
+        """
+        layer = self.layers[name]
+        within, structure = f"{name}.{part}" if layer.parts else name, layer.structures[part]
+        names = [f"{within}.{leaf}" for leaf in structure.names]
+        if missing := [one for one in names if one not in self._names]:
+            raise ValueError(f"tensor {missing[0]!r} is missing")
+        return self._reader.filled(structure, [self._names[one] for one in names])
+
+    def array(self, name: str) -> Any:
+        """A tensor.
+
+        Args:
+            name: Its name in the model's state.
+
+        Returns:
+            The array.
+        """
+        return self._reader.array(self._names[name])
+
+    def alias(self, name: str, other: str) -> None:
+        """Say that a name of the model's state stands for a tensor of another name.
+
+        Args:
+            name: The name.
+            other: The name that is there.
+        """
+        self._names[name], self.tensors[name] = self._names[other], self.tensors[other]
+
+    def _compressed(self) -> dict[str, Layer]:
+        """The layers whose weights ``linops compress`` has replaced."""
+        layers: dict[str, Layer] = {}
+        for key in self._reader.file.metadata:
+            weight = key.removeprefix(STRUCTURE)
+            if weight == key:
+                continue
+            if not weight.endswith(WEIGHT):
+                raise ValueError(f"operator {weight!r:.200} is no weight of a layer; lo.load reads the file")
+            name = weight.removesuffix(WEIGHT)
+            layers[name] = Layer((self._reader.structure(weight),))
+            self._names |= {f"{name}.{leaf}": f"{weight}.{leaf}" for leaf in layers[name].structures[0].names}
+        return layers
+
+
+def require_same(
+    model: Mapping[str, tuple[tuple[int, ...], str]], file: Mapping[str, tuple[tuple[int, ...], str]]
+) -> None:
+    """Raise unless a model's state is what a file holds.
+
+    Args:
+        model: Shapes and dtypes by name.
+        file: The same of the file.
+
+    Raises:
+        ValueError: With the first differences.
+    """
+    missing, unexpected = [name for name in model if name not in file], [name for name in file if name not in model]
+    if missing or unexpected:
+        said = [f"{what} {_few(names)}" for what, names in (("lacks", missing), ("has beside it", unexpected)) if names]
+        raise ValueError(f"its tensors are not those of the model; the file {' and '.join(said)}")
+    for name, (shape, dtype) in model.items():
+        theirs, other = file[name]
+        if shape != theirs:
+            raise ValueError(f"{name!r} has shape {shape} in the model and {theirs} in the file")
+        if dtype != other:
+            raise ValueError(f"{name!r} is {dtype} in the model and {other} in the file: convert the model first")
+
+
+def described(array: Any) -> tuple[tuple[int, ...], str]:
+    """The shape and the name of the dtype of an array."""
+    return tuple(array.shape), dtype_name(array.dtype)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,110 @@
+"""The recipe of a PyTorch model, and a model by a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from linops.nn.projected import Fit
+from linops.nn.recipe import Layer
+from linops.nn.swap import Found, Swap
+from linops.nn.torch.dense import find, is_dense
+from linops.nn.torch.parts import Parts
+from linops.nn.torch.placing import put
+from linops.nn.torch.structured import Structured
+
+
+def recipe_of(model: nn.Module) -> dict[str, Layer]:
+    """The structured layers of a model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The layers by name, without parts of others; a layer that occurs twice by its first name.
+    """
+    layers: dict[str, Layer] = {}
+    owners: dict[tuple[int, ...], str] = {}
+    inside: set[int] = set()
+    for name, module in model.named_modules():
+        if not isinstance(module, Structured) or id(module) in inside:
+            continue
+        parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
+        inside |= set(map(id, parts))
+        leaves = tuple(id(leaf) for part in parts for leaf in part._leaves())
+        layers[name] = Layer(
+            tuple(part.structure for part in parts),
+            isinstance(module, Parts),
+            any(part.weight_norm for part in parts),
+            owners.get(leaves) if leaves else None,
+        )
+        owners.setdefault(leaves, name)
+    return layers
+
+
+def rebuild_(
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    operators: Callable[[str, int], Any],
+    undo: list[Callable[[], object]],
+) -> None:
+    """Put structured layers in the place of a model's, by a recipe; those that are so already stay.
+
+    Args:
+        model: The model.
+        layers: The recipe.
+        operators: Gives the operator of a layer's name and the number of its part, with arrays.
+        undo: Takes functions which, called last first, make the model what it was.
+
+    Raises:
+        ValueError: If the model has no such layer, one of another shape, or one that cannot be replaced.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = {one.name: one for one in find(model)}
+    there = recipe_of(model)
+    chosen: dict[bool, list[Swap]] = {False: [], True: []}
+    fits: dict[str, Fit] = {}
+    for name, layer in layers.items():
+        if name in there and _alike(there[name], layer):
+            continue
+        one = _found(name, modules.get(name), found.get(name))
+        if one.shape != layer.shape:
+            raise ValueError(
+                f"layer {name!r} is {one.shape[0]}×{one.shape[1]} in the model and {layer.shape[0]}×{layer.shape[1]} "
+                f"in the file, {layer}"
+            )
+        symbolic = tuple(structure.operator for structure in layer.structures)
+        chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to))
+        if layer.tied_to is None:
+            built = tuple(operators(name, part) for part in range(len(layer.structures)))
+            fits[name] = Fit(built, ())
+    for weight_norm, swaps in chosen.items():
+        put(model, swaps, weight_norm, fits, undo)
+
+
+def _alike(one: Layer, other: Layer) -> bool:
+    """Whether two layers differ in dtypes at most."""
+    if (one.parts, one.weight_norm) != (other.parts, other.weight_norm) or len(one.structures) != len(other.structures):
+        return False
+    return all(a == b or _untyped(a) == _untyped(b) for a, b in zip(one.structures, other.structures))
+
+
+def _untyped(structure: Any) -> Any:
+    return structure.operator.to(dtype="float32").structure
+
+
+def _found(name: str, module: Any, found: Found | None) -> Found:
+    """The layer that a recipe names."""
+    if module is None:
+        raise ValueError(f"the model has no layer {name!r}: build the same model as was saved")
+    if isinstance(module, Structured):
+        shape = (module.out_features, module.in_features)
+        return Found(name, module, shape, module.bias is not None, lambda: False)
+    if found is None or not is_dense(module):
+        raise ValueError(f"layer {name!r} is a {type(module).__name__}, which no structured layer can stand for")
+    if found.obstacle is not None and not getattr(found.obstacle, "soft", False):
+        reason = found.obstacle if isinstance(found.obstacle, str) else found.obstacle.reason
+        raise ValueError(f"layer {name!r} cannot be replaced: it {reason}")
+    return found
