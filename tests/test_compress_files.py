@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import linops as lo
 from linops.lab.app import app
 from linops.safetensors import encoded, opened
+from linops.specs import dtype_name
 
 RESULTS = ["compressed.safetensors", "pareto.png", "report.json"]
 
@@ -61,7 +62,9 @@ def test_a_file_is_compressed_and_read_back(model, tmp_path):
     old, new = weights(), load_file(out / RESULTS[0])
     report = json.loads((out / "report.json").read_text())
     assert report["plan"]["cost"] <= 0.4 * (48 * 32 * 2 + 20 * 12)
-    operators = lo.nn.load_compressed(out)
+    found = lo.load(out / RESULTS[0])
+    operators = {name: one for name, one in found.items() if isinstance(one, lo.LinearOperator)}
+    assert found.keys() == old.keys()
     assert operators.keys() == report["weights"].keys() <= {"a.weight", "b.weight", "c.weight"}
     assert {"a.weight", "b.weight"} <= operators.keys()
     for name in old.keys() - operators.keys():
@@ -72,10 +75,11 @@ def test_a_file_is_compressed_and_read_back(model, tmp_path):
     for name, operator in operators.items():
         W = old[name].double().numpy()
         told = report["weights"][name]
-        error = np.linalg.norm(W - operator.to_dense()) / np.linalg.norm(W)
+        error = np.linalg.norm(W - operator.to(dtype="float64").to_dense()) / np.linalg.norm(W)
         assert error == pytest.approx(told["weight_error"], rel=1e-2 if name == "b.weight" else 1e-5)
         assert operator.num_params == told["params"] < W.size
-        assert operator.dtype == (np.float64 if name == "c.weight" else np.float32)
+        assert dtype_name(operator.dtype) == dtype_name(old[name].dtype)
+        operator = operator.to(dtype="float64")
         x = np.ones(operator.shape[1], operator.dtype)
         np.testing.assert_allclose(operator @ x, operator.to_dense() @ x, rtol=1e-3, atol=1e-4)
         assert {new[leaf].dtype for leaf in leaves if leaf.startswith(name)} == {old[name].dtype}
@@ -95,7 +99,7 @@ def test_second_moments_are_used(model, tmp_path):
         options = ("--families", "low_rank:rank=6", "--budget", 500, "--where", "a.*", "--out", tmp_path / name)
         result = invoke(model, "--calibration", tmp_path / f"{name}.npz", *options)
         assert result.exit_code == 0, result.output
-        found[name] = lo.nn.load_compressed(tmp_path / name)["a.weight"].to_dense()
+        found[name] = lo.load(tmp_path / name / RESULTS[0])["a.weight"].to_dense()
     np.testing.assert_allclose(found["inputs"], found["moments"], atol=1e-5)
     W = weights()["a.weight"].double().numpy()
     best = lo.project(W, "low_rank:rank=6", inputs=x).to_dense()
@@ -116,7 +120,7 @@ def test_a_result_is_not_overwritten_unless_forced(model, tmp_path):
     assert "holds a result, compressed.safetensors: take another --out, or --force to replace it" in result.stderr
     assert (out / RESULTS[0]).read_bytes() == before
     again = invoke(out / RESULTS[0], "--out", tmp_path / "twice")
-    assert "compressed already" in again.stderr
+    assert "holds structures already" in again.stderr
     (out / "mine.txt").write_text("kept")
     assert invoke(model, "--out", out, "--budget", 0.3, "--force").exit_code == 0
     assert (out / RESULTS[0]).read_bytes() != before
@@ -129,7 +133,7 @@ def test_a_budget_of_all_copies_everything(model, tmp_path):
     assert invoke(model, "--out", tmp_path / "out", "--budget", 1).exit_code == 0
     new = load_file(tmp_path / "out" / RESULTS[0])
     assert all(torch.equal(new[name], value) for name, value in weights().items())
-    assert lo.nn.load_compressed(tmp_path / "out") == {}
+    assert lo.load(tmp_path / "out" / RESULTS[0], "torch").keys() == weights().keys()
 
 
 def _header(text, data=b""):
@@ -218,22 +222,37 @@ def test_a_file_that_shrinks_is_noticed(model, tmp_path, monkeypatch):
     refused(invoke(model, "--out", tmp_path / "out"), "cut off in tensor", tmp_path / "out")
 
 
-def test_load_compressed_refuses(model, tmp_path):
-    with pytest.raises(ValueError, match="linops compress did not write it"):
-        lo.nn.load_compressed(model)
-    save_file({"w.U": torch.ones(3, 2)}, model, {"linops.compressed": "1", "linops.structure:w": "[]"})
-    with pytest.raises(ValueError, match="damaged: weight 'w'"):
-        lo.nn.load_compressed(model)
+def test_a_damaged_result_is_refused(model, tmp_path):
     out = tmp_path / "out"
-    assert invoke(model.parent / "model.safetensors", "--out", out).exit_code == 1
-    save_file(weights(), model)
     assert invoke(model, "--out", out, "--families", "low_rank", "--where", "a.*").exit_code == 0
     tensors, metadata = load_file(out / RESULTS[0]), opened(out / RESULTS[0]).metadata
-    for change in ({"a.weight.U": torch.ones(3, 3)}, {"a.weight.U": None}):
+    for change, match in [
+        ({"a.weight.U": torch.ones(3, 3)}, r"tensor 'a\.weight\.U' is float32 \(3, 3\), expected"),
+        ({"a.weight.U": None}, r"tensor 'a\.weight\.U' is missing"),
+    ]:
         state = {name: value for name, value in (tensors | change).items() if value is not None}
         save_file(state, tmp_path / "bad.safetensors", metadata)
-        with pytest.raises(ValueError, match=r"damaged: weight 'a\.weight': its leaf 'U' is"):
-            lo.nn.load_compressed(tmp_path / "bad.safetensors")
+        with pytest.raises(ValueError, match=match):
+            lo.load(tmp_path / "bad.safetensors")
+
+
+def test_a_result_is_loaded_into_the_model(tmp_path):
+    def dense():
+        return torch.nn.Sequential(torch.nn.Linear(32, 48), torch.nn.GELU(), torch.nn.Linear(48, 32, bias=False))
+
+    torch.manual_seed(0)
+    model, x = dense(), torch.randn(5, 32)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    assert invoke(tmp_path / "model.safetensors", "--out", tmp_path / "out", "--budget", 0.5).exit_code == 0
+    found = lo.load(tmp_path / "out" / RESULTS[0], "torch")
+    other = lo.nn.load(dense(), tmp_path / "out" / RESULTS[0])
+    one, two = (found[f"{k}.weight"] for k in (0, 2))
+    one, two = (a if isinstance(a, lo.LinearOperator) else lo.Dense(a) for a in (one, two))
+    y = (two @ torch.nn.functional.gelu((one @ x.T).T + found["0.bias"]).T).T
+    torch.testing.assert_close(other(x), y)
+    assert sum(isinstance(layer, lo.nn.torch.Linear) for layer in other) >= 1
+    with pytest.raises(ValueError, match=r"the model has no dense layer '\d'"):
+        lo.nn.load(torch.nn.Sequential(torch.nn.GELU()), tmp_path / "out" / RESULTS[0])
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("BF16", torch.bfloat16), ("F16", torch.float16), ("F32", torch.float32)])

@@ -41,7 +41,8 @@ def compress(
     """Compress a file of weights: the structure of each matrix is chosen under one budget, and projected.
 
     Matrices are taken as (out, in), as of torch.nn.Linear; all 2-D tensors are selected, embeddings too unless
-    excluded. The rest is copied. `lo.nn.load_compressed` reads the operators.
+    excluded. The rest is copied. `lo.load` gives the operators and the rest by name, `lo.nn.load` loads them into the
+    model.
     """
     from linops.lab import compression
 

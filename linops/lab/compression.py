@@ -21,15 +21,14 @@ from linops.lab import npz
 from linops.lab.compress_command import RESULTS
 from linops.lab.outputs import require_folder
 from linops.lab.progress import Progress
-from linops.nn.compressed import MARK, PREFIX
 from linops.nn.compression import Choices, Option, Plan, choice
 from linops.nn.measuring import candidates, families_of, options
 from linops.nn.members import build, named
 from linops.nn.patterns import matches
 from linops.nn.projected import TOL, damped
 from linops.projection import project
-from linops.safetensors import FLOATS, SIZES, Tensors, encoded, opened, write
-from linops.structure import Structure
+from linops.safetensors import FLOATS, Tensors, encoded, opened, write
+from linops.writing import DOCUMENT, STRUCTURE, VERSION
 
 
 @dataclass
@@ -77,8 +76,8 @@ def compress(job: Job) -> Plan:
     families = families_of(job.families)
     budget: Any = {"params": job.budget}
     file, known = opened(job.model), _known(job.calibration)
-    if MARK in file.metadata:
-        raise ValueError(f"{file.path} is compressed already; compress the file that it was made of")
+    if DOCUMENT in file.metadata:
+        raise ValueError(f"{file.path} holds structures already; compress the file that it was made of")
     names = _selected(job, file)
     _require_room(job)
     if unknown := [name for name in known if name not in names]:
@@ -103,7 +102,8 @@ def compress(job: Job) -> Plan:
 def _write(job: Job, file: Tensors, plan: Plan, moment: Callable[[str, int], Any], progress: Progress) -> None:
     """Write all results to a folder beside, then put them in their place."""
     chosen = {name: option for name, option in plan.chosen.items() if option.family != "dense"}
-    entries, metadata, parts = {}, file.metadata | {MARK: "1"}, []
+    document = {"version": VERSION, "holds": "dict", "tensors": {}}
+    entries, metadata, parts = {}, file.metadata | {DOCUMENT: json.dumps(document)}, []
     done: dict[str, dict[str, Any]] = {}
     for name, one in file.entries.items():
         if name not in chosen:
@@ -116,8 +116,7 @@ def _write(job: Job, file: Tensors, plan: Plan, moment: Callable[[str, int], Any
             if f"{name}.{leaf}" in file.entries:
                 raise ValueError(f"{file.path}: tensor '{name}.{leaf}' has the name of a leaf of {name!r}")
             entries[f"{name}.{leaf}"] = one.dtype, tuple(spec.shape)
-        held = FLOATS[one.dtype] if SIZES[one.dtype] > 2 else "float32"
-        metadata[PREFIX + name] = to_json(Structure(target.to(dtype=held)))
+        metadata[STRUCTURE + name] = to_json(target.to(dtype=FLOATS[one.dtype]).structure)
         parts.append(partial(_project, job, file, name, target, chosen[name], moment, done, progress))
     job.out.parent.mkdir(parents=True, exist_ok=True)
     folder = job.out.parent / f".{job.out.name}.{os.getpid()}.partial"

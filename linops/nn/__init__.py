@@ -10,7 +10,6 @@ from linops.operator import LinearOperator, make_layer
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
-    from linops.nn.compressed import load_compressed
     from linops.nn.torch import (
         compress,
         freeze_,
@@ -36,7 +35,6 @@ __all__ = [
     "grow_",
     "keep_rates",
     "load",
-    "load_compressed",
     "muon",
     "optax",
     "param_groups",
@@ -59,8 +57,6 @@ def __getattr__(name: str) -> Any:
         return _load(name, name)
     if name in _MODULES:
         return _load(*_MODULES[name])
-    if name == "load_compressed":
-        return _load("compressed", "").load_compressed
     if name in __all__:  # a function for PyTorch models
         return getattr(_load("torch", "torch"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from linops.nn.recipe import Layer, from_plain
+from linops.nn.swap import Found
 from linops.reading import Reader
 from linops.specs import dtype_name
 from linops.writing import STRUCTURE
@@ -19,6 +20,7 @@ class Stored:
 
     Attributes:
         layers: The structured layers by name.
+        is_compressed: Whether ``linops compress`` wrote it, without knowing the model.
         tensors: The shape and dtype of each tensor by its name in the model's state.
 
     Args:
@@ -31,6 +33,7 @@ class Stored:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._names: dict[str, str] = {}
+        self.is_compressed = reader.holds == "dict"
         if reader.holds == "model":
             self.layers = from_plain(reader.document.get("recipe"), reader.index)
         elif reader.holds == "dict":
@@ -118,6 +121,46 @@ def require_same(
             raise ValueError(f"{name!r} has shape {shape} in the model and {theirs} in the file")
         if dtype != other:
             raise ValueError(f"{name!r} is {dtype} in the model and {other} in the file: convert the model first")
+
+
+def require_fit(name: str, layer: Layer, found: Found | None) -> Found:
+    """The layer of a model that a structured layer takes the place of.
+
+    Args:
+        name: The layer's name.
+        layer: The structured layer.
+        found: The dense layer of that name, if there is one.
+
+    Returns:
+        The dense layer.
+
+    Raises:
+        ValueError: If there is none, it is of another shape, cannot be replaced, or the layer is of parts.
+    """
+    if found is None:
+        raise ValueError(f"the model has no dense layer {name!r}: build the same model as was saved")
+    if found.obstacle is not None and not getattr(found.obstacle, "soft", False):
+        raise ValueError(f"layer {name!r} cannot be replaced: it {found.obstacle}")
+    if found.shape != layer.shape:
+        raise ValueError(
+            f"layer {name!r} is {found.shape[0]}×{found.shape[1]} in the model and {layer.shape[0]}×{layer.shape[1]} "
+            f"in the file, {layer}"
+        )
+    return found
+
+
+def require_whole(name: str, layer: Layer) -> None:
+    """Raise if a layer consists of parts, which frameworks of JAX have no layer for.
+
+    Args:
+        name: The layer's name.
+        layer: The layer.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if layer.parts:
+        raise ValueError(f"layer {name!r} consists of parts, for which JAX's frameworks have no layer; use PyTorch")
 
 
 def described(array: Any) -> tuple[tuple[int, ...], str]:

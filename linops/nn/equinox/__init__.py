@@ -5,14 +5,17 @@ from linops.nn.equinox.frozen import freeze, to_dense
 from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.rates import decay_mask, lr_multipliers
 from linops.nn.equinox.replace import replace_linear
+from linops.nn.equinox.saving import load, save
 
 __all__ = [
     "Linear",
     "decay_mask",
     "freeze",
+    "load",
     "load_state_dict",
     "lr_multipliers",
     "replace_linear",
+    "save",
     "state_dict",
     "to_dense",
 ]

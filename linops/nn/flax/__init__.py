@@ -6,15 +6,18 @@ from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
 from linops.nn.flax.rates import decay_mask, lr_multipliers
 from linops.nn.flax.replace import replace_linear
+from linops.nn.flax.saving import load, save
 
 __all__ = [
     "Linear",
     "LinearGeneral",
     "decay_mask",
     "freeze",
+    "load",
     "load_state_dict",
     "lr_multipliers",
     "replace_linear",
+    "save",
     "state_dict",
     "to_dense",
 ]

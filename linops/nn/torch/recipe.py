@@ -9,8 +9,9 @@ from torch import nn
 
 from linops.nn.projected import Fit
 from linops.nn.recipe import Layer
+from linops.nn.stored import require_fit
 from linops.nn.swap import Found, Swap
-from linops.nn.torch.dense import find, is_dense
+from linops.nn.torch.dense import find
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.placing import put
 from linops.nn.torch.structured import Structured
@@ -69,12 +70,11 @@ def rebuild_(
     for name, layer in layers.items():
         if name in there and _alike(there[name], layer):
             continue
-        one = _found(name, modules.get(name), found.get(name))
-        if one.shape != layer.shape:
-            raise ValueError(
-                f"layer {name!r} is {one.shape[0]}×{one.shape[1]} in the model and {layer.shape[0]}×{layer.shape[1]} "
-                f"in the file, {layer}"
-            )
+        module = modules.get(name)
+        if isinstance(module, Structured):
+            shape = (module.out_features, module.in_features)
+            found[name] = Found(name, module, shape, module.bias is not None, lambda: False)
+        one = require_fit(name, layer, found.get(name))
         symbolic = tuple(structure.operator for structure in layer.structures)
         chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to))
         if layer.tied_to is None:
@@ -93,18 +93,3 @@ def _alike(one: Layer, other: Layer) -> bool:
 
 def _untyped(structure: Any) -> Any:
     return structure.operator.to(dtype="float32").structure
-
-
-def _found(name: str, module: Any, found: Found | None) -> Found:
-    """The layer that a recipe names."""
-    if module is None:
-        raise ValueError(f"the model has no layer {name!r}: build the same model as was saved")
-    if isinstance(module, Structured):
-        shape = (module.out_features, module.in_features)
-        return Found(name, module, shape, module.bias is not None, lambda: False)
-    if found is None or not is_dense(module):
-        raise ValueError(f"layer {name!r} is a {type(module).__name__}, which no structured layer can stand for")
-    if found.obstacle is not None and not getattr(found.obstacle, "soft", False):
-        reason = found.obstacle if isinstance(found.obstacle, str) else found.obstacle.reason
-        raise ValueError(f"layer {name!r} cannot be replaced: it {reason}")
-    return found

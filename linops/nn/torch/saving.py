@@ -11,7 +11,7 @@ from torch import nn
 
 from linops.nn.recipe import as_document
 from linops.nn.stored import Stored, described, require_same
-from linops.nn.torch.dense import require_module
+from linops.nn.torch.dense import is_conv1d, require_module
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.recipe import rebuild_, recipe_of
 from linops.nn.torch.structured import Structured
@@ -86,6 +86,7 @@ def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module
     file = opened(path)
     try:
         stored = Stored(Reader(file, "torch"))
+        _require_no_conv1d(inner, stored)
         rebuild_(inner, stored.layers, stored.operator, undo)
         _require_known(inner, stored)
     except BaseException as error:
@@ -111,6 +112,16 @@ def unwrapped(model: Any) -> Any:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def _require_no_conv1d(model: nn.Module, stored: Stored) -> None:
+    """Refuse what ``linops compress`` made of a Conv1D's weight, which it takes for (out, in)."""
+    names = [name for name, module in model.named_modules() if name in stored.layers and is_conv1d(module)]
+    if names and stored.is_compressed:
+        raise ValueError(
+            f"layer {names[0]!r} is a Conv1D, whose weight (in, out) linops compress took for (out, in): exclude it "
+            "there, or use lo.nn.compress"
+        )
 
 
 def _require_known(model: nn.Module, stored: Stored) -> None:

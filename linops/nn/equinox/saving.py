@@ -1,0 +1,115 @@
+"""`save` and `load` of Equinox models: arrays, and the structure of every structured layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+
+from linops.nn.equinox.checkpoint import load_state_dict, state_dict
+from linops.nn.equinox.layer import Linear
+from linops.nn.equinox.replace import _find, _is_linear, _layer, _name
+from linops.nn.jax import one_copy
+from linops.nn.obstacles import elsewhere
+from linops.nn.projected import Fit
+from linops.nn.recipe import Layer, as_document
+from linops.nn.stored import Stored, described, require_fit, require_same, require_whole
+from linops.nn.swap import Swap
+from linops.reading import Reader
+from linops.safetensors import opened
+from linops.writing import Contents
+
+Model = TypeVar("Model")
+
+
+def save(model: Any, path: str | Path) -> None:
+    """Write a model's arrays and the structure of its structured layers to a safetensors file.
+
+    Names and layouts are those of `state_dict`, so a PyTorch or Flax model of the same names reads the file too. The
+    file is written beside the old one of this name and put in its place when it is whole and on the disk.
+
+    Args:
+        model: The model: any pytree.
+        path: The file; ``.safetensors`` is the usual suffix. One that linops did not write is not replaced.
+
+    Raises:
+        TypeError: If it is a model of another framework, or a structure holds a callable.
+        FileExistsError: If the file is there and is none of linops.
+        OSError: If it cannot be written.
+
+    Example:
+        >>> import equinox as eqx, jax, linops as lo, os, tempfile
+        >>> dense = eqx.nn.MLP(64, 10, 64, 1, key=jax.random.key(0))
+        >>> model, report = lo.nn.equinox.replace_linear(dense, "btt", where="layers.0", key=jax.random.key(1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     lo.nn.equinox.save(model, os.path.join(folder, "model.safetensors"))
+        ...     other = lo.nn.equinox.load(dense, os.path.join(folder, "model.safetensors"))
+        >>> bool(eqx.tree_equal(model, other))
+        True
+    """
+    _require("save", model)
+    contents = Contents()
+    layers = {name: _described(layer) for name, layer in _structured(model).items()}
+    recipe = as_document(layers, partial(contents.keep, name="linops."))
+    for name, array in state_dict(model).items():
+        contents.add_array(name, array)
+    contents.write(path, "model", {"recipe": recipe})
+
+
+def load(model: Model, path: str | Path) -> Model:
+    """A model that is built as the saved one was before its layers were replaced, with what a file of `save` holds.
+
+    Its dense layers become the structured layers of the file; then all arrays are loaded. A model that has these layers
+    already is loaded as it is.
+
+    Args:
+        model: The model, which may be abstract, of `eqx.filter_eval_shape`. Its dtypes must be those of the file.
+        path: A file of `save`, of `lo.nn.save` or `lo.nn.flax.save`, or of ``linops compress``; it need not be trusted.
+
+    Returns:
+        The new model.
+
+    Raises:
+        ValueError: If the file is damaged or holds no model, or if layers, names, shapes or dtypes differ.
+        TypeError: If it is a model of another framework.
+        OSError: If it cannot be read.
+    """
+    _require("load", model)
+    file = opened(path)
+    try:
+        stored = Stored(Reader(file, "jax"))
+        there, found = _structured(model), {one.name: one for one in _find(model)}
+        new: dict[str, Any] = {}
+        for name, layer in stored.layers.items():
+            require_whole(name, layer)
+            if name in there and _described(there[name]) == layer:
+                continue
+            one, fit = require_fit(name, layer, found.get(name)), Fit((stored.operator(name, 0),), ())
+            new[name] = _layer(Swap(one, (layer.structures[0].operator,), False), layer.weight_norm, None, fit)
+        changed = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: new.get(_name(path), leaf) if _is_linear(leaf) else leaf, model, is_leaf=_is_linear
+        )
+        require_same({name: described(array) for name, array in state_dict(changed).items()}, stored.tensors)
+        return load_state_dict(changed, {name: stored.array(name) for name in stored.tensors})
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{file.path}: {error}") from None
+
+
+def _require(where: str, model: Any) -> None:
+    functions = (f"flax.{where}", f"equinox.{where}", where)
+    if not isinstance(model, eqx.Module) and (way := elsewhere(model, functions)):
+        raise TypeError(f"lo.nn.equinox.{where}({type(model).__name__}): {way}")
+
+
+def _structured(model: Any) -> dict[str, Linear]:
+    """The structured layers by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Linear))
+    return {_name(path): leaf for path, leaf in leaves if isinstance(leaf, Linear)}
+
+
+def _described(layer: Linear) -> Layer:
+    """A layer without its numbers; of a stack of layers one."""
+    return Layer((one_copy(layer.operator).structure,), weight_norm=layer.gains is not None)

@@ -1,0 +1,121 @@
+"""`save` and `load` of Flax NNX models: weights, and the structure of every structured layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from linops.nn.flax.checkpoint import load_state_dict, state_dict
+from linops.nn.flax.layer import Linear
+from linops.nn.flax.replace import _find, _layer, exchange
+from linops.nn.obstacles import elsewhere
+from linops.nn.projected import Fit
+from linops.nn.recipe import Layer, as_document
+from linops.nn.stored import Stored, described, require_fit, require_same, require_whole
+from linops.nn.swap import Swap
+from linops.reading import Reader
+from linops.safetensors import opened
+from linops.writing import Contents
+
+
+def save(model: nnx.Module, path: str | Path) -> None:
+    """Write a model's variables and the structure of its structured layers to a safetensors file.
+
+    Names and layouts are those of `state_dict`, so a PyTorch or Equinox model of the same names reads the file too. The
+    file is written beside the old one of this name and put in its place when it is whole and on the disk. Random states
+    are not saved.
+
+    Args:
+        model: The model.
+        path: The file; ``.safetensors`` is the usual suffix. One that linops did not write is not replaced.
+
+    Raises:
+        TypeError: If it is no module of Flax NNX, or a structure holds a callable.
+        ValueError: If a variable is abstract.
+        FileExistsError: If the file is there and is none of linops.
+        OSError: If it cannot be written.
+
+    Example:
+        >>> import linops as lo, os, tempfile
+        >>> from flax import nnx
+        >>> def dense():
+        ...     return nnx.Sequential(nnx.Linear(64, 64, rngs=nnx.Rngs(0)), nnx.Linear(64, 10, rngs=nnx.Rngs(1)))
+        >>> model = dense()
+        >>> report = lo.nn.flax.replace_linear(model, "btt", where="layers.0", rngs=nnx.Rngs(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     lo.nn.flax.save(model, os.path.join(folder, "model.safetensors"))
+        ...     other = lo.nn.flax.load(dense(), os.path.join(folder, "model.safetensors"))
+        >>> other.layers[0].structure == model.layers[0].structure
+        True
+    """
+    _require("save", model)
+    contents = Contents()
+    layers = {name: Layer((layer.structure,), weight_norm=layer.weight_norm) for name, layer in _structured(model)}
+    recipe = as_document(layers, partial(contents.keep, name="linops."))
+    for name, array in state_dict(model).items():
+        contents.add_array(name, array)
+    contents.write(path, "model", {"recipe": recipe})
+
+
+def load(model: nnx.Module, path: str | Path) -> nnx.Module:
+    """Load a file of `save` into a model that is built as the saved one was before its layers were replaced.
+
+    Its dense layers become the structured layers of the file; then all variables are loaded. A model that has these
+    layers already is loaded as it is. Where an error is raised, the model is as it was.
+
+    Args:
+        model: The model, changed in place; it may be abstract, of `nnx.eval_shape`. Its dtypes must be those of the
+            file.
+        path: A file of `save`, of `lo.nn.save` or `lo.nn.equinox.save`, or of ``linops compress``; it need not be
+            trusted.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If the file is damaged or holds no model, or if layers, names, shapes or dtypes differ.
+        TypeError: If it is no module of Flax NNX.
+        OSError: If it cannot be read.
+    """
+    _require("load", model)
+    file, new, old = opened(path), {}, {}
+    try:
+        stored = Stored(Reader(file, "jax"))
+        there, found = dict(_structured(model)), {one.name: one for one in _find(model)}
+        for name, layer in stored.layers.items():
+            require_whole(name, layer)
+            if name in there and (there[name].structure, there[name].weight_norm) == (
+                layer.structures[0],
+                layer.weight_norm,
+            ):
+                continue
+            one = require_fit(name, layer, found.get(name))
+            fit = Fit((stored.operator(name, 0),), ())
+            swap = Swap(one, (layer.structures[0].operator,), False)
+            new[id(one.layer)] = made = _layer(swap, layer.weight_norm, None, fit)
+            old[id(made)] = one.layer
+        exchange(model, new)
+        require_same({name: described(array) for name, array in state_dict(model).items()}, stored.tensors)
+        state = {name: stored.array(name) for name in stored.tensors}
+    except BaseException as error:
+        exchange(model, old)
+        if isinstance(error, (ValueError, KeyError, AttributeError)):
+            raise ValueError(f"{file.path}: {error}") from None
+        raise
+    load_state_dict(model, state)
+    return model
+
+
+def _require(where: str, model: Any) -> None:
+    if not isinstance(model, nnx.Module):
+        way = elsewhere(model, (f"flax.{where}", f"equinox.{where}", where)) or "expected a module of Flax NNX"
+        raise TypeError(f"lo.nn.flax.{where}({type(model).__name__}): {way}")
+
+
+def _structured(model: nnx.Module) -> list[tuple[str, Linear]]:
+    """The structured layers with their names."""
+    found = [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(model)]
+    return [(name, module) for name, module in found if isinstance(module, Linear)]
