@@ -9,14 +9,15 @@ A list of operators, each after those that it is made of, so that nothing nests 
 The last is the whole, and each other is part of one that follows it: there is no way to say much in few words. Fields
 at their default of nothing (null) are left out. Index arrays are in the text, in base64 and in the smallest integers
 that hold them, or are kept beside it by a name. Reading constructs operators as a user would, so that what does not fit
-is refused; it imports no module, calls no callable, and makes no array larger than the text that holds it.
+is refused; it imports no module, calls no callable, and makes no array larger than some times the text that holds it.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from linops.structure import Node, Structure
 from linops.tags import Tag
 
 FORMAT, VERSION = "linops.structure", 1
+#: levels of operators in operators that are written and read: names of leaves are as long as their paths
+DEEPEST = 1000
 
 
 def to_json(structure: Structure, keep: Callable[[np.ndarray], str | None] = lambda _: None) -> str:
@@ -64,6 +67,7 @@ def document(structure: Structure, keep: Callable[[np.ndarray], str | None] = la
 
     Raises:
         TypeError: If an operator holds what no text can, such as the callable of `Function`.
+        ValueError: If operators are nested more than 1000 deep.
     """
     written: list[dict[str, Any]] = []
 
@@ -78,7 +82,9 @@ def document(structure: Structure, keep: Callable[[np.ndarray], str | None] = la
             if value is not None and not (name == "assumed" and value == Tag.NONE):
                 record[name] = _written(value, field, f"{kind.__name__}.{name}", keep)
         written.append(record)
-        return _Written(len(written) - 1)
+        depth = 1 + max((value.depth for value in _within(values)), default=0)
+        require_shallow(depth)
+        return _Written(len(written) - 1, depth)
 
     structure.folded(lambda part: part, made)
     return {"format": FORMAT, "version": VERSION, "operators": written}
@@ -127,8 +133,7 @@ def from_document(given: Any, kept: Callable[[str], np.ndarray] | None = None) -
     if not isinstance(records, list) or not records:
         raise ValueError("it lists no operators")
     known = {_name(kind): kind for kind in classes()}
-    built: list[Any] = []
-    used: set[int] = set()
+    shelf = _Shelf(kept)
     for place, record in enumerate(records):
         where = f"operator {place} of {len(records)}"
         said = record.get("class") if isinstance(record, dict) else record
@@ -137,29 +142,89 @@ def from_document(given: Any, kept: Callable[[str], np.ndarray] | None = None) -
             raise ValueError(f"{where}: no operator {said!r:.60}; import the module that declares it first")
         fields = dict(kind._fields)
         try:
-            values = {
-                name: _read(value, fields[name], built, used, kept) for name, value in record.items() if name != "class"
-            }
+            if unknown := [name for name in record if name != "class" and name not in fields]:
+                raise ValueError(f"no field {unknown[0]!r:.60}")
+            values = {name: _read(value, fields[name], shelf) for name, value in record.items() if name != "class"}
+            for name, value in values.items():  # elsewhere all of its terms would be written out
+                if type(value) is range and "range" not in str(kind.__dataclass_fields__[name].type):
+                    raise ValueError(f"{name} is no range")
             if missing := [name for name in kind._completed if values.get(name) is None]:
                 raise ValueError(f"{missing[0]} is missing: a text holds all arrays that it stands for")
             if "assumed" in values:
                 values["assumed"] = _tags(values["assumed"])
             operator = kind(**values)
             _ = operator.shape
+            shelf.put(operator)
         except Exception as error:
             raise ValueError(f"{where}, {kind.__name__}: {type(error).__name__}: {error!s:.400}") from None
-        built.append(operator)
-    if used != set(range(len(built) - 1)):
-        raise ValueError("it lists operators that are no part of the last")
-    return Structure(built[-1])
+    return Structure(shelf.last())
 
 
-class _Written(int):
-    """The place of an operator that is written."""
+class _Shelf:
+    """Operators that are built so far, each to be taken once by one that follows it."""
+
+    def __init__(self, kept: Callable[[str], np.ndarray] | None) -> None:
+        self.kept = kept
+        self._built: list[Any] = []
+        self._depths: list[int] = []
+        self._depth = 0
+
+    def take(self, place: Any) -> Any:
+        """The operator at a place."""
+        if type(place) is not int or not 0 <= place < len(self._built):
+            raise ValueError(f"operator {place!r:.60} does not stand before it")
+        operator, self._built[place] = self._built[place], None
+        if operator is None:
+            raise ValueError(f"operator {place} is part of two")
+        self._depth = max(self._depth, self._depths[place])
+        return operator
+
+    def put(self, operator: Any) -> None:
+        """Add one that is made of those taken since the last."""
+        self._built.append(operator)
+        self._depths.append(self._depth + 1)
+        self._depth = 0
+        require_shallow(self._depths[-1])
+
+    def last(self) -> Any:
+        """The last, of which all others are part."""
+        if any(one is not None for one in self._built[:-1]):
+            raise ValueError("it lists operators that are no part of the last")
+        return self._built[-1]
+
+
+def require_shallow(depth: int) -> None:
+    """Refuse operators that are nested deeper than is written and read.
+
+    Args:
+        depth: How deep.
+
+    Raises:
+        ValueError: If it is more than 1000.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"operators are nested more than {DEEPEST:,} deep, which is neither saved nor loaded")
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The place of an operator that is written, and how deep operators are nested in it."""
+
+    place: int
+    depth: int
 
 
 class _Items(list):
     """Values of a tuple of arrays and operators."""
+
+
+def _within(values: list[Any]) -> Iterator[_Written]:
+    """The operators among values, and among those of tuples."""
+    for value in values:
+        if isinstance(value, _Written):
+            yield value
+        elif isinstance(value, _Items):
+            yield from _within(value)
 
 
 def _name(kind: Any) -> str:
@@ -173,7 +238,7 @@ def _name(kind: Any) -> str:
 
 def _written(value: Any, field: str, where: str, keep: Callable[[np.ndarray], str | None]) -> Any:
     if isinstance(value, _Written):
-        return {"operator": int(value)}
+        return {"operator": value.place}
     if isinstance(value, _Items):
         return [None if item is None else _written(item, field, where, keep) for item in value]
     if field == "tree":
@@ -195,6 +260,11 @@ def _narrow(array: np.ndarray) -> np.ndarray:
     return array.astype(np.promote_types(np.min_scalar_type(least), np.min_scalar_type(most)))
 
 
+def _wide(array: np.ndarray) -> np.ndarray:
+    """Integers in the dtype that every backend takes for indices; what is none as it is."""
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
+
+
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Tag):
         return int(value)
@@ -213,32 +283,24 @@ def _plain(value: Any, where: str) -> Any:
     raise TypeError(f"{where} holds a {type(value).__name__}, which no text can: {value!r:.60}")
 
 
-def _read(
-    value: Any, field: str, built: list[Any], used: set[int], kept: Callable[[str], np.ndarray] | None = None
-) -> Any:
+def _read(value: Any, field: str, shelf: _Shelf) -> Any:
     if isinstance(value, list):
-        return tuple([_read(item, field, built, used, kept) for item in value])
+        return tuple([_read(item, field, shelf) for item in value])
     if field == "tree":
         if value is None:
             return None
         if "operator" in value:
-            place = value["operator"]
-            if type(place) is not int or not 0 <= place < len(built):
-                raise ValueError(f"operator {place!r:.60} does not stand before it")
-            if place in used:
-                raise ValueError(f"operator {place} is part of two")
-            used.add(place)
-            return built[place]
+            return shelf.take(value["operator"])
         return _leaf(value)
     if field == "index":
         if "kept" in value:
-            if kept is None:
+            if shelf.kept is None:
                 raise ValueError(f"index array {value['kept']!r:.60} is not in the text, and nothing is beside it")
-            return kept(value["kept"])
+            return _wide(shelf.kept(value["kept"]))
         array = np.frombuffer(
             base64.b64decode(value["data"], validate=True), np.dtype(str(value["dtype"])).newbyteorder("<")
         )
-        return array.astype(array.dtype.newbyteorder("=")).reshape([int(size) for size in value["shape"]])
+        return _wide(array).reshape([int(size) for size in value["shape"]])
     if not isinstance(value, dict):
         if field == "number" and isinstance(value, str):
             raise ValueError(f"no number {value!r:.60}")

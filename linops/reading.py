@@ -215,4 +215,4 @@ class Reader:
         array = self._numbers(name)
         if array.dtype.kind not in "iu":
             raise ValueError(f"index array {name!r:.200} is {array.dtype}")
-        return array.copy()
+        return array

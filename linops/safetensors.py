@@ -212,11 +212,13 @@ def write(
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > strict_json.LONGEST or len(entries) > MOST_TENSORS:
-        raise ValueError(
-            f"{path}: {len(entries):,} tensors and a header of {len(text):,} bytes; at most {MOST_TENSORS:,} and "
-            f"{strict_json.LONGEST:,} are read: write several files"
-        )
+    if len(entries) > MOST_TENSORS:
+        raise ValueError(f"{path}: {len(entries):,} tensors; at most {MOST_TENSORS:,} are read: write several files")
+    for one in (text, *metadata.values()):
+        try:
+            strict_json.require_short(one)
+        except ValueError as error:
+            raise ValueError(f"{path}: what says the structure is {error}: write several files") from None
     path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:

@@ -91,5 +91,5 @@ def load(path: str | Path, backend: str = "numpy", device: Any = None) -> Any:
             )
         found = dict(reader.items())
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{file.path}: damaged, or no file of linops: {error!s:.500}") from None
+        raise ValueError(f"{file.path}: {error!s:.500}") from None
     return found[""] if set(found) == {""} else found

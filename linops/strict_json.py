@@ -36,15 +36,27 @@ def loads(text: str | bytes) -> Any:
         Traceback (most recent call last):
         ValueError: NaN is no number of JSON
     """
+    require_short(text)
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_int, parse_float=_float)
+    except RecursionError:
+        raise ValueError("objects and lists stand too deep in each other") from None
+
+
+def require_short(text: str | bytes) -> None:
+    """Refuse a text that is too long, or of too many parts, to be read safely.
+
+    Args:
+        text: The text.
+
+    Raises:
+        ValueError: If it is.
+    """
     if len(text) > LONGEST:
         raise ValueError(f"a text of {len(text):,} characters; at most {LONGEST:,} are read")
     openings = ("[", "{") if isinstance(text, str) else (b"[", b"{")
     if (parts := sum(text.count(one) for one in openings)) > MOST:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"a text of {parts:,} objects and lists; at most {MOST:,} are read")
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_int, parse_float=_float)
-    except RecursionError:
-        raise ValueError("objects and lists stand too deep in each other") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Sliced(LinearOperator):
     """
 
     base: LinearOperator = tree()
-    rows: Any = None
-    columns: Any = None
+    rows: range = None  # pyright: ignore[reportAssignmentType]
+    columns: range = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         if not (isinstance(self.rows, range) and isinstance(self.columns, range)):
