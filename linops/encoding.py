@@ -254,9 +254,9 @@ def _written(value: Any, field: str, where: str, keep: Callable[[np.ndarray], st
 
 def _narrow(array: np.ndarray) -> np.ndarray:
     """Integers in the smallest dtype that holds them, without a sign if they need none."""
-    if array.dtype.kind not in "iu" or not array.size:
+    if array.dtype.kind not in "iu":
         return array
-    least, most = int(array.min()), int(array.max())
+    least, most = int(array.min(initial=0)), int(array.max(initial=0))
     return array.astype(np.promote_types(np.min_scalar_type(least), np.min_scalar_type(most)))
 
 
