@@ -7,11 +7,8 @@ name), and the numbers, little-endian in C order. See https://github.com/hugging
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from linops import strict_json
+from linops.replacing import replacing
 from linops.specs import numpy_dtype
 
 #: bytes of a number by its name in the format
@@ -219,33 +217,12 @@ def write(
             strict_json.require_short(one)
         except ValueError as error:
             raise ValueError(f"{path}: what says the structure is {error}: write several files") from None
-    path = Path(os.path.realpath(path))
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for part in parts:
-                part(file)
-            if file.tell() != 8 + len(text) + end:
-                raise ValueError(f"{path}: {file.tell() - 8 - len(text):,} bytes were written, not {end:,}")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-    _settle(path.parent)
-
-
-def _settle(folder: Path) -> None:
-    """See that a folder's new names are on the disk, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for part in parts:
+            part(file)
+        if file.tell() != 8 + len(text) + end:
+            raise ValueError(f"{path}: {file.tell() - 8 - len(text):,} bytes were written, not {end:,}")
 
 
 def stored(array: np.ndarray) -> Callable[[BinaryIO], object]:

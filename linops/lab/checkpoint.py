@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+
+from linops.replacing import replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -19,9 +20,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
         state: Tensors, numbers, strings, lists and dicts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    try:
+        with replacing(path) as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch's own, which does not say why
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise OSError(f"{path} cannot be written: {error}") from None
 
 
 def load(path: Path, device: Any = "cpu") -> dict[str, Any] | None:
@@ -60,9 +65,8 @@ class Log:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [line for line in read_lines(path) if line["step"] < step] if step else []
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.replace(partial, path)
+        with replacing(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def write(self, lines: list[dict[str, Any]]) -> None:
         """Appends lines.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from linops.replacing import replacing
 
 Row = dict[str, Any]
 
@@ -69,9 +70,8 @@ def write_json(path: Path, value: Any) -> None:
         value: Plain data.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
 def _read(path: Path) -> list[Row]:
