@@ -47,8 +47,9 @@ def load(path: Path, device: Any = "cpu") -> dict[str, Any] | None:
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except (RuntimeError, ValueError, TypeError, LookupError, EOFError, OSError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is no checkpoint ({reason}): take another --out, or --force to train anew") from None
+        # torch's own advice is to read what is not trusted
+        reason = "" if isinstance(error, UnpicklingError) else f" ({' '.join(str(error).split()):.100})"
+        raise ValueError(f"{path} is damaged{reason}: take another --out, or --force to train anew") from None
 
 
 class Log:

@@ -391,7 +391,7 @@ def test_trial_27_a_checkpoint_without_results_is_kept_too(npz, tmp_path):
     assert_refused(train(npz, out, "--steps", 4), "steps 3, now 4", 1)
     assert train(npz, out).exit_code == 0
     next(out.rglob("checkpoint.pt")).write_bytes(b"garbage")
-    assert_refused(train(npz, out), "is no checkpoint", 1)
+    assert_refused(train(npz, out), "checkpoint.pt is damaged", 1)
     (out / "results.json").write_text("{")
     assert_refused(train(npz, out), "results.json cannot be read", 1)
 
