@@ -241,7 +241,7 @@ def refused(folder: Path) -> list[dict[str, Any]]:
         done = run([sys.executable, "-c", script])
         line = next((one for one in done.stderr.splitlines() if one.startswith("error: ")), done.stderr[-300:])
         kept = (folder / f"full-{name}" / "mine.txt").read_text() == "kept"
-        hidden = [path for path in folder.rglob(".*partial*")]
+        hidden = list(folder.rglob(".*partial*"))
         rows.append(
             {
                 "fault": "a disk that is full",
