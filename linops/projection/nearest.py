@@ -18,27 +18,42 @@ from linops.projection.goal import Goal
 from linops.projection.hierarchy import factorized, unavoidable
 from linops.projection.nets import Net, net_of
 from linops.projection.pairs import coupled, optimum, pair_of
+from linops.projection.permutations import Assignment
 from linops.projection.placements import placed, placement_of
 from linops.specs import Spec
 
 
-@generic
-def nearest(target, goal: Goal, effort: Effort):
-    """A member of a structure near to a goal, as `Found`.
+def nearest(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
+    """A member of a structure near to a goal.
 
     Args:
         target: An operator of the goal's shape; its specs are to be found, its arrays are given.
         goal: What to come near to.
         effort: When iterations stop.
+
+    Returns:
+        The member.
+    """
+    return Found(target, "given", is_optimal=True) if is_given(target) else by_structure(target, goal, effort)
+
+
+@generic
+def by_structure(target, goal: Goal, effort: Effort):
+    """What `nearest` does with a structure of which something is to be found; rules register here.
+
+    Args:
+        target: As for `nearest`.
+        goal: As for `nearest`.
+        effort: As for `nearest`.
     """
 
 
 def is_given(target: LinearOperator) -> bool:
     """Whether nothing of an operator is to be found."""
-    return not any(isinstance(leaf, Spec) for _, leaf in target.named_leaves())
+    return not isinstance(target, Assignment) and not any(isinstance(leaf, Spec) for _, leaf in target.named_leaves())
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_any(target: LinearOperator, goal: Goal, effort: Effort):
     return nearest_as_one(target, goal, effort)
 
@@ -54,8 +69,6 @@ def nearest_as_one(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
     Returns:
         The member.
     """
-    if is_given(target):
-        return Found(target, "given", is_optimal=True)
     net = net_of(target)
     if net is not None and net.is_closed:
         return _nearest_net(net, goal, effort)
