@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from linops.nn.calibration import moments
-from linops.nn.compression import Choices, Plan, choice
+from linops.nn.compression import Choices, Plan, amount_of, choice
 from linops.nn.measuring import Candidate, candidates, families_of, options
 from linops.nn.obstacles import brief
 from linops.nn.progress import printer
@@ -114,6 +114,7 @@ def compress(
     require_module("compress", model, "flax.replace_linear", "equinox.replace_linear")
     names = families_of(families)
     criterion = _criterion(criterion, calibration)
+    amount_of(budget)  # before anything is measured
     if isinstance(where, Mapping):
         raise TypeError("compress(where=dict): families are chosen by the plan; expected patterns of layers")
     run = None if calibration is None else drained(calibration)

@@ -99,7 +99,7 @@ def replace_linear_(
         TypeError: If an argument is none of the above.
 
     Warns:
-        UserWarning: If no layer was replaced, some were left alone because they cannot be, or `exclude` matches none.
+        UserWarning: If no layer was replaced, some were left alone because they cannot be, or a pattern matches none.
             Of a projection: if no input reached a layer, fewer did than it has features, or an iteration stopped before
             it converged.
 
