@@ -10,8 +10,8 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
-from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.dense import find, is_linear, name_of
+from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.placing import build
 from linops.nn.jax import one_copy
 from linops.nn.obstacles import elsewhere

@@ -9,8 +9,8 @@ from typing import Any
 from flax import nnx
 
 from linops.nn.flax.checkpoint import load_state_dict, state_dict
-from linops.nn.flax.layer import Linear
 from linops.nn.flax.dense import find
+from linops.nn.flax.layer import Linear
 from linops.nn.flax.placing import build, exchange
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
