@@ -129,6 +129,13 @@ def test_a_result_is_not_overwritten_unless_forced(model, tmp_path):
     assert "would be written over" in invoke(out / RESULTS[0], "--out", out, "--force").stderr
 
 
+def test_what_excludes_nothing_is_said(model, tmp_path):
+    result = invoke(model, "--out", tmp_path / "out", "--exclude", "hal", "--exclude", "half")
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert "no weight is left for --exclude 'hal', which matches none of the file's 4" in line
+
+
 def test_a_budget_of_all_copies_everything(model, tmp_path):
     assert invoke(model, "--out", tmp_path / "out", "--budget", 1).exit_code == 0
     new = load_file(tmp_path / "out" / RESULTS[0])
@@ -177,7 +184,9 @@ def test_other_input_is_refused(model, tmp_path):
     refused(invoke(model, "--out", out, "--budget", 0.001), "the cheapest options cost", out)
     refused(invoke(model, "--out", out, "--budget", -1), "expected more than 0", out)
     refused(invoke(model, "--out", out, "--families", "butter"), "no family 'butter'", out)
-    refused(invoke(model, "--out", out, "--where", "z*"), "no weight is selected", out)
+    refused(invoke(model, "--out", out, "--where", "z*"), "no weight is selected by --where 'z*', which matches", out)
+    refused(invoke(model, "--out", out, "--budget", 30), "for 30 % give --budget 0.3, or take more --families", out)
+    refused(invoke(model, "--out", out, "--budget", 0), "--budget 0: expected more than 0", out)
     refused(invoke(model, "--out", out, "--calibration", tmp_path / "none.npz"), "No such file", out)
     refused(invoke(model, "--out", out, "--calibration", model), "no file that numpy.savez", out)
     assert invoke(model, "--out", out, "--criterion", "activation").exit_code == 2

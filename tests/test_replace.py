@@ -136,6 +136,25 @@ def test_exclude_that_matches_nothing_is_a_warning():
     lo.nn.replace_linear_(mlp(), "btt", where="1.up", exclude=["*.upp", "*.down"])  # one of these is there
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"zero": "*.upp"}, r"zero='\*.upp', which matches none of the model's"),
+        ({"parts": {"*.upp": 2, "*.up": 2}}, r"parts='\*.upp', which matches none of the model's"),
+        ({"family": None, "where": {"1.up": "btt", "*.head": "btt"}}, r"where='\*.head', which matches none"),
+    ],
+    ids=["zero", "parts", "where"],
+)
+def test_other_patterns_that_match_nothing_are_a_warning(options, match):
+    with pytest.warns(UserWarning, match=match) as caught:
+        lo.nn.replace_linear_(mlp(), **{"family": "btt", "where": "1.up", **options})
+    assert [one.filename == __file__ for one in caught] == [True]
+
+
+def test_patterns_of_layers_to_leave_may_match_nothing():
+    lo.nn.replace_linear_(mlp(), None, {"*.head": None, "1.up": "btt"})
+
+
 def test_layers_print_the_structure_as_theirs():
     layers = str(nn.Sequential(lo.nn.torch.Linear(lo.btt(64, 64)), lo.nn.torch.Linear(lo.monarch(64, 64))))
     assert "BlockTensorTrain((8, 8) × (8, 8), ranks (1,))  64×64  float32  1,024 parameters)" in layers

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +24,7 @@ from linops.lab.progress import Progress
 from linops.nn.compression import Choices, Option, Plan, choice
 from linops.nn.measuring import candidates, families_of, options
 from linops.nn.members import build, named
-from linops.nn.patterns import matches
+from linops.nn.patterns import astray, matches
 from linops.nn.projected import TOL, damped
 from linops.projection import project
 from linops.safetensors import FLOATS, Tensors, encoded, opened, write
@@ -82,7 +82,11 @@ def compress(job: Job) -> Plan:
     _require_room(job)
     if unknown := [name for name in known if name not in names]:
         raise ValueError(f"{job.calibration}: array {unknown[0]!r} is of no weight that is selected")
+    _require_budget(job, [file.entries[name].shape for name in names], families)
     with Progress(2 * len(names)) as progress:
+        for pattern in job.exclude:
+            if why := astray(pattern, _matrices(file), "the file's"):
+                progress.say(f"warning: no weight is left for --exclude {why}")
         layers: list[Choices] = []
         for name in names:
             start = perf_counter()
@@ -176,15 +180,49 @@ def _project(
     progress.say(f"projected {name}: {option.text}, {errors}, {perf_counter() - start:.1f} s")
 
 
+def _matrices(file: Tensors) -> list[str]:
+    """The weights that could be compressed."""
+    names = [name for name, one in file.entries.items() if len(one.shape) == 2 and one.dtype in FLOATS]
+    return [name for name in names if min(file.entries[name].shape) > 0]
+
+
 def _selected(job: Job, file: Tensors) -> list[str]:
     """The weights that are to be compressed."""
-    names = [name for name, one in file.entries.items() if len(one.shape) == 2 and one.dtype in FLOATS]
-    names = [name for name in names if min(file.entries[name].shape) > 0]
+    names = _matrices(file)
+    for pattern in job.where:
+        if why := astray(pattern, names, "the file's"):
+            raise ValueError(f"{job.model}: no weight is selected by --where {why}")
     found = [name for name in names if not job.where or matches(job.where, name)]
     found = [name for name in found if not matches(job.exclude, name)]
     if not found:
         raise ValueError(f"{job.model}: no weight is selected of {len(names)} matrices among its tensors")
     return found
+
+
+def _require_budget(job: Job, shapes: Sequence[tuple[int, ...]], families: Sequence[str]) -> None:
+    """Refuse a budget below what the cheapest structures cost, before anything is measured."""
+    if not job.budget > 0:
+        raise ValueError(f"--budget {job.budget:g}: expected more than 0: a share, as 0.5, or a number of parameters")
+    least = {(m, n): _least(m, n, families) for m, n in set(shapes)}
+    total, cheapest = sum([m * n for m, n in shapes]), sum([least[m, n] for m, n in shapes])
+    if (job.budget * total if job.budget <= 1 else job.budget) >= cheapest:
+        return
+    what = (
+        f"a share of {total:,} parameters"
+        if job.budget <= 1
+        else f"above 1 it counts parameters, of which there are {total:,}"
+    )
+    way = f"for {job.budget:g} % give --budget {job.budget / 100:g}" if 1 < job.budget <= 100 else "give more"
+    raise ValueError(
+        f"--budget {job.budget:g}: {what}; the cheapest options cost {cheapest:,} together ({cheapest / total:.4f}); "
+        f"{way}, or take more --families"
+    )
+
+
+def _least(m: int, n: int, families: Sequence[str]) -> int:
+    """The parameters of the cheapest structure of a weight."""
+    found = candidates(families, (m,), n, "weight")
+    return min([m * n, *[sum([one.num_params for one in each.operators]) for each in found]])
 
 
 def _require_room(job: Job) -> None:

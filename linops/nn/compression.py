@@ -221,7 +221,7 @@ def choice(plan: Plan, budget: Any) -> Plan:
         TypeError: If the budget is none.
         ValueError: If it is out of range, or less than the cheapest options cost.
     """
-    unit, amount = _amount(budget)
+    unit, amount = amount_of(budget)
     plan = replace(plan, unit=unit)
     limit = amount * plan.dense if amount <= 1 else float(amount)
     costs, errors = pareto.table([layer.options for layer in plan.layers], unit)
@@ -234,8 +234,19 @@ def choice(plan: Plan, budget: Any) -> Plan:
     return replace(plan, picks=found.picks, budget=limit, cost=round(found.cost), error=found.error, bound=found.bound)
 
 
-def _amount(budget: Any) -> tuple[str, float]:
-    """What is counted, and a share or number of it."""
+def amount_of(budget: Any) -> tuple[str, float]:
+    """What a budget counts, and a share or number of it.
+
+    Args:
+        budget: As `compress` takes it.
+
+    Returns:
+        ``"params"`` or ``"macs"``, and the number; at most 1 it is a share.
+
+    Raises:
+        TypeError: If it is none.
+        ValueError: If it is out of range.
+    """
     unit, amount = "params", budget
     if isinstance(budget, Mapping):
         if len(budget) != 1 or next(iter(budget)) not in UNITS:

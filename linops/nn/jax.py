@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +10,6 @@ import numpy as np
 from jax.core import Tracer
 
 from linops import backends
-from linops.nn.projected import Fit, fit
-from linops.nn.spreads import spread_of
 from linops.nn.swap import Swap
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
@@ -132,38 +130,22 @@ def raised(operator: LinearOperator, factors: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def projected(
-    swaps: Sequence[Swap], weight: Callable[[Any], Any], moments: Mapping[str, Any], has_own_bias: Callable[[Any], bool]
-) -> dict[str, Fit]:
-    """Weights of layers in their structures.
+def require_numbers(swaps: Sequence[Swap], weight: Callable[[Any], Any]) -> None:
+    """Raise where a weight has no numbers to project.
 
     Args:
         swaps: The layers.
         weight: The matrix (m, n) of a layer.
-        moments: What is known of the layers' inputs, by name.
-        has_own_bias: Whether a layer has a bias that may be changed.
-
-    Returns:
-        The fits by name; without those of layers that start at zero.
 
     Raises:
-        ValueError: If a weight has no numbers, or numbers or shapes do not fit.
+        ValueError: If one is abstract or traced.
     """
-    fits: dict[str, Fit] = {}
     for swap in swaps:
-        found = swap.found
-        if swap.zero_init:
-            continue
-        matrix = weight(found.layer)
-        if isinstance(matrix, (jax.ShapeDtypeStruct, Tracer)):
+        if not swap.zero_init and isinstance(weight(swap.found.layer), (jax.ShapeDtypeStruct, Tracer)):
             raise ValueError(
-                f"layer {found.name!r} is abstract or traced, so that its weight has no numbers to project; project "
-                "outside of eval_shape, jit and vmap, or use weights='init'"
+                f"layer {swap.found.name!r} is abstract or traced, so that its weight has no numbers to project; "
+                "project outside of eval_shape, jit and vmap, or use weights='init'"
             )
-        given = moments.get(found.name)
-        spreads = {} if given is None else {found.name: spread_of(found, given, has_own_bias(found.layer))}
-        fits[found.name] = fit([swap], matrix, spreads)
-    return fits
 
 
 def normalized(operator: LinearOperator, factors: dict[str, Any]) -> Any:
@@ -266,7 +248,7 @@ __all__ = [
     "normalized",
     "one_copy",
     "parameters",
-    "projected",
     "raised",
+    "require_numbers",
     "shifted",
 ]

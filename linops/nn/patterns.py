@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Union, cast
 
+from linops.nn.obstacles import brief
 from linops.operator import LinearOperator
 
 #: a function (out_features, in_features) → symbolic operator
@@ -129,4 +130,33 @@ def selects(where: Any, name: str, layer: Any = None) -> bool:
     return where is not None and matches(where, name, layer)
 
 
-__all__ = ["Family", "Pattern", "choose", "matches", "selects"]
+def is_text(pattern: Any) -> bool:
+    """Whether a pattern consists of globs and regular expressions, which can be misspelt."""
+    return isinstance(pattern, str) or (
+        isinstance(pattern, (list, tuple, set, frozenset)) and len(pattern) > 0 and all(map(is_text, pattern))
+    )
+
+
+def astray(pattern: Any, names: Iterable[str], what: str) -> str | None:
+    """What is to be said of a pattern that matches no name.
+
+    Args:
+        pattern: Globs and regular expressions; of predicates nothing is said.
+        names: All names that there are.
+        what: Whose names they are, as ``"the model's"``.
+
+    Returns:
+        A clause, or None where there is nothing to be said.
+
+    Example:
+        >>> astray("*.upp", ["0.up", "1.up"], "the model's")
+        "'*.upp', which matches none of the model's 2, '*.up' (2); patterns are globs over the whole path"
+    """
+    known = list(names)
+    if not is_text(pattern) or any(matches(pattern, name) for name in known):
+        return None
+    there = f"{what} {len(known)}, {brief(known)}; patterns are globs over the whole path"
+    return f"{pattern!r}, which matches none of {there}"
+
+
+__all__ = ["Family", "Pattern", "astray", "choose", "is_text", "matches", "selects"]

@@ -92,15 +92,6 @@ def check_moments(moments: Any, swaps: Iterable[Swap], weights: str) -> Mapping[
     return moments
 
 
-def require_no_calibration(options: Mapping[str, Any]) -> None:
-    """Raise TypeError where a model of JAX is to be run on data, which only models of PyTorch are."""
-    if "calibration" in options:
-        raise TypeError(
-            "replace_linear(calibration=…): models of PyTorch alone are run; give moments={name: moments}, with "
-            "moments = lo.Moments(in_features) and moments.add(inputs) of what each layer is given"
-        )
-
-
 def fit(group: Sequence[Swap], weight: Any, spreads: Mapping[str, Spread]) -> Fit:
     """The structured weight of layers that share one.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from linops.nn.members import build, named
 from linops.nn.obstacles import Obstacle, brief, refuse, warn
-from linops.nn.patterns import choose, matches, selects
+from linops.nn.patterns import astray, choose, matches, selects
 from linops.nn.report import Left, Report, Row
 from linops.operator import LinearOperator
 from linops.plan import natural_order
@@ -92,8 +92,7 @@ def plan(
 
     Warns:
         UserWarning: If layers are left alone for a reason, once for each kind of reason; if there is nothing to
-        replace; if the patterns
-            of `exclude` match no layer.
+        replace; if those of `exclude` or `zero` match no layer, or one of a dict does.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"replace_linear(weights={weights!r}): expected {' or '.join(map(repr, WEIGHTS))}")
@@ -140,19 +139,23 @@ def plan(
     warn({name: one for name, one in skipped.items() if name.rpartition(".")[0] not in skipped}, stacklevel=3)
     if not swaps:
         _warn_of_nothing(given, found, wanted)
-    elif _is_text(exclude) and not any(matches(exclude, name) for name in found):
-        known = f"the model's {len(found)}, {brief(found)}; patterns are globs over the whole path"
-        warnings.warn(
-            f"replace_linear left no layer for exclude={exclude!r}, which matches none of {known}", stacklevel=3
-        )
+    else:
+        _warn_of_astray(found, exclude=exclude, zero=zero, parts=[*(parts or {})], where=_families(given))
     return swaps, skipped
 
 
-def _is_text(pattern: Any) -> bool:
-    """Whether a pattern consists of globs and regular expressions, which can be misspelt."""
-    return isinstance(pattern, str) or (
-        isinstance(pattern, (list, tuple, set, frozenset)) and len(pattern) > 0 and all(map(_is_text, pattern))
-    )
+def _families(where: Any) -> list[Any]:
+    """The patterns of a dict that give a family."""
+    return [pattern for pattern, one in where.items() if one is not None] if isinstance(where, Mapping) else []
+
+
+def _warn_of_astray(found: Mapping[str, Found], **arguments: Any) -> None:
+    """Warn of patterns that match no layer; of `exclude` and `zero`, which are one, if none of theirs does."""
+    for argument, patterns in arguments.items():
+        for pattern in patterns if argument in ("parts", "where") else [patterns]:
+            if why := astray(pattern, found, "the model's"):
+                effect = "left no layer" if argument == "exclude" else "met no layer"
+                warnings.warn(f"replace_linear {effect} for {argument}={why}", stacklevel=4)
 
 
 def _warn_of_nothing(where: Any, found: Mapping[str, Found], wanted: Mapping[str, Any]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import numpy as np
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.families import FAMILIES
-from linops.families.text import parse
+from linops.families.text import Variant, parse
 from linops.linalg.inputs import floating
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
@@ -48,6 +51,47 @@ def source_of(W: Any) -> LinearOperator:
         dtype = "complex128" if operator._is_complex else "float64"
         operator = Dense(backends.asarray(operator.to_dense(), "numpy", dtype))
     return floating(operator)
+
+
+def with_options(target: Any, options: Mapping[str, Any], what: str = "project") -> Any:
+    """A target with the options of its family that were given by keyword.
+
+    Args:
+        target: As `project` takes it.
+        options: The options.
+        what: Which function asks, for errors.
+
+    Returns:
+        The target; a family where there are options.
+
+    Raises:
+        TypeError: If the target is no family, has an option in its text too, or there is no such option.
+    """
+    if not options:
+        return target
+    if isinstance(target, str) and target.partition(":")[0] in FAMILIES:
+        target = parse(target)
+    name = next((name for name, family in FAMILIES.items() if family is target), None)
+    variant = Variant(name, name) if name else target
+    family = FAMILIES[variant.family] if isinstance(variant, Variant) else target
+    first = next(iter(options))
+    if isinstance(family, (str, type, LinearOperator)) or not callable(family):
+        kind = repr(family) if isinstance(family, str) else "the target"
+        raise TypeError(f"{what}(…, {first}=…): {what} takes no {first!r}, and {kind} is no family, which has options")
+    parameters = [*signature(family).parameters.values()][2:]
+    known = [one.name for one in parameters if one.kind != one.VAR_KEYWORD]
+    wrong = [one for one in options if one not in known]
+    if wrong and len(known) == len(parameters):
+        called = variant.family if isinstance(variant, Variant) else getattr(family, "__name__", "the family")
+        raise TypeError(
+            f"{what}(…, {wrong[0]}=…): neither {what} nor {called} takes {wrong[0]!r}; options of {called} are "
+            f"{', '.join(known) or 'none'}"
+        )
+    if not isinstance(variant, Variant):
+        return partial(family, **options)
+    if twice := [one for one in options if one in variant.options]:
+        raise TypeError(f"{what}(…, {variant.text!r}, {twice[0]}=…): the option is given twice")
+    return Variant(variant.text, variant.family, {**variant.options, **options})
 
 
 def target_of(target: Any, m: int, n: int, what: str = "project") -> Any:

@@ -25,7 +25,7 @@ from linops.operators.tensor_train import TensorTrain
 from linops.operators.wrap import aslinearoperator
 from linops.operators.zero import Zero
 from linops.projection import transforms
-from linops.projection.asking import target_of
+from linops.projection.asking import target_of, with_options
 from linops.projection.growth import Growth
 from linops.projection.inside import core_of, framed
 from linops.projection.moving import moved
@@ -36,7 +36,7 @@ from linops.scaling import initial_stds
 from linops.specs import Spec, dtype_name
 
 
-def convert(A: Any, target: Any, *, seed: Any = 0) -> LinearOperator:
+def convert(A: Any, target: Any, *, seed: Any = 0, **family_options: Any) -> LinearOperator:
     """An operator as a member of another structure, exactly: the same matrix, up to the rounding of products of leaves.
 
     Nothing is fitted and no number is looked at: leaves are reshaped, repeated, padded and multiplied with each other,
@@ -63,6 +63,7 @@ def convert(A: Any, target: Any, *, seed: Any = 0) -> LinearOperator:
             of specs of the same shape. Where A has dims (`BlockTensorTrain`, `TensorTrain`, `Kronecker`) a family that
             splits sizes takes those of A, if they are as many.
         seed: Of the numbers in components that a rank has over; None for zeros.
+        **family_options: Options of a target that is a family, as ``rank=2``.
 
     Returns:
         The operator, of A's framework, dtype and device.
@@ -87,6 +88,7 @@ def convert(A: Any, target: Any, *, seed: Any = 0) -> LinearOperator:
             "structure: convert(A, target)"
         )
     m, n = operator.shape
+    target = with_options(target, family_options, "convert")
     structure = target_of(_with_dims(target, operator, m, n), m, n, "convert")
     given = [name for name, leaf in structure.named_leaves() if not isinstance(leaf, Spec)]
     if given:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
+from linops.linalg.inputs import fits
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
 from linops.operators.direct_sum import DirectSum
@@ -39,6 +40,9 @@ def within(goal: Goal, left: LinearOperator, right: LinearOperator) -> Goal:
     Returns:
         The goal.
     """
+    moves = all(selects(end) and _keeps_all(end) for end in (left, right.T))
+    if moves and goal.is_plain and not isinstance(goal.source, Dense) and not fits(goal.source):
+        return Goal(left.T @ goal.source @ right.T)  # which is not written out
     W, A, C = goal.matrix, goal.output_metric, goal.second_moment
     W, A = _inside(W, A, left)
     flipped, C = _inside(backends.permute(W, (1, 0)), None if C is None else _transposed(C), right.T)

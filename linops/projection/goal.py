@@ -38,7 +38,8 @@ class Goal:
             m, n = self.source.shape
             raise ValueError(
                 f"project({self.source._short()}): its matrix has {m * n:,} entries and is not written out unasked; "
-                "low_rank takes products alone; or pass A.to_dense()"
+                "low_rank takes products alone, as do in Frobenius' norm Kronecker products, tensor trains, BTT and "
+                "Monarch up to 65,536 × 65,536; or pass A.to_dense()"
             )
         return backends.asarray(self.source.to_dense(), self.backend)
 

@@ -8,7 +8,7 @@ from linops.operators.block import Block
 from linops.operators.direct_sum import DirectSum
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal
-from linops.projection.nearest import is_given, nearest, nearest_as_one
+from linops.projection.nearest import by_structure, nearest, nearest_as_one
 from linops.projection.placements import placement_of
 
 
@@ -46,18 +46,18 @@ def _joined(target: Any, found: list[Found]) -> Found:
     )
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_direct_sum(target: DirectSum, goal: Goal, effort: Effort):
-    if is_given(target) or _is_one(target, goal):
+    if _is_one(target, goal):
         return nearest_as_one(target, goal, effort)
     rows, columns = (_spans([block.shape[axis] for block in target.blocks]) for axis in (0, 1))
     parts = zip(target.blocks, rows, columns)
     return _joined(target, [nearest(block, _part(goal, m, n), effort) for block, m, n in parts])
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_block(target: Block, goal: Goal, effort: Effort):
-    if is_given(target) or _is_one(target, goal):
+    if _is_one(target, goal):
         return nearest_as_one(target, goal, effort)
     rows = _spans([row[0].shape[0] for row in target.blocks])
     columns = _spans([block.shape[1] for block in target.blocks[0]])

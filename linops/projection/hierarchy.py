@@ -23,8 +23,8 @@ from linops.projection.truncation import truncated
 Cut = Callable[[int], int]
 
 
-class Halves(NamedTuple):
-    """A tensor as blocks of given rank.
+class Groups(NamedTuple):
+    """Leaves in two groups, and the axes of a tensor between them.
 
     Attributes:
         first: The leaves that act first, with their places.
@@ -33,7 +33,6 @@ class Halves(NamedTuple):
         rows: Of their rows, which are the second's.
         columns: Of their columns, which are the first's.
         bonds: Axes that both share, whose size is the rank.
-        M: The blocks, (blocks, rows, columns).
     """
 
     first: Sequence[tuple[int, str]]
@@ -42,7 +41,11 @@ class Halves(NamedTuple):
     rows: str
     columns: str
     bonds: str
-    M: Any
+
+
+def in_halves(count: int) -> int:
+    """As many leaves in the first group as in the second."""
+    return count // 2
 
 
 def factorized(net: Net, entries: Any, cut: Cut) -> list[Any]:
@@ -75,9 +78,43 @@ def unavoidable(net: Net, entries: Any, cut: Cut) -> Any:
     if len(net.tensors) == 1:
         return 0.0
     space: Any = backends.namespace(backends.backend_of(entries))
-    halves = _halves(net, _supported(net, Part(net.open, entries), _acting(net)), _acting(net), cut)
-    U, B, _ = truncated(halves.M, net.size(halves.bonds))
-    return space.sum(space.abs(halves.M - U @ B) ** 2)
+    T = _supported(net, Part(net.open, entries), _acting(net))
+    groups = _grouped(T.axes, _acting(net), cut)
+    M = _matrices(net, groups, T)
+    U, B, _ = truncated(M, net.size(groups.bonds))
+    return space.sum(space.abs(M - U @ B) ** 2)
+
+
+def groups_of(net: Net, cut: Cut) -> Groups:
+    """The leaves of a net in two groups, between which are all entries of a matrix.
+
+    Args:
+        net: The net, closed, all of whose leaves are free.
+        cut: Where its leaves are cut.
+
+    Returns:
+        The groups.
+    """
+    return _grouped(net.open, _acting(net), cut)
+
+
+def joined(net: Net, groups: Groups, U: Any, B: Any, cut: Cut) -> list[Any]:
+    """The tensors of a net whose two groups come near to factors.
+
+    Args:
+        net: The net.
+        groups: The groups.
+        U: That of the second, (blocks, rows, rank).
+        B: That of the first, (blocks, rank, columns).
+        cut: Where groups of leaves are cut.
+
+    Returns:
+        The tensors.
+    """
+    space: Any = backends.namespace(backends.backend_of(B))
+    found: dict[int, Any] = {}
+    _share(net, groups, U, B, space.sum(space.abs(B) ** 2, axis=-1), cut, found)
+    return [found[k] for k in range(len(net.tensors))]
 
 
 def _acting(net: Net) -> list[tuple[int, str]]:
@@ -95,19 +132,24 @@ def _supported(net: Net, T: Part, leaves: Sequence[tuple[int, str]]) -> Part:
     return Part(kept, space.mean(T.array, axis=gone))
 
 
-def _halves(net: Net, T: Part, leaves: Sequence[tuple[int, str]], cut: Cut) -> Halves:
-    """A tensor between two groups of leaves."""
+def _grouped(open_axes: str, leaves: Sequence[tuple[int, str]], cut: Cut) -> Groups:
+    """Two groups of leaves, and which axes of a tensor are whose."""
     count = cut(len(leaves))
     groups = leaves[:count], leaves[count:]
     first, second = ("".join(dict.fromkeys("".join([axes for _, axes in group]))) for group in groups)
     both = [axis for axis in first if axis in second]
-    blocks = "".join([axis for axis in both if axis in T.axes])
-    bonds = "".join([axis for axis in both if axis not in T.axes])
-    rows = "".join([axis for axis in T.axes if axis in second and axis not in first])  # of what acts last
-    columns = "".join([axis for axis in T.axes if axis in first and axis not in second])
+    blocks = "".join([axis for axis in both if axis in open_axes])
+    bonds = "".join([axis for axis in both if axis not in open_axes])
+    rows = "".join([axis for axis in open_axes if axis in second and axis not in first])  # of what acts last
+    columns = "".join([axis for axis in open_axes if axis in first and axis not in second])
+    return Groups(*groups, blocks, rows, columns, bonds)
+
+
+def _matrices(net: Net, groups: Groups, T: Part) -> Any:
+    """A tensor as blocks (blocks, rows, columns); as one matrix where there are no axes of blocks."""
+    blocks, rows, columns = groups.blocks, groups.rows, groups.columns
     shape = net.size(blocks), net.size(rows), net.size(columns)
-    M = contract([T.axes], blocks + rows + columns, T.array).reshape(shape if blocks else shape[1:])
-    return Halves(*groups, blocks, rows, columns, bonds, M)
+    return contract([T.axes], blocks + rows + columns, T.array).reshape(shape if blocks else shape[1:])
 
 
 def _split(net: Net, T: Part, leaves: Sequence[tuple[int, str]], cut: Cut, found: dict[int, Any]) -> None:
@@ -117,9 +159,15 @@ def _split(net: Net, T: Part, leaves: Sequence[tuple[int, str]], cut: Cut, found
         ((k, axes),) = leaves
         found[k] = contract([T.axes], axes, T.array)
         return
-    space: Any = backends.namespace(backends.backend_of(T.array))
-    first, second, blocks, rows, columns, bonds, M = _halves(net, T, leaves, cut)
-    U, B, squares = truncated(M, net.size(bonds))
+    groups = _grouped(T.axes, leaves, cut)
+    U, B, squares = truncated(_matrices(net, groups, T), net.size(groups.bonds))
+    _share(net, groups, U, B, squares, cut, found)
+
+
+def _share(net: Net, groups: Groups, U: Any, B: Any, squares: Any, cut: Cut, found: dict[int, Any]) -> None:
+    """Write tensors of both groups, whose product comes near to U B, into what is found."""
+    space: Any = backends.namespace(backends.backend_of(U))
+    first, second, blocks, rows, columns, bonds = groups
     if len(second) > 1:  # the norms go where there is more to approximate
         size = space.sqrt(squares if len(first) == 1 else space.sqrt(squares))
         U, B = U * size[..., None, :], B / space.where(size == 0, space.ones_like(size), size)[..., :, None]

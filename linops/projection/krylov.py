@@ -18,7 +18,9 @@ DIMENSION, MOST = 512, 400
 SETTLED = 1e-8
 
 
-def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any = None) -> Any:
+def krylov(
+    product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any = None, width: int | None = None
+) -> Any:
     """An orthonormal basis (p, r) of the leading left singular vectors of what multiplies, by a block Krylov space.
 
     Blocks have fewer vectors than are looked for: a space of the same dimension is then of higher degree (Meyer, Musco
@@ -32,6 +34,7 @@ def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any 
         like: An array of the backend and dtype of the results.
         rank: r.
         shape: (p, q); by default that of `like`.
+        width: Vectors of a block, where a product takes as long with many as with one.
 
     Returns:
         The basis, its last vectors the leading ones.
@@ -40,7 +43,7 @@ def krylov(product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any 
     """
     space: Any = backends.namespace(backends.backend_of(like))
     p, q = shape or like.shape
-    random, count = np.random.default_rng(0), min(BLOCK if 2 * rank > BLOCK else BLOCK // 2, p, q)
+    random, count = np.random.default_rng(0), min(width or (BLOCK if 2 * rank > BLOCK else BLOCK // 2), p, q)
 
     def drawn(rows: int, columns: int) -> Any:
         return backends.constant(like, random.standard_normal((rows, columns)), like.dtype)

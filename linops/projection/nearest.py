@@ -7,6 +7,7 @@ from collections.abc import Callable
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.dispatch import generic
+from linops.linalg.inputs import fits
 from linops.operator import LinearOperator
 from linops.projection import polish
 from linops.projection.alternating import alternating, least_squares
@@ -15,30 +16,46 @@ from linops.projection.blast import blast_of, starts
 from linops.projection.descent import descended
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal
-from linops.projection.hierarchy import factorized, unavoidable
+from linops.projection.hierarchy import factorized, in_halves, unavoidable
 from linops.projection.nets import Net, net_of
 from linops.projection.pairs import coupled, optimum, pair_of
+from linops.projection.permutations import Assignment
 from linops.projection.placements import placed, placement_of
+from linops.projection.streamed import streamed, streams
 from linops.specs import Spec
 
 
-@generic
-def nearest(target, goal: Goal, effort: Effort):
-    """A member of a structure near to a goal, as `Found`.
+def nearest(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
+    """A member of a structure near to a goal.
 
     Args:
         target: An operator of the goal's shape; its specs are to be found, its arrays are given.
         goal: What to come near to.
         effort: When iterations stop.
+
+    Returns:
+        The member.
+    """
+    return Found(target, "given", is_optimal=True) if is_given(target) else by_structure(target, goal, effort)
+
+
+@generic
+def by_structure(target, goal: Goal, effort: Effort):
+    """What `nearest` does with a structure of which something is to be found; rules register here.
+
+    Args:
+        target: As for `nearest`.
+        goal: As for `nearest`.
+        effort: As for `nearest`.
     """
 
 
 def is_given(target: LinearOperator) -> bool:
     """Whether nothing of an operator is to be found."""
-    return not any(isinstance(leaf, Spec) for _, leaf in target.named_leaves())
+    return not isinstance(target, Assignment) and not any(isinstance(leaf, Spec) for _, leaf in target.named_leaves())
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_any(target: LinearOperator, goal: Goal, effort: Effort):
     return nearest_as_one(target, goal, effort)
 
@@ -54,8 +71,6 @@ def nearest_as_one(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
     Returns:
         The member.
     """
-    if is_given(target):
-        return Found(target, "given", is_optimal=True)
     net = net_of(target)
     if net is not None and net.is_closed:
         return _nearest_net(net, goal, effort)
@@ -66,6 +81,8 @@ def nearest_as_one(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
 
 
 def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
+    if not fits(goal.source) and streams(net, goal):
+        return streamed(net, goal)
     entries = net.read(goal.matrix)
     if len(net.tensors) == 1 and goal.is_plain:
         tensors = factorized(net, entries, CUTS[0])
@@ -97,7 +114,7 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
 
 
 #: where leaves, in the order in which they act, are cut into two groups: halves, the first alone, the last alone
-CUTS: tuple[Callable[[int], int], ...] = (lambda k: k // 2, lambda k: 1, lambda k: k - 1)
+CUTS: tuple[Callable[[int], int], ...] = (in_halves, lambda k: 1, lambda k: k - 1)
 #: from so many leaves on, the last alone, which takes the fewest operations and seldom comes less near
 MANY = 6
 

@@ -13,7 +13,7 @@ from linops.linalg.inputs import fits, wide_dtype
 from linops.linalg.measures import norm
 from linops.operator import LinearOperator
 from linops.projection import grids, special, structures  # noqa: F401  rules
-from linops.projection.asking import effort_of, in_norm, require_finite, source_of, stack_of, target_of
+from linops.projection.asking import effort_of, in_norm, require_finite, source_of, stack_of, target_of, with_options
 from linops.projection.effort import Found
 from linops.projection.goal import Goal
 from linops.projection.moments import moments_of
@@ -58,6 +58,7 @@ def project(
     tol: float = ...,
     max_iterations: int = ...,
     return_info: Literal[False] = ...,
+    **family_options: Any,
 ) -> LinearOperator: ...
 @overload
 def project(
@@ -73,6 +74,7 @@ def project(
     tol: float = ...,
     max_iterations: int = ...,
     return_info: Literal[True],
+    **family_options: Any,
 ) -> tuple[LinearOperator, ProjectionInfo]: ...
 def project(
     W: Any,
@@ -87,6 +89,7 @@ def project(
     tol: float = 1e-4,
     max_iterations: int = 100,
     return_info: bool = False,
+    **family_options: Any,
 ) -> Any:
     """The member of a structure that is nearest to a matrix.
 
@@ -95,6 +98,10 @@ def project(
     Kronecker products and sums of them, tensor trains, block tensor trains and Monarch matrices of two cores (truncated
     SVDs), symmetric, orthogonal, permutations. Structures of more factors start from hierarchical SVDs and are improved
     by alternating least squares, whose error never grows; what enters otherwise is found by L-BFGS.
+
+    An operator of more than 2²⁵ entries is not written out: low rank takes a few products with it, and in Frobenius'
+    norm, up to 2³² entries, block tensor trains and Monarch matrices n products, Kronecker products and tensor trains
+    several times n, in panels of columns.
 
     Leaves of contractions come in balance: their root mean squares in proportion to their structure-aware initial
     standard deviations, so that `lr_multipliers` hold for training on. They live where W lives, in its dtype; half
@@ -118,6 +125,7 @@ def project(
         tol: Iterations stop where a sweep lowers the error by less than this share.
         max_iterations: Sweeps at most; 0 for the start alone.
         return_info: Whether to return `ProjectionInfo` too.
+        **family_options: Options of a target that is a family, as ``rank=2``.
 
     Returns:
         The operator, with arrays for leaves; with `return_info` the pair (operator, info).
@@ -149,6 +157,7 @@ def project(
         "max_iterations": max_iterations,
         "return_info": return_info,
     }
+    target = with_options(target, family_options)
     if (stack := stack_of(W)) is not None:
         if inputs is not None and stack:  # which may be read once
             options["inputs"] = moments_of(inputs, stack[0].shape[-1])

@@ -19,7 +19,7 @@ from linops.operators.triangular import Triangular
 from linops.operators.tridiagonal import Tridiagonal
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal, adjoint
-from linops.projection.nearest import is_given, nearest, nearest_as_one
+from linops.projection.nearest import by_structure, nearest, nearest_as_one
 from linops.projection.permutations import Assignment
 from linops.specs import spec
 from linops.tags import Tag
@@ -45,10 +45,10 @@ PATTERNS: dict[Tag, Callable[[int], LinearOperator]] = {
 }
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_dense(target: Dense, goal: Goal, effort: Effort):
     assumed = target.assumed
-    if is_given(target) or not assumed:
+    if not assumed:
         return nearest_as_one(target, goal, effort)
     if assumed in PATTERNS:
         found = nearest(PATTERNS[assumed](target.shape[0]), goal, effort)
@@ -107,11 +107,11 @@ def polar(goal: Goal, target: LinearOperator) -> Any:
     return U @ Vh
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_householder(target: Householder, goal: Goal, effort: Effort):
     n = target.shape[0]
     shape = tuple(target.v.shape)
-    if is_given(target) or shape != (n, n) or backends.is_complex(goal.matrix.dtype) or target.reverse:
+    if shape != (n, n) or backends.is_complex(goal.matrix.dtype) or target.reverse:
         return nearest_as_one(target, goal, effort)
     return Found(Householder(_vectors(goal.space, polar(goal, target))), "polar factor", is_optimal=True)
 
@@ -130,7 +130,7 @@ def _vectors(space: Any, Q: Any) -> Any:
     return space.stack(vectors)
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_permutation(target: Assignment, goal: Goal, effort: Effort):
     if goal.output_metric is not None and goal.second_moment is not None:
         raise NotImplementedError(

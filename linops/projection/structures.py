@@ -25,7 +25,7 @@ from linops.projection.factors import are_linear, factor_by_factor
 from linops.projection.goal import Goal, adjoint
 from linops.projection.krylov import krylov
 from linops.projection.matrices import matrix_of
-from linops.projection.nearest import is_given, nearest, nearest_as_one
+from linops.projection.nearest import by_structure, is_given, nearest, nearest_as_one
 from linops.projection.nets import net_of
 from linops.projection.pairs import pair_of
 from linops.projection.stride import strided, strided_of
@@ -33,10 +33,8 @@ from linops.projection.truncation import LARGE, truncated
 from linops.specs import Spec
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
-    if is_given(target):
-        return Found(target, "given", is_optimal=True)
     if not isinstance(target.gain, Spec):  # a number, or an array
         scale = target.number if target.gain is None else target.number * target.gain
         if not backends.is_array(scale) and scale == 0:
@@ -58,7 +56,7 @@ def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
     return found(Scaled(found.operator, target.number, one), lost=lost)
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_low_rank(target: LowRank, goal: Goal, effort: Effort):
     source, net = goal.source, net_of(target)
     pair = None if net is None else pair_of(net)
@@ -72,10 +70,8 @@ def _nearest_low_rank(target: LowRank, goal: Goal, effort: Effort):
     return Found(pair.operator(U[None], B[None]), "block Krylov space")
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_sum(target: Sum, goal: Goal, effort: Effort):
-    if is_given(target):
-        return Found(target, "given", is_optimal=True)
     terms = list(target.terms)
     free = [k for k, term in enumerate(terms) if not is_given(term)]
     fixed = [matrix_of(term, goal) for k, term in enumerate(terms) if k not in free]
@@ -154,10 +150,8 @@ def _swept(
     return found, before, (sweeps, converged)
 
 
-@nearest.dispatch
+@by_structure.dispatch
 def _nearest_product(target: Product, goal: Goal, effort: Effort):
-    if is_given(target):
-        return Found(target, "given", is_optimal=True)
     factors = list(target.factors)
     free = [k for k, factor in enumerate(factors) if not is_given(factor)]
     first, last = free[0], free[-1]

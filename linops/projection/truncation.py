@@ -47,7 +47,7 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
         R = space.flip(R, axis=-1)
         U, B = U @ R, adjoint(R) @ B
     if kept < rank:
-        U, B = _padded(space, U, rank - kept, -1), _padded(space, B, rank - kept, -2)
+        U, B = padded(space, U, rank - kept, -1), padded(space, B, rank - kept, -2)
     return U, B, space.sum(space.abs(B) ** 2, axis=-1)
 
 
@@ -91,8 +91,18 @@ def _of_two(space: Any, M: Any) -> Any:
     return space.stack([space.astype(space.cos(angle), M.dtype), space.sin(angle) * phase], axis=-1)[..., None]
 
 
-def _padded(space: Any, x: Any, count: int, axis: int) -> Any:
-    """Zeros after the last row or column."""
+def padded(space: Any, x: Any, count: int, axis: int) -> Any:
+    """Zeros after the last row or column.
+
+    Args:
+        space: The array namespace.
+        x: An array.
+        count: How many.
+        axis: -2 for rows, -1 for columns.
+
+    Returns:
+        The array.
+    """
     shape = list(x.shape)
     shape[axis] = count
     return space.concat([x, backends.zeros(x, tuple(shape), x.dtype)], axis=axis)

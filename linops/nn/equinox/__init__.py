@@ -3,6 +3,7 @@
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
 from linops.nn.equinox.frozen import freeze, to_dense
 from linops.nn.equinox.layer import Linear
+from linops.nn.equinox.project import from_linear
 from linops.nn.equinox.rates import decay_mask, lr_multipliers
 from linops.nn.equinox.replace import replace_linear
 from linops.nn.equinox.saving import load, save
@@ -11,6 +12,7 @@ __all__ = [
     "Linear",
     "decay_mask",
     "freeze",
+    "from_linear",
     "load",
     "load_state_dict",
     "lr_multipliers",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from math import prod
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 
+from linops.nn.calibration import check_calibration
+from linops.nn.equinox.dense import exchanged, find, is_linear, name_of
 from linops.nn.equinox.layer import Linear
-from linops.nn.jax import entry_scale, is_zero, projected, raised, shifted
+from linops.nn.equinox.placing import build
+from linops.nn.equinox.project import project_layers
+from linops.nn.jax import entry_scale
 from linops.nn.obstacles import Obstacle, elsewhere
-from linops.nn.projected import Fit, check_moments, errors_of, require_no_calibration, warn_of
+from linops.nn.projected import check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
-from linops.nn.swap import Found, Swap, plan, report
+from linops.nn.swap import Swap, plan, report
 
 Model = TypeVar("Model")
 
@@ -30,13 +33,19 @@ def replace_linear(
     key: Any = None,
     zero: Any = None,
     weight_norm: bool = False,
+    calibration: Any = None,
+    sequential: bool = True,
+    anchor: bool = False,
     moments: Mapping[str, Any] | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> tuple[Model, Report]:
     """A model with a structured layer in the place of every `equinox.nn.Linear` that `where` selects.
 
-    The rules are those of `lo.nn.replace_linear_` for PyTorch. Models from `equinox.filter_eval_shape` stay abstract,
-    and it may be called within that, within `equinox.filter_jit` and within `equinox.filter_vmap`. Biases are kept.
+    The rules are those of `lo.nn.replace_linear_` for PyTorch, of calibration too: the model runs in inference mode,
+    and what layers are given is summed by the host in float64, also from within `equinox.filter_jit`. Models from
+    `equinox.filter_eval_shape` stay abstract, and it may be called within that, within `equinox.filter_jit` and within
+    `equinox.filter_vmap`. Biases are kept.
 
     Args:
         model: The model: any pytree.
@@ -52,9 +61,17 @@ def replace_linear(
         zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an
             abstract or traced model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
-        moments: For ``"project"`` what is known of layers' inputs, a dict of their names to `lo.Moments`, or to second
-            moments (n, n): "nearest" is in the mean over inputs then, and a bias makes up for the mean of what is lost,
-            where that is known.
+        calibration: For ``"project"`` batches of the model's inputs (an array; a tuple or list of arguments; a dict of
+            named ones), each run by `jax.vmap` over the first axis of its arrays; or a function that takes the model
+            and runs it as it likes: "nearest" is in the mean over what each layer is given then, and a bias makes up
+            for the mean of what is lost.
+        sequential: False takes the inputs of all layers from one pass of the model as it is, and needs the moments of
+            all at a time; True those of each from a pass in which the layers before it are new.
+        anchor: Whether each layer's outputs are to be near to those that it had in the original model, which runs
+            along.
+        moments: Instead of calibration what is known of layers' inputs, a dict of their names to
+            `lo.Moments`, or to second moments (n, n).
+        progress: Whether to print a line to stderr for each layer that is projected.
         **options: The family's options, as ``rank=2``.
 
     Returns:
@@ -76,26 +93,24 @@ def replace_linear(
     """
     if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
         raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
-    require_no_calibration(options)
-    swaps, skipped = plan(_find(model), family, where, exclude, weights, zero, options)
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options)
     known = check_moments(moments, swaps, weights)
-    fits = {}
-    if weights == "project":
-        fits = projected(swaps, lambda layer: layer.weight, known, lambda layer: layer.bias is not None)
-        warn_of(fits)
-    keys = [None] * len(swaps) if key is None else jax.random.split(key, max(len(swaps), 1))
-    new = {
-        swap.found.name: _layer(swap, weight_norm, keys[number], fits.get(swap.found.name))
-        for number, swap in enumerate(swaps)
-    }
-    changed = jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(_name(path), leaf), model, is_leaf=_is_linear)
-    totals, left = (_count(model), _count(changed)), leftovers(_left(model, swaps, skipped))
-    scales = {
-        swap.found.name: scale
-        for swap in swaps
-        if weights == "init" and (scale := entry_scale(swap.found.layer.weight, new[swap.found.name].operator))
-    }
-    return changed, report(swaps, skipped, scales=scales, errors=errors_of(swaps, fits), left=left, totals=totals)
+    check_calibration(weights, calibration, sequential, anchor, moments)
+    left = leftovers(_left(model, swaps, skipped))
+    keys: list[Any] = [None] * len(swaps) if key is None else list(jax.random.split(key, max(len(swaps), 1)))
+    if weights == "init":
+        new = {swap.found.name: build(swap, weight_norm, one) for swap, one in zip(swaps, keys)}
+        changed = exchanged(model, new.get)
+        layers = [(swap.found.name, swap.found.layer) for swap in swaps]
+        pairs = [(name, entry_scale(old.weight, new[name].operator)) for name, old in layers]
+        scales = {name: scale for name, scale in pairs if scale}
+        return changed, report(swaps, skipped, scales=scales, left=left, totals=(_count(model), _count(changed)))
+    changed, fits, unseen = project_layers(
+        model, swaps, weight_norm, keys, known, calibration, sequential, anchor, progress
+    )
+    warn_of(fits, unseen)
+    totals = _count(model), _count(changed)
+    return changed, report(swaps, skipped, errors=errors_of(swaps, fits), left=left, totals=totals)
 
 
 def _is_parameter(leaf: Any) -> bool:
@@ -124,57 +139,11 @@ def _left(
             at = getattr(step, "idx", getattr(step, "key", None))
             nodes.append(getattr(nodes[-1], step.name) if hasattr(step, "name") else nodes[-1][at])
         depth = max((place for place, node in enumerate(nodes) if isinstance(node, eqx.Module)), default=0)
-        name = _name(path[:depth])
+        name = name_of(path[:depth])
         modules[name] = nodes[depth]
-        sizes.setdefault(name, {})[_name(path[depth:])] = prod(leaf.shape)
+        sizes.setdefault(name, {})[name_of(path[depth:])] = prod(leaf.shape)
     for name, own in sizes.items():
         if name not in replaced:
             obstacle = skipped.get(name)
-            why = obstacle.kind or obstacle.reason if obstacle else "not selected" if _is_linear(modules[name]) else ""
+            why = obstacle.kind or obstacle.reason if obstacle else "not selected" if is_linear(modules[name]) else ""
             yield name, type(modules[name]).__name__, why, own
-
-
-def _is_linear(node: Any) -> bool:
-    return isinstance(node, eqx.nn.Linear)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _find(model: Any) -> Iterator[Found]:
-    for path, layer in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_linear):
-        if _is_linear(layer):
-            obstacle = _obstacle(layer)
-            shape = (0, 0) if obstacle else layer.weight.shape
-            yield Found(_name(path), layer, shape, layer.bias is not None, partial(is_zero, layer.weight), obstacle)
-
-
-def _obstacle(layer: eqx.nn.Linear) -> str | Obstacle | None:
-    """Why a layer cannot be replaced."""
-    if type(layer) is not eqx.nn.Linear:
-        return f"is a {type(layer).__name__}, a subclass of equinox.nn.Linear whose own behaviour would be lost"
-    if not (eqx.is_array(layer.weight) or isinstance(layer.weight, jax.ShapeDtypeStruct)):
-        return (
-            f"has no array as its weight but {type(layer.weight).__name__}: shared with another layer, or filtered out"
-        )
-    if layer.weight.ndim != 2:
-        reason = f"has a weight of shape {layer.weight.shape}, a stack of layers"
-        return Obstacle(reason, "replace it before stacking", "a stack of layers")
-    return "maps from or to scalars" if "scalar" in (layer.in_features, layer.out_features) else None
-
-
-def _layer(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Linear:
-    old = swap.found.layer
-    if fit is not None:
-        layer = Linear(fit.operators[0], swap.found.bias, old.weight.dtype, weight_norm=weight_norm)
-        if layer.gains is not None:
-            layer = eqx.tree_at(lambda one: one.gains, layer, raised(layer.operator, layer.gains))
-        shift = fit.shifts.get(swap.found.name)
-        bias = old.bias if shift is None else shifted(old.bias, shift)
-        return eqx.tree_at(lambda one: one.bias, layer, bias) if swap.found.bias else layer
-    make = partial(
-        Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm
-    )
-    layer = eqx.filter_eval_shape(make, key=key) if isinstance(old.weight, jax.ShapeDtypeStruct) else make(key=key)
-    return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer

@@ -10,8 +10,9 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
+from linops.nn.equinox.dense import find, is_linear, name_of
 from linops.nn.equinox.layer import Linear
-from linops.nn.equinox.replace import _find, _is_linear, _layer, _name
+from linops.nn.equinox.placing import build
 from linops.nn.jax import one_copy
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
@@ -81,16 +82,16 @@ def load(model: Model, path: str | Path) -> Model:
     file = opened(path)
     try:
         stored = Stored(Reader(file, "jax"))
-        there, found = _structured(model), {one.name: one for one in _find(model)}
+        there, found = _structured(model), {one.name: one for one in find(model)}
         new: dict[str, Any] = {}
         for name, layer in stored.layers.items():
             require_whole(name, layer)
             if name in there and _described(there[name]) == layer:
                 continue
             one, fit = require_fit(name, layer, found.get(name)), Fit((stored.operator(name, 0),), ())
-            new[name] = _layer(Swap(one, (layer.structures[0].operator,), False), layer.weight_norm, None, fit)
+            new[name] = build(Swap(one, (layer.structures[0].operator,), False), layer.weight_norm, None, fit)
         changed = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: new.get(_name(path), leaf) if _is_linear(leaf) else leaf, model, is_leaf=_is_linear
+            lambda path, leaf: new.get(name_of(path), leaf) if is_linear(leaf) else leaf, model, is_leaf=is_linear
         )
         require_same({name: described(array) for name, array in state_dict(changed).items()}, stored.tensors)
         return load_state_dict(changed, {name: stored.array(name) for name in stored.tensors})
@@ -107,7 +108,7 @@ def _require(where: str, model: Any) -> None:
 def _structured(model: Any) -> dict[str, Linear]:
     """The structured layers by name."""
     leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Linear))
-    return {_name(path): leaf for path, leaf in leaves if isinstance(leaf, Linear)}
+    return {name_of(path): leaf for path, leaf in leaves if isinstance(leaf, Linear)}
 
 
 def _described(layer: Linear) -> Layer:

@@ -4,6 +4,7 @@ from linops.nn.flax.checkpoint import load_state_dict, state_dict
 from linops.nn.flax.frozen import freeze, to_dense
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
+from linops.nn.flax.project import from_linear
 from linops.nn.flax.rates import decay_mask, lr_multipliers
 from linops.nn.flax.replace import replace_linear
 from linops.nn.flax.saving import load, save
@@ -13,6 +14,7 @@ __all__ = [
     "LinearGeneral",
     "decay_mask",
     "freeze",
+    "from_linear",
     "load",
     "load_state_dict",
     "lr_multipliers",

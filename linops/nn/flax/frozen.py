@@ -9,7 +9,7 @@ from flax import nnx
 
 from linops.freezing import freeze as freeze_operator
 from linops.nn.flax.layer import Linear
-from linops.nn.flax.replace import exchange
+from linops.nn.flax.placing import exchange
 
 
 def freeze(model: nnx.Module, batch: int = 1) -> None:

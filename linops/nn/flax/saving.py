@@ -9,8 +9,9 @@ from typing import Any
 from flax import nnx
 
 from linops.nn.flax.checkpoint import load_state_dict, state_dict
+from linops.nn.flax.dense import find
 from linops.nn.flax.layer import Linear
-from linops.nn.flax.replace import _find, _layer, exchange
+from linops.nn.flax.placing import build, exchange
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
 from linops.nn.recipe import Layer, as_document
@@ -84,7 +85,7 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
     file, new, old = opened(path), {}, {}
     try:
         stored = Stored(Reader(file, "jax"))
-        there, found = dict(_structured(model)), {one.name: one for one in _find(model)}
+        there, found = dict(_structured(model)), {one.name: one for one in find(model)}
         for name, layer in stored.layers.items():
             require_whole(name, layer)
             if name in there and (there[name].structure, there[name].weight_norm) == (
@@ -95,7 +96,7 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
             one = require_fit(name, layer, found.get(name))
             fit = Fit((stored.operator(name, 0),), ())
             swap = Swap(one, (layer.structures[0].operator,), False)
-            new[id(one.layer)] = made = _layer(swap, layer.weight_norm, None, fit)
+            new[id(one.layer)] = made = build(swap, layer.weight_norm, None, fit)
             old[id(made)] = one.layer
         exchange(model, new)
         require_same({name: described(array) for name, array in state_dict(model).items()}, stored.tensors)

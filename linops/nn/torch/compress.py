@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.nn.compression import Choices, Plan, choice
+from linops.nn.calibration import moments
+from linops.nn.compression import Choices, Plan, amount_of, choice
 from linops.nn.measuring import Candidate, candidates, families_of, options
 from linops.nn.obstacles import brief
 from linops.nn.progress import printer
@@ -113,11 +114,12 @@ def compress(
     require_module("compress", model, "flax.replace_linear", "equinox.replace_linear")
     names = families_of(families)
     criterion = _criterion(criterion, calibration)
+    amount_of(budget)  # before anything is measured
     if isinstance(where, Mapping):
         raise TypeError("compress(where=dict): families are chosen by the plan; expected patterns of layers")
     run = None if calibration is None else drained(calibration)
     if run is not None:
-        calibrating.runner(run)  # refuses what can be read once
+        calibrating.CALLS.runner(run)  # refuses what can be read once
     swaps, _ = planned(find(model), _dense, where, exclude, "init", None, {}, parts)
     if not swaps:
         raise ValueError("compress: no layer of the model is selected that can be replaced")
@@ -196,7 +198,8 @@ def _spreads(
         if criterion == "loss":
             found, gradients = sensitivities(model, calibration, every)
         else:
-            found = calibrating.moments(model, calibrating.runner(run), every)
+            watch = calibrating.watching(model, calibrating.CALLS.runner(run), every)
+            found = moments(watch, {name: one.shape[1] for name, one in every.items()})
     unseen = [name for name, one in found.items() if not one.count]
     if unseen and criterion == "loss":
         raise ValueError(f"compress(criterion='loss'): no input reached {brief(unseen)}; exclude= leaves it")

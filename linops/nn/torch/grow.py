@@ -59,8 +59,8 @@ def grow_(
         target: The structure: a family and its options (``"btt:rank=3"``), a family, or for layers of one shape an
             operator of specs. Families that split sizes take the dims that layers have.
         where: Which structured layers, as in `replace_linear_`; None for all.
-        optimizer: The optimiser of the model's parameters; None if there is none yet. One that is not given goes on
-            training parameters that the model no longer has.
+        optimizer: The optimiser of the model's parameters; None if there is none yet, or it will be made anew. One that
+            is not given goes on training parameters that the model no longer has.
         seed: Of the numbers in new components; the same for each layer that has the same name.
 
     Returns:

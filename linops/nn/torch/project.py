@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
-from linops.nn.members import build as build_member
-from linops.nn.members import named
-from linops.nn.obstacles import brief
-from linops.nn.progress import printer
-from linops.nn.projected import Fit, fit, groups, lines, warn_of
-from linops.nn.spreads import spread_of
+from linops.nn.obstacles import brief, elsewhere
+from linops.nn.projected import Fit, groups
+from linops.nn.projecting import Projection
+from linops.nn.single import NAME, fitted, swap_of
 from linops.nn.swap import Found, Swap
 from linops.nn.torch import calibration as calibrating
 from linops.nn.torch.dense import is_conv1d, is_dense, obstacle_of
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.placing import build, put, shifted
-from linops.operator import LinearOperator
-from linops.projection import Moments
-from linops.projection.moments import moments_of
+
+#: what does for a layer of Flax, Equinox and PyTorch what `from_linear` does
+_FUNCTIONS = ("flax.from_linear", "equinox.from_linear", "from_linear")
 
 
 def from_linear(
@@ -63,36 +59,20 @@ def from_linear(
         tensor(True)
     """
     if not is_dense(linear):
-        raise TypeError(f"from_linear({type(linear).__name__}): expected a torch.nn.Linear, or transformers' Conv1D")
+        way = elsewhere(linear, _FUNCTIONS) if not isinstance(linear, nn.Module) else None
+        way = way or "expected a torch.nn.Linear, or transformers' Conv1D"
+        raise TypeError(f"from_linear({type(linear).__name__}): {way}")
     if obstacle := obstacle_of(linear):
         raise ValueError(f"from_linear: the layer {obstacle}" + (f"; {obstacle.remedy}" if obstacle.remedy else ""))
-    if inputs is not None and second_moment is not None:
-        raise ValueError("from_linear: inputs and second_moment both say how inputs are spread; give one of them")
     m, n = matrix_of(linear).shape
-    if isinstance(family, LinearOperator):
-        if options or family.shape != (m, n):
-            what = f"takes no options {sorted(options)}" if options else f"has another shape than the layer, {m}×{n}"
-            raise ValueError(f"from_linear: the operator {family._short()} {what}")
-        target = family
-    else:
-        target = build_member(named(family), m, n, options, "linear")
-    bias: Any = linear.bias
-    is_zero = not linear.weight.is_meta and not torch.count_nonzero(matrix_of(linear))
-    found = Found("linear", linear, (m, n), bias is not None, lambda: is_zero)
-    swap = Swap(found, (target,), is_zero)
+    swap = swap_of(linear, (m, n), family, options, lambda: _is_zero(linear))
     require_numbers([swap])
-    one = None
-    if not is_zero:
-        given = second_moment
-        if inputs is not None:
-            given = inputs if isinstance(inputs, Moments) else moments_of(inputs, n)
-        spreads = {} if given is None else {"linear": spread_of(found, given, bias is not None)}
-        one = fit([swap], matrix_of(linear), spreads)
-        warn_of({"linear": replace(one, few=())}, stacklevel=3)
+    one = fitted(swap, matrix_of(linear), inputs, second_moment)
     layer = build(swap, False, one and one.operators)
+    bias: Any = linear.bias
     if bias is not None:
         value = bias.detach().clone()
-        shift = one.shifts.get("linear") if one else None
+        shift = one.shifts.get(NAME) if one else None
         layer.bias = nn.Parameter(value if shift is None else shifted(value, shift), bias.requires_grad)
     return layer
 
@@ -114,7 +94,7 @@ def project_layers(
         swaps: The layers.
         weight_norm: Whether the new layers normalise their factors.
         moments: What is known of the layers' inputs, by name.
-        calibration: What shows these inputs; see `linops.nn.torch.calibration.runner`.
+        calibration: What shows these inputs; see `linops.nn.calibration.Calls.runner`.
         sequential: Whether each layer's are those of a model whose earlier layers are new.
         anchor: Whether outputs are to be near to those that the original model has.
         progress: Whether to print a line for each layer that is done.
@@ -123,82 +103,36 @@ def project_layers(
         The fits by the name of the first layer that has the weight, and the names of layers that no input reached.
     """
     require_numbers(swaps)
-    run = None if calibration is None else calibrating.runner(calibration)
+    run = None if calibration is None else calibrating.CALLS.runner(calibration)
     original = _copied(model) if anchor else None
     undo: list[Callable[[], object]] = []
+    layers: dict[str, Any] = {}
+
+    def enter(group: Sequence[Swap], fits: Mapping[str, Fit]) -> None:
+        layers.update(put(model, group, weight_norm, fits, undo))
+
+    project = Projection(swaps, matrix_of, corrects(model), enter, progress)
     try:
         if run is None:
-            project = _Projection(model, swaps, weight_norm, undo, progress)
-            for group in project.groups:
-                project(group, moments)
+            project.by(moments)
         else:
             with calibrating.evaluating(*[one for one in (model, original) if one is not None]):
-                project = _Projection(model, swaps, weight_norm, undo, progress)
-                _calibrated(project, run, sequential, original)
+                project.along(calibrating.watching(model, run, project.found, original), sequential, anchor)
         zeros = [swap for group in groups(swaps) if group[0].zero_init for swap in group]
-        project.layers |= put(model, zeros, weight_norm, undo=undo)
+        layers |= put(model, zeros, weight_norm, undo=undo)
     except BaseException:
         for step in reversed(undo):
             step()
         raise
     for swap in swaps:
-        project.layers[swap.found.name].train(swap.found.layer.training)
-    names = [swap.found.name for group in project.groups for swap in group]
-    return project.fits, [name for name in names if run is not None and name not in project.seen]
+        layers[swap.found.name].train(swap.found.layer.training)
+    return project.fits, [] if run is None else project.unseen
 
 
 def _copied(model: nn.Module) -> nn.Module:
     """A copy of a model, also of one that keeps what it computed, such as its last loss: that is copied as a number."""
     kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Tensor)]
     return copy.deepcopy(model, {id(value): value.detach().clone() for value in kept if not value.is_leaf})
-
-
-class _Projection:
-    """A model whose layers are projected group by group."""
-
-    def __init__(
-        self, model: nn.Module, swaps: Sequence[Swap], weight_norm: bool, undo: list[Any], progress: bool
-    ) -> None:
-        self.model, self.weight_norm, self.undo = model, weight_norm, undo
-        self.groups = [group for group in groups(swaps) if not group[0].zero_init]
-        self.fits: dict[str, Fit] = {}
-        self.layers: dict[str, Any] = {}
-        self.seen: set[str] = set()
-        self.say = printer(len(self.groups), progress)
-        self.corrects = corrects(model)
-
-    def __call__(self, group: Sequence[Swap], moments: Mapping[str, Any]) -> None:
-        """Project a group by what is known of its inputs, and put it into the model."""
-        start = perf_counter()
-        name, known = group[0].found.name, [swap.found for swap in group if swap.found.name in moments]
-        spreads = {one.name: spread_of(one, moments[one.name], self.corrects(one)) for one in known}
-        self.seen |= spreads.keys()
-        self.fits[name] = fit(group, matrix_of(group[0].found.layer), spreads)
-        self.layers |= put(self.model, group, self.weight_norm, self.fits, self.undo)
-        self.say(lines(name, self.fits[name], group[0].found.shape, perf_counter() - start))
-
-
-def _calibrated(project: _Projection, run: Any, sequential: bool, original: nn.Module | None) -> None:
-    """Project layers in the order of the forward pass, each by the inputs that it then has."""
-    model, every = project.model, {swap.found.name: swap.found for group in project.groups for swap in group}
-
-    def moments_in(names: Mapping[str, Found]) -> dict[str, Moments]:
-        found = calibrating.moments(model, run, names, original)
-        return {name: one for name, one in found.items() if one.count}
-
-    if not sequential:
-        known = moments_in(every)
-        for group in project.groups:
-            project(group, known)
-        return
-    place = {name: number for number, name in enumerate(calibrating.order(model, run, every))}
-
-    def first(group: Sequence[Swap]) -> int:
-        return min([place.get(swap.found.name, len(every)) for swap in group])
-
-    for group in sorted(project.groups, key=first):
-        names = {swap.found.name: swap.found for swap in group if swap.found.name in place}
-        project(group, moments_in(names) if names else {})
 
 
 def corrects(model: nn.Module) -> Callable[[Found], bool]:
@@ -216,6 +150,10 @@ def corrects(model: nn.Module) -> Callable[[Found], bool]:
         holders[id(bias)] = holders.get(id(bias), 0) + 1
     shared = {key for key, count in holders.items() if count > 1}
     return lambda found: found.bias and id(found.layer.bias) not in shared
+
+
+def _is_zero(layer: Any) -> bool:
+    return not layer.weight.is_meta and not torch.count_nonzero(layer.weight)
 
 
 def matrix_of(layer: Any) -> torch.Tensor:

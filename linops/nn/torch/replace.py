@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from linops.nn.calibration import check_calibration
 from linops.nn.obstacles import Obstacle
 from linops.nn.projected import check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
@@ -98,7 +99,7 @@ def replace_linear_(
         TypeError: If an argument is none of the above.
 
     Warns:
-        UserWarning: If no layer was replaced, some were left alone because they cannot be, or `exclude` matches none.
+        UserWarning: If no layer was replaced, some were left alone because they cannot be, or a pattern matches none.
             Of a projection: if no input reached a layer, fewer did than it has features, or an iteration stopped before
             it converged.
 
@@ -112,7 +113,7 @@ def replace_linear_(
     require_module("replace_linear_", model, "flax.replace_linear", "equinox.replace_linear")
     swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts)
     known = check_moments(moments, swaps, weights)
-    _check(weights, calibration, sequential, anchor, moments)
+    check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))
     if weights == "init":
         layers = put(model, swaps, weight_norm)
@@ -122,19 +123,6 @@ def replace_linear_(
     fits, unseen = project_layers(model, swaps, weight_norm, known, calibration, sequential, anchor, progress)
     warn_of(fits, unseen)
     return report(swaps, skipped, errors=errors_of(swaps, fits), left=left, totals=(before, _count(model)))
-
-
-def _check(weights: str, calibration: Any, sequential: bool, anchor: bool, moments: Any) -> None:
-    """Refuse options that say nothing together."""
-    if weights != "project" and calibration is not None:
-        raise ValueError(f"replace_linear_(weights={weights!r}, calibration=…): calibration is for weights='project'")
-    if moments is not None and calibration is not None:
-        raise ValueError("replace_linear_: calibration and moments both say what layers are given; give one of them")
-    if anchor and (calibration is None or not sequential):
-        why = (
-            "there is no calibration" if calibration is None else "with sequential=False all inputs are the original's"
-        )
-        raise ValueError(f"replace_linear_(anchor=True): {why}")
 
 
 # ---------------------------------------------------------------- what is said of it

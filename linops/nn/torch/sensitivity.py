@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from linops.nn.swap import Found
-from linops.nn.torch.calibration import called
+from linops.nn.torch.calibration import CALLS
 from linops.projection import Moments
 
 
@@ -101,7 +101,7 @@ def _losses(model: nn.Module, calibration: Any) -> Iterator[torch.Tensor]:
 def _results(model: nn.Module, calibration: Any) -> Iterable[Any]:
     """What may be losses."""
     if isinstance(calibration, Iterable):
-        return (called(model, batch, number) for number, batch in enumerate(calibration, 1))
+        return (CALLS(model, batch, number) for number, batch in enumerate(calibration, 1))
     found = calibration(model)
     return found if isinstance(found, Iterator) else [found]
 

@@ -1,0 +1,41 @@
+"""New layers of Equinox from old ones."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from linops.nn.equinox.layer import Linear
+from linops.nn.jax import raised, shifted
+from linops.nn.projected import Fit
+from linops.nn.swap import Swap
+
+
+def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Linear:
+    """A new layer, with the bias of the old, which takes the mean of what is lost.
+
+    Args:
+        swap: The old layer.
+        weight_norm: Whether the new one normalises its factors.
+        key: Of random numbers, where its weight is drawn.
+        fit: What its weight is to be; drawn if None.
+
+    Returns:
+        The layer.
+    """
+    old = swap.found.layer
+    if fit is not None:
+        layer = Linear(fit.operators[0], swap.found.bias, old.weight.dtype, weight_norm=weight_norm)
+        if layer.gains is not None:
+            layer = eqx.tree_at(lambda one: one.gains, layer, raised(layer.operator, layer.gains))
+        shift = fit.shifts.get(swap.found.name)
+        bias = old.bias if shift is None else shifted(old.bias, shift)
+        return eqx.tree_at(lambda one: one.bias, layer, bias) if swap.found.bias else layer
+    make = partial(
+        Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm
+    )
+    layer = eqx.filter_eval_shape(make, key=key) if isinstance(old.weight, jax.ShapeDtypeStruct) else make(key=key)
+    return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer
