@@ -201,17 +201,27 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: float | None, method
     V = lapack.stop_gradient(found.vectors)
     space: Any = backends.namespace(backends.backend_of(V))
     V = V / norms(V)
-    image = flat(A @ V)
+    image = lapack.stop_gradient(flat(constant @ V))
     values = real_part(space.sum(backends.conj(V) * image, axis=0))
-    residuals = lapack.stop_gradient(norms(image - V * values))
+    residuals = norms(image - V * values)
     scale = found.scale if sigma is None else size_of(constant, like, dtype)
-    bound = limit * space.maximum(scale, space.max(space.abs(lapack.stop_gradient(values))))
+    bound = limit * space.maximum(scale, space.max(space.abs(values)))
     require_converged("eigsh", A, residuals, bound, found.iterations, V, sigma)
+    values, V = settled(A, values, V, residuals <= bound)
+    return values, Dense(V)
+
+
+def settled(A: LinearOperator, values: Any, V: Any, converged: Any) -> tuple[Any, Any]:
+    """Eigenpairs of a Hermitian operator in ascending order, with derivatives; NaN, and last, where not converged."""
+    space: Any = backends.namespace(backends.backend_of(V))
+    beyond = 1 + 2 * space.max(space.where(converged, space.abs(values), 0 * values))
+    values, V = space.where(converged, values, beyond), space.where(converged, V, 0 * V[:1, :1])
+    order = order_of(values)
+    if order is not None:
+        values, V, converged = taken(values, order), taken(V.T, order).T, taken(converged, order)
     if not is_constant(A):
-        V = moving(A, constant, V, lapack.stop_gradient(values))
-    values, V = space.where(residuals <= bound, values, space.nan), space.where(residuals <= bound, V, space.nan)
-    order = order_of(lapack.stop_gradient(values))
-    return taken(values, order), columns_taken(Dense(V), order, V)
+        values, V = moving(A, V, values)
+    return space.where(converged, values, space.nan), space.where(converged, V, space.nan)
 
 
 def size_of(A: LinearOperator, like: Any, dtype: Any) -> Any:

@@ -25,16 +25,19 @@ from linops.linalg.partial import (
     is_small,
     require_converged,
     setting,
+    settled,
     size_of,
     tolerance,
 )
 from linops.linalg.parts import adjoint, is_constant, norms, space_of
-from linops.linalg.perturbation import moving
+from linops.linalg.perturbation import without_more
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import real_part
-from linops.operator import LinearOperator, flat
+from linops.operator import LinearOperator, assume, flat
+from linops.operators.block import Block
 from linops.operators.dense import Dense
 from linops.operators.identity import Identity
+from linops.tags import Tag
 
 
 @asked
@@ -130,10 +133,20 @@ def _chosen(decomposition: tuple[Any, Any, Any], full: int, k: int, which: str, 
 
 
 def _randomized(A: LinearOperator, k: int, method: RandomizedSVD, tol: float | None) -> Any:
+    """An estimate, whose values have first derivatives; second ones would be those of true vectors, and are NaN."""
     A, like, dtype = setting(A)
     U, s, Vh = method.triplets(without_derivatives(A), like, dtype, k)
-    V = adjoint(Vh)
-    return _finished(A, U, V, None, tol, s[0], method.power_iterations, checked=tol is not None)
+    U, V = lapack.stop_gradient(U), lapack.stop_gradient(adjoint(Vh))
+    if tol is not None:
+        values, converged = _checked(A, U, V, None, tol, s[0], method.power_iterations)
+        space = space_of(values)
+        U, V = space.where(converged, U, space.nan), space.where(converged, V, space.nan)
+    image = flat(A @ V)
+    values = real_part(space_of(V).sum(backends.conj(U) * image, axis=0))
+    if not is_constant(A):
+        values = values + without_more(image - lapack.stop_gradient(image), 1)
+    order = order_of(lapack.stop_gradient(values), descending=True)
+    return columns_taken(Dense(U), order, U), taken(values, order), columns_taken(Dense(V), order, V).H
 
 
 def _iterated(A: LinearOperator, k: int, which: str, sigma: Any, method: Any, tol: float | None) -> Any:
@@ -155,16 +168,15 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: Any, method: Any, to
             V, products = _nearest(A, one, k, sigma, method, like, dtype, limit)
         scale = size_of(one, like, dtype)
     V = lapack.stop_gradient(V)
-    if not is_constant(A):
-        across = A if m >= n else A.H
-        whole = across.H @ across
-        w = lapack.stop_gradient(norms(flat(one @ V)) ** 2)
-        one, V = across, moving(whole, other @ one, V, w)
     U = flat(one @ V)
     size = norms(U)
     U = U / space.where(size == 0, 1 + 0 * size, size)
     U, V = (U, V) if m >= n else (V, U)
-    return _finished(A, U, V, sigma, tol, scale, products)
+    values, converged = _checked(A, U, V, sigma, tol, scale, products)
+    # (u; −v) / √2 are eigenvectors of [0 A; Aᴴ 0] to the eigenvalues −s, which ascend
+    both = assume(Block(((None, A), (A.H, None))), Tag.HERMITIAN)
+    values, X = settled(both, -values, backends.concatenate(U, [-V]) * 0.5**0.5, converged)
+    return Dense(X[:m] * 2**0.5), -values, Dense(X[m:] * -(2**0.5)).H
 
 
 def _nearest(
@@ -197,22 +209,15 @@ def _nearest(
         count = min(2 * count, n)
 
 
-def _finished(
-    A: LinearOperator, U: Any, V: Any, sigma: Any, tol: float | None, scale: Any, iterations: int, checked: bool = True
-) -> Any:
-    """(U, s, Vᴴ) of vectors, checked; values as uᴴ A v, with derivatives through the product."""
+def _checked(
+    A: LinearOperator, U: Any, V: Any, sigma: Any, tol: float | None, scale: Any, iterations: int
+) -> tuple[Any, Any]:
+    """(k,) values uᴴ A v of vectors, and whether each is within tolerance; all constants."""
     space: Any = backends.namespace(backends.backend_of(V))
-    left, right = lapack.stop_gradient(U), lapack.stop_gradient(V)
-    image = flat(A @ right)
-    values = real_part(space.sum(backends.conj(left) * image, axis=0))
-    if checked:
-        fixed = lapack.stop_gradient(values)
-        back = norms(lapack.stop_gradient(flat(without_derivatives(A).H @ left)) - right * fixed)
-        residuals = space.maximum(norms(lapack.stop_gradient(image) - left * fixed), back)
-        bound = tolerance(tol, V.dtype, A.backend) * space.maximum(scale, space.max(space.abs(fixed)))
-        require_converged("svds", A, residuals, bound, iterations, V, sigma)
-        values = space.where(residuals <= bound, values, space.nan)
-        U, V = space.where(residuals <= bound, U, space.nan), space.where(residuals <= bound, V, space.nan)
-    order = order_of(lapack.stop_gradient(values), descending=True)
-    U, V = columns_taken(Dense(U), order, values), columns_taken(Dense(V), order, values)
-    return U, taken(values, order), V.H
+    fixed = without_derivatives(A)
+    image = flat(fixed @ V)
+    values = real_part(space.sum(backends.conj(U) * image, axis=0))
+    residuals = space.maximum(norms(image - U * values), norms(flat(fixed.H @ U) - V * values))
+    bound = tolerance(tol, V.dtype, A.backend) * space.maximum(scale, space.max(space.abs(values)))
+    require_converged("svds", A, residuals, bound, iterations, V, sigma)
+    return values, residuals <= bound
