@@ -17,15 +17,15 @@ from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.methods.randomized import RandomizedSVD
 from linops.linalg.ordering import columns_taken, order_of, rows_taken, taken
 from linops.linalg.partial import (
-    check_count,
     check_method,
-    check_shift,
+    check_wanted,
     inverting,
     is_closed,
     is_small,
     require_converged,
     setting,
     settled,
+    shifted_by,
     size_of,
     tolerance,
 )
@@ -36,7 +36,6 @@ from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator, assume, flat
 from linops.operators.block import Block
 from linops.operators.dense import Dense
-from linops.operators.identity import Identity
 from linops.tags import Tag
 
 
@@ -53,9 +52,9 @@ def svds(
     """Some singular values and vectors.
 
     Without a method they are picked from closed forms where the structure has one; small matrices, and for ``"SM"`` or
-    a shift all that may be written out, are factorised; others go to `Lanczos`, on Aᴴ A or A Aᴴ. Of what is iterated,
-    singular values have first derivatives, u_kᴴ dA v_k, and vectors by a solve with MINRES, but those of
-    `RandomizedSVD`.
+    a shift all that may be written out, are factorised; others go to `Lanczos`, on Aᴴ A or A Aᴴ. What is iterated has
+    first and second derivatives, by solves with MINRES when they are asked for, and third ones that are NaN; values of
+    `RandomizedSVD` have first ones alone, its vectors none.
 
     Args:
         A: An operator or matrix (m, n).
@@ -82,12 +81,9 @@ def svds(
         (array([1998., 1996.]), (2000, 2), (2, 2000))
     """
     operator = operator_of("svds", A)
-    check_count("svds", operator, k, min(operator.shape))
-    if which not in ("LM", "SM") or (sigma is not None and which != "LM"):
-        raise ValueError(f"linalg.svds: which={which!r}: expected 'LM' or 'SM'; with sigma only 'LM'")
-    check_shift("svds", sigma, 0)
+    check_wanted("svds", operator, k, which, sigma)
     check_method("svds", method, (Lanczos, LOBPCG, RandomizedSVD))
-    if method is None and _is_direct(operator, k, which, sigma):
+    if method is None and is_direct(operator, k, which, sigma):
         found = _chosen(svd_(operator, True), min(operator.shape), k, which, sigma)
         if found is None and fits(operator):  # the structure left out values that are zero
             found = _chosen(svd_(Dense(matrix_of(operator)), True), min(operator.shape), k, which, sigma)
@@ -101,7 +97,8 @@ def svds(
     return _iterated(operator, k, which, sigma, Lanczos() if method is None else method, tol)
 
 
-def _is_direct(A: LinearOperator, k: int, which: str, sigma: Any) -> bool:
+def is_direct(A: LinearOperator, k: int, which: str, sigma: Any) -> bool:
+    """Whether all singular values are found, and some taken."""
     return is_closed(svd_, A) or is_small(A, k) or ((which == "SM" or sigma is not None) and fits(A))
 
 
@@ -191,7 +188,7 @@ def _nearest(
     """
     n, products, known = B.shape[1], 0, lapack.is_known(like)
     count = k if known else min(2 * k + 8, n)
-    inverse = inverse_(B.H @ B - sigma**2 * Identity(n), True)
+    inverse = inverse_(shifted_by(B.H @ B, sigma**2), True)
     while True:
         found = method.eigenpairs(lambda x: flat(inverse @ x), n, like, dtype, count, "LM", limit)
         V, products = found.vectors / norms(found.vectors), products + found.iterations

@@ -1,8 +1,8 @@
 """First and second derivatives of a few eigenpairs that an iteration found.
 
-Let A₀ V₀ = V₀ W, V₀ orthonormal, W diagonal, and A = A₀ + E, where E is zero in value and has the derivatives of A. With
-P = I − V₀ V₀ᴴ and S the inverse of X ↦ P A₀ X − X W on the columns that P leaves as they are, the invariant subspace of
-A is that of X = V₀ + Q, up to third powers of E, where
+Let A₀ V₀ = V₀ W, V₀ orthonormal, W diagonal, and A = A₀ + E, where E is zero in value and has the derivatives of A.
+With P = I − V₀ V₀ᴴ and S the inverse of X ↦ P A₀ X − X W on columns that P leaves as they are, the invariant subspace
+of A is that of X = V₀ + Q, up to third powers of E, where
 
     Q₁ = −S P E V₀,    Q = −S P (E V₀ + E Q₁ − Q₁ V₀ᴴ E V₀).
 
@@ -17,7 +17,8 @@ where a derivative needs it. What is left out are third powers, so third derivat
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from linops import backends
 from linops.backends import factorizations as lapack
@@ -30,6 +31,25 @@ from linops.linalg.spectra import hermitian_part
 from linops.operator import LinearOperator, assume, flat
 from linops.operators.function import Function
 from linops.tags import Tag
+
+
+@dataclass(frozen=True)
+class _Apart(MINRES):
+    """MINRES, which does not converge where a value that is wanted coincides with one that is not.
+
+    Attributes:
+        whose: What A is.
+    """
+
+    advice: ClassVar[str] = (
+        "more values, or fewer: one of these coincides, or nearly, with one that is not among them, where neither "
+        "vectors nor first derivatives of values have derivatives"
+    )
+
+    whose: str = ""
+
+    def __str__(self) -> str:
+        return f"MINRES, for derivatives of a few eigenpairs of {self.whose},"
 
 
 def moving(A: LinearOperator, V: Any, w: Any) -> tuple[Any, Any]:
@@ -67,9 +87,11 @@ def moving(A: LinearOperator, V: Any, w: Any) -> tuple[Any, Any]:
     params = (V, space_of(V).astype(w, V.dtype), *[leaf for _, leaf in fixed.named_leaves()])
     shifted = assume(Function((n * k, n * k), product, product, params, complex_entries=A._is_complex), Tag.HERMITIAN)
 
+    method = _Apart(rtol=None, max_iterations=10 * n, whose=A._short())
+
     def solved(x: Any) -> Any:
         """S P x."""
-        return solve(shifted, beside(x).reshape(n * k), MINRES(rtol=None, max_iterations=10 * n)).reshape(n, k)
+        return solve(shifted, beside(x).reshape(n * k), method).reshape(n, k)
 
     image = flat(A @ V)
     change = image - lapack.stop_gradient(image)  # E V₀
