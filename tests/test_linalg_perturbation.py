@@ -74,8 +74,8 @@ def leaves(shapes):
 
 
 def in_part(name):
-    """Two cases run always, the rest with `-m full`."""
-    return pytest.param(name, marks=() if name in ("Kronecker", "product") else pytest.mark.full)
+    """One case runs always, the rest with `-m full`."""
+    return pytest.param(name, marks=() if name == "Kronecker" else pytest.mark.full)
 
 
 @pytest.mark.parametrize("name", [in_part(name) for name in CASES])
@@ -87,32 +87,40 @@ def test_second_derivatives_of_what_iterates(name):
 
 
 def hessians(function, X):
-    """How a function's second derivatives can be asked for in torch, and in JAX."""
+    """How a function's second derivatives can be asked for in torch."""
     x = torch.tensor(X)
     yield torch.autograd.functional.hessian(function, x)
     yield torch.func.hessian(function)(x)
     yield torch.func.jacrev(torch.func.jacrev(function))(x)
 
 
-@pytest.mark.parametrize("name", ["eigsh", "svds"])
-def test_second_derivatives_are_those_of_the_whole_matrix(name):
-    X = numbers(7, 5)
-    if name == "eigsh":
-        X = X[:5]
+def of_both(X, method):
+    """A function of values and vectors of a Hermitian matrix made of a square X, else of X."""
+    if X.shape[0] == X.shape[1]:
+        w, V = lo.linalg.eigsh(X + X.mT, 2, method=method)
+        return (w**3).sum() + projected(V.to_dense(), V.to_dense().mT)
+    U, s, Vh = lo.linalg.svds(X, 2, method=method)
+    return (s**3).sum() + projected(U.to_dense(), Vh.to_dense())
 
-    def function(X, method):
-        if name == "eigsh":
-            w, V = lo.linalg.eigsh(X + X.mT, 2, method=method)
-            return (w**3).sum() + projected(V.to_dense(), V.to_dense().mT)
-        U, s, Vh = lo.linalg.svds(X, 2, method=method)
-        return (s**3).sum() + projected(U.to_dense(), Vh.to_dense())
 
-    expected = torch.autograd.functional.hessian(lambda X: function(X, None), torch.tensor(X)).numpy()
-    for found in hessians(lambda X: function(X, Lanczos()), X):
+def whole(X):
+    return torch.autograd.functional.hessian(lambda X: of_both(X, None), torch.tensor(X)).numpy()
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (7, 5)])
+def test_second_derivatives_are_those_of_the_whole_matrix(shape):
+    X = numbers(*shape)
+    expected = whole(X)
+    for found in hessians(lambda X: of_both(X, Lanczos()), X):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
-    if name == "svds":
-        found = jax.jit(jax.hessian(lambda X: function(X, Lanczos())))(on("jax", X))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", [(4, 4), pytest.param((5, 3), marks=pytest.mark.full)])
+def test_second_derivatives_in_jax(shape):
+    X = numbers(*shape)
+    expected = whole(X)
+    found = jax.jit(jax.hessian(lambda X: of_both(X, Lanczos())))(on("jax", X))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
 def curvature(function, X):
@@ -193,6 +201,7 @@ def test_second_derivatives_of_estimates_are_nan():
     assert bool(found[1].isnan().all())
 
 
+@pytest.mark.full
 def test_other_methods_have_second_derivatives():
     X = torch.tensor(numbers(10, 10))
     found, expected = [
