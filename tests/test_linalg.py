@@ -483,6 +483,28 @@ def test_explain_knows_functions_that_take_a_part_or_products_alone():
         assert "of the matrix written out" in lo.linalg.explain(function, lo.dense(4, 4))
 
 
+def test_explain_knows_shifts():
+    A = lo.Sparse(np.full(99, 0.5), np.arange(99), np.arange(1, 100), (20_000, 10_000))
+    text = lo.linalg.explain("svds", A, 4, sigma=1.0)
+    assert "solves with Aᴴ A − sigma² I" in text
+    assert "SuperLU" in text
+    assert "iterates" not in text
+    assert "A Aᴴ − sigma² I" in lo.linalg.explain("svds", A.T, 4, sigma=1.0)
+    F = lo.Function((10_000, 10_000), np.cumsum, lambda y: np.cumsum(y[::-1])[::-1])
+    assert "no factorisation here: each step of Lanczos iterates" in lo.linalg.explain("svds", F, 4, sigma=1.0)
+    assert "MINRES, each iteration" in lo.linalg.explain("eigsh", lo.assume(F, lo.Tag.HERMITIAN), sigma=1.0)
+    assert "LU, of the matrix" in lo.linalg.explain("eigsh", lo.dense(1000, 1000), sigma=1.0)
+    for which in ("LM", "SM"):
+        text = lo.linalg.explain("svds", lo.dense(2000, 1000), which=which)
+        assert ("LAPACK" if which == "SM" else "Lanczos, by products alone") in text
+    with pytest.raises(TypeError, match="of 'eigsh' and 'svds', not of 'solve'"):
+        lo.linalg.explain("solve", F, sigma=1.0)
+    with pytest.raises(ValueError, match=r"linalg\.svds.*k = 0; expected 1 to"):
+        lo.linalg.explain("svds", F, 0)
+    with pytest.raises(ValueError, match=r"linalg\.eigsh.*expected a square operator"):
+        lo.linalg.explain("eigsh", A)
+
+
 def test_a_rule_says_for_which_operators_it_is():
     with pytest.raises(TypeError, match="annotate its first argument"):
         inverse_.rule("anything")(lambda a, kept: a)

@@ -58,6 +58,33 @@ def test_decompositions_of_what_is_not_finite_are_errors(name, backend):
         DECOMPOSITIONS[name](large)
 
 
+FUNCTIONS = {
+    "logm": lo.linalg.logm,
+    "sqrtm": lo.linalg.sqrtm,
+    "funm": lambda A: lo.linalg.funm(A, lambda x: x**3),
+    "matrix_power": lambda A: lo.linalg.matrix_power(A, 0.3),
+}
+KINDS = {
+    "matrix": lambda M: M,
+    "Hermitian": lambda M: lo.assume(lo.Dense(M), lo.Tag.POSITIVE_DEFINITE),
+    "Diagonal": lambda M: lo.Diagonal(M[0]),
+    "Circulant": lambda M: lo.Circulant(M[1]),
+    "Kronecker": lambda M: lo.Kronecker(lo.Dense(M), lo.Dense(M)),
+    "BlockDiag": lambda M: lo.BlockDiag(M[None]),
+    "multiple": lambda M: 2 * lo.Dense(M),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@every_backend
+def test_functions_of_what_is_not_finite_are_errors(name, backend):
+    for number, what in ((np.nan, "NaN"), (np.inf, "infinite")):
+        for kind in KINDS.values():
+            A = kind(on(backend, np.array([[number, 1, 0], [1, number, 0], [0, 0, 2]])))
+            with pytest.raises(np.linalg.LinAlgError, match=rf"linalg\.{name}\(.*A has numbers that are {what}"):
+                FUNCTIONS[name](A)
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 @every_backend
 def test_numbers_of_what_is_not_finite_are_so_too(name, backend):

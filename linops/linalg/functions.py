@@ -8,7 +8,7 @@ from typing import Any
 
 from linops import backends
 from linops.hooks import inverted
-from linops.linalg.asking import asked
+from linops.linalg.asking import asked, require_finite
 from linops.linalg.exponential import Exponential
 from linops.linalg.function import Function
 from linops.linalg.function_rules import expm_, funm_, logm_, power_, sqrtm_
@@ -22,6 +22,8 @@ from linops.operator import LinearOperator
 def _of(function: Function, f: Scalar, A: Any) -> LinearOperator:
     """A function of an operand, in its own dtype where it was computed in a wider one."""
     operator = operator_of(f.name, A, square=True)
+    if f is not EXP:
+        require_finite(f.name, A, operator)  # before: SciPy's logarithm does not return from infinities
     found = function(operator, f)
     own, dtype = operator.dtype, found.dtype
     if own is None or dtype is None:

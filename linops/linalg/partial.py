@@ -48,15 +48,16 @@ def eigsh(
 
     Without a method they are picked from closed forms where the structure has one, such as products of the factors'
     eigenvalues of a Kronecker product, without vectors that are not asked for; matrices of up to 512 rows are
-    factorised; others go to `Lanczos`. Of what is iterated, there are first derivatives: u_kᴴ dA u_k of
-    eigenvalues, and of vectors by a solve with MINRES when they are asked for.
+    factorised; others go to `Lanczos`. What is iterated has first and second derivatives, by solves with MINRES when
+    they are asked for; `docs/linalg.md` says where values coincide. Third ones are NaN.
 
     Args:
         A: A Hermitian operator or matrix; one not known to be so is checked, as by `eigh`.
         k: How many.
         which: The largest (``"LM"``) or smallest (``"SM"``) in absolute value, or the largest (``"LA"``) or smallest
             (``"SA"``) by sign; of distances λ − sigma where that is given, which only takes ``"LM"``: the nearest ones.
-        sigma: A shift; the k eigenvalues nearest to it are found by products with (A − sigma I)⁻¹, which `inv` makes.
+        sigma: A shift; the k eigenvalues nearest to it are found by products with (A − sigma I)⁻¹, which `inv` makes;
+            where that iterates, as `explain` says beforehand, each step takes many products.
         method: `Lanczos()`, `Arnoldi()`, `LOBPCG()` (for ``"LA"`` and ``"SA"``), or None.
         tol: The largest ‖A v − λ v‖, as a share of the largest |λ| that was met; None for eps^⅔, 4e-11 in double and
             2e-5 in single precision.
@@ -77,11 +78,7 @@ def eigsh(
         (array([1.97 , 4.925]), (1000000, 2))
     """
     operator = operator_of("eigsh", A, square=True)
-    n = operator.shape[0]
-    check_count("eigsh", operator, k, n)
-    if which not in ("LM", "SM", "LA", "SA") or (sigma is not None and which != "LM"):
-        raise ValueError(f"linalg.eigsh: which={which!r}: expected 'LM', 'SM', 'LA' or 'SA'; with sigma only 'LM'")
-    check_shift("eigsh", sigma)
+    check_wanted("eigsh", operator, k, which, sigma)
     check_method("eigsh", method, (Lanczos, LOBPCG))
     operator = hermitian("eigsh", operator)
     if method is None and (is_closed(eigh_, operator) or is_small(operator, k)):
@@ -92,12 +89,17 @@ def eigsh(
     return _iterated(operator, k, which, sigma, Lanczos() if method is None else method, tol)
 
 
-def check_count(function: str, A: LinearOperator, k: Any, n: int) -> None:
-    """Raise unless k is a number of values that an operator has."""
+def check_wanted(function: str, A: LinearOperator, k: Any, which: Any, sigma: Any) -> None:
+    """Raise unless an operator has k values, and some are asked for by name or by a shift."""
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool):
         raise TypeError(f"linalg.{function}: k must be an integer, got {k!r}")
-    if not 1 <= k <= n:
-        raise ValueError(f"linalg.{function}({A._short()}): k = {k}; expected 1 to {n}")
+    if not 1 <= k <= min(A.shape):
+        raise ValueError(f"linalg.{function}({A._short()}): k = {k}; expected 1 to {min(A.shape)}")
+    names = ("LM", "SM", "LA", "SA") if function == "eigsh" else ("LM", "SM")
+    if which not in names or (sigma is not None and which != "LM"):
+        expected = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+        raise ValueError(f"linalg.{function}: which={which!r}: expected {expected}; with sigma only 'LM'")
+    check_shift(function, sigma, -np.inf if function == "eigsh" else 0)
 
 
 def check_method(function: str, method: Any, kinds: tuple[type, ...]) -> None:
@@ -145,7 +147,16 @@ def _is_cheap(A: LinearOperator) -> bool:
 def is_small(A: LinearOperator, k: int) -> bool:
     """Whether all of a spectrum is found as fast as some of it, or its numbers cannot be looked at."""
     n = min(A.shape)
-    return fits(A) and (n <= SMALL or 4 * k >= n or not all(lapack.is_known(leaf) for _, leaf in A.named_leaves()))
+    return fits(A) and (n <= SMALL or 4 * k >= n or not (A.is_symbolic or _is_known(A)))
+
+
+def _is_known(A: LinearOperator) -> bool:
+    return all(lapack.is_known(leaf) for _, leaf in A.named_leaves())
+
+
+def shifted_by(A: LinearOperator, sigma: Any) -> LinearOperator:
+    """A − σ I."""
+    return A - sigma * Identity(A.shape[0])
 
 
 def _order(values: Any, k: int, which: str, sigma: float | None) -> Any:
@@ -196,22 +207,32 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: float | None, method
         found: Found = method.eigenpairs(lambda x: flat(constant @ x), n, like, dtype, k, which, limit / 4)
     else:
         with inverting("eigsh", A, sigma):
-            inverse = inverse_(constant - sigma * Identity(n), True)
+            inverse = inverse_(shifted_by(constant, sigma), True)
             found = method.eigenpairs(lambda x: flat(inverse @ x), n, like, dtype, k, "LM", limit / 4)
     V = lapack.stop_gradient(found.vectors)
     space: Any = backends.namespace(backends.backend_of(V))
     V = V / norms(V)
-    image = flat(A @ V)
+    image = lapack.stop_gradient(flat(constant @ V))
     values = real_part(space.sum(backends.conj(V) * image, axis=0))
-    residuals = lapack.stop_gradient(norms(image - V * values))
+    residuals = norms(image - V * values)
     scale = found.scale if sigma is None else size_of(constant, like, dtype)
-    bound = limit * space.maximum(scale, space.max(space.abs(lapack.stop_gradient(values))))
+    bound = limit * space.maximum(scale, space.max(space.abs(values)))
     require_converged("eigsh", A, residuals, bound, found.iterations, V, sigma)
+    values, V = settled(A, values, V, residuals <= bound)
+    return values, Dense(V)
+
+
+def settled(A: LinearOperator, values: Any, V: Any, converged: Any) -> tuple[Any, Any]:
+    """Eigenpairs of a Hermitian operator in ascending order, with derivatives; NaN, and last, where not converged."""
+    space: Any = backends.namespace(backends.backend_of(V))
+    beyond = 1 + 2 * space.max(space.where(converged, space.abs(values), 0 * values))
+    values, V = space.where(converged, values, beyond), space.where(converged, V, 0 * V[:1, :1])
+    order = order_of(values)
+    if order is not None:
+        values, V, converged = taken(values, order), taken(V.T, order).T, taken(converged, order)
     if not is_constant(A):
-        V = moving(A, constant, V, lapack.stop_gradient(values))
-    values, V = space.where(residuals <= bound, values, space.nan), space.where(residuals <= bound, V, space.nan)
-    order = order_of(lapack.stop_gradient(values))
-    return taken(values, order), columns_taken(Dense(V), order, V)
+        values, V = moving(A, V, values)
+    return space.where(converged, values, space.nan), space.where(converged, V, space.nan)
 
 
 def size_of(A: LinearOperator, like: Any, dtype: Any) -> Any:

@@ -17,24 +17,26 @@ from linops.linalg.methods.lobpcg import LOBPCG
 from linops.linalg.methods.randomized import RandomizedSVD
 from linops.linalg.ordering import columns_taken, order_of, rows_taken, taken
 from linops.linalg.partial import (
-    check_count,
     check_method,
-    check_shift,
+    check_wanted,
     inverting,
     is_closed,
     is_small,
     require_converged,
     setting,
+    settled,
+    shifted_by,
     size_of,
     tolerance,
 )
 from linops.linalg.parts import adjoint, is_constant, norms, space_of
-from linops.linalg.perturbation import moving
+from linops.linalg.perturbation import without_more
 from linops.linalg.singular import svd_
 from linops.linalg.spectra import real_part
-from linops.operator import LinearOperator, flat
+from linops.operator import LinearOperator, assume, flat
+from linops.operators.block import Block
 from linops.operators.dense import Dense
-from linops.operators.identity import Identity
+from linops.tags import Tag
 
 
 @asked
@@ -50,9 +52,9 @@ def svds(
     """Some singular values and vectors.
 
     Without a method they are picked from closed forms where the structure has one; small matrices, and for ``"SM"`` or
-    a shift all that may be written out, are factorised; others go to `Lanczos`, on Aᴴ A or A Aᴴ. Of what is iterated,
-    singular values have first derivatives, u_kᴴ dA v_k, and vectors by a solve with MINRES, but those of
-    `RandomizedSVD`.
+    a shift all that may be written out, are factorised; others go to `Lanczos`, on Aᴴ A or A Aᴴ. What is iterated has
+    first and second derivatives, by solves with MINRES when they are asked for, and third ones that are NaN; values of
+    `RandomizedSVD` have first ones alone, its vectors none.
 
     Args:
         A: An operator or matrix (m, n).
@@ -79,12 +81,9 @@ def svds(
         (array([1998., 1996.]), (2000, 2), (2, 2000))
     """
     operator = operator_of("svds", A)
-    check_count("svds", operator, k, min(operator.shape))
-    if which not in ("LM", "SM") or (sigma is not None and which != "LM"):
-        raise ValueError(f"linalg.svds: which={which!r}: expected 'LM' or 'SM'; with sigma only 'LM'")
-    check_shift("svds", sigma, 0)
+    check_wanted("svds", operator, k, which, sigma)
     check_method("svds", method, (Lanczos, LOBPCG, RandomizedSVD))
-    if method is None and _is_direct(operator, k, which, sigma):
+    if method is None and is_direct(operator, k, which, sigma):
         found = _chosen(svd_(operator, True), min(operator.shape), k, which, sigma)
         if found is None and fits(operator):  # the structure left out values that are zero
             found = _chosen(svd_(Dense(matrix_of(operator)), True), min(operator.shape), k, which, sigma)
@@ -98,7 +97,8 @@ def svds(
     return _iterated(operator, k, which, sigma, Lanczos() if method is None else method, tol)
 
 
-def _is_direct(A: LinearOperator, k: int, which: str, sigma: Any) -> bool:
+def is_direct(A: LinearOperator, k: int, which: str, sigma: Any) -> bool:
+    """Whether all singular values are found, and some taken."""
     return is_closed(svd_, A) or is_small(A, k) or ((which == "SM" or sigma is not None) and fits(A))
 
 
@@ -130,10 +130,20 @@ def _chosen(decomposition: tuple[Any, Any, Any], full: int, k: int, which: str, 
 
 
 def _randomized(A: LinearOperator, k: int, method: RandomizedSVD, tol: float | None) -> Any:
+    """An estimate, whose values have first derivatives; second ones would be those of true vectors, and are NaN."""
     A, like, dtype = setting(A)
     U, s, Vh = method.triplets(without_derivatives(A), like, dtype, k)
-    V = adjoint(Vh)
-    return _finished(A, U, V, None, tol, s[0], method.power_iterations, checked=tol is not None)
+    U, V = lapack.stop_gradient(U), lapack.stop_gradient(adjoint(Vh))
+    if tol is not None:
+        values, converged = _checked(A, U, V, None, tol, s[0], method.power_iterations)
+        space = space_of(values)
+        U, V = space.where(converged, U, space.nan), space.where(converged, V, space.nan)
+    image = flat(A @ V)
+    values = real_part(space_of(V).sum(backends.conj(U) * image, axis=0))
+    if not is_constant(A):
+        values = values + without_more(image - lapack.stop_gradient(image), 1)
+    order = order_of(lapack.stop_gradient(values), descending=True)
+    return columns_taken(Dense(U), order, U), taken(values, order), columns_taken(Dense(V), order, V).H
 
 
 def _iterated(A: LinearOperator, k: int, which: str, sigma: Any, method: Any, tol: float | None) -> Any:
@@ -155,16 +165,15 @@ def _iterated(A: LinearOperator, k: int, which: str, sigma: Any, method: Any, to
             V, products = _nearest(A, one, k, sigma, method, like, dtype, limit)
         scale = size_of(one, like, dtype)
     V = lapack.stop_gradient(V)
-    if not is_constant(A):
-        across = A if m >= n else A.H
-        whole = across.H @ across
-        w = lapack.stop_gradient(norms(flat(one @ V)) ** 2)
-        one, V = across, moving(whole, other @ one, V, w)
     U = flat(one @ V)
     size = norms(U)
     U = U / space.where(size == 0, 1 + 0 * size, size)
     U, V = (U, V) if m >= n else (V, U)
-    return _finished(A, U, V, sigma, tol, scale, products)
+    values, converged = _checked(A, U, V, sigma, tol, scale, products)
+    # (u; −v) / √2 are eigenvectors of [0 A; Aᴴ 0] to the eigenvalues −s, which ascend
+    both = assume(Block(((None, A), (A.H, None))), Tag.HERMITIAN)
+    values, X = settled(both, -values, backends.concatenate(U, [-V]) * 0.5**0.5, converged)
+    return Dense(X[:m] * 2**0.5), -values, Dense(X[m:] * -(2**0.5)).H
 
 
 def _nearest(
@@ -179,7 +188,7 @@ def _nearest(
     """
     n, products, known = B.shape[1], 0, lapack.is_known(like)
     count = k if known else min(2 * k + 8, n)
-    inverse = inverse_(B.H @ B - sigma**2 * Identity(n), True)
+    inverse = inverse_(shifted_by(B.H @ B, sigma**2), True)
     while True:
         found = method.eigenpairs(lambda x: flat(inverse @ x), n, like, dtype, count, "LM", limit)
         V, products = found.vectors / norms(found.vectors), products + found.iterations
@@ -197,22 +206,15 @@ def _nearest(
         count = min(2 * count, n)
 
 
-def _finished(
-    A: LinearOperator, U: Any, V: Any, sigma: Any, tol: float | None, scale: Any, iterations: int, checked: bool = True
-) -> Any:
-    """(U, s, Vᴴ) of vectors, checked; values as uᴴ A v, with derivatives through the product."""
+def _checked(
+    A: LinearOperator, U: Any, V: Any, sigma: Any, tol: float | None, scale: Any, iterations: int
+) -> tuple[Any, Any]:
+    """(k,) values uᴴ A v of vectors, and whether each is within tolerance; all constants."""
     space: Any = backends.namespace(backends.backend_of(V))
-    left, right = lapack.stop_gradient(U), lapack.stop_gradient(V)
-    image = flat(A @ right)
-    values = real_part(space.sum(backends.conj(left) * image, axis=0))
-    if checked:
-        fixed = lapack.stop_gradient(values)
-        back = norms(lapack.stop_gradient(flat(without_derivatives(A).H @ left)) - right * fixed)
-        residuals = space.maximum(norms(lapack.stop_gradient(image) - left * fixed), back)
-        bound = tolerance(tol, V.dtype, A.backend) * space.maximum(scale, space.max(space.abs(fixed)))
-        require_converged("svds", A, residuals, bound, iterations, V, sigma)
-        values = space.where(residuals <= bound, values, space.nan)
-        U, V = space.where(residuals <= bound, U, space.nan), space.where(residuals <= bound, V, space.nan)
-    order = order_of(lapack.stop_gradient(values), descending=True)
-    U, V = columns_taken(Dense(U), order, values), columns_taken(Dense(V), order, values)
-    return U, taken(values, order), V.H
+    fixed = without_derivatives(A)
+    image = flat(fixed @ V)
+    values = real_part(space.sum(backends.conj(U) * image, axis=0))
+    residuals = space.maximum(norms(image - U * values), norms(flat(fixed.H @ U) - V * values))
+    bound = tolerance(tol, V.dtype, A.backend) * space.maximum(scale, space.max(space.abs(values)))
+    require_converged("svds", A, residuals, bound, iterations, V, sigma)
+    return values, residuals <= bound

@@ -35,9 +35,11 @@ class Iterative(Method):
             `lo.linalg.Jacobi()`. It has no derivative.
         callback: A function called after each iteration with the number of those so far and the norms of the residuals,
             by the method's recursion, one a right-hand side.
+        advice: What to take where it does not converge.
     """
 
     iterates: ClassVar[bool] = True
+    advice: ClassVar[str] = _ADVICE
 
     rtol: float | None = 1e-6
     atol: float = 0.0
@@ -215,7 +217,7 @@ class Iteration(Factor):
 
 
 def require_convergence(
-    method: Iterative, A: LinearOperator, x: Any, norms: Any, counts: Any, converged: Any, advice: str = _ADVICE
+    method: Iterative, A: LinearOperator, x: Any, norms: Any, counts: Any, converged: Any, advice: str | None = None
 ) -> None:
     """Raise ConvergenceError unless all right-hand sides converged."""
     if bool(converged.all()):
@@ -225,7 +227,7 @@ def require_convergence(
     raise ConvergenceError(
         f"{method} did not converge on {A._short()}: {failed} of {len(converged)} right-hand side"
         f"{'' if len(converged) == 1 else 's'}, after {count} iterations, with a residual of norm "
-        f"{float(norms[~converged].max()):.3g}. Take {advice}",
+        f"{float(norms[~converged].max()):.3g}. Take {advice or method.advice}",
         x,
         norms,
         count,
