@@ -231,6 +231,7 @@ class Linear(Structured):
 
     def _complete(self, names: list[str]) -> None:
         self._draw(names)
+        self._take_dtypes()  # those of a checkpoint
         for name in self._indices[:1]:
             self._place_indices(next(self.parameters(), getattr(self, name)).device)
 

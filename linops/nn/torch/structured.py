@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 
 from linops.nn.torch.weight import Guarded, Weight, dense, read_only
+
+#: bytes that torch's own memory on a CPU begins at a multiple of
+_ALIGNED = 64
 
 
 class Structured(nn.Module):
@@ -20,6 +25,8 @@ class Structured(nn.Module):
     _transposed = False
     #: whether parameters began on the meta device, so that they hold nothing until they are loaded or drawn
     _blank = False
+    #: whether a checkpoint must have all parameters, for the layer is built by its recipe: none is drawn
+    _loaded_only = False
     #: where `replace_linear_` has put the layer
     _path = ""
     #: the names of the operator's leaves
@@ -86,6 +93,11 @@ class Structured(nn.Module):
         """Whether the operator is complex, whatever its leaves are."""
         raise NotImplementedError
 
+    def __setstate__(self, state: Any) -> None:
+        """As of `torch.nn.Module`; a model that is unpickled may be saved by transformers."""
+        super().__setstate__(state)
+        announce()
+
     def register_parameter(self, name: str, param: Any) -> None:
         """As `torch.nn.Module.register_parameter`; there is no weight to register."""
         if name != "weight":
@@ -108,10 +120,36 @@ class Structured(nn.Module):
             missing = [
                 name for name, parameter in parameters.items() if not getattr(parameter, "_is_hf_initialized", False)
             ]
+            if self._loaded_only:
+                self._refuse(missing)
             self._complete(missing if self._blank else [])
             for parameter in parameters.values():
                 parameter._is_hf_initialized = True  # type: ignore[attr-defined]
 
+    def _refuse(self, missing: list[str]) -> None:
+        """Raise if parameters are missing in a checkpoint whose recipe has the layer."""
+        if missing:
+            raise ValueError(
+                f"{self._called} is structured by the recipe of the checkpoint, which lacks its "
+                f"{', '.join(map(repr, missing))}: it is damaged, or another model's"
+            )
+
+    def _finish_loading(self) -> None:
+        """Raise if parameters hold nothing; give the layer what is in no checkpoint."""
+        parameters = {name: one for name, one in self.named_parameters(recurse=False) if not one.is_meta}
+        self._refuse([name for name, one in parameters.items() if not getattr(one, "_is_hf_initialized", False)])
+        for one in parameters.values():  # a mapped file puts numbers anywhere, and where they lie decides how sums round
+            if one.device.type == "cpu" and one.data_ptr() % _ALIGNED:
+                one.data = one.data.clone()
+        self._complete([])
+        self._blank = self._loaded_only = False
+
     def _complete(self, names: list[str]) -> None:
         """Draw the parameters of these names, which hold nothing; and what else is not in a checkpoint."""
         raise NotImplementedError
+
+
+def announce() -> None:
+    """Teach transformers to save and load structured layers, if it is imported already; see `linops.nn.transformers`."""
+    if hasattr(sys.modules.get("transformers.quantizers.auto"), "register_quantizer"):
+        import_module("linops.nn.transformers")
