@@ -14,7 +14,6 @@ from linops.nn.swap import Swap
 from linops.nn.torch.dense import is_conv1d
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
-from linops.nn.torch.structured import announce
 from linops.operator import LinearOperator
 
 #: the hooks that a layer keeps; the dicts themselves move, so that handles still remove
@@ -83,7 +82,6 @@ def put(
             isinstance(part, (Linear, Parts)) for part in encoder.modules()
         ):
             change(encoder, "use_nested_tensor", False)  # it needs the fused path
-    announce()
     return layers
 
 

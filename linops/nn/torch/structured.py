@@ -32,6 +32,10 @@ class Structured(nn.Module):
     #: the names of the operator's leaves
     _names: Any = ()
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        announce()
+
     @property
     def operator(self) -> Any:
         """The operator over the parameters as they are now."""
@@ -94,7 +98,7 @@ class Structured(nn.Module):
         raise NotImplementedError
 
     def __setstate__(self, state: Any) -> None:
-        """As of `torch.nn.Module`; a model that is unpickled may be saved by transformers."""
+        """As of `torch.nn.Module`."""
         super().__setstate__(state)
         announce()
 
@@ -150,6 +154,7 @@ class Structured(nn.Module):
 
 
 def announce() -> None:
-    """Teach transformers to save and load structured layers, if it is imported already; see `linops.nn.transformers`."""
-    if hasattr(sys.modules.get("transformers.quantizers.auto"), "register_quantizer"):
+    """Teach transformers to save structured layers, if it has been imported; see `linops.nn.transformers`."""
+    quantizers = sys.modules.get("transformers.quantizers.auto")
+    if "transformers.modeling_utils" in sys.modules and hasattr(quantizers, "register_quantizer"):
         import_module("linops.nn.transformers")
