@@ -25,13 +25,13 @@ from typing import Any
 
 from safetensors import safe_open
 from transformers import PreTrainedModel
-from transformers.quantizers import HfQuantizer
 from transformers.quantizers.auto import (
     AUTO_QUANTIZATION_CONFIG_MAPPING,
     AUTO_QUANTIZER_MAPPING,
     register_quantization_config,
     register_quantizer,
 )
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from linops.nn.recipe import Layer, as_document, from_plain
@@ -82,9 +82,6 @@ class StructureQuantizer(HfQuantizer):
     """
 
     requires_calibration = False
-    is_trainable = True
-    is_qat_trainable = True
-    is_compileable = True
 
     def __init__(self, quantization_config: Any, **options: Any) -> None:
         super().__init__(quantization_config, **options)
@@ -93,7 +90,12 @@ class StructureQuantizer(HfQuantizer):
         except ValueError as error:
             raise ValueError(f"{_SAID}: {error}") from None
 
-    def is_serializable(self, *_: Any, **__: Any) -> bool:
+    @property
+    def is_trainable(self) -> bool:
+        """Whether the model can be trained."""
+        return True
+
+    def is_serializable(self) -> bool:
         """Whether the model can be saved."""
         return True
 
@@ -198,7 +200,9 @@ def _write(model: Any, directory: Any, *args: Any, **kwargs: Any) -> None:
 def _method(config: Any) -> Any:
     """By what a configuration says that its model is quantised; None if by nothing."""
     given = getattr(config, "quantization_config", None)
-    method = given.get("quant_method", "some way") if isinstance(given, Mapping) else getattr(given, "quant_method", None)
+    method = (
+        given.get("quant_method", "some way") if isinstance(given, Mapping) else getattr(given, "quant_method", None)
+    )
     return getattr(method, "value", method)
 
 

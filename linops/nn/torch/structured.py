@@ -142,7 +142,9 @@ class Structured(nn.Module):
         """Raise if parameters hold nothing; give the layer what is in no checkpoint."""
         parameters = {name: one for name, one in self.named_parameters(recurse=False) if not one.is_meta}
         self._refuse([name for name, one in parameters.items() if not getattr(one, "_is_hf_initialized", False)])
-        for one in parameters.values():  # a mapped file puts numbers anywhere, and where they lie decides how sums round
+        for (
+            one
+        ) in parameters.values():  # a mapped file puts numbers anywhere, and where they lie decides how sums round
             if one.device.type == "cpu" and one.data_ptr() % _ALIGNED:
                 one.data = one.data.clone()
         self._complete([])
