@@ -34,6 +34,7 @@ from transformers.quantizers.auto import (
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from linops import strict_json
 from linops.nn.recipe import Layer, as_document, from_plain
 from linops.nn.torch.dense import is_dense
 from linops.nn.torch.recipe import rebuild_, recipe_of
@@ -86,7 +87,8 @@ class StructureQuantizer(HfQuantizer):
     def __init__(self, quantization_config: Any, **options: Any) -> None:
         super().__init__(quantization_config, **options)
         try:
-            self.layers = from_plain(_sources_first(quantization_config.recipe))
+            recipe = strict_json.loads(json.dumps(quantization_config.recipe))  # within its bounds
+            self.layers = from_plain(_sources_first(recipe))
         except ValueError as error:
             raise ValueError(f"{_SAID}: {error}") from None
 

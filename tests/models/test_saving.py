@@ -133,6 +133,16 @@ def test_options_of_from_pretrained(options, tmp_path):
     assert_same(model, loaded(tmp_path, **options))
 
 
+def test_layers_offloaded_to_disk(tmp_path):
+    model = swapped(lambda m, n: lo.Permute.random(m, 0) @ lo.low_rank(m, n, rank=2), where="*.mlp.*")
+    model.save_pretrained(tmp_path / "m")
+    places = dict.fromkeys(["model.embed_tokens", "model.layers.1", "model.norm", "model.rotary_emb", "lm_head"], "cpu")
+    device_map = {**places, "model.layers.0": "disk"}
+    other = loaded(tmp_path / "m", device_map=device_map, offload_folder=tmp_path / "offload")
+    assert all(one.is_meta for one in other.model.layers[0].mlp.parameters())
+    torch.testing.assert_close(other(tokens()).logits, model(tokens()).logits, rtol=1e-5, atol=1e-5)
+
+
 def test_shards_and_narrow_numbers(tmp_path):
     swapped("monarch").save_pretrained(tmp_path / "wide")
     model = loaded(tmp_path / "wide", dtype=torch.bfloat16)
@@ -314,18 +324,21 @@ def test_a_checkpoint_that_lacks_tensors(tmp_path):
 
 DAMAGES = {
     "version 99": lambda recipe: recipe.update(version=99),
+    "-?Infinity is no number|no number of JSON": lambda recipe: recipe.update(layers=float("inf")),
     "without structures or layers": lambda recipe: recipe.pop("layers"),
     "says no layer": lambda recipe: recipe["layers"].update(lm_head={"structures": [0], "code": "import os"}),
     r"structures \[77\] are not among": lambda recipe: recipe["layers"]["lm_head"].update(structures=[77]),
     "no operator 'os:system'": lambda recipe: recipe["structures"][0]["operators"][0].update({"class": "os:system"}),
-    r"the model has no layer 'model\.x'": lambda recipe: recipe["layers"].update({"model.x": {"structures": [0]}}),
+    r"the model has no dense layer 'model\.x'": lambda recipe: recipe["layers"].update(
+        {"model.x": {"structures": [0]}}
+    ),
     "it is tied to 'ghost', which does not stand before": lambda recipe: recipe["layers"]["lm_head"].update(
         tied_to="ghost"
     ),
     "layer 'lm_head' is 96×64 in the model and 64×64": lambda recipe: recipe["layers"].update(
         lm_head=recipe["layers"]["model.layers.0.self_attn.q_proj"]
     ),
-    "is a LlamaMLP, which no structured layer can stand for": lambda recipe: recipe["layers"].update(
+    r"the model has no dense layer 'model\.layers\.0\.mlp'": lambda recipe: recipe["layers"].update(
         {"model.layers.0.mlp": {"structures": [0]}}
     ),
     "it lacks layer 'lm_head', of which the checkpoint has 'lm_head.cores_0'": lambda recipe: recipe["layers"].pop(

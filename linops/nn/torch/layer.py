@@ -233,7 +233,10 @@ class Linear(Structured):
         self._draw(names)
         self._take_dtypes()  # those of a checkpoint
         for name in self._indices[:1]:
-            self._place_indices(next(self.parameters(), getattr(self, name)).device)
+            devices = [one.device for one in (*self.parameters(), getattr(self, name)) if not one.is_meta]
+            self._place_indices(
+                devices[0] if devices else "meta"
+            )  # of parameters offloaded to disk, that of the indices
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
