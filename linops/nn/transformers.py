@@ -191,6 +191,10 @@ def _write(model: Any, directory: Any, *args: Any, **kwargs: Any) -> None:
                 "lo.nn.save(model, path)"
             )
     said = {"quant_method": METHOD, "recipe": as_document(layers)} if layers else None
+    try:
+        strict_json.loads(json.dumps(said))
+    except ValueError as error:
+        raise ValueError(f"save_pretrained: the recipe, {error}; use lo.nn.save(model, path)") from None
     model.config.save_pretrained(directory, *args, **kwargs)
     path = Path(directory) / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from torch import nn
 from zoo import DECODER, SPECIAL, ZOO, tokens
 
 import linops as lo
+from linops import strict_json
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.structured import Structured
 
@@ -381,7 +382,7 @@ def test_huge_layers_are_never_made(tmp_path):
         loaded(tmp_path)
 
 
-def test_what_config_json_cannot_say(tmp_path):
+def test_what_config_json_cannot_say(tmp_path, monkeypatch):
     model = swapped(lambda m, n: lo.Function((m, n), lambda x: x) @ lo.low_rank(n, n, rank=1), where="*.o_proj")
     with pytest.raises(TypeError, match=r"layer 'model\.layers\.0\.self_attn\.o_proj' cannot be saved: .* a function"):
         model.save_pretrained(tmp_path)
@@ -394,4 +395,7 @@ def test_what_config_json_cannot_say(tmp_path):
     lo.nn.replace_linear_(model, "btt", where="lm_head")
     with pytest.raises(TypeError, match=r"o_proj' has complex parameters, which from_pretrained would make real"):
         model.save_pretrained(tmp_path)
+    monkeypatch.setattr(strict_json, "LONGEST", 100)
+    with pytest.raises(ValueError, match=r"save_pretrained: the recipe, a text of .* characters; .* use lo\.nn\.save"):
+        swapped().save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
