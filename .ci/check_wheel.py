@@ -1,6 +1,7 @@
-"""Build the wheel and the source distribution; look into the wheel; import it alone, with the core dependencies.
+"""Build the wheel and the source distribution; look into the wheel; use it alone, with the core dependencies.
 
-Then no framework is loaded, and what modules of linops import is of these dependencies, not of what they bring along.
+Then no framework is loaded, what modules of linops import is of these dependencies, not of what they bring along, the
+command knows the version, and the tests that need no framework (tests/core.txt) pass.
 """
 
 import subprocess
@@ -43,6 +44,7 @@ def main() -> None:
         run(sys.executable, "-m", "build", "--outdir", room / "dist", ROOT, cwd=room)
         (wheel,) = (room / "dist").glob("*.whl")
         (source,) = (room / "dist").glob("*.tar.gz")
+        run(sys.executable, "-m", "twine", "check", "--strict", wheel, source, cwd=room)
         names = zipfile.ZipFile(wheel).namelist()
         assert "linops/py.typed" in names, names
         assert any(name.endswith("licenses/LICENSE") for name in names), names
@@ -53,6 +55,10 @@ def main() -> None:
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         run(*pip, "-c", ROOT / "constraints.txt", wheel, cwd=room)
         run(python, "-I", "-c", PROBE, cwd=room)
+        said = subprocess.run([room / "venv" / "bin" / "linops", "--version"], capture_output=True, text=True, cwd=room)
+        assert said.stdout.split() == ["linops", wheel.name.split("-")[1]], said
+        run(*pip, "-c", ROOT / "constraints.txt", "pytest", "hypothesis", "pytest-xdist", "opt_einsum", cwd=room)
+        run(python, "-m", "pytest", "-n", "2", "-q", "-p", "no:cacheprovider", "@tests/core.txt", cwd=ROOT)
         print(f"{wheel.name} ({len(names)} files) and {source.name} build; the wheel imports without a framework")
 
 

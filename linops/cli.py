@@ -13,6 +13,9 @@ EXTRAS = {"jax": "jax", "jaxlib": "jax", "flax": "flax", "equinox": "equinox", "
 
 def main() -> None:
     """Runs the command line of this process; exits with status 1 if a package is missing."""
+    if sys.argv[1:] == ["--version"]:  # which a core installation can say
+        print(f"linops {import_module('linops').__version__}")
+        return
     try:
         import_module("linops.lab.app").app(prog_name="linops")
     except ModuleNotFoundError as missing:

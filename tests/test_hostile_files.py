@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cases import CASES
+from cases.limits import names
 from fuzz import files
 from helpers import build
 from hypothesis import HealthCheck, given, settings
@@ -77,6 +78,8 @@ def test_json_beyond_bounds(text, said):
 
 def _plain():
     for case in CASES:
+        if "numpy" not in names(CASES[case]):
+            continue
         A, _, _ = build(case)
         try:
             yield document(A.structure)

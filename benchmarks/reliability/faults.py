@@ -108,7 +108,7 @@ def killed(name: str, folder: Path, kills: int, seed: int, say: Callable[[str], 
         process = subprocess.Popen(
             command(name, folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(rng.uniform(0.2, 1) * seconds * 0.8)
+        time.sleep(rng.uniform(0.2, 0.7) * seconds)
         if process.poll() is not None:  # it ended: it begins anew
             if process.returncode:
                 raise RuntimeError(f"{name} failed after {done} kills with status {process.returncode}")

@@ -1,9 +1,12 @@
-"""Run the short suite on the lowest versions that pyproject.toml claims for users: about 2.5 minutes on two cores.
+"""Run the short suite on the lowest versions that pyproject.toml claims for users, or the newest there are.
 
-torch is claimed from the version whose CPU build is to be had: older ones are on the index with CUDA alone, which is
-gigabytes, so nobody has tried them. They all go into one virtual environment, .ci/lowest. pip takes the newest of what
-they need themselves, and constraints.txt's of what only the tests need. Deprecations are no errors here, for old
-versions are full of them.
+    python .ci/check_versions.py lowest
+    python .ci/check_versions.py newest
+
+Each is about 2.5 minutes on two cores, in a virtual environment of its own. torch is claimed from the version whose CPU build is to be had: older ones are on the index with CUDA alone, which is
+gigabytes, so nobody has tried them; and newer ones too, so of torch constraints.txt's is the newest. pip takes the newest
+of what packages need themselves, and on the lowest versions constraints.txt's of what only the tests need. Deprecations
+are no errors here, for old versions are full of them.
 """
 
 import re
@@ -16,7 +19,6 @@ from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = ROOT / ".ci" / "lowest"
 #: a requirement with a lowest version
 CLAIM = re.compile(r"([\w.-]+)>=([\w.]+)")
 
@@ -46,18 +48,26 @@ def tools() -> Iterator[str]:
             yield line
 
 
-def main() -> int:
+def pins(which: str) -> list[str]:
+    """What pip is held to, of ``"lowest"`` or ``"newest"``."""
+    if which == "lowest":
+        return [*claims(), *tools()]
+    return [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "torch==" in line]
+
+
+def main(which: str) -> int:
     """Make the environment, and run the tests in it."""
-    venv.create(ENVIRONMENT, clear=True, with_pip=True)
-    pins = ENVIRONMENT / "constraints.txt"
-    pins.write_text("\n".join([*claims(), *tools()]) + "\n", encoding="utf-8")
-    python = ENVIRONMENT / "bin" / "python"
+    environment = ROOT / ".ci" / which
+    venv.create(environment, clear=True, with_pip=True)
+    held = environment / "constraints.txt"
+    held.write_text("\n".join(pins(which)) + "\n", encoding="utf-8")
+    python = environment / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
-    subprocess.run([*pip, "-c", pins, "-e", ".[all,models]", "--group", "test"], check=True, cwd=ROOT)
+    subprocess.run([*pip, "-c", held, "-e", ".[all,models]", "--group", "test"], check=True, cwd=ROOT)
     options = ["-n", "2", "-q", "-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider"]
     return subprocess.run([python, "-m", "pytest", *options, "@tests/short.txt"], cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))
