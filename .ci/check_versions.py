@@ -3,10 +3,11 @@
     python .ci/check_versions.py lowest
     python .ci/check_versions.py newest
 
-Each is about 2.5 minutes on two cores, in a virtual environment of its own. torch is claimed from the version whose CPU build is to be had: older ones are on the index with CUDA alone, which is
-gigabytes, so nobody has tried them; and newer ones too, so of torch constraints.txt's is the newest. pip takes the newest
-of what packages need themselves, and on the lowest versions constraints.txt's of what only the tests need. Deprecations
-are no errors here, for old versions are full of them.
+Each is about 2.5 minutes on two cores, in a virtual environment of its own. torch is claimed from the version whose CPU
+build is to be had: older ones are on the index with CUDA alone, which is gigabytes, so nobody has tried them; and newer
+ones too, so of torch constraints.txt's is the newest. pip takes the newest of what packages need themselves, and on the
+lowest versions constraints.txt's of what only the tests need. Deprecations are no errors here, for old versions are
+full of them.
 """
 
 import re

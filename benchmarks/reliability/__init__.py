@@ -1,1 +1,46 @@
-"""What faults and hostile files do to linops: files tried, commands killed, and a page of their outcomes."""
+"""What faults and hostile files do to linops: commands killed, disks full, files tried, and a page of the outcomes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.progress import progress
+from benchmarks.reliability import faults
+from benchmarks.reliability.reading import read
+
+#: the bytes that the reader of hostile files may have beside what it has when it begins
+MEMORY = 600 << 20
+
+
+def measure(
+    commands: tuple[str, ...] = tuple(faults.COMMANDS), kills: int = 20, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Kill the long commands at random points, give them faults, and read hostile files in bounded memory.
+
+    Args:
+        commands: Names of commands, of `benchmarks.reliability.faults.COMMANDS`.
+        kills: How often each is killed.
+        seed: Of the points.
+
+    Yields:
+        Rows with ``kind``: ``"killed"``, ``"fault"`` or ``"hostile"``.
+    """
+    for name in commands:
+        with tempfile.TemporaryDirectory() as folder:
+            yield {"kind": "killed", **faults.killed(name, Path(folder), kills, seed, progress)}
+    with tempfile.TemporaryDirectory() as folder:
+        yield {"kind": "killed", **faults.torchrun_killed(Path(folder), seed)}
+    with tempfile.TemporaryDirectory() as folder:
+        for row in faults.refused(Path(folder)):
+            yield {"kind": "fault", **row}
+    with tempfile.TemporaryDirectory() as folder:
+        for row in read(Path(folder), MEMORY):
+            yield {"kind": "hostile", **row}
+
+
+def missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What people read: the commands that were killed."""
+    return [row for row in rows if row["kind"] == "killed"]
