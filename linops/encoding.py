@@ -14,7 +14,6 @@ is refused; it imports no module, calls no callable, and makes no array larger t
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from linops import strict_json
-from linops.backends.tree import Frozen, classes, own
+from linops.backends.tree import classes
+from linops.backends.values import from_plain, to_plain, to_tags
 from linops.specs import Spec, dtype_name, spec
 from linops.structure import Node, Structure
 from linops.tags import Tag
@@ -151,7 +151,7 @@ def from_document(given: Any, kept: Callable[[str], np.ndarray] | None = None) -
             if missing := [name for name in kind._completed if values.get(name) is None]:
                 raise ValueError(f"{missing[0]} is missing: a text holds all arrays that it stands for")
             if "assumed" in values:
-                values["assumed"] = _tags(values["assumed"])
+                values["assumed"] = to_tags(values["assumed"])
             operator = kind(**values)
             _ = operator.shape
             shelf.put(operator)
@@ -243,44 +243,7 @@ def _written(value: Any, field: str, where: str, keep: Callable[[np.ndarray], st
         return [None if item is None else _written(item, field, where, keep) for item in value]
     if field == "tree":
         return {"shape": [int(size) for size in value.shape], "dtype": dtype_name(value.dtype)}
-    if isinstance(value, Frozen):
-        array = _narrow(np.ascontiguousarray(value._numbers()))
-        if name := keep(array):
-            return {"kept": name}
-        data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
-        return {"shape": list(array.shape), "dtype": array.dtype.name, "data": data}
-    return _plain(own(value), where)
-
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    """Integers in the smallest dtype that holds them, without a sign if they need none."""
-    if array.dtype.kind not in "iu":
-        return array
-    least, most = int(array.min(initial=0)), int(array.max(initial=0))
-    return array.astype(np.promote_types(np.min_scalar_type(least), np.min_scalar_type(most)))
-
-
-def _wide(array: np.ndarray) -> np.ndarray:
-    """Integers in the dtype that every backend takes for indices; what is none as it is."""
-    return array.astype(np.int64) if array.dtype.kind in "iu" else array
-
-
-def _plain(value: Any, where: str) -> Any:
-    if isinstance(value, Tag):
-        return int(value)
-    if value is None or type(value) in (bool, str):
-        return value
-    if type(value) is int:
-        return value if abs(value) < 2**63 else {"int": str(value)}
-    if type(value) is float:
-        return value if np.isfinite(value) else {"float": repr(value)}
-    if type(value) is complex:
-        return {"complex": [repr(value.real), repr(value.imag)]}
-    if type(value) is range:
-        return {"range": [value.start, value.stop, value.step]}
-    if type(value) is tuple:
-        return [_plain(item, where) for item in value]
-    raise TypeError(f"{where} holds a {type(value).__name__}, which no text can: {value!r:.60}")
+    return to_plain(value, where, keep)
 
 
 def _read(value: Any, field: str, shelf: _Shelf) -> Any:
@@ -292,35 +255,7 @@ def _read(value: Any, field: str, shelf: _Shelf) -> Any:
         if "operator" in value:
             return shelf.take(value["operator"])
         return _leaf(value)
-    if field == "index":
-        if "kept" in value:
-            if shelf.kept is None:
-                raise ValueError(f"index array {value['kept']!r:.60} is not in the text, and nothing is beside it")
-            return _wide(shelf.kept(value["kept"]))
-        array = np.frombuffer(
-            base64.b64decode(value["data"], validate=True), np.dtype(str(value["dtype"])).newbyteorder("<")
-        )
-        return _wide(array).reshape([int(size) for size in value["shape"]])
-    if not isinstance(value, dict):
-        if field == "number" and isinstance(value, str):
-            raise ValueError(f"no number {value!r:.60}")
-        return value
-    ((name, numbers),) = value.items()
-    if name == "int" and len(numbers) < 400:
-        return int(numbers)
-    if name == "float":
-        return float(numbers)
-    if name == "complex":
-        return complex(*map(float, numbers))
-    if name == "range":
-        return range(*numbers)
-    raise ValueError(f"no value {value!r:.60}")
-
-
-def _tags(value: Any) -> Tag:
-    if type(value) is not int or value & ~sum(Tag):
-        raise ValueError(f"no tags {value!r:.60}")
-    return Tag(value)
+    return from_plain(value, field, shelf.kept)
 
 
 def _leaf(value: dict[str, Any]) -> Spec:

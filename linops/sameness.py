@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.backends.tree import as_value
+from linops.backends.values import as_value
 from linops.operator import LinearOperator
 from linops.specs import Spec
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from linops.backends.tree import Frozen, flatten, unflatten
+from linops.backends.tree import flatten, unflatten
+from linops.backends.values import Frozen
 from linops.expression import Expression
 from linops.specs import Spec, dtype_name
 

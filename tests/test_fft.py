@@ -12,6 +12,7 @@ import torch
 from helpers import as_numpy, assert_close, every_backend, on, randoms
 
 import linops as lo
+from linops import backends
 from linops.operators import convolution, planned
 from linops.operators.fourier import fast_length, is_fast
 from linops.plan import natural_order
@@ -133,6 +134,22 @@ def test_the_corner_is_that_of_the_column_as_in_scipy():
     assert A.to_dense().tolist() == [[1, 3, 4], [2, 1, 3]]
     (A @ torch.ones(3)).sum().backward()
     torch.testing.assert_close(r.grad, torch.tensor([0.0, 2.0, 1.0]))
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_magnitudes_are_powers_of_two_just_below(backend, dtype):
+    limits = np.finfo(dtype)
+    powers = np.ldexp(np.ones(1, dtype), np.arange(limits.minexp, limits.maxexp))
+    found = [
+        backends.to_numpy(backends.magnitude(on(backend, one.astype(dtype)), -1))[:, 0]
+        for one in (powers[:, None], np.nextafter(2 * (powers[:-1, None]), 0, dtype=dtype), -1.5 * powers[:, None])
+    ]
+    np.testing.assert_array_equal(found[0], powers)
+    np.testing.assert_array_equal(found[1], powers[:-1])
+    np.testing.assert_array_equal(found[2], powers)
+    none = on(backend, np.array([[0, 0], [0, np.nan]], dtype))
+    np.testing.assert_array_equal(backends.to_numpy(backends.magnitude(none, -1)), np.ones((2, 1)))
 
 
 def test_what_is_not_finite_spreads_over_its_vector_alone():

@@ -12,7 +12,7 @@ from cases import CASES
 from helpers import build, every_case
 
 import linops as lo
-from linops.backends.tree import Frozen
+from linops.backends.values import Frozen
 from linops.encoding import from_json, to_json
 from linops.structure import Node, Structure
 

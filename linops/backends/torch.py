@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 import linops.backends as backends
 from linops.backends import primitives as p
-from linops.backends import torch_linalg, torch_matrix_functions, torch_spectra, torch_tridiagonals
+from linops.backends import torch_linalg, torch_matrix_functions, torch_spectra, torch_triangles, torch_tridiagonals
 from linops.backends.torch_blocks import transforming
 from linops.backends.torch_sparse import index
 from linops.backends.torch_transforms import at_hand, plain
@@ -27,6 +27,7 @@ __all__ = [
     "torch_linalg",
     "torch_matrix_functions",
     "torch_spectra",
+    "torch_triangles",
     "torch_tridiagonals",
 ]
 
@@ -137,14 +138,6 @@ def _eye(like: torch.Tensor, n: int, dtype: Any):
 @p.zeros.dispatch
 def _zeros(like: torch.Tensor, shape: tuple, dtype: Any):
     return torch.zeros(shape, dtype=dtype, device=like.device)
-
-
-@p.solve_triangular.dispatch
-def _solve_triangular(a: torch.Tensor, b: torch.Tensor, lower: bool, unit: bool):
-    # which torch does not solve in; its products accumulate in float32, too
-    if b.dtype in (torch.bfloat16, torch.float16):
-        return _solve_triangular(a.float(), b.float(), lower, unit).to(b.dtype)
-    return torch.linalg.solve_triangular(a, b, upper=not lower, unitriangular=unit)
 
 
 @p.constant.dispatch

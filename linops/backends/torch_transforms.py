@@ -72,9 +72,9 @@ def _magnitude(x: torch.Tensor, axis: int):
     largest = torch.maximum(x.real.abs(), x.imag.abs()) if x.is_complex() else x.abs()
     largest = largest.amax(axis, keepdim=True) if x.shape[axis] else largest.sum(axis, keepdim=True)
     least, most = (-126, 127) if largest.dtype is torch.float32 else (-1022, 1023)
-    exponents = (torch.frexp(largest).exponent - 1).clamp(least, most)
-    one = torch.ones_like(largest)
-    return torch.where(largest > 0, torch.ldexp(one, exponents), one)
+    exponents = torch.log2(largest).floor()  # not by frexp, of which ONNX knows nothing
+    exponents = exponents - (torch.exp2(exponents) > largest).to(largest.dtype)  # where log2 rounded up to the next
+    return torch.where(largest > 0, torch.exp2(exponents.clamp(least, most)), 1)
 
 
 @p.all_finite.dispatch

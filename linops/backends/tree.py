@@ -8,68 +8,16 @@ its parameters alone.
 
 from __future__ import annotations
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields
+from importlib import import_module
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
-
-class Frozen:
-    """An index array as a hashable value: equal if the numbers are, whatever the dtype, as torch has int32 as well."""
-
-    __slots__ = ("_hash", "array")
-
-    def __init__(self, array: Any):
-        self.array: Any = array
-        self._hash: int | None = None
-
-    def _numbers(self) -> np.ndarray:
-        array = self.array
-        return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
-
-    @property
-    def _is_abstract(self) -> bool:
-        """Whether the array has no numbers, as on torch's meta device: it then equals itself alone."""
-        return bool(getattr(self.array, "is_meta", False))
-
-    def __hash__(self) -> int:
-        if self._hash is None:  # of some of the numbers: jax.jit asks at every call
-            if self._is_abstract:
-                self._hash = 0
-            else:
-                numbers = self._numbers().reshape(-1)
-                some = numbers[:: max(1, len(numbers) // 64)].astype(np.int64)
-                self._hash = hash((len(numbers), some.tobytes()))
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Frozen):
-            return False
-        if self.array is other.array:
-            return True
-        return not (self._is_abstract or other._is_abstract) and np.array_equal(self._numbers(), other._numbers())
-
-
-class Exact:
-    """A Python number as a hashable value: equal if type and digits are; so 2 and 2.0, 0.0 and -0.0 are not."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: Any):
-        self.number: Any = number
-
-    def __hash__(self) -> int:
-        return hash(repr(self.number))  # of NaN the hash is that of the object
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Exact):
-            return False
-        a, b = self.number, other.number
-        return type(a) is type(b) and repr(a) == repr(b)
-
+from linops.backends.values import VALUES, as_value, from_plain, own, to_plain, to_tags
 
 _CLASSES: list[Any] = []
 _FLATTENERS: dict[type, Callable[[Any], tuple[tuple[Any, ...], tuple[Any, ...]]]] = {}
@@ -96,39 +44,9 @@ def _flattener(cls: Any) -> Callable[[Any], tuple[tuple[Any, ...], tuple[Any, ..
     children = _attributes([name for name, kind in cls._fields if kind == "tree"])
     context = _attributes([name for name, kind in cls._fields if kind != "tree"])
     kinds = [kind for _, kind in cls._fields if kind != "tree"]
-    if _VALUES.keys() & kinds:
+    if VALUES.keys() & kinds:
         return lambda operator: (children(operator), tuple(map(as_value, kinds, context(operator))))
     return lambda operator: (children(operator), context(operator))
-
-
-#: what stands for the fields of a kind where values are compared
-_VALUES: dict[str, Any] = {"index": Frozen, "number": Exact}
-
-
-def as_value(kind: str, field: Any) -> Any:
-    """What stands for a field where it is compared and hashed.
-
-    Args:
-        kind: The field's kind, which is not ``"tree"``.
-        field: What the field holds.
-
-    Returns:
-        Index arrays as `Frozen`, numbers as `Exact`, all else as it is.
-    """
-    value = _VALUES.get(kind)
-    return field if value is None or field is None else value(field)
-
-
-def own(value: Any) -> Any:
-    """What a field holds, of what stands for it.
-
-    Args:
-        value: From `as_value`.
-
-    Returns:
-        The field.
-    """
-    return value.array if type(value) is Frozen else value.number if type(value) is Exact else value
 
 
 def _attributes(names: list[str]) -> Callable[[Any], tuple]:
@@ -149,7 +67,7 @@ def unflatten(cls: Any, context: Any, children: Iterable[Any]) -> Any:
     return operator
 
 
-def _flatten_present(operator: Any) -> tuple[list, Hashable]:
+def _flatten_present(operator: Any) -> tuple[list, Any]:
     """As `flatten`, without the fields that are None: to torch None is a leaf."""
     children, context = flatten(operator)
     present = tuple(child is not None for child in children)
@@ -160,6 +78,30 @@ def _unflatten_present(cls: Any, context: Any, children: Iterable[Any]) -> Any:
     present, others = context
     supply = iter(children)
     return unflatten(cls, others, [next(supply) if there else None for there in present])
+
+
+def _name(cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _written(cls: Any, context: Iterable[Any]) -> str:
+    """A context as text, for programs that are exported with operators among their arguments."""
+    names = [name for name, kind in cls._fields if kind != "tree"]
+    return json.dumps([to_plain(value, f"{cls.__name__}.{name}") for name, value in zip(names, context)])
+
+
+def _read(cls: Any, text: str | bytes) -> tuple[Any, ...]:
+    fields = [(name, kind) for name, kind in cls._fields if kind != "tree"]
+    values = json.loads(text)
+    if not isinstance(values, list) or len(values) != len(fields):
+        raise ValueError(f"{cls.__name__}: expected a list of {', '.join(dict(fields))}, got {text!r:.60}")
+    return tuple([_value(name, kind, value) for (name, kind), value in zip(fields, values)])
+
+
+def _value(name: str, kind: str, value: Any) -> Any:
+    if value is None:
+        return None
+    return to_tags(value) if name == "assumed" else as_value(kind, from_plain(value, kind))
 
 
 def register_class(cls: Any) -> None:
@@ -195,6 +137,8 @@ def _add(register: Callable[[Any], None], register_record: Callable[[Any, list[s
 def register_jax() -> None:
     """Register operators with JAX."""
     tree_util = sys.modules["jax"].tree_util
+    export = import_module("jax.export")
+    named: Counter[str] = Counter()
 
     def register(cls: Any) -> None:
         def with_keys(operator: Any) -> tuple[list, Hashable]:
@@ -205,6 +149,14 @@ def register_jax() -> None:
         tree_util.register_pytree_with_keys(
             cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=_FLATTENERS[cls]
         )
+        name = _name(cls)
+        named[name] += 1  # one that is declared anew, as in a notebook, is not the class that programs have
+        export.register_pytree_node_serialization(
+            cls,
+            serialized_name=name if named[name] == 1 else f"{name}#{named[name]}",
+            serialize_auxdata=lambda context: _written(cls, context).encode(),
+            deserialize_auxdata=lambda text: _read(cls, text),
+        )
 
     _add(register, tree_util.register_dataclass)
 
@@ -214,11 +166,21 @@ def register_torch() -> None:
     from torch.utils import _pytree
 
     def register(cls: Any) -> None:
+        names = [name for name, kind in cls._fields if kind == "tree"]
+
+        def with_keys(operator: Any) -> tuple[list, Hashable]:
+            children, context = _flatten_present(operator)
+            there = [name for name, present in zip(names, context[0]) if present]
+            return [(_pytree.GetAttrKey(name), child) for name, child in zip(there, children)], context
+
         _pytree.register_pytree_node(
             cls,
             _flatten_present,
             lambda children, context: _unflatten_present(cls, context, children),
-            serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+            serialized_type_name=_name(cls),
+            to_dumpable_context=lambda context: [list(context[0]), _written(cls, context[1])],
+            from_dumpable_context=lambda text: (tuple(text[0]), _read(cls, text[1])),
+            flatten_with_keys_fn=with_keys,
         )
 
     def register_record(cls: Any, data: list[str], statics: list[str]) -> None:
@@ -229,7 +191,7 @@ def register_torch() -> None:
                 tuple([getattr(record, name) for name in statics]),
             ),
             lambda children, context: cls(**dict(zip(data, children)), **dict(zip(statics, context))),
-            serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+            serialized_type_name=_name(cls),
         )
 
     _add(register, register_record)
