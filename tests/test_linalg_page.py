@@ -125,6 +125,10 @@ EXTRA = {
     ),
     "difference of trains": lambda t: _train(t) - 2 * _train(t, 1),
     "product of trains": lambda t: _train(t) @ _train(t, 1).H,
+    "definite tridiagonal": lambda t: lo.assume(
+        lo.Tridiagonal(_random(4, dtype=t), 6 + 0 * _random(5, dtype=t), _random(4, dtype=t).conj()),
+        lo.Tag.POSITIVE_DEFINITE,
+    ),
     "diagonal times tridiagonal": lambda t: (
         lo.Diagonal(_random(3, dtype=t)) @ lo.Tridiagonal(_random(2, dtype=t), _random(3, dtype=t), _random(2, dtype=t))
     ),

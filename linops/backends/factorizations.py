@@ -110,6 +110,11 @@ def tridiagonal_solve(b, lower, diag, upper):
 
 
 @generic
+def tridiagonal_elimination(diag, lower, upper):
+    """LAPACK's gttrf of three rows or more, of NumPy's numbers, singular or not: four diagonals, and the swaps."""
+
+
+@generic
 def tridiagonal_factor(diag, lower, upper):
     """What elimination makes of a tridiagonal A, of NumPy's numbers; None where it is singular, or tiny."""
 
@@ -117,6 +122,14 @@ def tridiagonal_factor(diag, lower, upper):
 @generic
 def tridiagonal_slogdet(diag, lower, upper):
     """(sign, log |det|) of a tridiagonal A of one dtype, with pivoting."""
+
+
+@generic
+def tridiagonal_pivots(diag, squares):
+    """The pivots δ_0 = d_0, δ_i = d_i − q_(i−1) / δ_(i−1) of a Hermitian tridiagonal A without pivoting; real, n > 0.
+
+    ``squares`` are the q_i = |A_(i+1, i)|². A is positive definite where all are above zero; others may be NaN.
+    """
 
 
 @generic

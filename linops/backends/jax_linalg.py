@@ -12,6 +12,7 @@ from jax._src.array import ArrayImpl
 from jax.core import Tracer
 
 from linops.backends import factorizations as p
+from linops.backends.segments import joined
 
 Array = Union[ArrayImpl, Tracer]
 
@@ -153,11 +154,11 @@ def _tridiagonal_solve(b: Array, lower: Any, diag: Any, upper: Any):
 
 @p.tridiagonal_slogdet.dispatch
 def _tridiagonal_slogdet(diag: Array, lower: Any, upper: Any):
-    return p.log_product(_tridiagonal_pivots(diag, lower, jnp.pad(upper, (0, 1))))
+    return p.log_product(_swapped_pivots(diag, lower, jnp.pad(upper, (0, 1))))
 
 
 @jax.jit
-def _tridiagonal_pivots(diag: Array, lower: Any, upper: Any):
+def _swapped_pivots(diag: Array, lower: Any, upper: Any):
     """The pivots of elimination row after row, negative for a swap."""
 
     def step(row: Any, following: Any) -> Any:
@@ -171,6 +172,16 @@ def _tridiagonal_pivots(diag: Array, lower: Any, upper: Any):
 
     (last, _), pivots = jax.lax.scan(step, (diag[0], upper[0]), (lower, diag[1:], upper[1:]))
     return jnp.append(pivots, last)
+
+
+@p.tridiagonal_pivots.dispatch
+def _tridiagonal_pivots(diag: Array, squares: Any):
+    return _scanned(diag, squares)
+
+
+@jax.jit
+def _scanned(diag: Array, squares: Any):
+    return jax.lax.associative_scan(joined, (diag, jnp.pad(squares, (1, 0)), jnp.zeros_like(diag)))[0]
 
 
 @p.on_numpy.dispatch

@@ -147,12 +147,17 @@ def _tridiagonal_solve(b: np.ndarray, lower: Any, diag: Any, upper: Any):
     return np.full_like(x, np.nan) if info > 0 else x
 
 
+@p.tridiagonal_elimination.dispatch
+def _tridiagonal_elimination(diag: np.ndarray, lower: Any, upper: Any):
+    return _lapack(("gttrf",), diag.dtype.char)(lower, diag, upper)[:-1]
+
+
 @p.tridiagonal_factor.dispatch
 def _tridiagonal_factor(diag: np.ndarray, lower: Any, upper: Any):
     if len(diag) < 3:
         return None
-    *factors, info = _lapack(("gttrf",), diag.dtype.char)(lower, diag, upper)
-    return None if info > 0 else factors
+    factors = _tridiagonal_elimination(diag, lower, upper)
+    return factors if factors[1].all() else None
 
 
 @p.tridiagonal_slogdet.dispatch
@@ -165,6 +170,14 @@ def _tridiagonal_slogdet(diag: np.ndarray, lower: Any, upper: Any):
     sign, logarithm = _log_product(factors[1])
     order = factors[4]
     return (-sign if np.count_nonzero(order != np.arange(1, len(order) + 1)) % 2 else sign), logarithm
+
+
+@p.tridiagonal_pivots.dispatch
+def _tridiagonal_pivots(diag: np.ndarray, squares: Any):
+    if len(diag) == 1:
+        return diag
+    pivots, _, info = _lapack(("pttrf",), diag.dtype.char)(diag, np.sqrt(squares))
+    return np.full_like(pivots, np.nan) if info > 0 else pivots
 
 
 @p.tridiagonal_substitute.dispatch

@@ -1,4 +1,4 @@
-"""PyTorch: determinants of tridiagonal matrices, by elimination of half of the rows at a time."""
+"""PyTorch: elimination of tridiagonal matrices, of half of the rows at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from linops.backends import factorizations as p
+from linops.backends.segments import joined
 
 
 @p.tridiagonal_slogdet.dispatch
@@ -38,6 +39,27 @@ def _tridiagonal_slogdet(diag: torch.Tensor, lower: Any, upper: Any):
         rows, pivot = _eliminated(rows)
         pivots.append(pivot)
     return p.log_product(torch.cat(pivots))
+
+
+@p.tridiagonal_pivots.dispatch
+def _tridiagonal_pivots(diag: torch.Tensor, squares: Any):
+    nothing = torch.zeros_like(diag)
+    return _scanned((diag, torch.cat([nothing[:1], squares]), nothing))[0]
+
+
+def _scanned(segments: Any) -> Any:
+    """What the first 1, 2, … n segments make together: log n rounds of array operations."""
+    n = segments[0].shape[0]
+    if n < 2:
+        return segments
+    last = n - n % 2
+    odd = _scanned(joined([x[0:last:2] for x in segments], [x[1:last:2] for x in segments]))
+    even = joined([x[: (n - 1) // 2] for x in odd], [x[2::2] for x in segments])
+    found = []
+    for first, at_odd, at_even in zip(segments, odd, even):
+        both = torch.stack([torch.cat([first[:1], at_even])[: last // 2], at_odd], 1).reshape(-1)
+        found.append(torch.cat([both, at_even[-1:]]) if n % 2 else both)
+    return found
 
 
 def _neighbours(rows: list[Any]) -> list[Any]:

@@ -16,6 +16,8 @@ from linops.operator import LinearOperator
 def cholesky(A: Any) -> LinearOperator:
     """The lower triangular L of A = L Lᴴ, with the structure of A: of a Kronecker product, one of the factors'.
 
+    That of a `Tridiagonal` has two diagonals, in O(n).
+
     Args:
         A: A positive definite operator or matrix; one that is not known to be Hermitian is checked, as by `eigh`.
 
@@ -40,6 +42,8 @@ def cholesky(A: Any) -> LinearOperator:
 def lu(A: Any) -> tuple[LinearOperator, LinearOperator, LinearOperator]:
     """P, L and U of A = P L U: a permutation, and unit lower and upper triangular operators with the structure of A.
 
+    Those of a `Tridiagonal` of constants are `Sparse`, in O(n); where it is differentiated or traced it is written out.
+
     Args:
         A: A square operator or matrix, which may be singular.
 
@@ -47,7 +51,7 @@ def lu(A: Any) -> tuple[LinearOperator, LinearOperator, LinearOperator]:
         (P, L, U); P is a `Permute`, or a matrix where the order is traced, as in `jax.jit`.
 
     Raises:
-        ValueError: If A is not square.
+        ValueError: If A is not square, or larger than `DENSE_LIMIT` where it has to be written out.
 
     Example:
         >>> import linops as lo, numpy as np
@@ -69,6 +73,9 @@ def qr(A: Any) -> tuple[LinearOperator, LinearOperator]:
 
     Returns:
         Q, (m, k), and R, (k, n), of k = min(m, n).
+
+    Raises:
+        ValueError: If A is larger than `DENSE_LIMIT` where it has to be written out.
 
     Example:
         >>> import linops as lo, numpy as np

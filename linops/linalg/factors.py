@@ -36,6 +36,9 @@ lu_: Function = Function("lu")
 qr_: Function = Function("qr")
 
 
+_INSTEAD = "lo.linalg.solve and lstsq need no factors, and go on by products alone"
+
+
 def _steps(name: str, share: int) -> Any:
     def steps(a: LinearOperator) -> Any:
         m, n = a.shape
@@ -140,7 +143,7 @@ def _cholesky_diagonal(a: LinearOperator):
 
 @cholesky_.rule("LAPACK, of the matrix written out", steps=_steps("cholesky", 6), cost="n³")
 def _cholesky_any(a: LinearOperator):
-    lower = lapack.cholesky(hermitian_part(matrix_of(a)))
+    lower = lapack.cholesky(hermitian_part(matrix_of(a, _INSTEAD)))
     if _fails(lower):
         raise indefinite(a)
     return Triangular(lower, lower=True)
@@ -194,7 +197,7 @@ def _lu_upper(a: LinearOperator):
 
 @lu_.rule("LAPACK, of the matrix written out", steps=_steps("lu", 3), cost="n³")
 def _lu_any(a: LinearOperator):
-    packed, pivots = lapack.lu_factor(matrix_of(a))
+    packed, pivots = lapack.lu_factor(matrix_of(a, _INSTEAD))
     order = lapack.lu_order(pivots)
     space: Any = space_of(packed)
     one = backends.eye(packed, packed.shape[0], packed.dtype)
@@ -259,5 +262,5 @@ def _square(a: LinearOperator) -> bool:
 
 @qr_.rule("LAPACK, of the matrix written out", steps=_steps("qr", 1), cost="n³")
 def _qr_any(a: LinearOperator):
-    Q, R = lapack.qr(matrix_of(a))
+    Q, R = lapack.qr(matrix_of(a, _INSTEAD))
     return Dense(Q), Triangular(R, lower=False) if R.shape[0] == R.shape[1] else Dense(R)

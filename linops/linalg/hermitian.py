@@ -19,6 +19,7 @@ from linops.operators.kronecker_sum import KroneckerSum
 from linops.operators.power import Power
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
+from linops.operators.tridiagonal import Tridiagonal
 from linops.tags import Tag
 
 
@@ -73,6 +74,8 @@ def _by_parts(A: LinearOperator) -> LinearOperator | None:
         made = Power(base, A.exponent) if isinstance(A, Power) else Scaled(base, A.number, A.gain, A.divisor)
     elif isinstance(A, BlockDiag):
         return _blocks(A)
+    elif isinstance(A, Tridiagonal):
+        return _tridiagonal(A)
     else:
         return _by_products(A)
     return made if made is None or is_hermitian(made) else assume(made, Tag.HERMITIAN)
@@ -118,6 +121,12 @@ def _blocks(A: BlockDiag) -> LinearOperator | None:
         return None
     half = hermitian_part(A.blocks)
     return assume(BlockDiag(half), Tag.HERMITIAN) if _close(A.blocks, half) else None
+
+
+def _tridiagonal(A: Tridiagonal) -> LinearOperator | None:
+    beside, diag = (A.lower + backends.conj(A.upper)) / 2, (A.diag + backends.conj(A.diag)) / 2
+    close = _close(A.diag, diag) and _close(A.lower, beside) and _close(A.upper, backends.conj(beside))
+    return assume(Tridiagonal(beside, diag, backends.conj(beside)), Tag.HERMITIAN) if close else None
 
 
 def _by_products(A: LinearOperator) -> LinearOperator | None:

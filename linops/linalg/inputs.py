@@ -116,11 +116,19 @@ def result_dtype(x: Any, A: LinearOperator) -> Any:
     return backends.result_type(backend, x.dtype, 1j) if A._is_complex else x.dtype
 
 
-def matrix_of(A: LinearOperator) -> Any:
+#: what to do where a matrix is not written out
+_INSTEAD = (
+    "Name an iterative method where the function takes one, as in method=lo.linalg.GMRES(); take a part of a spectrum "
+    "by lo.linalg.eigsh or svds"
+)
+
+
+def matrix_of(A: LinearOperator, instead: str = _INSTEAD) -> Any:
     """The matrix in a dtype that LAPACK has.
 
     Args:
         A: A concrete operator.
+        instead: What to do where it is too large.
 
     Returns:
         An array; halves become single.
@@ -132,8 +140,7 @@ def matrix_of(A: LinearOperator) -> Any:
     if not fits(A):
         raise ValueError(
             f"{A._short()} has {A.shape[0] * A.shape[1]:,} entries; no matrix of more than {DENSE_LIMIT:,} is written "
-            "out unasked. Name an iterative method where the function takes one, as in method=lo.linalg.GMRES(); take "
-            "a part of a spectrum by lo.linalg.eigsh or svds; or pass A.to_dense()"
+            f"out unasked. {instead}; or pass A.to_dense()"
         )
     return widened(A, A.to_dense())
 

@@ -48,7 +48,9 @@ def _factored(A: Any, values: np.ndarray) -> Any:
     values = values.astype(np.result_type(values, np.float64))
     matrix = scipy.sparse.csc_matrix((values, (rows, columns)), shape=A.shape)
     how: Any = {}
-    if Tag.POSITIVE_DEFINITE in A.tags.yes:  # no pivots: an order for the pattern of A + Aᵀ has a third of the work
+    if (Tag.LOWER_TRIANGULAR | Tag.UPPER_TRIANGULAR) & A.tags.yes:  # as it stands: substitution, without fill-in
+        how = {"permc_spec": "NATURAL", "diag_pivot_thresh": 0.0}
+    elif Tag.POSITIVE_DEFINITE in A.tags.yes:  # no pivots: an order for the pattern of A + Aᵀ has a third of the work
         how = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
     try:
         return scipy.sparse.linalg.splu(matrix, **how)
@@ -60,7 +62,8 @@ def _factored(A: Any, values: np.ndarray) -> Any:
 class SuperLU(Method):
     """Elimination of a `lo.Sparse` operator by SuperLU, in double precision; torch and JAX hand it their numbers.
 
-    Of one that is tagged positive definite without pivoting, in an order for symmetric patterns.
+    Of one that is tagged positive definite without pivoting, in an order for symmetric patterns; of a triangular one
+    as it stands.
     """
 
     of_structure = True
