@@ -189,6 +189,11 @@ def iterate(like, state: tuple, keeps_on, step):
 
 
 @generic
+def apart(like, function, arguments: tuple):
+    """``function(*arguments)``, outside of what torch compiles: what iterates, and looks at numbers meanwhile."""
+
+
+@generic
 def put(x, axis: int, index, value):
     """X with one slice along an axis replaced: written to where the framework can; x is no longer of use."""
 

@@ -205,6 +205,11 @@ def _iterate(like: Array, state: tuple, keeps_on: Any, step: Any):
     return jax.lax.while_loop(keeps_on, step, state)
 
 
+@p.apart.dispatch
+def _apart(like: Array, function: Any, arguments: tuple):
+    return function(*arguments)
+
+
 @p.put.dispatch
 def _put(x: Array, axis: int, index: Any, value: Any):
     return x.at[(slice(None),) * axis + (index,)].set(value)

@@ -241,6 +241,11 @@ def _iterate(like: np.ndarray, state: tuple, keeps_on: Any, step: Any):
     return state
 
 
+@p.apart.dispatch
+def _apart(like: np.ndarray, function: Any, arguments: tuple):
+    return function(*arguments)
+
+
 @p.put.dispatch
 def _put(x: np.ndarray, axis: int, index: int, value: Any):
     x[(slice(None),) * axis + (index,)] = value

@@ -126,7 +126,7 @@ def _is_known(x: torch.Tensor):
 
 @p.implicit_solve.dispatch
 def _implicit_solve(b: torch.Tensor, operator: Any, solve: Any):
-    return _apart(b, operator, solve) if torch.compiler.is_dynamo_compiling() else _solved(b, operator, solve)
+    return _apart(b, _solved, (b, operator, solve))
 
 
 def _solved(b: Any, operator: Any, solve: Any) -> Any:
@@ -135,13 +135,17 @@ def _solved(b: Any, operator: Any, solve: Any) -> Any:
     return x, tuple(others)
 
 
-def _apart(b: Any, operator: Any, solve: Any) -> Any:
-    """Solving outside of what is compiled, which breaks in two here: loops that look at numbers cannot be compiled."""
-    apart: Any = torch.compiler.disable(_solved)
-    return apart(b, operator, solve)
+@p.apart.dispatch
+def _apart(like: torch.Tensor, function: Any, arguments: tuple):
+    """What is compiled breaks in two here: loops that look at numbers cannot be compiled."""
+    return _uncompiled(function, arguments) if torch.compiler.is_dynamo_compiling() else function(*arguments)
 
 
-setattr(_apart, "_torchdynamo_disable", True)  # as torch.compiler.disable says it, which loads Dynamo
+def _uncompiled(function: Any, arguments: tuple) -> Any:
+    return torch.compiler.disable(function)(*arguments)
+
+
+setattr(_uncompiled, "_torchdynamo_disable", True)  # as torch.compiler.disable says it, which loads Dynamo
 
 
 class _Solved(torch.autograd.Function):

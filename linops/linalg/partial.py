@@ -86,7 +86,8 @@ def eigsh(
         order = _order(values, k, which, sigma)
         chosen = columns_taken(vectors, order, values) if not _at_hand(order) else _part(vectors, order)
         return taken(values, order), chosen
-    return _iterated(operator, k, which, sigma, Lanczos() if method is None else method, tol)
+    arguments = operator, k, which, sigma, Lanczos() if method is None else method, tol
+    return lapack.apart(operator._like, _iterated, arguments)
 
 
 def check_wanted(function: str, A: LinearOperator, k: Any, which: Any, sigma: Any) -> None:

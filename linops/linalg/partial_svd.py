@@ -93,8 +93,9 @@ def svds(
         if which != "LM" or sigma is not None:
             asked_for = "'SM'" if sigma is None else "those near a shift"
             raise ValueError(f"linalg.svds: RandomizedSVD finds the largest singular values, not {asked_for}")
-        return _randomized(operator, k, method, tol)
-    return _iterated(operator, k, which, sigma, Lanczos() if method is None else method, tol)
+        return lapack.apart(operator._like, _randomized, (operator, k, method, tol))
+    arguments = operator, k, which, sigma, Lanczos() if method is None else method, tol
+    return lapack.apart(operator._like, _iterated, arguments)
 
 
 def is_direct(A: LinearOperator, k: int, which: str, sigma: Any) -> bool:
