@@ -180,6 +180,14 @@ def on_numpy(b, function, arrays):
 
 
 @generic
+def found_on_numpy(x, like, function, derivative):
+    """``function(x)`` of NumPy's numbers, an array like another, whose derivative along t is ``derivative(x, t)``.
+
+    That is linear in t, and of the framework, so that it has derivatives itself.
+    """
+
+
+@generic
 def iterate(like, state: tuple, keeps_on, step):
     """The last of the states that ``step`` makes of one another, while ``keeps_on(state)``, a single boolean, holds.
 

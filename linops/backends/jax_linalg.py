@@ -200,6 +200,18 @@ def _on_numpy(b: Array, function: Any, arrays: Any):
     return jax.pure_callback(quiet, jax.ShapeDtypeStruct(b.shape, b.dtype), b, *arrays, vmap_method="sequential")
 
 
+@p.found_on_numpy.dispatch
+def _found_on_numpy(x: Array, like: Any, function: Any, derivative: Any):
+    shape, dtype = like.shape, like.dtype  # which no trace holds
+
+    @jax.custom_jvp
+    def found(x: Any) -> Any:
+        return p.on_numpy(jnp.zeros(shape, dtype), lambda _, x: function(x), (x,))
+
+    found.defjvp(lambda given, moved: (found(*given), derivative(*given, *moved)))
+    return found(x)
+
+
 @p.iterate.dispatch
 def _iterate(like: Array, state: tuple, keeps_on: Any, step: Any):
     return jax.lax.while_loop(keeps_on, step, state)

@@ -233,6 +233,11 @@ def _on_numpy(b: np.ndarray, function: Any, arrays: Any):
     return function(b, *arrays)
 
 
+@p.found_on_numpy.dispatch
+def _found_on_numpy(x: np.ndarray, like: Any, function: Any, derivative: Any):
+    return function(x)
+
+
 @p.iterate.dispatch
 def _iterate(like: np.ndarray, state: tuple, keeps_on: Any, step: Any):
     with np.errstate(all="ignore"):

@@ -237,7 +237,12 @@ def _own_indices(indices: torch.Tensor):
 
 @p.indices_beside.dispatch
 def _indices_beside(like: torch.Tensor, indices: Any):
-    return convert(indices, None, like.device)
+    x = convert(indices, None, like.device)
+    if transforming() and not torch.compiler.is_compiling():
+        functorch: Any = getattr(torch._C, "_functorch")
+        while functorch.is_gradtrackingtensor(x):  # which does not outlive the torch.func.grad around it
+            x = functorch.get_unwrapped(x)
+    return x
 
 
 @p.never_exceeds.dispatch

@@ -219,6 +219,39 @@ def _on_numpy(b: torch.Tensor, function: Any, arrays: Any):
     return torch.from_numpy(np.ascontiguousarray(function(*plain))).to(b.device)
 
 
+@p.found_on_numpy.dispatch
+def _found_on_numpy(x: torch.Tensor, like: Any, function: Any, derivative: Any):
+    return _apart(x, _Found.apply, (x, function, derivative))
+
+
+class _Found(torch.autograd.Function):
+    """What NumPy finds; see `factorizations.found_on_numpy`."""
+
+    @staticmethod
+    def forward(x: Any, function: Any, derivative: Any) -> Any:
+        return _on_numpy(x, function, ())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, _, ctx.derivative = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return torch.func.vjp(lambda t: ctx.derivative(x, t), torch.zeros_like(x))[1](gradient)[0], None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Any, *others: Any) -> Any:
+        return ctx.derivative(*ctx.saved_tensors, tangent)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Any, function: Any, derivative: Any) -> Any:
+        found = [_Found.apply(one, function, derivative) for one in x.unbind(in_dims[0])]
+        return torch.stack(found), 0
+
+
 @p.iterate.dispatch
 def _iterate(like: torch.Tensor, state: tuple, keeps_on: Any, step: Any):
     while bool(keeps_on(state)):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from linops.linalg import (
     determinants_of_pencils,
+    determinants_of_sparse,
     determinants_of_sums,
     determinants_of_toeplitz,
     function_fallbacks,
@@ -56,6 +57,7 @@ _RULES = (
     *(
         tridiagonals,
         determinants_of_pencils,
+        determinants_of_sparse,
         determinants_of_sums,
         determinants_of_toeplitz,
         inversion_by_products,

@@ -10,13 +10,11 @@ import numpy as np
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.linalg.chains import as_product, has_square_factors, is_narrow
-from linops.linalg.errors import SingularError
 from linops.linalg.function import Function
 from linops.linalg.grids import grid_parts, has_schur_complement, is_triangular_grid, schur_complement
 from linops.linalg.inputs import floating, matrix_of, ones
 from linops.linalg.inverse import Inverse
 from linops.linalg.inversion import inverse_
-from linops.linalg.methods.super_lu import SuperLU
 from linops.linalg.parity import axes_parity, parity
 from linops.linalg.parts import is_deficient, parts_of, space_of, square_parts
 from linops.linalg.spectra import scalar_of, spectrum_of
@@ -39,7 +37,6 @@ from linops.operators.permute_axes import PermuteAxes
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
-from linops.operators.sparse import Sparse
 from linops.operators.zero import Zero
 from linops.plan.step import Step
 from linops.tags import Tag
@@ -264,16 +261,6 @@ def _slogdet_grid(a: Block):
 )
 def _slogdet_schur(a: Block):
     return product_of([slogdet_(a.blocks[0][0]), slogdet_(floating(schur_complement(inverse_, a, False)[1]))])
-
-
-@slogdet_.rule("SuperLU", of="NumPy's", when=lambda a: a.backend == "numpy", cost="that of elimination with fill-in")
-def _slogdet_sparse(a: Sparse):
-    try:
-        factors = SuperLU().factor(a, False).prepare(a)
-    except SingularError:
-        return zero_of(a)
-    sign, logarithm = lapack.log_product(factors.U.diagonal().astype(a.dtype))
-    return sign * (parity(factors.perm_r) * parity(factors.perm_c)), logarithm
 
 
 @slogdet_.rule("one over the base's", parts=lambda a: [(slogdet_, a.base)], cost="that of the base")

@@ -26,13 +26,13 @@ class Eliminated(BlackBox):
         """L and U where there are numbers, else nothing: they are made beside the right-hand sides."""
         if not lapack.is_known(A.values):
             return None
-        return _factored(A, backends.to_numpy(lapack.stop_gradient(A.values)))
+        return factored(A, backends.to_numpy(lapack.stop_gradient(A.values)))
 
     def run(self, A: Any, prepared: Any, b: Any) -> Any:
         """By substitution, in double precision where b is narrower."""
 
         def solved(b: np.ndarray, values: np.ndarray) -> np.ndarray:
-            factors = _factored(A, values) if prepared is None else prepared
+            factors = factored(A, values) if prepared is None else prepared
             dtype = np.result_type(b, values, np.float64)
             return factors.solve(np.ascontiguousarray(b, dtype)).astype(b.dtype)
 
@@ -43,7 +43,19 @@ class Eliminated(BlackBox):
         raise NotImplementedError
 
 
-def _factored(A: Any, values: np.ndarray) -> Any:
+def factored(A: Any, values: np.ndarray) -> Any:
+    """SciPy's factors of a Sparse operator with other values, in double precision.
+
+    Args:
+        A: The operator, whose places and tags count.
+        values: NumPy's numbers.
+
+    Returns:
+        SciPy's `SuperLU`.
+
+    Raises:
+        SingularError: If a pivot is zero.
+    """
     rows, columns = (backends.to_numpy(one) for one in (A.rows, A.columns))
     values = values.astype(np.result_type(values, np.float64))
     matrix = scipy.sparse.csc_matrix((values, (rows, columns)), shape=A.shape)
