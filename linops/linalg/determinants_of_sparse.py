@@ -1,7 +1,7 @@
 """Determinants of sparse operators, and their derivatives, by SuperLU.
 
-d log det A = tr(A⁻¹ dA) takes of A⁻¹ only the entries where Aᵀ has some, which are found from some columns at a time. Their
-derivative along E are those of −A⁻¹ E A⁻¹, for which the matrix is written out.
+d log det A = tr(A⁻¹ dA) takes of A⁻¹ only the entries where Aᵀ has some, which are found from some columns at a time.
+Their derivatives along E are those of −A⁻¹ E A⁻¹, for which the matrix is written out.
 """
 
 from __future__ import annotations
