@@ -239,7 +239,7 @@ def _own_indices(indices: torch.Tensor):
 def _indices_beside(like: torch.Tensor, indices: Any):
     x = convert(indices, None, like.device)
     if transforming() and not torch.compiler.is_compiling():
-        functorch: Any = getattr(torch._C, "_functorch")
+        functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
         while functorch.is_gradtrackingtensor(x):  # which does not outlive the torch.func.grad around it
             x = functorch.get_unwrapped(x)
     return x
