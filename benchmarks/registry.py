@@ -70,6 +70,9 @@ _LINES = {
     "growth": Benchmark("benchmarks.growth", "Time and memory against d, batch and number of factors, torch, float32"),
     "compile": Benchmark("benchmarks.compilation", "Compile times: the first call less a later one"),
     "symbolic": Benchmark("benchmarks.symbolic", "Counting an expression of 10^12 parameters"),
+    "reliability": Benchmark(
+        "benchmarks.reliability", "Commands killed, faults and hostile files: what they leave", "outcomes"
+    ),
     "imports": Benchmark("benchmarks.imports", "What importing linops adds to importing numpy"),
 }
 

@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md`` and its plots, from the JSON files of results alone."""
+"""``docs/benchmarks.md``, its plots, and ``docs/reliability.md``, from the JSON files of results alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from benchmarks import results as kept
 from benchmarks.goals import bound_of, verdicts
 from benchmarks.growth_fits import growths
 from benchmarks.registry import BENCHMARKS
+from benchmarks.reliability import page as reliability
 from benchmarks.tables import brief, markdown, pivot, plain, span, text_of
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,11 @@ def write() -> list[str]:
 
     results = kept.load_all()
     PAGE.write_text(page(results), encoding="utf-8")
-    return [str(path.relative_to(ROOT)) for path in (PAGE, *plots.write(results, IMAGES))]
+    written = [PAGE, *plots.write(results, IMAGES)]
+    if rows := results.get("reliability", {}).get("rows"):
+        reliability.PAGE.write_text(reliability.page(rows), encoding="utf-8")
+        written.append(reliability.PAGE)
+    return [str(path.relative_to(ROOT)) for path in written]
 
 
 def goals(results: Results) -> str:

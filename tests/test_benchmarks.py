@@ -13,6 +13,7 @@ import linops as lo
 from benchmarks import calibrate, composed, families, goals, growth, growth_fits, paper, plain, report, results
 from benchmarks.__main__ import _parsed, app
 from benchmarks.registry import BENCHMARKS, Benchmark
+from benchmarks.reliability import page as reliability
 from linops import backends
 from linops.lab.measure import side_by_side
 from linops.lab.parsing import parse_list
@@ -248,11 +249,21 @@ def test_the_page_is_fresh():
     )
 
 
+def test_the_page_on_reliability_is_fresh_and_good():
+    rows = results.load_all()["reliability"]["rows"]
+    assert reliability.PAGE.read_text(encoding="utf-8") == reliability.page(rows), "stale: python -m benchmarks report"
+    for row in rows:
+        assert row.get("same", True), row
+        assert row.get("kept", True), row
+        assert row.get("error", "ValueError") in ("ValueError", "TypeError"), row
+        assert (row.get("steps_lost") or 0) <= 200, row
+
+
 def test_the_page_is_made_of_whatever_was_measured():
     assert report.page({}).count(report.MISSING) == len(report.SECTIONS)
     names = re.findall(r"\{\{(\w+)\}\}", report.TEMPLATE.read_text(encoding="utf-8"))
     assert set(names) == {*report.SECTIONS, "goals", "conditions"}
-    assert {benchmark for benchmark, _ in report.SECTIONS.values()} >= set(BENCHMARKS)
+    assert {benchmark for benchmark, _ in report.SECTIONS.values()} | {"reliability"} >= set(BENCHMARKS)
 
 
 @pytest.mark.full

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.progress import progress
+from benchmarks.progress import say
 from benchmarks.reliability import faults
 from benchmarks.reliability.reading import read
 
@@ -30,7 +30,7 @@ def measure(
     """
     for name in commands:
         with tempfile.TemporaryDirectory() as folder:
-            yield {"kind": "killed", **faults.killed(name, Path(folder), kills, seed, progress)}
+            yield {"kind": "killed", **faults.killed(name, Path(folder), kills, seed, say)}
     with tempfile.TemporaryDirectory() as folder:
         yield {"kind": "killed", **faults.torchrun_killed(Path(folder), seed)}
     with tempfile.TemporaryDirectory() as folder:
@@ -41,6 +41,19 @@ def measure(
             yield {"kind": "hostile", **row}
 
 
-def missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What people read: the commands that were killed."""
-    return [row for row in rows if row["kind"] == "killed"]
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The commands that were killed, and how many faults and files of how many were refused.
+
+    Args:
+        rows: From `measure`.
+
+    Returns:
+        Rows to read.
+    """
+    faults_, files = ([row for row in rows if row["kind"] == kind] for kind in ("fault", "hostile"))
+    refused = {
+        "faults": f"{sum(row['status'] == 1 and row['kept'] for row in faults_)} of {len(faults_)}",
+        "hostile files": f"{sum(row['error'] is not None for row in files)} of {len(files)}",
+    }
+    killed = [{key: value for key, value in row.items() if key != "kind"} for row in rows if row["kind"] == "killed"]
+    return [*killed, *({"command": what, "refused": count} for what, count in refused.items())]
