@@ -1,6 +1,7 @@
 """Long commands that are killed go on to the results of a run that was left alone."""
 
 import pytest
+
 from benchmarks.reliability import faults
 
 
