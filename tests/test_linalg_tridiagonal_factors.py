@@ -14,6 +14,8 @@ from torch.autograd import gradcheck, gradgradcheck
 import linops as lo
 
 BACKENDS = ("numpy", "torch", "jax")
+#: JAX compiles for seconds: with the rest
+SLOW = ("numpy", "torch", pytest.param("jax", marks=pytest.mark.full))
 SIZES = (0, 1, 2, 3, 4, 9)
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -48,7 +50,7 @@ def test_cholesky(backend, dtype):
             np.testing.assert_allclose(dense(L), expected, atol=100 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SLOW)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_lu(backend, dtype):
     for n in SIZES:
@@ -65,7 +67,7 @@ def test_lu(backend, dtype):
             np.testing.assert_allclose(dense(A) @ as_numpy(x), as_numpy(b), atol=2e4 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SLOW)
 def test_singular_ones(backend):
     for diagonals in (
         (np.zeros(3), np.array([1.0, 0, 0, 2]), np.zeros(3)),
@@ -77,7 +79,7 @@ def test_singular_ones(backend):
         np.testing.assert_allclose(P @ L @ U, dense(A), atol=1e-14)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SLOW)
 def test_what_is_not_positive_definite(backend):
     for beside, diag in (
         (np.ones(2), np.array([1.0, 1, 5])),  # a pivot is zero
@@ -118,6 +120,7 @@ def test_derivatives_of_cholesky_in_torch(dtype, n):
     torch.testing.assert_close(many[1], factor(*[leaf / 2 for leaf in leaves]))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_derivatives_of_cholesky_in_jax(dtype):
     leaves = [on("jax", numbers(3, dtype) / 2), on("jax", numbers(4))]
@@ -159,7 +162,7 @@ def test_lu_has_derivatives_where_it_is_written_out():
             getattr(lo.linalg, name)(large)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SLOW)
 def test_a_million_unknowns(backend):
     n = 10**6
     A = made(backend, -np.ones(n - 1), 2 * np.ones(n), -np.ones(n - 1))

@@ -236,6 +236,7 @@ def test_a_loaded_model_is_a_model_as_any_other(tmp_path):
     peft.PeftModel.from_pretrained(loaded(tmp_path), tmp_path / "adapter")
 
 
+@pytest.mark.full
 def test_trainer(tmp_path):
     from transformers import Trainer, TrainingArguments
 
