@@ -16,7 +16,10 @@ MEMORY = 600 << 20
 
 
 def measure(
-    commands: tuple[str, ...] = tuple(faults.COMMANDS), kills: int = 20, seed: int = 0
+    commands: tuple[str, ...] = tuple(faults.COMMANDS),
+    kills: int = 20,
+    seed: int = 0,
+    known: tuple[dict[str, Any], ...] = (),
 ) -> Iterator[dict[str, Any]]:
     """Kill the long commands at random points, give them faults, and read hostile files in bounded memory.
 
@@ -24,21 +27,25 @@ def measure(
         commands: Names of commands, of `benchmarks.reliability.faults.COMMANDS`.
         kills: How often each is killed.
         seed: Of the points.
+        known: Rows that need not be measured again.
 
     Yields:
         Rows with ``kind``: ``"killed"``, ``"fault"`` or ``"hostile"``.
     """
-    for name in commands:
+    done = {row["command"] for row in known if row["kind"] == "killed"}
+    for name in (name for name in commands if name not in done):
         with tempfile.TemporaryDirectory() as folder:
             yield {"kind": "killed", **faults.killed(name, Path(folder), kills, seed, say)}
-    with tempfile.TemporaryDirectory() as folder:
-        yield {"kind": "killed", **faults.torchrun_killed(Path(folder), seed)}
-    with tempfile.TemporaryDirectory() as folder:
-        for row in faults.refused(Path(folder)):
-            yield {"kind": "fault", **row}
-    with tempfile.TemporaryDirectory() as folder:
-        for row in read(Path(folder), MEMORY):
-            yield {"kind": "hostile", **row}
+    if faults.TORCHRUN not in done:
+        with tempfile.TemporaryDirectory() as folder:
+            yield {"kind": "killed", **faults.torchrun_killed(Path(folder), seed)}
+    kinds = {row["kind"] for row in known}
+    if "fault" not in kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from [{"kind": "fault", **row} for row in faults.refused(Path(folder))]
+    if "hostile" not in kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from [{"kind": "hostile", **row} for row in read(Path(folder), MEMORY)]
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

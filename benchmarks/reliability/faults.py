@@ -28,6 +28,7 @@ COMMANDS = {
 #: what differs between two runs of the same
 TIMES = ("seconds",)
 STEPS_BETWEEN_CHECKPOINTS = 200
+TORCHRUN = "torchrun train"
 
 
 def command(name: str, folder: Path, out: Path, *more: str) -> list[str]:
@@ -108,7 +109,7 @@ def killed(name: str, folder: Path, kills: int, seed: int, say: Callable[[str], 
         process = subprocess.Popen(
             command(name, folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(rng.uniform(0.2, 0.7) * seconds)
+        time.sleep(rng.uniform(0.1, 0.5) * seconds)
         if process.poll() is not None:  # it ended: it begins anew
             if process.returncode:
                 raise RuntimeError(f"{name} failed after {done} kills with status {process.returncode}")
@@ -180,7 +181,7 @@ def torchrun_killed(folder: Path, seed: int) -> dict[str, Any]:
     if process.returncode:
         raise RuntimeError(f"torchrun failed after a kill: {said[-2000:]}")
     same = results("train", folder / "killed") == results("train", folder / "whole")
-    return {"command": "torchrun train", "kills": 1, "same": same, "steps_lost": None}
+    return {"command": TORCHRUN, "kills": 1, "same": same, "steps_lost": None}
 
 
 FULL = """
