@@ -24,12 +24,15 @@ import numpy as np
 from linops import strict_json
 from linops.backends.tree import classes
 from linops.backends.values import from_plain, to_plain, to_tags
+from linops.expression import Expression
 from linops.specs import Spec, dtype_name, spec
 from linops.structure import Node, Structure
 from linops.tags import Tag
 
 FORMAT, VERSION = "linops.structure", 1
-#: levels of operators in operators that are written and read: names of leaves are as long as their paths
+#: how often leaves stand in operators, each once a level: so long are their names, all together
+MOST_NAMED = 1 << 22
+#: levels of operators in operators that are written and read
 DEEPEST = 1000
 
 
@@ -70,6 +73,7 @@ def document(structure: Structure, keep: Callable[[np.ndarray], str | None] = la
         ValueError: If operators are nested more than 1000 deep.
     """
     written: list[dict[str, Any]] = []
+    named = [0]
 
     def made(node: Node, values: list[Any]) -> Any:
         kind: Any = node.kind
@@ -82,9 +86,12 @@ def document(structure: Structure, keep: Callable[[np.ndarray], str | None] = la
             if value is not None and not (name == "assumed" and value == Tag.NONE):
                 record[name] = _written(value, field, f"{kind.__name__}.{name}", keep)
         written.append(record)
-        depth = 1 + max((value.depth for value in _within(values)), default=0)
-        require_shallow(depth)
-        return _Written(len(written) - 1, depth)
+        within = list(_within(values))
+        depth, leaves = 1 + max((one.depth for one in within), default=0), sum(one.leaves for one in within)
+        leaves += _leaves(values)
+        named[0] += leaves
+        require_small(depth, named[0])
+        return _Written(len(written) - 1, depth, leaves)
 
     structure.folded(lambda part: part, made)
     return {"format": FORMAT, "version": VERSION, "operators": written}
@@ -168,6 +175,8 @@ class _Shelf:
         self._built: list[Any] = []
         self._depths: list[int] = []
         self._depth = 0
+        self._counts: list[int] = []
+        self._count = self._named = 0
 
     def take(self, place: Any) -> Any:
         """The operator at a place."""
@@ -177,14 +186,17 @@ class _Shelf:
         if operator is None:
             raise ValueError(f"operator {place} is part of two")
         self._depth = max(self._depth, self._depths[place])
+        self._count += self._counts[place]
         return operator
 
     def put(self, operator: Any) -> None:
         """Add one that is made of those taken since the last."""
         self._built.append(operator)
         self._depths.append(self._depth + 1)
-        self._depth = 0
-        require_shallow(self._depths[-1])
+        self._counts.append(self._count + sum(not isinstance(child, Expression) for _, child in operator._children()))
+        self._named += self._counts[-1]
+        self._depth = self._count = 0
+        require_small(self._depths[-1], self._named)
 
     def last(self) -> Any:
         """The last, of which all others are part."""
@@ -193,25 +205,29 @@ class _Shelf:
         return self._built[-1]
 
 
-def require_shallow(depth: int) -> None:
-    """Refuse operators that are nested deeper than is written and read.
+def require_small(depth: int, named: int) -> None:
+    """Refuse operators that are nested deeper than is written and read, or have too many leaves deep in them.
 
     Args:
         depth: How deep.
+        named: How often leaves stand in operators, each once a level.
 
     Raises:
-        ValueError: If it is more than 1000.
+        ValueError: If it is more than 1000, or 4 million.
     """
+    if named > MOST_NAMED:
+        raise ValueError(f"{named:,} levels over all leaves, of which {MOST_NAMED:,} are saved and loaded")
     if depth > DEEPEST:
         raise ValueError(f"operators are nested more than {DEEPEST:,} deep, which is neither saved nor loaded")
 
 
 @dataclass(frozen=True)
 class _Written:
-    """The place of an operator that is written, and how deep operators are nested in it."""
+    """The place of an operator that is written, and how deep operators are nested in it, and how many leaves it has."""
 
     place: int
     depth: int
+    leaves: int
 
 
 class _Items(list):
@@ -225,6 +241,14 @@ def _within(values: list[Any]) -> Iterator[_Written]:
             yield value
         elif isinstance(value, _Items):
             yield from _within(value)
+
+
+def _leaves(values: list[Any]) -> int:
+    """How many leaves there are among values, and among those of tuples."""
+    return sum(
+        _leaves(value) if isinstance(value, _Items) else value is not None and not isinstance(value, _Written)
+        for value in values
+    )
 
 
 def _name(kind: Any) -> str:

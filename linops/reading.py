@@ -34,7 +34,10 @@ class Reader:
 
     def __init__(self, file: Tensors, backend: str, device: Any = None) -> None:
         if DOCUMENT not in file.metadata:
-            raise ValueError("linops did not save it: its metadata say no structure; read its tensors with safetensors")
+            raise ValueError(
+                "linops did not save it: its metadata say no structure; safetensors reads its tensors, from_pretrained "
+                "a model of Hugging Face"
+            )
         self.file, self.document = file, strict_json.loads(file.metadata[DOCUMENT])
         self._backend, self._device = backend, device
         version = self.document.get("version") if isinstance(self.document, dict) else None
@@ -133,6 +136,8 @@ class Reader:
             raise ValueError(f"tensor {name!r:.200} is missing")
         one = self.file.entries[name]
         if note.get("pairs"):
+            if one.dtype != "F64" or one.shape[-1:] != (2,):
+                raise ValueError(f"tensor {name!r:.200} is {one.dtype} {one.shape}: no pairs of float64")
             return one.shape[:-1], "complex128"
         return one.shape, DTYPES.get(one.dtype, one.dtype)
 

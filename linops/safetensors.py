@@ -7,7 +7,9 @@ name), and the numbers, little-endian in C order. See https://github.com/hugging
 from __future__ import annotations
 
 import json
+import os
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -52,7 +54,7 @@ class Entry:
     end: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tensors:
     """A file of tensors.
 
@@ -60,11 +62,21 @@ class Tensors:
         path: The file.
         entries: Its tensors by name, in its order.
         metadata: Texts by name.
+        file: It, open, so that all is of one file, also if another takes its name.
     """
 
     path: Path
     entries: dict[str, Entry]
     metadata: dict[str, str]
+    file: BinaryIO
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.file.close)
+
+    def _bytes(self, begin: int, count: int) -> bytes:
+        """Bytes of the file, fewer if it has become shorter."""
+        self.file.seek(begin)
+        return self.file.read(count)
 
     def read(self, name: str) -> np.ndarray:
         """A floating tensor, in single precision where it is in half.
@@ -81,9 +93,7 @@ class Tensors:
         one = self.entries[name]
         if one.dtype not in FLOATS:
             raise ValueError(f"{self.path}: tensor {name!r} is {one.dtype}; expected one of {', '.join(FLOATS)}")
-        with self.path.open("rb") as file:
-            file.seek(one.begin)
-            data = file.read(one.end - one.begin)
+        data = self._bytes(one.begin, one.end - one.begin)
         if len(data) != one.end - one.begin:
             raise ValueError(f"{self.path}: cut off in tensor {name!r}")
         if one.dtype == "BF16":
@@ -111,7 +121,7 @@ class Tensors:
         dtype = numpy_dtype(DTYPES[one.dtype])
         if one.begin == one.end:
             return np.empty(one.shape, dtype)
-        bytes_ = np.memmap(self.path, np.uint8, "c", one.begin, (one.end - one.begin,)).view(np.ndarray)
+        bytes_ = np.memmap(self.file, np.uint8, "c", one.begin, (one.end - one.begin,)).view(np.ndarray)
         array = bytes_.view(dtype).reshape(one.shape)
         if sys.byteorder == "big" and dtype.itemsize > 1:
             return array.byteswap()
@@ -128,15 +138,11 @@ class Tensors:
             ValueError: If the file is shorter than it was.
         """
         one = self.entries[name]
-        with self.path.open("rb") as file:
-            file.seek(one.begin)
-            left = one.end - one.begin
-            while left:
-                data = file.read(min(left, CHUNK))
-                if not data:
-                    raise ValueError(f"{self.path}: cut off in tensor {name!r}")
-                to.write(data)
-                left -= len(data)
+        for begin in range(one.begin, one.end, CHUNK):
+            data = self._bytes(begin, min(CHUNK, one.end - begin))
+            if len(data) < min(CHUNK, one.end - begin):
+                raise ValueError(f"{self.path}: cut off in tensor {name!r}")
+            to.write(data)
 
 
 def opened(path: str | Path) -> Tensors:
@@ -153,16 +159,25 @@ def opened(path: str | Path) -> Tensors:
         OSError: If it cannot be read.
     """
     path = Path(path)
-    size = path.stat().st_size
-    if not path.is_file():
-        raise ValueError(f"{path} is no file")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise ValueError(f"{path}: no safetensors file, or cut off: its header does not fit into {size:,} bytes")
-        if length > strict_json.LONGEST:
-            raise ValueError(f"{path}: a header of {length:,} bytes; at most {strict_json.LONGEST:,} are read")
-        text = file.read(length)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}; name a safetensors file")
+    file = path.open("rb")
+    try:
+        return _read(path, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _read(path: Path, file: BinaryIO) -> Tensors:
+    """The tensors of an open file."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > size - 8:
+        raise ValueError(f"{path}: no safetensors file, or cut off: its header does not fit into {size:,} bytes")
+    if length > strict_json.LONGEST:
+        raise ValueError(f"{path}: a header of {length:,} bytes; at most {strict_json.LONGEST:,} are read")
+    text = file.read(length)
     try:
         header = strict_json.loads(text.decode())
         if not isinstance(header, dict):
@@ -182,7 +197,7 @@ def opened(path: str | Path) -> Tensors:
         end = one.end
     if end != size:
         raise ValueError(f"{path}: cut off or damaged: it has {size:,} bytes, its header says {end:,}")
-    return Tensors(path, entries, metadata)
+    return Tensors(path, entries, metadata, file)
 
 
 def write(
@@ -210,6 +225,8 @@ def write(
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if "__metadata__" in entries:
+        raise ValueError(f"{path}: a tensor cannot be called '__metadata__', which the format keeps for texts")
     if len(entries) > MOST_TENSORS:
         raise ValueError(f"{path}: {len(entries):,} tensors; at most {MOST_TENSORS:,} are read: write several files")
     for one in (text, *metadata.values()):

@@ -48,6 +48,8 @@ def save(path: str | Path, value: Any) -> None:
         >>> B.structure == A.structure, bool((A.to_dense() == B.to_dense()).all())
         (True, True)
     """
+    if isinstance(path, LinearOperator):
+        raise TypeError("lo.save(path, operator): the path comes first")
     single = isinstance(value, LinearOperator)
     if not single and not isinstance(value, Mapping):
         raise TypeError(
@@ -90,6 +92,13 @@ def load(path: str | Path, backend: str = "numpy", device: Any = None) -> Any:
                 "lo.nn.flax.load and lo.nn.equinox.load"
             )
         found = dict(reader.items())
+        if reader.holds == "operator" and set(found) != {""}:
+            raise ValueError(f"it holds one operator and has {len(found)} things")
+    except TypeError as error:
+        if backend != "jax" or "jax_enable_x64" not in str(error):
+            raise
+        said = str(error).split(", or ask")[0]
+        raise TypeError(f"{file.path}: {said}, or load on NumPy and use A.to(backend='jax', dtype=…)") from None
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{file.path}: {error!s:.500}") from None
-    return found[""] if set(found) == {""} else found
+    return found[""] if reader.holds == "operator" else found

@@ -100,8 +100,11 @@ class Contents:
             self._notes[name] = {"spec": True}
             return
         backend = backends.backend_of(array)
-        if backend is None and not isinstance(array, np.ndarray):
+        if backend is None and type(array) is not np.memmap:
             raise TypeError(f"{name!r} is a {type(array).__name__}; operators and arrays are saved")
+        layout = str(getattr(array, "layout", "")) if backend == "torch" else ""
+        if layout not in ("", "torch.strided"):
+            raise TypeError(f"tensor {name!r} is {layout}: save lo.aslinearoperator of it, or its dense numbers")
         if getattr(array, "is_meta", False) or backends.is_traced(array):
             raise ValueError(f"tensor {name!r} has no numbers: it is on the meta device, or traced")
         if same := self._same(name, array):
@@ -182,7 +185,11 @@ def require_own(path: Path) -> None:
     Raises:
         FileExistsError: If it is there, and is none.
     """
-    if not path.exists():
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is no regular file: take another path")
+    if not path.exists() or not path.stat().st_size:
         return
     try:
         own = DOCUMENT in opened(path).metadata

@@ -133,7 +133,7 @@ def test_what_excludes_nothing_is_said(model, tmp_path):
     result = invoke(model, "--out", tmp_path / "out", "--exclude", "hal", "--exclude", "half")
     assert result.exit_code == 0
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
-    assert "no weight is left for --exclude 'hal', which matches none of the file's 4" in line
+    assert "nothing is left out for --exclude 'hal', which matches none of the file's 4" in line
 
 
 def test_a_budget_of_all_copies_everything(model, tmp_path):
@@ -166,7 +166,7 @@ DAMAGED = {
     "dtype": (_header(ONE.replace(b'"F32"', b'["F32"]'), bytes(16)), "its header is wrong"),
     "hole": (_header(ONE.replace(b"[0, 16]", b"[4, 20]"), bytes(20)), "does not begin where"),
     "metadata": (_header(b'{"__metadata__": {"a": 1}}'), "no texts"),
-    "nothing": (_header(b"{}"), "no weight is selected of 0 matrices"),
+    "nothing": (_header(b"{}"), "of its 0 matrices none is selected"),
 }
 
 
@@ -180,7 +180,7 @@ def test_damaged_files_are_refused(kind, tmp_path):
 def test_other_input_is_refused(model, tmp_path):
     out = tmp_path / "out"
     refused(invoke(tmp_path / "none.safetensors", "--out", out), "No such file", out)
-    refused(invoke(tmp_path, "--out", out), "is no file", out)
+    refused(invoke(tmp_path, "--out", out), "is a folder; name a safetensors file", out)
     refused(invoke(model, "--out", out, "--budget", 0.001), "the cheapest options cost", out)
     refused(invoke(model, "--out", out, "--budget", -1), "expected more than 0", out)
     refused(invoke(model, "--out", out, "--families", "butter"), "no family 'butter'", out)

@@ -224,6 +224,36 @@ def test_models_that_cannot_be_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_untied_file_is_no_tied_model(tmp_path):
+    model = Tied()
+    model.head.weight = nn.Parameter(torch.randn(10, 8))
+    lo.nn.save(model, tmp_path / "m")
+    fresh = Tied()
+    before = fresh.embed.weight.detach().clone()
+    with pytest.raises(ValueError, match=r"'embed\.weight' and 'head\.weight' are one tensor in the model, and two in"):
+        lo.nn.load(fresh, tmp_path / "m")
+    assert torch.equal(fresh.embed.weight, before)
+    model.head.weight = nn.Parameter(model.embed.weight.detach().clone())
+    lo.nn.save(model, tmp_path / "m")
+    lo.nn.load(fresh, tmp_path / "m")
+    assert torch.equal(fresh.embed.weight, model.embed.weight)
+
+
+def test_a_model_that_is_one_layer(tmp_path):
+    layer = Linear(lo.btt(8, 8))
+    lo.nn.save(layer, tmp_path / "m")
+    other = Linear(lo.btt(8, 8))
+    lo.nn.load(other, tmp_path / "m")
+    assert all(torch.equal(a, b) for a, b in zip(layer.parameters(), other.parameters()))
+    with pytest.raises(ValueError, match="is the whole model"):
+        lo.nn.load(nn.Linear(8, 8), tmp_path / "m")
+
+
+def test_swapped_arguments():
+    with pytest.raises(TypeError, match=r"lo\.nn\.save\('m', …\): the model comes first"):
+        lo.nn.save("m", dense())
+
+
 def test_buffers_that_no_file_has(tmp_path):
     lo.nn.save(swapped(), tmp_path / "m")
     with torch.device("meta"):

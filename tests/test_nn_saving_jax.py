@@ -150,6 +150,23 @@ def test_dtypes_differ(kind, tmp_path):
         LOAD[kind](model, tmp_path / "m")
 
 
+def test_a_counter_of_batches_may_be_missing(tmp_path):
+    class Net(nnx.Module):
+        def __init__(self):
+            self.up = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+            self.bn = nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+
+    class Same(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.bn = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    lo.nn.flax.save(Net(), tmp_path / "flax")
+    assert int(lo.nn.load(Same(), tmp_path / "flax").bn.num_batches_tracked) == 0
+    lo.nn.save(Same(), tmp_path / "torch")
+    assert float(lo.nn.flax.load(Net(), tmp_path / "torch").bn.var.get_value().sum()) == 4
+
+
 def test_axes_of_attention(tmp_path):
     def attention(seed):
         return nnx.MultiHeadAttention(4, 8, decode=False, rngs=nnx.Rngs(seed))

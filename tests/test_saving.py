@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import ml_dtypes
@@ -163,8 +164,7 @@ def test_nothing_else_is_replaced(tmp_path):
     A = lo.Diagonal(np.ones(3))
     save_file({"a": np.ones(3)}, tmp_path / "weights")
     (tmp_path / "notes").write_text("mine")
-    (tmp_path / "empty").touch()
-    for name in ("weights", "notes", "empty"):
+    for name in ("weights", "notes"):
         before = (tmp_path / name).read_bytes()
         with pytest.raises(FileExistsError, match="linops did not save it: take another path, or delete it first"):
             lo.save(tmp_path / name, A)
@@ -200,6 +200,56 @@ def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(FileNotFoundError):
         lo.save(tmp_path / "none" / "a", lo.Identity(2))
     assert not list(tmp_path.iterdir())
+
+
+def test_odd_arrays_and_names(tmp_path):
+    path = tmp_path / "a"
+    with pytest.raises(TypeError, match="'a' is a MaskedArray"):
+        lo.save(path, {"a": np.ma.array([1.0, 2.0], mask=[True, False])})
+    with pytest.raises(TypeError, match=r"tensor 'a' is torch\.sparse_coo: save lo\.aslinearoperator of it"):
+        lo.save(path, {"a": torch.eye(3).to_sparse()})
+    with pytest.raises(ValueError, match="cannot be called '__metadata__'"):
+        lo.save(path, {"__metadata__": np.ones(3)})
+    with pytest.raises(TypeError, match="an integer of more than 400 digits"):
+        lo.save(path, 10**500 * lo.Identity(3))
+    with pytest.raises(TypeError, match="the path comes first"):
+        lo.save(lo.Identity(3), "a")
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+        lo.save(tmp_path, lo.Identity(3))
+    assert not list(tmp_path.iterdir())
+    lo.save(path, {"": lo.Identity(3)})
+    assert list(lo.load(path)) == [""]
+    lo.save(tmp_path / ("n" * 250), lo.Identity(3))
+    path.chmod(0o600)
+    lo.save(path, lo.Identity(4))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_bytes(b"")
+    lo.save(path, lo.Identity(5))  # nothing is lost
+
+
+WRITER = """
+import sys, numpy as np, linops as lo
+number = 0
+while True:
+    number += 1
+    lo.save(sys.argv[1], {str(k): np.full(100, float(number)) for k in range(100)})
+"""
+
+
+def test_a_file_that_is_replaced_is_read_as_one(tmp_path):
+    path = tmp_path / "a"
+    lo.save(path, {str(k): np.zeros(100) for k in range(100)})
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
+    try:
+        seen, start = set(), time.monotonic()
+        while len(seen) < 10 and time.monotonic() - start < 30:
+            numbers_ = {float(array[0]) for array in lo.load(path).values()}
+            assert len(numbers_) == 1
+            seen |= numbers_
+    finally:
+        writer.kill()
+        writer.wait()
+    assert len(seen) > 2
 
 
 def test_a_fault_while_writing_leaves_the_old_file(tmp_path, monkeypatch):

@@ -58,6 +58,13 @@ def _chain(count: int) -> list[dict[str, Any]]:
     return [DIAGONAL, *pair]
 
 
+def _heavy(leaves: int, levels: int) -> list[dict[str, Any]]:
+    """An operator of many leaves, deep in others."""
+    core = {"shape": [1, 1, 1, 1], "dtype": "float32"}
+    above = ({"class": "Scaled", "base": {"operator": k}, "number": 2.0} for k in range(levels))
+    return [{"class": "TensorTrain", "cores": [core] * leaves}, *above]
+
+
 def _deep(count: int) -> list[dict[str, Any]]:
     return [DIAGONAL, *({"class": "Scaled", "base": {"operator": k}, "number": 2.0} for k in range(count))]
 
@@ -187,6 +194,7 @@ def files() -> Iterator[tuple[str, bytes]]:
         operator([{"class": "Permute", "indices": {"shape": [2**40], "dtype": "uint8", "data": "AA=="}}]),
     )
     yield "an index array that is kept nowhere", operator([{"class": "Permute", "indices": {"kept": "x"}}])
+    yield "100,000 leaves, each 900 levels deep", operator(_heavy(100_000, 900), tensors={}, data=b"")
     yield "tags that are none", operator([DIAGONAL | {"assumed": 2**63}])
     yield "a range of 2^62 terms for a size", operator([{"class": "Identity", "size": {"range": [0, 2**62, 1]}}])
     yield (

@@ -70,6 +70,8 @@ class Exact:
         return type(a) is type(b) and repr(a) == repr(b)
 
 
+#: digits of an integer in a text
+DIGITS = 400
 #: what stands for the fields of a kind where values are compared
 VALUES: dict[str, Any] = {"index": Frozen, "number": Exact}
 
@@ -146,6 +148,8 @@ def _plain(value: Any, where: str) -> Any:
     if value is None or type(value) in (bool, str):
         return value
     if type(value) is int:
+        if abs(value) >= 10**DIGITS:
+            raise TypeError(f"{where} is an integer of more than {DIGITS} digits, which no text holds")
         return value if abs(value) < 2**63 else {"int": str(value)}
     if type(value) is float:
         return value if np.isfinite(value) else {"float": repr(value)}
@@ -192,7 +196,7 @@ def from_plain(value: Any, kind: str, kept: Callable[[str], np.ndarray] | None =
             raise ValueError(f"no number {value!r:.60}")
         return value
     ((name, numbers),) = value.items()
-    if name == "int" and len(numbers) < 400:
+    if name == "int" and len(numbers) <= DIGITS + 1:
         return int(numbers)
     if name == "float":
         return float(numbers)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from time import perf_counter
 from typing import Any, BinaryIO
 
@@ -86,7 +87,7 @@ def compress(job: Job) -> Plan:
     with Progress(2 * len(names)) as progress:
         for pattern in job.exclude:
             if why := astray(pattern, _matrices(file), "the file's"):
-                progress.say(f"warning: no weight is left for --exclude {why}")
+                progress.say(f"warning: nothing is left out for --exclude {why}")
         layers: list[Choices] = []
         for name in names:
             start = perf_counter()
@@ -107,7 +108,8 @@ def _write(job: Job, file: Tensors, plan: Plan, moment: Callable[[str, int], Any
     """Write all results to a folder beside, then put them in their place."""
     chosen = {name: option for name, option in plan.chosen.items() if option.family != "dense"}
     document = {"version": VERSION, "holds": "dict", "tensors": {}}
-    entries, metadata, parts = {}, file.metadata | {DOCUMENT: json.dumps(document)}, []
+    kept = {key: text for key, text in file.metadata.items() if not key.startswith(DOCUMENT)}
+    entries, metadata, parts = {}, kept | {DOCUMENT: json.dumps(document)}, []
     done: dict[str, dict[str, Any]] = {}
     for name, one in file.entries.items():
         if name not in chosen:
@@ -123,8 +125,7 @@ def _write(job: Job, file: Tensors, plan: Plan, moment: Callable[[str, int], Any
         metadata[STRUCTURE + name] = to_json(target.to(dtype=FLOATS[one.dtype]).structure)
         parts.append(partial(_project, job, file, name, target, chosen[name], moment, done, progress))
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    folder = job.out.parent / f".{job.out.name}.{os.getpid()}.partial"
-    folder.mkdir()
+    folder = Path(mkdtemp(prefix=f".{job.out.name}.", suffix=".partial", dir=job.out.parent))
     try:
         write(folder / RESULTS[0], entries, metadata, parts)
         report = {"model": str(job.model), "plan": json.loads(plan.to_json()), "weights": done}
@@ -195,7 +196,7 @@ def _selected(job: Job, file: Tensors) -> list[str]:
     found = [name for name in names if not job.where or matches(job.where, name)]
     found = [name for name in found if not matches(job.exclude, name)]
     if not found:
-        raise ValueError(f"{job.model}: no weight is selected of {len(names)} matrices among its tensors")
+        raise ValueError(f"{job.model}: of its {len(names)} matrices none is selected")
     return found
 
 

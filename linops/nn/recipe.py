@@ -128,6 +128,8 @@ def _layer(record: Any, structures: list[Structure], before: Mapping[str, Layer]
     if type(parts) is not bool or type(weight_norm) is not bool or (len(places) > 1 and not parts):
         raise ValueError(f"{record!r:.100} says no layer")
     layer = Layer(tuple(structures[place] for place in places), parts, weight_norm, tied_to)
+    if parts and not all(one.operator.shape[0] for one in layer.structures):
+        raise ValueError("it has parts without outputs")
     if len({one.operator.shape[1] for one in layer.structures}) > 1:
         raise ValueError(f"parts of {layer} have inputs of several sizes")
     if tied_to is not None and (not isinstance(tied_to, str) or tied_to not in before):

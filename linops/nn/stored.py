@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from linops import backends
 from linops.nn.recipe import Layer, from_plain
 from linops.nn.swap import Found
 from linops.reading import Reader
 from linops.specs import dtype_name
 from linops.writing import STRUCTURE
 
+#: what BatchNorm of PyTorch counts in, and others do not
+COUNTER = ".num_batches_tracked"
 #: what ``linops compress`` has behind the names of layers
 WEIGHT = ".weight"
 
@@ -58,8 +61,9 @@ class Stored:
             ValueError: If a leaf is missing or not as the structure says.
         """
         layer = self.layers[name]
-        within, structure = f"{name}.{part}" if layer.parts else name, layer.structures[part]
-        names = [f"{within}.{leaf}" for leaf in structure.names]
+        within = ".".join([*([name] if name else []), *([str(part)] if layer.parts else [])])
+        structure = layer.structures[part]
+        names = [f"{within}.{leaf}" if within else leaf for leaf in structure.names]
         if missing := [one for one in names if one not in self._names]:
             raise ValueError(f"tensor {missing[0]!r} is missing")
         return self._reader.filled(structure, [self._names[one] for one in names])
@@ -83,6 +87,31 @@ class Stored:
             other: The name that is there.
         """
         self._names[name], self.tensors[name] = self._names[other], self.tensors[other]
+
+    def is_same(self, name: str, other: str) -> bool:
+        """Whether two tensors hold the same numbers.
+
+        Args:
+            name: The name of one.
+            other: The name of the other.
+
+        Returns:
+            True or False.
+        """
+        one, two = self.array(name), self.array(other)
+        return one is two or backends.to_numpy(one).tobytes() == backends.to_numpy(two).tobytes()
+
+    def without_counters(self, names: Iterable[str]) -> dict[str, tuple[tuple[int, ...], str]]:
+        """The shapes and dtypes without BatchNorm's counters that a model has not.
+
+        Args:
+            names: Of the model's state.
+
+        Returns:
+            Shapes and dtypes by name.
+        """
+        own = set(names)
+        return {name: what for name, what in self.tensors.items() if name in own or not name.endswith(COUNTER)}
 
     def _compressed(self) -> dict[str, Layer]:
         """The layers whose weights ``linops compress`` has replaced."""
@@ -138,7 +167,10 @@ def require_fit(name: str, layer: Layer, found: Found | None) -> Found:
         ValueError: If there is none, it is of another shape, cannot be replaced, or the layer is of parts.
     """
     if found is None:
-        raise ValueError(f"the model has no dense layer {name!r}: build the same model as was saved")
+        raise ValueError(
+            f"the model has no dense layer {name!r}: build the same model as was saved; an embedding cannot be "
+            "structured: leave it out with linops compress --exclude"
+        )
     if found.obstacle is not None and not getattr(found.obstacle, "soft", False):
         raise ValueError(f"layer {name!r} cannot be replaced: it {found.obstacle}")
     if found.shape != layer.shape:

@@ -20,7 +20,7 @@ SETTLED = 1e-8
 
 def krylov(
     product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any = None, width: int | None = None
-) -> Any:
+) -> tuple[Any, bool]:
     """An orthonormal basis (p, r) of the leading left singular vectors of what multiplies, by a block Krylov space.
 
     Blocks have fewer vectors than are looked for: a space of the same dimension is then of higher degree (Meyer, Musco
@@ -37,7 +37,7 @@ def krylov(
         width: Vectors of a block, where a product takes as long with many as with one.
 
     Returns:
-        The basis, its last vectors the leading ones.
+        The basis, and whether the space was left because it was settled, and not after 400 blocks.
 
     Cost: a product and an adjoint product a block, and 4 p d of its d dimensions in FLOPs for each vector.
     """
@@ -51,7 +51,7 @@ def krylov(
     basis = backends.zeros(like, (p, 0), like.dtype)
     image, block = backends.zeros(like, (q, 0), like.dtype), product(drawn(q, count))
     share = max(SETTLED, 2 * float(space.finfo(like.dtype).eps))
-    energies, best, next_look = [0.0], basis, rank
+    energies, best, next_look, is_settled = [0.0], basis, rank, False
     for _ in range(MOST):
         block = _beside(space, basis, block)
         wanted = min(count, p - basis.shape[1])
@@ -65,15 +65,17 @@ def krylov(
             w, V = lapack.eigh(adjoint(image) @ image)
             best = V[:, -rank:]
             energies.append(float(space.sum(w[-rank:])))
-            if _is_settled(energies, share) or basis.shape[1] >= min(p, q):
+            is_settled = _is_settled(energies, share) or basis.shape[1] >= min(p, q)
+            if is_settled:
                 break
             if basis.shape[1] + count > max(DIMENSION, 4 * rank):
                 kept = V[:, -(max(DIMENSION, 4 * rank) + rank) // 2 :]
                 basis, image = basis @ kept, image @ kept
-                best, next_look = space.eye(kept.shape[1], dtype=like.dtype)[:, -rank:], 0
+                best = space.eye(kept.shape[1], dtype=like.dtype)[:, -rank:]
+                energies, next_look = energies[-1:], kept.shape[1] + kept.shape[1] // 8
         block = product(beyond)
-    U = basis @ best
-    return U[:, :0] if rank == 0 else _beside(space, basis[:, :0], U)
+    U = basis[:, : best.shape[0]] @ best  # of the last look
+    return (U[:, :0] if rank == 0 else _beside(space, basis[:, :0], U)), is_settled
 
 
 def _beside(space: Any, basis: Any, block: Any) -> Any:

@@ -74,7 +74,8 @@ def streamed(net: Net, goal: Goal) -> Found:
     U, B = _blocks(groups, panels) if groups.blocks else _whole(groups, panels)
     tensors = joined(net, groups, U, B, in_halves)
     method, is_optimal = ("SVDs of panels", len(net.tensors) == 2) if groups.blocks else ("block Krylov space", False)
-    return Found(net.operator(balanced(net, tensors)), method, is_optimal=is_optimal)
+    member = net.operator(balanced(net, tensors))
+    return Found(member, method, is_optimal=is_optimal, converged=panels.is_settled)
 
 
 class _Panels:
@@ -83,6 +84,7 @@ class _Panels:
     def __init__(self, net: Net, goal: Goal) -> None:
         self.net, self.source, self.space = net, goal.source, goal.space
         self.like: Any = goal.source._like
+        self.is_settled = True
 
     def __call__(self, slices: Slices) -> Any:
         """The columns within slices, over the axes of rows and columns."""
@@ -168,6 +170,6 @@ def _whole(groups: Groups, panels: _Panels) -> tuple[Any, Any]:
         return backends.conj(found).reshape(sizes[1], -1)
 
     rank, kept = net.size(bonds), min(net.size(bonds), *sizes)
-    U = krylov(product, adjoint_product, panels.like, kept, sizes, kept + 8)
+    U, panels.is_settled = krylov(product, adjoint_product, panels.like, kept, sizes, kept + 8)
     B = adjoint(adjoint_product(U))
     return padded(panels.space, U, rank - kept, -1), padded(panels.space, B, rank - kept, -2)

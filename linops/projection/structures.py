@@ -65,9 +65,9 @@ def _nearest_low_rank(target: LowRank, goal: Goal, effort: Effort):
     if fits(source) and min(source.shape) < LARGE:
         return nearest_as_one(target, goal, effort)
     like = source._like  # products alone: W is not written out
-    U = krylov(lambda x: flat(source @ x), lambda y: flat(source.H @ y), like, pair.rank, source.shape)
+    U, is_settled = krylov(lambda x: flat(source @ x), lambda y: flat(source.H @ y), like, pair.rank, source.shape)
     B = adjoint(flat(source.H @ U))
-    return Found(pair.operator(U[None], B[None]), "block Krylov space")
+    return Found(pair.operator(U[None], B[None]), "block Krylov space", converged=is_settled)
 
 
 @by_structure.dispatch

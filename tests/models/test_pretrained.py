@@ -400,3 +400,17 @@ def test_what_config_json_cannot_say(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"save_pretrained: the recipe, a text of .* characters; .* use lo\.nn\.save"):
         swapped().save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_gpt2_made_dense_again_is_a_gpt2(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=96, n_embd=64, n_layer=2, n_head=4, n_positions=32, **SPECIAL))
+    lo.nn.replace_linear_(model, "btt", where="*attn.c_proj")  # square: transposed it would fit too
+    lo.nn.to_dense_(model)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    ids = tokens(2, 5)
+    assert type(model.transformer.h[0].attn.c_proj).__name__ == "Conv1D"
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(ids).logits, model.eval()(ids).logits)

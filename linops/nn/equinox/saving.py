@@ -93,8 +93,10 @@ def load(model: Model, path: str | Path) -> Model:
         changed = jax.tree_util.tree_map_with_path(
             lambda path, leaf: new.get(name_of(path), leaf) if is_linear(leaf) else leaf, model, is_leaf=is_linear
         )
-        require_same({name: described(array) for name, array in state_dict(changed).items()}, stored.tensors)
-        return load_state_dict(changed, {name: stored.array(name) for name in stored.tensors})
+        own = state_dict(changed)
+        tensors = stored.without_counters(own)
+        require_same({name: described(array) for name, array in own.items()}, tensors)
+        return load_state_dict(changed, {name: stored.array(name) for name in tensors})
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{file.path}: {error}") from None
 

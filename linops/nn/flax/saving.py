@@ -99,8 +99,10 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
             new[id(one.layer)] = made = build(swap, layer.weight_norm, None, fit)
             old[id(made)] = one.layer
         exchange(model, new)
-        require_same({name: described(array) for name, array in state_dict(model).items()}, stored.tensors)
-        state = {name: stored.array(name) for name in stored.tensors}
+        own = state_dict(model)
+        tensors = stored.without_counters(own)
+        require_same({name: described(array) for name, array in own.items()}, tensors)
+        state = {name: stored.array(name) for name in tensors}
     except BaseException as error:
         exchange(model, old)
         if isinstance(error, (ValueError, KeyError, AttributeError)):

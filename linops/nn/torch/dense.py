@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ def require_module(where: str, model: Any, *functions: str) -> None:
     Raises:
         TypeError: If it is no `torch.nn.Module`.
     """
+    if isinstance(model, (str, Path)):
+        raise TypeError(f"lo.nn.{where}({str(model)!r}, …): the model comes first")
     if not isinstance(model, nn.Module):
         way = elsewhere(model, (*functions, where)) or "expected a model, a torch.nn.Module"
         raise TypeError(f"lo.nn.{where}({type(model).__name__}): {way}")

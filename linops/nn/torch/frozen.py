@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -52,6 +53,7 @@ def freeze_(model: nn.Module, batch: int = 1) -> Report:
 def to_dense_(model: nn.Module) -> Report:
     """Replace every structured layer of a model, in place, by a `torch.nn.Linear` with the weights that it computes.
 
+    What took the place of transformers' ``Conv1D`` becomes one again, so that checkpoints fit the model's class.
     Biases, ``requires_grad``, hooks and training mode are kept; layers that share their parameters share the dense
     weight.
 
@@ -95,7 +97,7 @@ def _exchange(model: nn.Module, kind: type, make: Callable[[Any], nn.Module | No
     layers = [
         (name, layer) for name, layer in model.named_modules() if isinstance(layer, kind) and id(layer) not in inner
     ]
-    rows, new = [], {}
+    rows, new, weights = [], {}, {}
     first: dict[tuple[int, ...], list[tuple[str, Any, Any]]] = {}  # layers over the same parameters
     before = sum(parameter.numel() for parameter in model.parameters())
     for name, layer in layers:
@@ -115,6 +117,8 @@ def _exchange(model: nn.Module, kind: type, make: Callable[[Any], nn.Module | No
         made.requires_grad_(
             any(parameter.requires_grad for path, parameter in layer.named_parameters() if path != "bias")
         )
+        if layer._transposed and isinstance(made, nn.Linear) and "transformers.pytorch_utils" in sys.modules:
+            made = _transposed(made, weights)
         new[id(layer)] = _like(layer, made)
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
@@ -139,6 +143,17 @@ def _like(old: Any, new: Any) -> Any:
     if isinstance(new, Linear):
         new._transposed, new._path = old._transposed, old._path
     return new.train(old.training)
+
+
+def _transposed(layer: nn.Linear, weights: dict[int, Any]) -> nn.Module:
+    """Transformers' Conv1D of a dense layer, whose weight is (in, out); weights by the ids of those they come from."""
+    kind: Any = sys.modules["transformers.pytorch_utils"].Conv1D
+    with torch.device("meta"):
+        new = kind(layer.out_features, layer.in_features)
+    if id(layer.weight) not in weights:
+        weights[id(layer.weight)] = nn.Parameter(layer.weight.detach().T.contiguous(), layer.weight.requires_grad)
+    new.weight = weights[id(layer.weight)]
+    return new
 
 
 def _row(name: str, old: Any, new: Any, tied_to: str | None) -> Row:

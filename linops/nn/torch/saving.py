@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from linops.nn.recipe import as_document
-from linops.nn.stored import Stored, described, require_same
+from linops.nn.stored import COUNTER, Stored, described, require_same
 from linops.nn.torch.dense import is_conv1d, require_module
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.recipe import rebuild_, recipe_of
@@ -89,6 +89,8 @@ def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module
         _require_no_conv1d(inner, stored)
         rebuild_(inner, stored.layers, stored.operator, undo)
         _require_known(inner, stored)
+        own = inner.state_dict()
+        state = {name: stored.array(name) if name in stored.tensors else own[name] for name in own}
     except BaseException as error:
         for step in reversed(undo):
             step()
@@ -96,7 +98,7 @@ def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module
             raise ValueError(f"{file.path}: {error}") from None
         raise
     _materialise(inner, torch.device("cpu" if device is None else device))
-    inner.load_state_dict({name: stored.array(name) for name in inner.state_dict()})
+    inner.load_state_dict(state)
     for module in inner.modules():
         if isinstance(module, Structured):
             module._blank = False
@@ -131,7 +133,9 @@ def _require_known(model: nn.Module, stored: Stored) -> None:
     for name, tensor in own.items():  # of tied tensors files of other makers hold one
         if name not in stored.tensors and id(tensor) in names:
             stored.alias(name, names[id(tensor)])
+    own = {name: tensor for name, tensor in own.items() if name in stored.tensors or not name.endswith(COUNTER)}
     require_same({name: described(tensor) for name, tensor in own.items()}, stored.tensors)
+    _require_tied(own, stored)
     indices = {
         f"{name}.{key}" if name else key
         for name, module in model.named_modules()
@@ -146,6 +150,15 @@ def _require_known(model: nn.Module, stored: Stored) -> None:
             f"buffer {left[0]!r} is on the meta device, and in no state dict: build the model on a device that holds "
             "numbers"
         )
+
+
+def _require_tied(own: dict[str, Any], stored: Stored) -> None:
+    """Raise where one tensor of a model is two in a file, which hold other numbers."""
+    first: dict[int, str] = {}
+    for name, tensor in own.items():
+        other = first.setdefault(id(tensor), name)
+        if other != name and not stored.is_same(other, name):
+            raise ValueError(f"{other!r} and {name!r} are one tensor in the model, and two in the file: untie them")
 
 
 def _materialise(model: nn.Module, device: torch.device) -> None:
