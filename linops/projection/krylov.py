@@ -19,7 +19,13 @@ SETTLED = 1e-8
 
 
 def krylov(
-    product: Any, adjoint_product: Any, like: Any, rank: int, shape: Any = None, width: int | None = None
+    product: Any,
+    adjoint_product: Any,
+    like: Any,
+    rank: int,
+    shape: Any = None,
+    width: int | None = None,
+    most: int = MOST,
 ) -> tuple[Any, bool]:
     """An orthonormal basis (p, r) of the leading left singular vectors of what multiplies, by a block Krylov space.
 
@@ -35,9 +41,10 @@ def krylov(
         rank: r.
         shape: (p, q); by default that of `like`.
         width: Vectors of a block, where a product takes as long with many as with one.
+        most: After how many blocks it is left at the latest.
 
     Returns:
-        The basis, and whether the space was left because it was settled, and not after 400 blocks.
+        The basis, and whether the space was left because it was settled.
 
     Cost: a product and an adjoint product a block, and 4 p d of its d dimensions in FLOPs for each vector.
     """
@@ -52,7 +59,7 @@ def krylov(
     image, block = backends.zeros(like, (q, 0), like.dtype), product(drawn(q, count))
     share = max(SETTLED, 2 * float(space.finfo(like.dtype).eps))
     energies, best, next_look, is_settled = [0.0], basis, rank, False
-    for _ in range(MOST):
+    for _ in range(most):
         block = _beside(space, basis, block)
         wanted = min(count, p - basis.shape[1])
         while block.shape[1] < wanted:  # the space is exhausted

@@ -38,7 +38,8 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
     elif not lapack.is_constant(M) or 2 * kept > min(p, q):
         U = lapack.svd(M)[0][..., :kept]
     elif len(M.shape) == 2 and min(p, q) >= LARGE and BLOCK * (kept + 8) <= min(p, q):
-        U, is_settled = krylov(lambda x: M @ x, lambda y: adjoint(adjoint(y) @ M), M, kept)
+        most = min(p, q) // BLOCK  # about the work of all singular vectors
+        U, is_settled = krylov(lambda x: M @ x, lambda y: adjoint(adjoint(y) @ M), M, kept, most=most)
         U = U if is_settled else _of_gram(space, M, kept)
     else:
         U = _of_gram(space, M, kept)
