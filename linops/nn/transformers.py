@@ -114,6 +114,8 @@ class StructureQuantizer(HfQuantizer):
             del config.transformers_weights
         return config
 
+    update_tp_plan = update_attn_implementation  # what the first versions of transformers 5 ask instead
+
     def _process_model_before_weight_loading(self, model: Any, checkpoint_files: Any = None, **_: Any) -> None:
         files = [Path(file) for file in checkpoint_files or ()]
         try:
