@@ -62,8 +62,8 @@ def test_a_direct_sum_is_a_list():
 
 def test_structures_that_name_the_constructor():
     dense = '{"class": "Dense", "matrix": {"shape": [2, 3], "dtype": "float32"}}'
-    blocks = '{"class": "BlockDiag", "blocks": [{"operator": 0}, {"operator": 0}]}'
-    text = f'{{"format": "linops.structure", "version": 1, "operators": [{dense}, {blocks}]}}'
+    blocks = '{"class": "BlockDiag", "blocks": [{"operator": 0}, {"operator": 1}]}'
+    text = f'{{"format": "linops.structure", "version": 1, "operators": [{dense}, {dense}, {blocks}]}}'
     assert type(from_json(text).operator) is lo.DirectSum
 
 

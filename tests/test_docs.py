@@ -57,6 +57,8 @@ WITH_CODE = [page for page in PAGES if any(blocks(page))]
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
 def test_page_runs_and_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some write there
+    models = Path(__file__).parent / "models"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (models / "fresh", models, ROOT))))  # of what they start
     namespace = {"__name__": "__main__"}
     for line, code, expected, needs in blocks(page):
         with warnings.catch_warnings():

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 
 def is_first() -> bool:
@@ -39,8 +41,8 @@ def session(device: str = "auto") -> Iterator[torch.device]:
     if local.type == "cuda":
         torch.cuda.set_device(local)
     # torchrun starts processes anew over one store, in which addresses of those that were killed still stand
-    store, rank, size = next(iter(dist.rendezvous("env://")))
-    store = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store, rank, size = next(iter(rendezvous("env://")))
+    store = PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group("nccl" if local.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
     try:
         yield local

@@ -275,6 +275,7 @@ torch.save((error, model(torch.load(sys.argv[2])).logits, model.state_dict()), s
 """
 
 
+@pytest.mark.full  # docs/saving.md has one too
 def test_a_fresh_process(tmp_path):
     """It has the model bit for bit; without the import it has an error, and no random model."""
     model = swapped("monarch", exclude="lm_head")

@@ -1,0 +1,17 @@
+"""For processes that pages of the docs start, by PYTHONPATH: torchvision beside a torch it is not built for."""
+
+import sys
+
+
+class _BeforeTorchvision:
+    """A finder of modules that finds none, but has torchvision made importable before it is looked for."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            from vision import make_importable
+
+            make_importable()
+
+
+sys.meta_path.insert(0, _BeforeTorchvision())
