@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import each
 
 
 def run(code):
@@ -87,7 +88,7 @@ FIRST = {
 }
 
 
-@pytest.mark.parametrize("imports", FIRST.values(), ids=FIRST)
+@pytest.mark.parametrize("imports", each(4, FIRST.values()), ids=FIRST)
 def test_the_first_use_may_be_compiled(imports):
     """Also where linops meets a framework there: torch.compile cannot trace an import."""
     code = f"""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from helpers import as_numpy
+from helpers import as_numpy, each
 
 import linops as lo
 
@@ -96,6 +96,7 @@ def test_gradients_backwards(name, spectrum, dtype):
     assert torch.autograd.gradgradcheck(f, tensor)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["expm", *[pytest.param(name, marks=pytest.mark.full) for name in ("turned", "logm")]])
 def test_jax_has_the_derivatives_of_torch(name):
     M, E, G = (matrix(one) for one in (SPECTRA["two equal"], [1.0, -0.5, 0.3], [0.2, 0.7, -1.0]))
@@ -129,6 +130,7 @@ def _decaying(space):
     return lambda S, t: (lo.linalg.funm(definite(S), lambda w: space.exp(-t * w)) @ space.ones_like(S[0])).sum()
 
 
+@pytest.mark.full
 def test_parameters_of_the_function_have_derivatives_too():
     M = torch.from_numpy(matrix(SPECTRA["two equal"])).requires_grad_()
     t, f = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), _decaying(torch)
@@ -201,7 +203,9 @@ def test_third_derivatives_are_nan_in_jax():
         assert np.isnan(outer(jax.hessian(f))(M)).all()
 
 
-@pytest.mark.parametrize("spectrum", [[1.0, 1.0, 2.0], [2.0, 2.0, 2.0], [1.0, 1.0 + 1e-9, 3.0], [0.5, 1.0, 2.0]])
+@pytest.mark.parametrize(
+    "spectrum", each(2, [([1.0, 1.0, 2.0],), ([2.0, 2.0, 2.0],), ([1.0, 1.0 + 1e-9, 3.0],), ([0.5, 1.0, 2.0],)])
+)
 def test_funm_of_a_matrix_that_is_not_hermitian(spectrum):
     X = np.random.default_rng(5).standard_normal((3, 3)) + 3 * np.eye(3)
     M = X @ np.diag(spectrum) @ np.linalg.inv(X)

@@ -369,10 +369,7 @@ def test_gradients_in_torch(name, dtype):
 
 
 #: JAX compiles the others for seconds
-IN_JAX = [
-    pytest.param(name, marks=() if name in ("exponential", "expm of a Kronecker sum") else pytest.mark.full)
-    for name in DIFFERENTIATED
-]
+IN_JAX = [pytest.param(name, marks=() if name == "exponential" else pytest.mark.full) for name in DIFFERENTIATED]
 
 
 @pytest.mark.parametrize("name", IN_JAX)

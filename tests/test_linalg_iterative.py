@@ -465,6 +465,7 @@ def test_gradients_in_torch(name, dtype):
     assert gradgradcheck(lambda M, b: _solution(name, M, b), (M, b))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name", ["cg", *[pytest.param(name, marks=pytest.mark.full) for name in METHODS if name != "cg"]]
 )

@@ -233,8 +233,10 @@ def test_gradients_in_torch(name, dtype):
     "name",
     [
         "wide",
-        "truncated",
-        *[pytest.param(name, marks=pytest.mark.full) for name in ("lsmr", "qr", "pinv", "damped", "by qr")],
+        *[
+            pytest.param(name, marks=pytest.mark.full)
+            for name in ("truncated", "lsmr", "qr", "pinv", "damped", "by qr")
+        ],
     ],
 )
 def test_gradients_in_jax(name):

@@ -94,7 +94,8 @@ def test_a_sparse_solve_has_a_hessian_in_torch_func():
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("complex128", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_derivatives_in_jax(dtype):
     x = on("jax", numbers(dtype))
     check_grads(value, (x,), 2)

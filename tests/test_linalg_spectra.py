@@ -303,6 +303,7 @@ def test_svds_of_sparse_operators_nearest_a_shift(backend, dtype):
         close(operator @ V, plain(U.to_dense()) * plain(found), 1e-9)
 
 
+@pytest.mark.full
 def test_svds_nearest_a_shift_of_what_is_traced():
     M = numbers(60, 50)
     s = np.linalg.svd(M)[1]
@@ -446,6 +447,7 @@ def test_solutions_have_derivatives_where_spectra_are_degenerate():
     close(jax.grad(function)(jax.numpy.eye(3), on("jax", b), on("jax", c)), expected)
 
 
+@pytest.mark.full
 def test_derivatives_of_some_eigenvalues_and_singular_values():
     X = numbers(30, 30)
     method = lo.linalg.Lanczos()

@@ -49,7 +49,7 @@ CASES = {
     "svds, estimated": (estimated, (6, 4)),
     "norm": (norm, (2 * N,)),
 }
-IN_JAX = [pytest.param(name, marks=() if name == "norm" else pytest.mark.full) for name in CASES]
+IN_JAX = [pytest.param(name, marks=pytest.mark.full) for name in CASES]
 
 
 @pytest.fixture(autouse=True)

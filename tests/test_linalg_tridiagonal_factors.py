@@ -34,7 +34,7 @@ def dense(A):
     return as_numpy(A.to_dense())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SLOW)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cholesky(backend, dtype):
     for n in SIZES:

@@ -15,7 +15,7 @@ def make_importable():
         try:
             torch.ops.load_library(str(binary))
         except OSError:
-            for name in ("nms", "qnms"):
+            for name in (name for name in ("nms", "qnms") if not hasattr(torch.ops.torchvision, name)):
                 torch.library.define(
                     f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
                 )
