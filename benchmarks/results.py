@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.environment import environment, use_threads
 from benchmarks.registry import Benchmark
+from linops.replacing import replacing
 
 #: where ``python -m benchmarks all`` keeps results
 FOLDER = Path(__file__).parent / "results"
@@ -58,12 +59,9 @@ def save(path: Path, conditions: Mapping[str, Any], rows: list[dict[str, Any]]) 
         rows: The rows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     lines = ",\n".join("  " + json.dumps({name: _rounded(value) for name, value in row.items()}) for row in rows)
-    part.write_text(
-        f'{{"conditions": {json.dumps(conditions, indent=1)},\n "rows": [\n{lines}\n]}}\n', encoding="utf-8"
-    )
-    part.replace(path)
+    with replacing(path) as file:
+        file.write(f'{{"conditions": {json.dumps(conditions, indent=1)},\n "rows": [\n{lines}\n]}}\n'.encode())
 
 
 def _rounded(value: Any) -> Any:

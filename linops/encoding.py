@@ -15,8 +15,7 @@ is refused; it imports no module, calls no callable, and makes no array larger t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ import numpy as np
 from linops import strict_json
 from linops.backends.tree import classes
 from linops.backends.values import from_plain, to_plain, to_tags
-from linops.expression import Expression
 from linops.specs import Spec, dtype_name, spec
 from linops.structure import Node, Structure
 from linops.tags import Tag
@@ -72,8 +70,8 @@ def document(structure: Structure, keep: Callable[[np.ndarray], str | None] = la
         TypeError: If an operator holds what no text can, such as the callable of `Function`.
         ValueError: If operators are nested more than 1000 deep.
     """
+    require_small(structure)
     written: list[dict[str, Any]] = []
-    named = [0]
 
     def made(node: Node, values: list[Any]) -> Any:
         kind: Any = node.kind
@@ -86,12 +84,7 @@ def document(structure: Structure, keep: Callable[[np.ndarray], str | None] = la
             if value is not None and not (name == "assumed" and value == Tag.NONE):
                 record[name] = _written(value, field, f"{kind.__name__}.{name}", keep)
         written.append(record)
-        within = list(_within(values))
-        depth, leaves = 1 + max((one.depth for one in within), default=0), sum(one.leaves for one in within)
-        leaves += _leaves(values)
-        named[0] += leaves
-        require_small(depth, named[0])
-        return _Written(len(written) - 1, depth, leaves)
+        return _Written(len(written) - 1)
 
     structure.folded(lambda part: part, made)
     return {"format": FORMAT, "version": VERSION, "operators": written}
@@ -151,7 +144,8 @@ def from_document(given: Any, kept: Callable[[str], np.ndarray] | None = None) -
         try:
             if unknown := [name for name in record if name != "class" and name not in fields]:
                 raise ValueError(f"no field {unknown[0]!r:.60}")
-            values = {name: _read(value, fields[name], shelf) for name, value in record.items() if name != "class"}
+            present = {name: value for name, value in record.items() if name != "class" and value is not None}
+            values = {name: _read(value, fields[name], shelf) for name, value in present.items()}
             for name, value in values.items():  # elsewhere all of its terms would be written out
                 if type(value) is range and "range" not in str(kind.__dataclass_fields__[name].type):
                     raise ValueError(f"{name} is no range")
@@ -164,7 +158,9 @@ def from_document(given: Any, kept: Callable[[str], np.ndarray] | None = None) -
             shelf.put(operator)
         except Exception as error:
             raise ValueError(f"{where}, {kind.__name__}: {type(error).__name__}: {error!s:.400}") from None
-    return Structure(shelf.last())
+    structure = Structure(shelf.last())
+    require_small(structure)
+    return structure
 
 
 class _Shelf:
@@ -173,10 +169,6 @@ class _Shelf:
     def __init__(self, kept: Callable[[str], np.ndarray] | None) -> None:
         self.kept = kept
         self._built: list[Any] = []
-        self._depths: list[int] = []
-        self._depth = 0
-        self._counts: list[int] = []
-        self._count = self._named = 0
 
     def take(self, place: Any) -> Any:
         """The operator at a place."""
@@ -185,18 +177,11 @@ class _Shelf:
         operator, self._built[place] = self._built[place], None
         if operator is None:
             raise ValueError(f"operator {place} is part of two")
-        self._depth = max(self._depth, self._depths[place])
-        self._count += self._counts[place]
         return operator
 
     def put(self, operator: Any) -> None:
-        """Add one that is made of those taken since the last."""
+        """Add one."""
         self._built.append(operator)
-        self._depths.append(self._depth + 1)
-        self._counts.append(self._count + sum(not isinstance(child, Expression) for _, child in operator._children()))
-        self._named += self._counts[-1]
-        self._depth = self._count = 0
-        require_small(self._depths[-1], self._named)
 
     def last(self) -> Any:
         """The last, of which all others are part."""
@@ -205,50 +190,39 @@ class _Shelf:
         return self._built[-1]
 
 
-def require_small(depth: int, named: int) -> None:
+def require_small(structure: Structure) -> None:
     """Refuse operators that are nested deeper than is written and read, or have too many leaves deep in them.
 
     Args:
-        depth: How deep.
-        named: How often leaves stand in operators, each once a level.
+        structure: The structure; nothing is asked of it that is as long as the leaves' names.
 
     Raises:
-        ValueError: If it is more than 1000, or 4 million.
+        ValueError: If operators are nested more than 1000 deep, or leaves, each counted once a level, are more than 4
+            million.
     """
-    if named > MOST_NAMED:
-        raise ValueError(f"{named:,} levels over all leaves, of which {MOST_NAMED:,} are saved and loaded")
+    named = 0
+
+    def made(node: Node, values: list[tuple[int, int]]) -> tuple[int, int]:
+        nonlocal named
+        depth, leaves = max((depth for depth, _ in values), default=0), sum(leaves for _, leaves in values)
+        if node.kind is None:
+            return depth, leaves
+        named += leaves
+        return depth + 1, leaves
+
+    depth, _ = structure.folded(lambda part: (0, int(part is not None)), made)
     if depth > DEEPEST:
         raise ValueError(f"operators are nested more than {DEEPEST:,} deep, which is neither saved nor loaded")
+    if named > MOST_NAMED:
+        raise ValueError(f"{named:,} levels over all leaves, of which {MOST_NAMED:,} are saved and loaded")
 
 
-@dataclass(frozen=True)
-class _Written:
-    """The place of an operator that is written, and how deep operators are nested in it, and how many leaves it has."""
-
-    place: int
-    depth: int
-    leaves: int
+class _Written(int):
+    """The place of an operator that is written."""
 
 
 class _Items(list):
     """Values of a tuple of arrays and operators."""
-
-
-def _within(values: list[Any]) -> Iterator[_Written]:
-    """The operators among values, and among those of tuples."""
-    for value in values:
-        if isinstance(value, _Written):
-            yield value
-        elif isinstance(value, _Items):
-            yield from _within(value)
-
-
-def _leaves(values: list[Any]) -> int:
-    """How many leaves there are among values, and among those of tuples."""
-    return sum(
-        _leaves(value) if isinstance(value, _Items) else value is not None and not isinstance(value, _Written)
-        for value in values
-    )
 
 
 def _name(kind: Any) -> str:
@@ -262,7 +236,7 @@ def _name(kind: Any) -> str:
 
 def _written(value: Any, field: str, where: str, keep: Callable[[np.ndarray], str | None]) -> Any:
     if isinstance(value, _Written):
-        return {"operator": value.place}
+        return {"operator": int(value)}
     if isinstance(value, _Items):
         return [None if item is None else _written(item, field, where, keep) for item in value]
     if field == "tree":

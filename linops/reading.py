@@ -180,14 +180,9 @@ class Reader:
 
     def _numbers(self, name: str) -> np.ndarray:
         """A tensor as it is in the file."""
-        if name not in self.file.entries:
-            raise ValueError(f"tensor {name!r:.200} is missing")
+        self.describe(name)  # which checks
         array = self.file.map(name)
-        if not self._notes.get(name, {}).get("pairs"):
-            return array
-        if array.dtype != np.float64 or array.shape[-1:] != (2,):
-            raise ValueError(f"tensor {name!r:.200} is {array.dtype} {array.shape}: no pairs of float64")
-        return array.view(np.complex128)[..., 0]
+        return array.view(np.complex128)[..., 0] if self._notes.get(name, {}).get("pairs") else array
 
     def _leaf(self, name: str, spec: Spec) -> Any:
         """A leaf, which is as the structure says."""

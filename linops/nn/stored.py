@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from linops import backends
-from linops.nn.recipe import Layer, from_plain
+from linops.nn.recipe import Layer, as_document, from_plain
 from linops.nn.swap import Found
 from linops.reading import Reader
 from linops.specs import dtype_name
-from linops.writing import STRUCTURE
+from linops.writing import STRUCTURE, Contents
 
 #: what BatchNorm of PyTorch counts in, and others do not
 COUNTER = ".num_batches_tracked"
 #: what ``linops compress`` has behind the names of layers
 WEIGHT = ".weight"
+
+
+def write_model(
+    path: str | Path, layers: Mapping[str, Layer], state: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a model's file.
+
+    Args:
+        path: The file.
+        layers: Its structured layers by name.
+        state: Its arrays by name.
+        metadata: Other texts by name.
+
+    Raises:
+        TypeError: If a structure holds a callable, or an array a dtype that the format has not.
+        ValueError: If an array has no numbers.
+        FileExistsError: If the file is there and is none of linops.
+        OSError: If it cannot be written.
+    """
+    contents = Contents()
+    recipe = as_document(layers, partial(contents.keep, name="linops."))
+    for name, array in state.items():
+        contents.add_array(name, array)
+    contents.metadata |= metadata or {}
+    contents.write(path, "model", {"recipe": recipe})
 
 
 class Stored:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,18 +9,17 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
-from linops.nn.equinox.dense import find, is_linear, name_of
+from linops.nn.equinox.dense import exchanged, find, name_of
 from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.placing import build
 from linops.nn.jax import one_copy
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
-from linops.nn.recipe import Layer, as_document
-from linops.nn.stored import Stored, described, require_fit, require_same, require_whole
+from linops.nn.recipe import Layer
+from linops.nn.stored import Stored, described, require_fit, require_same, require_whole, write_model
 from linops.nn.swap import Swap
 from linops.reading import Reader
 from linops.safetensors import opened
-from linops.writing import Contents
 
 Model = TypeVar("Model")
 
@@ -52,12 +50,8 @@ def save(model: Any, path: str | Path) -> None:
         True
     """
     _require("save", model)
-    contents = Contents()
     layers = {name: _described(layer) for name, layer in _structured(model).items()}
-    recipe = as_document(layers, partial(contents.keep, name="linops."))
-    for name, array in state_dict(model).items():
-        contents.add_array(name, array)
-    contents.write(path, "model", {"recipe": recipe})
+    write_model(path, layers, state_dict(model))
 
 
 def load(model: Model, path: str | Path) -> Model:
@@ -90,9 +84,7 @@ def load(model: Model, path: str | Path) -> Model:
                 continue
             one, fit = require_fit(name, layer, found.get(name)), Fit((stored.operator(name, 0),), ())
             new[name] = build(Swap(one, (layer.structures[0].operator,), False), layer.weight_norm, None, fit)
-        changed = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: new.get(name_of(path), leaf) if is_linear(leaf) else leaf, model, is_leaf=is_linear
-        )
+        changed = exchanged(model, new.get)
         own = state_dict(changed)
         tensors = stored.without_counters(own)
         require_same({name: described(array) for name, array in own.items()}, tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from linops.nn.flax.layer import Linear
 from linops.nn.flax.placing import build, exchange
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
-from linops.nn.recipe import Layer, as_document
-from linops.nn.stored import Stored, described, require_fit, require_same, require_whole
+from linops.nn.recipe import Layer
+from linops.nn.stored import Stored, described, require_fit, require_same, require_whole, write_model
 from linops.nn.swap import Swap
 from linops.reading import Reader
 from linops.safetensors import opened
-from linops.writing import Contents
 
 
 def save(model: nnx.Module, path: str | Path) -> None:
@@ -53,12 +51,8 @@ def save(model: nnx.Module, path: str | Path) -> None:
         True
     """
     _require("save", model)
-    contents = Contents()
     layers = {name: Layer((layer.structure,), weight_norm=layer.weight_norm) for name, layer in _structured(model)}
-    recipe = as_document(layers, partial(contents.keep, name="linops."))
-    for name, array in state_dict(model).items():
-        contents.add_array(name, array)
-    contents.write(path, "model", {"recipe": recipe})
+    write_model(path, layers, state_dict(model))
 
 
 def load(model: nnx.Module, path: str | Path) -> nnx.Module:

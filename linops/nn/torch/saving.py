@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from linops.nn.recipe import as_document
-from linops.nn.stored import COUNTER, Stored, described, require_same
+from linops.nn.stored import COUNTER, Stored, described, require_same, write_model
 from linops.nn.torch.dense import is_conv1d, require_module
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.recipe import rebuild_, recipe_of
 from linops.nn.torch.structured import Structured
 from linops.reading import Reader
 from linops.safetensors import opened
-from linops.writing import Contents
 
 
 def save(model: nn.Module, path: str | Path) -> None:
@@ -50,15 +47,13 @@ def save(model: nn.Module, path: str | Path) -> None:
         True
     """
     require_module("save", model, "flax.save", "equinox.save")
-    model, contents = unwrapped(model), Contents()
-    recipe = as_document(recipe_of(model), partial(contents.keep, name="linops."))
-    for name, tensor in model.state_dict().items():
+    model = unwrapped(model)
+    state = model.state_dict()
+    for name, tensor in state.items():
         if type(tensor) not in (torch.Tensor, nn.Parameter):
             what = "it is sharded or quantised" if isinstance(tensor, torch.Tensor) else "it is no tensor"
             raise TypeError(f"state {name!r} is a {type(tensor).__name__}, which cannot be saved: {what}")
-        contents.add_array(name, tensor)
-    contents.metadata["format"] = "pt"
-    contents.write(path, "model", {"recipe": recipe})
+    write_model(path, recipe_of(model), state, {"format": "pt"})
 
 
 def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module:
