@@ -202,3 +202,10 @@ def test_the_text_that_hostile_ones_change_is_read():
     assert (
         from_json(to_json(lo.assume(lo.dense(2, 2), lo.Tag.SYMMETRIC).structure)).operator.assumed is lo.Tag.SYMMETRIC
     )
+
+
+def test_nothing_is_the_default_and_what_is_no_number_is_no_flag():
+    record = {"class": "Circulant", "c": {"shape": [5], "dtype": "float64"}, "columns": 2}
+    assert from_json(document(record | {"transposed": None})) == from_json(document(record))
+    with pytest.raises(ValueError, match="NaN, which no field but a number holds"):
+        from_json(document(record | {"transposed": {"float": "nan"}}))

@@ -198,10 +198,11 @@ def from_plain(value: Any, kind: str, kept: Callable[[str], np.ndarray] | None =
     ((name, numbers),) = value.items()
     if name == "int" and len(numbers) <= DIGITS + 1:
         return int(numbers)
-    if name == "float":
-        return float(numbers)
-    if name == "complex":
-        return complex(*map(float, numbers))
+    if name in ("float", "complex"):
+        number = float(numbers) if name == "float" else complex(*map(float, numbers))
+        if kind != "number" and number != number:  # numbers are compared by their digits, all else by equality
+            raise ValueError("NaN, which no field but a number holds")
+        return number
     if name == "range":
         return range(*numbers)
     raise ValueError(f"no value {value!r:.60}")
