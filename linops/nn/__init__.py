@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from linops.install import command
+from linops.nn.communication import communication
 from linops.operator import LinearOperator, make_layer
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     )
 
 __all__ = [
+    "communication",
     "compress",
     "equinox",
     "flax",

@@ -1,0 +1,168 @@
+"""What a divided operator sends in a step, known before anything runs: bytes a rank, by collective."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from linops.operator import LinearOperator
+from linops.sharding import SHARDED, WHOLE, Division, division
+from linops.specs import numpy_dtype
+
+STYLES = {
+    "whole": (WHOLE, WHOLE),
+    "colwise": (WHOLE, SHARDED),
+    "rowwise": (SHARDED, WHOLE),
+    "sharded": (SHARDED, SHARDED),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Communication(Mapping[str, int]):
+    """Bytes that a rank sends in a step, by collective, as ring algorithms do; forward and backward together.
+
+    Attributes:
+        forward: Those of the forward pass.
+        backward: Those of the backward pass, in which the operand has a gradient too.
+    """
+
+    forward: Mapping[str, int] = field(default_factory=dict)
+    backward: Mapping[str, int] = field(default_factory=dict)
+
+    def __getitem__(self, collective: str) -> int:
+        if collective not in self.forward and collective not in self.backward:
+            raise KeyError(collective)
+        return self.forward.get(collective, 0) + self.backward.get(collective, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self.forward, *self.backward}))
+
+    def __len__(self) -> int:
+        return len({*self.forward, *self.backward})
+
+    @property
+    def total(self) -> int:
+        """All bytes."""
+        return sum(self.values())
+
+    def __add__(self, other: Communication) -> Communication:
+        forward, backward = Counter(self.forward), Counter(self.backward)
+        forward.update(other.forward)
+        backward.update(other.backward)
+        return Communication(dict(forward), dict(backward))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Communication):
+            return self.forward == other.forward and self.backward == other.backward
+        return dict(self) == other
+
+    __hash__ = None
+
+    def __str__(self) -> str:
+        lines = [("collective", "forward", "backward")]
+        lines += [(name, f"{self.forward.get(name, 0):,}", f"{self.backward.get(name, 0):,}") for name in self]
+        lines.append(("bytes a rank", f"{sum(self.forward.values()):,}", f"{sum(self.backward.values()):,}"))
+        first, *rest = [max(len(line[column]) for line in lines) for column in range(3)]
+        return "\n".join(
+            "  ".join([line[0].ljust(first), *[cell.rjust(width) for cell, width in zip(line[1:], rest)]])
+            for line in lines
+        )
+
+
+def communication(
+    operator: LinearOperator, ranks: Any, batch: int = 1, *, style: str = "whole", dtype: Any = None
+) -> Communication:
+    """The bytes that each rank sends for a product with an operator that is divided among ranks, and its gradients.
+
+    Args:
+        operator: Any operator, or a structured layer, or a model with such layers.
+        ranks: How many ranks, or a mesh of one axis.
+        batch: How many vectors are multiplied, all ranks together; of a model, how many reach each layer.
+        style: What each rank has of the vectors that go in and come out: ``"whole"`` (all features of both),
+            ``"colwise"`` (all, then its share), ``"rowwise"`` (its share, then all) or ``"sharded"`` (its share of
+            both).
+        dtype: That of the vectors; None takes that of the operator.
+
+    Returns:
+        Bytes by collective; nothing, for an operator that each rank holds and runs whole.
+
+    Raises:
+        ValueError: If there is no such style, or features cannot be shared equally.
+
+    Example:
+        >>> import linops as lo
+        >>> print(communication(lo.btt(4096, 4096), 8, batch=1024, style="sharded"))
+        collective      forward   backward
+        all_to_all    1,835,008  1,835,008
+        bytes a rank  1,835,008  1,835,008
+    """
+    count = size_of(ranks)
+    into, out = ends(style)
+    for side, size in zip((out, into), operator.shape):
+        if side == SHARDED and size % count:
+            raise ValueError(
+                f"communication({operator._short()}, {count} ranks, style={style!r}): {size} features cannot be shared "
+                f"equally by {count} ranks; expected a multiple, or a style in which they are whole"
+            )
+    found = division(operator, count, into, out)
+    if found is None:
+        return Communication()
+    return of_division(found, batch, numpy_dtype(dtype or operator.dtype or "float32").itemsize)
+
+
+def of_division(found: Division, batch: int, itemsize: int) -> Communication:
+    """The bytes of a division.
+
+    Args:
+        found: The division.
+        batch: How many vectors are multiplied.
+        itemsize: The bytes of a number.
+
+    Returns:
+        Bytes by collective.
+    """
+    counted: dict[str, Counter[str]] = {"forward": Counter(), "backward": Counter()}
+    for when, collective, numbers in found.sent(batch):
+        counted[when][collective] += round(numbers * itemsize)
+    return Communication(dict(counted["forward"]), dict(counted["backward"]))
+
+
+def ends(style: str) -> tuple[str, str]:
+    """What a style says of the vectors that go in, and come out.
+
+    Args:
+        style: Its name.
+
+    Returns:
+        ``"whole"`` or ``"sharded"``, twice.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style {style!r}: expected one of {', '.join(STYLES)}")
+    return STYLES[style]
+
+
+def size_of(ranks: Any) -> int:
+    """How many ranks there are.
+
+    Args:
+        ranks: A number, or a mesh of torch or JAX.
+
+    Returns:
+        The number.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If there is not one at least.
+    """
+    size = getattr(ranks, "size", ranks)  # of a mesh of torch it is a method, of JAX a number
+    size = size() if callable(size) else size
+    if not isinstance(size, int):
+        raise TypeError(f"ranks: expected a number or a mesh, got {type(ranks).__name__}")
+    if size < 1:
+        raise ValueError(f"ranks: expected at least one, got {size}")
+    return size

@@ -1,0 +1,150 @@
+"""`Division`: what each of several ranks holds and runs of an operator, derived from its expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from linops.operator import LinearOperator
+from linops.operators.einsum import Einsum
+from linops.operators.permute_axes import PermuteAxes
+from linops.operators.planned import network_of
+from linops.operators.sum import Sum
+from linops.plan.division import Action, Path, collectives, divide
+from linops.plan.network import Network
+from linops.plan.shares import Contraction, Movement, shares
+from linops.specs import Spec
+from linops.structure import Structure
+
+#: what each rank has of the vectors that go into a product, or come out of it
+WHOLE, SHARDED = "whole", "sharded"
+
+
+class Local(NamedTuple):
+    """A product of a rank alone, between two transfers.
+
+    Attributes:
+        structure: The operator that it runs, features first.
+        leaves: Which leaves of the divided operator that is of.
+        shapes: The shapes to which the rank's shares of them are brought.
+    """
+
+    structure: Structure
+    leaves: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """What each of p ranks holds and runs of an operator, and what they send each other.
+
+    Attributes:
+        ranks: p.
+        into: ``"whole"``: each rank has all features of the vectors; ``"sharded"``: its share of them, in their order.
+        out: The same of the result.
+        chains: Of each term of a sum, or of the one operator, what runs: products of a rank alone, and movements.
+        axes: Of each leaf, by name, the axis over which it is split; None if every rank holds it whole.
+        partial: The names of leaves that are whole, and whose gradients are to be summed over the ranks.
+        paths: Of each term, how it was divided.
+    """
+
+    ranks: int
+    into: str
+    out: str
+    chains: tuple[tuple[Local | Movement, ...], ...]
+    axes: Mapping[str, int | None]
+    partial: frozenset[str]
+    paths: tuple[Path, ...]
+
+    @property
+    def is_split(self) -> bool:
+        """Whether any leaf is split."""
+        return any(axis is not None for axis in self.axes.values())
+
+    def sent(self, vectors: int) -> Iterator[tuple[str, str, float]]:
+        """What a rank sends.
+
+        Args:
+            vectors: How many vectors are multiplied.
+
+        Yields:
+            ``"forward"`` or ``"backward"``, the collective, and how many numbers a rank sends.
+        """
+        for path in self.paths:
+            for step in path:
+                yield from collectives(step, self.ranks, vectors)
+
+
+def division(operator: LinearOperator, ranks: int, into: str = WHOLE, out: str = WHOLE) -> Division | None:
+    """What each of several ranks holds and runs of an operator; see `linops.plan.division` for how it is found.
+
+    Args:
+        operator: Any operator whose leaves have a shape.
+        ranks: How many.
+        into: ``"whole"`` or ``"sharded"``: whether each rank has the whole vectors, or its share of the features.
+        out: The same of the result.
+
+    Returns:
+        The division; None for an operator that is no product, or sum of products, of tensors over axes, and where
+        features cannot be shared equally.
+
+    Example:
+        >>> import linops as lo
+        >>> found = division(lo.btt(64, 64), 4, "sharded", "sharded")
+        >>> found.axes, [getattr(piece, "kind", "product") for piece in found.chains[0]]
+        ({'cores_0': 0, 'cores_1': 0}, ['product', 'exchange', 'product'])
+    """
+    return _division(operator.structure, ranks, into, out)
+
+
+@lru_cache(maxsize=256)
+def _division(structure: Structure, ranks: int, into: str, out: str) -> Division | None:
+    operator = structure.operator
+    leaves = list(operator.named_leaves())
+    chains, paths, axes, partial, start = [], [], {}, set(), 0
+    for term in operator.terms if isinstance(operator, Sum) else (operator,):
+        own = leaves[start : start + term._num_leaves]
+        network = network_of(term)
+        if network is None or not network.into or not network.out or "" in network.tensors:
+            return None
+        shapes = [tuple(own[leaf][1].shape) for leaf in network.leaves]
+        places = [_places(shape, term, network) for shape, term in zip(shapes, network.tensors)]
+        path = divide(network, ["".join(place) for place in places], ranks, into, out)
+        if path is None:
+            return None
+        for step in path:
+            if isinstance(step, Action):
+                name = own[network.leaves[step.tensor]][0]
+                axes[name] = places[step.tensor].get(step.axis)
+                partial |= {name} if step.is_partial else set()
+        pieces = shares(network, path, ranks, into)
+        dtype = operator.dtype
+        chains.append(tuple([_local(piece, network, start, dtype) for piece in pieces]))
+        paths.append(path)
+        start += term._num_leaves
+    return Division(ranks, into, out, tuple(chains), axes, frozenset(partial), tuple(paths))
+
+
+def _places(shape: tuple[int, ...], term: str, network: Network) -> dict[str, int]:
+    """Of the axes of a tensor that can be split in the leaf, where in the leaf they are: its slowest of an axis."""
+    found, waiting = {}, list(term)
+    for place, size in enumerate(shape):
+        if size > 1:
+            found[waiting[0]] = place
+        while size > 1:
+            size //= network.sizes[waiting.pop(0)]
+    return found
+
+
+def _local(piece: Contraction | Movement, network: Network, start: int, dtype: Any) -> Local | Movement:
+    if isinstance(piece, Movement):
+        return piece
+    if not piece.tensors:
+        return Local(PermuteAxes(piece.dims, piece.order).structure, (), ())
+    specs = [Spec(shape, dtype) for shape in piece.shapes]
+    order = tuple(range(len(specs)))
+    operator = Einsum(piece.expression, tensors=specs, in_dims=piece.dims, order=order)
+    leaves = tuple([start + network.leaves[tensor] for tensor in piece.tensors])
+    return Local(operator.structure, leaves, piece.shapes)
