@@ -18,6 +18,7 @@ from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
 from covering import covering
 from frameworks import settle
+from processes import Processes
 
 os.environ["LINOPS_MACHINE"] = ""  # plans by the numbers that linops has, whatever file the user has
 settle()
@@ -34,6 +35,14 @@ def bounded_memory():
         sys.modules["jax"].clear_caches()
         # what is not given back is no reason to compile everything again after each test
         _memory["limit"] = max(4e9, _resident() + 1e9)
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """Pools of gloo processes for the tests of a module: `processes(2, function, *arguments)` gives ranks' results."""
+    pools = Processes(tmp_path_factory.mktemp("processes"))
+    yield pools
+    pools.close()
 
 
 def _resident():
