@@ -12,7 +12,8 @@ from linops.operators.einsum import Einsum
 from linops.operators.permute_axes import PermuteAxes
 from linops.operators.planned import network_of
 from linops.operators.sum import Sum
-from linops.plan.division import Action, Path, collectives, divide
+from linops.plan import transfer
+from linops.plan.division import FEATURES, Action, Path, Transfer, collectives, divide
 from linops.plan.network import Network
 from linops.plan.shares import Contraction, Movement, shares
 from linops.specs import Spec
@@ -26,12 +27,12 @@ class Local(NamedTuple):
     """A product of a rank alone, between two transfers.
 
     Attributes:
-        structure: The operator that it runs, features first.
+        structure: The operator that it runs, features first; None, where it is the divided operator itself.
         leaves: Which leaves of the divided operator that is of.
         shapes: The shapes to which the rank's shares of them are brought.
     """
 
-    structure: Structure
+    structure: Structure | None
     leaves: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
 
@@ -77,7 +78,7 @@ class Division:
                 yield from collectives(step, self.ranks, vectors)
 
 
-def division(operator: LinearOperator, ranks: int, into: str = WHOLE, out: str = WHOLE) -> Division | None:
+def division(operator: LinearOperator, ranks: int, into: str = WHOLE, out: str = WHOLE) -> Division:
     """What each of several ranks holds and runs of an operator; see `linops.plan.division` for how it is found.
 
     Args:
@@ -87,8 +88,10 @@ def division(operator: LinearOperator, ranks: int, into: str = WHOLE, out: str =
         out: The same of the result.
 
     Returns:
-        The division; None for an operator that is no product, or sum of products, of tensors over axes, and where
-        features cannot be shared equally.
+        The division. An operator that is no product, or sum of products, of tensors over axes is whole on every rank.
+
+    Raises:
+        ValueError: If features cannot be shared equally.
 
     Example:
         >>> import linops as lo
@@ -96,12 +99,35 @@ def division(operator: LinearOperator, ranks: int, into: str = WHOLE, out: str =
         >>> found.axes, [getattr(piece, "kind", "product") for piece in found.chains[0]]
         ({'cores_0': 0, 'cores_1': 0}, ['product', 'exchange', 'product'])
     """
+    for side, size, what in ((into, operator.shape[1], "in"), (out, operator.shape[0], "out")):
+        if side == SHARDED and size % ranks:
+            raise ValueError(
+                f"{operator._short()}: {size} {what}_features cannot be shared equally by {ranks} ranks; expected a "
+                "multiple, or a style in which every rank has all of them"
+            )
     return _division(operator.structure, ranks, into, out)
 
 
 @lru_cache(maxsize=256)
-def _division(structure: Structure, ranks: int, into: str, out: str) -> Division | None:
-    operator = structure.operator
+def _division(structure: Structure, ranks: int, into: str, out: str) -> Division:
+    found = _derived(structure.operator, ranks, into, out)
+    return _whole(structure.operator, ranks, into, out) if found is None else found
+
+
+def _whole(operator: LinearOperator, ranks: int, into: str, out: str) -> Division:
+    """A division in which every rank holds and runs the operator itself."""
+    m, n = operator.shape
+    names = [name for name, _ in operator.named_leaves()]
+    path = [Transfer(transfer.GATHER, "", FEATURES, n)] if into == SHARDED else []
+    path += [Transfer(transfer.SLICE, FEATURES, "", m)] if out == SHARDED else []
+    chain: list[Local | Movement] = [Movement("gather")] if into == SHARDED else []
+    chain += [Local(None, tuple(range(len(names))), ())]
+    chain += [Movement("slice", (1, m, 1))] if out == SHARDED else []
+    return Division(ranks, into, out, (tuple(chain),), dict.fromkeys(names), frozenset(), (tuple(path),))
+
+
+def _derived(operator: LinearOperator, ranks: int, into: str, out: str) -> Division | None:
+    """The division of a product, or sum of products, of tensors over axes; None of others."""
     leaves = list(operator.named_leaves())
     chains, paths, axes, partial, start = [], [], {}, set(), 0
     for term in operator.terms if isinstance(operator, Sum) else (operator,):

@@ -35,7 +35,7 @@ def test_sums():
 def test_errors():
     with pytest.raises(ValueError, match="style 'columns': expected one of whole, colwise, rowwise, sharded"):
         lo.nn.communication(lo.btt(64, 64), p, style="columns")
-    with pytest.raises(ValueError, match="66 features cannot be shared equally by 4 ranks"):
+    with pytest.raises(ValueError, match="66 in_features cannot be shared equally by 4 ranks"):
         lo.nn.communication(lo.dense(64, 66), p, style="rowwise")
     with pytest.raises(ValueError, match="ranks: expected at least one, got 0"):
         lo.nn.communication(lo.btt(64, 64), 0)

@@ -1,5 +1,7 @@
 """Divided products: what ranks compute together, simulated in one process, equals what one computes alone."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -57,12 +59,13 @@ def multiplied(A, found, x):
         xs = [x if found.into == "whole" else share(x, ranks, rank) for rank in range(ranks)]
         for piece in chain:
             if isinstance(piece, Local):
-                leaves = [
-                    [own[r][leaf].reshape(shape) for leaf, shape in zip(piece.leaves, piece.shapes)]
-                    for r in range(ranks)
-                ]
-                products = [piece.structure.fill(one)._columns(x) for one, x in zip(leaves, xs)]
-                xs = [product.reshape(-1, x.shape[-1]) for product in products]
+                for rank, leaves in enumerate(own):
+                    if piece.structure is None:
+                        xs[rank] = A @ xs[rank]
+                        continue
+                    tensors = [leaves[leaf].reshape(shape) for leaf, shape in zip(piece.leaves, piece.shapes)]
+                    product = piece.structure.fill(tensors)._columns(xs[rank])
+                    xs[rank] = product.reshape(-1, x.shape[-1])
             else:
                 xs = moved(piece.kind, piece.dims, xs)
         if found.out == "whole":
@@ -91,9 +94,10 @@ def test_ranks_together_compute_the_product(family, options, dtype):
             for ranks in (2, 3, 4):
                 for into in STYLES:
                     for out in STYLES:
-                        found = division(B, ranks, into, out)
-                        if found is None:  # padded, or of features that cannot be shared equally
+                        sides = (into, B.shape[1]), (out, B.shape[0])
+                        if any(side == "sharded" and size % ranks for side, size in sides):
                             continue
+                        found = division(B, ranks, into, out)
                         divided += found.is_split
                         np.testing.assert_allclose(multiplied(B, found, x), B @ x, rtol=1e-10, atol=1e-10)
     assert divided
@@ -149,8 +153,18 @@ def test_nothing_is_sent_that_a_dense_layer_would_not_send_where_large_leaves_ar
             assert sent <= 3 * 3 / 4 * 256 * VECTORS
 
 
-def test_what_cannot_be_divided():
-    assert division(lo.Permute.random(8, seed=0) @ lo.dense(8, 8), 2) is None
-    assert division(lo.toeplitz(8, 8), 2) is None
-    assert division(lo.dense(9, 9), 2, "sharded", "whole") is None
-    assert not division(lo.dense(9, 9), 2).is_split
+def test_what_has_no_axes_is_whole_on_every_rank():
+    x = np.ones((8, 3))
+    for A in (lo.Permute.random(8, seed=0) @ lo.dense(8, 8), lo.toeplitz(8, 8), lo.dense(9, 9)):
+        A = A.init(seed=0)
+        for into, out in product(STYLES, STYLES):
+            if A.shape == (8, 8):
+                found = division(A, 2, into, out)
+                np.testing.assert_allclose(multiplied(A, found, x), A @ x, rtol=1e-5, atol=1e-6)
+                assert not found.is_split
+        assert not division(A, 2).is_split
+
+
+def test_features_that_cannot_be_shared():
+    with pytest.raises(ValueError, match=r"Dense\(.*9 in_features cannot be shared equally by 2 ranks"):
+        division(lo.dense(9, 9), 2, "sharded", "whole")

@@ -98,17 +98,7 @@ def communication(
         all_to_all    1,835,008  1,835,008
         bytes a rank  1,835,008  1,835,008
     """
-    count = size_of(ranks)
-    into, out = ends(style)
-    for side, size in zip((out, into), operator.shape):
-        if side == SHARDED and size % count:
-            raise ValueError(
-                f"communication({operator._short()}, {count} ranks, style={style!r}): {size} features cannot be shared "
-                f"equally by {count} ranks; expected a multiple, or a style in which they are whole"
-            )
-    found = division(operator, count, into, out)
-    if found is None:
-        return Communication()
+    found = division(operator, size_of(ranks), *ends(style))
     return of_division(found, batch, numpy_dtype(dtype or operator.dtype or "float32").itemsize)
 
 

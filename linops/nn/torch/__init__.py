@@ -1,5 +1,10 @@
 """Operators as layers of PyTorch, in a model of one's own, with the rates that they train at."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from linops.nn.torch.compress import compress
 from linops.nn.torch.frozen import freeze_, to_dense_
 from linops.nn.torch.grow import grow_
@@ -11,7 +16,14 @@ from linops.nn.torch.replace import replace_linear_
 from linops.nn.torch.saving import load, save
 from linops.nn.torch.schedules import keep_rates, set_lr
 
+if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
+    from linops.nn.torch.collectives import CommunicationMode
+    from linops.nn.torch.divided import DividedLinear
+    from linops.nn.torch.parallel import parallelize_
+
 __all__ = [
+    "CommunicationMode",
+    "DividedLinear",
     "Linear",
     "Muon",
     "compress",
@@ -20,9 +32,19 @@ __all__ = [
     "grow_",
     "keep_rates",
     "load",
+    "parallelize_",
     "param_groups",
     "replace_linear_",
     "save",
     "set_lr",
     "to_dense_",
 ]
+
+#: what needs torch.distributed.tensor, which takes as long to import as all of this
+_DISTRIBUTED = {"CommunicationMode": "collectives", "DividedLinear": "divided", "parallelize_": "parallel"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DISTRIBUTED:
+        return getattr(import_module(f"linops.nn.torch.{_DISTRIBUTED[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

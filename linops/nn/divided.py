@@ -1,0 +1,77 @@
+"""What a model's layers send, when they are divided among ranks: a report that prints as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from linops.nn.communication import Communication, of_division
+from linops.sharding import Division
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer of a model that is divided among ranks.
+
+    Attributes:
+        name: Its path.
+        structure: Its operator, in short.
+        style: What each rank has of the vectors that go in and come out; see `lo.nn.communication`.
+        axes: Of each leaf, over which axis it is split; None if every rank holds it whole.
+        division: What each rank holds and runs.
+        itemsize: The bytes of a number.
+    """
+
+    name: str
+    structure: str
+    style: str
+    axes: Mapping[str, int | None]
+    division: Division
+    itemsize: int
+
+
+@dataclass(frozen=True)
+class Divided(Sequence[Row]):
+    """The layers of a model that are divided among ranks, in the model's order; it prints as a table.
+
+    Attributes:
+        rows: The layers.
+        ranks: How many ranks.
+    """
+
+    rows: tuple[Row, ...]
+    ranks: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, position: int) -> Row: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[Row, ...]: ...
+    def __getitem__(self, position: int | slice) -> Row | tuple[Row, ...]:
+        return self.rows[position]
+
+    def communication(self, batch: int = 1) -> Communication:
+        """The bytes that each rank sends in a step.
+
+        Args:
+            batch: How many vectors reach each layer.
+
+        Returns:
+            Bytes by collective, forward and backward; of a layer whose input has no gradient fewer are sent backward.
+        """
+        return sum((of_division(row.division, batch, row.itemsize) for row in self.rows), Communication())
+
+    def __str__(self) -> str:
+        lines = [("layer", "style", "split", "bytes a vector")]
+        for row in self.rows:
+            split = ", ".join([f"{name}:{axis}" for name, axis in row.axes.items() if axis is not None]) or "nothing"
+            lines.append((row.name, row.style, split, f"{of_division(row.division, 1, row.itemsize).total:,}"))
+        lines.append((f"{len(self.rows)} layers, {self.ranks} ranks", "", "", f"{self.communication().total:,}"))
+        *widths, last = [max(len(line[column]) for line in lines) for column in range(4)]
+        return "\n".join(
+            "  ".join([*[cell.ljust(width) for cell, width in zip(line, widths)], line[3].rjust(last)])
+            for line in lines
+        )

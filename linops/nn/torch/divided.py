@@ -1,0 +1,79 @@
+"""`DividedLinear`: a layer of which each rank of a mesh holds and runs its share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+
+from linops.nn.torch.collectives import move
+from linops.nn.torch.layer import Linear
+from linops.plan.shares import Movement
+from linops.sharding import SHARDED, Division, Local
+
+
+class DividedLinear(Linear):
+    """A `Linear` of which each rank of a mesh holds and runs its share; made by `lo.nn.parallelize_`.
+
+    Its parameters are `torch.distributed.tensor.DTensor`s of the names and shapes of the undivided layer, so that
+    optimisers, FSDP2 over another axis of the mesh, and `torch.distributed.checkpoint` know them. Operand and result
+    are plain tensors: whole, or this rank's share of the features.
+
+    Attributes:
+        style: ``"whole"``, ``"colwise"``, ``"rowwise"`` or ``"sharded"``.
+        division: What each rank holds and runs.
+    """
+
+    style: str
+    division: Division
+    _mesh: DeviceMesh
+
+    def _join(self, style: str, division: Division, mesh: DeviceMesh) -> None:
+        """Take a share among the ranks of a mesh; the parameters are that already."""
+        self.style, self.division, self._mesh = style, division, mesh
+        self._take_dtypes()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X @ A.T + bias over the last axis of x."""
+        expected = self.in_features // (self.division.ranks if self.division.into == SHARDED else 1)
+        if x.shape[-1:] != (expected,):
+            raise ValueError(
+                f"{self._called} of {self.structure.operator._short()}, style {self.style!r} on {self.division.ranks} "
+                f"ranks: input of shape {tuple(x.shape)}; expected (…, {expected})"
+            )
+        group = self._mesh.get_group()
+        leaves = [self._share(name, group) for name in self._names]
+        total: Any = None
+        for chain in self.division.chains:
+            y = x.reshape(-1, expected).T
+            for piece in chain:
+                y = move(y, piece, group) if isinstance(piece, Movement) else self._run(piece, leaves, y)
+            total = y if total is None else total + y
+        y = total.T.reshape(*x.shape[:-1], -1)
+        if self.bias is None:
+            return y
+        bias: Any = self.bias
+        return y + (bias.to_local() if isinstance(bias, DTensor) else bias).to(y.dtype)
+
+    def _run(self, piece: Local, leaves: list[Tensor], x: Tensor) -> Tensor:
+        """A product of this rank alone."""
+        if piece.structure is None:
+            indices = [getattr(self, name) for name in self._indices]
+            return self.structure.fill(leaves, indices)._linear(x.T).T
+        tensors = [leaves[leaf].reshape(shape) for leaf, shape in zip(piece.leaves, piece.shapes)]
+        return piece.structure.fill(tensors)._columns(x).reshape(-1, x.shape[-1])
+
+    def _share(self, name: str, group: Any) -> Tensor:
+        """This rank's share of a leaf."""
+        leaf: Any = self._leaf(name)
+        share = leaf.to_local() if isinstance(leaf, DTensor) else leaf
+        if name in self.division.partial:
+            share = move(share.reshape(-1, 1), Movement("enter"), group).reshape(share.shape)
+        return share
+
+    def extra_repr(self) -> str:
+        """As of the undivided layer, and how it is divided."""
+        first, *rest = super().extra_repr().split("\n")
+        return "\n".join([f"{first}, style={self.style!r}, ranks={self.division.ranks}", *rest])
