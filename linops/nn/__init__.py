@@ -12,6 +12,7 @@ from linops.operator import LinearOperator, make_layer
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
     from linops.nn.torch import (
+        clip_grad_norm_,
         compress,
         freeze_,
         from_linear,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     )
 
 __all__ = [
+    "clip_grad_norm_",
     "communication",
     "compress",
     "equinox",

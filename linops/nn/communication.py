@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from linops.operator import LinearOperator
@@ -71,24 +72,23 @@ class Communication(Mapping[str, int]):
         )
 
 
-def communication(
-    operator: LinearOperator, ranks: Any, batch: int = 1, *, style: str = "whole", dtype: Any = None
-) -> Communication:
+def communication(operator: Any, ranks: Any, batch: int = 1, *, style: Any = None, dtype: Any = None) -> Communication:
     """The bytes that each rank sends for a product with an operator that is divided among ranks, and its gradients.
 
     Args:
-        operator: Any operator, or a structured layer, or a model with such layers.
+        operator: Any operator, or a PyTorch model with structured layers, as it is or divided.
         ranks: How many ranks, or a mesh of one axis.
         batch: How many vectors are multiplied, all ranks together; of a model, how many reach each layer.
         style: What each rank has of the vectors that go in and come out: ``"whole"`` (all features of both),
             ``"colwise"`` (all, then its share), ``"rowwise"`` (its share, then all) or ``"sharded"`` (its share of
-            both).
-        dtype: That of the vectors; None takes that of the operator.
+            both). None is ``"whole"``; of a model it may be what `lo.nn.parallelize_` takes.
+        dtype: That of an operator's vectors; None takes that of the operator. Layers have that of their parameters.
 
     Returns:
         Bytes by collective; nothing, for an operator that each rank holds and runs whole.
 
     Raises:
+        TypeError: If it is neither operator nor model.
         ValueError: If there is no such style, or features cannot be shared equally.
 
     Example:
@@ -98,7 +98,14 @@ def communication(
         all_to_all    1,835,008  1,835,008
         bytes a rank  1,835,008  1,835,008
     """
-    found = division(operator, size_of(ranks), *ends(style))
+    count = size_of(ranks)
+    if not isinstance(operator, LinearOperator):
+        if not hasattr(operator, "named_modules"):
+            got = type(operator).__name__
+            raise TypeError(f"communication({got}): expected an operator or a torch.nn.Module with structured layers")
+        parallel = import_module("linops.nn.torch.parallel")
+        return parallel.divisions(operator, count, style).communication(batch)
+    found = division(operator, count, *ends("whole" if style is None else style))
     return of_division(found, batch, numpy_dtype(dtype or operator.dtype or "float32").itemsize)
 
 

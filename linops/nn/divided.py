@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -16,17 +16,13 @@ class Row:
 
     Attributes:
         name: Its path.
-        structure: Its operator, in short.
         style: What each rank has of the vectors that go in and come out; see `lo.nn.communication`.
-        axes: Of each leaf, over which axis it is split; None if every rank holds it whole.
         division: What each rank holds and runs.
         itemsize: The bytes of a number.
     """
 
     name: str
-    structure: str
     style: str
-    axes: Mapping[str, int | None]
     division: Division
     itemsize: int
 
@@ -67,7 +63,10 @@ class Divided(Sequence[Row]):
     def __str__(self) -> str:
         lines = [("layer", "style", "split", "bytes a vector")]
         for row in self.rows:
-            split = ", ".join([f"{name}:{axis}" for name, axis in row.axes.items() if axis is not None]) or "nothing"
+            split = (
+                ", ".join([f"{name}:{axis}" for name, axis in row.division.axes.items() if axis is not None])
+                or "nothing"
+            )
             lines.append((row.name, row.style, split, f"{of_division(row.division, 1, row.itemsize).total:,}"))
         lines.append((f"{len(self.rows)} layers, {self.ranks} ranks", "", "", f"{self.communication().total:,}"))
         *widths, last = [max(len(line[column]) for line in lines) for column in range(4)]

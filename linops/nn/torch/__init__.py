@@ -17,6 +17,7 @@ from linops.nn.torch.saving import load, save
 from linops.nn.torch.schedules import keep_rates, set_lr
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
+    from linops.nn.torch.clipping import clip_grad_norm_
     from linops.nn.torch.collectives import CommunicationMode
     from linops.nn.torch.divided import DividedLinear
     from linops.nn.torch.parallel import parallelize_
@@ -26,6 +27,7 @@ __all__ = [
     "DividedLinear",
     "Linear",
     "Muon",
+    "clip_grad_norm_",
     "compress",
     "freeze_",
     "from_linear",
@@ -41,7 +43,12 @@ __all__ = [
 ]
 
 #: what needs torch.distributed.tensor, which takes as long to import as all of this
-_DISTRIBUTED = {"CommunicationMode": "collectives", "DividedLinear": "divided", "parallelize_": "parallel"}
+_DISTRIBUTED = {
+    "CommunicationMode": "collectives",
+    "DividedLinear": "divided",
+    "clip_grad_norm_": "clipping",
+    "parallelize_": "parallel",
+}
 
 
 def __getattr__(name: str) -> Any:

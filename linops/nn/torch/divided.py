@@ -35,6 +35,13 @@ class DividedLinear(Linear):
         self.style, self.division, self._mesh = style, division, mesh
         self._take_dtypes()
 
+    @property
+    def operator(self) -> Any:
+        """The whole operator over the parameters as they are now, which are gathered on every rank."""
+        leaves = [self._leaf(name) for name in self._names]
+        whole = [leaf.full_tensor() if isinstance(leaf, DTensor) else leaf for leaf in leaves]
+        return self.structure.fill(whole, [getattr(self, name) for name in self._indices])
+
     def forward(self, x: Tensor) -> Tensor:
         """X @ A.T + bias over the last axis of x."""
         expected = self.in_features // (self.division.ranks if self.division.into == SHARDED else 1)

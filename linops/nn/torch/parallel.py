@@ -18,8 +18,9 @@ from linops.nn.obstacles import brief
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.divided import DividedLinear
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.parts import Parts
 from linops.nn.torch.styles import styles_of
-from linops.sharding import SHARDED, Division, division
+from linops.sharding import SHARDED, division
 
 
 def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *, style: Any = None) -> Divided:
@@ -72,25 +73,82 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
         ['colwise', 'rowwise']
         >>> torch.distributed.destroy_process_group()
     """
-    require_module("parallelize_", model)
+    require_module("parallelize_", model, "shardings", "shardings")
     mesh = _one_axis(mesh, axis)
-    layers = list(_layers(model))
-    styles = styles_of(model, [name for name, _ in layers], style)
-    made = []
-    for name, layer in layers:
-        own = styles.get(name, "whole")
-        if isinstance(layer, Linear) or own != "whole":
-            made.append((name, layer, own, _found(name, layer, own, mesh.size())))
+    found = divisions(model, mesh.size(), style)
+    _check(model, found)
     new: dict[int, nn.Parameter] = {}
-    rows = [_divide(name, layer, own, found, mesh, new) for name, layer, own, found in made]
-    left = [row.name for row in rows if not row.division.is_split and isinstance(model.get_submodule(row.name), Linear)]
+    for row in found:
+        _divide(model.get_submodule(row.name), row, mesh, new)
+    left = [row.name for row in found if not row.division.is_split]
     if left and mesh.size() > 1:
         warnings.warn(
             f"parallelize_: {brief(left, 4)} stay whole on each of {mesh.size()} ranks: their leaves are small, or "
             "have no axis that divides among them",
             stacklevel=2,
         )
-    return Divided(tuple(rows), mesh.size())
+    return found
+
+
+def divisions(model: nn.Module, ranks: int, style: Any = None) -> Divided:
+    """How `parallelize_` would divide a model's layers.
+
+    Args:
+        model: The model; it is not changed.
+        ranks: Among how many ranks.
+        style: As for `parallelize_`.
+
+    Returns:
+        The layers.
+
+    Raises:
+        TypeError: As `parallelize_` does.
+        ValueError: As `parallelize_` does.
+    """
+    layers = list(_layers(model))
+    styles = styles_of(model, [name for name, _ in layers], style)
+    rows = []
+    for name, layer in layers:
+        own = layer.style if isinstance(layer, DividedLinear) else _style(model, name, styles)
+        if isinstance(layer, Linear) or own != "whole":
+            rows.append(_row(name, layer, own, ranks))
+    return Divided(tuple(rows), ranks)
+
+
+def _row(name: str, layer: Any, style: str, ranks: int) -> Row:
+    """How one layer is divided."""
+    operator = layer.structure.operator if isinstance(layer, Linear) else dense(layer.out_features, layer.in_features)
+    try:
+        found = division(operator, ranks, *ends(style))
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}, style {style!r}: {error}") from None
+    itemsize = next((one.element_size() for one in layer.parameters(recurse=False)), 4)
+    return Row(name, style, found, itemsize)
+
+
+def _check(model: nn.Module, found: Divided) -> None:
+    """See that all layers can be divided, before any is."""
+    held: dict[int, tuple[str, Any]] = {}
+    for row in found:
+        layer = model.get_submodule(row.name)
+        for key, parameter in layer.named_parameters(recurse=False):
+            if isinstance(parameter, DTensor):
+                raise ValueError(
+                    f"parallelize_: layer {row.name!r} is divided or sharded already; divide it first and once"
+                )
+            other, axis = held.setdefault(id(parameter), (row.name, _axis(row, key)))
+            if axis != _axis(row, key):
+                raise ValueError(
+                    f"parallelize_: layers {other!r} and {row.name!r} share the parameter {key!r}, and their styles "
+                    "divide it in two ways; give them one style"
+                )
+
+
+def _axis(row: Row, key: str) -> int | None:
+    """Over which axis a parameter of a layer is split, or None."""
+    if key == "bias" and key not in row.division.axes:
+        return 0 if row.division.out == SHARDED else None
+    return row.division.axes.get(key)
 
 
 def _one_axis(mesh: Any, axis: str | None) -> DeviceMesh:
@@ -103,7 +161,7 @@ def _one_axis(mesh: Any, axis: str | None) -> DeviceMesh:
             raise ValueError(f"parallelize_(axis={axis!r}): the mesh has the axes {names}")
         return mesh[axis]
     if mesh.ndim != 1:
-        raise ValueError(f"parallelize_: the mesh has the axes {names}; name one of them, as axis={names[-1:]!r}")
+        raise ValueError(f"parallelize_: the mesh has the axes {names}; name one of them, as axis={names[-1]!r}")
     return mesh
 
 
@@ -114,37 +172,32 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def _found(name: str, layer: Any, style: str, ranks: int) -> Division:
-    """The division of a layer, all checked before any is changed."""
-    if isinstance(layer, DividedLinear) or any(isinstance(one, DTensor) for one in layer.parameters(recurse=False)):
-        raise ValueError(f"parallelize_: layer {name!r} is divided or sharded already; divide a model once, and first")
-    operator = layer.structure.operator if isinstance(layer, Linear) else dense(layer.out_features, layer.in_features)
-    try:
-        return division(operator, ranks, *ends(style))
-    except ValueError as error:
-        raise ValueError(f"parallelize_: layer {name!r}, style {style!r}: {error}") from None
+def _style(model: nn.Module, name: str, styles: dict[str, str]) -> str:
+    """The style of a layer; those of `Parts` give whole features, for they are joined."""
+    style = styles.get(name, "whole")
+    parent = model.get_submodule(name.rpartition(".")[0]) if name else model
+    if isinstance(parent, Parts) and ends(style)[1] == SHARDED:
+        raise ValueError(
+            f"parallelize_: layer {name!r}, style {style!r}: it is one of the parts of a fused projection, whose "
+            "outputs are joined; expected 'whole' or 'rowwise'"
+        )
+    return style
 
 
-def _divide(name: str, layer: Any, style: str, found: Division, mesh: DeviceMesh, new: dict[int, nn.Parameter]) -> Row:
+def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]) -> None:
     """Divide one layer."""
-    itemsize = next((one.element_size() for one in layer.parameters(recurse=False)), 4)
-    row = Row(name, type(layer).__name__, style, dict(found.axes), found, itemsize)
     if not isinstance(layer, Linear):
-        inputs = {"input_layouts": Shard(-1)} if style == "sharded" else {}
-        parallelize_module(layer, mesh, RowwiseParallel() if style == "rowwise" else ColwiseParallel(**inputs))
-        return row
-    if style == "whole" and not found.is_split:
-        return row
-    for key, parameter in list(layer._parameters.items()):
-        if parameter is None:
-            continue
-        split = found.axes.get(key) if key in found.axes else 0 if key == "bias" and found.out == SHARDED else None
-        placement = Replicate() if split is None else Shard(split)
+        inputs = {"input_layouts": Shard(-1)} if row.style == "sharded" else {}
+        parallelize_module(layer, mesh, RowwiseParallel() if row.style == "rowwise" else ColwiseParallel(**inputs))
+        return
+    if row.style == "whole" and not row.division.is_split:
+        return
+    for key, parameter in list(layer.named_parameters(recurse=False)):
+        axis = _axis(row, key)
         if id(parameter) not in new:
-            value = distribute_tensor(parameter.detach(), mesh, [placement])
+            value = distribute_tensor(parameter.detach(), mesh, [Replicate() if axis is None else Shard(axis)])
             new[id(parameter)] = nn.Parameter(value, requires_grad=parameter.requires_grad)
         layer._parameters[key] = new[id(parameter)]
     divided: Any = layer
     divided.__class__ = DividedLinear
-    divided._join(style, found, mesh)
-    return row
+    divided._join(row.style, row.division, mesh)
