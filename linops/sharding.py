@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -106,6 +106,20 @@ def division(operator: LinearOperator, ranks: int, into: str = WHOLE, out: str =
                 "multiple, or a style in which every rank has all of them"
             )
     return _division(operator.structure, ranks, into, out)
+
+
+def alike(ranks: int, numbers: Iterable[int]) -> Division:
+    """What runs alike on every rank's share, with the same parameters: their gradients are summed.
+
+    Args:
+        ranks: How many.
+        numbers: How many numbers each parameter has.
+
+    Returns:
+        The division, of no chain.
+    """
+    path = tuple([Action(0, "", True, count) for count in numbers])
+    return Division(ranks, SHARDED, SHARDED, (), {}, frozenset(), (path,))
 
 
 @lru_cache(maxsize=256)

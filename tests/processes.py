@@ -19,7 +19,13 @@ from multiprocessing import connection, forkserver
 
 PRELOAD = ["torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict", "linops.nn.torch"]
 #: what torch warns of in its own code when it runs on gloo
-IGNORED = ("Redistribution from", ".*should not be instantiated", "torch.distributed._all_gather_base", "Profiler", "TypedStorage")
+IGNORED = (
+    "Redistribution from",
+    ".*should not be instantiated",
+    "torch.distributed._all_gather_base",
+    "Profiler",
+    "TypedStorage",
+)
 #: how long the others may take to fail too, once a rank has
 GRACE = 0.5
 

@@ -208,11 +208,11 @@ def test_errors_come_before_anything_is_changed(processes):
         "ValueError: style 'columns': expected one of whole, colwise, rowwise, sharded",
         "TypeError: parallelize_: expected a torch DeviceMesh, got str; see init_device_mesh",
         "ValueError: parallelize_(axis='model'): the mesh has the axes ()",
-        "ValueError: parallelize_: the mesh has the axes ('data', 'model'); name one of them, as axis='model'",
+        "ValueError: parallelize_: the mesh has the axes ('data', 'model'); name the one to divide over by axis=",
         "ValueError: parallelize_: layer '0' is divided or sharded already; divide it once, and before FSDP",
         "ValueError: parallelize_: layer 'qkv.0', style 'colwise': it is one of the parts of a fused projection",
         "ValueError: layer 'odd', style 'rowwise': Dense(7×9, float32, symbolic): 9 in_features cannot be shared",
-        "ValueError: parallelize_: layers '0' and '1' share the parameter 'matrix', and their styles divide it in",
+        "ValueError: parallelize_: '0' and '1' share the parameter 'matrix', and their styles divide it in two ways",
         "TypeError: lo.nn.parallelize_(list)",
     ]
     for said in processes(2, errors):
@@ -231,7 +231,7 @@ def warned():
 
 def test_what_stays_whole_is_said(processes):
     for said in processes(2, warned):
-        assert said[0].startswith("parallelize_: the pattern 'nothing.*' matches no layer")
+        assert said[0].startswith("parallelize_: the pattern 'nothing.*' matches no layer for 'colwise'")
         assert said[1].startswith("parallelize_: '0' stay whole on each of 2 ranks")
 
 

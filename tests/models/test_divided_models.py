@@ -13,20 +13,21 @@ def full(tensor):
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def llama():
+def qwen():
     make_importable()
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
+    config = transformers.Qwen3Config(
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=8,
         vocab_size=17,
     )
-    model = transformers.LlamaForCausalLM(config).double()
+    model = transformers.Qwen3ForCausalLM(config).double()
     lo.nn.replace_linear_(model, "btt", where=["*.self_attn.*", "*.mlp.gate_proj", "*.mlp.up_proj"])
     return model
 
@@ -34,7 +35,7 @@ def llama():
 def hugging_face():
     """A model of Hugging Face is divided by the plan that it has: heads and hidden features stay divided."""
     mesh = init_device_mesh("cpu", (2,))
-    one, model = llama(), llama()
+    one, model = qwen(), qwen()
     divided = lo.nn.parallelize_(model, mesh)
     tokens = torch.arange(12).reshape(2, 6) % 17
     losses = [m(input_ids=tokens, labels=tokens).loss for m in (one, model)]
@@ -43,6 +44,9 @@ def hugging_face():
         loss.backward()
     for name, parameter in one.named_parameters():
         torch.testing.assert_close(full(model.get_parameter(name).grad), parameter.grad)
+    with lo.nn.torch.CommunicationMode() as mode:
+        model(input_ids=tokens, labels=tokens).loss.backward()
+    assert dict(mode.counted) == dict(divided.communication(tokens.numel()))
     return {row.name.rpartition(".")[2]: row.style for row in divided}
 
 
@@ -52,4 +56,5 @@ def test_models_of_hugging_face(processes):
         assert styles == {
             **dict.fromkeys(["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"], "colwise"),
             **dict.fromkeys(["o_proj", "down_proj"], "rowwise"),
+            **dict.fromkeys(["q_norm", "k_norm"], "replicated"),
         }

@@ -1,10 +1,10 @@
-"""`DividedLinear`: a layer of which each rank of a mesh holds and runs its share."""
+"""`DividedLinear`: a layer of which each rank of a mesh holds and runs its share; and what runs alike on each."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
@@ -29,11 +29,6 @@ class DividedLinear(Linear):
     style: str
     division: Division
     _mesh: DeviceMesh
-
-    def _join(self, style: str, division: Division, mesh: DeviceMesh) -> None:
-        """Take a share among the ranks of a mesh; the parameters are that already."""
-        self.style, self.division, self._mesh = style, division, mesh
-        self._take_dtypes()
 
     @property
     def operator(self) -> Any:
@@ -75,12 +70,65 @@ class DividedLinear(Linear):
     def _share(self, name: str, group: Any) -> Tensor:
         """This rank's share of a leaf."""
         leaf: Any = self._leaf(name)
-        share = leaf.to_local() if isinstance(leaf, DTensor) else leaf
         if name in self.division.partial:
-            share = move(share.reshape(-1, 1), Movement("enter"), group).reshape(share.shape)
-        return share
+            return entered(leaf, group)
+        return leaf.to_local() if isinstance(leaf, DTensor) else leaf
 
     def extra_repr(self) -> str:
         """As of the undivided layer, and how it is divided."""
         first, *rest = super().extra_repr().split("\n")
         return "\n".join([f"{first}, style={self.style!r}, ranks={self.division.ranks}", *rest])
+
+
+class Replicated(nn.Module):
+    """Mixed into a module's class: each rank runs it on its share of the vectors, with the same parameters.
+
+    Attributes:
+        style: ``"replicated"``.
+    """
+
+    style: str
+    _mesh: DeviceMesh
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As of the module; gradients of its parameters are summed over the ranks."""
+        group = self._mesh.get_group()
+        own = {name: entered(one, group) for name, one in self._parameters.items() if one is not None}
+        self.__dict__.update(own)  # which hides the parameters
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            for name in own:
+                del self.__dict__[name]
+
+
+def entered(parameter: Any, group: Any) -> Tensor:
+    """What a rank has of a parameter that is whole, whose gradients are summed over the ranks.
+
+    Args:
+        parameter: The parameter.
+        group: The process group.
+
+    Returns:
+        A tensor of its shape.
+    """
+    own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+    return move(own.reshape(-1, 1), Movement("enter"), group).reshape(own.shape)
+
+
+def join(module: Any, style: str, division: Division, mesh: DeviceMesh) -> None:
+    """Let a module, whose parameters are its share already, run as one of the ranks of a mesh.
+
+    Args:
+        module: A `Linear`, or for the style ``"replicated"`` any module.
+        style: Its style.
+        division: Its division.
+        mesh: The mesh.
+    """
+    kind = type(module)
+    if issubclass(kind, Linear):
+        module.__class__ = DividedLinear
+        module._take_dtypes()
+    else:
+        module.__class__ = type(f"Replicated{kind.__name__}", (Replicated, kind), {})
+    module.style, module.division, module._mesh = style, division, mesh

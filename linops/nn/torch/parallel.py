@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -16,11 +15,11 @@ from linops.nn.communication import ends
 from linops.nn.divided import Divided, Row
 from linops.nn.obstacles import brief
 from linops.nn.torch.dense import require_module
-from linops.nn.torch.divided import DividedLinear
+from linops.nn.torch.divided import DividedLinear, Replicated, join
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
-from linops.nn.torch.styles import styles_of
-from linops.sharding import SHARDED, division
+from linops.nn.torch.styles import REPLICATED, styles_of
+from linops.sharding import SHARDED, alike, division
 
 
 def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *, style: Any = None) -> Divided:
@@ -38,6 +37,8 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
       m / p … (k + 1) m / p.
     * ``"rowwise"``: its share goes in, and all come out, as of `RowwiseParallel`.
     * ``"sharded"``: its share goes in, and its share comes out.
+    * ``"replicated"``, of a module that is no linear layer: each rank runs it on its share with the same parameters, as
+      a norm over each head; their gradients are summed over the ranks.
 
     Without a style, layers stay divided between them where that is known to be right: in a `torch.nn.Sequential` where
     only elementwise functions lie between them, and where a model of Hugging Face has a plan (``_tp_plan``). Others are
@@ -80,7 +81,7 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
     new: dict[int, nn.Parameter] = {}
     for row in found:
         _divide(model.get_submodule(row.name), row, mesh, new)
-    left = [row.name for row in found if not row.division.is_split]
+    left = [row.name for row in found if row.style != REPLICATED and not row.division.is_split]
     if left and mesh.size() > 1:
         warnings.warn(
             f"parallelize_: {brief(left, 4)} stay whole on each of {mesh.size()} ranks: their leaves are small, or "
@@ -105,48 +106,51 @@ def divisions(model: nn.Module, ranks: int, style: Any = None) -> Divided:
         TypeError: As `parallelize_` does.
         ValueError: As `parallelize_` does.
     """
-    layers = list(_layers(model))
-    styles = styles_of(model, [name for name, _ in layers], style)
+    styles = styles_of(model, style)
     rows = []
-    for name, layer in layers:
-        own = layer.style if isinstance(layer, DividedLinear) else _style(model, name, styles)
-        if isinstance(layer, Linear) or own != "whole":
-            rows.append(_row(name, layer, own, ranks))
+    for name, module in model.named_modules():
+        own = module.style if isinstance(module, (DividedLinear, Replicated)) else styles.get(name, "whole")
+        if isinstance(module, Linear) or own != "whole":
+            _check_parts(model, name, own)
+            rows.append(_row(name, module, own, ranks))
     return Divided(tuple(rows), ranks)
 
 
-def _row(name: str, layer: Any, style: str, ranks: int) -> Row:
-    """How one layer is divided."""
-    operator = layer.structure.operator if isinstance(layer, Linear) else dense(layer.out_features, layer.in_features)
+def _row(name: str, module: Any, style: str, ranks: int) -> Row:
+    """How one module is divided."""
+    own = list(module.parameters(recurse=False))
+    itemsize = own[0].element_size() if own else 4
+    if style == REPLICATED:
+        return Row(name, style, alike(ranks, [parameter.numel() for parameter in own]), itemsize)
+    operator = module.structure.operator if isinstance(module, Linear) else dense(*module.weight.shape)
     try:
-        found = division(operator, ranks, *ends(style))
+        return Row(name, style, division(operator, ranks, *ends(style)), itemsize)
     except ValueError as error:
         raise ValueError(f"layer {name!r}, style {style!r}: {error}") from None
-    itemsize = next((one.element_size() for one in layer.parameters(recurse=False)), 4)
-    return Row(name, style, found, itemsize)
 
 
 def _check(model: nn.Module, found: Divided) -> None:
     """See that all layers can be divided, before any is."""
+    rows = {row.name: row for row in found}
     held: dict[int, tuple[str, Any]] = {}
-    for row in found:
-        layer = model.get_submodule(row.name)
-        for key, parameter in layer.named_parameters(recurse=False):
-            if isinstance(parameter, DTensor):
+    for name, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            row = rows.get(name)
+            if row and isinstance(parameter, DTensor):
+                what = f"layer {name!r} is divided or sharded already"
+                raise ValueError(f"parallelize_: {what}; divide it once, and before FSDP")
+            way = (row.style == REPLICATED or row.division.is_split, _axis(row, key)) if row else (False, None)
+            other, before = held.setdefault(id(parameter), (name, way))
+            if way != before:
                 raise ValueError(
-                    f"parallelize_: layer {row.name!r} is divided or sharded already; divide it first and once"
-                )
-            other, axis = held.setdefault(id(parameter), (row.name, _axis(row, key)))
-            if axis != _axis(row, key):
-                raise ValueError(
-                    f"parallelize_: layers {other!r} and {row.name!r} share the parameter {key!r}, and their styles "
-                    "divide it in two ways; give them one style"
+                    f"parallelize_: {other!r} and {name!r} share the parameter {key!r}, and their styles divide it in "
+                    "two ways; give them one style"
                 )
 
 
 def _axis(row: Row, key: str) -> int | None:
     """Over which axis a parameter of a layer is split, or None."""
-    if key == "bias" and key not in row.division.axes:
+    if key == "bias" and key not in row.division.axes and row.style != REPLICATED:
         return 0 if row.division.out == SHARDED else None
     return row.division.axes.get(key)
 
@@ -155,38 +159,29 @@ def _one_axis(mesh: Any, axis: str | None) -> DeviceMesh:
     """The mesh of the axis over which layers are divided."""
     if not isinstance(mesh, DeviceMesh):
         raise TypeError(f"parallelize_: expected a torch DeviceMesh, got {type(mesh).__name__}; see init_device_mesh")
-    names = mesh.mesh_dim_names or ()
+    names: tuple[str, ...] = mesh.mesh_dim_names or ()
     if axis is not None:
         if axis not in names:
             raise ValueError(f"parallelize_(axis={axis!r}): the mesh has the axes {names}")
         return mesh[axis]
     if mesh.ndim != 1:
-        raise ValueError(f"parallelize_: the mesh has the axes {names}; name one of them, as axis={names[-1]!r}")
+        raise ValueError(f"parallelize_: the mesh has the axes {names}; name the one to divide over by axis=")
     return mesh
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that can be divided, with their names."""
-    for name, module in model.named_modules():
-        if isinstance(module, Linear) or type(module) is nn.Linear:
-            yield name, module
-
-
-def _style(model: nn.Module, name: str, styles: dict[str, str]) -> str:
-    """The style of a layer; those of `Parts` give whole features, for they are joined."""
-    style = styles.get(name, "whole")
+def _check_parts(model: nn.Module, name: str, style: str) -> None:
+    """See that the parts of a fused projection give whole features, for they are joined."""
     parent = model.get_submodule(name.rpartition(".")[0]) if name else model
     if isinstance(parent, Parts) and ends(style)[1] == SHARDED:
         raise ValueError(
             f"parallelize_: layer {name!r}, style {style!r}: it is one of the parts of a fused projection, whose "
             "outputs are joined; expected 'whole' or 'rowwise'"
         )
-    return style
 
 
 def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]) -> None:
     """Divide one layer."""
-    if not isinstance(layer, Linear):
+    if type(layer) is nn.Linear:
         inputs = {"input_layouts": Shard(-1)} if row.style == "sharded" else {}
         parallelize_module(layer, mesh, RowwiseParallel() if row.style == "rowwise" else ColwiseParallel(**inputs))
         return
@@ -198,6 +193,4 @@ def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]
             value = distribute_tensor(parameter.detach(), mesh, [Replicate() if axis is None else Shard(axis)])
             new[id(parameter)] = nn.Parameter(value, requires_grad=parameter.requires_grad)
         layer._parameters[key] = new[id(parameter)]
-    divided: Any = layer
-    divided.__class__ = DividedLinear
-    divided._join(row.style, row.division, mesh)
+    join(layer, row.style, row.division, mesh)

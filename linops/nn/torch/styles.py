@@ -32,73 +32,110 @@ _ELEMENTWISE = (
 )
 
 
-def styles_of(model: nn.Module, names: Sequence[str], style: Any) -> dict[str, str]:
-    """The style of each layer that has one.
+#: what is said of modules that are no linear layers
+REPLICATED = "replicated"
+#: what a plan of Hugging Face calls styles, and those that are whole or no matter of layers; others are unknown here
+_THEIRS = {
+    "colwise": "colwise",
+    "rowwise": "rowwise",
+    "replicated_with_grad_allreduce": REPLICATED,
+    "colwise_gather_output": "whole",
+    "colwise_rep": "whole",
+    "rowwise_split_input": "whole",
+    "embedding_rowwise": "whole",
+    "embedding_colwise": "whole",
+}
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is a linear layer that can be divided."""
+    return isinstance(module, Linear) or type(module) is nn.Linear
+
+
+def styles_of(model: nn.Module, style: Any) -> dict[str, str]:
+    """The style of each module that has one.
 
     Args:
         model: The model.
-        names: Of its layers that can be divided.
         style: As for `lo.nn.parallelize_`.
 
     Returns:
-        Styles by name.
+        Styles by name: of linear layers, and ``"replicated"`` of others.
 
     Raises:
         TypeError: If the style is neither a name nor a dict.
-        ValueError: If there is no such style.
+        ValueError: If there is no such style, or it is none of the modules that a pattern matches.
 
     Warns:
-        UserWarning: If a pattern matches no layer.
+        UserWarning: If a pattern matches no layer, or a model's plan has styles that are not known here.
     """
+    modules = dict(model.named_modules())
     if isinstance(style, str):
         ends(style)
-        return {name: style for name in names if isinstance(model.get_submodule(name), Linear)}
+        return {name: style for name, module in modules.items() if isinstance(module, Linear)}
     if style is None:
-        return {**_planned(model, names), **_chained(model, names)}
+        return _planned(model, modules) | _chained(modules)
     if not isinstance(style, Mapping):
-        raise TypeError(
-            f"parallelize_: style must be a style or a dict of patterns to styles, got {type(style).__name__}"
-        )
+        got = type(style).__name__
+        raise TypeError(f"parallelize_: style must be a name or a dict of patterns to names, got {got}")
     found: dict[str, str] = {}
     for pattern, one in style.items():
-        ends(one)
-        fitting = [name for name in names if matches(pattern, name, model.get_submodule(name))]
+        if one != REPLICATED:
+            ends(one)
+        meant = {name: module for name, module in modules.items() if matches(pattern, name, module)}
+        fitting = [name for name, module in meant.items() if _fits(module, one)]
         if not fitting:
-            warnings.warn(f"parallelize_: the pattern {pattern!r} matches no layer", stacklevel=3)
+            what = "module" if one == REPLICATED else "layer"
+            warnings.warn(f"parallelize_: the pattern {pattern!r} matches no {what} for {one!r}", stacklevel=3)
         found = dict.fromkeys(fitting, str(one)) | found
     return found
 
 
-def _planned(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
-    """What a model of Hugging Face has planned: columns and rows."""
+def _fits(module: nn.Module, style: str) -> bool:
+    """Whether a style may be meant for a module."""
+    if style != REPLICATED:
+        return is_layer(module)
+    return not is_layer(module) and any(True for _ in module.parameters(recurse=False))
+
+
+def _planned(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """What a model of Hugging Face has planned."""
     plan = getattr(model, "_tp_plan", None) or {}
-    found = {}
-    for name in names:
-        own = next((one for pattern, one in plan.items() if matches(pattern, name)), None)
-        if own in ("colwise", "rowwise"):
-            found[name] = own
-    return found
+    found = {
+        name: own
+        for name in modules
+        if (own := next((one for pattern, one in plan.items() if matches(pattern, name)), None))
+    }
+    unknown = {own for own in found.values() if own not in _THEIRS}
+    if unknown:
+        warnings.warn(
+            f"parallelize_: the model's plan has the styles {', '.join(sorted(unknown))}, which linops does not know, "
+            "so that all its layers are whole; say which are divided by style={pattern: style}",
+            stacklevel=4,
+        )
+        return {}
+    return {name: _THEIRS[own] for name, own in found.items() if _THEIRS[own] != "whole"}
 
 
-def _chained(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
+def _chained(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     """Layers of a `torch.nn.Sequential` between which only elementwise functions lie."""
-    found, known = {}, set(names)
-    for path, module in model.named_modules():
+    found: dict[str, str] = {}
+    for path, module in modules.items():
         if type(module) is not nn.Sequential:
             continue
         run: list[str] = []
         for name, child in [*module.named_children(), ("", None)]:
             full = f"{path}.{name}" if path else name
-            if child is not None and full in known:
+            if child is not None and is_layer(child):
                 run.append(full)
             elif not isinstance(child, _ELEMENTWISE):
-                found.update(_run_of(model, run))
+                found |= _run_of(modules, run)
                 run = []
     return found
 
 
-def _run_of(model: nn.Module, run: Sequence[str]) -> dict[str, str]:
+def _run_of(modules: Mapping[str, nn.Module], run: Sequence[str]) -> dict[str, str]:
     """The styles of layers that follow each other, the first of which is structured or not."""
-    if len(run) < 2 or not any(isinstance(model.get_submodule(name), Linear) for name in run):
+    if len(run) < 2 or not any(isinstance(modules[name], Linear) for name in run):
         return {}
     return {run[0]: "colwise", **dict.fromkeys(run[1:-1], "sharded"), run[-1]: "rowwise"}
