@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from linops import backends
 from linops.nn.members import require_operator
-from linops.nn.torch.sharded import normal_, require_whole
+from linops.nn.torch.sharded import normal_, own, require_whole
 from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
@@ -178,7 +178,7 @@ class Linear(Structured):
                 f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}"
             )
         y = self.operator._linear(x)
-        return y if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
+        return own(y, x) if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
 
     def _traced(self, x: Any) -> Any:
         """The layer as one node of a torch.fx graph: a call of the module, or if it is traced itself, of a function."""

@@ -50,6 +50,20 @@ def is_cut(tensor: Any) -> bool:
     return hasattr(tensor, "device_mesh")
 
 
+def own(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """An output that is no view, as `torch.nn.Linear` has: FSDP2 loses its hooks where a view is written to in place.
+
+    Args:
+        y: The output, which nobody else has, or a view of the input, which stays one.
+        x: The input.
+
+    Returns:
+        The same numbers in the same memory.
+    """
+    base = None if torch.compiler.is_compiling() or not y.requires_grad else y._base
+    return y if base is None or base is x or base is x._base else torch.ops.aten._unsafe_view(y, y.shape)
+
+
 def require_whole(what: str, layer: Any) -> None:
     """Raise if parameters of a layer are cut.
 
