@@ -1,6 +1,10 @@
 """Structured layers under DistributedDataParallel and FSDP2: what two and four processes compute is what one does."""
 
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,3 +127,24 @@ def same_when(change, way):
 )
 def test_recomputed_and_compiled_layers_are_the_same(processes, change, way):
     processes(2, same_when, change, way, seconds=300)
+
+
+@full
+def test_the_example_prints_the_same_on_two_processes():
+    script = str(Path(__file__).parents[1] / "examples" / "fsdp.py")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    }
+    printed = [
+        subprocess.run(
+            [sys.executable, *launcher, script],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            timeout=300,
+        ).stdout
+        for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])
+    ]
+    assert printed[0] == printed[1]
+    assert "step 60: loss 0." in printed[0]
