@@ -17,7 +17,7 @@ import traceback
 import warnings
 from multiprocessing import connection, forkserver
 
-PRELOAD = ["torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict", "linops.nn.torch"]
+PRELOAD = ["torch._dynamo", "torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict", "linops.nn.torch"]
 #: what torch warns of in its own code when it runs on gloo
 IGNORED = (
     "Redistribution from",

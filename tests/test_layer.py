@@ -22,6 +22,26 @@ def test_any_leading_dimensions(name, leading):
     torch.testing.assert_close(y, expected(layer, x), rtol=1e-12, atol=1e-12)
 
 
+@every_operator
+def test_an_output_is_no_view_unless_of_the_input(name):
+    layer = layer_of(name, bias=False)
+    x = inputs(layer, 2, 3)
+    y = layer(x)
+    assert y._base is None  # FSDP2 loses its hooks where a view is written to
+    before, kept = x.clone(), y.detach().clone()
+    gradient = torch.autograd.grad(y.add_(1).sum(), list(layer.parameters()))
+    torch.testing.assert_close(y, kept + 1)
+    assert torch.equal(x, before)
+    for one, other in zip(gradient, torch.autograd.grad(expected(layer, x).sum(), list(layer.parameters()))):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+
+
+def test_an_output_that_is_the_input_shows_it():
+    layer = lo.nn.torch.Linear(lo.Identity(4), bias=False)
+    x = torch.ones(2, 4, requires_grad=True) * 1
+    assert layer(x) is x or layer(x)._base is x
+
+
 def test_input_of_the_wrong_size_is_refused_by_name():
     layer = lo.btt(16, 8).to_layer()
     with pytest.raises(ValueError, match=r"BlockTensorTrain\(16×8.*\(2, 7\).*\(…, 8\)"):

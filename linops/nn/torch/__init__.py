@@ -15,6 +15,7 @@ from linops.nn.torch.rates import param_groups
 from linops.nn.torch.replace import replace_linear_
 from linops.nn.torch.saving import load, save
 from linops.nn.torch.schedules import keep_rates, set_lr
+from linops.nn.torch.sharded import shard_placement
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn.torch.clipping import clip_grad_norm_
@@ -39,6 +40,7 @@ __all__ = [
     "replace_linear_",
     "save",
     "set_lr",
+    "shard_placement",
     "to_dense_",
 ]
 

@@ -15,6 +15,7 @@ from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.placing import HOOKS
+from linops.nn.torch.sharded import require_whole
 from linops.nn.torch.structured import Structured
 from linops.operator import as_batch
 from linops.plan import natural_order
@@ -97,6 +98,8 @@ def _exchange(model: nn.Module, kind: type, make: Callable[[Any], nn.Module | No
     layers = [
         (name, layer) for name, layer in model.named_modules() if isinstance(layer, kind) and id(layer) not in inner
     ]
+    for name, layer in layers:
+        require_whole(f"layer {name!r}", layer)
     rows, new, weights = [], {}, {}
     first: dict[tuple[int, ...], list[tuple[str, Any, Any]]] = {}  # layers over the same parameters
     before = sum(parameter.numel() for parameter in model.parameters())

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from linops.nn.patterns import Pattern, matches
 from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.sharded import is_cut
 from linops.operator import LinearOperator
 from linops.plan import natural_order
 from linops.projection import convert
@@ -122,7 +123,7 @@ def _grown(name: str, layer: Linear, target: Any, seed: Any) -> Grown:
     what = f"grow_: layer {name!r}" if name else "grow_: the layer"
     if layer.weight_norm:
         raise ValueError(f"{what} normalises its weights, whose mean squares change with the rank; fold_() it first")
-    if any(hasattr(leaf, "device_mesh") for leaf in layer._leaves()):
+    if any(map(is_cut, layer._leaves())):
         raise ValueError(f"{what} is sharded; grow it before")
     old = layer.structure.operator
     sizes = [int(np.prod(leaf.shape)) for _, leaf in old.named_leaves()]

@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from linops import backends
 from linops.nn.members import require_operator
+from linops.nn.torch.sharded import normal_, own, require_whole
 from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds
@@ -122,7 +123,11 @@ class Linear(Structured):
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); scalars are one, bias zero."""
+        """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); scalars are one, bias zero.
+
+        Those that are sharded (`torch.distributed.fsdp.fully_shard`) become what one process draws, if all ranks have
+        the same seed: each draws the whole of a parameter, and keeps its part.
+        """
         self._draw(list(self._parameters))
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
@@ -134,7 +139,7 @@ class Linear(Structured):
                     if name in self._zero:
                         parameter.zero_()
                     else:
-                        parameter.fill_(1) if std is None else parameter.normal_(std=std)
+                        parameter.fill_(1) if std is None else normal_(parameter, std)
             for name in self._scales:
                 if f"{name}_gain" in names:
                     self.get_parameter(f"{name}_gain").fill_(1)
@@ -173,7 +178,7 @@ class Linear(Structured):
                 f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}"
             )
         y = self.operator._linear(x)
-        return y if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
+        return own(y, x) if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
 
     def _traced(self, x: Any) -> Any:
         """The layer as one node of a torch.fx graph: a call of the module, or if it is traced itself, of a function."""
@@ -190,7 +195,11 @@ class Linear(Structured):
 
         Returns:
             The layer, without weight normalisation.
+
+        Raises:
+            ValueError: If parameters are sharded.
         """
+        require_whole("fold_", self)
         with torch.no_grad():
             for name in self._scales:
                 self.get_parameter(name).copy_(self._leaf(name))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from linops.nn.torch.sharded import on_whole
+
 #: coefficients of the odd quintic whose iteration drives singular values towards one (Jordan et al., 2024)
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -41,7 +43,9 @@ class Muon(Optimizer):
     """Muon (Jordan et al., 2024) for matrices and batches of them, AdamW for the rest, by the groups of `param_groups`.
 
     A step is  w ← (1 − lr · weight_decay) w − lr · orthogonalize(momentum), with no further factor of the shape: the
-    groups' rates have it.
+    groups' rates have it. Parameters of FSDP2 and other DTensors are stepped as one process steps them: momentum stays
+    cut; where blocks are cut each rank orthogonalises its own, and matrices that are cut themselves are gathered for
+    it, one at a time (an all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it).
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
@@ -109,7 +113,8 @@ class Muon(Optimizer):
 def _muon(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
     average = state.setdefault("momentum", torch.zeros_like(gradient))
     average.lerp_(gradient, 1 - group["momentum"])
-    return orthogonalize(gradient.lerp(average, group["momentum"]) if group["nesterov"] else average)
+    direction = gradient.lerp(average, group["momentum"]) if group["nesterov"] else average
+    return on_whole(orthogonalize, direction, (-2, -1))
 
 
 def _adamw(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:

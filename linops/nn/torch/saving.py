@@ -12,6 +12,7 @@ from linops.nn.stored import COUNTER, Stored, described, require_same, write_mod
 from linops.nn.torch.dense import is_conv1d, require_module
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.recipe import rebuild_, recipe_of
+from linops.nn.torch.sharded import cut_as, gathered, is_cut, together
 from linops.nn.torch.structured import Structured
 from linops.reading import Reader
 from linops.safetensors import opened
@@ -24,6 +25,11 @@ def save(model: nn.Module, path: str | Path) -> None:
     memory are written once. The file is written beside the old one of this name and put in its place when it is whole
     and on the disk. What `torch.compile` and `DistributedDataParallel` wrap is saved as it is without them.
 
+    A model that is sharded (`torch.distributed.fsdp.fully_shard`, or DTensors in other ways) is saved by all ranks of
+    its mesh together: each calls this, tensors are gathered one by one to the CPU of the first rank, which writes, and
+    all return when the file is there. The file is that of the model on one process. For files that each rank writes its
+    part of, see `torch.distributed.checkpoint`.
+
     Args:
         model: The model.
         path: The file; ``.safetensors`` is the usual suffix. One that linops did not write is not replaced.
@@ -33,6 +39,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         ValueError: If a tensor is on the meta device.
         FileExistsError: If the file is there and is none of linops.
         OSError: If it cannot be written.
+        RuntimeError: On the other ranks of a sharded model, if the first raises.
 
     Example:
         >>> import linops as lo, os, tempfile, torch
@@ -50,18 +57,25 @@ def save(model: nn.Module, path: str | Path) -> None:
     model = unwrapped(model)
     state = model.state_dict()
     for name, tensor in state.items():
-        if type(tensor) not in (torch.Tensor, nn.Parameter):
-            what = "it is sharded or quantised" if isinstance(tensor, torch.Tensor) else "it is no tensor"
+        if not is_cut(tensor) and type(tensor) not in (torch.Tensor, nn.Parameter):
+            what = "it is quantised, say" if isinstance(tensor, torch.Tensor) else "it is no tensor"
             raise TypeError(f"state {name!r} is a {type(tensor).__name__}, which cannot be saved: {what}")
-    write_model(path, recipe_of(model), state, {"format": "pt"})
+    if not any(map(is_cut, state.values())):
+        write_model(path, recipe_of(model), state, {"format": "pt"})
+        return
+    state = model.state_dict(keep_vars=True)  # where what is tied is one object
+    with together(f"lo.nn.save(…, {str(path)!r})", state):
+        if whole := gathered(state):
+            write_model(path, recipe_of(model), whole, {"format": "pt"})
 
 
 def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module:
     """Load a file of `save` into a model that is built as the saved one was before its layers were replaced.
 
     Its dense layers become the structured layers of the file, with their hooks, bias and training mode; then all
-    tensors are loaded. A model that has these layers already is loaded as it is. Where an error is raised, the model
-    is as it was.
+    tensors are loaded. A model that has these layers already is loaded as it is; it may be sharded
+    (`torch.distributed.fsdp.fully_shard`), and then each rank reads its part. Where an error is raised, the model is as
+    it was.
 
     Args:
         model: The model, changed in place; it may be on the meta device. Its dtypes must be those of the file.
@@ -85,7 +99,7 @@ def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module
         rebuild_(inner, stored.layers, stored.operator, undo)
         _require_known(inner, stored)
         own = inner.state_dict()
-        state = {name: stored.array(name) if name in stored.tensors else own[name] for name in own}
+        state = {name: cut_as(stored.array(name), own[name]) if name in stored.tensors else own[name] for name in own}
     except BaseException as error:
         for step in reversed(undo):
             step()
