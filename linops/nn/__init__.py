@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn.torch import (
         clip_grad_norm_,
         compress,
+        divisions,
         freeze_,
         from_linear,
         grow_,
@@ -33,6 +34,7 @@ __all__ = [
     "clip_grad_norm_",
     "communication",
     "compress",
+    "divisions",
     "equinox",
     "flax",
     "freeze_",

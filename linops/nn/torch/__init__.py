@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn.torch.clipping import clip_grad_norm_
     from linops.nn.torch.collectives import CommunicationMode
     from linops.nn.torch.divided import DividedLinear
-    from linops.nn.torch.parallel import parallelize_
+    from linops.nn.torch.parallel import divisions, parallelize_
 
 __all__ = [
     "CommunicationMode",
@@ -30,6 +30,7 @@ __all__ = [
     "Muon",
     "clip_grad_norm_",
     "compress",
+    "divisions",
     "freeze_",
     "from_linear",
     "grow_",
@@ -49,6 +50,7 @@ _DISTRIBUTED = {
     "CommunicationMode": "collectives",
     "DividedLinear": "divided",
     "clip_grad_norm_": "clipping",
+    "divisions": "parallel",
     "parallelize_": "parallel",
 }
 
