@@ -26,6 +26,7 @@ import linops as lo
 
 full = pytest.mark.full
 FEW = ("low_rank", "btt_rank", "monarch_padded", "permuted_product")
+TRAINED = ("btt_rank", "permuted_product")
 
 
 # ---------------------------------------------------------------- placement
@@ -71,10 +72,9 @@ def test_ranks_hold_as_much_as_each_other(processes):
 # ---------------------------------------------------------------- torch.distributed.checkpoint
 
 
-def trained(kind, way="fsdp_placed", names=FEW):
+def trained(kind, way="fsdp_placed"):
     """A model after two steps, and its optimiser."""
-    model = Model(names, torch.float32)
-    model = wrapped(model, way) if dist.is_initialized() else model
+    model = wrapped(Model(TRAINED, torch.float32), way)
     optimizer = optimizer_of(model, kind)
     for _ in range(2):
         loss_of(model, share(inputs(model))).backward()
@@ -84,7 +84,7 @@ def trained(kind, way="fsdp_placed", names=FEW):
 
 
 def fresh(kind, way):
-    model = wrapped(Model(FEW, torch.float32), way)
+    model = wrapped(Model(TRAINED, torch.float32), way)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -122,7 +122,7 @@ def read(folder, kind, way):
 @pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=full)])
 def test_a_checkpoint_of_two_is_one_of_any_number(processes, tmp_path, kind):
     saved, _ = processes(2, write, tmp_path, kind)
-    assert len(saved[0]) > 60
+    assert len(saved[0]) > 30
     for ranks, way in ((1, "fsdp"), (3, "fsdp"), (4, "fsdp_placed")):
         assert processes(ranks, read, tmp_path, kind, way)[0] == saved
 
@@ -139,7 +139,8 @@ def handed_over(kind):
     return digest(model, optimizer) == digest(other, another)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("adamw", marks=full), "muon"])
+@full
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_full_state_dicts_go_from_model_to_model(processes, kind):
     assert processes(2, handed_over, kind) == [True, True]
 
@@ -262,7 +263,7 @@ def refused():
 
 def test_sharded_layers_stay_what_they_are(processes):
     said = processes(2, refused)[0]
-    assert said[0].startswith("layer 'branches.btt_rank.0': its 'cores_0' is sharded; do it before fully_shard")
+    assert said[0].startswith("layer 'branches.btt_rank.0': its 'cores_0' is sharded; do it before, or")
     assert said[2].startswith("fold_: its 'cores_0' is sharded")
 
 

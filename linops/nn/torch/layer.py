@@ -125,8 +125,7 @@ class Linear(Structured):
     def reset_parameters(self) -> None:
         """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); scalars are one, bias zero.
 
-        Those that are sharded (`torch.distributed.fsdp.fully_shard`) become what one process draws, if all ranks have
-        the same seed: each draws the whole of a parameter, and keeps its part.
+        Sharded ones become what one process draws, if all ranks have one seed: each draws all and keeps its part.
         """
         self._draw(list(self._parameters))
         self._blank = any(parameter.is_meta for parameter in self.parameters())
@@ -194,10 +193,7 @@ class Linear(Structured):
         """Multiply the weight normalisation into the parameters, in place.
 
         Returns:
-            The layer, without weight normalisation.
-
-        Raises:
-            ValueError: If parameters are sharded.
+            The layer, without weight normalisation. Sharded parameters are a ValueError.
         """
         require_whole("fold_", self)
         with torch.no_grad():
