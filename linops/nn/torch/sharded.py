@@ -77,8 +77,8 @@ def require_whole(what: str, layer: Any) -> None:
     names = [name for name, parameter in layer.named_parameters() if is_cut(parameter)]
     if names:
         raise ValueError(
-            f"{what}: its {names[0]!r} is sharded; do it before, or to a model that is not, into which lo.nn.load reads "
-            "what lo.nn.save wrote of the sharded one"
+            f"{what}: its {names[0]!r} is sharded; do it before, or to a model that is not, into which lo.nn.load "
+            "reads what lo.nn.save wrote of the sharded one"
         )
 
 
