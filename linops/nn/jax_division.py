@@ -15,16 +15,17 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from linops.nn.communication import ends
 from linops.operator import LinearOperator
 from linops.sharding import SHARDED, Division, Local, division
+from linops.structure import Structure
 
 
 @dataclass(frozen=True)
-class Divided:
-    """How products with an operator are divided among the devices along one axis of a mesh.
+class Parallel:
+    """How products with an operator run on a mesh: divided among the devices along one axis of it.
 
     Attributes:
         mesh: The mesh.
@@ -36,14 +37,23 @@ class Divided:
     axis: str
     style: str
 
-    def division(self, operator: LinearOperator) -> Division | None:
+    @property
+    def explicit(self) -> tuple[str, ...]:
+        """The explicit axes of the mesh."""
+        kinds = zip(self.mesh.axis_names, self.mesh.axis_types)
+        return tuple([name for name, kind in kinds if kind == AxisType.Explicit])
+
+    def division(self, operator: LinearOperator) -> Division:
         """What each device holds and runs.
 
         Args:
             operator: The operator; symbolic, or over arrays or tracers.
 
         Returns:
-            The division, or None if there is none.
+            The division.
+
+        Raises:
+            ValueError: If features cannot be shared equally.
         """
         return division(operator, self.mesh.shape[self.axis], *ends(self.style))
 
@@ -63,13 +73,15 @@ class Divided:
         """
         x = jax.numpy.asarray(x)
         if not x.ndim or x.shape[-1] != operator.shape[1]:
-            raise ValueError(f"layer of {operator._short()}: input of shape {x.shape}; expected (…, {operator.shape[1]})")
+            raise ValueError(
+                f"layer of {operator._short()}: input of shape {x.shape}; expected (…, {operator.shape[1]})"
+            )
         return _multiply(self, operator, x)
 
     def _specs(self, operator: LinearOperator, x: Any) -> tuple[PartitionSpec, PartitionSpec]:
         """How x is split, and the result."""
         into, out = (self.axis if side == SHARDED else None for side in ends(self.style))
-        if AxisType.Explicit in self.mesh.axis_types:
+        if self.explicit:
             *lead, features = [*x.aval.sharding.spec, *[None] * (x.ndim - len(x.aval.sharding.spec))]
             if features not in (into, () if into is None else (into,)):
                 raise ValueError(
@@ -86,19 +98,26 @@ class Divided:
 
 
 @partial(jax.jit, static_argnums=0)
-def _multiply(divided: Divided, operator: LinearOperator, x: Any) -> jax.Array:
-    found = divided.division(operator)
-    if found is None:
-        raise ValueError(f"{operator._short()} has no division, style={divided.style!r}; multiply by A.T itself")
-    into, out = divided._specs(operator, x)
-    names, leaves = zip(*operator.named_leaves())
-    specs = [spec_of(found.axes[name], divided.axis) for name in names]
+def _multiply(parallel: Parallel, operator: LinearOperator, x: Any) -> jax.Array:
+    found, structure = parallel.division(operator), operator.structure
+    into, out = parallel._specs(operator, x)
+    specs = [spec_of(found.axes[name], parallel.axis) for name, _ in operator.named_leaves()]
 
     def local(x: Any, *leaves: Any) -> Any:
-        columns = _product(found, divided.axis, leaves, x.reshape(-1, x.shape[-1]).T)
+        columns = _product(found, parallel.axis, structure, leaves, x.reshape(-1, x.shape[-1]).T)
         return columns.T.reshape(*x.shape[:-1], columns.shape[0])
 
-    return jax.shard_map(local, mesh=divided.mesh, in_specs=(into, *specs), out_specs=out)(x, *leaves)
+    leaves = [leaf for _, leaf in operator.named_leaves()]
+    specs_in = into, *specs
+    if x.ndim > 1 or not parallel.explicit:
+        return jax.shard_map(local, mesh=parallel.mesh, in_specs=specs_in, out_specs=out)(x, *leaves)
+    # JAX 0.10 does not batch manual reshapes by an axis of vectors that is explicit
+    run: Any = jax.sharding.auto_axes(
+        lambda x, *leaves: jax.shard_map(local, in_specs=specs_in, out_specs=out)(x, *leaves),
+        axes=parallel.explicit,
+        out_sharding=NamedSharding(parallel.mesh, out),
+    )
+    return run(x, *leaves)
 
 
 def spec_of(place: int | None, axis: str, lead: int = 0) -> PartitionSpec:
@@ -115,18 +134,19 @@ def spec_of(place: int | None, axis: str, lead: int = 0) -> PartitionSpec:
     return PartitionSpec() if place is None else PartitionSpec(*[None] * (lead + place), axis)
 
 
-def _product(found: Division, axis: str, leaves: Sequence[Any], x: Any) -> Any:
+def _product(found: Division, axis: str, structure: Structure, leaves: Sequence[Any], x: Any) -> Any:
     """A x of what a device has: features first, a column a vector."""
     terms = []
     for chain in found.chains:
-        y = x
+        y: Any = x
         for piece in chain:
             if isinstance(piece, Local):
                 own = [leaves[place].reshape(shape) for place, shape in zip(piece.leaves, piece.shapes)]
-                y = piece.structure.fill(own)._columns(y).reshape(-1, x.shape[-1])
+                operator: Any = structure.fill(leaves) if piece.structure is None else piece.structure.fill(own)
+                y = operator._columns(y).reshape(-1, x.shape[-1])
             elif piece.kind == "slice":
                 left, size, right = piece.dims
-                cut = _cut(y.reshape(left, size, right * x.shape[-1]), axis, found.ranks)
+                cut: Any = _cut(y.reshape(left, size, right * x.shape[-1]), axis, found.ranks)
                 y = cut.reshape(-1, x.shape[-1])
             else:
                 y = _MOVEMENTS[piece.kind](y, axis)

@@ -14,34 +14,34 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from linops.nn.communication import ends
 from linops.nn.jax import one_copy
-from linops.nn.jax_division import Divided, spec_of
+from linops.nn.jax_division import Parallel, spec_of
 from linops.nn.obstacles import brief
 from linops.nn.patterns import Pattern, astray, matches
 from linops.operator import LinearOperator
-from linops.sharding import SHARDED, Division
+from linops.sharding import SHARDED
 
 Style = str | Mapping[Pattern, str]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=["divided"])
+@partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=["parallel"])
 @dataclass(frozen=True, eq=False)
 class Sharded:
     """An operator whose products run divided: a pytree, called on rows (…, n) for x @ A.T.
 
     Attributes:
         operator: The operator, its leaves placed on the mesh.
-        divided: How its products are divided.
+        parallel: How its products run.
     """
 
     operator: Any
-    divided: Divided | None
+    parallel: Parallel
 
     def __call__(self, x: Any) -> Any:
         """X @ A.T over the last axis."""
-        return self.operator._linear(jax.numpy.asarray(x)) if self.divided is None else self.divided(self.operator, x)
+        return self.parallel(self.operator, x)
 
 
-def shardings(model: Any, mesh: Any, axis: str = "model", style: Style = "sharded") -> Any:
+def shardings(model: Any, mesh: Any, axis: str = "model", style: Style | None = None) -> Any:
     """Where the leaves of an operator, or the arrays of a model, lie on a mesh, so that products send the least.
 
     A leaf is split over the axis of the division that `communication` counts; a layer's bias as its outputs are;
@@ -54,19 +54,19 @@ def shardings(model: Any, mesh: Any, axis: str = "model", style: Style = "sharde
         mesh: A `jax.sharding.Mesh`, of explicit or automatic axes.
         axis: The name of its axis over which the structure is divided.
         style: What each device has of a layer's vectors, as in `communication`; or a dict of pattern over the layers'
-            dotted names to style, in which the first match wins; layers that none matches are ``"whole"``.
+            dotted names to style, in which the first match wins; layers that none matches are ``"whole"``. None is
+            ``"sharded"`` for an operator, and ``"whole"`` for a model, which is right anywhere in it.
 
     Returns:
         Of an operator or pytree the same pytree with a `jax.sharding.NamedSharding` in the place of each array, and of
         a Flax module that of `nnx.state(model)`: what `jax.device_put` and the shardings of `jax.jit` take.
 
     Raises:
-        ValueError: If the mesh has no such axis, there is no such style, or the features of the one operator cannot be
-            shared equally.
+        ValueError: If the mesh has no such axis, there is no such style, or features cannot be shared equally.
         TypeError: If the mesh is none of JAX.
 
     Warns:
-        UserWarning: If operators or layers stay whole on every device; their names, and why.
+        UserWarning: If operators or layers stay whole on every device, or a pattern matches no layer.
 
     Example:
         >>> import jax, linops as lo
@@ -83,7 +83,7 @@ def shardings(model: Any, mesh: Any, axis: str = "model", style: Style = "sharde
     return found
 
 
-def sharded(model: Any, mesh: Any, axis: str = "model", style: Style = "sharded") -> Any:
+def sharded(model: Any, mesh: Any, axis: str = "model", style: Style | None = None) -> Any:
     """A model that lies on a mesh as `shardings` says, and whose products run divided: they send what is predicted.
 
     Its layers take vectors as their style says, (…, n) with the first axis split over the other axes of the mesh where
@@ -119,9 +119,11 @@ def sharded(model: Any, mesh: Any, axis: str = "model", style: Style = "sharded"
     else:
         symbolic = [node for node in jax.tree.leaves(model, is_leaf=_is_layer) if _is_symbolic(node)]
         if symbolic:
-            raise TypeError(f"sharded({symbolic[0]._short()}): it is symbolic; call A.init(seed=0, backend='jax') first")
+            raise TypeError(
+                f"sharded({symbolic[0]._short()}): it is symbolic; call A.init(seed=0, backend='jax') first"
+            )
         found = jax.tree.map(placing.put, model, _placed_as(model, placing))
-        found = _mapped(found, placing.divided_layer)
+        found = _mapped(found, placing.parallel_layer)
     placing.warn()
     return found
 
@@ -130,15 +132,15 @@ class Placing:
     """Where layers lie, one after the other, and which stay whole.
 
     Attributes:
-        whole: Why layers stay whole, by their names.
-        divided: How those that do not are divided.
+        whole: The names of layers that stay whole.
+        parallel: How the products of each run, by its name.
     """
 
-    def __init__(self, where: str, mesh: Any, axis: str, style: Style, is_one: bool) -> None:
-        self.where, self.mesh, self.axis, self.style, self.is_one = where, mesh, axis, style, is_one
+    def __init__(self, where: str, mesh: Any, axis: str, style: Style) -> None:
+        self.where, self.mesh, self.axis, self.style = where, mesh, axis, style
         self.ranks = mesh.shape[axis]
-        self.whole: dict[str, str] = {}
-        self.divided: dict[str, Divided | None] = {}
+        self.whole: list[str] = []
+        self.parallel: dict[str, Parallel] = {}
 
     def at(self, spec: PartitionSpec) -> NamedSharding:
         """A sharding."""
@@ -163,39 +165,29 @@ class Placing:
         style = self.style
         if not isinstance(style, str):
             style = next((one for pattern, one in style.items() if matches(pattern, name, layer)), "whole")
-        divided = Divided(self.mesh, self.axis, style)
-        found = divided.division(operator)
-        why = self._why(operator, style, found)
-        if why is not None:
-            self.whole[name or operator._short()] = why
-        self.divided[name] = None if found is None else divided
-        shapes = {leaf: spec.shape for leaf, spec in operator.named_leaves()}
-        splits_bias = found is not None and ends(style)[1] == SHARDED
+        self.parallel[name] = parallel = Parallel(self.mesh, self.axis, style)
+        try:
+            found = parallel.division(operator)
+        except ValueError as error:
+            raise ValueError(f"{self.where}{f': layer {name!r}' if name else ''}, style {style!r}: {error}") from None
+        if not found.is_split:
+            self.whole.append(name or operator._short())
+        counts = {leaf: len(spec.shape) for leaf, spec in operator.named_leaves()}
+        bias_axes = len(getattr(layer, "out_shape", "m"))
 
         def sharding(leaf: str | None, array: Any) -> NamedSharding:
-            if leaf is None:
-                return self.at(spec_of(0 if splits_bias else None, self.axis, array.ndim - 1))
-            place = found.axes[leaf] if found is not None and leaf in shapes else None
-            return self.at(spec_of(place, self.axis, 0 if place is None else array.ndim - len(shapes[leaf])))
+            lead = array.ndim - (bias_axes if leaf is None else counts[leaf])  # axes of layers that are stacked
+            if leaf is not None:
+                return self.at(spec_of(found.axes[leaf], self.axis, lead))
+            splits = found.out == SHARDED and array.shape[lead] % self.ranks == 0
+            return self.at(spec_of(0 if splits else None, self.axis, lead))
 
         return sharding
 
-    def _why(self, operator: LinearOperator, style: str, found: Division | None) -> str | None:
-        """Why an operator stays whole on every device; None if it does not."""
-        if found is not None:
-            return None if found.is_split or self.ranks == 1 else f"{self.ranks} devices share no axis of its leaves"
-        for side, size in zip(ends(style)[::-1], operator.shape):
-            if side == SHARDED and size % self.ranks:
-                why = f"{size} features cannot be shared equally by {self.ranks} devices, as style={style!r} has it"
-                if self.is_one:
-                    raise ValueError(f"{self.where}({operator._short()}): {why}; expected a multiple, or another style")
-                return why
-        return "it is no product of tensors over axes, as where it is padded, permuted or transformed"
-
-    def divided_layer(self, name: str, layer: Any) -> Any:
+    def parallel_layer(self, name: str, layer: Any) -> Any:
         """A layer whose products run divided."""
-        divided = self.divided[name]
-        return Sharded(layer, divided) if isinstance(layer, LinearOperator) else layer._with_division(divided)
+        parallel = self.parallel[name]
+        return Sharded(layer, parallel) if isinstance(layer, LinearOperator) else layer._with_parallel(parallel)
 
     def put(self, array: Any, sharding: Any) -> Any:
         """An array where it is to lie."""
@@ -204,21 +196,19 @@ class Placing:
     def warn(self) -> None:
         """Say what stays whole."""
         if not isinstance(self.style, str):
-            stray = [one for one in (astray(pattern, self.divided, "the layers'") for pattern in self.style) if one]
+            stray = [one for one in (astray(pattern, self.parallel, "the layers'") for pattern in self.style) if one]
             if stray:
                 warnings.warn(f"{self.where}: style has {'; '.join(stray)}", UserWarning, stacklevel=3)
-        if not self.whole:
-            return
-        reasons: dict[str, list[str]] = {}
-        for name, why in self.whole.items():
-            reasons.setdefault(why, []).append(name)
-        said = "; ".join([f"{brief(names)}: {why}" for why, names in reasons.items()])
-        warnings.warn(
-            f"{self.where}: whole on every device along {self.axis!r}: {said}", UserWarning, stacklevel=3
-        )
+        if self.whole and self.ranks > 1:
+            warnings.warn(
+                f"{self.where}: {brief(self.whole, 4)} stay whole on each of {self.ranks} devices: their leaves are "
+                "small, or have no axis that divides among them",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
-def _placing(where: str, model: Any, mesh: Any, axis: str, style: Style) -> Placing:
+def _placing(where: str, model: Any, mesh: Any, axis: str, style: Style | None) -> Placing:
     if not isinstance(mesh, (jax.sharding.Mesh, jax.sharding.AbstractMesh)):
         raise TypeError(f"{where}: expected a jax.sharding.Mesh, as jax.make_mesh makes it, got {type(mesh).__name__}")
     if axis not in mesh.axis_names:
@@ -227,13 +217,15 @@ def _placing(where: str, model: Any, mesh: Any, axis: str, style: Style) -> Plac
         )
     if any(kind.__module__.startswith("torch.") for kind in type(model).__mro__):
         raise TypeError(f"{where}({type(model).__name__}): it is a PyTorch module: use lo.nn.parallelize_")
+    if style is None:
+        style = "sharded" if isinstance(model, LinearOperator) else "whole"
     for one in [style] if isinstance(style, str) else style.values():
         ends(one)
-    return Placing(where, mesh, axis, style, isinstance(model, LinearOperator))
+    return Placing(where, mesh, axis, style)
 
 
 def _is_layer(node: Any) -> bool:
-    return isinstance(node, LinearOperator) or hasattr(node, "_with_division")
+    return isinstance(node, LinearOperator) or hasattr(node, "_with_parallel")
 
 
 def _is_symbolic(node: Any) -> bool:
@@ -255,11 +247,11 @@ def _placed_as(model: Any, placing: Placing) -> Any:
     def one(path: Any, node: Any) -> Any:
         if not _is_layer(node):
             return placing.everywhere if hasattr(node, "ndim") else None
-        operator = node if isinstance(node, LinearOperator) else node.operator
+        operator: Any = node if isinstance(node, LinearOperator) else node.operator
         sharding = placing.layer(_name_of(path), one_copy(operator), node)
         own = [sharding(name, leaf) for name, leaf in operator.named_leaves()]
         placed = jax.tree.unflatten(jax.tree.structure(operator), own)
-        return placed if node is operator else node._placed_as(placed, sharding, placing.everywhere)
+        return placed if isinstance(node, LinearOperator) else node._placed_as(placed, sharding, placing.everywhere)
 
     return jax.tree_util.tree_map_with_path(one, model, is_leaf=_is_layer)
 

@@ -25,7 +25,7 @@ class Linear(eqx.Module):
         bias: (m,) array, or None.
         gains: With weight normalisation, a (1,) array for each factor, by leaf; else None. The layer then computes with
             normalised factors, and `fold` gives the layer whose operator has them.
-        divided: How products run on a mesh; see `linops.nn.sharded`. None leaves it to XLA.
+        parallel: How products run on a mesh; see `linops.nn.sharded`. None leaves it to XLA.
 
     Args:
         operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with
@@ -53,7 +53,7 @@ class Linear(eqx.Module):
     operator: Any
     bias: jax.Array | None
     gains: dict[str, jax.Array] | None
-    divided: Any = eqx.field(static=True)
+    parallel: Any = eqx.field(static=True)
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Linear(eqx.Module):
         self.operator = parameters(operator, dtype, key, zero_init, "key=jax.random.key(0)")
         self.bias = jax.numpy.zeros(operator.shape[0], dtype or self.operator.dtype) if bias else None
         self.gains = gains(self.operator) if weight_norm else None
-        self.divided = None
+        self.parallel = None
 
     @property
     def in_features(self) -> int:
@@ -84,7 +84,7 @@ class Linear(eqx.Module):
     def __call__(self, x: jax.Array, *, key: Any = None) -> jax.Array:
         """X @ A.T + bias over the last axis of x; the key is ignored, as in `equinox.nn`."""
         operator = self.operator if self.gains is None else normalized(self.operator, self.gains)
-        y = operator._linear(jax.numpy.asarray(x)) if self.divided is None else self.divided(operator, x)
+        y = operator._linear(jax.numpy.asarray(x)) if self.parallel is None else self.parallel(operator, x)
         return y if self.bias is None else y + self.bias
 
     def fold(self) -> Linear:
@@ -97,11 +97,11 @@ class Linear(eqx.Module):
             return self
         return eqx.tree_at(lambda one: (one.operator, one.gains), self, (normalized(self.operator, self.gains), None))
 
-    def _with_division(self, divided: Any) -> Linear:
+    def _with_parallel(self, parallel: Any) -> Linear:
         """The layer with products that run divided on a mesh, or as XLA has it."""
         new = object.__new__(type(self))
         for name, value in vars(self).items():
-            object.__setattr__(new, name, divided if name == "divided" else value)
+            object.__setattr__(new, name, parallel if name == "parallel" else value)
         return new
 
     def _placed_as(self, operator: Any, sharding: Any, everywhere: Any) -> Linear:

@@ -52,7 +52,7 @@ def sharded(model: Any, placing: Any) -> Any:
     graph, state = nnx.split(model)
     new = nnx.merge(graph, jax.tree.map(placing.put, state, found))
     for name, layer in _structured(new):
-        layer.divided = placing.divided[name]
+        layer.parallel = placing.parallel[name]
     return new
 
 
