@@ -49,13 +49,13 @@ FAMILIES = {
 #: of which XLA's partitioner finds the predicted collectives from where the leaves lie
 FOUND = ("dense", "low_rank", "block_diag", "btt", "btt4")
 KINDS = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
-SIZES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
+SIZES = {"f32": 4, "c64": 8, "s32": 4, "u32": 4, "pred": 1}
 #: of the shape that a program shows, how many numbers the whole has
 WHOLE = {
-    "all-reduce": lambda p: 1,
-    "all-gather": lambda p: 1,
-    "reduce-scatter": lambda p: p,
-    "all-to-all": lambda p: p,
+    "all_reduce": lambda p: 1,
+    "all_gather": lambda p: 1,
+    "reduce_scatter": lambda p: p,
+    "all_to_all": lambda p: p,
 }
 
 
@@ -63,18 +63,32 @@ def mesh_of(shape, kind):
     return jax.make_mesh(shape, ("data", "model"), axis_types=(KINDS[kind],) * 2)
 
 
+def ranks_of(line):
+    """How many devices take part in a collective, which a program says in one of three ways."""
+    match = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\}|mesh\[(.*?)\] \{(.*?)\})", line)
+    if match[1]:
+        return int(match[1])
+    if match[2]:
+        return len(match[2].split(","))
+    sizes = dict(one.split("=") for one in match[3].split(","))
+    return prod(int(sizes[name]) for name in match[4].split(","))
+
+
 def collectives(compiled):
     """Bytes that a device sends by ring algorithms, by collective, as a compiled program has them."""
     found = Counter()
     for line in compiled.as_text().splitlines():
-        match = re.search(r"= (.*?) (all-\w+|reduce-scatter|collective-[\w-]+?)(?:-start)?\(", line)
+        match = re.search(r"= (.*?) (reduce-scatter|(?:all|collective|ragged)-[a-z-]+?)(?:-start)?\(", line)
         if match is None or match[2].endswith("-done"):
             continue
-        ranks = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})", line)
-        p = int(ranks[1]) if ranks[1] else len(ranks[2].split(","))
+        name = match[2].replace("-", "_")
         shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
         numbers = sum(SIZES[kind] * prod(map(int, filter(None, dims.split(",")))) for kind, dims in shapes)
-        found[match[2].replace("-", "_")] += round(sent(match[2].replace("-", "_"), p, numbers * WHOLE[match[2]](p)))
+        if name == "collective_permute":
+            found[name] += numbers
+            continue
+        p = ranks_of(line)
+        found[name] += round(sent(name, p, numbers * WHOLE[name](p)))
     return {name: count for name, count in found.items() if count}
 
 
@@ -252,6 +266,8 @@ def main(*words):
             mesh = mesh_of(shape, kind)
             if not {"data", "model"} & {*words} or word in words:
                 for name, symbolic in FAMILIES.items():
+                    if name == "circulant" and shape[0] > 1:  # whose gradient is summed as a spectrum
+                        continue
                     for style in STYLES:
                         chosen = {name, "families"} & {*words} and (style in words or not {*STYLES} & {*words})
                         for problem in wrong(name, symbolic, style, mesh) if chosen else ():

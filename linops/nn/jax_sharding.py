@@ -171,7 +171,7 @@ class Placing:
         except ValueError as error:
             raise ValueError(f"{self.where}{f': layer {name!r}' if name else ''}, style {style!r}: {error}") from None
         if not found.is_split:
-            self.whole.append(name or operator._short())
+            self.whole.append(name or layer._short())
         counts = {leaf: len(spec.shape) for leaf, spec in operator.named_leaves()}
         bias_axes = len(getattr(layer, "out_shape", "m"))
 
@@ -194,18 +194,17 @@ class Placing:
         return jax.device_put(array, sharding) if isinstance(array, jax.Array) else array
 
     def warn(self) -> None:
-        """Say what stays whole."""
-        if not isinstance(self.style, str):
-            stray = [one for one in (astray(pattern, self.parallel, "the layers'") for pattern in self.style) if one]
-            if stray:
-                warnings.warn(f"{self.where}: style has {'; '.join(stray)}", UserWarning, stacklevel=3)
+        """Say what stays whole, and which patterns match nothing."""
+        said = []
         if self.whole and self.ranks > 1:
-            warnings.warn(
-                f"{self.where}: {brief(self.whole, 4)} stay whole on each of {self.ranks} devices: their leaves are "
-                "small, or have no axis that divides among them",
-                UserWarning,
-                stacklevel=3,
+            said.append(
+                f"{brief(self.whole, 4)} stay whole on each of {self.ranks} devices: their leaves are small, or have "
+                "no axis that divides among them"
             )
+        for pattern in () if isinstance(self.style, str) else self.style:
+            said += [f"style has {one}" for one in (astray(pattern, self.parallel, "the layers'"),) if one]
+        if said:
+            warnings.warn(f"{self.where}: {'; '.join(said)}", UserWarning, stacklevel=3)
 
 
 def _placing(where: str, model: Any, mesh: Any, axis: str, style: Style | None) -> Placing:
