@@ -9,7 +9,7 @@ hold features alone.
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 import jax
@@ -38,6 +38,8 @@ def _divides(mesh: Any) -> bool:
 def multiply(x: Any, operator: Any, axis: int) -> Any:
     """The product with every vector along an axis, -1 or -2, of an array on a mesh; other axes keep their division.
 
+    With explicit axes that of the features does so too, where their number allows it.
+
     Args:
         x: The array.
         operator: The operator.
@@ -60,7 +62,9 @@ def _multiply(operator: Any, x: Any, axis: int) -> Any:
     # XLA divides the program as with automatic axes: JAX's own rules know no axes that are split in one way and joined
     # in another
     spec = [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
-    spec[axis] = None
+    names = spec[axis] if isinstance(spec[axis], tuple) else (spec[axis],)
+    if operator.shape[0] % prod([sharding.mesh.shape[name] for name in names if name is not None]):
+        spec[axis] = None
     out = NamedSharding(sharding.mesh, PartitionSpec(*spec))
     divide: Any = jax.sharding.auto_axes(partial(_each, axis=axis), axes=explicit, out_sharding=out)
     return divide(operator, x)

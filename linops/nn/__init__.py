@@ -11,6 +11,7 @@ from linops.operator import LinearOperator, make_layer
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
+    from linops.nn.jax_sharding import sharded, shardings
     from linops.nn.torch import (
         clip_grad_norm_,
         compress,
@@ -50,6 +51,8 @@ __all__ = [
     "save",
     "schedules",
     "set_lr",
+    "sharded",
+    "shardings",
     "to_dense_",
     "torch",
 ]
@@ -65,6 +68,8 @@ def __getattr__(name: str) -> Any:
         return _load(name, name)
     if name in _MODULES:
         return _load(*_MODULES[name])
+    if name in ("sharded", "shardings"):
+        return getattr(_load("jax_sharding", "jax"), name)
     if name in __all__:  # a function for PyTorch models
         return getattr(_load("torch", "torch"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

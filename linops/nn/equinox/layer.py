@@ -25,6 +25,7 @@ class Linear(eqx.Module):
         bias: (m,) array, or None.
         gains: With weight normalisation, a (1,) array for each factor, by leaf; else None. The layer then computes with
             normalised factors, and `fold` gives the layer whose operator has them.
+        parallel: How products run on a mesh; see `linops.nn.sharded`. None leaves it to XLA.
 
     Args:
         operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with
@@ -52,6 +53,7 @@ class Linear(eqx.Module):
     operator: Any
     bias: jax.Array | None
     gains: dict[str, jax.Array] | None
+    parallel: Any = eqx.field(static=True)
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Linear(eqx.Module):
         self.operator = parameters(operator, dtype, key, zero_init, "key=jax.random.key(0)")
         self.bias = jax.numpy.zeros(operator.shape[0], dtype or self.operator.dtype) if bias else None
         self.gains = gains(self.operator) if weight_norm else None
+        self.parallel = None
 
     @property
     def in_features(self) -> int:
@@ -81,7 +84,7 @@ class Linear(eqx.Module):
     def __call__(self, x: jax.Array, *, key: Any = None) -> jax.Array:
         """X @ A.T + bias over the last axis of x; the key is ignored, as in `equinox.nn`."""
         operator = self.operator if self.gains is None else normalized(self.operator, self.gains)
-        y = operator._linear(jax.numpy.asarray(x))
+        y = operator._linear(jax.numpy.asarray(x)) if self.parallel is None else self.parallel(operator, x)
         return y if self.bias is None else y + self.bias
 
     def fold(self) -> Linear:
@@ -93,6 +96,20 @@ class Linear(eqx.Module):
         if self.gains is None:
             return self
         return eqx.tree_at(lambda one: (one.operator, one.gains), self, (normalized(self.operator, self.gains), None))
+
+    def _with_parallel(self, parallel: Any) -> Linear:
+        """The layer with products that run divided on a mesh, or as XLA has it."""
+        new = object.__new__(type(self))
+        for name, value in vars(self).items():
+            object.__setattr__(new, name, parallel if name == "parallel" else value)
+        return new
+
+    def _placed_as(self, operator: Any, sharding: Any, everywhere: Any) -> Linear:
+        """The layer with shardings in the place of its arrays."""
+        bias = None if self.bias is None else sharding(None, self.bias)
+        gains = None if self.gains is None else dict.fromkeys(self.gains, everywhere)
+        leaves = jax.tree.leaves((operator, bias, gains))
+        return jax.tree.unflatten(jax.tree.structure(self), leaves)
 
     def to_dense(self) -> eqx.nn.Linear:
         """An `equinox.nn.Linear` with the same weights, multiplied out.

@@ -79,7 +79,7 @@ class LinearGeneral(Linear):
                 f"layer of {operator._short()}: "
                 f"axes {self.axis} of sizes {x.shape[len(rest) :]}; expected {self.in_shape}"
             )
-        return operator._linear(x.reshape(*rest, self.in_features)).reshape(*rest, *self.out_shape)
+        return super()._product(operator, x.reshape(*rest, self.in_features)).reshape(*rest, *self.out_shape)
 
     def _over(self, operator: LinearOperator) -> LinearGeneral:
         return LinearGeneral(operator, self.in_shape, self.out_shape, self.axis, False, dtype=self.dtype)

@@ -27,6 +27,7 @@ class Linear(nnx.Module):
         out_features: m.
         bias: (m,) parameter, or None.
         weight_norm: Whether factors are normalised.
+        parallel: How products run on a mesh; see `linops.nn.sharded`. None leaves it to XLA.
 
     Args:
         operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with
@@ -83,6 +84,7 @@ class Linear(nnx.Module):
             nnx.Param(jax.numpy.zeros(self.out_features, param_dtype or operator.dtype)) if bias else nnx.data(None)
         )
         self.weight_norm: bool = weight_norm
+        self.parallel: Any = None
         for name, gain in (gains(operator) if weight_norm else {}).items():
             setattr(self, f"{name}_gain", nnx.Param(gain))
 
@@ -123,7 +125,7 @@ class Linear(nnx.Module):
         return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)
 
     def _product(self, operator: Any, x: jax.Array) -> jax.Array:
-        return operator._linear(x)
+        return operator._linear(x) if self.parallel is None else self.parallel(operator, x)
 
     def _over(self, operator: LinearOperator) -> Linear:
         """The same kind of layer over another operator, without a bias."""
