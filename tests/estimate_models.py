@@ -29,7 +29,7 @@ class Block(nn.Module):
             part(y).contiguous().unflatten(-1, (-1, self.head)).transpose(1, 2) for part in (self.q, self.k, self.v)
         )
         if self.gated:
-            angles = torch.ones(x.shape[1], self.head)
+            angles = torch.ones(x.shape[1], self.head, dtype=x.dtype)
             q, k = (part * angles.cos() + rotate(part) * angles.sin() for part in (q, k))
         mixed = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
         x = x + self.o(mixed.transpose(1, 2).flatten(2))

@@ -29,7 +29,7 @@ class Part:
         singles: The same, always in float32.
         flops: FLOPs forward beside the operator's.
         moved: Numbers read and written forward beside the operator's.
-        style: How a linear layer is divided among ranks; see `lo.nn.communication`.
+        style: How a linear layer is divided among ranks; see `lo.nn.communication`. Empty: it is not.
         shares: Whether another layer keeps the vectors that the operator multiplies.
         follows: Whether what it computes beside its operator is divided as features are.
         groups: What ranks must divide for that, as heads.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from textwrap import wrap
 from typing import Any
 
 from linops.nn.communication import Communication
 from linops.nn.hardware import Hardware
+
+#: columns of what is printed
+WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class Estimate:
         lines.append(("time, an estimate", duration(fast), "sending behind computing"))
         lines.append(("", duration(slow), "one after the other"))
         body = [f"{one:<18} {two:>9}  {three}" for one, two, three in lines]
-        notes = [held_whole(self)] if self.whole else []
+        notes = wrap(held_whole(self), WIDTH) if self.whole else []
         return "\n".join([*title(self), f"{self.structure}: {self.num_params:,} parameters", *body, *notes])
 
 
@@ -182,7 +186,8 @@ class Estimates(Mapping[str, Estimate]):
         below = ["Of a device; times from full overlap of sending and computing to none."]
         if any(not one.fits for one in self.values()):
             below.append(f"* does not fit {quantity(first.hardware.memory, 'B')}.")
-        below += [f"{one.structure}: {held_whole(one)}" for one in self.values() if one.whole]
+        for one in self.values():
+            below += wrap(f"{one.structure}: {held_whole(one)}", WIDTH) if one.whole else []
         return "\n".join([*title(first), *body, *below])
 
     @property
@@ -204,16 +209,13 @@ def _row(one: Estimate) -> Sequence[str]:
 
 
 def title(one: Estimate) -> list[str]:
-    """What was estimated, in two lines."""
+    """What was estimated, in lines."""
     axes = " × ".join([f"{size} {axis}" for axis, size in one.mesh.items()])
     options = one.options
     often = options["checkpointing"]
     kept = ", every block checkpointed" if often == 1 else f", 1 of {often} blocks checkpointed" if often else ""
-    return [
-        f"{one.model} on {one.devices} × {one.hardware.name} ({axes})",
-        f"{one.tokens:,} {one.unit} a data rank, {options['engine']}, {options['optimizer']}, "
-        f"{options['precision']}{kept}",
-    ]
+    told = f"{one.tokens:,} {one.unit} a data rank, {options['engine']}, {options['optimizer']}, {options['precision']}"
+    return [*wrap(f"{one.model} on {one.devices} × {one.hardware.name} ({axes})", WIDTH), *wrap(told + kept, WIDTH)]
 
 
 def held_whole(one: Estimate) -> str:

@@ -123,7 +123,7 @@ _JOINED: dict[str, tuple[float, float, int, float, float | None, str]] = {
         8,
         50e9,
         1100e12,
-        "NVIDIA HGX B200, DGX B200 datasheet, 2024: NVLink 1.8 TB/s, 8 × 400 Gb/s",
+        "NVIDIA HGX B200 and DGX B200 pages, 2024: NVLink 1.8 TB/s, 400 Gb/s",
     ),
     "tpu-v5p": (
         95e9,
@@ -131,7 +131,7 @@ _JOINED: dict[str, tuple[float, float, int, float, float | None, str]] = {
         8960,
         6.25e9,
         None,
-        "Google Cloud TPU v5p page, 2025: ICI 1200 GB/s both ways, DCN 50 Gb/s",
+        "Google Cloud TPU v5p, 2025: ICI 1200 GB/s both ways, DCN 50 Gb/s",
     ),
 }
 
@@ -207,7 +207,8 @@ def read(path: Path) -> Hardware:
         raise ValueError(f"hardware {str(path)!r}: flops of {strange[0]!r}; expected bfloat16, tf32 or float32")
     if missing := sorted(known - found.keys() - {"name", "efficiency", "reach"}):
         raise ValueError(f"hardware {str(path)!r} has no {missing[0]}")
-    return Hardware(**{"name": path.stem} | found, sources=(str(path),))
+    numbers: dict[str, Any] = {"name": path.stem} | found
+    return Hardware(**numbers, sources=(str(path),))
 
 
 def measured() -> Hardware:
@@ -221,8 +222,13 @@ def measured() -> Hardware:
     flops = 2 * 1024**3 / min([_seconds(a.__matmul__, a) for _ in range(5)])
     bandwidth = 2 * here.nbytes / min([_seconds(np.copyto, there, here) for _ in range(5)])
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 16e9
-    kinds = dict.fromkeys(("bfloat16", "float32"), flops)
-    here_alone = {"node": 1 << 20, "efficiency": 1.0, "reach": 1.0, "sources": ("measured now, by NumPy",)}
+    kinds: dict[str, float] = {"bfloat16": flops, "float32": flops}
+    here_alone: dict[str, Any] = {
+        "node": 1 << 20,
+        "efficiency": 1.0,
+        "reach": 1.0,
+        "sources": ("measured now, by NumPy",),
+    }
     return Hardware("this CPU", kinds, memory, bandwidth, bandwidth / 4, network=bandwidth / 4, **here_alone)
 
 

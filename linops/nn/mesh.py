@@ -32,14 +32,15 @@ def mesh_of(mesh: Any) -> dict[str, int]:
         >>> mesh_of(8), mesh_of({"dp": 2, "tp": 4})
         ({'data': 8, 'model': 1}, {'data': 2, 'model': 4})
     """
+    given: Any = mesh
     if isinstance(mesh, int) and not isinstance(mesh, bool):
         sizes: Mapping[str, Any] = {"data": mesh}
     elif isinstance(mesh, Mapping):
         sizes = mesh
-    elif (names := getattr(mesh, "mesh_dim_names", None)) is not None:  # of torch
-        sizes = dict(zip(names, mesh.shape))
-    elif isinstance(getattr(mesh, "shape", None), Mapping):  # of JAX
-        sizes = mesh.shape
+    elif (names := getattr(given, "mesh_dim_names", None)) is not None:  # of torch
+        sizes = dict(zip(names, given.shape))
+    elif isinstance(getattr(given, "shape", None), Mapping):  # of JAX
+        sizes = given.shape
     else:
         raise TypeError(
             f"mesh {mesh!r:.60}: expected a number of devices, sizes by name such as {{'data': 8, 'model': 4}}, or a "

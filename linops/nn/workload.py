@@ -12,7 +12,7 @@ from linops.nn.description import Part
 from linops.operator import LinearOperator
 from linops.plan import transfer
 from linops.plan.step import Step
-from linops.sharding import SHARDED, Local, division
+from linops.sharding import SHARDED, WHOLE, Local, division
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,18 @@ def _linear(
     part: Part, operator: LinearOperator, vectors: int, ranks: int, rates: Rates
 ) -> tuple[list[tuple[tuple[int, ...], bool]], list[Sequence[Step]], Communication, bool, bool]:
     """Of a linear layer the shapes of parameters, the steps of products that run one after the other, what is sent."""
-    into, out = ends(part.style)
-    found = division(operator, ranks, into, out) if ranks > 1 else None
+    found, out, is_stuck = None, WHOLE, False
+    if ranks > 1 and part.style:
+        into, out = ends(part.style)
+        try:
+            found = division(operator, ranks, into, out)
+        except ValueError:  # features cannot be shared equally
+            is_stuck = True
     shapes, bias = [], [(operator.shape[0],)] if part.bias else []
     if found is None:
         shapes = [(tuple(leaf.shape), True) for _, leaf in operator.named_leaves()]
         programs: list[Sequence[Step]] = [operator._steps(vectors, rates.order)]
-        return [*shapes, *[(shape, False) for shape in bias]], programs, Communication(), ranks > 1, ranks > 1
+        return [*shapes, *[(shape, False) for shape in bias]], programs, Communication(), ranks > 1, is_stuck
     for name, leaf in operator.named_leaves():
         shape, axis = list(leaf.shape), found.axes.get(name)
         if axis is not None:
@@ -137,7 +142,7 @@ def _linear(
     if out == SHARDED:
         bias = [(size // ranks,) for (size,) in bias]
     programs = [
-        piece.structure.operator._steps(vectors, rates.order)
+        (piece.structure.operator if piece.structure else operator)._steps(vectors, rates.order)
         for chain in found.chains
         for piece in chain
         if isinstance(piece, Local)

@@ -20,6 +20,7 @@ from linops.nn.patterns import matches
 from linops.nn.torch.dense import is_dense
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.replace import replace_linear_
+from linops.nn.torch.styles import styles_of
 from linops.operator import LinearOperator
 
 NORMS = (nn.LayerNorm, nn.RMSNorm)
@@ -45,7 +46,12 @@ def described(model: nn.Module, family: Any, where: Any, exclude: Any, example: 
         replace_linear_(bare, family, where=where, exclude=left, zero=())
     seen: set[int] = set()
     trace = None if example is None else _traced(bare, example)
-    parts = [part for name, module in bare.named_modules() for part in _parts(name, module, seen, trace)]
+    layers = [name for name, one in bare.named_modules() if isinstance(one, Linear) or type(one) is nn.Linear]
+    styles = dict.fromkeys([name for name in layers if isinstance(bare.get_submodule(name), Linear)], "whole")
+    styles |= styles_of(bare, layers, None)  # as `parallelize_` takes them
+    parts = [
+        part for name, one in bare.named_modules() for part in _parts(name, one, seen, trace, styles.get(name, ""))
+    ]
     blocks = {part.block: 1 for part in parts if part.block}
     carried: dict[str, int] = {}
     for part in parts:
@@ -72,7 +78,7 @@ def _without_numbers(model: nn.Module, device: str) -> nn.Module:
     return deepcopy(model, memo)
 
 
-def _parts(name: str, module: nn.Module, seen: set[int], trace: Trace | None) -> list[Part]:
+def _parts(name: str, module: nn.Module, seen: set[int], trace: Trace | None, style: str) -> list[Part]:
     """What a module is by itself, without those in it."""
     own = [one for one in module._parameters.values() if one is not None]
     new = [one for one in own if id(one) not in seen]
@@ -84,13 +90,13 @@ def _parts(name: str, module: nn.Module, seen: set[int], trace: Trace | None) ->
     if isinstance(module, Linear):
         operator = module.structure.operator
     elif is_dense(module):
-        m, n = (module.out_features, module.in_features) if isinstance(module, nn.Linear) else module.weight.shape[::-1]
-        operator = dense(m, n)
+        plain: Any = module
+        operator = dense(*(plain.weight.shape if isinstance(module, nn.Linear) else plain.weight.shape[::-1]))
     if operator is not None:
         weight = next((one for key, one in module._parameters.items() if key != "bias" and one is not None), None)
         tied = weight is not None and not any(one is weight for one in new)
         bias = module._parameters.get("bias") is not None
-        return [Part(name, operator, bias, block=block, tied=tied, **more)]
+        return [Part(name, operator, bias, style=style, block=block, tied=tied, **more)]
     saved = {"saved": prod(module.normalized_shape)} if isinstance(module, NORMS) and trace is None else {}
     shapes = tuple([tuple(one.shape) for one in new])
     return [Part(name, shapes=shapes, block=block, **saved, **more)] if shapes or saved or more.get("kept") else []
