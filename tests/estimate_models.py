@@ -23,14 +23,13 @@ class Block(nn.Module):
         self.gate = nn.Linear(d, ff, bias) if self.gated else None
         self.up, self.down = nn.Linear(d, ff, bias), nn.Linear(ff, d, bias)
 
-    def forward(self, x):
+    def forward(self, x, cos=None, sin=None):
         y = self.norm1(x)
         q, k, v = (
             part(y).contiguous().unflatten(-1, (-1, self.head)).transpose(1, 2) for part in (self.q, self.k, self.v)
         )
         if self.gated:
-            angles = torch.ones(x.shape[1], self.head, dtype=x.dtype)
-            q, k = (part * angles.cos() + rotate(part) * angles.sin() for part in (q, k))
+            q, k = (part * cos + rotate(part) * sin for part in (q, k))
         mixed = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
         x = x + self.o(mixed.transpose(1, 2).flatten(2))
         y = self.norm2(x)
@@ -42,6 +41,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(shapes.vocab, shapes.d_model)
         self.positions = None if shapes.gated else nn.Embedding(shapes.seq, shapes.d_model)
+        angles = torch.ones(shapes.seq, shapes.head_dim or shapes.d_model // shapes.heads)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
         self.layers = nn.ModuleList(Block(shapes) for _ in range(shapes.layers))
         self.norm = nn.RMSNorm(shapes.d_model) if shapes.gated else nn.LayerNorm(shapes.d_model)
         self.head = nn.Linear(shapes.d_model, shapes.vocab, bias=False)
@@ -50,7 +52,7 @@ class Decoder(nn.Module):
         x = self.embed(tokens)
         x = x if self.positions is None else x + self.positions.weight[: tokens.shape[1]]
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, self.cos.to(x.dtype), self.sin.to(x.dtype))
         return x
 
     def forward(self, tokens):
@@ -62,16 +64,16 @@ def loss_of(model, tokens):
 
 
 def kept(model, function):
-    """Bytes of floating tensors, beside parameters, that autograd keeps of what a function computes; and of others."""
-    storages, bytes_of = {one.untyped_storage()._cdata: one for one in model.parameters()}, {True: 0, False: 0}
+    """Bytes of tensors, beside parameters and buffers, that autograd keeps of what a function computes."""
+    storages, sizes = {one.untyped_storage()._cdata: one for one in (*model.parameters(), *model.buffers())}, []
 
     def keep(tensor):
         storage = tensor.untyped_storage()
         if storage._cdata not in storages:
             storages[storage._cdata] = tensor
-            bytes_of[tensor.is_floating_point()] += storage.nbytes()
+            sizes.append(storage.nbytes())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         function()
-    return bytes_of[True]
+    return sum(sizes)

@@ -1,12 +1,14 @@
 """Bytes and memory of `lo.nn.estimate`, against what FSDP2 and DDP hold and send on gloo processes."""
 
 import functools
+import warnings
 from unittest.mock import patch
 
 import pytest
 import torch
 import torch.distributed as dist
 from estimate_models import Decoder, loss_of
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -83,6 +85,24 @@ def train(name, family, engine, precision, optimizer):
     return held_by(model, stepped), sent
 
 
+def divided_mlp(family):
+    """What this rank holds of an MLP whose layers are divided, and has sent in a step."""
+    model = mlp_of(family)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "parallelize_: .* stay whole")
+        lo.nn.parallelize_(model, init_device_mesh("cpu", (dist.get_world_size(),)))
+    x = torch.randn(6, 64, requires_grad=True)
+    with lo.nn.torch.CommunicationMode() as mode:
+        model(x).sum().backward()
+    return sum(map(local, model.parameters())), dict(mode.counted)
+
+
+def mlp_of(family):
+    torch.manual_seed(0)
+    layers = [lo.families.text.parse(family)(*shape).to_layer() for shape in ((128, 64), (64, 128))]
+    return torch.nn.Sequential(layers[0], torch.nn.GELU(), layers[1])
+
+
 CASES = [
     ("gpt", "dense", "fsdp", "float32", "adamw", 2),
     ("llama", "btt:rank=1", "fsdp", "mixed", "adamw", 2),
@@ -96,7 +116,7 @@ CASES = [
 
 @pytest.mark.parametrize(
     ("name", "family", "engine", "precision", "optimizer", "ranks"),
-    [pytest.param(*case, marks=pytest.mark.full if case[-1] == 4 else ()) for case in CASES],
+    [pytest.param(*case, marks=pytest.mark.full if case[-1] == 4 or case[-2] == "muon" else ()) for case in CASES],
 )
 def test_what_ranks_hold_and_send_is_what_was_estimated(processes, name, family, engine, precision, optimizer, ranks):
     found = processes(ranks, train, name, family, engine, precision, optimizer)
@@ -105,3 +125,11 @@ def test_what_ranks_hold_and_send_is_what_was_estimated(processes, name, family,
     for held, sent in found:
         assert held == {part: getattr(said.memory, part) for part in HELD}
         assert sent == said.sent["data"]
+
+
+@pytest.mark.parametrize("family", ["btt:rank=1", "low_rank", "monarch", "block_diag"])
+def test_layers_divided_among_ranks(processes, family):
+    said = lo.nn.estimate(mlp_of(family), {"model": 2}, 6, precision="float32")
+    for held, sent in processes(2, divided_mlp, family):
+        assert held == said.memory.parameters
+        assert sent == dict(said.sent["model"])

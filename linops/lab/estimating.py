@@ -16,7 +16,7 @@ from linops.lab.keeping import write_json
 from linops.lab.outputs import require_folder, say_files
 from linops.lab.progress import Progress
 from linops.nn.estimate import estimate
-from linops.nn.estimated import Estimate, between, quantity, title
+from linops.nn.estimated import Estimate, between, quantity, span, title
 from linops.nn.hardware import hardware as hardware_of
 from linops.nn.mesh import MOST
 from linops.nn.transformer import Transformer
@@ -160,7 +160,7 @@ def table(found: Sequence[Estimate]) -> Folding:
             quantity(one.flops, ""),
             quantity(one.bytes_sent, "B"),
             between(*one.seconds),
-            between_rates(*one.tokens_per_second),
+            span(*[quantity(rate, "") for rate in one.tokens_per_second]),
             quantity(one.num_params, ""),
         )
         for one in found
@@ -201,9 +201,3 @@ def advice(found: Sequence[Estimate]) -> str:
         elif not one.fits and one.options["engine"] == "ddp":
             ways["--engine fsdp"] = None
     return ", ".join([*ways, "more devices, or a smaller model"]) + "."
-
-
-def between_rates(low: float, high: float) -> str:
-    """Two rates, or one where they are told the same."""
-    ends = [quantity(end, "") for end in (low, high)]
-    return ends[0] if ends[0] == ends[1] else " – ".join(ends)

@@ -175,9 +175,11 @@ class Estimates(Mapping[str, Estimate]):
         return f"Estimates({', '.join(self)})"
 
     def __str__(self) -> str:
-        head = ("structure", "params", "memory", "FLOPs", "sent", "time, an estimate", f"{self._unit}/s")
+        head = ("structure", "params", "memory", "FLOPs", "sent", "estimated time", f"{self._unit}/s")
         rows = [head, *[_row(one) for one in self.values()]]
         widths = [max([len(row[place]) for row in rows]) for place in range(len(head))]
+        if sum(widths) + 2 * len(widths) - 2 > WIDTH:
+            widths = widths[:-1]
         body = [
             "  ".join([row[0].ljust(widths[0]), *[cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]])
             for row in rows
@@ -204,7 +206,7 @@ def _row(one: Estimate) -> Sequence[str]:
         quantity(one.flops, ""),
         quantity(one.bytes_sent, "B"),
         between(*one.seconds),
-        quantity(low, "") if quantity(low, "") == quantity(high, "") else f"{quantity(low, '')} – {quantity(high, '')}",
+        span(quantity(low, ""), quantity(high, "")),
     )
 
 
@@ -264,5 +266,25 @@ def duration(seconds: float) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """Two times, or one where they are told the same."""
-    return duration(low) if duration(low) == duration(high) else f"{duration(low)} – {duration(high)}"
+    """Two times, or one where they are told the same.
+
+    Args:
+        low: A time.
+        high: A time.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> between(0.1, 0.12), between(0.9, 1.2), between(1.0, 1.0)
+        ('100 – 120 ms', '900 ms – 1.2 s', '1 s')
+    """
+    return span(duration(low), duration(high))
+
+
+def span(low: str, high: str) -> str:
+    """Two quantities as one text, with the unit once if it is that of both."""
+    if low == high:
+        return low
+    (first, _, unit), (_, _, other) = low.partition(" "), high.partition(" ")
+    return f"{first if unit == other else low} – {high}"

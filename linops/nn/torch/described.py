@@ -175,7 +175,8 @@ class _Watched:
     def __init__(self, model: nn.Module, trace: Trace) -> None:
         self.model, self.trace, self.path, self.handles = model, trace, [""], []
         # tensors that are kept alive, so that no other takes the place of one
-        self.storages: dict[int, Any] = {one.untyped_storage()._cdata: one for one in model.parameters()}
+        own = (*model.parameters(), *model.buffers())
+        self.storages: dict[int, Any] = {one.untyped_storage()._cdata: one for one in own}
 
     def __enter__(self) -> None:
         for name, module in self.model.named_modules():
