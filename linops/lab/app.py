@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from linops.lab import options as o
 from linops.lab.compress_command import compress
+from linops.lab.console import console
+from linops.lab.estimate_command import estimate
 from linops.lab.failures import OneLine
 
 app: typer.Typer = typer.Typer(
@@ -21,12 +22,6 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def console() -> Console:
-    """Where results go: stdout, without a width where nobody's terminal says one."""
-    made = Console()
-    return made if made.is_terminal or "COLUMNS" in os.environ else Console(width=240)
 
 
 @app.callback(invoke_without_command=True)
@@ -252,6 +247,7 @@ def scaling(
 
 
 app.command()(compress)
+app.command()(estimate)
 
 
 def _experiment(model, data, text, structures, seeds, out, resume, device, threads):

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from linops.install import command
 from linops.nn.communication import communication
+from linops.nn.estimate import estimate
+from linops.nn.hardware import Hardware
+from linops.nn.transformer import Transformer
 from linops.operator import LinearOperator, make_layer
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
@@ -32,11 +35,14 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     )
 
 __all__ = [
+    "Hardware",
+    "Transformer",
     "clip_grad_norm_",
     "communication",
     "compress",
     "divisions",
     "equinox",
+    "estimate",
     "flax",
     "freeze_",
     "from_linear",
