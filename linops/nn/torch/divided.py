@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor
 
 from linops.nn.torch.collectives import move
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.sharded import own as own_memory
 from linops.plan.shares import Movement
 from linops.sharding import SHARDED, Division, Local
 
@@ -55,7 +56,7 @@ class DividedLinear(Linear):
             total = y if total is None else total + y
         y = total.T.reshape(*x.shape[:-1], -1)
         if self.bias is None:
-            return y
+            return own_memory(y, x)
         bias: Any = self.bias
         return y + (bias.to_local() if isinstance(bias, DTensor) else bias).to(y.dtype)
 
