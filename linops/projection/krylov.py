@@ -143,9 +143,9 @@ def _beside(space: Any, basis: Any, block: Any) -> Any:
     By eigenvectors of Gram matrices (Stathopoulos and Wu, 2002), which are products where Householder's are not.
     """
     noise, along = 4 * float(space.finfo(block.dtype).eps), adjoint(basis)
-    for _ in range(2):
+    for passes in (2, 1):  # twice is enough of what is far from orthogonal, once of what is near
         before = space.sum(space.abs(block) ** 2, axis=1)
-        for _ in range(2 if basis.shape[0] else 0):
+        for _ in range(passes if basis.shape[0] else 0):
             block = block - (block @ along) @ basis
         squares = space.sum(space.abs(block) ** 2, axis=1)
         block = block[squares > noise**2 * block.shape[1] * before]
