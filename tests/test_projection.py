@@ -525,7 +525,9 @@ def test_an_exhausted_krylov_space(backend, rank):
 
 
 @pytest.mark.parametrize("rank", [1, 6, 24])
-@pytest.mark.parametrize("spectrum", ["one", "two", "close", "descending", "gaussian", "few"])
+@pytest.mark.parametrize(
+    "spectrum", ["one", "two", "close", "descending", "gaussian", "few", "threes", "nines", "twenties"]
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_krylov_space_of_any_spectrum(backend, spectrum, rank):
     rng, k = np.random.default_rng(23), np.arange(1, 601)
@@ -537,6 +539,9 @@ def test_a_krylov_space_of_any_spectrum(backend, spectrum, rank):
         "descending": k**-1.0,
         "gaussian": np.linalg.svd(rng.standard_normal((700, 600)))[1],
         "few": np.where(k < 12, 1.0, 0.0),
+        "threes": ((k + 2) // 3) ** -1.0,
+        "nines": ((k + 8) // 9) ** -0.5,
+        "twenties": ((k + 19) // 20) ** -1.0,
     }[spectrum]
     W, values = (left * values) @ right.T, np.sort(values)[::-1]
     A = lo.project(made(W, backend), f"low_rank:rank={rank}")

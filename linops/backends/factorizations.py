@@ -75,6 +75,11 @@ def eigh(a):
 
 
 @generic
+def leading_eigenvectors(a, count: int):
+    """Those of the largest eigenvalues of a Hermitian matrix, ascending, of its lower triangle; stacks of constants."""
+
+
+@generic
 def eigvalsh(a):
     """The eigenvalues of a Hermitian matrix in ascending order; stacks too."""
 

@@ -103,6 +103,11 @@ def _eigh(a: Array):
     return _hermitian(a) if a.size else tuple(jnp.linalg.eigh(a))
 
 
+@p.leading_eigenvectors.dispatch
+def _leading_eigenvectors(a: Array, count: int):
+    return p.eigh(a)[1][..., a.shape[-1] - count :]
+
+
 @p.eigvalsh.dispatch
 def _eigvalsh(a: Array):
     return _eigenvalues(a) if a.size else jnp.linalg.eigvalsh(a)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from linops.backends import factorizations as p
+from linops.backends.numpy_linalg import are_few
 
 
 def _inverse_gaps(one: torch.Tensor) -> torch.Tensor:
@@ -103,6 +104,14 @@ class _SVD(torch.autograd.Function):
 @p.eigh.dispatch
 def _eigh(a: torch.Tensor):
     return _Eigh.apply(a) if a.numel() else tuple(torch.linalg.eigh(a))
+
+
+@p.leading_eigenvectors.dispatch
+def _leading_eigenvectors(a: torch.Tensor, count: int):
+    n = a.shape[-1]
+    if a.device.type == "cpu" and are_few(count, n) and p.is_constant(a):  # torch finds all of them alone
+        return p.on_numpy(a, lambda a: p.leading_eigenvectors(a, count), ())
+    return p.eigh(a)[1][..., n - count :]
 
 
 @p.eigvalsh.dispatch

@@ -11,6 +11,8 @@ from linops.projection.krylov import BLOCK, krylov
 
 #: the smaller side from which a few singular vectors are looked for in a Krylov space
 LARGE = 512
+#: up to how many are looked for one vector at a time: BLAS's products with one are faster than with few
+SINGLE = 12
 
 
 def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
@@ -38,8 +40,7 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
     elif not lapack.is_constant(M) or 2 * kept > min(p, q):
         U = lapack.svd(M)[0][..., :kept]
     elif len(M.shape) == 2 and min(p, q) >= LARGE and BLOCK * (kept + 8) <= min(p, q):
-        most = min(p, q) // BLOCK  # about the work of all singular vectors
-        U, is_settled = krylov(lambda x: M @ x, lambda y: adjoint(adjoint(y) @ M), M, kept, most=most)
+        U, is_settled = _of_krylov(space, M, kept)
         U = U if is_settled else _of_gram(space, M, kept)
     else:
         U = _of_gram(space, M, kept)
@@ -51,6 +52,15 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
     if kept < rank:
         U, B = padded(space, U, rank - kept, -1), padded(space, B, rank - kept, -2)
     return U, B, space.sum(space.abs(B) ** 2, axis=-1)
+
+
+def _of_krylov(space: Any, M: Any, rank: int) -> tuple[Any, bool]:
+    """An orthonormal basis (p, r) of the leading left singular vectors of a large matrix, and whether it is settled."""
+    width = 1 if rank <= SINGLE and backends.backend_of(M) != "jax" else BLOCK if 2 * rank > BLOCK else BLOCK // 2
+    most = min(M.shape) // (4 if width == 1 else BLOCK)  # about the work of all singular vectors
+    entries = M.reshape(-1)
+    whole = float(space.abs(backends.conj(entries) @ entries))  # ‖M‖², without an array of squares
+    return krylov(lambda x: M @ x, lambda y: adjoint(adjoint(y) @ M), M, rank, None, width, most, whole)
 
 
 def _of_gram(space: Any, M: Any, rank: int) -> Any:
@@ -74,7 +84,7 @@ def _leading(space: Any, M: Any, rank: int) -> Any:
     """The leading eigenvectors (…, p, r) of M Mᴴ."""
     if M.shape[-2] == 2 and rank == 1:
         return _of_two(space, M)
-    return lapack.eigh(M @ adjoint(M))[1][..., -rank:]
+    return lapack.leading_eigenvectors(M @ adjoint(M), rank)
 
 
 def _of_two(space: Any, M: Any) -> Any:
