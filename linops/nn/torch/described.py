@@ -48,7 +48,7 @@ def described(model: nn.Module, family: Any, where: Any, exclude: Any, example: 
     trace = None if example is None else _traced(bare, example)
     layers = [name for name, one in bare.named_modules() if isinstance(one, Linear) or type(one) is nn.Linear]
     styles = dict.fromkeys([name for name in layers if isinstance(bare.get_submodule(name), Linear)], "whole")
-    styles |= styles_of(bare, layers, None)  # as `parallelize_` takes them
+    styles |= {name: one for name, one in styles_of(bare, None).items() if name in layers}  # as `parallelize_` has them
     parts = [
         part for name, one in bare.named_modules() for part in _parts(name, one, seen, trace, styles.get(name, ""))
     ]
