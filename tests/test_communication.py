@@ -1,5 +1,7 @@
 """Bytes that are known before anything runs."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import linops as lo
@@ -39,6 +41,8 @@ def test_errors():
         lo.nn.communication(lo.dense(64, 66), p, style="rowwise")
     with pytest.raises(ValueError, match="ranks: expected at least one, got 0"):
         lo.nn.communication(lo.btt(64, 64), 0)
+    with pytest.raises(ValueError, match=r"the mesh has the axes \('data', 'model'\); give the size of the one"):
+        lo.nn.communication(lo.btt(64, 64), SimpleNamespace(axis_names=("data", "model"), size=4))
     with pytest.raises(TypeError, match="ranks: expected a number or a mesh, got str"):
         lo.nn.communication(lo.btt(64, 64), "4")
     with pytest.raises(KeyError):

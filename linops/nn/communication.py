@@ -154,8 +154,13 @@ def size_of(ranks: Any) -> int:
 
     Raises:
         TypeError: If it is none of these.
-        ValueError: If there is not one at least.
+        ValueError: If there is not one at least, or a mesh has several axes.
     """
+    names = getattr(ranks, "mesh_dim_names", None) or getattr(ranks, "axis_names", ())
+    if len(names) > 1:
+        raise ValueError(
+            f"ranks: the mesh has the axes {tuple(names)}; give the size of the one that divides the structure"
+        )
     size = getattr(ranks, "size", ranks)  # of a mesh of torch it is a method, of JAX a number
     size = size() if callable(size) else size
     if not isinstance(size, int):
