@@ -29,7 +29,7 @@ def npz(tmp_path):
 def test_help_names_the_commands():
     result = invoke("--help")
     assert result.exit_code == 0
-    for command in ("compare", "train", "coord-check", "lr-sweep", "scaling", "compress"):
+    for command in ("compare", "train", "coord-check", "lr-sweep", "scaling", "compress", "estimate"):
         assert command in result.output
         assert invoke(command, "--help").exit_code == 0
 
@@ -131,3 +131,56 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     assert "'.[flax]'" in cli.missing_message(ModuleNotFoundError("no", name="optax"))
     with pytest.raises(ModuleNotFoundError):
         cli.missing_message(ModuleNotFoundError("no", name="linops.nonsense"))
+
+
+SIZES = ("--d-model", 64, "--layers", 2, "--vocab", 96, "--seq", 32, "--families", "dense,btt:rank=1")
+
+
+def test_estimate_prints_a_table_and_writes_a_plot(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = tmp_path / "out"
+    result = invoke("estimate", *SIZES, "--mesh", "model=2", "--devices", "2,64", "--out", out)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert max(len(line) for line in lines if str(out) not in line) <= 80
+    assert next(line.split()[:3] for line in lines if " on 64" in line) == ["dense", "on", "64"]
+    rows = json.loads((out / "estimate.json").read_text())
+    assert [(row["structure"], row["devices"]) for row in rows] == [
+        (name, devices) for name in ("dense", "btt:rank=1") for devices in (2, 64)
+    ]
+    assert (out / "estimate.png").stat().st_size > 10_000
+    before = (out / "estimate.json").read_bytes()
+    again = invoke("estimate", *SIZES, "--batch", 2, "--out", out)
+    assert again.exit_code == 1
+    assert "holds a result, estimate.json: take another --out, or --force to replace it" in again.output
+    assert (out / "estimate.json").read_bytes() == before
+    assert invoke("estimate", *SIZES, "--batch", 2, "--out", out, "--force").exit_code == 0
+
+
+def test_estimate_says_what_does_not_fit(tmp_path):
+    path = tmp_path / "config.json"
+    llama = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+    path.write_text(json.dumps(llama | {"intermediate_size": 11008, "vocab_size": 32000}))
+    result = invoke("estimate", "--from", path, "--seq", 4096, "--families", "dense", "--batch", 4)
+    assert [line.split()[5] for line in result.stdout.splitlines() if line.startswith("dense on")] == ["no"] * 5
+    assert "Not all fit 80 GB: --checkpointing 1, more devices" in result.stdout
+    found = json.loads(invoke("estimate", "--from", path, "--seq", 4096, "--families", "dense", "--json").stdout)
+    assert [row["devices"] for row in found] == [1, 8, 64, 512, 4096]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--mesh", "pipe=2"), "expected data=NUMBER or model=NUMBER"),
+        (("--mesh", "model=4", "--devices", "6"), "6 devices do not divide into groups of the mesh's 4 model ranks"),
+        (("--devices", "0"), "expected a number of devices, 1 to"),
+        (("--families", "fourier"), "no family 'fourier'"),
+        (("--hardware", "h900"), "hardware 'h900': expected one of a100"),
+        (("--from", "/nonexistent.json"), "No such file"),
+    ],
+)
+def test_estimate_refuses_in_one_line(arguments, words):
+    result = invoke("estimate", *SIZES, *arguments)
+    assert result.exit_code in (1, 2)
+    assert words in " ".join(result.output.split())
+    assert "Traceback" not in result.output

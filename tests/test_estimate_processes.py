@@ -58,9 +58,11 @@ def train(name, family, engine, precision, optimizer):
     tokens = torch.zeros(2, 16, dtype=torch.int64)
     if engine == "fsdp":
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "mixed" else MixedPrecisionPolicy()
+        options = {"shard_placement_fn": lo.nn.torch.shard_placement, "reshard_after_forward": True}
+        options |= {"mp_policy": policy}
         for layer in model.layers:
-            fully_shard(layer, mp_policy=policy, reshard_after_forward=True)
-        fully_shard(model, mp_policy=policy, reshard_after_forward=True)
+            fully_shard(layer, **options)
+        fully_shard(model, **options)
     run = model
     if engine == "ddp":
 
@@ -107,7 +109,7 @@ CASES = [
     ("gpt", "dense", "fsdp", "float32", "adamw", 2),
     ("llama", "btt:rank=1", "fsdp", "mixed", "adamw", 2),
     ("gpt", "low_rank", "ddp", "float32", "momentum", 2),
-    ("llama", "monarch", "fsdp", "float32", "momentum", 4),
+    ("llama", "monarch:blocks=2", "fsdp", "float32", "momentum", 4),
     ("llama", "dense", "fsdp", "mixed", "adamw", 4),
     ("gpt", "kronecker", "ddp", "float32", "adamw", 4),
     ("gpt", "block_diag", "ddp", "float32", "muon", 2),

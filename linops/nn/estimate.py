@@ -118,7 +118,7 @@ def estimate(
         >>> gpt = lo.nn.Transformer(d_model=4096, layers=32, vocab=32000, seq=2048)
         >>> found = lo.nn.estimate(gpt, {"data": 8, "model": 2}, batch=4, families=["dense", "btt:rank=4"])
         >>> [f"{one.num_params:,}" for one in found.values()], found["dense"].fits
-        (['6,713,131,008', '748,888,064'], True)
+        (['6,714,695,680', '943,333,376'], True)
     """
     for name, value, known in (
         ("engine", engine, ENGINES),

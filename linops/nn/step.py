@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from linops.nn.communication import Communication
+from linops.nn.cutting import most_of
 from linops.nn.description import Description, Part
 from linops.nn.estimated import Estimate, Memory
 from linops.nn.hardware import Hardware
-from linops.nn.workload import Load, Rates, blocks_of, least_share, load
+from linops.nn.workload import Load, Rates, blocks_of, load
 from linops.plan import transfer
 
 
@@ -160,7 +161,7 @@ def _memory(model: Description, loads: Sequence[tuple[Part, Load]], setting: Set
     for part, one in loads:
         count = model.count(part)
         for shape, is_matrix in one.shapes:
-            numbers = count * least_share(shape, ranks)
+            numbers = count * most_of(shape, ranks)
             params += numbers
             state += numbers * (matrix if is_matrix else other)
         unit = part.block or part.name

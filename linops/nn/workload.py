@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 from linops.cost import Work, backward_work, forward_work
 from linops.nn.communication import Communication, ends, of_division
@@ -156,23 +156,6 @@ def _kept(programs: Sequence[Sequence[Step]], shares: bool) -> int:
     steps = [step for program in programs for step in program if step.kind != "view"]
     kept = sum([step.inputs for step in steps if step.weights])
     return kept - steps[0].inputs if shares and steps and steps[0].weights else kept
-
-
-def least_share(shape: tuple[int, ...], ranks: int) -> int:
-    """The numbers of a parameter on the rank that has most of it, divided over the axis where that is least.
-
-    Args:
-        shape: Of the parameter.
-        ranks: How many share it.
-
-    Returns:
-        Numbers.
-
-    Example:
-        >>> least_share((4, 64), 8), least_share((3,), 2)
-        (32, 2)
-    """
-    return min([prod(shape) // size * ceil(size / ranks) for size in shape if size], default=prod(shape))
 
 
 def blocks_of(names: Sequence[str], counts: Sequence[int], every: int) -> Iterator[tuple[str, int, int]]:

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from linops.families import dense
+from linops.nn.communication import STYLES
 from linops.nn.description import Description, Part
 from linops.nn.patterns import matches
 from linops.nn.torch.dense import is_dense
@@ -46,9 +47,8 @@ def described(model: nn.Module, family: Any, where: Any, exclude: Any, example: 
         replace_linear_(bare, family, where=where, exclude=left, zero=())
     seen: set[int] = set()
     trace = None if example is None else _traced(bare, example)
-    layers = [name for name, one in bare.named_modules() if isinstance(one, Linear) or type(one) is nn.Linear]
-    styles = dict.fromkeys([name for name in layers if isinstance(bare.get_submodule(name), Linear)], "whole")
-    styles |= {name: one for name, one in styles_of(bare, None).items() if name in layers}  # as `parallelize_` has them
+    styles = {name: "whole" for name, one in bare.named_modules() if isinstance(one, Linear)}
+    styles |= {name: one for name, one in styles_of(bare, None).items() if one in STYLES}  # as `parallelize_` has them
     parts = [
         part for name, one in bare.named_modules() for part in _parts(name, one, seen, trace, styles.get(name, ""))
     ]

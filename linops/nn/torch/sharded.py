@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-#: the share of zeros that axis 0 may be padded with before another axis is cut, which FSDP2 copies more for
-_PADDING = 1 / 32
+from linops.nn.cutting import cut_axis
 
 
 def shard_placement(parameter: torch.Tensor, ranks: int | None = None) -> Any:
@@ -38,11 +37,7 @@ def shard_placement(parameter: torch.Tensor, ranks: int | None = None) -> Any:
 
     ranks = torch.distributed.get_world_size() if ranks is None else ranks
     shape = local(parameter).shape
-    if not shape:
-        return None
-    if -shape[0] % ranks <= _PADDING * shape[0]:
-        return Shard(0)
-    return Shard(next((axis for axis, size in enumerate(shape) if size and size % ranks == 0), 0))
+    return Shard(cut_axis(tuple(shape), ranks)) if shape else None
 
 
 def is_cut(tensor: Any) -> bool:
