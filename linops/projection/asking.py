@@ -183,7 +183,10 @@ def in_norm(goal: Goal, inputs: Any, C: Any, cross: Any, A: Any, row_weights: An
     if cross is not None:
         P = _metric(goal, "cross", cross, (n, n), positive=False)
         _, back = root(C)
-        goal = goal.of(((goal.matrix @ P) @ adjoint(back)) @ back)
+        if goal.is_large:
+            goal = Goal(goal.source @ Dense((P @ adjoint(back)) @ back))
+        else:
+            goal = goal.of(((goal.matrix @ P) @ adjoint(back)) @ back)
     return Goal(goal.source, A, C)
 
 

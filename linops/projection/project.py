@@ -9,13 +9,13 @@ from typing import Any, Literal, overload
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.inputs import fits, wide_dtype
-from linops.linalg.measures import norm
+from linops.linalg.inputs import wide_dtype
 from linops.operator import LinearOperator
 from linops.projection import grids, special, structures  # noqa: F401  rules
 from linops.projection.asking import effort_of, in_norm, require_finite, source_of, stack_of, target_of, with_options
 from linops.projection.effort import Found
 from linops.projection.goal import Goal
+from linops.projection.matrices import moved
 from linops.projection.moments import moments_of
 from linops.projection.nearest import nearest
 from linops.specs import Spec
@@ -99,9 +99,9 @@ def project(
     SVDs), symmetric, orthogonal, permutations. Structures of more factors start from hierarchical SVDs and are improved
     by alternating least squares, whose error never grows; what enters otherwise is found by L-BFGS.
 
-    An operator of more than 2²⁵ entries is not written out: low rank takes a few products with it, and in Frobenius'
-    norm, up to 2³² entries, block tensor trains and Monarch matrices n products, Kronecker products and tensor trains
-    several times n, in panels of columns.
+    An operator of more than 2²⁵ entries is not written out: low rank takes a few products with it, and up to 2³²
+    entries contractions, diagonals, bands, blocks, circulant and Toeplitz matrices, and sums of these, take n products
+    or several times n, in panels of columns, in every norm.
 
     Leaves of contractions come in balance: their root mean squares in proportion to their structure-aware initial
     standard deviations, so that `lr_multipliers` hold for training on. They live where W lives, in its dtype; half
@@ -215,9 +215,8 @@ def _warn(found: Found, structure: Any) -> None:
 
 def _info(found: Found, goal: Goal, source: LinearOperator, operator: LinearOperator) -> ProjectionInfo:
     """How near the member is, of the numbers that are returned."""
-    if not fits(source):  # of which products alone are taken: in Frobenius' norm
-        error = _share(float(norm(source - operator)), float(norm(source)))
-        return ProjectionInfo(error, None, None, found.is_optimal, found.iterations, found.converged, found.method)
+    if goal.is_large:
+        return _info_of_products(found, goal, source, operator)
     wide = goal.matrix.dtype
     approximation = lapack.stop_gradient(operator.to(backend=goal.backend).to_dense())
     approximation = goal.space.astype(backends.asarray(approximation, goal.backend), wide)
@@ -228,6 +227,22 @@ def _info(found: Found, goal: Goal, source: LinearOperator, operator: LinearOper
         _share(plain.error(approximation), sqrt(float(plain.square(plain.matrix)))),
         None if goal.is_plain else _share(error, scale),
         None if bound is None else _share(bound, scale),
+        found.is_optimal,
+        found.iterations,
+        found.converged,
+        found.method,
+    )
+
+
+def _info_of_products(found: Found, goal: Goal, source: LinearOperator, operator: LinearOperator) -> ProjectionInfo:
+    """The same of what is not written out, from panels."""
+    goal, plain = goal.constant(), Goal(source.to(dtype=goal.source.dtype)).constant()
+    member = moved(operator, goal)
+    error = _share(goal.error(member), goal.norm)
+    return ProjectionInfo(
+        error if goal.is_plain else _share(plain.error(member), plain.norm),
+        None if goal.is_plain else error,
+        error if found.is_optimal else None,
         found.is_optimal,
         found.iterations,
         found.converged,
