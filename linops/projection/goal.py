@@ -105,6 +105,11 @@ class Goal:
             return self.of(self.matrix * number)
         return replace(self, source=self.source * number)
 
+    def times(self, exponent: int) -> Goal:
+        """W times a power of two, in two steps, which are numbers of its dtype."""
+        half = exponent // 2
+        return self.scaled(2.0**half).scaled(2.0 ** (exponent - half))
+
     def constant(self) -> Goal:
         """The same without derivatives, for what iterates."""
         if self.is_large:
