@@ -66,7 +66,8 @@ def check(target, backend, exponent, is_complex=False, **norm):
     for name in ("weight_error", "bound", "activation_error"):
         one, other = getattr(info, name), getattr(its, name)
         assert one == other if other is None else one == pytest.approx(other, rel=1e-5, abs=1e-6)
-    assert (info.method, info.is_optimal, info.converged) == (its.method, its.is_optimal, its.converged)
+    assert (info.method, info.is_optimal) == (its.method, its.is_optimal)
+    assert info.converged == its.converged or info.method == "L-BFGS"  # whose steps rounding changes
 
 
 @pytest.mark.parametrize("exponent", EXPONENTS)

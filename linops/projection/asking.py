@@ -251,17 +251,7 @@ def _is_finite(array: Any) -> bool:
     return bool(space.all(space.isfinite(array)))
 
 
-def require_finite(source: LinearOperator, goal: Goal, numbers: Any) -> None:
-    """Raise ValueError where a matrix holds NaN or infinity, as far as its numbers are known.
-
-    Args:
-        source: What is named.
-        goal: The goal, of which leaves are looked at where the matrix is not written out.
-        numbers: Its matrix, or a product with it.
-
-    Raises:
-        ValueError: If one is not finite.
-    """
-    leaves = [leaf for _, leaf in goal.source.named_leaves()] if goal.is_large else []
-    if not all(map(_is_finite, [numbers, *leaves])):
+def require_finite(source: LinearOperator, numbers: Any) -> None:
+    """Raise ValueError where a matrix, or a product of it with signs, holds NaN or infinity, as far as it is known."""
+    if not _is_finite(numbers):
         raise ValueError(f"project({source._short()}, …): the matrix holds NaN or infinity")

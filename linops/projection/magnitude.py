@@ -1,8 +1,8 @@
 """Matrices of very large or small numbers, whose squares and their sums would overflow or vanish.
 
-W is multiplied by a power of two beforehand, and the member by its inverse: leaves in each of which the member is linear
-by equal parts of it, so that factors stay in balance; what is linear in its leaves together, as Toeplitz matrices, leaf
-by leaf. Orthogonal matrices and permutations are what they were.
+W is multiplied by a power of two beforehand, and the member by its inverse: leaves in each of which the member is
+linear by equal parts of it, so that factors stay in balance; what is linear in its leaves together, as Toeplitz
+matrices, leaf by leaf. Orthogonal matrices and permutations are what they were.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ def project(
     has_full = any(metric is not None for metric in (inputs, second_moment, cross, output_metric))
     goal = Goal(_widened(source, has_full))
     numbers = probe(goal)
-    require_finite(source, goal, numbers)
+    require_finite(source, numbers)
     exponents, scaled = None, structure
     if exponent := exponent_of(numbers):
         exponents = shares(structure, exponent)
