@@ -73,6 +73,9 @@ _LINES = {
     "reliability": Benchmark(
         "benchmarks.reliability", "Commands killed, faults and hostile files: what they leave", "outcomes"
     ),
+    "compression": Benchmark(
+        "benchmarks.compression", "Accuracy of a compressed model by ways to compress it", "means"
+    ),
     "imports": Benchmark("benchmarks.imports", "What importing linops adds to importing numpy"),
 }
 

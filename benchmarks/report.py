@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md``, its plots, and ``docs/reliability.md``, from the JSON files of results alone."""
+"""``docs/benchmarks.md``, its plots, and what other pages have of results, from the JSON files of these alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import compression
 from benchmarks import results as kept
 from benchmarks.goals import bound_of, verdicts
 from benchmarks.growth_fits import growths
@@ -54,6 +55,9 @@ def write() -> list[str]:
     if rows := results.get("reliability", {}).get("rows"):
         reliability.PAGE.write_text(reliability.page(rows), encoding="utf-8")
         written.append(reliability.PAGE)
+    if rows := results.get("compression", {}).get("rows"):
+        compression.PAGE.write_text(compression.page(rows), encoding="utf-8")
+        written.append(compression.PAGE)
     return [str(path.relative_to(ROOT)) for path in written]
 
 

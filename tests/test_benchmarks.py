@@ -10,7 +10,19 @@ import pytest
 from typer.testing import CliRunner
 
 import linops as lo
-from benchmarks import calibrate, composed, families, goals, growth, growth_fits, paper, plain, report, results
+from benchmarks import (
+    calibrate,
+    composed,
+    compression,
+    families,
+    goals,
+    growth,
+    growth_fits,
+    paper,
+    plain,
+    report,
+    results,
+)
 from benchmarks.__main__ import _parsed, app
 from benchmarks.registry import BENCHMARKS, Benchmark
 from benchmarks.reliability import page as reliability
@@ -259,11 +271,19 @@ def test_the_page_on_reliability_is_fresh_and_good():
         assert (row.get("steps_lost") or 0) <= 200, row
 
 
+def test_the_table_of_compression_is_fresh():
+    rows = results.load_all()["compression"]["rows"]
+    text = compression.PAGE.read_text(encoding="utf-8")
+    assert text == compression.page(rows), "stale: python -m benchmarks report"
+    assert compression.ONE in text
+    assert {row["seeds"] for row in rows} == {len(row["each_before"]) for row in rows} == {3}
+
+
 def test_the_page_is_made_of_whatever_was_measured():
     assert report.page({}).count(report.MISSING) == len(report.SECTIONS)
     names = re.findall(r"\{\{(\w+)\}\}", report.TEMPLATE.read_text(encoding="utf-8"))
     assert set(names) == {*report.SECTIONS, "goals", "conditions"}
-    assert {benchmark for benchmark, _ in report.SECTIONS.values()} | {"reliability"} >= set(BENCHMARKS)
+    assert {benchmark for benchmark, _ in report.SECTIONS.values()} | {"reliability", "compression"} >= set(BENCHMARKS)
 
 
 @pytest.mark.full

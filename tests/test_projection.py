@@ -644,3 +644,17 @@ def test_what_has_not_converged_is_a_warning():
 
 def test_every_family_takes_part():
     assert {*FAMILIES} == {name.partition(":")[0] for name in CLOSED + SEARCHED}
+
+
+def test_blast_of_ranks_beyond_the_sides_of_blocks():
+    """Up to the side of a block planted members come back; beyond it is not told what they were made of."""
+    errors = {}
+    for rank in (4, 5):
+        target = lo.blast(16, 16, blocks=4, rank=rank, allow_dearer=True)
+        W = target.init(seed=0, backend="numpy", dtype="float64").to_dense()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            errors[rank] = lo.project(W, target, return_info=True, max_iterations=20)[1].weight_error
+    assert errors[4] < 1e-10
+    smaller = lo.project(W, "low_rank:rank=5:allow_dearer=1", return_info=True)[1].weight_error
+    assert errors[5] < 0.5 * smaller

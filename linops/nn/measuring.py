@@ -1,14 +1,14 @@
 """What a weight loses in each structure that it could have. Needs no framework.
 
-Where optima are truncated SVDs one decomposition gives all of them; others are projected in a few sweeps, which is
-near enough to choose by.
+Where optima are truncated SVDs one decomposition gives all of them. Others are projected in a few sweeps first, and
+then, where no cheaper option would lose less even if that were far too many, as they are when the plan is applied.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from linops import backends
@@ -16,7 +16,7 @@ from linops.families.choice import members
 from linops.families.text import parse
 from linops.nn.compression import Option
 from linops.nn.members import build
-from linops.nn.projected import damped
+from linops.nn.projected import TOL, damped
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
 from linops.plan import natural_order
@@ -24,9 +24,13 @@ from linops.projection import project
 from linops.projection.goal import Goal
 from linops.projection.spectra import Spectra
 
-#: sweeps of what is no truncated SVD end after so many, or where one lowers the error by less than this share: errors
-#: are a few percent above what full effort gives, at most some 10 %
+#: first sweeps of what is no truncated SVD end after so many, or where one lowers the error by less than this share:
+#: errors are mostly a few percent above what full effort gives; where inputs lie in few directions half as much again
 SWEEPS, ENOUGH = 10, 1e-2
+#: what of such a squared error may be left after full effort
+LEFT = 0.6
+#: sweeps at most of full effort, which is that of `apply_`
+FULL = 100
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,21 @@ def options(
         raise ValueError("the weight holds NaN or infinity")
     measure = _Measure(weight, C, outputs, [operator.shape[0] for operator in found[0].operators])
     whole = 1.0 if outputs else float(measure.goal.square(weight))
-    made = [dense]
+    made, rough = [dense], {}
     for one in found:
         params = sum([operator.num_params for operator in one.operators])
         with natural_order():
             macs = layers * sum([operator.cost().macs for operator in one.operators])
-        made.append(Option(one.family, one.text, params, macs, measure(one) / whole if whole > 0 else 0.0))
+        lost = measure.closed_form(one)
+        if lost is None:
+            rough[len(made)] = one
+            lost = measure.swept(one, ENOUGH, SWEEPS)
+        made.append(Option(one.family, one.text, params, macs, lost / whole if whole > 0 else 0.0))
+    for k, one in rough.items():
+        best = LEFT * made[k].error
+        if not any(x.params <= made[k].params and x.macs <= made[k].macs and x.error < best for x in made):
+            lost = measure.swept(one, TOL, FULL) / whole if whole > 0 else 0.0
+            made[k] = replace(made[k], error=min(lost, made[k].error))
     return tuple(made)
 
 
@@ -145,19 +158,24 @@ class _Measure:
         self.spectra = [Spectra(Goal(Dense(part), None, self.C), metric) for part in self.parts]
         self.closed = not outputs or len(outputs) == len(sizes) == 1  # else layers or parts go together
 
-    def __call__(self, one: Candidate) -> float:
-        if self.closed:
-            lost = [spectrum.lost(target) for spectrum, target in zip(self.spectra, one.operators)]
-            if None not in lost:
-                return sum(filter(None, lost))
+    def closed_form(self, one: Candidate) -> float | None:
+        """What is lost where optima are truncated SVDs; else None."""
+        if not self.closed:
+            return None
+        lost = [spectrum.lost(target) for spectrum, target in zip(self.spectra, one.operators)]
+        return None if None in lost else sum(filter(None, lost))
+
+    def swept(self, one: Candidate, tol: float, sweeps: int) -> float:
+        """What is lost after so many sweeps at most."""
         space = self.goal.space
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*had not converged", UserWarning)
-            E = space.concat([part - self._near(part, target) for part, target in zip(self.parts, one.operators)])
+            near = [self._near(*pair, tol, sweeps) for pair in zip(self.parts, one.operators)]
+        E = space.concat([part - other for part, other in zip(self.parts, near)])
         if self.outputs:
             return sum([float(goal.square(E)) / 2 for goal in self.outputs])
         return float(self.goal.square(E))
 
-    def _near(self, part: Any, target: LinearOperator) -> Any:
-        found = project(part, target, second_moment=self.C, tol=ENOUGH, max_iterations=SWEEPS)
+    def _near(self, part: Any, target: LinearOperator, tol: float, sweeps: int) -> Any:
+        found = project(part, target, second_moment=self.C, tol=tol, max_iterations=sweeps)
         return found.to(backend=self.goal.backend).to_dense()

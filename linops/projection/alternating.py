@@ -8,7 +8,6 @@ damped, x += (G + λ)⁻¹ (h − G x), so that the error never grows, also wher
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import Any
 
 from linops import backends
@@ -40,7 +39,7 @@ def alternating(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) ->
     tensors = list(tensors)
     if not effort.max_iterations:
         return tensors, 0, False
-    equations = _Equations(net, goal)
+    equations = Equations(net, goal, _image(net, goal))
     free = [k for k in net.acting[::-1] if net.free[k]]
     before = goal.error(net.written(tensors))
     for sweep in range(1, effort.max_iterations + 1):
@@ -67,20 +66,25 @@ def least_squares(net: Net, goal: Goal, tensors: Sequence[Any]) -> list[Any]:
         The tensors.
     """
     tensors = list(tensors)
-    _Equations(net, goal).improve(tensors)
+    Equations(net, goal, _image(net, goal)).improve(tensors)
     return tensors
 
 
 def is_settled(before: float, after: float, goal: Goal, effort: Effort) -> bool:
     """Whether a sweep changed an error by less than the tolerance, or nothing but rounding is left."""
-    eps = float(goal.space.finfo(goal.matrix.dtype).eps)
-    return before - after <= effort.tol * before or after <= eps * sqrt(float(goal.square(goal.matrix)))
+    eps = float(goal.space.finfo(goal.source.dtype).eps)
+    return before - after <= effort.tol * before or after <= eps * goal.norm
 
 
-class _Equations:
-    """The least squares of each leaf."""
+def _image(net: Net, goal: Goal) -> Part:
+    """A W C, as far as the net sees it."""
+    return Part(net.open, net.read(goal.weighted(goal.matrix)))
 
-    def __init__(self, net: Net, goal: Goal) -> None:
+
+class Equations:
+    """The least squares of each leaf, where W enters by its image alone."""
+
+    def __init__(self, net: Net, goal: Goal, image: Part | None = None) -> None:
         self.net, self.space = net, goal.space
         self.free = [k for k in net.acting[::-1] if net.free[k]]
         terms, weights = weights_of(net, goal)
@@ -96,7 +100,7 @@ class _Equations:
             terms.append(net.into + self.named(net.into))
             weights.append(C.reshape(net.dims(net.into + net.into)))
         self.weights = [*map(Part, terms, weights)]
-        self.image = Part(net.open, net.read(goal.weighted(goal.matrix)))
+        self.images = [] if image is None else [image]
         within = "".join([*net.tensors, *terms])
         self.copies = net.size("".join([axis for axis in net.open if axis not in within]))
 
@@ -107,7 +111,13 @@ class _Equations:
     def improve(self, tensors: list[Any]) -> None:
         """Each free leaf in turn is replaced by the best for the others."""
         given = [k for k in range(len(tensors)) if k not in self.free]
-        self._improve(self.free, tensors, *self._around(tensors, given, self.free, [self.image], self.weights))
+        self._improve(self.free, tensors, *self._around(tensors, given, self.free, self.images, self.weights))
+
+    def improve_by(self, k: int, tensors: list[Any], h: Any) -> None:
+        """A leaf is replaced by the best for the others, of what these make of W's image."""
+        others = [other for other in range(len(tensors)) if other != k]
+        _, inside = self._around(tensors, others, [k], [], self.weights)
+        tensors[k] = self._improved(k, tensors[k], [Part(self.net.tensors[k], h)], inside)
 
     def _improve(self, leaves: list[int], tensors: list[Any], images: list[Part], inside: list[Part]) -> None:
         """Some leaves, in what the others are with W, and with each other."""
@@ -153,7 +163,7 @@ class _Equations:
         alone = "".join([axis for axis in axes if axis not in systems + unknown])
         order = systems + unknown + alone
         S, P, F = net.size(systems), net.size(unknown), net.size(alone)
-        G = G.reshape(S, P, P)
+        G = space.astype(G.reshape(S, P, P), x.dtype)  # real weights of complex matrices
         x, h = (contract([axes], order, y).reshape(S, P, F) for y in (x, h))
         size = space.max(space.abs(space.linalg.diagonal(G)), axis=-1)[:, None, None]
         eps = float(space.finfo(x.dtype).eps)

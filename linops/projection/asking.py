@@ -19,6 +19,7 @@ from linops.operators.dense import Dense
 from linops.operators.wrap import aslinearoperator
 from linops.projection.effort import Effort
 from linops.projection.goal import Goal, adjoint, root
+from linops.projection.magnitude import exponent_of, times
 from linops.projection.moments import Moments, moments_of
 from linops.projection.special import SPECIAL
 
@@ -170,6 +171,7 @@ def in_norm(goal: Goal, inputs: Any, C: Any, cross: Any, A: Any, row_weights: An
         raise ValueError("project: row_weights are a diagonal output_metric; give one of them")
     if inputs is not None:
         C = moments_of(inputs, n).second_moment
+    C, cross, A, column_weights, row_weights = _tamed(C, cross, A, column_weights, row_weights)
     if cross is not None and C is None:
         raise ValueError(
             "project: cross says how inputs of W and of the member go together; give the member's inputs too"
@@ -183,8 +185,22 @@ def in_norm(goal: Goal, inputs: Any, C: Any, cross: Any, A: Any, row_weights: An
     if cross is not None:
         P = _metric(goal, "cross", cross, (n, n), positive=False)
         _, back = root(C)
-        goal = goal.of(((goal.matrix @ P) @ adjoint(back)) @ back)
+        if goal.is_large:
+            goal = Goal(goal.source @ Dense((P @ adjoint(back)) @ back))
+        else:
+            goal = goal.of(((goal.matrix @ P) @ adjoint(back)) @ back)
     return Goal(goal.source, A, C)
+
+
+def _tamed(C: Any, cross: Any, A: Any, column_weights: Any, row_weights: Any) -> tuple[Any, ...]:
+    """Metrics at a size whose squares are numbers: the nearest member does not follow it."""
+
+    def exponent(metric: Any) -> int:
+        return exponent_of(metric) if backends.is_array(metric) else 0
+
+    small = exponent(C)
+    pairs = ((C, small), (cross, small), (A, exponent(A)), (column_weights, exponent(column_weights)))
+    return tuple([times(one, -by) for one, by in (*pairs, (row_weights, exponent(row_weights)))])
 
 
 def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive: bool = True) -> Any:
@@ -235,7 +251,7 @@ def _is_finite(array: Any) -> bool:
     return bool(space.all(space.isfinite(array)))
 
 
-def require_finite(source: LinearOperator, goal: Goal) -> None:
-    """Raise ValueError where a matrix holds NaN or infinity, as far as its numbers are known."""
-    if isinstance(source, Dense) and not _is_finite(goal.matrix):
+def require_finite(source: LinearOperator, numbers: Any) -> None:
+    """Raise ValueError where a matrix, or a product of it with signs, holds NaN or infinity, as far as it is known."""
+    if not _is_finite(numbers):
         raise ValueError(f"project({source._short()}, …): the matrix holds NaN or infinity")

@@ -3,7 +3,8 @@
 With Q_i a basis of block row i and P_j one of block column j, C_ij = Q_iᴴ W_ij P_jᴴ = A_i diag(s_ij) B_j are square,
 and (C_00 C_10⁻¹)(C_01 C_11⁻¹)⁻¹ = A_0 D A_0⁻¹: its eigenvectors are A_0. From it follow B_j = A_0⁻¹ C_0j (with s_0j =
 1), A_i = C_i0 B_0⁻¹ with columns of one norm, and s_ij. It finds what W was made of, where the rank is at most a
-block's sides. Other matrices start from their nearest one of low rank, where all s are one.
+block's sides: of more directions a block shows no more than it has sides. Other matrices start from their nearest one
+of low rank, where all s are one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from linops import backends
-from linops.linalg.inputs import fits
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
 from linops.operators.direct_sum import DirectSum
@@ -40,9 +39,12 @@ def within(goal: Goal, left: LinearOperator, right: LinearOperator) -> Goal:
     Returns:
         The goal.
     """
-    moves = all(selects(end) and _keeps_all(end) for end in (left, right.T))
-    if moves and goal.is_plain and not isinstance(goal.source, Dense) and not fits(goal.source):
-        return Goal(left.T @ goal.source @ right.T)  # which is not written out
+    if goal.is_large and selects(left) and selects(right):  # nothing is written out
+        like = goal.like
+        A = _metric_inside(goal.output_metric, left, like)
+        turned = None if goal.second_moment is None else _transposed(goal.second_moment)
+        C = _metric_inside(turned, right.T, like)
+        return Goal(left.T @ goal.source @ right.T, A, None if C is None else _transposed(C))
     W, A, C = goal.matrix, goal.output_metric, goal.second_moment
     W, A = _inside(W, A, left)
     flipped, C = _inside(backends.permute(W, (1, 0)), None if C is None else _transposed(C), right.T)
@@ -66,14 +68,19 @@ def _inside(W: Any, A: Any, left: LinearOperator) -> tuple[Any, Any]:
         return W, A
     space: Any = backends.namespace(backends.backend_of(W))
     if selects(left):
-        image = flat(left.T @ W)
-        if A is not None and len(A.shape) == 2:
-            return image, flat(left.T @ backends.permute(flat(left.T @ A), (1, 0))).T
-        ones = backends.zeros(W, (left.shape[0],), W.dtype) + 1 if A is None else A
-        moved = left.T @ ones
-        return image, None if A is None and _keeps_all(left) else moved  # rows of X that L drops are of no weight
+        return flat(left.T @ W), _metric_inside(A, left, W)
     L = space.astype(backends.asarray(left.to_dense(), str(backends.backend_of(W))), W.dtype)
     weighted = adjoint(L) if A is None else adjoint(L) * A if len(A.shape) == 1 else adjoint(L) @ A
     metric = weighted @ L
     _, back = root(metric)
     return adjoint(back) @ (back @ (weighted @ W)), metric
+
+
+def _metric_inside(A: Any, left: LinearOperator, like: Any) -> Any:
+    """A' of L X, where L only moves, drops and pads: rows of X that it drops are of no weight."""
+    if A is not None and len(A.shape) == 2:
+        return flat(left.T @ backends.permute(flat(left.T @ A), (1, 0))).T
+    if A is None and _keeps_all(left):
+        return None
+    ones = backends.zeros(like, (left.shape[0],), like.dtype) + 1 if A is None else A
+    return left.T @ ones

@@ -13,6 +13,7 @@ from linops.linalg.inputs import fits
 from linops.linalg.spectra import real_part
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
+from linops.projection import panels
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class Goal:
             m, n = self.source.shape
             raise ValueError(
                 f"project({self.source._short()}): its matrix has {m * n:,} entries and is not written out unasked; "
-                "low_rank takes products alone, as do in Frobenius' norm Kronecker products, tensor trains, BTT and "
-                "Monarch up to 65,536 × 65,536; or pass A.to_dense()"
+                "low_rank takes a few products, and up to 65,536 × 65,536 what is found from panels of columns are "
+                "contractions of two leaves or more, diagonals, bands, Toeplitz, circulant and blocks; or pass "
+                "A.to_dense()"
             )
         return backends.asarray(self.source.to_dense(), self.backend)
 
@@ -47,6 +49,11 @@ class Goal:
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
         return self.source.shape
+
+    @property
+    def is_large(self) -> bool:
+        """Whether W is an operator that is not written out unasked."""
+        return not isinstance(self.source, Dense) and not fits(self.source)
 
     @property
     def backend(self) -> str:
@@ -57,6 +64,11 @@ class Goal:
     def space(self) -> Any:
         """The array namespace of W."""
         return backends.namespace(self.backend)
+
+    @property
+    def like(self) -> Any:
+        """An array of W's backend, dtype and device."""
+        return backends.zeros(self.source._like, (1, 1), self.source.dtype)
 
     @property
     def is_plain(self) -> bool:
@@ -93,10 +105,20 @@ class Goal:
             return self.of(self.matrix * number)
         return replace(self, source=self.source * number)
 
+    def times(self, exponent: int) -> Goal:
+        """W times a power of two, in two steps, which are numbers of its dtype."""
+        half = exponent // 2
+        return self.scaled(2.0**half).scaled(2.0 ** (exponent - half))
+
     def constant(self) -> Goal:
         """The same without derivatives, for what iterates."""
+        if self.is_large:
+            leaves = [lapack.stop_gradient(leaf) for _, leaf in self.source.named_leaves()]
+            source = self.source.with_leaves(leaves)
+        else:
+            source = Dense(lapack.stop_gradient(self.matrix))
         return Goal(
-            Dense(lapack.stop_gradient(self.matrix)),
+            source,
             *[None if metric is None else lapack.stop_gradient(metric) for metric in self._metrics],
         )
 
@@ -119,8 +141,15 @@ class Goal:
         return self.space.where(found > 0, found, 0 * found)
 
     def error(self, approximation: Any) -> float:
-        """‖A^½ (W − Ŵ) C^½‖."""
+        """‖A^½ (W − Ŵ) C^½‖ of an array; of an operator from panels."""
+        if isinstance(approximation, LinearOperator):
+            return sqrt(panels.square(self, self.source - approximation))
         return sqrt(float(self.square(self.matrix - approximation)))
+
+    @remembered
+    def norm(self) -> float:
+        """‖A^½ W C^½‖."""
+        return sqrt(panels.square(self, self.source) if self.is_large else float(self.square(self.matrix)))
 
 
 def is_full(metric: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linops.operators.block import Block
+from linops.operators.dense import Dense
 from linops.operators.direct_sum import DirectSum
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal
@@ -15,8 +16,8 @@ from linops.projection.placements import placement_of
 def _part(goal: Goal, rows: slice, columns: slice) -> Goal:
     """The goal of a block; metrics are diagonal or none."""
     A, C = goal.output_metric, goal.second_moment
-    part = goal.of(goal.matrix[rows, columns])
-    return Goal(part.source, None if A is None else A[rows], None if C is None else C[columns])
+    source = goal.source[rows, columns] if goal.is_large else Dense(goal.matrix[rows, columns])
+    return Goal(source, None if A is None else A[rows], None if C is None else C[columns])
 
 
 def _spans(sizes: list[int]) -> list[slice]:

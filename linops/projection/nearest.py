@@ -21,7 +21,8 @@ from linops.projection.nets import Net, net_of
 from linops.projection.pairs import coupled, optimum, pair_of
 from linops.projection.permutations import Assignment
 from linops.projection.placements import placed, placement_of
-from linops.projection.streamed import streamed, streams
+from linops.projection.spread import spread
+from linops.projection.streamed import streamed
 from linops.specs import Spec
 
 
@@ -72,17 +73,19 @@ def nearest_as_one(target: LinearOperator, goal: Goal, effort: Effort) -> Found:
         The member.
     """
     net = net_of(target)
-    if net is not None and net.is_closed:
+    if goal.is_large and net is not None and (found := streamed(net, goal, effort)):
+        return found
+    if net is not None and net.is_closed and not goal.is_large:
         return _nearest_net(net, goal, effort)
-    placement = placement_of(target)
-    if placement is not None:
-        return placed(target, placement, goal, effort)
-    return descended(target, goal, effort)
+    if fits(target):
+        placement = placement_of(target)
+        found = None if placement is None else placed(target, placement, goal, effort)
+    else:
+        found = spread(target, goal, effort)
+    return found or descended(target, goal, effort)
 
 
 def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
-    if not fits(goal.source) and streams(net, goal):
-        return streamed(net, goal)
     entries = net.read(goal.matrix)
     if len(net.tensors) == 1 and goal.is_plain:
         tensors = factorized(net, entries, CUTS[0])

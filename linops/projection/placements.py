@@ -56,12 +56,7 @@ def placement_of(target: LinearOperator) -> Placement | None:
         return None
 
     def written(values: np.ndarray) -> np.ndarray:
-        parts, start = [], 0
-        for leaf in leaves:
-            size = int(np.prod(leaf.shape))
-            parts.append(values[start : start + size].reshape(leaf.shape))
-            start += size
-        return np.asarray(target.with_leaves(parts).to_dense())
+        return np.asarray(filled(target, values).to_dense())
 
     try:
         found = written(np.arange(1.0, count + 1))
@@ -104,12 +99,17 @@ def placed(target: LinearOperator, placement: Placement, goal: Goal, effort: Eff
     else:
         values, iterations, converged = _descended(placement, goal.constant(), effort)
         method = "conjugate gradients"
+    return Found(whole(filled(target, values)), method, converged, None, iterations, converged)
+
+
+def filled(target: LinearOperator, values: Any) -> LinearOperator:
+    """A structure of specs with parameters, one after the other."""
     leaves, start = [], 0
     for _, leaf in target.named_leaves():
         size = int(np.prod(leaf.shape))
         leaves.append(values[start : start + size].reshape(tuple(leaf.shape)))
         start += size
-    return Found(whole(target.with_leaves(leaves)), method, converged, None, iterations, converged)
+    return target.with_leaves(leaves)
 
 
 def whole(operator: LinearOperator) -> LinearOperator:
@@ -127,11 +127,11 @@ def whole(operator: LinearOperator) -> LinearOperator:
     return Toeplitz(operator.c, r, operator.transposed)
 
 
-def _summed(placement: Placement, matrix: Any) -> Any:
+def summed(matrix: Any, ids: np.ndarray, count: int) -> Any:
     """The sum of a matrix's entries over each parameter's places."""
     flat = matrix.reshape(matrix.shape[0] * matrix.shape[1], 1)
-    ids = backends.indices_beside(flat, placement.ids.ravel())
-    return backends.scatter(flat, ids, placement.count + 1).reshape(placement.count + 1)[: placement.count]
+    places = backends.indices_beside(flat, ids.ravel())
+    return backends.scatter(flat, places, count + 1).reshape(count + 1)[:count]
 
 
 def _means(placement: Placement, goal: Goal) -> Any:
@@ -141,7 +141,7 @@ def _means(placement: Placement, goal: Goal) -> Any:
         weights = weights * goal.output_metric[:, None]
     if goal.second_moment is not None:
         weights = weights * goal.second_moment
-    sums, counts = _summed(placement, W * weights), _summed(placement, weights)
+    sums, counts = (summed(one, placement.ids, placement.count) for one in (W * weights, weights))
     return sums / space.where(counts == 0, space.ones_like(counts), counts)
 
 
@@ -186,9 +186,9 @@ def _descended(placement: Placement, goal: Goal, effort: Effort) -> tuple[Any, i
         return backends.gather(padded, ids).reshape(W.shape)
 
     def product(x: Any) -> Any:
-        return scale * _summed(placement, goal.weighted(matrix(x)))
+        return scale * summed(goal.weighted(matrix(x)), placement.ids, placement.count)
 
-    h = scale * _summed(placement, goal.weighted(W))
+    h = scale * summed(goal.weighted(W), placement.ids, placement.count)
     x = _means(placement, goal.plain()) / scale
     eps = float(space.finfo(real_part(W).dtype).eps)
     x, iterations, left = conjugate_gradients(product, x, h, STEPS * effort.max_iterations, eps)

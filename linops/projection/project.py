@@ -9,13 +9,14 @@ from typing import Any, Literal, overload
 
 from linops import backends
 from linops.backends import factorizations as lapack
-from linops.linalg.inputs import fits, wide_dtype
-from linops.linalg.measures import norm
+from linops.linalg.inputs import wide_dtype
 from linops.operator import LinearOperator
 from linops.projection import grids, special, structures  # noqa: F401  rules
 from linops.projection.asking import effort_of, in_norm, require_finite, source_of, stack_of, target_of, with_options
 from linops.projection.effort import Found
 from linops.projection.goal import Goal
+from linops.projection.magnitude import exponent_of, multiplied, probe, shares
+from linops.projection.matrices import moved
 from linops.projection.moments import moments_of
 from linops.projection.nearest import nearest
 from linops.specs import Spec
@@ -99,9 +100,9 @@ def project(
     SVDs), symmetric, orthogonal, permutations. Structures of more factors start from hierarchical SVDs and are improved
     by alternating least squares, whose error never grows; what enters otherwise is found by L-BFGS.
 
-    An operator of more than 2²⁵ entries is not written out: low rank takes a few products with it, and in Frobenius'
-    norm, up to 2³² entries, block tensor trains and Monarch matrices n products, Kronecker products and tensor trains
-    several times n, in panels of columns.
+    An operator of more than 2²⁵ entries is not written out: low rank takes a few products with it, and up to 2³²
+    entries contractions, diagonals, bands, blocks, circulant and Toeplitz matrices, and sums of these, take n products
+    or several times n, in panels of columns, in every norm.
 
     Leaves of contractions come in balance: their root mean squares in proportion to their structure-aware initial
     standard deviations, so that `lr_multipliers` hold for training on. They live where W lives, in its dtype; half
@@ -171,14 +172,27 @@ def project(
     # in a norm with small directions, single precision would lose what lies in them
     has_full = any(metric is not None for metric in (inputs, second_moment, cross, output_metric))
     goal = Goal(_widened(source, has_full))
-    wide = goal.source.dtype
+    numbers = probe(goal)
+    require_finite(source, numbers)
+    exponents, scaled = None, structure
+    if exponent := exponent_of(numbers):
+        exponents = shares(structure, exponent)
+        if exponents is not None:
+            goal, scaled = goal.times(-exponent), multiplied(structure, structure, exponents, -1)
+    plain = goal
     goal = in_norm(goal, inputs, second_moment, cross, output_metric, row_weights, column_weights)
-    require_finite(source, goal)
-    found = nearest(structure, goal, effort)
+    found = nearest(scaled, goal, effort)
     if not found.converged:
         _warn(found, structure)
-    operator = found.operator if wide == source.dtype else _narrowed(found.operator, structure, source.dtype)
-    return (operator, _info(found, goal, source, operator)) if return_info else operator
+    operator = found.operator
+    if exponents is not None:
+        operator = multiplied(operator, structure, exponents, 1)
+    if plain.source.dtype != source.dtype:
+        operator = _narrowed(operator, structure, source.dtype)
+    if not return_info:
+        return operator
+    member = operator if exponents is None else multiplied(moved(operator, plain), scaled, exponents, -1)
+    return operator, _info(found, goal, plain, member)
 
 
 def _widened(source: LinearOperator, in_double: bool) -> LinearOperator:
@@ -213,21 +227,20 @@ def _warn(found: Found, structure: Any) -> None:
         )
 
 
-def _info(found: Found, goal: Goal, source: LinearOperator, operator: LinearOperator) -> ProjectionInfo:
+def _info(found: Found, goal: Goal, plain: Goal, operator: LinearOperator) -> ProjectionInfo:
     """How near the member is, of the numbers that are returned."""
-    if not fits(source):  # of which products alone are taken: in Frobenius' norm
-        error = _share(float(norm(source - operator)), float(norm(source)))
-        return ProjectionInfo(error, None, None, found.is_optimal, found.iterations, found.converged, found.method)
-    wide = goal.matrix.dtype
-    approximation = lapack.stop_gradient(operator.to(backend=goal.backend).to_dense())
-    approximation = goal.space.astype(backends.asarray(approximation, goal.backend), wide)
-    goal, plain = goal.constant(), Goal(source.to(dtype=wide) if source.dtype != wide else source).constant()
-    error, scale = goal.error(approximation), sqrt(float(goal.square(goal.matrix)))
-    bound = error if found.is_optimal else None if found.lost is None else sqrt(max(float(found.lost), 0.0))
+    goal, plain, lost = goal.constant(), plain.constant(), found.lost
+    if goal.is_large:  # from panels
+        approximation: Any = moved(operator, goal)
+    else:
+        approximation = lapack.stop_gradient(operator.to(backend=goal.backend).to_dense())
+        approximation = goal.space.astype(backends.asarray(approximation, goal.backend), goal.source.dtype)
+    error = goal.error(approximation)
+    bound = error if found.is_optimal else None if lost is None else sqrt(max(float(lost), 0.0))
     return ProjectionInfo(
-        _share(plain.error(approximation), sqrt(float(plain.square(plain.matrix)))),
-        None if goal.is_plain else _share(error, scale),
-        None if bound is None else _share(bound, scale),
+        _share(error if goal.is_plain else plain.error(approximation), plain.norm),
+        None if goal.is_plain else _share(error, goal.norm),
+        None if bound is None else _share(bound, goal.norm),
         found.is_optimal,
         found.iterations,
         found.converged,

@@ -1,157 +1,146 @@
 """Structures near to operators too large to be written out: from panels of columns, by products alone.
 
-Two groups of leaves meet in blocks of given rank (`hierarchy.py`). Where axes of columns count blocks, as in block
-tensor trains and Monarch matrices, a panel holds whole blocks, and one pass of n products gives the optimum of two
-leaves. Otherwise, as for tensor trains and Kronecker products, there is one block M, W after the reordering of Van Loan
-and Pitsianis, whose singular vectors are found in a block Krylov space: a product with M is a sum over panels of W, and
-takes a pass. An entry of such a product depends on m2 n1 entries of W, and the columns of M are not those of W, so for
-a W of which nothing is known no fewer than n products give it: what is saved is memory, of which the leaves and m
-numbers for each column of a panel are taken.
+Two groups of leaves meet in blocks of given rank (`hierarchy.py`). Where open axes count blocks, as in block tensor
+trains and Monarch matrices, a panel holds whole blocks, and one pass of n products gives the optimum of two leaves,
+also with weights of rows and columns. A second moment couples the blocks of a row, so panels are then of whole rows of
+blocks, by adjoint products. Otherwise, as for tensor trains and Kronecker products, there is one block M, W after the
+reordering of Van Loan and Pitsianis, whose singular vectors are found in a block Krylov space: a product with M is a
+sum over panels of W, and takes a pass. An entry of such a product depends on m2 n1 entries of W, and the columns of M
+are not those of W, so for a W of which nothing is known no fewer than n products give it: what is saved is memory, of
+which the leaves and m numbers for each column of a panel are taken. In other norms alternating least squares go on
+from there (`passes.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from operator import add
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from linops import backends
-from linops.operator import flat
-from linops.operators.dense import Dense
 from linops.projection.balance import balanced
 from linops.projection.contraction import contract
-from linops.projection.effort import Found
-from linops.projection.goal import Goal, adjoint
-from linops.projection.hierarchy import Groups, groups_of, in_halves, joined
+from linops.projection.effort import Effort, Found
+from linops.projection.goal import Goal, adjoint, is_full
+from linops.projection.hierarchy import groups_of, in_halves, joined
 from linops.projection.krylov import krylov
+from linops.projection.netpanels import NetPanels, Slices, sliced
 from linops.projection.nets import Net
-from linops.projection.truncation import padded, truncated
-
-#: entries of a panel of columns: 32 MiB in float64
-PANEL = 2**22
-#: entries of W beyond which so many products are not taken unasked: 65,536 × 65,536
-MOST = 2**32
-
-#: where each axis is cut
-Slices = Mapping[str, slice]
+from linops.projection.pairs import Pair, coupled, optimum
+from linops.projection.panels import MOST
+from linops.projection.passes import passes
+from linops.projection.truncation import padded
 
 
-def streams(net: Net, goal: Goal) -> bool:
-    """Whether a structure is found from panels: a contraction of two leaves or more, in Frobenius' norm.
+def streamed(net: Net, goal: Goal, effort: Effort) -> Found | None:
+    """A member near to an operator, which is never written out.
 
     Args:
         net: The structure.
         goal: The goal.
+        effort: When iterations stop.
 
     Returns:
-        True or False.
+        The member; None where it is not found so.
     """
-    m, n = goal.shape
-    if isinstance(goal.source, Dense) or not goal.is_plain or m * n > MOST:
-        return False
+    if goal.shape[0] * goal.shape[1] > MOST or not _streams(net):
+        return None
+    groups = groups_of(net, in_halves)
+    pair = Pair(net, -1, -1, groups.blocks, groups.bonds, groups.rows, groups.columns)
+    is_one_step = len(net.tensors) == 2  # so that what is best for two groups is best for the leaves
+    found = _by_blocks(pair, goal, effort) if pair.blocks and is_one_step else None
+    is_done = found is not None or goal.is_plain
+    if found is None:
+        found = _by_blocks(pair, goal.plain(), effort) if pair.blocks else _whole(pair, goal)
+    assert found is not None
+    tensors = joined(net, groups, *found.factors, in_halves)
+    if is_done:
+        operator = net.operator(balanced(net, tensors))
+        is_optimal = found.is_optimal and is_one_step
+        return Found(operator, found.method, is_optimal, None, found.iterations, found.converged)
+    tensors, sweeps, converged = passes(net, goal.constant(), tensors, effort)
+    operator = net.operator(balanced(net, tensors))
+    return Found(operator, "alternating least squares of panels", iterations=sweeps, converged=converged)
+
+
+class _Factors(NamedTuple):
+    """U (blocks, rows, rank) and B (blocks, rank, columns), and how they were found."""
+
+    factors: tuple[Any, Any]
+    method: str
+    is_optimal: bool = False
+    iterations: int = 0
+    converged: bool = True
+
+
+def _streams(net: Net) -> bool:
+    """Whether a structure is a contraction of two leaves or more, which hold all axes of rows and columns."""
     if len(net.tensors) < 2 or not all(net.free) or not net.is_closed or set(net.out) & set(net.into):
         return False
-    groups = groups_of(net, in_halves)
-    has_all = all(axis in groups.blocks + groups.rows + groups.columns for axis in net.open)
-    return has_all and (not groups.blocks or any(axis in net.into for axis in groups.blocks))
+    every = "".join(net.tensors)
+    return all(axis in every for axis in net.open)
 
 
-def streamed(net: Net, goal: Goal) -> Found:
-    """A member near to an operator, which is never written out.
+def _by_blocks(pair: Pair, goal: Goal, effort: Effort) -> _Factors | None:
+    """The factors of all blocks, from panels that hold whole ones, in a norm that keeps them or block rows apart."""
+    goal = goal.constant() if goal.has_full else goal
+    net, (A, C) = pair.net, (goal.output_metric, goal.second_moment)
+    if is_full(A) and is_full(C):
+        return None
+    # a panel holds whole columns of blocks, or where a second moment couples those of a row, whole rows
+    side = net.out if is_full(C) or not set(pair.blocks) & set(net.into) else net.into
+    cut = "".join([axis for axis in side if axis in pair.blocks])
+    if not cut or (is_full(A) and side != net.into):
+        return None
+    panels = NetPanels(net, goal.source, side)
+    is_coupled, iterations, is_settled = goal.has_full, 0, True
 
-    Args:
-        net: A structure that `streams`.
-        goal: The goal.
+    def found(slices: Slices) -> tuple[Any, ...]:
+        nonlocal iterations, is_settled
+        metrics = [_within(net, axes, metric, slices) for axes, metric in ((net.out, A), (net.into, C))]
+        kept = {axis: len(range(net.sizes[axis])[at]) for axis, at in slices.items()}
+        part = replace(pair, net=replace(net, sizes={**net.sizes, **kept}))
+        entries = contract([net.out + net.into], net.open, panels(slices))
+        there = Goal(goal.source, *metrics)
+        if is_coupled:
+            factors = coupled(part, there, entries, effort)
+            if factors is not None:
+                iterations, is_settled = max(iterations, factors[2]), is_settled and factors[3]
+        else:
+            factors = optimum(part, there, entries)
+        if factors is None:
+            raise _Coupled
+        dims = part.net.dims
+        return (
+            factors[0].reshape(dims(pair.blocks + pair.rows + pair.bonds)),
+            factors[1].reshape(dims(pair.blocks + pair.bonds + pair.columns)),
+        )
 
-    Returns:
-        The member.
-    """
-    groups = groups_of(net, in_halves)
-    panels = _Panels(net, goal)
-    U, B = _blocks(groups, panels) if groups.blocks else _whole(groups, panels)
-    tensors = joined(net, groups, U, B, in_halves)
-    method, is_optimal = ("SVDs of panels", len(net.tensors) == 2) if groups.blocks else ("block Krylov space", False)
-    member = net.operator(balanced(net, tensors))
-    return Found(member, method, is_optimal=is_optimal, converged=panels.is_settled)
-
-
-class _Panels:
-    """Columns of W, some at a time."""
-
-    def __init__(self, net: Net, goal: Goal) -> None:
-        self.net, self.source, self.space = net, goal.source, goal.space
-        self.like: Any = goal.source._like
-        self.is_settled = True
-
-    def __call__(self, slices: Slices) -> Any:
-        """The columns within slices, over the axes of rows and columns."""
-        net, n = self.net, self.source.shape[1]
-        at = np.arange(n).reshape(net.dims(net.into))[tuple([slices.get(axis, slice(None)) for axis in net.into])]
-        chosen = np.zeros((n, at.size), bool)
-        chosen[at.ravel(), np.arange(at.size)] = True
-        panel = flat(self.source @ backends.constant(self.like, chosen, self.source.dtype))
-        return panel.reshape(*net.dims(net.out), *at.shape)
-
-    def over(self, axes: str, function: Callable[[Slices], Sequence[Any]], results: Sequence[str]) -> list[Any]:
-        """Results of panels, put together: side by side along an axis that they have, else their sum.
-
-        Args:
-            axes: The axes along which panels are cut, those of columns: as many as it takes for small panels.
-            function: Of the slices of a panel, the results.
-            results: Their axes.
-        """
-        width = max(PANEL // max(self.source.shape), 1)
-        left, steps = self.net.size(self.net.into), []
-        for axis in axes:
-            if left <= width:
-                break
-            left //= self.net.sizes[axis]
-            steps.append((axis, min(max(width // max(left, 1), 1), self.net.sizes[axis])))
-
-        def run(place: int, slices: Slices) -> list[Any]:
-            if place == len(steps):
-                return list(function(slices))
-            axis, step = steps[place]
-            parts = (run(place + 1, {**slices, axis: slice(k, k + step)}) for k in range(0, self.net.sizes[axis], step))
-            kept = [axis in one for one in results]
-            if not any(kept):
-                return reduce(lambda one, other: list(map(add, one, other)), parts)
-            columns = list(zip(*parts))
-            return [
-                self.space.concat(list(column), axis=one.index(axis)) if held else reduce(add, column)
-                for column, one, held in zip(columns, results, kept)
-            ]
-
-        return run(0, {})
+    try:
+        U, B = panels.over(cut, found, (pair.blocks + pair.rows + pair.bonds, pair.blocks + pair.bonds + pair.columns))
+    except _Coupled:
+        return None
+    count, rank = net.size(pair.blocks), pair.rank
+    method = "block sweeps of panels" if is_coupled else "SVDs of panels"
+    factors = U.reshape(count, -1, rank), B.reshape(count, rank, -1)
+    return _Factors(factors, method, not is_coupled, iterations, is_settled)
 
 
-def _blocks(groups: Groups, panels: _Panels) -> tuple[Any, Any]:
-    """The truncated SVDs of all blocks, from panels that hold whole ones."""
-    net, (blocks, rows, columns, bonds) = panels.net, groups[2:]
-    rank, results = net.size(bonds), (blocks + rows + bonds, blocks + bonds + columns)
-
-    def found(slices: Slices) -> tuple[Any, Any]:
-        M = contract([net.out + net.into], blocks + rows + columns, panels(slices))
-        sizes = tuple(M.shape[: len(blocks)])
-        U, B, _ = truncated(M.reshape(-1, net.size(rows), net.size(columns)), rank)
-        dims = net.dims(rows), net.dims(bonds), net.dims(columns)
-        return U.reshape(sizes + dims[0] + dims[1]), B.reshape(sizes + dims[1] + dims[2])
-
-    U, B = panels.over("".join([axis for axis in net.into if axis in blocks]), found, results)
-    count = net.size(blocks)
-    return U.reshape(count, -1, rank), B.reshape(count, rank, -1)
+class _Coupled(Exception):
+    """Blocks are coupled otherwise."""
 
 
-def _whole(groups: Groups, panels: _Panels) -> tuple[Any, Any]:
+def _within(net: Net, axes: str, metric: Any, slices: Slices) -> Any:
+    """A metric of weights within slices; a full one, whose axes are not cut, as it is."""
+    if metric is None or is_full(metric):
+        return metric
+    return metric.reshape(net.dims(axes))[tuple([slices.get(axis, slice(None)) for axis in axes])].reshape(-1)
+
+
+def _whole(pair: Pair, goal: Goal) -> _Factors:
     """A basis (rows, rank) of the leading left singular vectors of M, and its product with M."""
-    net, (_, rows, columns, bonds) = panels.net, groups[2:]
+    net, rows, columns = pair.net, pair.rows, pair.columns
+    panels, like = NetPanels(net, goal.source, net.into), goal.like
     sizes, whole = (net.size(rows), net.size(columns)), net.out + net.into
-
-    def sliced(x: Any, axes: str, slices: Slices) -> Any:
-        return x[tuple([slices.get(axis, slice(None)) for axis in axes])]
 
     def product(x: Any) -> Any:
         x = x.reshape(*net.dims(columns), -1)
@@ -169,7 +158,8 @@ def _whole(groups: Groups, panels: _Panels) -> tuple[Any, Any]:
         )
         return backends.conj(found).reshape(sizes[1], -1)
 
-    rank, kept = net.size(bonds), min(net.size(bonds), *sizes)
-    U, panels.is_settled = krylov(product, adjoint_product, panels.like, kept, sizes, kept + 8)
+    kept = min(pair.rank, *sizes)
+    U, is_settled = krylov(product, adjoint_product, like, kept, sizes, kept + 8)
     B = adjoint(adjoint_product(U))
-    return padded(panels.space, U, rank - kept, -1), padded(panels.space, B, rank - kept, -2)
+    factors = padded(goal.space, U, pair.rank - kept, -1), padded(goal.space, B, pair.rank - kept, -2)
+    return _Factors(factors, "block Krylov space", converged=is_settled)

@@ -17,6 +17,7 @@ from linops.operators.permutation import Permutation
 from linops.operators.product import Product
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal, is_full
+from linops.projection.panels import columns, spans
 from linops.projection.sweeps import Blocks, swept
 from linops.projection.truncation import truncated
 from linops.scaling import initial_stds
@@ -92,27 +93,15 @@ def strided(chain: Strided, goal: Goal, effort: Effort) -> Found:
         return _flipped(chain, goal, effort)
     space, (count, p, k, J, inner, q) = goal.space, chain.sizes
     ranks, places, width = chain.places
-    W = goal.matrix.reshape(count, p, J, q)
-    A, C = goal.output_metric, goal.second_moment
-    weights = None if A is None else space.sqrt(A.reshape(count, p))
-    if is_full(C):
-        blocks = Blocks(W, C.reshape(J, q, J, q), weights, ranks)
-        left, right, iterations, converged = swept(blocks, int(width), effort)
-        method, is_optimal = "block sweeps", False
+    if goal.is_large:
+        left, right, iterations, converged = _of_panels(chain, goal, effort)
     else:
-        M, roots = backends.permute(W, (0, 2, 1, 3)), []
-        for root, shape in ((weights, (count, 1, p, 1)), (None if C is None else space.sqrt(C), (1, J, 1, q))):
-            if root is not None:
-                M = M * root.reshape(shape)
-            roots.append(None if root is None else root.reshape(shape))
-        left, right, _ = truncated(M, int(width))
-        mask = backends.constant(W, (ranks[:, :, None] > np.arange(int(width)))[..., None], W.dtype)
-        right = right * mask
-        if roots[0] is not None:
-            left = _divided(space, left, roots[0])
-        if roots[1] is not None:
-            right = _divided(space, right, roots[1])
-        method, is_optimal, iterations, converged = "truncated SVD", True, 0, True
+        W, metrics = goal.matrix.reshape(count, p, J, q), (goal.output_metric, goal.second_moment)
+        left, right, iterations, converged = _factors(W, ranks, int(width), metrics, effort)
+    of_panels = " of panels" if goal.is_large else ""
+    method = "block sweeps" if is_full(goal.second_moment) else "SVDs" if of_panels else "truncated SVD"
+    is_optimal = not is_full(goal.second_moment)
+    method += of_panels
     left, right = _level(space, chain, left, right)
     at = backends.indices_beside(left, places)
     columns = backends.gather(backends.permute(left, (0, 1, 3, 2)).reshape(-1, p), at).reshape(count, k, p)
@@ -121,6 +110,50 @@ def strided(chain: Strided, goal: Goal, effort: Effort) -> Found:
     leaves = backends.permute(columns, (0, 2, 1)), backends.gather(rows, back).reshape(J, inner, q)
     operator = chain.target.with_leaves(leaves)
     return Found(operator, method, is_optimal, None, iterations, converged)
+
+
+def _factors(
+    W: Any, ranks: np.ndarray, width: int, metrics: tuple[Any, Any], effort: Effort
+) -> tuple[Any, Any, int, bool]:
+    """Left (I, J, p, r) and right (I, J, r, q) factors of blocks W (I, p, J, q), sweeps, and whether they converged."""
+    space: Any = backends.namespace(backends.backend_of(W))
+    (count, p, J, q), (A, C) = W.shape, metrics
+    weights = None if A is None else space.sqrt(A.reshape(count, p))
+    if is_full(C):
+        return swept(Blocks(W, C.reshape(J, q, J, q), weights, ranks), width, effort)
+    M, roots = backends.permute(W, (0, 2, 1, 3)), []
+    for root, shape in ((weights, (count, 1, p, 1)), (None if C is None else space.sqrt(C), (1, J, 1, q))):
+        if root is not None:
+            M = M * root.reshape(shape)
+        roots.append(None if root is None else root.reshape(shape))
+    left, right, _ = truncated(M, width)
+    right = right * backends.constant(W, (ranks[:, :, None] > np.arange(width))[..., None], W.dtype)
+    if roots[0] is not None:
+        left = _divided(space, left, roots[0])
+    if roots[1] is not None:
+        right = _divided(space, right, roots[1])
+    return left, right, 0, True
+
+
+def _of_panels(chain: Strided, goal: Goal, effort: Effort) -> tuple[Any, Any, int, bool]:
+    """The same of what is not written out: of columns of blocks, or where a second moment couples these, of rows."""
+    count, p, _, J, _, q = chain.sizes
+    ranks, _, width = chain.places
+    A, C, parts = goal.output_metric, goal.second_moment, []
+    by_rows = is_full(C)
+    source = goal.source.T if by_rows else goal.source
+    for at in spans(source.shape, p if by_rows else q):
+        panel = columns(source, at)
+        if by_rows:
+            here = slice(at.start // p, at.stop // p)
+            W = backends.permute(panel, (1, 0)).reshape(-1, p, J, q)
+            parts.append(_factors(W, ranks[here], int(width), (None if A is None else A[at], C), effort))
+        else:
+            here = slice(at.start // q, at.stop // q)
+            W = panel.reshape(count, p, -1, q)
+            parts.append(_factors(W, ranks[:, here], int(width), (A, None if C is None else C[at]), effort))
+    left, right = (goal.space.concat([part[k] for part in parts], axis=0 if by_rows else 1) for k in (0, 1))
+    return left, right, max(part[2] for part in parts), all(part[3] for part in parts)
 
 
 def _flipped(chain: Strided, goal: Goal, effort: Effort) -> Found:

@@ -8,7 +8,6 @@ from operator import itemgetter
 from typing import Any
 
 from linops import backends
-from linops.linalg.inputs import fits
 from linops.operator import LinearOperator, flat
 from linops.operators.dense import Dense
 from linops.operators.identity import Identity
@@ -22,12 +21,13 @@ from linops.projection.balance import balanced
 from linops.projection.effort import Effort, Found
 from linops.projection.ends import within
 from linops.projection.factors import are_linear, factor_by_factor
-from linops.projection.goal import Goal, adjoint
+from linops.projection.goal import Goal, adjoint, is_full, root
 from linops.projection.krylov import krylov
-from linops.projection.matrices import matrix_of
+from linops.projection.matrices import error_of, less, matrix_of, moved, part_of
 from linops.projection.nearest import by_structure, is_given, nearest, nearest_as_one
 from linops.projection.nets import net_of
 from linops.projection.pairs import pair_of
+from linops.projection.panels import inner
 from linops.projection.stride import strided, strided_of
 from linops.projection.truncation import LARGE, truncated
 from linops.specs import Spec
@@ -42,8 +42,15 @@ def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
         found = nearest(target.base, goal.scaled(1 / scale), effort)
         lost = None if found.lost is None else found.lost * abs(scale) ** 2
         return found(Scaled(found.operator, target.number, target.gain), lost=lost)
-    like = goal.matrix
+    like = goal.like
+    if is_given(target.base) and goal.is_large:
+        B = target.number * moved(target.base, goal)
+        size = inner(goal, B, B)
+        gain = inner(goal, B, goal.source) / goal.space.where(size == 0, size + 1, size)
+        gain = goal.space.reshape(goal.space.asarray(gain), ())
+        return Found(Scaled(target.base, target.number, gain), "least squares", is_optimal=True)
     if is_given(target.base):
+        like = goal.matrix
         B = target.number * matrix_of(target.base, goal)
         weighted = backends.conj(goal.weighted(B))
         square = goal.space.sum(weighted * B)
@@ -60,22 +67,43 @@ def _nearest_scaled(target: Scaled, goal: Goal, effort: Effort):
 def _nearest_low_rank(target: LowRank, goal: Goal, effort: Effort):
     source, net = goal.source, net_of(target)
     pair = None if net is None else pair_of(net)
-    if pair is None or isinstance(source, Dense) or not goal.is_plain or pair.rank > min(source.shape):
+    if pair is None or isinstance(source, Dense) or pair.rank > min(source.shape):
         return nearest_as_one(target, goal, effort)
-    if fits(source) and min(source.shape) < LARGE:
+    if not goal.is_large and (not goal.is_plain or min(source.shape) < LARGE):
         return nearest_as_one(target, goal, effort)
-    like = source._like  # products alone: W is not written out
-    U, is_settled = krylov(lambda x: flat(source @ x), lambda y: flat(source.H @ y), like, pair.rank, source.shape)
-    B = adjoint(flat(source.H @ U))
-    return Found(pair.operator(U[None], B[None]), "block Krylov space", converged=is_settled)
+    # products alone: W is not written out
+    (A, left), (C, _) = (_rooted(metric) for metric in (goal.output_metric, goal.second_moment))
+    like = goal.like
+
+    def product(x: Any) -> Any:
+        return A(flat(source @ C(x, False)), True)
+
+    def adjoint_product(y: Any) -> Any:
+        return C(flat(source.H @ A(y, False)), True)
+
+    U, is_settled = krylov(product, adjoint_product, like, pair.rank, source.shape)
+    B = adjoint(flat(source.H @ A(U, False)))  # the columns' metric is not inverted
+    return Found(pair.operator(left(U)[None], B[None]), "block Krylov space", converged=is_settled)
+
+
+def _rooted(metric: Any) -> tuple[Any, Any]:
+    """With S Sᴴ a metric: a function of x that multiplies it by S, or Sᴴ where asked for, and one by (S⁺)ᴴ."""
+    if metric is None:
+        return (lambda x, turned: x), (lambda x: x)
+    if is_full(metric):
+        S, back = root(metric)
+        return (lambda x, turned: (adjoint(S) if turned else S) @ x), (lambda x: adjoint(back) @ x)
+    space: Any = backends.namespace(backends.backend_of(metric))
+    s = space.sqrt(metric)[:, None]
+    inverse = space.where(s == 0, s, 1 / space.where(s == 0, space.ones_like(s), s))
+    return (lambda x, turned: s * x), (lambda x: inverse * x)
 
 
 @by_structure.dispatch
 def _nearest_sum(target: Sum, goal: Goal, effort: Effort):
     terms = list(target.terms)
     free = [k for k, term in enumerate(terms) if not is_given(term)]
-    fixed = [matrix_of(term, goal) for k, term in enumerate(terms) if k not in free]
-    rest = goal.of(goal.matrix - sum(fixed)) if fixed else goal
+    rest = less(goal, [part_of(term, goal) for k, term in enumerate(terms) if k not in free])
     if len(free) == 1:
         found = nearest(terms[free[0]], rest, effort)
         terms[free[0]] = found.operator
@@ -88,7 +116,7 @@ def _nearest_sum(target: Sum, goal: Goal, effort: Effort):
 
 def _joint(terms: list[LinearOperator], free: Sequence[int], goal: Goal) -> Found | None:
     """Terms of one structure with two leaves: one truncated SVD, shared out; sums of Kronecker products."""
-    if not goal.is_plain or len({terms[k].structure for k in free}) > 1:
+    if not goal.is_plain or goal.is_large or len({terms[k].structure for k in free}) > 1:
         return None
     net = net_of(terms[free[0]])
     pair = None if net is None else pair_of(net)
@@ -116,7 +144,13 @@ def _by_terms(terms: list[LinearOperator], free: Sequence[int], goal: Goal, effo
     found, _, (sweeps, converged) = _swept(terms, free, goal, found, rest)
     sweeps += trial.max_iterations
     nets = [net_of(terms[k]) for k in free]
-    if not converged and rest.max_iterations and all(nets) and polish.fits(small := list(filter(None, nets)), goal):
+    if (
+        not converged
+        and rest.max_iterations
+        and all(nets)
+        and not goal.is_large
+        and polish.fits(small := list(filter(None, nets)), goal)
+    ):
         pairs = zip(small, [found[k].named_leaves() for k in free])
         tensors = [[net.tensor(k, leaf) for k, (_, leaf) in enumerate(leaves)] for net, leaves in pairs]
         better, steps, converged = polish.polished(small, goal, tensors, effort)
@@ -135,16 +169,16 @@ def _swept(
 ) -> tuple[dict[int, LinearOperator], float, tuple[int, bool]]:
     """Terms, their error, sweeps, and whether the last one changed less than the tolerance."""
     found = dict(start)
-    parts: dict[int, Any] = {k: matrix_of(found[k], goal) if k in found else 0 * goal.matrix for k in order}
-    before = goal.error(sum(parts.values()))
+    parts: dict[int, Any] = {k: part_of(found[k], goal) for k in order if k in found}  # others are zero
+    before = error_of(goal, [*parts.values()])
     sweeps, converged = 0, False
     while not converged and sweeps < max(effort.max_iterations, not start):
         sweeps += 1
         for k in order:
-            left = goal.matrix - sum([parts[other] for other in order if other != k])
-            found[k] = nearest(terms[k], goal.of(left), effort).operator
-            parts[k] = matrix_of(found[k], goal)
-        after = goal.error(sum(parts.values()))
+            left = less(goal, [part for other, part in parts.items() if other != k])
+            found[k] = nearest(terms[k], left, effort).operator
+            parts[k] = part_of(found[k], goal)
+        after = error_of(goal, [*parts.values()])
         converged = is_settled(before, after, goal, effort)
         before = after
     return found, before, (sweeps, converged)
@@ -161,7 +195,7 @@ def _nearest_product(target: Product, goal: Goal, effort: Effort):
         core = _composed(factors[first : last + 1], 0)
         found = nearest(core, inner, effort)
         lost = None
-        if found.lost is not None:
+        if found.lost is not None and not goal.is_large:
             lost = found.lost + goal.square(goal.matrix) - inner.square(inner.matrix)
         return found(_filled(target, found.operator, left), lost=lost)
     chain = strided_of(target) if net_of(target) is None else None
