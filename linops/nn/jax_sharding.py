@@ -74,7 +74,7 @@ def shardings(model: Any, mesh: Any, axis: str = "model", style: Style | None = 
         >>> A = lo.low_rank(64, 64, rank=8)
         >>> found = lo.nn.shardings(A, mesh)
         >>> {name: one.spec for name, one in found.named_leaves()}
-        {'U': PartitionSpec('model',), 'V': PartitionSpec(None, 'model')}
+        {'U': P('model',), 'V': P(None, 'model')}
         >>> A = jax.device_put(A.init(seed=0, backend="jax"), found)
     """
     placing = _placing("shardings", model, mesh, axis, style)
@@ -109,7 +109,7 @@ def sharded(model: Any, mesh: Any, axis: str = "model", style: Style | None = No
     Example:
         >>> import jax, linops as lo
         >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
-        >>> A = lo.nn.sharded(lo.kronecker(64, 64).init(seed=0, backend="jax"), mesh)
+        >>> A = lo.nn.sharded(lo.kronecker(64, 64).init(seed=0, backend="jax"), mesh, style="whole")
         >>> A(jax.numpy.ones((2, 64))).shape
         (2, 64)
     """
