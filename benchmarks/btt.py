@@ -32,6 +32,7 @@ def case(d: int, rank: int, batch: int, seconds: float) -> dict[str, Any]:
     """
     operator = lo.btt(d, d, rank=rank).init(seed=0, backend="torch")
     paper, layer = paper_of(operator), operator.to_layer(bias=False)
+    layer.features_first = True
     x = torch.randn(batch, d, generator=torch.Generator().manual_seed(0))
     columns = x.T.contiguous()
     with torch.inference_mode():

@@ -36,6 +36,24 @@ def test_an_output_is_no_view_unless_of_the_input(name):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
 
 
+@every_operator
+def test_outputs_are_contiguous_as_of_dense_layers(name):
+    for bias in (True, False):
+        layer = layer_of(name, bias=bias)
+        x = inputs(layer, 2, 3)
+        y = layer(x)
+        assert y.is_contiguous()
+        assert y.view(6, -1).shape == (6, layer.out_features)
+        layer.features_first = True
+        torch.testing.assert_close(layer(x), y, rtol=0, atol=0)
+
+
+def test_outputs_may_keep_the_layout_of_the_product():
+    layer = lo.btt(64, 64).to_layer()
+    layer.features_first = True
+    assert layer(torch.ones(2, 64)).T.is_contiguous()
+
+
 def test_an_output_that_is_the_input_shows_it():
     layer = lo.nn.torch.Linear(lo.Identity(4), bias=False)
     x = torch.ones(2, 4, requires_grad=True) * 1

@@ -54,7 +54,8 @@ class DividedLinear(Linear):
             for piece in chain:
                 y = move(y, piece, group) if isinstance(piece, Movement) else self._run(piece, leaves, y)
             total = y if total is None else total + y
-        y = total.T.reshape(*x.shape[:-1], -1)
+        y = total.T if self.features_first else total.T.contiguous()
+        y = y.reshape(*x.shape[:-1], -1)
         if self.bias is None:
             return own_memory(y, x)
         bias: Any = self.bias

@@ -36,6 +36,9 @@ class Linear(Structured):
         out_features: m.
         bias: (m,) parameter, or None.
         weight_norm: Whether factors are normalised.
+        features_first: Whether outputs keep the layout that the product makes, which is often that of the transposed
+            (m, vectors): that saves a copy where nothing but elementwise functions comes before the next structured
+            layer. False by default: rows are contiguous.
         weight: The (m, n) matrix to be read, as models do of `torch.nn.Linear`; it is computed, and no parameter. Its
             dtype and device are free, `torch.nn.functional.linear` and products with it run by the structure, writing
             to it is an error.
@@ -68,6 +71,7 @@ class Linear(Structured):
     """
 
     bias: nn.Parameter | None
+    features_first = False
 
     def __init__(
         self,
@@ -177,7 +181,12 @@ class Linear(Structured):
                 f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}"
             )
         y = self.operator._linear(x)
-        return own(y, x) if self.bias is None else y + self.bias.to(y.dtype)  # under autocast, y is narrower
+        # as `torch.nn.Linear` gives it: on other layouts attention holds all pairs of tokens, and views fail
+        rows = y if self.features_first else y.contiguous()
+        if self.bias is None:
+            return own(rows, x)
+        bias = self.bias.to(y.dtype)  # under autocast, y is narrower
+        return rows + bias if rows is y else rows.add_(bias)
 
     def _traced(self, x: Any) -> Any:
         """The layer as one node of a torch.fx graph: a call of the module, or if it is traced itself, of a function."""
