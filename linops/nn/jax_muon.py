@@ -75,7 +75,7 @@ def scale_by_muon(momentum: float = 0.95, nesterov: bool = True) -> optax.Gradie
             raise ValueError(f"scale_by_muon: parameters of shapes {flat} are no matrices; take optax.adamw for them")
         return MuonState(jax.tree.map(jnp.zeros_like, params))
 
-    def update(updates: Any, state: MuonState, params: Any = None) -> tuple[Any, MuonState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MuonState]:
         average = jax.tree.map(lambda mean, g: mean + (1 - momentum) * (g - mean), state.momentum, updates)
         mixed = average
         if nesterov:

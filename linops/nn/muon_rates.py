@@ -73,7 +73,10 @@ def muon_of(
             raise ValueError("muon: decay needs the parameters; call update(updates, state, params)")
         return jax.tree.structure(updates).unflatten(jax.tree.leaves(params))
 
-    directions = {"muon": scale_by_muon(momentum, nesterov), "adamw": optax.scale_by_adam(*betas, eps)}
+    directions: dict[Any, optax.GradientTransformation] = {
+        "muon": scale_by_muon(momentum, nesterov),
+        "adamw": optax.scale_by_adam(*betas, eps),
+    }
     return optax.chain(
         optax.partition(directions, lambda params: like(rules, params)),
         optax.stateless(decayed) if any(decays) else optax.identity(),

@@ -86,7 +86,7 @@ class Chain(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); the bias becomes zero."""
-        stds = initial_stds(self.structure.operator)
+        stds: Any = initial_stds(self.structure.operator)
         with torch.no_grad():
             for name in ("U", "V"):
                 normal_(getattr(self, name), stds[name])
