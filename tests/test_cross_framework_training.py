@@ -178,6 +178,45 @@ def test_labels_give_the_same_losses():
         )
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_decay": 0.1, "base": BASE, "adamw": "head"},
+        pytest.param({"weight_decay": 0.1, "decay": "independent", "adamw_lr": 0.002}, marks=pytest.mark.full),
+        pytest.param({"nesterov": False, "momentum": 0.8, "betas": (0.8, 0.9)}, marks=pytest.mark.full),
+    ],
+    ids=["coupled", "independent", "plain"],
+)
+def test_muon_gives_the_same_losses_and_parameters(options):
+    ours, flax, equinox, _ = structured()
+    own = {name: options[name] for name in ("nesterov", "momentum", "betas") if name in options}
+    rest = {name: value for name, value in options.items() if name not in own}
+    optimizer = lo.nn.torch.Muon(lo.nn.param_groups(ours, 0.02, optimizer="muon", **rest), **own)
+    assert {"muon", "adamw"} == {group["algorithm"] for group in optimizer.param_groups}
+    expected = train_torch(ours, optimizer)
+    assert expected[-1] != pytest.approx(expected[0], rel=1e-2)
+    found = train_flax(flax, lo.nn.flax.muon(flax, 0.02, **options))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for name, parameter in lo.nn.flax.state_dict(flax).items():
+        np.testing.assert_allclose(parameter, ours.state_dict()[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    lr = 0.02 if "adamw_lr" in options else optax.constant_schedule(0.02)
+    np.testing.assert_allclose(train_equinox(equinox, lo.nn.equinox.muon(equinox, lr, **options)), expected, rtol=1e-5)
+
+
+def test_what_muon_refuses():
+    *_, equinox, _ = structured()
+    with pytest.raises(ValueError, match="decay='none'"):
+        lo.nn.equinox.muon(equinox, 0.02, decay="none")
+    with pytest.raises(ValueError, match="stands beside a number lr"):
+        lo.nn.equinox.muon(equinox, optax.constant_schedule(0.02), adamw_lr=0.01)
+    with pytest.raises(ValueError, match="are no matrices"):
+        lo.nn.optax.scale_by_muon().init({"a": np.ones(3)})
+    tx = lo.nn.equinox.muon(equinox, 0.02, weight_decay=0.1)
+    params = eqx.filter(equinox, eqx.is_inexact_array)
+    with pytest.raises(ValueError, match="needs the parameters"):
+        tx.update(params, tx.init(params))
+
+
 def torch_rates(model, optimizer, base):
     groups = lo.nn.param_groups(model, 1.0, optimizer=optimizer, base=base)
     return {name: group["lr_multiplier"] for group in groups for name in group["names"]}

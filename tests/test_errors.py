@@ -389,6 +389,27 @@ BAD = {
         ValueError,
         ["order (0, 2)", "2 tensors"],
     ),
+    "low rank and blocks": (
+        lambda: lo.low_rank_block(8, 4, rank=1, blocks=5),
+        ValueError,
+        ["block_diag(8, 4)", "5 blocks", "from 1 to 4"],
+    ),
+    "density": (
+        lambda: lo.low_rank_sparse(8, 8, density=1.5),
+        ValueError,
+        ["low_rank_sparse(8, 8)", "1.5", "at most 1"],
+    ),
+    "density of text": (
+        lambda: lo.low_rank_sparse(8, 8, density="2"),
+        TypeError,
+        ["low_rank_sparse", "density", "str"],
+    ),
+    "seed below 0": (lambda: lo.low_rank_sparse(8, 8, seed=-1), ValueError, ["low_rank_sparse", "seed", "-1"]),
+    "more than a group": (
+        lambda: lo.low_rank_semi_structured(8, 8, kept=5),
+        ValueError,
+        ["low_rank_semi_structured(8, 8)", "kept 5 of group 4"],
+    ),
     "BLAST blocks": (lambda: lo.blast(8, 4, blocks=(2, 5)), ValueError, ["blast(8, 4)", "5 blocks", "4 in_features"]),
     "BLAST of three": (lambda: lo.blast(8, 8, blocks=(2, 2, 2)), ValueError, ["blast(8, 8)", "(b1, b2)", "(2, 2, 2)"]),
     "BLAST of floats": (lambda: lo.blast(8, 8, blocks=2.0), TypeError, ["blast", "blocks", "2.0"]),

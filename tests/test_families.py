@@ -8,6 +8,7 @@ from helpers import FOURIER, assert_close, assert_is
 import linops as lo
 from linops.families import FAMILIES
 from linops.families.dims import balanced_splits
+from linops.families.text import parse
 from linops.plan import natural_order
 
 SIZES = ((10, 7), (7, 10), (67, 67), (67, 50), (5, 8), (8, 5), (1, 1), (1, 9), (9, 1), (13, 13), (768, 3072), (64, 64))
@@ -21,7 +22,12 @@ OPTIONS = {
     "btt": ({}, {"rank": 2}, {"cores": 3}, {"cores": 3, "rank": 2}, {"cores": 1}),
     "einsum": ({}, {"rank": 2}),
     "blast": ({}, {"blocks": 3, "rank": 2}, {"blocks": 1}),
+    "low_rank_block": ({}, {"rank": 2, "blocks": 3}),
+    "low_rank_sparse": ({}, {"rank": 2, "density": 0.1}),
+    "low_rank_semi_structured": ({}, {"rank": 1, "kept": 1}),
 }
+#: families whose positions are drawn when they are made
+DRAWN = ("low_rank_sparse", "low_rank_semi_structured")
 MEMBERS = [(name, options) for name in FAMILIES for options in OPTIONS.get(name, ({},))]
 
 every_size = pytest.mark.parametrize(("m", "n"), SIZES)
@@ -29,10 +35,14 @@ every_member = pytest.mark.parametrize(("name", "options"), MEMBERS)
 
 
 def member(name, m, n, options):
-    """The member, however dear; None where there are more blocks than features."""
+    """The member, however dear; None where there are more blocks than features, or millions of positions to draw."""
     limited = {} if name == "dense" else {"allow_dearer": True}
     blocks = options.get("blocks", 4 if name in ("block_diag", "monarch", "blast") else 0)
-    return None if blocks > min(m, n) else FAMILIES[name](m, n, **options, **limited)
+    return (
+        None
+        if blocks > min(m, n) or (name in DRAWN and (m, n) == LARGE)
+        else FAMILIES[name](m, n, **options, **limited)
+    )
 
 
 @every_member
@@ -80,6 +90,8 @@ def test_padding_costs_little_at_awkward_sizes(name, options):
         ((67, 67), (72, 72)),
         ((1021, 1021), (1024, 1024)),
     ):
+        if name in DRAWN and m == LARGE[0]:
+            continue
         ours, round_up = (member(name, *size, options) for size in ((m, n), (round_m, round_n)))
         if name in FOURIER:  # at primes, a convolution of more than twice the length
             assert ours.flops(batch=100) <= 2.6 * round_up.flops(batch=100)
@@ -202,3 +214,67 @@ class TestDims:
         assert dict(lo.block_diag(8, 8).named_leaves())["blocks"].shape == (4, 2, 2)
         assert len(lo.kronecker(64, 64).factors) == 2
         assert lo.btt(64, 64).ranks == (1,)
+
+
+def _scale(A, seed=0):
+    """Frobenius' and the spectral norm of a drawn operator."""
+    W = A.init(seed=seed, dtype="float64").to_dense()
+    return np.array([np.linalg.norm(W), np.linalg.norm(W, 2)])
+
+
+class TestLowRankPlus:
+    @pytest.mark.parametrize(("m", "n"), [(256, 256), (384, 128), (128, 384)])
+    @pytest.mark.parametrize("name", ["low_rank_block", "low_rank_sparse", "low_rank_semi_structured"])
+    def test_the_sum_has_the_scale_of_a_dense_matrix(self, name, m, n):
+        rms, norm = _scale(FAMILIES[name](m, n)) / _scale(lo.dense(m, n))
+        assert 0.95 < rms < 1.1
+        assert 0.9 < norm < 1.4
+
+    def test_positions_follow_from_the_seed_alone(self):
+        A, B, C = (lo.low_rank_sparse(30, 20, rank, 0.1, seed) for rank, seed in ((1, 3), (2, 3), (1, 4)))
+        (_, one), (_, same), (_, other) = (each.terms for each in (A, B, C))
+        assert lo.same_structure(one, same)
+        assert not lo.same_structure(one, other)
+        assert len({*zip(one.rows.tolist(), one.columns.tolist())}) == 60 == one.num_params
+
+    @pytest.mark.parametrize("density", [1e-9, 0.03, 0.5, 0.9, 1.0])
+    def test_density(self, density):
+        sparse = lo.low_rank_sparse(30, 20, 1, density, allow_dearer=True).terms[1]
+        found = {*zip(sparse.rows.tolist(), sparse.columns.tolist())}
+        assert len(found) == sparse.num_params == max(1, round(600 * density))
+
+    def test_every_position_is_as_likely(self):
+        """Over 200 seeds each of 48 positions is drawn 50 times, give or take five standard deviations."""
+        counts = np.zeros((6, 8))
+        for seed in range(200):
+            sparse = lo.low_rank_sparse(6, 8, 1, 0.25, seed).terms[1]
+            counts[sparse.rows, sparse.columns] += 1
+        assert abs(counts - 50).max() < 5 * np.sqrt(200 * 0.25 * 0.75)
+
+    @pytest.mark.parametrize(("n", "kept", "group"), [(16, 2, 4), (18, 2, 4), (19, 1, 4), (16, 3, 8), (3, 2, 4)])
+    def test_groups_keep_so_many(self, n, kept, group):
+        A = lo.low_rank_semi_structured(10, n, 1, kept, group, seed=1, allow_dearer=True).terms[1]
+        mask = np.zeros((10, n), int)
+        np.add.at(mask, (A.rows, A.columns), 1)
+        assert mask.max() == 1
+        for start in range(0, n, group):
+            part = mask[:, start : start + group]
+            assert (part.sum(axis=1) == -(-kept * part.shape[1] // group)).all()
+        assert n < group or (mask.sum(axis=0) < 10).any(), "the same in every row"
+
+    def test_definition_and_rates(self):
+        A = lo.low_rank_block(12, 8, rank=2, blocks=4, dtype="float64").init()
+        low, blocks = A.terms
+        assert_is(A, low.U @ low.V + blocks.to_dense())
+        assert lo.fans(A) == {"terms_0_U": (2, 12), "terms_0_V": (8, 2), "terms_1_blocks": (2, 3)}
+        sparse = lo.low_rank_sparse(40, 20, rank=2, density=0.1)
+        assert lo.fans(sparse)["terms_1_values"] == (2, 4)
+        assert lo.lr_multipliers(sparse)["terms_1_values"] == 20 / 2 / 3
+
+    def test_text(self):
+        A = parse("low_rank_sparse:rank=4:density=0.25:seed=0")(32, 32)
+        assert A.num_params == 4 * 64 + 256
+        assert parse("low_rank_semi_structured:rank=2:kept=1:group=4")(32, 32).num_params == 2 * 64 + 256
+        for text in ("low_rank_sparse:density=0.1.2", "low_rank_sparse:density=.", "low_rank_sparse:rank=0.5"):
+            with pytest.raises(ValueError, match="expected name=integer"):
+                parse(text)

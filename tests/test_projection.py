@@ -33,6 +33,8 @@ CLOSED = (
 )
 #: those that are approximated
 SEARCHED = ("btt:cores=3", "tensor_train:rank=2:cores=3", "kronecker:factors=3", "blast:rank=2", "butterfly")
+#: sums, whose terms are found in turn: what is found need not be what a member was made of
+SUMS = ("low_rank_block:rank=2", "low_rank_sparse:rank=2:density=0.1", "low_rank_semi_structured:rank=2:kept=1")
 SHAPES = ((16, 16), (24, 16), (15, 20))
 SPECIAL = ("diagonal", "tridiagonal", "lower_triangular", "upper_triangular", "symmetric", "hermitian", "orthogonal")
 
@@ -643,7 +645,7 @@ def test_what_has_not_converged_is_a_warning():
 
 
 def test_every_family_takes_part():
-    assert {*FAMILIES} == {name.partition(":")[0] for name in CLOSED + SEARCHED}
+    assert {*FAMILIES} == {name.partition(":")[0] for name in CLOSED + SEARCHED + SUMS}
 
 
 def test_blast_of_ranks_beyond_the_sides_of_blocks():
@@ -658,3 +660,17 @@ def test_blast_of_ranks_beyond_the_sides_of_blocks():
     assert errors[4] < 1e-10
     smaller = lo.project(W, "low_rank:rank=5:allow_dearer=1", return_info=True)[1].weight_error
     assert errors[5] < 0.5 * smaller
+
+
+@pytest.mark.parametrize("target", SUMS)
+def test_each_term_of_a_sum_is_nearest_to_what_the_other_leaves(target):
+    W = np.random.default_rng(21).standard_normal((24, 16))
+    A, info = lo.project(W, target, tol=1e-12, max_iterations=2000, return_info=True)
+    low, other = A.terms
+    left, rest = W - other.to_dense(), W - low.to_dense()
+    U, s, Vh = np.linalg.svd(left)
+    assert np.allclose(low.to_dense(), U[:, :2] * s[:2] @ Vh[:2], atol=1e-4)
+    mask = np.abs(other.to_dense()) > 0
+    assert np.allclose(other.to_dense(), np.where(mask, rest, 0), atol=1e-4)
+    alone = lo.project(W, "low_rank:rank=2", return_info=True)[1].weight_error
+    assert info.weight_error < alone

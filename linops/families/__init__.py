@@ -12,6 +12,7 @@ from linops.families.choice import knob_of, members
 from linops.families.convolutions import circulant, toeplitz
 from linops.families.knob import Knob
 from linops.families.registry import FAMILIES, family
+from linops.families.sums import low_rank_block, low_rank_semi_structured, low_rank_sparse
 from linops.families.trains import btt, einsum, kronecker, tensor_train
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "knob_of",
     "kronecker",
     "low_rank",
+    "low_rank_block",
+    "low_rank_semi_structured",
+    "low_rank_sparse",
     "members",
     "monarch",
     "tensor_train",

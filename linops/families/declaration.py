@@ -19,7 +19,7 @@ from linops.specs import spec
 Instead = Callable[[int, int], Iterable[Mapping[str, Any]]]
 
 #: the options that say nothing of the member's size
-_NO_SIZES = ("dtype", "allow_dearer")
+_NO_SIZES = ("dtype", "allow_dearer", "seed")
 
 
 def flops_a_vector(operator: LinearOperator) -> int:
@@ -88,9 +88,14 @@ class Declaration:
 
     @property
     def options(self) -> list[str]:
-        """The options that are written with an integer: the knob, and those that are annotated with `int` or `bool`."""
+        """The options that are written with a number: the knob, and those annotated with `int`, `bool` or `float`."""
         knob = () if self.knob is None else (self.knob.name,)
-        return [name for name in self._parameters if name in knob or self._kinds(name) & {"int", "bool"}]
+        return [name for name in self._parameters if name in knob or self._kinds(name) & {"int", "bool", "float"}]
+
+    @property
+    def decimals(self) -> list[str]:
+        """The options that may be written with a decimal point: those that are annotated with `float`."""
+        return [name for name in self._parameters if "float" in self._kinds(name)]
 
     @property
     def _allows_dearer(self) -> bool:

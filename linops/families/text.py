@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,18 +50,21 @@ def parse(text: str) -> Variant:
         The structure.
 
     Raises:
-        ValueError: If there is no such family, it has no such option, or an option is not written as ``name=integer``.
+        ValueError: If there is no such family, it has no such option, or an option is not written as ``name=integer``,
+            or with a decimal point where it takes such numbers.
 
     Example:
         >>> parse("btt:rank=2")(64, 64).num_params
         2048
+        >>> parse("low_rank_sparse:density=0.05").options
+        {'density': 0.05}
     """
     family, *options = text.strip().split(":")
     if family not in FAMILIES:
         raise ValueError(f"structure {text!r}: no family {family!r}; expected one of {', '.join(FAMILIES)}")
     known, found = options_of(family), {}
     for option in options:
-        name, value = _option(text, option)
+        name, value = _option(text, option, declaration_of(family))
         if name not in known:
             raise ValueError(
                 f"structure {text!r}: {family} has no option {name!r}; it has {', '.join(known) or 'none'}"
@@ -72,7 +76,7 @@ def parse(text: str) -> Variant:
 
 
 def options_of(family: str) -> list[str]:
-    """The options of a family that are written with an integer.
+    """The options of a family that are written with a number, most with an integer.
 
     Args:
         family: Its name.
@@ -88,10 +92,16 @@ def options_of(family: str) -> list[str]:
     return [] if declared is None else declared.options
 
 
-def _option(text: str, option: str) -> tuple[str, int]:
+def _option(text: str, option: str, declared: Any) -> tuple[str, int | float]:
     name, _, value = option.partition("=")
+    if (
+        declared is not None
+        and name in declared.decimals
+        and re.fullmatch(rf"[0-9]{{0,{LONGEST}}}\.[0-9]{{1,{LONGEST}}}", value)
+    ):
+        return name, float(value)
     if not name.isidentifier() or not (value.isascii() and value.isdigit() and len(value) <= LONGEST):
         raise ValueError(f"structure {text!r}: option {option!r}; expected name=integer, as in btt:rank=2")
-    if int(value) < 1 and name != "allow_dearer":
+    if int(value) < 1 and name not in ("allow_dearer", "seed"):
         raise ValueError(f"structure {text!r}: option {option!r}; expected at least 1")
     return name, int(value)

@@ -12,6 +12,9 @@ The rates are those of `lo.nn.param_groups`. In this chain multipliers of the ra
         optax.add_decayed_weights(0.1, mask=decay_mask),
         optax.scale_by_learning_rate(3e-3),
     )
+
+Muon with all its rates is `lo.nn.flax.muon(model, lr)` and `lo.nn.equinox.muon(model, lr)`; `scale_by_muon` is its
+direction alone.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any
 import jax
 import optax
 
+from linops.nn.jax_muon import orthogonalize, scale_by_muon
 from linops.nn.matrices import VECTOR, by_name
 
 
@@ -47,7 +51,7 @@ def scale_by_tree(multipliers: Any) -> optax.GradientTransformation:
     """
 
     def update(updates: Any, params: Any = None) -> Any:
-        return jax.tree.map(lambda number, leaf: leaf * number, _like(multipliers, updates), updates)
+        return jax.tree.map(lambda number, leaf: leaf * number, like(multipliers, updates), updates)
 
     return optax.stateless(update)
 
@@ -67,7 +71,7 @@ def labels(multipliers: Any) -> Callable[[Any], Any]:
         >>> rates = {number: optax.adam(1e-3 * number) for number in set(jax.tree.leaves(multipliers))}
         >>> tx = optax.partition(rates, labels(multipliers))
     """
-    return lambda params: _like(multipliers, params)
+    return lambda params: like(multipliers, params)
 
 
 def decay_mask(params: Any) -> Any:
@@ -97,8 +101,19 @@ def _decays(path: Any, size: tuple[int, ...]) -> bool:
     return len(size) > 1 and (key == "embedding" or by_name("", key, None, size) != VECTOR)
 
 
-def _like(multipliers: Any, tree: Any) -> Any:
-    """The multipliers in the tree of the parameters, which Flax wraps in variables at times and at times does not."""
+def like(multipliers: Any, tree: Any) -> Any:
+    """The multipliers in the tree of the parameters, which Flax wraps in variables at times and at times does not.
+
+    Args:
+        multipliers: A tree of numbers.
+        tree: A tree of as many leaves.
+
+    Returns:
+        The numbers in the other tree.
+
+    Raises:
+        ValueError: If it has another number of leaves.
+    """
     numbers, structure = jax.tree.leaves(multipliers), jax.tree.structure(tree)
     if len(numbers) != structure.num_leaves:
         raise ValueError(
@@ -106,3 +121,6 @@ def _like(multipliers: Any, tree: Any) -> Any:
             "take both from the same model and filter"
         )
     return structure.unflatten(numbers)
+
+
+__all__ = ["decay_mask", "labels", "like", "orthogonalize", "scale_by_muon", "scale_by_tree"]

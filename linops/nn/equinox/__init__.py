@@ -3,6 +3,7 @@
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
 from linops.nn.equinox.frozen import freeze, to_dense
 from linops.nn.equinox.layer import Linear
+from linops.nn.equinox.muon import muon
 from linops.nn.equinox.project import from_linear
 from linops.nn.equinox.rates import decay_mask, lr_multipliers
 from linops.nn.equinox.replace import replace_linear
@@ -16,6 +17,7 @@ __all__ = [
     "load",
     "load_state_dict",
     "lr_multipliers",
+    "muon",
     "replace_linear",
     "save",
     "state_dict",

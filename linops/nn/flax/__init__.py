@@ -4,6 +4,7 @@ from linops.nn.flax.checkpoint import load_state_dict, state_dict
 from linops.nn.flax.frozen import freeze, to_dense
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
+from linops.nn.flax.muon import muon
 from linops.nn.flax.project import from_linear
 from linops.nn.flax.rates import decay_mask, lr_multipliers
 from linops.nn.flax.replace import replace_linear
@@ -18,6 +19,7 @@ __all__ = [
     "load",
     "load_state_dict",
     "lr_multipliers",
+    "muon",
     "replace_linear",
     "save",
     "state_dict",

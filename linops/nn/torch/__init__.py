@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from linops.nn.torch.chain import Chain
 from linops.nn.torch.compress import compress
 from linops.nn.torch.frozen import freeze_, to_dense_
 from linops.nn.torch.grow import grow_
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn.torch.parallel import divisions, parallelize_
 
 __all__ = [
+    "Chain",
     "CommunicationMode",
     "DividedLinear",
     "Linear",

@@ -11,6 +11,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry
+from linops.nn.torch.chain import Chain
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
 
@@ -63,6 +64,11 @@ def entries(
                     full,
                     parameter,
                 )
+                continue
+            if whole and isinstance(layer, Chain) and name in ("U", "V"):
+                operator = layer.structure.operator
+                size = dict(operator.named_leaves())[name].shape
+                yield Entry(at, name, layer, size, None, operator, shares.get(id(layer), 1.0)), full, parameter
                 continue
             if whole and isinstance(layer, nn.Linear) and name == "weight":
                 size = layer.out_features, layer.in_features  # FSDP holds a flat part of it

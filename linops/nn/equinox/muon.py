@@ -1,0 +1,66 @@
+"""Muon for an Equinox model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from linops.nn.equinox.rates import _entries, _is_parameter
+from linops.nn.muon_rates import muon_of
+
+
+def muon(
+    model: Any,
+    lr: float | Callable[[Any], Any],
+    weight_decay: float = 0.0,
+    base: Any = None,
+    decay: str = "coupled",
+    *,
+    adamw_lr: float | None = None,
+    adamw: Any = None,
+    matrices: Mapping[Any, str | None] | None = None,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Muon (Jordan et al., 2024) for a model's matrices, AdamW for the rest, with structure-aware rates.
+
+    It steps as `linops.nn.torch.Muon` does with the groups of ``lo.nn.param_groups(…, optimizer="muon")``.
+
+    Args:
+        model: The model, or the part of it that is trained, as from `equinox.filter`.
+        lr: The rate of a dense layer of the base shape, or a schedule of optax.
+        weight_decay: The decay of matrices and embeddings.
+        base: The model's base shapes, as in `lr_multipliers`.
+        decay: ``"coupled"`` or ``"independent"``, as in `lo.nn.param_groups`.
+        adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
+        adamw: Which layers to leave to AdamW too, such as the head: a pattern, predicate or list of those.
+        matrices: What arrays are that linops does not know, as in `lr_multipliers`.
+        momentum: Of Muon.
+        nesterov: Whether Muon's momentum is Nesterov's.
+        betas: Of AdamW.
+        eps: Of AdamW.
+
+    Returns:
+        The optimiser, for the parameters ``equinox.filter(model, equinox.is_inexact_array)``.
+
+    Raises:
+        ValueError: If there is no such kind of decay, the base model lacks a layer, or `adamw_lr` stands beside a
+            schedule.
+
+    Example:
+        >>> import jax, linops as lo
+        >>> layer = lo.nn.equinox.Linear(lo.btt(16, 16), key=jax.random.key(0))
+        >>> tx = lo.nn.equinox.muon(layer, lr=0.02)
+        >>> updates, _ = tx.update(layer, tx.init(layer), layer)  # as if the parameters were their gradients
+        >>> updates.bias.shape
+        (16,)
+    """
+    if any(map(_is_parameter, jax.tree.leaves(base))):  # a model, not numbers
+        base = _entries(base, matrices)
+    found = _entries(model, matrices)
+    return muon_of(found, base, lr, weight_decay, decay, adamw_lr, adamw, momentum, nesterov, betas, eps)

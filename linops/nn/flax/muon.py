@@ -1,0 +1,66 @@
+"""Muon for a Flax NNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+from flax import nnx
+
+from linops.nn.flax.rates import _entries
+from linops.nn.muon_rates import muon_of
+
+
+def muon(
+    model: nnx.Module,
+    lr: float | Callable[[Any], Any],
+    weight_decay: float = 0.0,
+    base: Any = None,
+    decay: str = "coupled",
+    *,
+    adamw_lr: float | None = None,
+    adamw: Any = None,
+    wrt: Any = nnx.Param,
+    matrices: Mapping[Any, str | None] | None = None,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Muon (Jordan et al., 2024) for a model's matrices, AdamW for the rest, with structure-aware rates.
+
+    It steps as `linops.nn.torch.Muon` does with the groups of ``lo.nn.param_groups(…, optimizer="muon")``.
+
+    Args:
+        model: The model.
+        lr: The rate of a dense layer of the base shape, or a schedule of optax.
+        weight_decay: The decay of matrices and embeddings.
+        base: The model's base shapes, as in `lr_multipliers`.
+        decay: ``"coupled"`` or ``"independent"``, as in `lo.nn.param_groups`.
+        adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
+        adamw: Which layers to leave to AdamW too, such as the head: a pattern, predicate or list of those.
+        wrt: Which variables are trained, as in `nnx.Optimizer`.
+        matrices: What arrays are that linops does not know, as in `lr_multipliers`.
+        momentum: Of Muon.
+        nesterov: Whether Muon's momentum is Nesterov's.
+        betas: Of AdamW.
+        eps: Of AdamW.
+
+    Returns:
+        The optimiser, for `nnx.Optimizer`.
+
+    Raises:
+        ValueError: If there is no such kind of decay, the base model lacks a layer, or `adamw_lr` stands beside a
+            schedule.
+
+    Example:
+        >>> import linops as lo
+        >>> from flax import nnx
+        >>> layer = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
+        >>> optimizer = nnx.Optimizer(layer, lo.nn.flax.muon(layer, lr=0.02), wrt=nnx.Param)
+    """
+    if isinstance(base, nnx.Module):
+        base = _entries(base, nnx.to_flat_state(nnx.state(base, wrt)), matrices)
+    found = _entries(model, nnx.to_flat_state(nnx.state(model, wrt)), matrices)
+    return muon_of(found, base, lr, weight_decay, decay, adamw_lr, adamw, momentum, nesterov, betas, eps)
