@@ -150,21 +150,36 @@ def _derived(operator: LinearOperator, ranks: int, into: str, out: str) -> Divis
         if network is None or not network.into or not network.out or "" in network.tensors:
             return None
         shapes = [tuple(own[leaf][1].shape) for leaf in network.leaves]
-        places = [_places(shape, term, network) for shape, term in zip(shapes, network.tensors)]
-        path = divide(network, ["".join(place) for place in places], ranks, into, out)
-        if path is None:
+        places = [_places(shape, axes_of, network) for shape, axes_of in zip(shapes, network.tensors)]
+        found = _divided(network, places, ranks, into, out)
+        if found is None:
             return None
-        for step in path:
-            if isinstance(step, Action):
-                name = own[network.leaves[step.tensor]][0]
-                axes[name] = places[step.tensor].get(step.axis)
-                partial |= {name} if step.is_partial else set()
+        path, held = found
+        for leaf, (axis, is_partial) in held.items():
+            axes[own[leaf][0]] = axis
+            partial |= {own[leaf][0]} if is_partial else set()
         pieces = shares(network, path, ranks, into)
         dtype = operator.dtype
         chains.append(tuple([_local(piece, network, start, dtype) for piece in pieces]))
         paths.append(path)
         start += term._num_leaves
     return Division(ranks, into, out, tuple(chains), axes, frozenset(partial), tuple(paths))
+
+
+def _divided(
+    network: Network, places: list[dict[str, int]], ranks: int, into: str, out: str
+) -> tuple[Path, dict[int, tuple[int | None, bool]]] | None:
+    """A division, and of each leaf over which axis it is split and whether its gradient is a part of a sum; or None."""
+    path = divide(network, ["".join(place) for place in places], ranks, into, out)
+    actions = [step for step in path or () if isinstance(step, Action)]
+    held: dict[int, tuple[int | None, bool]] = {}
+    for step in actions:
+        leaf, way = network.leaves[step.tensor], (places[step.tensor].get(step.axis), step.is_partial)
+        if held.setdefault(leaf, way) != way:  # a leaf that acts more than once can be split in one way alone
+            repeated = {leaf for leaf in network.leaves if network.leaves.count(leaf) > 1}
+            whole = [{} if leaf in repeated else place for leaf, place in zip(network.leaves, places)]
+            return None if whole == places else _divided(network, whole, ranks, into, out)
+    return None if path is None else (path, held)
 
 
 def _places(shape: tuple[int, ...], term: str, network: Network) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from operator import index
 from typing import Any
 
 from linops.operator import LinearOperator
@@ -99,6 +100,8 @@ def communication(operator: Any, ranks: Any, batch: int = 1, *, style: Any = Non
         bytes a rank  1,835,008  1,835,008
     """
     count = size_of(ranks)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
+        raise ValueError(f"communication(batch={batch!r}): expected how many vectors there are")
     if not isinstance(operator, LinearOperator):
         if not hasattr(operator, "named_modules"):
             got = type(operator).__name__
@@ -156,15 +159,25 @@ def size_of(ranks: Any) -> int:
         TypeError: If it is none of these.
         ValueError: If there is not one at least, or a mesh has several axes.
     """
-    names = getattr(ranks, "mesh_dim_names", None) or getattr(ranks, "axis_names", ())
+    if isinstance(ranks, bool):
+        raise TypeError("ranks: expected a number or a mesh, got bool")
+    try:
+        size = index(ranks)
+    except TypeError:
+        size = _size_of_mesh(ranks)
+    if size < 1:
+        raise ValueError(f"ranks: expected at least one, got {size}")
+    return size
+
+
+def _size_of_mesh(mesh: Any) -> int:
+    names = getattr(mesh, "mesh_dim_names", None) or getattr(mesh, "axis_names", ())
     if len(names) > 1:
         raise ValueError(
             f"ranks: the mesh has the axes {tuple(names)}; give the size of the one that divides the structure"
         )
-    size = getattr(ranks, "size", ranks)  # of a mesh of torch it is a method, of JAX a number
+    size = getattr(mesh, "size", None)  # of a mesh of torch it is a method, of JAX a number
     size = size() if callable(size) else size
     if not isinstance(size, int):
-        raise TypeError(f"ranks: expected a number or a mesh, got {type(ranks).__name__}")
-    if size < 1:
-        raise ValueError(f"ranks: expected at least one, got {size}")
+        raise TypeError(f"ranks: expected a number or a mesh, got {type(mesh).__name__}")
     return size

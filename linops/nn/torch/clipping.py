@@ -11,16 +11,22 @@ from torch.distributed.tensor import DTensor
 
 
 @torch.no_grad()
-def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2.0) -> Tensor:
+def clip_grad_norm_(
+    parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
     """As `torch.nn.utils.clip_grad_norm_`, which takes no `DTensor`s beside tensors, nor of several meshes.
 
     Args:
         parameters: Parameters, or one; those without a gradient are left out.
         max_norm: What the norm of all gradients together is to be at most.
         norm_type: The p of the norm; may be infinity.
+        error_if_nonfinite: Whether a norm that is NaN or infinite is an error, before anything is changed.
 
     Returns:
         The norm before, the same on every rank.
+
+    Raises:
+        RuntimeError: If the norm is not finite, where that is asked for.
 
     Cost: one number a mesh is summed over the ranks.
 
@@ -40,6 +46,8 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, norm
     norms = [torch.nn.utils.get_total_norm(own, norm_type) for own in gradients]
     norms = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
     total = torch.linalg.vector_norm(torch.stack(norms), norm_type) if norms else torch.tensor(0.0)
+    if error_if_nonfinite and not total.isfinite():
+        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total.item()}")
     for own in groups.values():
         torch.nn.utils.clip_grads_with_norm_(own, max_norm, total)
     return total

@@ -69,26 +69,30 @@ class _Move(torch.autograd.Function):
 
 
 def _moved(x: Tensor, way: str, dims: tuple[int, int, int], group: Any) -> Tensor:
-    ranks, vectors = dist.get_world_size(group), x.shape[-1]
-    left = dims[0]
+    ranks, left = dist.get_world_size(group), dims[0]
+    rows, vectors = x.shape
     if way == "slice":
-        grid = x.reshape(left, ranks, -1)
-        return grid[:, dist.get_rank(group)].reshape(-1, vectors).contiguous()
+        grid = x.reshape(left, ranks, rows // (left * ranks), vectors)
+        return grid[:, dist.get_rank(group)].reshape(rows // ranks, vectors).contiguous()
     if way == "same":
         return x.view_as(x)
+    if not x.numel():
+        return x.new_empty({"gather": rows * ranks, "scatter": rows // ranks}.get(way, rows), vectors)
     run, name, x = torch.ops._c10d_functional, group.group_name, x.contiguous()
     if way == "gather":
         x = run.all_gather_into_tensor(x, ranks, name)
     elif way == "exchange":
-        shares = [len(x) // ranks] * ranks
-        x = run.all_to_all_single(x, shares, shares, name)
+        shares = [rows // ranks] * ranks
+        parts = torch.view_as_real(x).flatten(1) if x.is_complex() else x  # gloo exchanges no complex numbers
+        parts = run.wait_tensor(run.all_to_all_single(parts, shares, shares, name))
+        return torch.view_as_complex(parts.unflatten(1, (vectors, 2))) if x.is_complex() else parts
     elif way == "reduce":
         x = run.all_reduce(x, "sum", name)
     elif way == "scatter":
         x = run.reduce_scatter_tensor(x, "sum", ranks, name)
     x = run.wait_tensor(x)
     if way == "gather" and left != 1:
-        return x.reshape(ranks, left, -1).transpose(0, 1).reshape(-1, vectors)
+        return x.reshape(ranks, left, rows // left, vectors).transpose(0, 1).reshape(ranks * rows, vectors)
     return x
 
 
@@ -97,7 +101,7 @@ class CommunicationMode(TorchDispatchMode):
 
     Attributes:
         counted: Bytes by collective.
-        numbers: How often each collective ran.
+        counts: How often each collective ran.
 
     Example:
         >>> with CommunicationMode() as mode:
@@ -109,7 +113,7 @@ class CommunicationMode(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counted: Counter[str] = Counter()
-        self.numbers: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """As of `TorchDispatchMode`."""
@@ -119,7 +123,7 @@ class CommunicationMode(TorchDispatchMode):
             size = dist.get_world_size(_resolve_process_group(args[-1]))
             whole = x.numel() * (size if name in (ALL_GATHER, ALL_TO_ALL) else 1)
             self.counted[name] += round(sent(name, size, whole) * x.element_size())
-            self.numbers[name] += 1
+            self.counts[name] += 1
         return func(*args, **(kwargs or {}))
 
     def communication(self) -> Communication:

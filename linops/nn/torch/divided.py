@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from linops.nn.torch.collectives import move
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.sharded import cut_as
 from linops.nn.torch.sharded import own as own_memory
 from linops.plan.shares import Movement
 from linops.sharding import SHARDED, Division, Local
@@ -40,6 +43,9 @@ class DividedLinear(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """X @ A.T + bias over the last axis of x."""
+        if not isinstance(x, Tensor):
+            got = type(x).__name__
+            raise TypeError(f"{self._called}: expected a torch tensor (…, {self.in_features}), got {got}")
         expected = self.in_features // (self.division.ranks if self.division.into == SHARDED else 1)
         if x.shape[-1:] != (expected,):
             raise ValueError(
@@ -50,12 +56,12 @@ class DividedLinear(Linear):
         leaves = [self._share(name, group) for name in self._names]
         total: Any = None
         for chain in self.division.chains:
-            y = x.reshape(-1, expected).T
+            y = x.reshape(prod(x.shape[:-1]), expected).T
             for piece in chain:
                 y = move(y, piece, group) if isinstance(piece, Movement) else self._run(piece, leaves, y)
             total = y if total is None else total + y
         y = total.T if self.features_first else total.T.contiguous()
-        y = y.reshape(*x.shape[:-1], -1)
+        y = y.reshape(*x.shape[:-1], y.shape[-1])
         if self.bias is None:
             return own_memory(y, x)
         bias: Any = self.bias
@@ -67,7 +73,8 @@ class DividedLinear(Linear):
             indices = [getattr(self, name) for name in self._indices]
             return self.structure.fill(leaves, indices)._linear(x.T).T
         tensors = [leaves[leaf].reshape(shape) for leaf, shape in zip(piece.leaves, piece.shapes)]
-        return piece.structure.fill(tensors)._columns(x).reshape(-1, x.shape[-1])
+        rows = piece.structure.operator.shape[0]
+        return piece.structure.fill(tensors)._columns(x).reshape(rows, x.shape[-1])
 
     def _share(self, name: str, group: Any) -> Tensor:
         """This rank's share of a leaf."""
@@ -75,6 +82,19 @@ class DividedLinear(Linear):
         if name in self.division.partial:
             return entered(leaf, group)
         return leaf.to_local() if isinstance(leaf, DTensor) else leaf
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """As of `torch.nn.Module`; whole tensors, and those that are split otherwise, are split as the layer's are."""
+        for name, parameter in self.named_parameters(recurse=False):
+            value = state_dict.get(prefix + name)
+            if not isinstance(value, Tensor) or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+                continue
+            if isinstance(value, DTensor):
+                if (value.device_mesh, value.placements) != (parameter.device_mesh, parameter.placements):
+                    state_dict[prefix + name] = value.redistribute(parameter.device_mesh, parameter.placements)
+            else:
+                state_dict[prefix + name] = cut_as(value, parameter)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """As of the undivided layer, and how it is divided."""
@@ -102,6 +122,9 @@ class Replicated(nn.Module):
         finally:
             for name in own:
                 del self.__dict__[name]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _blank, (type(self).__bases__[1],), self.__dict__
 
 
 def entered(parameter: Any, group: Any) -> Tensor:
@@ -131,6 +154,18 @@ def join(module: Any, style: str, division: Division, mesh: DeviceMesh) -> None:
     if issubclass(kind, Linear):
         module.__class__ = DividedLinear
         module._take_dtypes()
+        module._place_indices(next((one.device for one in module.parameters()), None))
     else:
-        module.__class__ = type(f"Replicated{kind.__name__}", (Replicated, kind), {})
+        module.__class__ = _replicated(kind)
     module.style, module.division, module._mesh = style, division, mesh
+
+
+@lru_cache
+def _replicated(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of modules of a kind that run alike on every rank."""
+    return type(f"Replicated{kind.__name__}", (Replicated, kind), {})
+
+
+def _blank(kind: type[nn.Module]) -> nn.Module:
+    """A module that a copy or a file fills."""
+    return _replicated(kind).__new__(_replicated(kind))

@@ -14,6 +14,7 @@ from linops.families.blocks import dense
 from linops.nn.communication import ends
 from linops.nn.divided import Divided, Row
 from linops.nn.obstacles import brief
+from linops.nn.torch.chain import Chain
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.divided import DividedLinear, Replicated, join
 from linops.nn.torch.layer import Linear
@@ -40,9 +41,10 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
     * ``"replicated"``, of a module that is no linear layer: each rank runs it on its share with the same parameters, as
       a norm over each head; their gradients are summed over the ranks.
 
-    Without a style, layers stay divided between them where that is known to be right: in a `torch.nn.Sequential` where
-    only elementwise functions lie between them, and where a model of Hugging Face has a plan (``_tp_plan``). Others are
-    whole. `torch.nn.Linear` is divided, by torch's own styles, where a style other than whole is meant for it.
+    Without a style, layers stay divided between them where that is known to be right: in a `torch.nn.Sequential` that
+    is called as a whole, where only elementwise functions lie between them, and where a model of Hugging Face has a
+    plan (``_tp_plan``). Others are whole. `torch.nn.Linear` is divided, by torch's own styles, where a style other than
+    whole is meant for it.
 
     Parameters become `DTensor`s, with the numbers of rank 0. Divide before FSDP2 (over another axis of the mesh), and
     before the optimiser is made.
@@ -82,6 +84,7 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
     for row in found:
         _divide(model.get_submodule(row.name), row, mesh, new)
     left = [row.name for row in found if row.style != REPLICATED and not row.division.is_split]
+    left += [name for name, module in model.named_modules() if isinstance(module, Chain)]
     if left and mesh.size() > 1:
         warnings.warn(
             f"parallelize_: {brief(left, 4)} stay whole on each of {mesh.size()} ranks: their leaves are small, or "
@@ -106,7 +109,7 @@ def divisions(model: nn.Module, ranks: int, style: Any = None) -> Divided:
         TypeError: As `parallelize_` does.
         ValueError: As `parallelize_` does.
     """
-    styles = styles_of(model, style)
+    styles = styles_of(model, style, ranks)
     rows = []
     for name, module in model.named_modules():
         own = module.style if isinstance(module, (DividedLinear, Replicated)) else styles.get(name, "whole")
@@ -139,7 +142,14 @@ def _check(model: nn.Module, found: Divided) -> None:
             if row and isinstance(parameter, DTensor):
                 what = f"layer {name!r} is divided or sharded already"
                 raise ValueError(f"parallelize_: {what}; divide it once, and before FSDP")
-            way = (row.style == REPLICATED or row.division.is_split, _axis(row, key)) if row else (False, None)
+            if row and isinstance(module, Linear) and type(module) is not Linear:
+                raise ValueError(
+                    f"parallelize_: layer {name!r} is a {type(module).__name__}, whose forward may differ from that of "
+                    "lo.nn.torch.Linear; leave it out by style="
+                )
+            way: Any = (row.style == REPLICATED or row.division.is_split, _axis(row, key)) if row else (False, None)
+            if row and type(module) is nn.Linear:
+                way = name  # torch's styles make parameters of their own
             other, before = held.setdefault(id(parameter), (name, way))
             if way != before:
                 raise ValueError(
@@ -179,11 +189,19 @@ def _check_parts(model: nn.Module, name: str, style: str) -> None:
         )
 
 
+def _theirs(row: Row) -> ColwiseParallel | RowwiseParallel:
+    """Torch's style for a dense layer."""
+    if row.style == "sharded" and row.division.axes["matrix"] == 1:
+        return RowwiseParallel(output_layouts=Shard(-1))
+    if row.style == "sharded":
+        return ColwiseParallel(input_layouts=Shard(-1))
+    return RowwiseParallel() if row.style == "rowwise" else ColwiseParallel()
+
+
 def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]) -> None:
     """Divide one layer."""
     if type(layer) is nn.Linear:
-        inputs = {"input_layouts": Shard(-1)} if row.style == "sharded" else {}
-        parallelize_module(layer, mesh, RowwiseParallel() if row.style == "rowwise" else ColwiseParallel(**inputs))
+        parallelize_module(layer, mesh, _theirs(row))
         return
     if row.style == "whole" and not row.division.is_split:
         return

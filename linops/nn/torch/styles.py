@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from linops.nn.communication import ends
 from linops.nn.patterns import matches
 from linops.nn.torch.layer import Linear
+from linops.sharding import SHARDED
 
 #: modules that act on each feature alone, so that features may stay divided
 _ELEMENTWISE = (
@@ -52,12 +54,13 @@ def is_layer(module: nn.Module) -> bool:
     return isinstance(module, Linear) or type(module) is nn.Linear
 
 
-def styles_of(model: nn.Module, style: Any) -> dict[str, str]:
+def styles_of(model: nn.Module, style: Any, ranks: int = 1) -> dict[str, str]:
     """The style of each module that has one.
 
     Args:
         model: The model.
         style: As for `lo.nn.parallelize_`.
+        ranks: How many ranks there are: features that they cannot share equally stay whole where nothing else is said.
 
     Returns:
         Styles by name: of linear layers, and ``"replicated"`` of others.
@@ -74,7 +77,7 @@ def styles_of(model: nn.Module, style: Any) -> dict[str, str]:
         ends(style)
         return {name: style for name, module in modules.items() if isinstance(module, Linear)}
     if style is None:
-        return _planned(model, modules) | _chained(modules)
+        return _planned(model, modules, ranks) | _chained(model, modules, ranks)
     if not isinstance(style, Mapping):
         got = type(style).__name__
         raise TypeError(f"parallelize_: style must be a name or a dict of patterns to names, got {got}")
@@ -98,7 +101,7 @@ def _fits(module: nn.Module, style: str) -> bool:
     return not is_layer(module) and any(True for _ in module.parameters(recurse=False))
 
 
-def _planned(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+def _planned(model: nn.Module, modules: Mapping[str, nn.Module], ranks: int) -> dict[str, str]:
     """What a model of Hugging Face has planned."""
     plan = getattr(model, "_tp_plan", None) or {}
     found = {
@@ -114,28 +117,49 @@ def _planned(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, st
             stacklevel=4,
         )
         return {}
-    return {name: _THEIRS[own] for name, own in found.items() if _THEIRS[own] != "whole"}
+    styles = {name: _THEIRS[own] for name, own in found.items() if _THEIRS[own] != "whole"}
+    odd = [name for name, own in styles.items() if own != REPLICATED and not _shares(modules[name], own, ranks)]
+    if odd:
+        warnings.warn(
+            f"parallelize_: {ranks} ranks cannot share the features of {odd[0]!r} equally, as the model's plan has it, "
+            "so that all its layers are whole; say which are divided by style={pattern: style}",
+            stacklevel=4,
+        )
+        return {}
+    return styles
 
 
-def _chained(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Layers of a `torch.nn.Sequential` between which only elementwise functions lie."""
+def _shares(layer: Any, style: str, ranks: int) -> bool:
+    """Whether ranks can share the features equally that a style splits."""
+    into, out = ends(style)
+    return not (into == SHARDED and layer.in_features % ranks) and not (out == SHARDED and layer.out_features % ranks)
+
+
+def _chained(model: nn.Module, modules: Mapping[str, nn.Module], ranks: int) -> dict[str, str]:
+    """Layers of a `torch.nn.Sequential` between which only elementwise functions lie, and which are used once."""
+    uses = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     found: dict[str, str] = {}
     for path, module in modules.items():
         if type(module) is not nn.Sequential:
             continue
         run: list[str] = []
-        for name, child in [*module.named_children(), ("", None)]:
-            full = f"{path}.{name}" if path else name
-            if child is not None and is_layer(child):
-                run.append(full)
-            elif not isinstance(child, _ELEMENTWISE):
-                found |= _run_of(modules, run)
+        for name, child in [*module._modules.items(), ("", None)]:
+            if child is not None and is_layer(child) and uses[id(child)] == 1 and not _has_hooks(child):
+                run.append(f"{path}.{name}" if path else name)
+            elif type(child) not in _ELEMENTWISE or _has_hooks(child):
+                found |= _run_of(modules, run, ranks)
                 run = []
     return found
 
 
-def _run_of(modules: Mapping[str, nn.Module], run: Sequence[str]) -> dict[str, str]:
-    """The styles of layers that follow each other, the first of which is structured or not."""
+def _has_hooks(module: Any) -> bool:
+    """Whether something is called with what goes into a module, or comes out."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _run_of(modules: Mapping[str, nn.Module], run: Sequence[str], ranks: int) -> dict[str, str]:
+    """The styles of layers that follow each other, at least one of which is structured."""
     if len(run) < 2 or not any(isinstance(modules[name], Linear) for name in run):
         return {}
-    return {run[0]: "colwise", **dict.fromkeys(run[1:-1], "sharded"), run[-1]: "rowwise"}
+    styles = {run[0]: "colwise", **dict.fromkeys(run[1:-1], "sharded"), run[-1]: "rowwise"}
+    return styles if all(_shares(modules[name], own, ranks) for name, own in styles.items()) else {}
