@@ -119,6 +119,14 @@ class LinearOperator(Conversions, Counted, Properties, Habits):
         """
         return ()
 
+    #: whether what the operator is made of is added; else it is multiplied
+    _adds: ClassVar[bool] = False
+
+    @property
+    def _repeats(self) -> int:
+        """How many times all that it is made of is multiplied; 0 where it does not depend on the size of that."""
+        return 1
+
     def _knowledge(self) -> Knowledge:
         """What is known of the operator, before `assumed` and the closure."""
         return Knowledge()

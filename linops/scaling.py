@@ -14,6 +14,7 @@ The multipliers multiply the rate that a dense layer of the same shape would get
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import sqrt
 from typing import Any
 
@@ -111,6 +112,47 @@ def initial_stds(operator: LinearOperator) -> dict[str, float | None]:
     return {name: initial_std(*leaves[name]) if name in leaves else None for name, _ in operator.named_leaves()}
 
 
+def shares(operator: LinearOperator, counted: Collection[str] | None = None) -> dict[str, float]:
+    """The share of each leaf in the size of the operator: scaled by c ** share each, leaves scale the operator by c.
+
+    Of k leaves that are multiplied (a product's, a Kronecker product's, a train's) each has 1/k. The terms of a sum,
+    and the blocks of a block matrix, have a whole each. A part of a product has as much as leaves are multiplied in it,
+    at most: in (U V + B) C those of U, V and C are 1/3, that of B is 2/3.
+
+    Args:
+        operator: Any operator, symbolic or not.
+        counted: The leaves that are scaled; None: all that multiply activations.
+
+    Returns:
+        A dict with the names and order of `named_leaves`; 0 for other leaves.
+
+    Example:
+        >>> import linops as lo
+        >>> shares(lo.low_rank(6, 4, rank=2) + lo.dense(6, 4))
+        {'terms_0_U': 0.5, 'terms_0_V': 0.5, 'terms_1_matrix': 1.0}
+    """
+    counted = fans(operator) if counted is None else counted
+    nodes = dict(operator._nodes())  # by the prefix of leaves' names, each before those below it
+    parts = {
+        prefix: [
+            (f"{prefix}{name}{'_' * isinstance(child, LinearOperator)}", child) for name, child in node._children()
+        ]
+        for prefix, node in nodes.items()
+    }
+    degrees: dict[str, int] = {}
+    for prefix, node in reversed(nodes.items()):
+        below = [degrees[name] if name in nodes else int(name in counted) for name, _ in parts[prefix]]
+        degrees |= {name: degree for (name, _), degree in zip(parts[prefix], below)}
+        degrees[prefix] = node._repeats * (max(below, default=0) if node._adds else sum(below))
+    found = {"": 1.0}
+    for prefix, node in nodes.items():
+        total = sum(degrees[name] for name, _ in parts[prefix])
+        for name, _ in parts[prefix]:
+            share = (degrees[name] > 0) if node._adds else degrees[name] / total if total else 0.0
+            found[name] = found[prefix] * share / node._repeats if node._repeats else 0.0
+    return {name: found[name] for name, _ in operator.named_leaves()}
+
+
 @initialize.dispatch
 def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: Any, scheme: str):
     if scheme != "mup":
@@ -156,4 +198,4 @@ def draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None,
     return std * random.standard_normal(shape)
 
 
-__all__ = ["draw", "fans", "initial_std", "initial_stds", "lr_multipliers"]
+__all__ = ["draw", "fans", "initial_std", "initial_stds", "lr_multipliers", "shares"]

@@ -29,7 +29,7 @@ from typing import Any
 from linops.nn.matrices import EMBEDDING, axes, is_matrix
 from linops.nn.patterns import matches
 from linops.operator import LinearOperator
-from linops.scaling import SIGN_BASED, fans, lr_multipliers
+from linops.scaling import SIGN_BASED, fans, lr_multipliers, shares
 
 OPTIMIZERS = (*SIGN_BASED, "sgd")
 
@@ -117,6 +117,33 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
     if isinstance(base, Iterable) and not isinstance(base, Mapping):
         base = _Layers(base)
     return [float(f"{_multiplier(entry, rule, _base_shape(entry, base)):.12g}") for entry, rule in zip(entries, rules)]
+
+
+def decay_shares(entries: Iterable[Entry]) -> list[float]:
+    """The share of weight decay of each parameter, with which the matrix of each layer decays by the whole.
+
+    Args:
+        entries: The parameters that are trained.
+
+    Returns:
+        Of each 1 if it is a layer's matrix or an embedding; 1/k if it is one of k factors that decay, as
+        `linops.scaling.shares` has it; 0 if it does not decay.
+    """
+    entries = list(entries)
+    decayed: dict[int, set[str]] = {}
+    for entry in entries:
+        if entry.operator is not None and entry.decays:
+            decayed.setdefault(id(entry.layer), set()).add(entry.key)
+    known: dict[int, dict[str, float]] = {}
+    found = []
+    for entry in entries:
+        if entry.operator is None or not entry.decays:
+            found.append(float(entry.decays))
+            continue
+        if id(entry.layer) not in known:
+            known[id(entry.layer)] = shares(entry.operator, decayed[id(entry.layer)])
+        found.append(known[id(entry.layer)][entry.key])
+    return found
 
 
 def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:

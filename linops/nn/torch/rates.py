@@ -9,12 +9,13 @@ from torch import nn
 
 from linops.nn import rates
 from linops.nn.patterns import matches
-from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.rates import Entry, decay_shares, known_or_warned, multipliers
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
+DECAYS = ("coupled", "independent", "product")
 
 
 def param_groups(
@@ -47,7 +48,10 @@ def param_groups(
             integers, other layers being of base shape. None: every layer is.
         decay: ``"coupled"``: multipliers of the rate multiply the decay, as it is lr · weight_decay in an optimiser.
             ``"independent"``: the group's weight_decay is divided by the multiplier, so that all weights decay by lr ·
-            weight_decay.
+            weight_decay. ``"product"``: each of k factors that are multiplied decays by lr · weight_decay / k, so that
+            their product decays by lr · weight_decay as a dense matrix does by ``"independent"``; the expression says
+            which are multiplied (`linops.scaling.shares`), and frozen factors do not count. For Muon lr is that of the
+            layer, also where some of its factors fall back to AdamW.
         adamw_lr: For Muon, the rate of the parameters that fall back to AdamW; None takes `lr`.
         adamw: For Muon, which layers to leave to AdamW too, such as the head: a pattern, predicate or list of
             those, as in `replace_linear_`.
@@ -72,11 +76,11 @@ def param_groups(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"param_groups(optimizer={optimizer!r}): expected one of {', '.join(OPTIMIZERS)}")
-    if decay not in ("coupled", "independent"):
-        raise ValueError(f"param_groups(decay={decay!r}): expected 'coupled' or 'independent'")
-    if decay == "independent" and weight_decay and optimizer == "adam":
+    if decay not in DECAYS:
+        raise ValueError(f"param_groups(decay={decay!r}): expected one of {', '.join(DECAYS)}")
+    if decay != "coupled" and weight_decay and optimizer == "adam":
         raise ValueError(
-            "param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'"
+            f"param_groups(decay={decay!r}): adam decays through the gradient, so no rate undoes it; take 'adamw'"
         )
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
@@ -90,10 +94,14 @@ def param_groups(
     factors = multipliers(
         found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
     )
+    shares = decay_shares(found) if decay == "product" else [float(entry.decays) for entry in found]
+    whole = {id(entry.layer) for entry, rule in zip(found, rules) if rule == optimizer}  # layers of that rate
     groups: dict[tuple, dict[str, Any]] = {}
-    for (entry, name, parameter), rule, factor in zip(trained.values(), rules, factors):
+    for (entry, name, parameter), rule, factor, share in zip(trained.values(), rules, factors, shares):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
-        decayed = weight_decay / (factor if decay == "independent" else 1) if entry.decays else 0.0
+        decayed = weight_decay * share / (1 if decay == "coupled" else factor)
+        if decay == "product" and entry.operator is not None and id(entry.layer) in whole and peak:
+            decayed *= lr / peak
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
         fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
         group = groups.setdefault((rule, factor, decayed), fresh | ({"algorithm": rule} if optimizer == "muon" else {}))
