@@ -112,6 +112,10 @@ class LinearOperator(Conversions, Counted, Properties, Habits):
         """(fan_in, fan_out) of the operator's own leaves, by name; leaves it does not name are scalars or vectors."""
         return {}
 
+    def _leaf_matrices(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Which axes of its own leaves are rows and columns, by name, where these are not the last two."""
+        return {}
+
     def _output_leaves(self) -> tuple[str, ...]:
         """The last leaf of every chain of factors: where these are zero the operator is, and only they have gradients.
 

@@ -24,9 +24,12 @@ from linops import backends
 from linops.checks import generator
 from linops.operator import LinearOperator, initialize
 from linops.specs import Spec, dtype_name
+from linops.starting import matrix_axes, orthogonal, spectral_norm
 
 #: optimisers whose step does not depend on the gradient's size; they share Adam's rule
 SIGN_BASED = ("adam", "adamw", "lion")
+#: how `init` draws
+SCHEMES = ("mup", "orthogonal", "spectral")
 
 
 def fans(operator: LinearOperator) -> dict[str, tuple[int, int]]:
@@ -155,13 +158,13 @@ def shares(operator: LinearOperator, counted: Collection[str] | None = None) -> 
 
 @initialize.dispatch
 def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: Any, scheme: str):
-    if scheme != "mup":
-        raise ValueError(f"init(scheme={scheme!r}): expected 'mup'")
+    if scheme not in SCHEMES:
+        raise ValueError(f"init(scheme={scheme!r}): expected {', '.join(map(repr, SCHEMES))}")
     backends.load(backend)
     random = generator("init", seed)
-    stds = list(initial_stds(a).values())
-    leaves = []
-    for (_, leaf), std in zip(a.named_leaves(), stds):
+    stds = initial_stds(a)
+    drawn: dict[str, np.ndarray] = {}
+    for name, leaf in a.named_leaves():
         if isinstance(leaf, Spec):
             wanted = dtype or leaf.dtype
             if not backends.is_inexact(wanted):
@@ -169,14 +172,34 @@ def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: 
                     f"init of {a._short()}: "
                     f"random parameters need a floating or complex dtype, got {dtype_name(wanted)}"
                 )
-            leaf = backends.asarray(draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device)
+            drawn[name] = draw(random, leaf.shape, stds[name], backends.is_complex(wanted))
         elif backends.backend_of(leaf) != backend:
             raise TypeError(
                 f"init(backend={backend!r}) of {a._short()}: "
                 f"it has a {backends.backend_of(leaf)} leaf of shape {tuple(leaf.shape)}"
             )
-        leaves.append(leaf)
-    return a.with_leaves(leaves)
+    if scheme != "mup":
+        drawn |= _normed(a, {name: leaf for name, leaf in drawn.items() if stds[name]}, scheme == "orthogonal")
+    return a.with_leaves(
+        [
+            backends.asarray(drawn[name], backend, dtype or leaf.dtype, device) if name in drawn else leaf
+            for name, leaf in a.named_leaves()
+        ]
+    )
+
+
+def _normed(a: LinearOperator, drawn: dict[str, np.ndarray], orthogonal_: bool) -> dict[str, np.ndarray]:
+    """Leaves with which the operator has spectral norm sqrt(out/in), if it is zero where they are; else as drawn."""
+    if orthogonal_:
+        axes = matrix_axes(a, fans(a))
+        drawn = {name: orthogonal(leaf, axes[name]) if name in axes else leaf for name, leaf in drawn.items()}
+    if not drawn or not {*a._output_leaves()} & drawn.keys() or {*drawn} != {*fans(a)}:
+        return drawn
+    ones = [drawn.get(name, np.ones(leaf.shape)) for name, leaf in a.named_leaves()]  # gains
+    norm = spectral_norm(a.with_leaves(ones))
+    factor = sqrt(a.shape[0] / a.shape[1]) / norm if norm else 1.0
+    exponents = shares(a, drawn)
+    return {name: leaf * factor ** exponents[name] for name, leaf in drawn.items()}
 
 
 def draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None, is_complex: bool) -> np.ndarray:
