@@ -106,7 +106,7 @@ def replace_linear(
         changed = exchanged(model, new.get)
         layers = [(swap.found.name, swap.found.layer) for swap in swaps]
         pairs = [(name, entry_scale(old.weight, new[name].operator)) for name, old in layers]
-        scales = {name: scale for name, scale in pairs if scale}
+        scales = {name: grown for name, grown in pairs if grown}
         return changed, report(swaps, skipped, scales=scales, left=left, totals=(_count(model), _count(changed)))
     changed, fits, unseen = project_layers(
         model, swaps, weight_norm, keys, known, calibration, sequential, anchor, progress

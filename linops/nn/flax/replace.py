@@ -105,7 +105,7 @@ def replace_linear(
         exchange(model, new)
         pairs = [(swap.found.name, swap.found.layer) for swap in swaps]
         found = [(name, entry_scale(old.kernel.get_value(), new[id(old)].operator)) for name, old in pairs]
-        scales = {name: scale for name, scale in found if scale}
+        scales = {name: grown for name, grown in found if grown}
         return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
     fits, unseen = project_layers(model, swaps, weight_norm, rngs, known, calibration, sequential, anchor, progress)
     warn_of(fits, unseen)

@@ -35,8 +35,9 @@ def param_groups(
     Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters
     are left out. Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an
     embedding if one of its layers is. Arrays of a model's own modules, of which it is unknown whether they are
-    matrices, are treated as vectors, with a warning that lists them. Optimisers warn, once, if a loop or scheduler
-    wipes the rates (a hook of `torch.optim`; see `linops.nn.torch.schedules`).
+    matrices, are treated as vectors, with a warning that lists them. Optimisers warn, once, if they are not of the kind
+    that the groups are for, or if a loop or scheduler wipes the rates (a hook of `torch.optim`; see
+    `linops.nn.torch.schedules`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
@@ -60,8 +61,9 @@ def param_groups(
             `linops.nn.matrices`.
 
     Returns:
-        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and
-        ``lr_multiplier``; for Muon also ``algorithm``. To set the rate later, see `linops.nn.torch.schedules`.
+        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
+        ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``. To set the rate
+        later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
@@ -104,7 +106,9 @@ def param_groups(
             decayed *= lr / peak
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
         fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
-        group = groups.setdefault((rule, factor, decayed), fresh | ({"algorithm": rule} if optimizer == "muon" else {}))
+        group = groups.setdefault(
+            (rule, factor, decayed), fresh | {"algorithm" if optimizer == "muon" else "optimizer": rule}
+        )
         group["params"].append(parameter)
         group["names"].append(name)
     watch()

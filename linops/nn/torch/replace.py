@@ -124,7 +124,7 @@ def replace_linear_(
     if weights == "init":
         layers = put(model, swaps, weight_norm)
         pairs = [(swap.found.name, swap.found.layer, layers[swap.found.name]) for swap in swaps]
-        scales = {name: scale for name, old, new in pairs if (scale := _scale(old, new))}
+        scales = {name: grown for name, old, new in pairs if (grown := _scale(old, new))}
         return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
     fits, unseen = project_layers(model, swaps, weight_norm, known, calibration, sequential, anchor, progress)
     warn_of(fits, unseen)
