@@ -119,6 +119,33 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
     return [float(f"{_multiplier(entry, rule, _base_shape(entry, base)):.12g}") for entry, rule in zip(entries, rules)]
 
 
+def epsilons(entries: Iterable[Entry], base: Any, depth: Mapping[Any, float]) -> list[float]:
+    """The factor on Adam's ε of each parameter, as the size of its gradient falls with width and depth: CompleteP.
+
+    It is 1 / (m_N m_L): m_N is how much wider the layer is than its base, m_L how much deeper the model. Dey et al.,
+    "Don't be lazy: CompleteP enables compute-efficient deep transformers" (2025), table 1, α = 1.
+
+    Args:
+        entries: The parameters.
+        base: As for `multipliers`.
+        depth: Patterns over the layers of residual branches to m_L; other layers have 1.
+
+    Returns:
+        A factor for each, of 12 digits.
+    """
+    if isinstance(base, Iterable) and not isinstance(base, Mapping):
+        base = _Layers(base)
+    found = []
+    for entry in entries:
+        wide, at = 1.0, _base_shape(entry, base)
+        if at is not None:
+            size = entry.shape or (entry.width, 1)
+            wide = max(size[0] / at[0], size[1] / at[1] if entry.shape else 0.0)
+        deep = next((one for pattern, one in depth.items() if matches(pattern, entry.path, entry.layer)), 1.0)
+        found.append(float(f"{1 / (wide * deep):.12g}"))
+    return found
+
+
 def decay_shares(entries: Iterable[Entry]) -> list[float]:
     """The share of weight decay of each parameter, with which the matrix of each layer decays by the whole.
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from linops.nn import rates
 from linops.nn.patterns import matches
-from linops.nn.rates import Entry, decay_shares, known_or_warned, multipliers
+from linops.nn.rates import Entry, decay_shares, epsilons, known_or_warned, multipliers
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.schedules import watch
@@ -28,6 +28,8 @@ def param_groups(
     *,
     adamw_lr: float | None = None,
     adamw: Any = None,
+    depth: Mapping[Any, float] | None = None,
+    eps: float | None = None,
     matrices: Mapping[Any, str | None] | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; rules are in `linops.nn.rates`.
@@ -56,6 +58,12 @@ def param_groups(
         adamw_lr: For Muon, the rate of the parameters that fall back to AdamW; None takes `lr`.
         adamw: For Muon, which layers to leave to AdamW too, such as the head: a pattern, predicate or list of
             those, as in `replace_linear_`.
+        depth: For Adam and AdamW, how much deeper the model is than the one that was tuned, by patterns over the layers
+            of residual branches, as in ``{"blocks.*": 12 / 2}``: CompleteP (Dey et al., 2025). The model multiplies its
+            branches by the inverse; rates stay, ε falls with width and depth as gradients do, and decay is to be
+            ``"independent"`` or ``"product"``.
+        eps: Adam's ε at the base width and depth, which groups then have, scaled; None leaves it to the optimiser, or
+            is 1e-8 with `depth`.
         matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
             in ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See
             `linops.nn.matrices`.
@@ -84,6 +92,12 @@ def param_groups(
         raise ValueError(
             f"param_groups(decay={decay!r}): adam decays through the gradient, so no rate undoes it; take 'adamw'"
         )
+    if (depth is not None or eps is not None) and optimizer not in ("adam", "adamw", "muon"):
+        raise ValueError(f"param_groups(optimizer={optimizer!r}, depth=… or eps=…): it has no ε; they are for Adam's")
+    if depth is not None and (not isinstance(depth, Mapping) or any(not one > 0 for one in depth.values())):
+        raise ValueError(
+            f"param_groups(depth={depth!r}): expected patterns to positive numbers, as {{'blocks.*': 6.0}}"
+        )
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
     for entry, name, parameter in entries(model, matrices):
@@ -93,22 +107,24 @@ def param_groups(
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned("param_groups", found)
     rules = [_rule(entry, optimizer, adamw) for entry in found]
-    factors = multipliers(
-        found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
-    )
+    base = [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
+    factors = multipliers(found, rules, base)
+    scaled = depth is not None or eps is not None
+    small = [(eps or 1e-8) * one for one in epsilons(found, base, depth or {})] if scaled else [None] * len(found)
     shares = decay_shares(found) if decay == "product" else [float(entry.decays) for entry in found]
     whole = {id(entry.layer) for entry, rule in zip(found, rules) if rule == optimizer}  # layers of that rate
     groups: dict[tuple, dict[str, Any]] = {}
-    for (entry, name, parameter), rule, factor, share in zip(trained.values(), rules, factors, shares):
+    for (entry, name, parameter), rule, factor, share, tiny in zip(trained.values(), rules, factors, shares, small):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         decayed = weight_decay * share / (1 if decay == "coupled" else factor)
         if decay == "product" and entry.operator is not None and id(entry.layer) in whole and peak:
             decayed *= lr / peak
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
         fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
-        group = groups.setdefault(
-            (rule, factor, decayed), fresh | {"algorithm" if optimizer == "muon" else "optimizer": rule}
-        )
+        fresh["algorithm" if optimizer == "muon" else "optimizer"] = rule
+        if tiny is not None and rule != "muon":
+            fresh["eps"] = tiny
+        group = groups.setdefault((rule, factor, decayed, fresh.get("eps")), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
     watch()
