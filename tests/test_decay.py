@@ -126,3 +126,27 @@ def test_optax_decays_as_param_groups_do():
     tx = lo.nn.optax.add_decay(lambda step: 0.1, {"a": 1.0})
     with pytest.raises(ValueError, match="add_decay: needs the parameters"):
         tx.update({"a": jax.numpy.ones(1)}, tx.init({}))
+
+
+def test_muon_of_jax_shares_decay_as_torchs_does():
+    import equinox as eqx
+    import jax
+    import optax
+
+    operator = OPERATORS["tensor_train_three"]().init(seed=0)  # whose cores are AdamW's
+    for made in (operator, OPERATORS["btt_three"]().init(seed=0)):
+        theirs = lo.nn.torch.Linear(made)
+        groups = lo.nn.param_groups(theirs, 0.02, 0.1, optimizer="muon", decay="product", adamw_lr=0.003)
+        for parameter in theirs.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer = lo.nn.torch.Muon(groups)
+        ours = lo.nn.equinox.Linear(made)
+        tx = lo.nn.equinox.muon(ours, 0.02, 0.1, decay="product", adamw_lr=0.003)
+        params = eqx.filter(ours, eqx.is_inexact_array)
+        state = tx.init(params)
+        for _ in range(3):
+            optimizer.step()
+            updates, state = tx.update(jax.tree.map(jax.numpy.zeros_like, params), state, params)
+            params = optax.apply_updates(params, updates)
+        for name, leaf in params.operator.named_leaves():
+            np.testing.assert_allclose(leaf, getattr(theirs, name).detach().numpy(), rtol=1e-5)

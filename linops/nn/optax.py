@@ -93,7 +93,7 @@ def add_decay(weight_decay: Any, shares: Any) -> optax.GradientTransformation:
         rate = weight_decay(state.count) if callable(weight_decay) else weight_decay
         decayed = jax.tree.map(
             lambda share, leaf, weight: leaf + (rate * share * weight).astype(leaf.dtype),
-            _like(shares, updates),
+            like(shares, updates),
             updates,
             params,
         )
@@ -169,4 +169,4 @@ def like(multipliers: Any, tree: Any) -> Any:
     return structure.unflatten(numbers)
 
 
-__all__ = ["decay_mask", "labels", "like", "orthogonalize", "scale_by_muon", "scale_by_tree"]
+__all__ = ["add_decay", "decay_mask", "labels", "like", "orthogonalize", "scale_by_muon", "scale_by_tree"]

@@ -20,7 +20,7 @@ in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k lea
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from math import sqrt
@@ -32,6 +32,7 @@ from linops.operator import LinearOperator
 from linops.scaling import SIGN_BASED, fans, lr_multipliers, shares
 
 OPTIMIZERS = (*SIGN_BASED, "sgd")
+DECAYS = ("coupled", "independent", "product")
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,46 @@ def decay_shares(entries: Iterable[Entry]) -> list[float]:
             known[id(entry.layer)] = shares(entry.operator, decayed[id(entry.layer)])
         found.append(known[id(entry.layer)][entry.key])
     return found
+
+
+def weight_decays(
+    entries: Sequence[Entry],
+    rules: Sequence[str],
+    factors: Sequence[float],
+    weight_decay: float,
+    decay: str,
+    main: str,
+    ratio: float = 1.0,
+) -> list[float]:
+    """The weight decay of each parameter, which its optimiser multiplies by the rate.
+
+    Args:
+        entries: The parameters that are trained.
+        rules: Their optimisers.
+        factors: On their rates; see `multipliers`.
+        weight_decay: λ.
+        decay: One of `DECAYS`.
+        main: The optimiser whose rate is lr.
+        ratio: lr over the rate of other optimisers.
+
+    Returns:
+        A number for each.
+
+    Raises:
+        ValueError: If there is no such kind of decay.
+    """
+    if decay not in DECAYS:
+        raise ValueError(f"decay={decay!r}: expected one of {', '.join(DECAYS)}")
+    if decay != "product":
+        return [
+            weight_decay / (1 if decay == "coupled" else factor) if entry.decays else 0.0
+            for entry, factor in zip(entries, factors)
+        ]
+    whole = {id(entry.layer) for entry, rule in zip(entries, rules) if rule == main}  # layers that decay by lr
+    return [
+        weight_decay * share / factor * (ratio if rule != main and entry.operator and id(entry.layer) in whole else 1)
+        for entry, rule, factor, share in zip(entries, rules, factors, decay_shares(entries))
+    ]
 
 
 def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:

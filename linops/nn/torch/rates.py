@@ -9,13 +9,12 @@ from torch import nn
 
 from linops.nn import rates
 from linops.nn.patterns import matches
-from linops.nn.rates import Entry, decay_shares, epsilons, known_or_warned, multipliers
+from linops.nn.rates import DECAYS, Entry, epsilons, known_or_warned, multipliers, weight_decays
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
-DECAYS = ("coupled", "independent", "product")
 
 
 def param_groups(
@@ -111,14 +110,11 @@ def param_groups(
     factors = multipliers(found, rules, base)
     scaled = depth is not None or eps is not None
     small = [(eps or 1e-8) * one for one in epsilons(found, base, depth or {})] if scaled else [None] * len(found)
-    shares = decay_shares(found) if decay == "product" else [float(entry.decays) for entry in found]
-    whole = {id(entry.layer) for entry, rule in zip(found, rules) if rule == optimizer}  # layers of that rate
+    ratio = lr / adamw_lr if adamw_lr else 1.0
+    decays = weight_decays(found, rules, factors, weight_decay, decay, optimizer, ratio)
     groups: dict[tuple, dict[str, Any]] = {}
-    for (entry, name, parameter), rule, factor, share, tiny in zip(trained.values(), rules, factors, shares, small):
+    for (_, name, parameter), rule, factor, decayed, tiny in zip(trained.values(), rules, factors, decays, small):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
-        decayed = weight_decay * share / (1 if decay == "coupled" else factor)
-        if decay == "product" and entry.operator is not None and id(entry.layer) in whole and peak:
-            decayed *= lr / peak
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
         fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
         fresh["algorithm" if optimizer == "muon" else "optimizer"] = rule
