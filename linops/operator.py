@@ -112,12 +112,24 @@ class LinearOperator(Conversions, Counted, Properties, Habits):
         """(fan_in, fan_out) of the operator's own leaves, by name; leaves it does not name are scalars or vectors."""
         return {}
 
+    def _leaf_matrices(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Which axes of its own leaves are rows and columns, by name, where these are not the last two."""
+        return {}
+
     def _output_leaves(self) -> tuple[str, ...]:
         """The last leaf of every chain of factors: where these are zero the operator is, and only they have gradients.
 
         None, for an operator that no leaves make zero, or of which nothing is known.
         """
         return ()
+
+    #: whether what the operator is made of is added; else it is multiplied
+    _adds: ClassVar[bool] = False
+
+    @property
+    def _repeats(self) -> int:
+        """How many times all that it is made of is multiplied; 0 where it does not depend on the size of that."""
+        return 1
 
     def _knowledge(self) -> Knowledge:
         """What is known of the operator, before `assumed` and the closure."""

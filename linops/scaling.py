@@ -14,6 +14,7 @@ The multipliers multiply the rate that a dense layer of the same shape would get
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import sqrt
 from typing import Any
 
@@ -23,9 +24,12 @@ from linops import backends
 from linops.checks import generator
 from linops.operator import LinearOperator, initialize
 from linops.specs import Spec, dtype_name
+from linops.starting import matrix_axes, orthogonal, spectral_norm
 
 #: optimisers whose step does not depend on the gradient's size; they share Adam's rule
 SIGN_BASED = ("adam", "adamw", "lion")
+#: how `init` draws
+SCHEMES = ("mup", "orthogonal", "spectral")
 
 
 def fans(operator: LinearOperator) -> dict[str, tuple[int, int]]:
@@ -111,15 +115,56 @@ def initial_stds(operator: LinearOperator) -> dict[str, float | None]:
     return {name: initial_std(*leaves[name]) if name in leaves else None for name, _ in operator.named_leaves()}
 
 
+def shares(operator: LinearOperator, counted: Collection[str] | None = None) -> dict[str, float]:
+    """The share of each leaf in the size of the operator: scaled by c ** share each, leaves scale the operator by c.
+
+    Of k leaves that are multiplied (a product's, a Kronecker product's, a train's) each has 1/k. The terms of a sum,
+    and the blocks of a block matrix, have a whole each. A part of a product has as much as leaves are multiplied in it,
+    at most: in (U V + B) C those of U, V and C are 1/3, that of B is 2/3.
+
+    Args:
+        operator: Any operator, symbolic or not.
+        counted: The leaves that are scaled; None: all that multiply activations.
+
+    Returns:
+        A dict with the names and order of `named_leaves`; 0 for other leaves.
+
+    Example:
+        >>> import linops as lo
+        >>> shares(lo.low_rank(6, 4, rank=2) + lo.dense(6, 4))
+        {'terms_0_U': 0.5, 'terms_0_V': 0.5, 'terms_1_matrix': 1.0}
+    """
+    counted = fans(operator) if counted is None else counted
+    nodes = dict(operator._nodes())  # by the prefix of leaves' names, each before those below it
+    parts = {
+        prefix: [
+            (f"{prefix}{name}{'_' * isinstance(child, LinearOperator)}", child) for name, child in node._children()
+        ]
+        for prefix, node in nodes.items()
+    }
+    degrees: dict[str, int] = {}
+    for prefix, node in reversed(nodes.items()):
+        below = [degrees[name] if name in nodes else int(name in counted) for name, _ in parts[prefix]]
+        degrees |= {name: degree for (name, _), degree in zip(parts[prefix], below)}
+        degrees[prefix] = node._repeats * (max(below, default=0) if node._adds else sum(below))
+    found = {"": 1.0}
+    for prefix, node in nodes.items():
+        total = sum(degrees[name] for name, _ in parts[prefix])
+        for name, _ in parts[prefix]:
+            share = (degrees[name] > 0) if node._adds else degrees[name] / total if total else 0.0
+            found[name] = found[prefix] * share / node._repeats if node._repeats else 0.0
+    return {name: found[name] for name, _ in operator.named_leaves()}
+
+
 @initialize.dispatch
 def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: Any, scheme: str):
-    if scheme != "mup":
-        raise ValueError(f"init(scheme={scheme!r}): expected 'mup'")
+    if scheme not in SCHEMES:
+        raise ValueError(f"init(scheme={scheme!r}): expected {', '.join(map(repr, SCHEMES))}")
     backends.load(backend)
     random = generator("init", seed)
-    stds = list(initial_stds(a).values())
-    leaves = []
-    for (_, leaf), std in zip(a.named_leaves(), stds):
+    stds = initial_stds(a)
+    drawn: dict[str, np.ndarray] = {}
+    for name, leaf in a.named_leaves():
         if isinstance(leaf, Spec):
             wanted = dtype or leaf.dtype
             if not backends.is_inexact(wanted):
@@ -127,14 +172,34 @@ def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: 
                     f"init of {a._short()}: "
                     f"random parameters need a floating or complex dtype, got {dtype_name(wanted)}"
                 )
-            leaf = backends.asarray(draw(random, leaf.shape, std, backends.is_complex(wanted)), backend, wanted, device)
+            drawn[name] = draw(random, leaf.shape, stds[name], backends.is_complex(wanted))
         elif backends.backend_of(leaf) != backend:
             raise TypeError(
                 f"init(backend={backend!r}) of {a._short()}: "
                 f"it has a {backends.backend_of(leaf)} leaf of shape {tuple(leaf.shape)}"
             )
-        leaves.append(leaf)
-    return a.with_leaves(leaves)
+    if scheme != "mup":
+        drawn |= _normed(a, {name: leaf for name, leaf in drawn.items() if stds[name]}, scheme == "orthogonal")
+    return a.with_leaves(
+        [
+            backends.asarray(drawn[name], backend, dtype or leaf.dtype, device) if name in drawn else leaf
+            for name, leaf in a.named_leaves()
+        ]
+    )
+
+
+def _normed(a: LinearOperator, drawn: dict[str, np.ndarray], orthogonal_: bool) -> dict[str, np.ndarray]:
+    """Leaves with which the operator has spectral norm sqrt(out/in), if it is zero where they are; else as drawn."""
+    if orthogonal_:
+        axes = matrix_axes(a, fans(a))
+        drawn = {name: orthogonal(leaf, axes[name]) if name in axes else leaf for name, leaf in drawn.items()}
+    if not drawn or not {*a._output_leaves()} & drawn.keys() or {*drawn} != {*fans(a)}:
+        return drawn
+    ones = [drawn.get(name, np.ones(leaf.shape)) for name, leaf in a.named_leaves()]  # gains
+    norm = spectral_norm(a.with_leaves(ones))
+    factor = sqrt(a.shape[0] / a.shape[1]) / norm if norm else 1.0
+    exponents = shares(a, drawn)
+    return {name: leaf * factor ** exponents[name] for name, leaf in drawn.items()}
 
 
 def draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None, is_complex: bool) -> np.ndarray:
@@ -156,4 +221,4 @@ def draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None,
     return std * random.standard_normal(shape)
 
 
-__all__ = ["draw", "fans", "initial_std", "initial_stds", "lr_multipliers"]
+__all__ = ["draw", "fans", "initial_std", "initial_stds", "lr_multipliers", "shares"]

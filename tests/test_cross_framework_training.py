@@ -249,7 +249,7 @@ def test_reports_agree():
     rows = [sorted(report, key=lambda row: row.name) for report in reports]
     scales = [row.scale for each in rows for row in each if not row.zero_init]
     assert all(0.1 < scale < 10 for scale in scales)
-    alike = [[replace(row, scale=None) for row in each] for each in rows]  # each framework draws its own numbers
+    alike = [[replace(row, scale=None, own_scale=None) for row in each] for each in rows]  # draws differ
     assert alike[0] == alike[1] == alike[2]
     assert reports[1].new_params < reports[1].old_params
 

@@ -230,7 +230,11 @@ BAD = {
         ["in_dims (2, 3)", "product 6", "8 features"],
     ),
     "init backend": (lambda: SYMBOLIC.init(backend="cupy"), ValueError, ["cupy", "'numpy', 'torch' or 'jax'"]),
-    "init scheme": (lambda: SYMBOLIC.init(scheme="xavier"), ValueError, ["xavier", "'mup'"]),
+    "init scheme": (
+        lambda: SYMBOLIC.init(scheme="xavier"),
+        ValueError,
+        ["xavier", "'mup'", "'orthogonal'", "'spectral'"],
+    ),
     "optimizer": (lambda: lo.lr_multipliers(SYMBOLIC, "adagrad"), ValueError, ["adagrad", "sgd"]),
     "leaves": (lambda: A.with_leaves([]), ValueError, ["Dense(3×4", "1 leaves", "got 0"]),
     "leaves that do not fit": (

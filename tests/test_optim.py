@@ -174,7 +174,7 @@ def test_independent_decay_in_torchs_optimisers(optimizer):
     ("arguments", "message"),
     [
         ({"optimizer": "adagrad"}, "adagrad.*expected one of adam, adamw, lion, sgd, muon"),
-        ({"decay": "none"}, "expected 'coupled' or 'independent'"),
+        ({"decay": "none"}, "expected one of coupled, independent, product"),
         ({"optimizer": "adam", "weight_decay": 0.1, "decay": "independent"}, "adam decays through the gradient"),
         ({"base": nn.Sequential(nn.Linear(2, 2))}, "no counterpart of"),
     ],

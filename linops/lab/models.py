@@ -32,21 +32,23 @@ def linear(in_features: int, out_features: int, zero: bool = False, bias: bool =
 
 
 class Block(nn.Module):
-    """x + down(GELU(up(LayerNorm(x)))), w → 4w → w; `down` starts at zero.
+    """x + b · down(GELU(up(LayerNorm(x)))), w → 4w → w; `down` starts at zero.
 
     Args:
         width: w.
+        branch: b, the residual multiplier.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, branch: float = 1.0) -> None:
         super().__init__()
+        self.branch = branch
         self.norm: nn.LayerNorm = nn.LayerNorm(width)
         self.up: nn.Linear = linear(width, 4 * width)
         self.down: nn.Linear = linear(4 * width, width, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, w) → (…, w)."""
-        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+        return x + self.branch * self.down(nn.functional.gelu(self.up(self.norm(x))))
 
 
 class MLP(nn.Module):
@@ -57,6 +59,8 @@ class MLP(nn.Module):
         classes: Numbers of an output.
         width: w.
         depth: Number of blocks.
+        base_depth: That of the model that was tuned: branches are multiplied by base_depth / depth (CompleteP);
+            None: by 1.
 
     Shape:
         Input (…, in_features), output (…, classes): logits.
@@ -67,10 +71,12 @@ class MLP(nn.Module):
         torch.Size([3, 10])
     """
 
-    def __init__(self, in_features: int, classes: int, width: int = 64, depth: int = 2) -> None:
+    def __init__(
+        self, in_features: int, classes: int, width: int = 64, depth: int = 2, base_depth: int | None = None
+    ) -> None:
         super().__init__()
         self.embed: nn.Linear = linear(in_features, width)
-        self.blocks: nn.ModuleList = nn.ModuleList(Block(width) for _ in range(depth))
+        self.blocks: nn.ModuleList = nn.ModuleList(Block(width, (base_depth or depth) / depth) for _ in range(depth))
         self.head: nn.Linear = linear(width, classes, zero=True)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:

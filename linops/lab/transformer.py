@@ -23,6 +23,7 @@ class Attention(nn.Module):
     Args:
         width: w, a multiple of the head's size.
         causal: Whether a token sees only itself and those before it.
+        branch: The residual multiplier.
 
     Raises:
         ValueError: If the width is no multiple of the head's size.
@@ -34,11 +35,11 @@ class Attention(nn.Module):
     q_norm: nn.LayerNorm
     k_norm: nn.LayerNorm
 
-    def __init__(self, width: int, causal: bool) -> None:
+    def __init__(self, width: int, causal: bool, branch: float = 1.0) -> None:
         super().__init__()
         if width % HEAD:
             raise ValueError(f"attention: width {width} is no multiple of the head's size, {HEAD}")
-        self.causal = causal
+        self.causal, self.branch = causal, branch
         self.norm: nn.LayerNorm = nn.LayerNorm(width)
         self.q, self.k, self.v = (linear(width, width, bias=False) for _ in range(3))
         self.q_norm, self.k_norm = nn.LayerNorm(HEAD), nn.LayerNorm(HEAD)
@@ -49,7 +50,7 @@ class Attention(nn.Module):
         y = self.norm(x)
         q, k, v = (part.unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in (self.q(y), self.k(y), self.v(y)))
         mixed = scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, is_causal=self.causal, scale=8 / HEAD)
-        return x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.branch * self.out(mixed.transpose(1, 2).flatten(2))
 
     def own_macs(self, x: torch.Tensor) -> int:
         """MACs of scores and mixing, over all pairs of tokens; a causal mask saves none of them here."""
@@ -64,11 +65,13 @@ class Layers(nn.Module):
         width: w.
         depth: Number of pairs.
         causal: Whether attention is causal.
+        base_depth: As in `linops.lab.models.MLP`.
     """
 
-    def __init__(self, width: int, depth: int, causal: bool) -> None:
+    def __init__(self, width: int, depth: int, causal: bool, base_depth: int | None = None) -> None:
         super().__init__()
-        blocks = [nn.Sequential(Attention(width, causal), Block(width)) for _ in range(depth)]
+        branch = (base_depth or depth) / depth
+        blocks = [nn.Sequential(Attention(width, causal, branch), Block(width, branch)) for _ in range(depth)]
         self.blocks: nn.Sequential = nn.Sequential(*blocks)
         self.norm: nn.LayerNorm = nn.LayerNorm(width)
 
@@ -85,6 +88,7 @@ class GPT(nn.Module):
         context: The most tokens in a row.
         width: w, a multiple of 16.
         depth: Number of attention and MLP pairs.
+        base_depth: As in `linops.lab.models.MLP`.
 
     Shape:
         Input (batch, tokens) integers, output (batch, tokens, vocabulary): logits of the next token.
@@ -95,11 +99,13 @@ class GPT(nn.Module):
         torch.Size([2, 32, 256])
     """
 
-    def __init__(self, vocabulary: int, context: int, width: int = 64, depth: int = 2) -> None:
+    def __init__(
+        self, vocabulary: int, context: int, width: int = 64, depth: int = 2, base_depth: int | None = None
+    ) -> None:
         super().__init__()
         self.tokens: nn.Embedding = nn.Embedding(vocabulary, width)
         self.positions: nn.Embedding = nn.Embedding(context, width)
-        self.layers: Layers = Layers(width, depth, causal=True)
+        self.layers: Layers = Layers(width, depth, True, base_depth)
         self.head: nn.Linear = linear(width, vocabulary, zero=True)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -119,6 +125,7 @@ class ViT(nn.Module):
         classes: Numbers of an output.
         width: w, a multiple of 16.
         depth: Number of attention and MLP pairs.
+        base_depth: As in `linops.lab.models.MLP`.
         patch: Side of a patch.
 
     Shape:
@@ -137,7 +144,13 @@ class ViT(nn.Module):
     patch: int
 
     def __init__(
-        self, image: tuple[int, int, int], classes: int, width: int = 64, depth: int = 2, patch: int = 2
+        self,
+        image: tuple[int, int, int],
+        classes: int,
+        width: int = 64,
+        depth: int = 2,
+        patch: int = 2,
+        base_depth: int | None = None,
     ) -> None:
         super().__init__()
         channels, rows, columns = image
@@ -146,7 +159,7 @@ class ViT(nn.Module):
         self.image, self.patch = image, patch
         self.embed: nn.Linear = linear(channels * patch**2, width)
         self.positions: nn.Embedding = nn.Embedding(rows * columns // patch**2, width)
-        self.layers: Layers = Layers(width, depth, causal=False)
+        self.layers: Layers = Layers(width, depth, False, base_depth)
         self.head: nn.Linear = linear(width, classes, zero=True)
 
     def patches(self, x: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -206,6 +206,37 @@ def entry_scale(old: Any, operator: LinearOperator) -> float | None:
     return float(norm) / m**0.5 / before or None if before else None
 
 
+def started(operator: LinearOperator, factors: Mapping[str, float]) -> Any:
+    """An operator with leaves scaled, by which a model's own initial scale is kept.
+
+    Args:
+        operator: An operator with arrays, which may be abstract or traced.
+        factors: Of leaves, by name.
+
+    Returns:
+        The operator.
+    """
+    return operator.with_leaves(
+        [leaf * factors[name] if name in factors else leaf for name, leaf in operator.named_leaves()]
+    )
+
+
+def stds_of(weight: Any, usual: float) -> tuple[float, float] | None:
+    """The root mean square of a weight, and the usual one; None of an abstract or traced one, or one of no entries.
+
+    Args:
+        weight: An array, a tracer, or a `jax.ShapeDtypeStruct`.
+        usual: The standard deviation with which its framework starts it.
+
+    Returns:
+        Both.
+    """
+    if isinstance(weight, (jax.ShapeDtypeStruct, Tracer)) or not weight.size:
+        return None
+    wide = jax.numpy.promote_types(weight.dtype, "float32")
+    return float(jax.numpy.linalg.norm(jax.numpy.ravel(weight).astype(wide))) / weight.size**0.5, usual
+
+
 def shifted(bias: Any, shift: Any) -> Any:
     """A bias with an addition, summed in float64.
 
@@ -251,4 +282,6 @@ __all__ = [
     "raised",
     "require_numbers",
     "shifted",
+    "started",
+    "stds_of",
 ]

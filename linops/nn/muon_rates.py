@@ -11,7 +11,7 @@ import optax
 from linops.nn.jax_muon import scale_by_muon
 from linops.nn.optax import like, scale_by_tree
 from linops.nn.patterns import matches
-from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.rates import Entry, known_or_warned, multipliers, weight_decays
 
 
 def muon_of(
@@ -34,7 +34,7 @@ def muon_of(
         base: As `linops.nn.rates.multipliers` takes it.
         lr: The rate, or a schedule of optax.
         weight_decay: The decay.
-        decay: ``"coupled"`` or ``"independent"``.
+        decay: ``"coupled"``, ``"independent"`` or ``"product"``.
         adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
         adamw: Patterns of layers for AdamW.
         momentum: Of Muon.
@@ -48,8 +48,6 @@ def muon_of(
     Raises:
         ValueError: If there is no such kind of decay, or `adamw_lr` stands beside a schedule.
     """
-    if decay not in ("coupled", "independent"):
-        raise ValueError(f"muon(decay={decay!r}): expected 'coupled' or 'independent'")
     if adamw_lr is not None and (callable(lr) or not lr):
         raise ValueError(f"muon(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     found = known_or_warned("muon", entries)
@@ -58,10 +56,8 @@ def muon_of(
         for one in found
     ]
     factors = multipliers(found, rules, base)
-    decays = [
-        weight_decay / (factor if decay == "independent" else 1) if entry.decays else 0.0
-        for entry, factor in zip(found, factors)
-    ]
+    ratio = lr / adamw_lr if adamw_lr and not callable(lr) else 1.0
+    decays = weight_decays(found, rules, factors, weight_decay, decay, "muon", ratio)
     if adamw_lr is not None and not callable(lr):
         factors = [factor * (adamw_lr / lr if rule == "adamw" else 1) for factor, rule in zip(factors, rules)]
 

@@ -13,6 +13,9 @@ The rates are those of `lo.nn.param_groups`. In this chain multipliers of the ra
         optax.scale_by_learning_rate(3e-3),
     )
 
+For ``decay="product"``, by which the product of k factors decays as a dense matrix does, `add_decay(0.1, shares)` is in
+that place, with ``shares = lo.nn.equinox.decay_shares(model)`` or those of `lo.nn.flax`.
+
 Muon with all its rates is `lo.nn.flax.muon(model, lr)` and `lo.nn.equinox.muon(model, lr)`; `scale_by_muon` is its
 direction alone.
 """
@@ -54,6 +57,49 @@ def scale_by_tree(multipliers: Any) -> optax.GradientTransformation:
         return jax.tree.map(lambda number, leaf: leaf * number, like(multipliers, updates), updates)
 
     return optax.stateless(update)
+
+
+def add_decay(weight_decay: Any, shares: Any) -> optax.GradientTransformation:
+    """Weight decay by which the matrix of every layer decays by  rate · weight_decay,  structured or dense.
+
+    It comes after `scale_by_tree`, and before the rate, as `optax.add_decayed_weights` in this module's second example.
+
+    Args:
+        weight_decay: Of a dense matrix: a number, or a function of the step.
+        shares: A tree of numbers with the leaves of the parameters, in their order: `lo.nn.flax.decay_shares` or
+            `lo.nn.equinox.decay_shares`, 1/k for each of k factors.
+
+    Returns:
+        The transformation, which adds weight_decay · share · parameter to each update; its state counts steps.
+
+    Raises:
+        ValueError: If updates have another number of leaves, or there are no parameters.
+
+    Example:
+        >>> import jax, optax
+        >>> tx = optax.chain(add_decay(0.1, {"U": 0.5, "bias": 0.0}), optax.scale_by_learning_rate(1.0))
+        >>> params = {"U": jax.numpy.ones(()), "bias": jax.numpy.ones(())}
+        >>> updates, _ = tx.update(jax.tree.map(jax.numpy.zeros_like, params), tx.init(params), params)
+        >>> round(float(updates["U"]), 3), float(updates["bias"])
+        (-0.05, -0.0)
+    """
+
+    def init(params: Any) -> Any:
+        return optax.ScaleByScheduleState(count=jax.numpy.zeros([], "int32"))
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        if params is None:
+            raise ValueError("add_decay: needs the parameters, as in tx.update(updates, state, params)")
+        rate = weight_decay(state.count) if callable(weight_decay) else weight_decay
+        decayed = jax.tree.map(
+            lambda share, leaf, weight: leaf + (rate * share * weight).astype(leaf.dtype),
+            like(shares, updates),
+            updates,
+            params,
+        )
+        return decayed, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(init, update)
 
 
 def labels(multipliers: Any) -> Callable[[Any], Any]:
@@ -123,4 +169,4 @@ def like(multipliers: Any, tree: Any) -> Any:
     return structure.unflatten(numbers)
 
 
-__all__ = ["decay_mask", "labels", "like", "orthogonalize", "scale_by_muon", "scale_by_tree"]
+__all__ = ["add_decay", "decay_mask", "labels", "like", "orthogonalize", "scale_by_muon", "scale_by_tree"]

@@ -20,7 +20,7 @@ in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k lea
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from math import sqrt
@@ -29,9 +29,10 @@ from typing import Any
 from linops.nn.matrices import EMBEDDING, axes, is_matrix
 from linops.nn.patterns import matches
 from linops.operator import LinearOperator
-from linops.scaling import SIGN_BASED, fans, lr_multipliers
+from linops.scaling import SIGN_BASED, fans, lr_multipliers, shares
 
 OPTIMIZERS = (*SIGN_BASED, "sgd")
+DECAYS = ("coupled", "independent", "product")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,100 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
     if isinstance(base, Iterable) and not isinstance(base, Mapping):
         base = _Layers(base)
     return [float(f"{_multiplier(entry, rule, _base_shape(entry, base)):.12g}") for entry, rule in zip(entries, rules)]
+
+
+def epsilons(entries: Iterable[Entry], base: Any, depth: Mapping[Any, float]) -> list[float]:
+    """The factor on Adam's ε of each parameter, as the size of its gradient falls with width and depth: CompleteP.
+
+    It is 1 / (m_N m_L): m_N is how much wider the layer is than its base, m_L how much deeper the model. Dey et al.,
+    "Don't be lazy: CompleteP enables compute-efficient deep transformers" (2025), table 1, α = 1.
+
+    Args:
+        entries: The parameters.
+        base: As for `multipliers`.
+        depth: Patterns over the layers of residual branches to m_L; other layers have 1.
+
+    Returns:
+        A factor for each, of 12 digits.
+    """
+    if isinstance(base, Iterable) and not isinstance(base, Mapping):
+        base = _Layers(base)
+    found = []
+    for entry in entries:
+        wide, at = 1.0, _base_shape(entry, base)
+        if at is not None:
+            size = entry.shape or (entry.width, 1)
+            wide = max(size[0] / at[0], size[1] / at[1] if entry.shape else 0.0)
+        deep = next((one for pattern, one in depth.items() if matches(pattern, entry.path, entry.layer)), 1.0)
+        found.append(float(f"{1 / (wide * deep):.12g}"))
+    return found
+
+
+def decay_shares(entries: Iterable[Entry]) -> list[float]:
+    """The share of weight decay of each parameter, with which the matrix of each layer decays by the whole.
+
+    Args:
+        entries: The parameters that are trained.
+
+    Returns:
+        Of each 1 if it is a layer's matrix or an embedding; 1/k if it is one of k factors that decay, as
+        `linops.scaling.shares` has it; 0 if it does not decay.
+    """
+    entries = list(entries)
+    decayed: dict[int, set[str]] = {}
+    for entry in entries:
+        if entry.operator is not None and entry.decays:
+            decayed.setdefault(id(entry.layer), set()).add(entry.key)
+    known: dict[int, dict[str, float]] = {}
+    found = []
+    for entry in entries:
+        if entry.operator is None or not entry.decays:
+            found.append(float(entry.decays))
+            continue
+        if id(entry.layer) not in known:
+            known[id(entry.layer)] = shares(entry.operator, decayed[id(entry.layer)])
+        found.append(known[id(entry.layer)][entry.key])
+    return found
+
+
+def weight_decays(
+    entries: Sequence[Entry],
+    rules: Sequence[str],
+    factors: Sequence[float],
+    weight_decay: float,
+    decay: str,
+    main: str,
+    ratio: float = 1.0,
+) -> list[float]:
+    """The weight decay of each parameter, which its optimiser multiplies by the rate.
+
+    Args:
+        entries: The parameters that are trained.
+        rules: Their optimisers.
+        factors: On their rates; see `multipliers`.
+        weight_decay: λ.
+        decay: One of `DECAYS`.
+        main: The optimiser whose rate is lr.
+        ratio: lr over the rate of other optimisers.
+
+    Returns:
+        A number for each.
+
+    Raises:
+        ValueError: If there is no such kind of decay.
+    """
+    if decay not in DECAYS:
+        raise ValueError(f"decay={decay!r}: expected one of {', '.join(DECAYS)}")
+    if decay != "product":
+        return [
+            weight_decay / (1 if decay == "coupled" else factor) if entry.decays else 0.0
+            for entry, factor in zip(entries, factors)
+        ]
+    whole = {id(entry.layer) for entry, rule in zip(entries, rules) if rule == main}  # layers that decay by lr
+    return [
+        weight_decay * share / factor * (ratio if rule != main and entry.operator and id(entry.layer) in whole else 1)
+        for entry, rule, factor, share in zip(entries, rules, factors, decay_shares(entries))
+    ]
 
 
 def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:

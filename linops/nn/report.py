@@ -29,6 +29,9 @@ class Row:
         tied_to: The layer whose weights it shares, which counts them, or None.
         scale: The root mean square of the matrix's entries over what it was before, None where it is not known (zeros,
             the meta device) or its numbers are those of before, projected.
+        own_scale: The root mean square of the entries of the layer's weight before, over that of such a layer as its
+            framework starts it; None where it is not known, or the weight is projected.
+        kept_scale: The factor by which the factor nearest the output starts smaller, to keep that; 1 if it was dropped.
         weight_error: Of a projected weight ‖W − Ŵ‖ / ‖W‖; else None.
         activation_error: The root mean square of the change of outputs over that of outputs, both about their means
             where the layer has a bias, in calibration; None without.
@@ -45,6 +48,8 @@ class Row:
     zero_init: bool = False
     tied_to: str | None = None
     scale: float | None = None
+    own_scale: float | None = None
+    kept_scale: float = 1.0
     weight_error: float | None = None
     activation_error: float | None = None
 
@@ -236,6 +241,10 @@ def _below(rows: list[Row]) -> str:
     words += ["zero-init"] if row.zero_init else []
     words += [f"tied to {row.tied_to}"] if row.tied_to else []
     words += _range("initial scale", "×", ".2g", [row.scale for row in rows])
+    kept = [row.kept_scale for row in rows if row.kept_scale != 1]
+    dropped = [row.own_scale for row in rows if row.kept_scale == 1 and row.own_scale and abs(row.own_scale - 1) > 0.2]
+    words += [f"{said} of the default, kept" for said in _range("the model's own scale", "×", ".2g", kept)]
+    words += [f"{said} of the default, dropped" for said in _range("the model's own scale", "×", ".2g", dropped)]
     words += _range("weight error", "", ".3f", [row.weight_error for row in rows])
     words += _range("activation error", "", ".3f", [row.activation_error for row in rows])
     return "; ".join(words)

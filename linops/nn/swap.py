@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from linops.nn.members import build, named
@@ -13,10 +13,14 @@ from linops.nn.patterns import astray, choose, matches, selects
 from linops.nn.report import Left, Report, Row
 from linops.operator import LinearOperator
 from linops.plan import natural_order
-from linops.scaling import fans
+from linops.scaling import fans, initial_std
 
 #: what becomes of weights: drawn anew, or the nearest to those that are there
 WEIGHTS = ("init", "project")
+#: what becomes of a layer's own initial scale
+SCALES = ("keep", "structure")
+#: a weight below this share of the usual initial ones is small on purpose
+REDUCED = 0.8
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Found:
         obstacle: Why it cannot be replaced, or the reason alone, as "has its own precision, which would be lost"; or
             None.
         tied: The names of the other layers that hold its weight, where they can share the new parameters.
+        stds: Says the root mean square of its weight, and that of such a layer as its framework starts it; None where
+            numbers cannot be seen.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Found:
     is_zero: Callable[[], bool]
     obstacle: Obstacle | str | None = None
     tied: frozenset[str] = frozenset()
+    stds: Callable[[], tuple[float, float] | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,20 @@ class Swap:
         operators: The operators, one for each part of the output.
         zero_init: Whether the new layer starts at zero.
         tied_to: The first layer replaced that holds the same weight, if this is not the first.
+        own_scale: The root mean square of the layer's weight over the framework's usual one, where a new one is drawn.
+        start: The factor on the initial scale of the leaves nearest the output, by which the layer's own is kept.
     """
 
     found: Found
     operators: tuple[LinearOperator, ...]
     zero_init: bool
     tied_to: str | None = None
+    own_scale: float | None = None
+    start: float = 1.0
+
+    def starts(self, operator: LinearOperator) -> dict[str, float]:
+        """The factors on the initial scale of leaves of one of the operators."""
+        return dict.fromkeys(operator._output_leaves(), self.start) if self.start != 1 else {}
 
 
 def plan(
@@ -69,6 +84,7 @@ def plan(
     zero: Any,
     options: Mapping[str, Any],
     parts: Mapping[Any, Any] | None = None,
+    scale: str = "structure",
 ) -> tuple[list[Swap], dict[str, Obstacle]]:
     """What `replace_linear` is to do with the dense layers of a model.
 
@@ -81,6 +97,7 @@ def plan(
         zero: Which layers start at zero; None takes those that are zero.
         options: The family's options.
         parts: Patterns to the number of equal parts of a layer's output, or their sizes.
+        scale: ``"keep"`` or ``"structure"``, where weights are drawn.
 
     Returns:
         The swaps, and why layers were left alone by name.
@@ -96,6 +113,8 @@ def plan(
     """
     if weights not in WEIGHTS:
         raise ValueError(f"replace_linear(weights={weights!r}): expected {' or '.join(map(repr, WEIGHTS))}")
+    if scale not in SCALES:
+        raise ValueError(f"replace_linear(scale={scale!r}): expected {' or '.join(map(repr, SCALES))}")
     if parts is not None and not isinstance(parts, Mapping):
         raise TypeError(
             f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}"
@@ -132,7 +151,8 @@ def plan(
             continue
         zero_init = found[name].is_zero() if zero is None else matches(zero, name, layer)
         tied_to = next((swap.found.name for swap in swaps if swap.found.name in found[name].tied), None)
-        swaps.append(Swap(found[name], operators, zero_init, tied_to))
+        swap = Swap(found[name], operators, zero_init, tied_to)
+        swaps.append(_scaled(swap, scale) if weights == "init" and not zero_init else swap)
     if refusal and not swaps:
         raise refusal
     # an attention speaks for its projections
@@ -142,6 +162,17 @@ def plan(
     else:
         _warn_of_astray(found, exclude=exclude, zero=zero, parts=[*(parts or {})], where=_families(given))
     return swaps, skipped
+
+
+def _scaled(swap: Swap, scale: str) -> Swap:
+    """The swap with the scale that its layer has, relative to how its framework starts it, and what is kept of it."""
+    own, usual = swap.found.stds() or (0.0, 0.0)
+    if not (own and usual):
+        return swap
+    # clearly smaller than that, and than the structures' rule has a dense layer
+    reduced = own < REDUCED * min(usual, initial_std(*swap.found.shape[::-1]))
+    keeps = reduced and scale == "keep" and all(operator._output_leaves() for operator in swap.operators)
+    return replace(swap, own_scale=own / usual, start=own / usual if keeps else 1.0)
 
 
 def _families(where: Any) -> list[Any]:
@@ -254,6 +285,8 @@ def _rows(swap: Swap, scale: float | None, errors: Sequence[tuple[float, float |
             zero_init=swap.zero_init,
             tied_to=swap.tied_to,
             scale=scale,
+            own_scale=swap.own_scale,
+            kept_scale=swap.start,
             weight_error=weight_error,
             activation_error=activation_error,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from linops import backends
 from linops.checks import require_same_backend
@@ -43,6 +43,8 @@ class Block(LinearOperator):
     """
 
     blocks: Any = tree()
+
+    _adds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         rows = self.blocks

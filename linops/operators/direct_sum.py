@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from linops import backends
 from linops.checks import require_same_backend
@@ -36,6 +36,8 @@ class DirectSum(LinearOperator):
     """
 
     blocks: Any = tree()
+
+    _adds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.blocks, (list, tuple)):

@@ -181,6 +181,16 @@ class Einsum(Planned):
         fans = {f"tensors_{act.tensor}": (size(act.columns), size(act.rows)) for act in self._actions}
         return {name: fans[name] for name, tensor in self._children() if tensor.shape}  # a number has none
 
+    def _leaf_matrices(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        names = terms(self.expression)[0]
+        return {
+            f"tensors_{act.tensor}": (
+                tuple([names[act.tensor].index(axis) for axis in act.rows]),
+                tuple([names[act.tensor].index(axis) for axis in act.columns]),
+            )
+            for act in self._actions
+        }
+
     def _output_leaves(self) -> tuple[str, ...]:
         return (f"tensors_{self.order[-1]}",)
 

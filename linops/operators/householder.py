@@ -137,6 +137,10 @@ class Householder(LinearOperator):
         )
         return tuple(steps)
 
+    @property
+    def _repeats(self) -> int:
+        return 0
+
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         # lengths do not count, only directions: entries of size one, that learn as those of a vector do, turn at any
         # width alike

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
@@ -45,6 +45,8 @@ class KroneckerSum(LinearOperator):
         object.__setattr__(self, "factors", as_operators("KroneckerSum", factors or operators))
         object.__setattr__(self, "assumed", assumed)
         self.__post_init__()
+
+    _adds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for number, factor in enumerate(self.factors):

@@ -49,6 +49,10 @@ class Power(LinearOperator):
             raise ValueError(f"Power({self.base._short()}, {self.exponent}): the exponent must be at least 2")
 
     @property
+    def _repeats(self) -> int:
+        return self.exponent
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
         return self.base.shape

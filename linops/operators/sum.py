@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from linops.checks import require_same_backend
 from linops.declaration import declare, remembered, tree
@@ -32,6 +32,8 @@ class Sum(LinearOperator):
     """
 
     terms: tuple[LinearOperator, ...] = tree()
+
+    _adds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if len(self.terms) < 2:

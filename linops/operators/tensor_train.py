@@ -130,6 +130,9 @@ class TensorTrain(Planned):
             fans[f"cores_{number}"] = (n * before, m * after)
         return fans
 
+    def _leaf_matrices(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        return {f"cores_{number}": ((1, 3), (0, 2)) for number in range(len(self.cores))}
+
     def _output_leaves(self) -> tuple[str, ...]:
         return (f"cores_{len(self.cores) - 1 if self._forward() else 0}",)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from linops import backends
 from linops.checks import admit, require_leaves
@@ -49,6 +49,8 @@ class Toeplitz(Convolution):
     c: Any = tree(axes=1)
     r: Any = tree(axes=1)
     transposed: bool = False
+
+    _adds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         admit(self, "c", 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from linops import backends
 from linops.checks import admit, require_leaves
@@ -37,6 +37,8 @@ class Tridiagonal(LinearOperator):
     lower: Any = tree(axes=1)
     diag: Any = tree(axes=1)
     upper: Any = tree(axes=1)
+
+    _adds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("lower", "diag", "upper"):

@@ -69,7 +69,10 @@ def net(width=64):
 
 
 def optimizer_of(model, kind=torch.optim.SGD, lr=1.0, **options):
-    return kind(lo.nn.param_groups(model, lr=lr, **options))
+    groups = lo.nn.param_groups(model, lr=lr, **options)
+    for group in groups:
+        group.pop("optimizer", None)  # SGD shows Adam's rates here, on purpose
+    return kind(groups)
 
 
 def moved(optimizer, scheduler=None, loop=None, steps=STEPS):
@@ -188,7 +191,7 @@ def test_trial_12_set_and_kept_rates_of_every_kind_of_optimiser(name):
     for keep in (False, True):
         model = net()
         groups = lo.nn.param_groups(
-            model, lr=0.01, optimizer="muon" if name == "muon" else "adamw", adamw_lr=0.003, weight_decay=0.1
+            model, lr=0.01, optimizer=name if name in ("muon", "sgd") else "adamw", adamw_lr=0.003, weight_decay=0.1
         )
         optimizer = OPTIMIZERS[name](groups)
         if keep:

@@ -94,7 +94,7 @@ def test_trial_13_hooks_are_kept_and_the_scale_is_told():
     model[0].register_full_backward_hook(lambda module, *gradients: seen.append("backward"))
     model[0].register_full_backward_pre_hook(lambda module, gradients: seen.append("before backward"))
     model[0].register_forward_hook(lambda module, args, output: 2 * output)
-    report = lo.nn.replace_linear_(model, "low_rank", rank=4)
+    report = lo.nn.replace_linear_(model, "low_rank", rank=4, scale="structure")
     x = torch.randn(3, 16, requires_grad=True)
     y = model[0](x)
     y.sum().backward()

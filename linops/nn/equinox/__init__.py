@@ -5,13 +5,14 @@ from linops.nn.equinox.frozen import freeze, to_dense
 from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.muon import muon
 from linops.nn.equinox.project import from_linear
-from linops.nn.equinox.rates import decay_mask, lr_multipliers
+from linops.nn.equinox.rates import decay_mask, decay_shares, lr_multipliers
 from linops.nn.equinox.replace import replace_linear
 from linops.nn.equinox.saving import load, save
 
 __all__ = [
     "Linear",
     "decay_mask",
+    "decay_shares",
     "freeze",
     "from_linear",
     "load",

@@ -9,7 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from linops.nn.jax import is_zero
+from linops.nn.jax import is_zero, stds_of
 from linops.nn.obstacles import Obstacle
 from linops.nn.swap import Found
 
@@ -37,7 +37,9 @@ def find(model: Any) -> Iterator[Found]:
         if is_linear(layer):
             obstacle = obstacle_of(layer)
             shape = (0, 0) if obstacle else layer.weight.shape
-            yield Found(name_of(path), layer, shape, layer.bias is not None, partial(is_zero, layer.weight), obstacle)
+            into, zero = shape[1], partial(is_zero, layer.weight)
+            stds = partial(stds_of, layer.weight, (3 * into) ** -0.5 if into else 0.0)  # uniform within ±1/√in
+            yield Found(name_of(path), layer, shape, layer.bias is not None, zero, obstacle, stds=stds)
 
 
 def obstacle_of(layer: eqx.nn.Linear) -> str | Obstacle | None:

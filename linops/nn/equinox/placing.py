@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
-from linops.nn.jax import raised, shifted
+from linops.nn.jax import raised, shifted, started
 from linops.nn.projected import Fit
 from linops.nn.swap import Swap
 
@@ -38,4 +38,6 @@ def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Li
         Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm
     )
     layer = eqx.filter_eval_shape(make, key=key) if isinstance(old.weight, jax.ShapeDtypeStruct) else make(key=key)
+    if factors := swap.starts(swap.operators[0]):
+        layer = eqx.tree_at(lambda one: one.operator, layer, started(layer.operator, factors))
     return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer

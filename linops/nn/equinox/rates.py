@@ -13,6 +13,7 @@ from linops.nn.equinox.layer import Linear
 from linops.nn.jax import one_copy
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.rates import decay_shares as shares_of
 
 
 def lr_multipliers(
@@ -69,6 +70,29 @@ def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) 
     """
     found = known_or_warned("decay_mask", _entries(model, matrices))
     return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten([entry.decays for entry in found])
+
+
+def decay_shares(model: Any, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
+    """The share of weight decay of each parameter, as with ``decay="product"`` of `lo.nn.param_groups`.
+
+    It is 1 for dense matrices and embeddings, 1/k for each of k factors that are multiplied, and 0 for vectors and
+    scalars.
+
+    Args:
+        model: A model, or the part of it that is trained, as from `equinox.filter`.
+        matrices: What arrays are that linops does not know, as in `lr_multipliers`.
+
+    Returns:
+        A tree of numbers like ``equinox.filter(model, equinox.is_inexact_array)``, for `linops.nn.optax.add_decay`.
+
+    Example:
+        >>> import jax, linops as lo
+        >>> layer = lo.nn.equinox.Linear(lo.low_rank(64, 16, rank=4), key=jax.random.key(0))
+        >>> jax.tree.leaves(decay_shares(layer))
+        [0.5, 0.5, 0.0]
+    """
+    found = known_or_warned("decay_shares", _entries(model, matrices))
+    return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten(shares_of(found))
 
 
 def _is_parameter(leaf: Any) -> bool:

@@ -33,6 +33,7 @@ def replace_linear(
     key: Any = None,
     zero: Any = None,
     weight_norm: bool = False,
+    scale: str = "keep",
     calibration: Any = None,
     sequential: bool = True,
     anchor: bool = False,
@@ -61,6 +62,8 @@ def replace_linear(
         zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an
             abstract or traced model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
+        scale: Of drawn weights: ``"keep"`` keeps it where the model has made a layer smaller on purpose, as for
+            PyTorch, relative to 1/√(3 in), `equinox.nn.Linear`'s; ``"structure"`` takes the structure's own.
         calibration: For ``"project"`` batches of the model's inputs (an array; a tuple or list of arguments; a dict of
             named ones), each run by `jax.vmap` over the first axis of its arrays; or a function that takes the model
             and runs it as it likes: "nearest" is in the mean over what each layer is given then, and a bias makes up
@@ -93,7 +96,7 @@ def replace_linear(
     """
     if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
         raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options)
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     left = leftovers(_left(model, swaps, skipped))
@@ -103,7 +106,7 @@ def replace_linear(
         changed = exchanged(model, new.get)
         layers = [(swap.found.name, swap.found.layer) for swap in swaps]
         pairs = [(name, entry_scale(old.weight, new[name].operator)) for name, old in layers]
-        scales = {name: scale for name, scale in pairs if scale}
+        scales = {name: grown for name, grown in pairs if grown}
         return changed, report(swaps, skipped, scales=scales, left=left, totals=(_count(model), _count(changed)))
     changed, fits, unseen = project_layers(
         model, swaps, weight_norm, keys, known, calibration, sequential, anchor, progress

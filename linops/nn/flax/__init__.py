@@ -6,7 +6,7 @@ from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
 from linops.nn.flax.muon import muon
 from linops.nn.flax.project import from_linear
-from linops.nn.flax.rates import decay_mask, lr_multipliers
+from linops.nn.flax.rates import decay_mask, decay_shares, lr_multipliers
 from linops.nn.flax.replace import replace_linear
 from linops.nn.flax.saving import load, save
 
@@ -14,6 +14,7 @@ __all__ = [
     "Linear",
     "LinearGeneral",
     "decay_mask",
+    "decay_shares",
     "freeze",
     "from_linear",
     "load",

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from linops.nn.jax import is_zero
+from linops.nn.jax import is_zero, stds_of
 from linops.nn.obstacles import Obstacle
 from linops.nn.swap import Found
 
@@ -39,7 +39,9 @@ def find(model: nnx.Module) -> Iterator[Found]:
         if isinstance(module, DENSE):
             into, out = (prod(sizes) for sizes in features(module))
             zero = partial(is_zero, module.kernel.get_value())
-            yield Found(name, module, (out, into), module.bias is not None, zero, obstacle_of(name, module, uses))
+            stds = partial(stds_of, module.kernel.get_value(), into**-0.5 if into else 0.0)  # lecun_normal, the default
+            obstacle = obstacle_of(name, module, uses)
+            yield Found(name, module, (out, into), module.bias is not None, zero, obstacle, stds=stds)
 
 
 def uses_of(model: nnx.Module) -> Counter:

@@ -37,7 +37,7 @@ def muon(
         lr: The rate of a dense layer of the base shape, or a schedule of optax.
         weight_decay: The decay of matrices and embeddings.
         base: The model's base shapes, as in `lr_multipliers`.
-        decay: ``"coupled"`` or ``"independent"``, as in `lo.nn.param_groups`.
+        decay: ``"coupled"``, ``"independent"`` or ``"product"``, as in `lo.nn.param_groups`.
         adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
         adamw: Which layers to leave to AdamW too, such as the head: a pattern, predicate or list of those.
         wrt: Which variables are trained, as in `nnx.Optimizer`.

@@ -50,6 +50,9 @@ def build(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None 
         known = {name: gain.get_value() for name, gain in gains.items() if gain is not None}
         for name, gain in raised(fit.operators[0], known).items():
             getattr(layer, f"{name}_gain").set_value(gain)
+    for name, factor in ({} if fit else swap.starts(swap.operators[0])).items():
+        leaf = getattr(layer, name)
+        leaf.set_value(leaf.get_value() * factor)
     if swap.found.bias:
         layer.bias = old.bias
     return layer

@@ -11,6 +11,7 @@ from flax import nnx
 from linops.nn.flax.layer import Linear
 from linops.nn.matrices import EMBEDDING, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.rates import decay_shares as shares_of
 
 #: modules whose arrays multiply elementwise
 _ELEMENTWISE = (nnx.LayerNorm, nnx.RMSNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nnx.PReLU)
@@ -80,6 +81,31 @@ def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any
     """
     flat = nnx.to_flat_state(nnx.state(model, wrt))
     return _tree(flat, [entry.decays for entry in known_or_warned("decay_mask", _entries(model, flat, matrices))])
+
+
+def decay_shares(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any, str | None] | None = None) -> Any:
+    """The share of weight decay of each parameter, as with ``decay="product"`` of `lo.nn.param_groups`.
+
+    It is 1 for dense matrices and embeddings, 1/k for each of k factors that are multiplied, and 0 for vectors and
+    scalars.
+
+    Args:
+        model: The model.
+        wrt: Which variables are trained, as in `nnx.Optimizer`.
+        matrices: What arrays are that linops does not know, as in `lr_multipliers`.
+
+    Returns:
+        A tree of numbers like ``nnx.as_pure(nnx.state(model, wrt))``, for `linops.nn.optax.add_decay`.
+
+    Example:
+        >>> import jax, linops as lo
+        >>> from flax import nnx
+        >>> layer = lo.nn.flax.Linear(lo.low_rank(64, 16, rank=4), rngs=nnx.Rngs(0))
+        >>> jax.tree.leaves(decay_shares(layer))  # of U, V, bias
+        [0.5, 0.5, 0.0]
+    """
+    flat = nnx.to_flat_state(nnx.state(model, wrt))
+    return _tree(flat, shares_of(known_or_warned("decay_shares", _entries(model, flat, matrices))))
 
 
 def _tree(flat: Any, values: list) -> Any:

@@ -30,6 +30,7 @@ def replace_linear(
     rngs: nnx.Rngs | None = None,
     zero: Any = None,
     weight_norm: bool = False,
+    scale: str = "keep",
     calibration: Any = None,
     sequential: bool = True,
     anchor: bool = False,
@@ -59,6 +60,8 @@ def replace_linear(
         zero: Which layers start at zero, as `exclude`; None takes those that are zero now, which cannot be seen in an
             abstract or traced model.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
+        scale: Of drawn weights: ``"keep"`` keeps it where the model has made a layer smaller on purpose, as for
+            PyTorch, relative to 1/√in, `nnx.Linear`'s; ``"structure"`` takes the structure's own.
         calibration: For ``"project"`` batches of the model's inputs (an array; a tuple or list of arguments; a dict of
             named ones), or a function that takes the model and runs it on them: "nearest" is in the mean over what
             each layer is given then, and a bias makes up for the mean of what is lost.
@@ -93,7 +96,7 @@ def replace_linear(
     if not isinstance(model, nnx.Module):
         way = elsewhere(model) or "expected a module of Flax NNX"
         raise TypeError(f"lo.nn.flax.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options)
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped))
@@ -102,7 +105,7 @@ def replace_linear(
         exchange(model, new)
         pairs = [(swap.found.name, swap.found.layer) for swap in swaps]
         found = [(name, entry_scale(old.kernel.get_value(), new[id(old)].operator)) for name, old in pairs]
-        scales = {name: scale for name, scale in found if scale}
+        scales = {name: grown for name, grown in found if grown}
         return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
     fits, unseen = project_layers(model, swaps, weight_norm, rngs, known, calibration, sequential, anchor, progress)
     warn_of(fits, unseen)

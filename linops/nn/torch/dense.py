@@ -31,6 +31,8 @@ _STATE_HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
+#: the standard deviation with which transformers' Conv1D starts
+_CONV1D = 0.02
 _BEFORE = "replace before sharding or wrapping the model"
 
 
@@ -79,6 +81,7 @@ def find(model: nn.Module) -> Iterator[Found]:
             if parameter is not None:
                 holders.setdefault(_memory(parameter), set()).add(name)
     promised = _promised_ties(modules)
+    ranges = [(name, std) for name, module in modules if (std := _initializer_range(module))]
     for name, module in modules:
         if not (is_dense(module) or isinstance(module, nn.MultiheadAttention)):
             continue
@@ -100,7 +103,10 @@ def find(model: nn.Module) -> Iterator[Found]:
             continue
         out, into = weight.shape[::-1] if is_conv1d(module) else weight.shape
         bias: Any = module.bias
-        yield Found(name, module, (out, into), bias is not None, partial(_is_zero, weight), obstacle, frozenset(others))
+        usual = next((std for at, std in reversed(ranges) if not at or f"{name}.".startswith(f"{at}.")), None)
+        stds = partial(_stds, weight, usual or (_CONV1D if is_conv1d(module) else (3 * into) ** -0.5 if into else 0.0))
+        zero, ties = partial(_is_zero, weight), frozenset(others)
+        yield Found(name, module, (out, into), bias is not None, zero, obstacle, ties, stds)
 
 
 def obstacle_of(layer: nn.Module) -> Obstacle | None:
@@ -113,6 +119,21 @@ def obstacle_of(layer: nn.Module) -> Obstacle | None:
         The obstacle, or None.
     """
     return _weight(layer) or _layer("linear", layer)
+
+
+def _initializer_range(module: nn.Module) -> float | None:
+    """The standard deviation with which a model of transformers starts its layers."""
+    std = getattr(getattr(module, "config", None), "initializer_range", None)
+    return std if isinstance(std, float) else None
+
+
+@torch.no_grad()
+def _stds(weight: torch.Tensor, usual: float) -> tuple[float, float] | None:
+    """The root mean square of a weight, and the usual one."""
+    if weight.is_meta or not weight.numel():
+        return None
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(weight, dtype=wide)) / weight.numel() ** 0.5, usual
 
 
 # ---------------------------------------------------------------- obstacles

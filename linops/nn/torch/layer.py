@@ -103,6 +103,7 @@ class Linear(Structured):
         ).structure
         self.weight_norm = weight_norm
         self._names = [name for name, _ in leaves]
+        self._starts: dict[str, float] = {}  # factors on the scale of leaves, by which a model's own is kept
         self._zero = operator._output_leaves() if zero_init else ()
         if zero_init and not self._zero:
             raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
@@ -142,7 +143,7 @@ class Linear(Structured):
                     if name in self._zero:
                         parameter.zero_()
                     else:
-                        parameter.fill_(1) if std is None else normal_(parameter, std)
+                        parameter.fill_(1) if std is None else normal_(parameter, std * self._starts.get(name, 1))
             for name in self._scales:
                 if f"{name}_gain" in names:
                     self.get_parameter(f"{name}_gain").fill_(1)

@@ -100,6 +100,8 @@ def build(swap: Swap, weight_norm: bool, operators: tuple[LinearOperator, ...] |
     kind: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype, "weight_norm": weight_norm}
     if operators is None:
         parts = [Linear(operator, False, **kind, zero_init=swap.zero_init) for operator in swap.operators]
+        for part, operator in zip(parts, swap.operators):
+            _start(part, swap.starts(operator))
     else:
         parts = [Linear(operator, False, **kind) for operator in operators]
         for part in parts:
@@ -119,6 +121,14 @@ def _adopt(layer: Any, swap: Swap) -> None:
     for name, value in vars(old).items():
         if not name.startswith("_") and not hasattr(layer, name):
             setattr(layer, name, value)
+
+
+@torch.no_grad()
+def _start(layer: Linear, factors: dict[str, float]) -> None:
+    """Scale leaves that have been drawn, and let them be scaled whenever they are drawn anew."""
+    layer._starts = factors
+    for name, factor in factors.items():
+        layer.get_parameter(name).mul_(factor)
 
 
 @torch.no_grad()

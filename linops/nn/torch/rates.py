@@ -9,7 +9,7 @@ from torch import nn
 
 from linops.nn import rates
 from linops.nn.patterns import matches
-from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.rates import DECAYS, Entry, epsilons, known_or_warned, multipliers, weight_decays
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.schedules import watch
@@ -27,6 +27,8 @@ def param_groups(
     *,
     adamw_lr: float | None = None,
     adamw: Any = None,
+    depth: Mapping[Any, float] | None = None,
+    eps: float | None = None,
     matrices: Mapping[Any, str | None] | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; rules are in `linops.nn.rates`.
@@ -34,8 +36,9 @@ def param_groups(
     Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters
     are left out. Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an
     embedding if one of its layers is. Arrays of a model's own modules, of which it is unknown whether they are
-    matrices, are treated as vectors, with a warning that lists them. Optimisers warn, once, if a loop or scheduler
-    wipes the rates (a hook of `torch.optim`; see `linops.nn.torch.schedules`).
+    matrices, are treated as vectors, with a warning that lists them. Optimisers warn, once, if they are not of the kind
+    that the groups are for, or if a loop or scheduler wipes the rates (a hook of `torch.optim`; see
+    `linops.nn.torch.schedules`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
@@ -47,17 +50,27 @@ def param_groups(
             integers, other layers being of base shape. None: every layer is.
         decay: ``"coupled"``: multipliers of the rate multiply the decay, as it is lr · weight_decay in an optimiser.
             ``"independent"``: the group's weight_decay is divided by the multiplier, so that all weights decay by lr ·
-            weight_decay.
+            weight_decay. ``"product"``: each of k factors that are multiplied decays by lr · weight_decay / k, so that
+            their product decays by lr · weight_decay as a dense matrix does by ``"independent"``; the expression says
+            which are multiplied (`linops.scaling.shares`), and frozen factors do not count. For Muon lr is that of the
+            layer, also where some of its factors fall back to AdamW.
         adamw_lr: For Muon, the rate of the parameters that fall back to AdamW; None takes `lr`.
         adamw: For Muon, which layers to leave to AdamW too, such as the head: a pattern, predicate or list of
             those, as in `replace_linear_`.
+        depth: For Adam and AdamW, how much deeper the model is than the one that was tuned, by patterns over the layers
+            of residual branches, as in ``{"blocks.*": 12 / 2}``: CompleteP (Dey et al., 2025). The model multiplies its
+            branches by the inverse; rates stay, ε falls with width and depth as gradients do, and decay is to be
+            ``"independent"`` or ``"product"``.
+        eps: Adam's ε at the base width and depth, which groups then have, scaled; None leaves it to the optimiser, or
+            is 1e-8 with `depth`.
         matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
             in ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See
             `linops.nn.matrices`.
 
     Returns:
-        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and
-        ``lr_multiplier``; for Muon also ``algorithm``. To set the rate later, see `linops.nn.torch.schedules`.
+        Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
+        ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``. To set the rate
+        later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
@@ -72,11 +85,17 @@ def param_groups(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"param_groups(optimizer={optimizer!r}): expected one of {', '.join(OPTIMIZERS)}")
-    if decay not in ("coupled", "independent"):
-        raise ValueError(f"param_groups(decay={decay!r}): expected 'coupled' or 'independent'")
-    if decay == "independent" and weight_decay and optimizer == "adam":
+    if decay not in DECAYS:
+        raise ValueError(f"param_groups(decay={decay!r}): expected one of {', '.join(DECAYS)}")
+    if decay != "coupled" and weight_decay and optimizer == "adam":
         raise ValueError(
-            "param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'"
+            f"param_groups(decay={decay!r}): adam decays through the gradient, so no rate undoes it; take 'adamw'"
+        )
+    if (depth is not None or eps is not None) and optimizer not in ("adam", "adamw", "muon"):
+        raise ValueError(f"param_groups(optimizer={optimizer!r}, depth=… or eps=…): it has no ε; they are for Adam's")
+    if depth is not None and (not isinstance(depth, Mapping) or any(not one > 0 for one in depth.values())):
+        raise ValueError(
+            f"param_groups(depth={depth!r}): expected patterns to positive numbers, as {{'blocks.*': 6.0}}"
         )
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
@@ -87,16 +106,21 @@ def param_groups(
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned("param_groups", found)
     rules = [_rule(entry, optimizer, adamw) for entry in found]
-    factors = multipliers(
-        found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
-    )
+    base = [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
+    factors = multipliers(found, rules, base)
+    scaled = depth is not None or eps is not None
+    small = [(eps or 1e-8) * one for one in epsilons(found, base, depth or {})] if scaled else [None] * len(found)
+    ratio = lr / adamw_lr if adamw_lr else 1.0
+    decays = weight_decays(found, rules, factors, weight_decay, decay, optimizer, ratio)
     groups: dict[tuple, dict[str, Any]] = {}
-    for (entry, name, parameter), rule, factor in zip(trained.values(), rules, factors):
+    for (_, name, parameter), rule, factor, decayed, tiny in zip(trained.values(), rules, factors, decays, small):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
-        decayed = weight_decay / (factor if decay == "independent" else 1) if entry.decays else 0.0
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
         fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
-        group = groups.setdefault((rule, factor, decayed), fresh | ({"algorithm": rule} if optimizer == "muon" else {}))
+        fresh["algorithm" if optimizer == "muon" else "optimizer"] = rule
+        if tiny is not None and rule != "muon":
+            fresh["eps"] = tiny
+        group = groups.setdefault((rule, factor, decayed, fresh.get("eps")), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
     watch()

@@ -29,6 +29,7 @@ def replace_linear_(
     zero: Any = None,
     parts: Mapping[Any, int | Sequence[int]] | None = None,
     weight_norm: bool = False,
+    scale: str = "keep",
     calibration: Any = None,
     sequential: bool = True,
     anchor: bool = False,
@@ -43,8 +44,8 @@ def replace_linear_(
 
     * Biases, dtypes, devices, training mode, ``requires_grad`` and forward and backward hooks are kept.
     * A layer that is all zero stays zero, by the factor nearest its output alone, so that it gets a gradient. Otherwise
-      drawn weights have their structure's own scale, which replaces the model's; the report says by what factor they
-      differ. Of projected ones it has the errors.
+      drawn weights have their structure's own scale, and keep what the model has made smaller on purpose (`scale`);
+      the report says so, and by what factor entries differ. Of projected ones it has the errors.
     * Linear layers that share a weight share the new parameters, if all of them are replaced by one family.
     * ``layer.weight`` of a new layer can be read, and not written; see `linops.nn.torch.Linear`.
     * A subclass of `torch.nn.Linear` is replaced if it has no methods of its own but ``__init__`` and
@@ -77,6 +78,11 @@ def replace_linear_(
         parts: For fused projections, a dict of pattern to the number of equal parts of the output, or their sizes:
             ``{"*.c_attn": 3}``. Each part gets its own structure; other layers are structured whole.
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
+        scale: Of drawn weights: ``"keep"`` keeps it where the model has made a layer smaller on purpose, as GPT-2 its
+            residual projections: a weight below 0.8 times what its framework starts such a layer with (torch's 1/√(3
+            in), ``Conv1D``'s 0.02, for models of transformers their ``initializer_range``) and below 0.8 times the
+            structure's rule for a dense layer. The factor nearest the output then starts smaller by what the weight is
+            of the former. ``"structure"`` takes the structure's own. Either way the report says what was done.
         calibration: For ``weights="project"``, batches of the model's inputs (a tensor; a tuple or list of arguments; a
             dict of named ones), where the model is, or a function that takes the model and runs it on them.
         sequential: False takes the inputs of all layers from one pass of the model as it is, and needs the moments of
@@ -111,14 +117,14 @@ def replace_linear_(
         (4160, 1088)
     """
     require_module("replace_linear_", model, "flax.replace_linear", "equinox.replace_linear")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts)
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts, scale)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))
     if weights == "init":
         layers = put(model, swaps, weight_norm)
         pairs = [(swap.found.name, swap.found.layer, layers[swap.found.name]) for swap in swaps]
-        scales = {name: scale for name, old, new in pairs if (scale := _scale(old, new))}
+        scales = {name: grown for name, old, new in pairs if (grown := _scale(old, new))}
         return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
     fits, unseen = project_layers(model, swaps, weight_norm, known, calibration, sequential, anchor, progress)
     warn_of(fits, unseen)

@@ -4,10 +4,14 @@ A group of `param_groups` has the rate  lr · lr_multiplier.  Schedulers that mu
 number for all groups wipes them: ``group["lr"] = lr``, OneCycleLR(max_lr=number), CyclicLR(number), and in part eta_min
 and min_lr. Of two ways out, `set_lr` is for a loop of one's own, and `keep_rates` for any scheduler: after it
 ``group["lr"]`` is the rate of the dense layer, the same in all groups, and each step multiplies it.
+
+A hook before every step warns, once an optimiser, of rates that are wiped, and of groups that `param_groups` has made
+for another kind of optimiser: Muon's in AdamW, SGD's in Adam.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 import weakref
@@ -25,6 +29,11 @@ _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 #: what a group of `param_groups` has, and hardly one of another's
 _OURS = {"lr", "lr_multiplier", "names"}
 
+#: optimisers of other libraries whose steps have the size of Adam's, by the names of their classes, and SGD
+_KINDS = {"SGD": "sgd", "Adam": "adam", "AdamW": "adamw", "NAdam": "adam", "RAdam": "adam", "Adamax": "adam"}
+_KINDS |= {"Lion": "lion", "FusedAdam": "adamw", "DeepSpeedCPUAdam": "adamw", "Muon": "another Muon"}
+
+_seen: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
@@ -39,7 +48,12 @@ def watch() -> None:
 
 
 def _check(optimizer: Any, *_: Any) -> None:
-    if torch.compiler.is_compiling() or optimizer in _warned:
+    if torch.compiler.is_compiling():
+        return
+    if optimizer not in _seen:
+        _seen.add(optimizer)
+        _check_kind(optimizer)
+    if optimizer in _warned:
         return
     rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if group.keys() >= _OURS]
     if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
@@ -58,6 +72,48 @@ def _check(optimizer: Any, *_: Any) -> None:
             "lo.nn.set_lr(optimizer, lr); for a scheduler, call lo.nn.keep_rates(optimizer) before making it",
             stacklevel=_outside(),
         )
+
+
+def _check_kind(optimizer: Any) -> None:
+    """Warn, at the first step, of groups that are for another kind of optimiser."""
+    ours = [group for group in optimizer.param_groups if group.keys() >= _OURS]
+    made = {str(group.get("optimizer", group.get("algorithm"))) for group in ours} - {"None"}  # older ones have neither
+    kind = _kind(optimizer)
+    name, wanted = type(optimizer).__name__, {"another Muon": "muon", None: "adamw"}.get(kind, kind)
+    if kind == "muon":
+        wrong = bool(made := {group["optimizer"] for group in ours if "optimizer" in group})
+    else:
+        other = kind is not None and any((one == "sgd") != (kind == "sgd") for one in made)
+        wrong = "muon" in made or other or (kind == "another Muon" and bool(made))
+    if wrong:
+        found = "muon" if "muon" in made else ", ".join(sorted(made))
+        way = "" if kind != "another Muon" else "; of Muons, that of lo.nn.muon takes those rates"
+        warnings.warn(
+            f"parameter groups made by param_groups(optimizer={found!r}) are stepped by {name}, whose steps have "
+            f"another size: the rates are wrong. Make them by param_groups(model, lr, optimizer={wanted!r}){way}",
+            stacklevel=_outside(),
+        )
+    elif kind == "adam" and "adamw" in made and any(_is_coupled(group) for group in ours):
+        warnings.warn(
+            f"parameter groups made by param_groups(optimizer='adamw') are stepped by {name}, which decays through the "
+            "gradient, so that weight_decay is no longer that of the groups. Take torch.optim.AdamW",
+            stacklevel=_outside(),
+        )
+
+
+def _kind(optimizer: Any) -> str | None:
+    """What an optimiser is, by the names of its classes; None if that is not known."""
+    for kind in type(optimizer).__mro__:
+        if kind.__name__ == "Muon" and kind.__module__.startswith("linops."):
+            return "muon"
+        plain = re.sub("^Paged|(8|32)bit$", "", kind.__name__)  # of bitsandbytes
+        if plain in _KINDS:
+            return _KINDS[plain]
+    return None
+
+
+def _is_coupled(group: dict[str, Any]) -> bool:
+    return bool(group.get("weight_decay")) and not group.get("decoupled_weight_decay")
 
 
 def _are_wiped(rates: list[tuple[float, float]]) -> bool:
