@@ -12,6 +12,7 @@ from linops.nn.patterns import matches
 from linops.nn.rates import Entry, known_or_warned, multipliers
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
+from linops.nn.torch.renormalizing import partner
 from linops.nn.torch.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
@@ -28,6 +29,7 @@ def param_groups(
     adamw_lr: float | None = None,
     adamw: Any = None,
     matrices: Mapping[Any, str | None] | None = None,
+    renormalize: bool = False,
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; rules are in `linops.nn.rates`.
 
@@ -54,10 +56,14 @@ def param_groups(
         matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
             in ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See
             `linops.nn.matrices`.
+        renormalize: Whether each step of a leaf is divided by the growth of the leaves that multiply it (spectral
+            renormalisation, `linops.nn.torch.renormalizing`), so that rates hold while factors grow. For ``"muon"``
+            and ``"adamw"``; `linops.nn.torch.Muon` steps the groups of both.
 
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay`` and
-        ``lr_multiplier``; for Muon also ``algorithm``. To set the rate later, see `linops.nn.torch.schedules`.
+        ``lr_multiplier``; for Muon also ``algorithm``, and where steps are renormalised ``partners``. To set the rate
+        later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
@@ -78,6 +84,11 @@ def param_groups(
         raise ValueError(
             "param_groups(decay='independent'): adam decays through the gradient, so no rate undoes it; take 'adamw'"
         )
+    if renormalize and optimizer not in ("muon", "adamw"):
+        raise ValueError(
+            f"param_groups(optimizer={optimizer!r}, renormalize=True): expected 'muon' or 'adamw', whose steps do not "
+            "depend on the size of gradients"
+        )
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
     for entry, name, parameter in entries(model, matrices):
@@ -91,6 +102,7 @@ def param_groups(
         found, rules, [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
     )
     groups: dict[tuple, dict[str, Any]] = {}
+    names = {name for _, name, _ in trained.values()}
     for (entry, name, parameter), rule, factor in zip(trained.values(), rules, factors):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         decayed = weight_decay / (factor if decay == "independent" else 1) if entry.decays else 0.0
@@ -99,6 +111,9 @@ def param_groups(
         group = groups.setdefault((rule, factor, decayed), fresh | ({"algorithm": rule} if optimizer == "muon" else {}))
         group["params"].append(parameter)
         group["names"].append(name)
+        if renormalize:
+            group.setdefault("algorithm", rule)
+            group.setdefault("partners", []).append(partner(entry, name, names))
     watch()
     return list(groups.values())
 
