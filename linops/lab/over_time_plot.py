@@ -55,6 +55,7 @@ def over_time(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 axis.set_xlabel("step")
             plain_ticks(axis)
     made.legend(labelled.values(), labelled.keys(), loc="outside right upper", frameon=False)
-    thick = ", ".join(str(width) for width in widths)
-    made.suptitle(f"How far one step moves a layer; widths {thick}, the wider the thicker", fontsize=10)
+    listed = ", ".join(str(width) for width in widths)
+    sizes = f"width {listed}" if len(widths) == 1 else f"widths {listed}, the wider the thicker"
+    made.suptitle(f"How far one step moves a layer: mean over layers and seeds; {sizes}", fontsize=10)
     write(made, path)
