@@ -124,9 +124,10 @@ def halved(model, x):
 
 
 def optimizer_of(model, kind="adamw"):
-    """AdamW or Muon with the rates of linops."""
-    groups = lo.nn.param_groups(model, lr=1e-2, weight_decay=0.1, optimizer=kind)
-    return lo.nn.torch.Muon(groups) if kind == "muon" else torch.optim.AdamW(groups)
+    """AdamW, Muon, or Muon renormalised, with the rates of linops."""
+    options = {"optimizer": "muon", "renormalize": True} if kind == "renormalized" else {"optimizer": kind}
+    groups = lo.nn.param_groups(model, lr=1e-2, weight_decay=0.1, **options)
+    return torch.optim.AdamW(groups) if kind == "adamw" else lo.nn.torch.Muon(groups)
 
 
 def same_as_one(names, way, kind="adamw", steps=3):

@@ -31,7 +31,7 @@ def test_steps_of_adamw_are_those_of_one_process(processes, way):
 @full
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["adamw", "muon", "renormalized"])
 def test_three_steps_of_every_structure_are_those_of_one_process(processes, kind, way, ranks):
     processes(ranks, same_as_one, NAMES, way, kind, seconds=300)
 

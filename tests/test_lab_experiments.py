@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from linops.lab import coord_check, experiments, fits, lr_sweep, runs, scaling_laws, sweep
+from linops.lab import coord_check, experiments, fits, lr_sweep, over_time, over_time_command, runs, scaling_laws, sweep
 from linops.lab.data import Dataset
 from linops.lab.parsing import parse
 from linops.lab.problems import Classification
@@ -156,3 +156,36 @@ def test_experiments_write_their_files(tmp_path, experiment, plot):
     before = (tmp_path / "results.json").read_text()
     experiment(quiet(), options, SMALL)
     assert (tmp_path / "results.json").read_text() == before
+
+
+def test_the_check_over_time_writes_its_files(tmp_path):
+    options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path)
+    sizes = over_time_command.over_time_sizes(True, [16], 4)
+    console = Console(file=io.StringIO(), width=80)
+    ways = over_time.ways(["muon", "sgd"], [])
+    summary = over_time_command.run_over_time(console, options, sizes, ways)
+    found = [(row["optimizer"], row["structure"], row["rule"], row["width"]) for row in summary]
+    of_two = [("dense", "static"), ("btt", "static"), ("btt", "renormalized")]
+    assert found == [
+        (name, structure, rule, width)
+        for name in ("muon", "sgd")
+        for structure, rule in (of_two[:2] if name == "sgd" else of_two)
+        for width in (16,)
+    ]
+    table, _, _ = console.file.getvalue().partition(str(tmp_path))
+    assert max(map(len, table.splitlines())) <= 80
+    dense = summary[0]
+    assert dense["last"] == pytest.approx(1.2, abs=0.1)  # what Newton-Schulz makes of singular values
+    assert (tmp_path / "over_time.png").read_bytes().startswith(b"\x89PNG")
+    before = (tmp_path / "results.json").read_text()
+    over_time_command.run_over_time(console, options, sizes, ways)
+    assert (tmp_path / "results.json").read_text() == before
+
+
+def test_a_run_that_diverges_ends_there(problem):
+    way = over_time.Way("sgd", "static", 1e9)
+    (job,) = over_time.jobs(problem, [(Run(parse("dense"), 16), way)], Settings(9, 16))
+    row = job.execute(lambda *_: None)
+    assert row["train_loss"] is None
+    assert 0 < len(row["looks"]) < 9
+    assert all(len(curve) == len(row["looks"]) for layer in row["layers"].values() for curve in layer.values())

@@ -189,6 +189,19 @@ def coord_check(
     data: o.Data = None,
     text: o.Text = None,
     structures: o.Structures = EXPERIMENT_STRUCTURES,
+    over_time: Annotated[
+        bool, typer.Option("--over-time", help="How far single steps move layers, all along training.")
+    ] = False,
+    optimizers: Annotated[
+        list[o.Stepper], typer.Option("--optimizer", help="Over time: which optimisers; may be repeated.")
+    ] = [o.Stepper.muon, o.Stepper.adamw, o.Stepper.sgd],  # noqa: B006
+    rates: Annotated[
+        list[float] | None, typer.Option("--lr", help="Over time: rates, instead of one for each optimiser.", min=0)
+    ] = None,
+    widths: Annotated[
+        list[int] | None, typer.Option("--width", help="Over time: widths of the model.", min=1, max=o.MOST_WIDTH)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Over time: steps.", min=2, max=o.MOST_STEPS)] = None,
     quick: o.Quick = False,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
@@ -197,11 +210,24 @@ def coord_check(
     device: o.Device = "auto",
     threads: o.Threads = 1,
 ) -> None:
-    """Coordinate check: how far a few steps move the features of each width, with naive and structure-aware rates."""
+    """Coordinate check: how far a few steps move the features of each width, with naive and structure-aware rates.
+
+    With `--over-time`: how far single steps move the layers all along training, and their norms, under Muon, AdamW and
+    SGD, with rates that are right at the start and with those that follow the norms of factors.
+    """
+    if not over_time and (rates or widths or steps):
+        raise typer.BadParameter("only with --over-time", param_hint="'--lr', '--width', '--steps'")
     experiments, told = _experiment(
         model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
     )
-    experiments.run_coord_check(console(), told, experiments.coord_check_sizes(model, quick))
+    if not over_time:
+        experiments.run_coord_check(console(), told, experiments.coord_check_sizes(model, quick))
+        return
+    from linops.lab import over_time as check
+    from linops.lab.over_time_command import over_time_sizes, run_over_time
+
+    names = [optimizer.value for optimizer in optimizers]
+    run_over_time(console(), told, over_time_sizes(quick, widths or (), steps), check.ways(names, rates or ()))
 
 
 @app.command()

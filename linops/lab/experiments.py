@@ -129,7 +129,17 @@ class Options:
     device: str = "auto"
 
 
-def _problem(options: Options, seed: int, device: Any) -> Problem:
+def problem_of(options: Options, seed: int, device: Any) -> Problem:
+    """The problem of an experiment.
+
+    Args:
+        options: What all experiments are told.
+        seed: Of generated data and of the batches.
+        device: Where.
+
+    Returns:
+        The problem.
+    """
     return make(options.model, options.data, options.text, seed, device)
 
 
@@ -142,8 +152,15 @@ def _both(structures: Iterable[Variant]) -> list[tuple[Variant, bool]]:
     ]
 
 
-def _with_dense(structures: Sequence[Variant]) -> list[Variant]:
-    """Dense, and all others."""
+def with_dense(structures: Sequence[Variant]) -> list[Variant]:
+    """Dense, and all others.
+
+    Args:
+        structures: Structures, dense among them or not.
+
+    Returns:
+        The structures, dense first.
+    """
     return [parse("dense"), *(structure for structure in structures if structure.family != "dense")]
 
 
@@ -163,10 +180,10 @@ def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
         for seed in options.seeds:
             runs = [
                 Run(structure, width, seed=seed, aware=aware)
-                for structure, aware in _both(_with_dense(options.structures))
+                for structure, aware in _both(with_dense(options.structures))
                 for width in sizes.widths
             ]
-            problem = _problem(options, seed, device)
+            problem = problem_of(options, seed, device)
             require_members(problem, runs)
             jobs += coord_check.jobs(problem, runs, sizes.settings, device)
         rows = sweep(options.out, jobs, options.resume)
@@ -190,7 +207,7 @@ def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
     )
     title = "Coordinate check: slope of log Δh in log width"
     table = t.table(title, ["structure", "layers' Δh", "features' Δh", "Δh of dense's"], cells, caption)
-    _finish(console, options, table, summary, rows, experiment_plots.coord_check, "coord_check.png")
+    finish(console, options, table, summary, rows, experiment_plots.coord_check, "coord_check.png")
     return summary
 
 
@@ -214,7 +231,7 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
                 for width in sizes.widths
                 for factor in sizes.factors
             ]
-            problem = _problem(options, seed, device)
+            problem = problem_of(options, seed, device)
             require_members(problem, runs)
             jobs += lr_sweep.jobs(problem, runs, sizes.settings, device)
         rows = sweep(options.out, jobs, options.resume)
@@ -232,7 +249,7 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
     caption += "by train loss, mean over seeds."
     columns = ["structure", *(f"width {width}" for width in sizes.widths), "moves by"]
     table = t.table("Best factor on the rates of structured weights", columns, cells, caption)
-    _finish(console, options, table, summary, rows, experiment_plots.lr_sweep, "lr_sweep.png")
+    finish(console, options, table, summary, rows, experiment_plots.lr_sweep, "lr_sweep.png")
     return summary
 
 
@@ -247,10 +264,10 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     Returns:
         What summary.json holds: exponents with standard errors, compute multipliers, and the curves.
     """
-    named = [(structure, True) for structure in _with_dense(options.structures)]
+    named = [(structure, True) for structure in with_dense(options.structures)]
     named += [(structure, False) for structure, _ in named if structure.family == "btt"]
     with distributed.session(options.device) as device:
-        first = _problem(options, options.seeds[0], device)
+        first = problem_of(options, options.seeds[0], device)
         runs = [with_factor(first, Run(structure, first.base_width, aware=aware)) for structure, aware in named]
         with Progress(1, distributed.is_first()) as progress:
             progress.begin("choosing widths of equal MACs", len(sizes.widths))
@@ -259,7 +276,7 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
         jobs: list[Job] = []
         for seed in options.seeds:
             seeded = [(replace(run, seed=seed), budget) for run, budget in fitted]
-            jobs += scaling_laws.jobs(_problem(options, seed, device), seeded, sizes.settings, device)
+            jobs += scaling_laws.jobs(problem_of(options, seed, device), seeded, sizes.settings, device)
         rows = sweep(options.out, jobs, options.resume)
     fits, gaps, gains, curves = (
         scaling_laws.laws(rows),
@@ -296,7 +313,7 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
         "saves: MACs of the largest dense model over those for the same loss."
     )
     table = t.table("Scaling: train loss by MACs of an example", columns, cells, caption)
-    _finish(console, options, table, summary, rows, experiment_plots.scaling, "scaling.png")
+    finish(console, options, table, summary, rows, experiment_plots.scaling, "scaling.png")
     if left_out and distributed.is_first():
         console.print(
             f"left out {', '.join(left_out)}: no width costs as little as dense", highlight=False, markup=False
@@ -304,9 +321,20 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     return summary
 
 
-def _finish(
-    console: Console, options: Options, table: Any, summary: Row, rows: Sequence[Row], plot: Any, name: str
+def finish(
+    console: Console, options: Options, table: Any, summary: Any, rows: Sequence[Row], plot: Any, name: str
 ) -> None:
+    """Writes summary.json and the plot of an experiment, and prints its table.
+
+    Args:
+        console: Where to print.
+        options: What all experiments are told.
+        table: The table.
+        summary: Plain data.
+        rows: Rows of results.json.
+        plot: Of rows and a path.
+        name: The plot's file.
+    """
     if distributed.is_first():
         write_json(options.out / "summary.json", summary)
         plot(rows, options.out / name)

@@ -31,6 +31,14 @@ class Architecture(StrEnum):
     gpt = "gpt"
 
 
+class Stepper(StrEnum):
+    """What steps."""
+
+    muon = "muon"
+    adamw = "adamw"
+    sgd = "sgd"
+
+
 class Dtype(StrEnum):
     """What numbers are."""
 

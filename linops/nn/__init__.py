@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
         schedules,
         set_lr,
         to_dense_,
+        watch,
     )
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "shardings",
     "to_dense_",
     "torch",
+    "watch",
 ]
 
 FRAMEWORKS = ("torch", "flax", "equinox")

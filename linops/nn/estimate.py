@@ -131,7 +131,7 @@ def estimate(
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"estimate({name}={value!r}): expected a whole number of at least {least}")
     if strange := [style for style in (styles or {}).values() if style not in STYLES]:
-        raise ValueError(f"estimate(styles=…): style {strange[0]!r}; expected one of {', '.join(STYLES)}")
+        raise ValueError(f"estimate(style=…): style {strange[0]!r}; expected one of {', '.join(STYLES)}")
     axes, machine = mesh_of(mesh), hardware_of(hardware)
     setting = Setting(axes["data"], axes["model"], batch, machine, engine, optimizer, precision, checkpointing)
     made: dict[str, Estimate] = {}

@@ -17,6 +17,7 @@ from linops.nn.torch.replace import replace_linear_
 from linops.nn.torch.saving import load, save
 from linops.nn.torch.schedules import keep_rates, set_lr
 from linops.nn.torch.sharded import shard_placement
+from linops.nn.torch.watching import watch
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn.torch.clipping import clip_grad_norm_
@@ -45,6 +46,7 @@ __all__ = [
     "set_lr",
     "shard_placement",
     "to_dense_",
+    "watch",
 ]
 
 #: what needs torch.distributed.tensor, which takes as long to import as all of this

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import on_whole
 
 #: coefficients of the odd quintic whose iteration drives singular values towards one (Jordan et al., 2024)
@@ -42,10 +43,14 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(Optimizer):
     """Muon (Jordan et al., 2024) for matrices and batches of them, AdamW for the rest, by the groups of `param_groups`.
 
-    A step is  w ← (1 − lr · weight_decay) w − lr · orthogonalize(momentum), with no further factor of the shape: the
-    groups' rates have it. Parameters of FSDP2 and other DTensors are stepped as one process steps them: momentum stays
-    cut; where blocks are cut each rank orthogonalises its own, and matrices that are cut themselves are gathered for
-    it, one at a time (an all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it).
+    A step is  w ← (1 − lr · weight_decay) w − lr · ρ · orthogonalize(momentum), with no further factor of the shape:
+    the groups' rates have it. ρ is one, or where groups were made with ``renormalize=True`` the initial over the
+    present spectral norm of what multiplies the leaf, at most one (`linops.nn.torch.renormalizing`): two products of
+    each leaf with a vector a step, and a vector a leaf in the state. Steps of AdamW have it too; decay has not.
+
+    Parameters of FSDP2 and other DTensors are stepped as one process steps them: momentum stays cut; where blocks are
+    cut each rank orthogonalises its own, and matrices that are cut themselves are gathered for it, one at a time (an
+    all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). For ρ all factors are gathered.
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
@@ -66,6 +71,9 @@ class Muon(Optimizer):
         >>> [(group["names"], group["algorithm"]) for group in optimizer.param_groups]
         [(['cores_0', 'cores_1'], 'muon'), (['bias'], 'adamw')]
     """
+
+    #: that it heeds ``partners`` of groups
+    renormalizes = True
 
     def __init__(
         self,
@@ -101,24 +109,30 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        norms = Norms(self)
         for group in self.param_groups:
             update = _muon if group["algorithm"] == "muon" else _adamw
-            for parameter in group["params"]:
+            for place, parameter in enumerate(group["params"]):
                 if parameter.grad is not None:
                     direction = update(parameter.grad, self.state[parameter], group)
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"])
+                    share = norms.share(*group["partners"][place]) if group.get("partners") else 1.0
+                    if isinstance(share, Tensor):
+                        direction, share = direction.mul_(share), 1.0
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * share)
         return loss
 
 
 def _muon(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-    average = state.setdefault("momentum", torch.zeros_like(gradient))
+    if "momentum" not in state:
+        state["momentum"] = torch.zeros_like(gradient)
+    average = state["momentum"]
     average.lerp_(gradient, 1 - group["momentum"])
     direction = gradient.lerp(average, group["momentum"]) if group["nesterov"] else average
     return on_whole(orthogonalize, direction, (-2, -1))
 
 
 def _adamw(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-    if not state:
+    if "step" not in state:
         state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
     state["step"] += 1
     first, second = group["betas"]

@@ -12,6 +12,7 @@ from linops.nn.patterns import matches
 from linops.nn.rates import DECAYS, Entry, epsilons, known_or_warned, multipliers, weight_decays
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
+from linops.nn.torch.renormalizing import partner
 from linops.nn.torch.schedules import watch
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
@@ -30,6 +31,7 @@ def param_groups(
     depth: Mapping[Any, float] | None = None,
     eps: float | None = None,
     matrices: Mapping[Any, str | None] | None = None,
+    renormalize: bool = False,
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; rules are in `linops.nn.rates`.
 
@@ -66,11 +68,14 @@ def param_groups(
         matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
             in ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See
             `linops.nn.matrices`.
+        renormalize: Whether each step of a leaf is divided by the growth of the leaves that multiply it (spectral
+            renormalisation, `linops.nn.torch.renormalizing`), so that rates hold while factors grow. For ``"muon"``
+            and ``"adamw"``; `linops.nn.torch.Muon` steps the groups of both.
 
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
-        ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``. To set the rate
-        later, see `linops.nn.torch.schedules`.
+        ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``; where steps are
+        renormalised also ``partners``. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
@@ -97,6 +102,11 @@ def param_groups(
         raise ValueError(
             f"param_groups(depth={depth!r}): expected patterns to positive numbers, as {{'blocks.*': 6.0}}"
         )
+    if renormalize and optimizer not in ("muon", "adamw"):
+        raise ValueError(
+            f"param_groups(optimizer={optimizer!r}, renormalize=True): expected 'muon' or 'adamw', whose steps do not "
+            "depend on the size of gradients"
+        )
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
     for entry, name, parameter in entries(model, matrices):
@@ -113,7 +123,8 @@ def param_groups(
     ratio = lr / adamw_lr if adamw_lr else 1.0
     decays = weight_decays(found, rules, factors, weight_decay, decay, optimizer, ratio)
     groups: dict[tuple, dict[str, Any]] = {}
-    for (_, name, parameter), rule, factor, decayed, tiny in zip(trained.values(), rules, factors, decays, small):
+    names = {name for _, name, _ in trained.values()}
+    for (entry, name, parameter), rule, factor, decayed, tiny in zip(trained.values(), rules, factors, decays, small):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
         fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
@@ -123,6 +134,9 @@ def param_groups(
         group = groups.setdefault((rule, factor, decayed, fresh.get("eps")), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
+        if renormalize:
+            group.setdefault("algorithm", rule)
+            group.setdefault("partners", []).append(partner(entry, name, names))
     watch()
     return list(groups.values())
 

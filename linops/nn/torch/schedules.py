@@ -55,6 +55,14 @@ def _check(optimizer: Any, *_: Any) -> None:
         _check_kind(optimizer)
     if optimizer in _warned:
         return
+    if not hasattr(optimizer, "renormalizes") and any(group.get("partners") for group in optimizer.param_groups):
+        _warned.add(optimizer)
+        warnings.warn(
+            f"groups of param_groups(renormalize=True) are stepped by {type(optimizer).__name__}, which does not "
+            "renormalise; take lo.nn.torch.Muon, which steps AdamW's groups too",
+            stacklevel=_outside(),
+        )
+        return
     rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if group.keys() >= _OURS]
     if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
         return
@@ -161,6 +169,19 @@ def set_lr(optimizer: Any, lr: float) -> None:
             group["lr"].fill_(rate)  # as schedulers do: a captured graph reads it
         else:
             group["lr"] = rate
+
+
+def dense_rate(optimizer: Any) -> float:
+    """The rate of a dense layer of the base shape, as the groups have it now.
+
+    Args:
+        optimizer: An optimiser; without groups of `param_groups`, the rate of its first group.
+
+    Returns:
+        The rate.
+    """
+    group = optimizer.param_groups[0]
+    return float(group["lr"]) / (1.0 if _keeper(optimizer) else group.get("lr_multiplier", 1.0))
 
 
 def keep_rates(optimizer: Kind) -> Kind:

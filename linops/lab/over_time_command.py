@@ -1,0 +1,105 @@
+"""``linops coord-check --over-time``: table, JSON and plot of `linops.lab.over_time`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from linops.lab import distributed, over_time_plot
+from linops.lab import tables as t
+from linops.lab.experiments import Options, Sizes, finish, problem_of, with_dense
+from linops.lab.over_time import Way, curve, drift, grouped, jobs, worst
+from linops.lab.runs import Run, require_members
+from linops.lab.sweep import Job, Row, sweep
+from linops.lab.train import Settings
+
+
+def over_time_sizes(quick: bool, widths: Sequence[int] = (), steps: int | None = None) -> Sizes:
+    """How large the check is.
+
+    Args:
+        quick: Whether a look is enough.
+        widths: Of the models; empty takes those by `quick`.
+        steps: How many; None takes those by `quick`.
+
+    Returns:
+        The sizes.
+    """
+    chosen = tuple(widths) or ((64, 128) if quick else (64, 256, 1024))
+    return Sizes(chosen, Settings(steps or (60 if quick else 300), 128, cosine=False))
+
+
+def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequence[Way]) -> list[Row]:
+    """The coordinate check over time: how far each step moves a layer, over steps and widths.
+
+    Args:
+        console: Where to print.
+        options: What all experiments are told.
+        sizes: How large it is.
+        ways: Optimisers, rules and rates.
+
+    Returns:
+        What summary.json holds: a row for each optimiser, rate, structure, rule and width.
+    """
+    with distributed.session(options.device) as device:
+        work: list[Job] = []
+        for seed in options.seeds:
+            problem = problem_of(options, seed, device)
+            runs = [
+                (Run(structure, width, seed=seed), way)
+                for way in ways
+                for structure in with_dense(options.structures)
+                for width in sizes.widths
+                if structure.family != "dense" or way.rule == "static"
+            ]
+            require_members(problem, [run for run, _ in runs])
+            work += jobs(problem, runs, sizes.settings, device)
+        rows = sweep(options.out, work, options.resume)
+    summary = []
+    for (optimizer, lr, structure, rule, width), group in grouped(rows).items():
+        steps, changes = group[0]["looks"], curve(group)
+        summary.append(
+            {
+                "optimizer": optimizer,
+                "lr": lr,
+                "structure": structure,
+                "rule": rule,
+                "width": width,
+                "first": changes[1],
+                "last": changes[-1],
+                "drift": drift(steps, changes),
+                "worst_drift": worst(group),
+                "output_drift": drift(steps, curve(group, "output")),
+                "norm_growth": curve(group, "norm")[-1] / curve(group, "norm")[1],
+                "train_loss": _mean([row["train_loss"] for row in group]),
+            }
+        )
+    cells = [
+        (
+            f"{row['optimizer']} {row['lr']:g} {row['structure']}",
+            row["rule"][:6],
+            f"{row['width']}",
+            f"{row['first']:.2f}",
+            f"{row['last']:.2f}",
+            t.times(row["drift"]),
+            t.times(row["worst_drift"]),
+            t.NONE if row["train_loss"] is None else f"{row['train_loss']:.3f}",
+        )
+        for row in summary
+    ]
+    caption = (
+        f"{sizes.settings.steps} steps, seeds {', '.join(map(str, options.seeds))}. ‖ΔW‖₂ / lr of the second step and "
+        "the last,\nmean over layers and seeds; drift: greatest over least from step 20 on,\n"
+        "of this mean, and of the worst layer and seed; loss: on all training data."
+    )
+    columns = ["run", "rule", "width", "first", "last", "drift", "worst", "loss"]
+    table = t.table("Coordinate check over time: how far one step moves a layer", columns, cells, caption)
+    finish(console, options, table, summary, rows, over_time_plot.over_time, "over_time.png")
+    return summary
+
+
+def _mean(losses: Sequence[float | None]) -> float | None:
+    """The mean, None if a run has diverged."""
+    known = [loss for loss in losses if loss is not None]
+    return sum(known) / len(known) if len(known) == len(losses) else None

@@ -1,0 +1,184 @@
+"""`watch`: how far training moves each linear layer of a model, as operators: norms of W and ΔW, no dense matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import nn
+
+from linops.nn.torch.schedules import dense_rate
+from linops.nn.torch.sharded import require_whole
+from linops.nn.torch.structured import Structured
+from linops.operator import LinearOperator
+from linops.operators.dense import Dense
+
+#: vectors that are multiplied at once, and how often
+_VECTORS, _ITERATIONS = 4, 12
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A layer between two looks.
+
+    Attributes:
+        name: The layer's dotted name.
+        structure: The class of its operator.
+        shape: (out, in).
+        norm: The spectral norm of W now.
+        change: That of ΔW, the difference to the look before; divided by the rate, if that is known.
+        relative: `change` over sqrt(out / in), which is comparable between layers of all shapes.
+    """
+
+    name: str
+    structure: str
+    shape: tuple[int, int]
+    norm: float
+    change: float
+    relative: float
+
+
+class Watch:
+    """What `watch` returns: call `look` between steps.
+
+    Attributes:
+        rows: Of the last look; none before the first.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Any = None) -> None:
+        self._model, self._optimizer = model, optimizer
+        self.rows: list[Moved] = []
+        self._before = {name: _copied(operator) for name, operator in _operators(model).items()}
+
+    def look(self, lr: float | None = None) -> list[Moved]:
+        """The norms now, and those of what has changed since the last look (or since `watch`).
+
+        Args:
+            lr: The rate that changes are divided by; None takes that of the dense layer from the optimiser, or 1.
+
+        Returns:
+            A row a layer, in the order of the model. Layers that were not there at the last look are left out, once.
+        """
+        if lr is None:
+            lr = self._rate()
+        now = _operators(self._model)
+        self.rows = []
+        for name, operator in now.items():
+            before = self._before.get(name)
+            if before is None or before.shape != operator.shape:
+                continue
+            change = spectral_norm(operator - before) / (lr or 1.0)
+            m, n = operator.shape
+            self.rows.append(
+                Moved(name, type(operator).__name__, (m, n), spectral_norm(operator), change, change / sqrt(m / n))
+            )
+        self._before = {name: _copied(operator) for name, operator in now.items()}
+        return self.rows
+
+    def _rate(self) -> float:
+        """The rate of a dense layer of the base shape; 1 if it is not known."""
+        return 1.0 if self._optimizer is None else dense_rate(self._optimizer)
+
+    def __str__(self) -> str:
+        """A table of the last look."""
+        head = ("layer", "structure", "shape", "‖W‖", "‖ΔW‖/lr", "/√(out/in)")
+        cells = [
+            (
+                row.name,
+                row.structure,
+                f"{row.shape[0]}×{row.shape[1]}",
+                *map(_short, (row.norm, row.change, row.relative)),
+            )
+            for row in self.rows
+        ]
+        widths = [max(len(row[column]) for row in (head, *cells)) for column in range(len(head))]
+        lines = [
+            "  ".join(cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in pairs).rstrip()
+            for row in (head, *cells)
+            for pairs in [list(enumerate(zip(row, widths)))]
+        ]
+        return "\n".join(lines)
+
+
+def watch(model: nn.Module, optimizer: Any = None) -> Watch:
+    """Watch how far steps move each linear layer: ‖W‖₂ and ‖ΔW‖₂ / lr between two looks.
+
+    With rates that hold, ‖ΔW‖₂ / (lr · sqrt(out / in)) of a single step is about the same for all layers, structures
+    and widths, and stays so while weights grow; under Muon a dense layer has 0.6 … 1.2. ΔW = A_now − A_before is a
+    difference of operators, and norms are found by power iteration with products, so no matrix is formed.
+
+    Cost: a copy of the parameters of these layers; a look takes 96 products of each operator with its transpose and
+    back, in all, 4 vectors at a time. Norms are from below, of matrices with close singular values by a few percent;
+    ΔW is a difference of two products, so in float32 it is exact to about 1e-6 ‖W‖.
+
+    Args:
+        model: Any model; its structured layers and every `torch.nn.Linear` are watched.
+        optimizer: Made from `param_groups`: its present rate (of a dense layer) is what changes are divided by.
+
+    Returns:
+        A `Watch`: ``look()`` returns rows and keeps the parameters of now; ``print`` shows the last look as a table.
+
+    Raises:
+        TypeError: If the model is no `torch.nn.Module`.
+        ValueError: If there is no such layer, or parameters of one are sharded.
+
+    Example:
+        >>> import linops as lo, torch
+        >>> model = torch.nn.Sequential(lo.btt(64, 16).to_layer(), torch.nn.Linear(64, 4))
+        >>> optimizer = lo.nn.muon.Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon"))
+        >>> watched = watch(model, optimizer)
+        >>> model(torch.randn(8, 16)).square().mean().backward(); optimizer.step()
+        >>> [(row.name, row.structure, row.shape) for row in watched.look()]
+        [('0', 'BlockTensorTrain', (64, 16)), ('1', 'Dense', (4, 64))]
+        >>> print(watched)  # doctest: +SKIP
+        layer  structure         shape   ‖W‖  ‖ΔW‖/lr  /√(out/in)
+        0      BlockTensorTrain  64×16  3.36     1.19       0.593
+        1      Dense              4×64  0.75     1.05        4.19
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"watch({type(model).__name__}): expected a model, a torch.nn.Module")
+    if not _operators(model):
+        raise ValueError(f"watch({type(model).__name__}): no structured layer and no torch.nn.Linear to watch")
+    return Watch(model, optimizer)
+
+
+def spectral_norm(operator: LinearOperator) -> float:
+    """The spectral norm of an operator of torch tensors by power iteration on a few vectors at once, from below.
+
+    Args:
+        operator: The operator; half precision is multiplied in float32.
+
+    Returns:
+        The norm; NaN where numbers are not finite.
+    """
+    with torch.no_grad():
+        adjoint, device = operator.H, operator.device
+        dtype = torch.promote_types(operator.dtype, torch.float32)
+        if operator.dtype != dtype:
+            operator, adjoint = operator.to(dtype=dtype), adjoint.to(dtype=dtype)
+        start = torch.randn(operator.shape[1], _VECTORS, generator=torch.Generator().manual_seed(0))
+        basis = torch.linalg.qr(start.to(device=device, dtype=dtype)).Q
+        for _ in range(_ITERATIONS):
+            basis = torch.linalg.qr(adjoint @ (operator @ basis)).Q
+        image = operator @ basis
+        return float(torch.linalg.matrix_norm(image, 2)) if torch.isfinite(image).all() else float("nan")
+
+
+def _operators(model: nn.Module) -> dict[str, LinearOperator]:
+    """The operators of a model's linear layers over its parameters as they are now."""
+    found: dict[str, LinearOperator] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (Structured, nn.Linear)):
+            require_whole("watch", module)
+            found[name] = module.operator if isinstance(module, Structured) else Dense(module.weight)
+    return {name: operator._map(lambda leaf: leaf.detach()) for name, operator in found.items()}
+
+
+def _copied(operator: LinearOperator) -> LinearOperator:
+    return operator._map(lambda leaf: leaf.clone())
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}"

@@ -1,0 +1,186 @@
+"""Spectral renormalisation: what multiplies a leaf, the norms, and steps that keep their size while factors grow."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import linops as lo
+from linops.nn.torch.muon import Muon
+from linops.nn.torch.renormalizing import spectral_norm
+from linops.partners import evaluate, initial_norms, partners
+
+A, B, C = lo.dense(6, 6), lo.low_rank(6, 6, rank=2), lo.block_diag(6, 6, blocks=2)
+EXPRESSIONS = {
+    "low rank": B,
+    "btt": lo.btt(8, 8, cores=3),
+    "monarch": lo.monarch(8, 8, blocks=2),
+    "tensor train": lo.tensor_train(8, 8, rank=2),
+    "blast": lo.blast(8, 8, blocks=2, rank=1),
+    "butterfly": lo.butterfly(8, 8),
+    "kronecker": lo.kronecker(6, 6),
+    "product": B @ C,
+    "sum": A + B,
+    "product of a sum": (A + lo.Identity(6)) @ (B + C),
+    "direct sum": lo.BlockDiag([A, B @ C]),
+    "grid": lo.Block([[A, B], [None, C @ A]]),
+    "Kronecker of a product": lo.kron(A @ C, B),
+    "Kronecker sum": lo.KroneckerSum(A, B),
+    "power": (A @ lo.Diagonal(lo.spec(6))) ** 2,
+    "slice": (B @ C)[1:3, ::2],
+    "three diagonals": lo.Tridiagonal(lo.spec(5), lo.spec(6), lo.spec(5)),
+    "Toeplitz": lo.toeplitz(6, 4),
+    "multiple": lo.low_rank(6, 6, rank=2) * np.array(2.0),
+}
+
+
+def named(norm):
+    """The leaves in a norm."""
+    if isinstance(norm, str):
+        return {norm}
+    return set().union(*map(named, norm)) if isinstance(norm, (tuple, list)) else set()
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_a_leaf_is_multiplied_by_those_with_which_it_has_a_mixed_difference(name):
+    random = np.random.default_rng(0)
+    operator = EXPRESSIONS[name]
+    leaves = {key: random.standard_normal(leaf.shape) for key, leaf in operator.named_leaves()}
+    moves = {key: random.standard_normal(leaf.shape) for key, leaf in leaves.items()}
+    found = partners(operator)
+    assert list(found) == list(leaves)
+
+    def dense(*moved):
+        return operator.with_leaves([leaves[key] + (moves[key] if key in moved else 0) for key in leaves]).to_dense()
+
+    for one, other in itertools.permutations(leaves, 2):
+        mixed = dense(one, other) - dense(one) - dense(other) + dense()
+        assert (other in named(found[one])) == (np.abs(mixed).max() > 1e-9), (one, other)
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_no_change_of_a_leaf_exceeds_what_multiplies_it(name):
+    random = np.random.default_rng(1)
+    operator = EXPRESSIONS[name]
+    if name in ("power", "Toeplitz", "tensor train", "blast"):
+        pytest.skip("a leaf that stands twice, or is no batch of matrices")
+    leaves = {key: random.standard_normal(leaf.shape) for key, leaf in operator.named_leaves()}
+
+    def norm(leaf):
+        return np.linalg.norm(leaf, 2, axis=(-2, -1)).max() if leaf.ndim > 1 else np.abs(leaf).max()
+
+    norms = {key: norm(leaf) for key, leaf in leaves.items()}
+    for key, leaf in leaves.items():
+        move = random.standard_normal(leaf.shape)
+        moved = operator.with_leaves([value + (move if other == key else 0) for other, value in leaves.items()])
+        change = np.linalg.norm(moved.to_dense() - operator.with_leaves(leaves.values()).to_dense(), 2)
+        assert change <= norm(move) * evaluate(partners(operator)[key], norms.__getitem__) * (1 + 1e-9)
+
+
+def test_initial_norms_are_those_of_what_is_drawn():
+    operator = lo.btt(1024, 1024)
+    drawn = operator.init(seed=0)
+    for name, leaf in drawn.named_leaves():
+        found = np.linalg.norm(leaf, 2, axis=(-2, -1)).mean()
+        assert initial_norms(operator)[name] == pytest.approx(found, rel=0.1)
+
+
+def test_spectral_norm_follows_matrices_that_change():
+    random = torch.Generator().manual_seed(0)
+    matrices, vector = torch.randn(3, 8, 5, generator=random), None
+    for _ in range(30):
+        matrices = matrices + 0.02 * torch.randn(3, 8, 5, generator=random)
+        norm, vector = spectral_norm(matrices, vector)
+    assert norm.item() == pytest.approx(torch.linalg.matrix_norm(matrices, 2).max().item(), rel=0.01)
+    assert spectral_norm(torch.zeros(2, 3, 4))[0] < 1e-5
+    torch.testing.assert_close(spectral_norm(torch.zeros(3, 8, 5), vector)[1], vector)
+
+
+def stepped(factor, renormalize, optimizer="muon", freeze=()):
+    """How far a step moves the leaf U where V is so many times what `init` draws."""
+    torch.manual_seed(0)
+    layer = lo.low_rank(64, 64, rank=16).to_layer(bias=False)
+    for name in freeze:
+        getattr(layer, name).requires_grad_(False)
+    with torch.no_grad():
+        layer.V.mul_(factor)
+    before = layer.U.detach().clone()
+    groups = lo.nn.param_groups(layer, lr=0.1, optimizer=optimizer, renormalize=renormalize)
+    layer(torch.randn(32, 64)).square().sum().backward()
+    Muon([{"algorithm": optimizer} | group for group in groups]).step()
+    return (layer.U.detach() - before).norm().item()
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_step_is_divided_by_the_growth_of_the_other_factor(optimizer):
+    plain = stepped(1, False, optimizer)
+    assert stepped(1, True, optimizer) == pytest.approx(plain, rel=0.1)
+    assert stepped(8, False, optimizer) == pytest.approx(plain, rel=0.05)
+    assert stepped(8, True, optimizer) == pytest.approx(plain / 8, rel=0.1)
+    assert stepped(0.125, True, optimizer) == pytest.approx(plain, rel=0.05)  # it only lowers
+    assert stepped(8, True, optimizer, freeze=["V"]) == pytest.approx(plain, rel=0.05)  # which does not grow
+
+
+def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):
+    def made():
+        torch.manual_seed(0)
+        model = nn.Sequential(lo.btt(16, 16).to_layer(), lo.tensor_train(16, 16, rank=2).to_layer())
+        model[0].reset_parameters()
+        return model, Muon(lo.nn.param_groups(model, lr=0.2, optimizer="muon", renormalize=True))
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(torch.ones(2, 16)).square().sum().backward()
+        optimizer.step()
+
+    (model, optimizer), (other, resumed) = made(), made()
+    for _ in range(3):
+        step(model, optimizer)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    other.load_state_dict(state["model"])
+    resumed.load_state_dict(state["optimizer"])
+    step(model, optimizer)
+    step(other, resumed)
+    for one, two in zip(model.parameters(), other.parameters()):
+        assert torch.equal(one, two)
+
+
+def test_an_optimiser_that_does_not_renormalise_is_told():
+    layer = lo.btt(16, 16).to_layer()
+    groups = lo.nn.param_groups(layer, lr=0.1, optimizer="adamw", renormalize=True)
+    with pytest.warns(UserWarning, match="AdamW, which does not renormalise"):
+        torch.optim.AdamW(groups).step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Muon(groups).step()
+    with pytest.raises(ValueError, match="renormalize=True"):
+        lo.nn.param_groups(layer, lr=0.1, optimizer="sgd", renormalize=True)
+
+
+def test_layers_with_weight_normalisation_stand_alone():
+    layer = lo.nn.torch.Linear(lo.btt(16, 16), weight_norm=True)
+    groups = lo.nn.param_groups(layer, lr=0.1, optimizer="muon", renormalize=True)
+    assert all(norm == () for group in groups for norm, *_ in group["partners"])
+
+
+def test_a_renormalised_factor_moves_its_layer_as_far_at_any_time():
+    moved = {}
+    for renormalize in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(lo.btt(64, 64).to_layer(), nn.Tanh(), nn.Linear(64, 64))
+        optimizer = Muon(lo.nn.param_groups(model, lr=0.1, optimizer="muon", renormalize=renormalize))
+        x, y = torch.randn(32, 64), torch.randn(32, 64)
+        watched, changes = lo.nn.watch(model, optimizer), []
+        for _ in range(120):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), y).backward()
+            watched = lo.nn.watch(model, optimizer)
+            optimizer.step()
+            changes.append(watched.look()[0].change)
+        moved[renormalize] = max(changes) / min(changes)
+    assert moved[True] < 1.4
+    assert moved[False] > 1.4

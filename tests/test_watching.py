@@ -1,0 +1,75 @@
+"""`lo.nn.watch`: norms of layers and of what changed in them, against dense matrices."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import linops as lo
+from linops.nn.torch.watching import spectral_norm
+
+
+def test_it_sees_what_dense_matrices_say():
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 16).to_layer(), nn.GELU(), nn.Linear(64, 8), lo.low_rank(4, 8).to_layer())
+    optimizer = lo.nn.torch.Muon(lo.nn.param_groups(model, lr=0.05, optimizer="muon"))
+    watched = lo.nn.watch(model, optimizer)
+    for _ in range(2):
+        before = [dense(model[place]) for place in (0, 2, 3)]
+        optimizer.zero_grad()
+        model(torch.randn(16, 16)).square().mean().backward()
+        optimizer.step()
+        rows = watched.look()
+        assert [(row.name, row.shape) for row in rows] == [("0", (64, 16)), ("2", (8, 64)), ("3", (4, 8))]
+        for row, old, place in zip(rows, before, (0, 2, 3)):
+            now = dense(model[place])
+            change = torch.linalg.matrix_norm(now - old, 2).item() / 0.05
+            assert row.norm == pytest.approx(torch.linalg.matrix_norm(now, 2).item(), rel=0.02)
+            assert row.change == pytest.approx(change, rel=0.05)
+            assert row.relative == pytest.approx(row.change / math.sqrt(row.shape[0] / row.shape[1]))
+
+
+def dense(layer):
+    return (layer.weight if isinstance(layer, nn.Linear) else layer.operator.to_dense()).detach().clone()
+
+
+def test_the_rate_is_that_of_a_dense_layer_or_the_callers():
+    layer = lo.btt(16, 16).to_layer()
+    optimizer = torch.optim.AdamW(lo.nn.param_groups(layer, lr=0.5))
+    watched, plain = lo.nn.watch(layer, optimizer), lo.nn.watch(layer)
+    with torch.no_grad():
+        layer.cores_0.mul_(2)
+    ours, (raw,) = watched.look(), plain.look()
+    assert ours[0].change == pytest.approx(raw.change / 0.5)
+    lo.nn.keep_rates(optimizer)
+    assert lo.nn.watch(layer, optimizer)._rate() == 0.5
+    with torch.no_grad():
+        layer.cores_0.mul_(0.5)
+    assert plain.look(lr=0.25)[0].change == pytest.approx(raw.change / 0.25)
+    assert plain.look()[0].change == 0
+
+
+def test_the_table_names_every_layer():
+    watched = lo.nn.watch(nn.Sequential(lo.btt(16, 16).to_layer(), nn.Linear(16, 4)))
+    assert "BlockTensorTrain" not in str(watched)
+    watched.look()
+    head, first, second = str(watched).splitlines()
+    assert head.split() == ["layer", "structure", "shape", "‖W‖", "‖ΔW‖/lr", "/√(out/in)"]
+    assert first.split()[:3] == ["0", "BlockTensorTrain", "16×16"]
+    assert second.split()[:3] == ["1", "Dense", "4×16"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.complex64], ids=str)
+def test_norms_of_other_dtypes(dtype):
+    name = str(dtype).removeprefix("torch.")
+    operator = lo.monarch(24, 16, blocks=2).init(seed=0, backend="torch", dtype=name)
+    matrix = operator.to_dense().to(torch.complex128)
+    assert spectral_norm(operator) == pytest.approx(torch.linalg.matrix_norm(matrix, 2).item(), rel=0.02)
+
+
+def test_a_model_without_linear_layers_and_no_model():
+    with pytest.raises(ValueError, match="no structured layer"):
+        lo.nn.watch(nn.GELU())
+    with pytest.raises(TypeError, match="watch"):
+        lo.nn.watch([nn.Linear(2, 2)])
