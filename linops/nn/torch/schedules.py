@@ -50,9 +50,6 @@ def watch() -> None:
 def _check(optimizer: Any, *_: Any) -> None:
     if torch.compiler.is_compiling():
         return
-    if optimizer not in _seen:
-        _seen.add(optimizer)
-        _check_kind(optimizer)
     if optimizer in _warned:
         return
     if not hasattr(optimizer, "renormalizes") and any(group.get("partners") for group in optimizer.param_groups):
@@ -63,6 +60,9 @@ def _check(optimizer: Any, *_: Any) -> None:
             stacklevel=_outside(),
         )
         return
+    if optimizer not in _seen:
+        _seen.add(optimizer)
+        _check_kind(optimizer)
     rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if group.keys() >= _OURS]
     if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
         return
@@ -89,7 +89,8 @@ def _check_kind(optimizer: Any) -> None:
     kind = _kind(optimizer)
     name, wanted = type(optimizer).__name__, {"another Muon": "muon", None: "adamw"}.get(kind, kind)
     if kind == "muon":
-        wrong = bool(made := {group["optimizer"] for group in ours if "optimizer" in group})
+        made = {group["optimizer"] for group in ours if "optimizer" in group and "algorithm" not in group}
+        wrong = bool(made)
     else:
         other = kind is not None and any((one == "sgd") != (kind == "sgd") for one in made)
         wrong = "muon" in made or other or (kind == "another Muon" and bool(made))
