@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import linops as lo
@@ -16,6 +17,10 @@ def test_bytes_are_those_of_the_formulas():
     assert sent.forward == sent.backward == {"all_reduce": 2 * (p - 1) * T * 8 * 4 // p}
     assert sent.total == sent["all_reduce"]
     assert lo.nn.communication(A, p, batch=T, style="sharded", dtype="bfloat16").total == sent.total // 2
+
+
+def test_numbers_of_numpy():
+    assert lo.nn.communication(lo.btt(64, 64), np.int64(4)) == lo.nn.communication(lo.btt(64, 64), 4)
 
 
 def test_one_rank_sends_nothing():
@@ -45,5 +50,10 @@ def test_errors():
         lo.nn.communication(lo.btt(64, 64), SimpleNamespace(axis_names=("data", "model"), size=4))
     with pytest.raises(TypeError, match="ranks: expected a number or a mesh, got str"):
         lo.nn.communication(lo.btt(64, 64), "4")
+    with pytest.raises(TypeError, match="patterns are for models"):
+        lo.nn.communication(lo.btt(64, 64), 4, style={"*": "whole"})
+    for batch in (-3, 2.5, True):
+        with pytest.raises(ValueError, match="expected how many vectors"):
+            lo.nn.communication(lo.btt(64, 64), 4, batch=batch)
     with pytest.raises(KeyError):
         lo.nn.communication(lo.btt(64, 64), p)["send"]

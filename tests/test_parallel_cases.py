@@ -167,6 +167,40 @@ def refused():
     return said
 
 
+def told():
+    """What is said of optimisers made before, of models with nothing to divide, and of input of another style."""
+    mesh, said = init_device_mesh("cpu", (torch.distributed.get_world_size(),)), []
+    torch.manual_seed(torch.distributed.get_rank())
+    model = nn.Sequential(Linear(lo.btt(16, 16)), nn.LayerNorm(16), Linear(lo.btt(16, 16)))
+    optimizer = torch.optim.AdamW(lo.nn.param_groups(model, lr=0.1))
+    with torch.no_grad():
+        model[1].weight.normal_()
+    lo.nn.parallelize_(model, mesh, style={"0": "whole", "2": "rowwise"})
+    others = [torch.empty(16) for _ in range(mesh.size())]
+    torch.distributed.all_gather(others, model[1].weight.detach())
+    assert all(torch.equal(other, others[0]) for other in others)
+    with pytest.raises(ValueError, match="whole features need the style 'whole' or 'colwise'"):
+        model(torch.randn(3, 16))
+    model[0](torch.randn(3, 16)).sum().backward()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        optimizer.step()
+        optimizer.step()
+        lo.nn.parallelize_(nn.Sequential(nn.Linear(4, 4)), mesh)
+        torch.optim.AdamW(lo.nn.param_groups(model, lr=0.1)).step()
+    said += [str(one.message) for one in caught]
+    with pytest.raises(ValueError, match="is a DistributedDataParallel, which would not synchronise"):
+        lo.nn.parallelize_(nn.parallel.DistributedDataParallel(nn.Sequential(Linear(lo.btt(16, 16)))), mesh)
+    return said
+
+
+def test_what_would_train_wrongly_is_told(processes):
+    for said in processes(2, told):
+        assert len(said) == 2
+        assert "holds parameters that parallelize_ has replaced" in said[0]
+        assert "no structured layers" in said[1]
+
+
 @pytest.mark.parametrize("function", [shapes, copies, second_derivatives, dense_between], ids=lambda one: one.__name__)
 def test_odd_cases(processes, function):
     processes(2, function)

@@ -139,8 +139,12 @@ def ends(style: str) -> tuple[str, str]:
         ``"whole"`` or ``"sharded"``, twice.
 
     Raises:
+        TypeError: If it is no name.
         ValueError: If there is none of that name.
     """
+    if not isinstance(style, str):
+        got = type(style).__name__
+        raise TypeError(f"style: expected one of {', '.join(STYLES)}, got {got}; patterns are for models")
     if style not in STYLES:
         raise ValueError(f"style {style!r}: expected one of {', '.join(STYLES)}")
     return STYLES[style]

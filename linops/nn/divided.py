@@ -61,7 +61,7 @@ class Divided(Sequence[Row]):
         return sum((of_division(row.division, batch, row.itemsize) for row in self.rows), Communication())
 
     def __str__(self) -> str:
-        lines = [("layer", "style", "split", "bytes a vector")]
+        lines = [("layer", "style", "split", "bytes, 1 vector")]
         for row in self.rows:
             split = (
                 ", ".join([f"{name}:{axis}" for name, axis in row.division.axes.items() if axis is not None])

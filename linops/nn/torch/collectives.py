@@ -14,7 +14,6 @@ from torch import Tensor
 from torch._C._distributed_c10d import _resolve_process_group
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from linops.nn.communication import Communication
 from linops.plan.shares import Movement
 from linops.plan.transfer import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, REDUCE_SCATTER, sent
 
@@ -125,7 +124,3 @@ class CommunicationMode(TorchDispatchMode):
             self.counted[name] += round(sent(name, size, whole) * x.element_size())
             self.counts[name] += 1
         return func(*args, **(kwargs or {}))
-
-    def communication(self) -> Communication:
-        """What was counted, as bytes of a forward pass."""
-        return Communication(forward=dict(self.counted))

@@ -48,9 +48,14 @@ class DividedLinear(Linear):
             raise TypeError(f"{self._called}: expected a torch tensor (…, {self.in_features}), got {got}")
         expected = self.in_features // (self.division.ranks if self.division.into == SHARDED else 1)
         if x.shape[-1:] != (expected,):
+            ranks, way = self.division.ranks, ""
+            if x.shape[-1:] == (self.in_features // ranks,):
+                way = "; features that come divided need the style 'rowwise' or 'sharded'"
+            elif x.shape[-1:] == (self.in_features,):
+                way = "; whole features need the style 'whole' or 'colwise'"
             raise ValueError(
-                f"{self._called} of {self.structure.operator._short()}, style {self.style!r} on {self.division.ranks} "
-                f"ranks: input of shape {tuple(x.shape)}; expected (…, {expected})"
+                f"{self._called} of {self.structure.operator._short()}, style {self.style!r} on {ranks} ranks: input "
+                f"of shape {tuple(x.shape)}; expected (…, {expected}){way}"
             )
         group = self._mesh.get_group()
         leaves = [self._share(name, group) for name in self._names]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
 
 from linops.families.blocks import dense
-from linops.nn.communication import ends
+from linops.nn.communication import ends, size_of
 from linops.nn.divided import Divided, Row
 from linops.nn.obstacles import brief
 from linops.nn.torch.chain import Chain
@@ -19,6 +21,7 @@ from linops.nn.torch.dense import require_module
 from linops.nn.torch.divided import DividedLinear, Replicated, join
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.parts import Parts
+from linops.nn.torch.schedules import replaced
 from linops.nn.torch.styles import REPLICATED, styles_of
 from linops.sharding import SHARDED, alike, division
 
@@ -46,8 +49,8 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
     plan (``_tp_plan``). Others are whole. `torch.nn.Linear` is divided, by torch's own styles, where a style other than
     whole is meant for it.
 
-    Parameters become `DTensor`s, with the numbers of rank 0. Divide before FSDP2 (over another axis of the mesh), and
-    before the optimiser is made.
+    Parameters become `DTensor`s, with the numbers of rank 0, which all ranks get of everything else too. Divide before
+    FSDP2 (over another axis of the mesh), and before the optimiser is made.
 
     Args:
         model: The model; each rank has all of it.
@@ -61,11 +64,12 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, or the mesh no `DeviceMesh`.
-        ValueError: If there is no such style, a layer's features cannot be shared equally, or it is divided or sharded
-            already.
+        ValueError: If there is no such style, a layer's features cannot be shared equally, it is divided or sharded
+            already, shares parameters with a layer that is divided otherwise, is of a class derived from
+            `lo.nn.torch.Linear`, or the model is inside `DistributedDataParallel`.
 
     Warns:
-        UserWarning: If structured layers stay whole on every rank, or a pattern matches no layer.
+        UserWarning: If structured layers stay whole on every rank, nothing is divided, or a pattern matches no layer.
 
     Example:
         >>> import linops as lo, torch
@@ -78,11 +82,24 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
     """
     require_module("parallelize_", model, "shardings", "shardings")
     mesh = _one_axis(mesh, axis)
+    for name, module in model.named_modules():
+        if isinstance(module, DistributedDataParallel):
+            raise ValueError(
+                f"parallelize_: {name or 'the model'!r} is a DistributedDataParallel, which would not synchronise new "
+                "parameters; divide the model first, then use fully_shard over another axis of the mesh"
+            )
     found = divisions(model, mesh.size(), style)
     _check(model, found)
     new: dict[int, nn.Parameter] = {}
     for row in found:
         _divide(model.get_submodule(row.name), row, mesh, new)
+    _share_the_rest(model, mesh)
+    if not found:
+        warnings.warn(
+            "parallelize_: the model has no structured layers, and no style says what to divide: replace layers "
+            "before, or give style={pattern: style}",
+            stacklevel=2,
+        )
     left = [row.name for row in found if row.style != REPLICATED and not row.division.is_split]
     left += [name for name, module in model.named_modules() if isinstance(module, Chain)]
     if left and mesh.size() > 1:
@@ -109,6 +126,8 @@ def divisions(model: nn.Module, ranks: int, style: Any = None) -> Divided:
         TypeError: As `parallelize_` does.
         ValueError: As `parallelize_` does.
     """
+    require_module("divisions", model, "shardings", "shardings")
+    ranks = size_of(ranks)
     styles = styles_of(model, style, ranks)
     rows = []
     for name, module in model.named_modules():
@@ -189,6 +208,14 @@ def _check_parts(model: nn.Module, name: str, style: str) -> None:
         )
 
 
+def _share_the_rest(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Give all ranks what the first has of parameters and buffers that stay whole."""
+    group = mesh.get_group()
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if not isinstance(tensor, DTensor) and not tensor.is_meta and mesh.size() > 1:
+            dist.broadcast(tensor.detach(), dist.get_global_rank(group, 0), group)
+
+
 def _theirs(row: Row) -> ColwiseParallel | RowwiseParallel:
     """Torch's style for a dense layer."""
     if row.style == "sharded" and row.division.axes["matrix"] == 1:
@@ -201,6 +228,8 @@ def _theirs(row: Row) -> ColwiseParallel | RowwiseParallel:
 def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]) -> None:
     """Divide one layer."""
     if type(layer) is nn.Linear:
+        for parameter in layer.parameters():
+            replaced(parameter)
         parallelize_module(layer, mesh, _theirs(row))
         return
     if row.style == "whole" and not row.division.is_split:
@@ -210,5 +239,6 @@ def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]
         if id(parameter) not in new:
             value = distribute_tensor(parameter.detach(), mesh, [Replicate() if axis is None else Shard(axis)])
             new[id(parameter)] = nn.Parameter(value, requires_grad=parameter.requires_grad)
+            replaced(parameter)
         layer._parameters[key] = new[id(parameter)]
     join(layer, row.style, row.division, mesh)

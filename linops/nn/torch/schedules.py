@@ -35,6 +35,7 @@ _KINDS |= {"Lion": "lion", "FusedAdam": "adamw", "DeepSpeedCPUAdam": "adamw", "M
 
 _seen: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+_replaced: dict[int, weakref.ref[Tensor]] = {}
 
 
 def watch() -> None:
@@ -63,6 +64,7 @@ def _check(optimizer: Any, *_: Any) -> None:
     if optimizer not in _seen:
         _seen.add(optimizer)
         _check_kind(optimizer)
+        _check_held(optimizer)
     rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if group.keys() >= _OURS]
     if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
         return
@@ -82,6 +84,27 @@ def _check(optimizer: Any, *_: Any) -> None:
         )
 
 
+def replaced(parameter: Tensor) -> None:
+    """Remember that a parameter is no longer one of its model's, for optimisers that still hold it.
+
+    Args:
+        parameter: The parameter.
+    """
+    watch()
+    _replaced[id(parameter)] = weakref.ref(parameter)
+
+
+def _check_held(optimizer: Any) -> None:
+    """Warn of an optimiser that was made before the model's parameters were divided."""
+    held = [one for group in optimizer.param_groups for one in group["params"]]
+    if any((known := _replaced.get(id(one))) and known() is one for one in held):
+        warnings.warn(
+            f"{type(optimizer).__name__} holds parameters that parallelize_ has replaced, so that it does not train "
+            "the divided layers: make the optimiser after parallelize_",
+            stacklevel=_outside(),
+        )
+
+
 def _check_kind(optimizer: Any) -> None:
     """Warn, at the first step, of groups that are for another kind of optimiser."""
     ours = [group for group in optimizer.param_groups if group.keys() >= _OURS]
@@ -89,7 +112,7 @@ def _check_kind(optimizer: Any) -> None:
     kind = _kind(optimizer)
     name, wanted = type(optimizer).__name__, {"another Muon": "muon", None: "adamw"}.get(kind, kind)
     if kind == "muon":
-        made = {group["optimizer"] for group in ours if "optimizer" in group and "algorithm" not in group}
+        made = {group["optimizer"] for group in ours if "optimizer" in group and "partners" not in group}
         wrong = bool(made)
     else:
         other = kind is not None and any((one == "sgd") != (kind == "sgd") for one in made)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from linops.nn.communication import ends
+from linops.nn.obstacles import brief
 from linops.nn.patterns import matches
 from linops.nn.torch.layer import Linear
 from linops.sharding import SHARDED
@@ -89,7 +90,10 @@ def styles_of(model: nn.Module, style: Any, ranks: int = 1) -> dict[str, str]:
         fitting = [name for name, module in meant.items() if _fits(module, one)]
         if not fitting:
             what = "module" if one == REPLICATED else "layer"
-            warnings.warn(f"parallelize_: the pattern {pattern!r} matches no {what} for {one!r}", stacklevel=3)
+            there = brief([name for name, module in modules.items() if _fits(module, one)], 4)
+            warnings.warn(
+                f"parallelize_: the pattern {pattern!r} matches no {what} for {one!r}; there are {there}", stacklevel=3
+            )
         found = dict.fromkeys(fitting, str(one)) | found
     return found
 
