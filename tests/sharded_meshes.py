@@ -154,7 +154,7 @@ def wrong(name, symbolic, style, mesh):
 def modes(mesh, family):
     """Derivatives forward, of second order and under vmap, and empty batches, are those of one device."""
     A = family(N, N).init(seed=0, backend="jax")
-    x = numbers(1, 4, N)
+    x = jnp.asarray(numbers(1, 4, N))
 
     def derivatives(f, A, x):
         slope = jax.grad(lambda x: (f(A, x) ** 4).mean())
