@@ -1,8 +1,8 @@
 """Divided products on a mesh of eight devices: ``python sharded_meshes.py [words]`` prints what is wrong, a line each.
 
 The words select: names of `FAMILIES`, styles, ``auto`` or ``explicit``, ``model`` (a mesh of eight along one axis) or
-``data`` (two by four), and ``training`` and ``checkpoints``. It runs in a process of its own, for JAX takes the number
-of devices from its environment.
+``data`` (two by four), and ``modes``, ``training`` and ``checkpoints``. It runs in a process of its own, for JAX takes
+the number of devices from its environment.
 """
 
 import os
@@ -109,7 +109,9 @@ def predicted(product, mesh, style):
 
 def close(found, wanted):
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
-    return all(np.allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max()) for a, b in pairs)
+    return all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max(initial=0)) for a, b in pairs
+    )
 
 
 def numbers(seed, *shape):
@@ -147,6 +149,28 @@ def wrong(name, symbolic, style, mesh):
         alone = jax.jit(lambda A, x: x @ A.T, out_shardings=ends[1]).lower(placed, X).compile()
         if collectives(alone) != predicted(product, mesh, style)[0]:
             yield f"XLA alone sends {collectives(alone)}"
+
+
+def modes(mesh, family):
+    """Derivatives forward, of second order and under vmap, and empty batches, are those of one device."""
+    A = family(N, N).init(seed=0, backend="jax")
+    x = jnp.asarray(numbers(1, 4, N))
+
+    def derivatives(f, A, x):
+        slope = jax.grad(lambda x: (f(A, x) ** 4).mean())
+        yield "jvp", lambda: jax.jvp(f, (A, x), (A, x))
+        yield "jacfwd", lambda: jax.jacfwd(lambda x: f(A, x))(x[0])
+        yield "hessian", lambda: jax.jvp(slope, (x,), (x,))
+        yield "twice back", lambda: jax.grad(lambda x: (slope(x) ** 2).sum())(x)
+        yield "vmap", lambda: jax.vmap(slope)(x)
+        yield "empty", lambda: jax.vjp(f, A, x[:0])[1](f(A, x[:0]))
+
+    for style in STYLES:
+        product = lo.nn.sharded(A, mesh, style=style)
+        pairs = zip(derivatives(lambda f, x: f(x), product, x), derivatives(lambda A, x: x @ A.T, A, x))
+        for (name, found), (_, wanted) in pairs:
+            if not close(found(), wanted()):
+                yield f"{style} {name}: wrong numbers"
 
 
 def flax_model(family):
@@ -272,6 +296,9 @@ def main(*words):
                         chosen = {name, "families"} & {*words} and (style in words or not {*STYLES} & {*words})
                         for problem in wrong(name, symbolic, style, mesh) if chosen else ():
                             print(f"{kind} {shape} {name} {style}: {problem}", flush=True)
+                if "modes" in words and kind == "auto":
+                    for problem in modes(mesh, lo.btt):
+                        print(f"{kind} {shape} {problem}", flush=True)
                 for problem in training(mesh, lo.btt) if "training" in words else ():
                     print(f"{kind} {shape} {problem}", flush=True)
         for problem in checkpoints(kind) if "checkpoints" in words else ():

@@ -14,6 +14,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 import linops as lo
 from linops.nn.communication import STYLES
+from linops.nn.jax_division import Parallel
 from linops.sharding import division
 
 #: of eight devices, which need not be there to say where arrays lie
@@ -43,6 +44,11 @@ def test_programs_have_the_predicted_collectives_alone_full(kind, shape):
 
 
 @pytest.mark.full
+def test_derivatives_of_all_modes_and_empty_batches_are_those_of_one_device():
+    assert wrong("modes", "auto") == []
+
+
+@pytest.mark.full
 def test_three_steps_are_those_of_one_device():
     assert wrong("training") == []
 
@@ -65,6 +71,30 @@ def test_leaves_lie_as_the_division_has_it(A, style):
         for name, sharding in found.named_leaves():
             place = axes[name]
             assert sharding.spec == (WHOLE if place is None else PartitionSpec(*[None] * place, "model"))
+
+
+def traced(style):
+    """A btt product on the abstract mesh, to trace, and its operand."""
+    product = Parallel(MESH, "model", style)
+    A = lo.btt(64, 64).init(seed=0, backend="jax")
+    return lambda x: product(A, x), np.ones((2, 64), np.float32)
+
+
+def test_whole_vectors_are_cut_in_both_modes_and_gathered_backward_alone():
+    f, x = traced("whole")
+    forward = str(jax.make_jaxpr(lambda x: jax.jvp(f, (x,), (x,)))(x))
+    backward = str(jax.make_jaxpr(lambda x, slope: jax.vjp(f, x)[1](slope))(x, x))
+    counts = [
+        [text.count(name) for name in ("= linops_cut[", "= all_gather_invariant[")] for text in (forward, backward)
+    ]
+    assert counts == [[2, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("style", ["whole", "sharded"])
+@pytest.mark.parametrize("lead", [(0,), (2, 0)], ids=["rows", "stack"])
+def test_empty_batches_have_the_shape_of_others(style, lead):
+    f, _ = traced(style)
+    assert jax.eval_shape(f, jax.ShapeDtypeStruct((*lead, 64), np.float32)).shape == (*lead, 64)
 
 
 def test_layers_of_flax_by_patterns():
@@ -110,6 +140,11 @@ def test_errors_name_the_next_step():
         lo.nn.shardings(A, MESH, axis="tensor")
     with pytest.raises(TypeError, match=r"expected a jax.sharding.Mesh, as jax.make_mesh makes it, got int"):
         lo.nn.shardings(A, 4)
+    for style in ({"*": {"up": "whole"}}, ["whole"]):
+        with pytest.raises(
+            TypeError, match=r"shardings: expected style= one of whole, .* dict of pattern .*, got [{\[]"
+        ):
+            lo.nn.shardings(A, MESH, style=style)
     with pytest.raises(ValueError, match="style 'columns': expected one of whole, colwise"):
         lo.nn.shardings(A, MESH, style="columns")
     with pytest.raises(ValueError, match=r"layer 'head', style 'sharded': .*66 out_features cannot be shared equally"):

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from linops.nn.communication import ends
@@ -104,7 +107,7 @@ def _multiply(parallel: Parallel, operator: LinearOperator, x: Any) -> jax.Array
     specs = [spec_of(found.axes[name], parallel.axis) for name, _ in operator.named_leaves()]
 
     def local(x: Any, *leaves: Any) -> Any:
-        columns = _product(found, parallel.axis, structure, leaves, x.reshape(-1, x.shape[-1]).T)
+        columns = _product(found, parallel.axis, structure, leaves, x.reshape(prod(x.shape[:-1]), x.shape[-1]).T)
         return columns.T.reshape(*x.shape[:-1], columns.shape[0])
 
     leaves = [leaf for _, leaf in operator.named_leaves()]
@@ -136,18 +139,19 @@ def spec_of(place: int | None, axis: str, lead: int = 0) -> PartitionSpec:
 
 def _product(found: Division, axis: str, structure: Structure, leaves: Sequence[Any], x: Any) -> Any:
     """A x of what a device has: features first, a column a vector."""
-    terms = []
+    terms, count = [], x.shape[-1]
     for chain in found.chains:
         y: Any = x
         for piece in chain:
             if isinstance(piece, Local):
                 own = [leaves[place].reshape(shape) for place, shape in zip(piece.leaves, piece.shapes)]
                 operator: Any = structure.fill(leaves) if piece.structure is None else piece.structure.fill(own)
-                y = operator._columns(y).reshape(-1, x.shape[-1])
+                y = operator._columns(y)
+                y = y.reshape(prod(y.shape[:-1]), count)
             elif piece.kind == "slice":
                 left, size, right = piece.dims
-                cut: Any = _cut(y.reshape(left, size, right * x.shape[-1]), axis, found.ranks)
-                y = cut.reshape(-1, x.shape[-1])
+                cut: Any = _cut.bind(y.reshape(left, size, right * count), axis=axis, ranks=found.ranks, dim=1)
+                y = cut.reshape(left * size // found.ranks * right, count)
             else:
                 y = _MOVEMENTS[piece.kind](y, axis)
         terms.append(y)
@@ -159,22 +163,31 @@ def _varying(x: Any, axis: str) -> Any:
     return lax.pcast(x, axis, to="varying")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _cut(x: Any, axis: str, ranks: int) -> Any:
-    """Each device's share of the middle axis; JAX's own gradient would be a sum of padded shares, and not a gather."""
-    size = x.shape[1] // ranks
-    return lax.dynamic_slice_in_dim(_varying(x, axis), lax.axis_index(axis) * size, size, 1)
+def _share(x: Any, axis: str, ranks: int, dim: int) -> Any:
+    """Each device's share of one axis of what is the same on all."""
+    size = x.shape[dim] // ranks
+    return lax.dynamic_slice_in_dim(_varying(x, axis), lax.axis_index(axis) * size, size, dim)
 
 
-def _cut_forward(x: Any, axis: str, ranks: int) -> tuple[Any, None]:
-    return _cut(x, axis, ranks), None
+def _shared_back(slope: Any, x: Any, axis: str, ranks: int, dim: int) -> tuple[Any]:
+    """The transpose of `_share`."""
+    return (lax.all_gather(slope, axis, axis=dim, tiled=True, to="invarying"),)
 
 
-def _cut_backward(axis: str, ranks: int, _: None, slope: Any) -> tuple[Any]:
-    return (lax.all_gather(slope, axis, axis=1, tiled=True, to="invarying"),)
+def _share_of_batch(xs: Any, lies: Any, axis: str, ranks: int, dim: int) -> tuple[Any, int]:
+    """`_share` where `jax.vmap` has one axis more."""
+    (x,), (lead,) = xs, lies
+    return _cut.bind(x, axis=axis, ranks=ranks, dim=dim + (lead <= dim)), lead
 
 
-_cut.defvjp(_cut_forward, _cut_backward)
+#: `_share` as a linear primitive: the transpose that JAX finds is a sum of padded shares, and not a gather;
+#: `jax.custom_vjp` has no forward mode, and `jax.custom_derivatives.linear_call` no `jax.vmap`
+_cut = Primitive("linops_cut")
+_cut.def_impl(_share)
+_cut.def_abstract_eval(lambda x, **how: jax.make_jaxpr(partial(_share, **how))(x).out_avals[0])
+mlir.register_lowering(_cut, mlir.lower_fun(_share, multiple_results=False))
+ad.deflinear2(_cut, _shared_back)
+batching.primitive_batchers[_cut] = _share_of_batch
 
 #: the movements of `linops.plan.transfer` along the slowest axis
 _MOVEMENTS = {

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from linops.nn.communication import ends
+from linops.nn.communication import STYLES, ends
 from linops.nn.jax import one_copy
 from linops.nn.jax_division import Parallel, spec_of
 from linops.nn.obstacles import brief
@@ -63,7 +63,7 @@ def shardings(model: Any, mesh: Any, axis: str = "model", style: Style | None = 
 
     Raises:
         ValueError: If the mesh has no such axis, there is no such style, or features cannot be shared equally.
-        TypeError: If the mesh is none of JAX.
+        TypeError: If the mesh is none of JAX, or a style is neither a name nor a dict of names.
 
     Warns:
         UserWarning: If operators or layers stay whole on every device, or a pattern matches no layer.
@@ -88,7 +88,8 @@ def sharded(model: Any, mesh: Any, axis: str = "model", style: Style | None = No
 
     Its layers take vectors as their style says, (…, n) with the first axis split over the other axes of the mesh where
     these divide it; where a model is called on single vectors, write ``jax.vmap(model, spmd_axis_name="data")`` with
-    the names of the others. Parameters and their names, and so checkpoints, are those that it had.
+    the names of the others. Parameters and their names, and so checkpoints, are those that it had. The model holds the
+    mesh, and with it devices, which do not pickle: save its parameters, and call this again where they are loaded.
 
     Args:
         model: As for `shardings`, with arrays.
@@ -218,7 +219,12 @@ def _placing(where: str, model: Any, mesh: Any, axis: str, style: Style | None) 
         raise TypeError(f"{where}({type(model).__name__}): it is a PyTorch module: use lo.nn.parallelize_")
     if style is None:
         style = "sharded" if isinstance(model, LinearOperator) else "whole"
-    for one in [style] if isinstance(style, str) else style.values():
+    for one in style.values() if isinstance(style, Mapping) else [style]:
+        if not isinstance(one, str):
+            raise TypeError(
+                f"{where}: expected style= one of {', '.join(STYLES)}, or a dict of pattern to one of these, "
+                f"got {style!r}"
+            )
         ends(one)
     return Placing(where, mesh, axis, style)
 
