@@ -23,6 +23,11 @@ def share(x):
     return x.chunk(torch.distributed.get_world_size(), -1)[torch.distributed.get_rank()].clone()
 
 
+def call(name):
+    torch.manual_seed(0)
+    return globals()[name]()
+
+
 def divided(model, style=None):
     mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     other = copy.deepcopy(model)
@@ -137,9 +142,9 @@ def dense_between():
     for middle in (nn.Linear(64, 16), nn.Linear(64, 256)):
         model = nn.Sequential(
             Linear(lo.btt(64, 32)), nn.GELU(), middle, nn.ReLU(), Linear(lo.btt(32, middle.out_features))
-        )
+        ).double()
         other, rows = divided(model)
-        x = torch.randn(5, 32, requires_grad=True)
+        x = torch.randn(5, 32, dtype=torch.float64, requires_grad=True)
         with lo.nn.torch.CommunicationMode() as mode:
             y = other(x)
             y.sum().backward()
@@ -195,7 +200,7 @@ def told():
 
 
 def test_what_would_train_wrongly_is_told(processes):
-    for said in processes(2, told):
+    for said in processes(2, call, "told"):
         assert len(said) == 2
         assert "holds parameters that parallelize_ has replaced" in said[0]
         assert "no structured layers" in said[1]
@@ -203,17 +208,17 @@ def test_what_would_train_wrongly_is_told(processes):
 
 @pytest.mark.parametrize("function", [shapes, copies, second_derivatives, dense_between], ids=lambda one: one.__name__)
 def test_odd_cases(processes, function):
-    processes(2, function)
+    processes(2, call, function.__name__)
 
 
 def test_automatic_styles(processes):
     whole = ["whole"] * 3
-    for styles in processes(2, automatic):
+    for styles in processes(2, call, "automatic"):
         assert styles == [whole, ["whole", "whole"], whole[:2], whole[:2], whole[:2], ["colwise", "sharded", "rowwise"]]
 
 
 def test_what_is_shared_or_unknown_is_refused(processes):
-    for said in processes(2, refused):
+    for said in processes(2, call, "refused"):
         assert len(said) == 3
         assert "share the parameter 'weight'" in said[0]
         assert "share the parameter 'weight'" in said[1]

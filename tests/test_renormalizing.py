@@ -110,6 +110,8 @@ def stepped(factor, renormalize, optimizer="muon", freeze=()):
     before = layer.U.detach().clone()
     groups = lo.nn.param_groups(layer, lr=0.1, optimizer=optimizer, renormalize=renormalize)
     layer(torch.randn(32, 64)).square().sum().backward()
+    for group in groups:
+        group.pop("optimizer", None)  # whose steps Muon does not take
     Muon([{"algorithm": optimizer} | group for group in groups]).step()
     return (layer.U.detach() - before).norm().item()
 

@@ -131,7 +131,10 @@ def divisions(model: nn.Module, ranks: int, style: Any = None) -> Divided:
     styles = styles_of(model, style, ranks)
     rows = []
     for name, module in model.named_modules():
-        own = module.style if isinstance(module, (DividedLinear, Replicated)) else styles.get(name, "whole")
+        own = styles.get(name, "whole")
+        if isinstance(module, (DividedLinear, Replicated)):
+            own = module.style
+        own = module.__dict__.get("_divided_style", own)  # of a dense layer
         if isinstance(module, Linear) or own != "whole":
             _check_parts(model, name, own)
             rows.append(_row(name, module, own, ranks))
@@ -231,6 +234,7 @@ def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]
         for parameter in layer.parameters():
             replaced(parameter)
         parallelize_module(layer, mesh, _theirs(row))
+        layer.__dict__["_divided_style"] = row.style
         return
     if row.style == "whole" and not row.division.is_split:
         return
