@@ -43,7 +43,7 @@ for name, width in (("mlp", 64), ("vit", 32), ("gpt", 32)):
     train(model, problem, STEPS, RATE)
     print(f"{name}: dense, {sum(p.numel() for p in model.parameters()):,} parameters: {score(model, problem)}")
     structured = [path for path, _ in model.named_modules() if problem.structured(path)]
-    batches = [problem.batch(10**6 + number, BATCH)[0] for number in range(8)]
+    batches = [problem.batch(10**6 + number, BATCH)[0] for number in range(4)]
     for budget in (0.5, 0.25):
         small = copy.deepcopy(model)
         with warnings.catch_warnings():

@@ -162,7 +162,8 @@ def test_estimate_says_what_does_not_fit(tmp_path):
     llama = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
     path.write_text(json.dumps(llama | {"intermediate_size": 11008, "vocab_size": 32000}))
     result = invoke("estimate", "--from", path, "--seq", 4096, "--families", "dense", "--batch", 4)
-    assert [line.split()[5] for line in result.stdout.splitlines() if line.startswith("dense on")] == ["no"] * 5
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith("dense on")]
+    assert [row[5] for row in rows if len(row) > 5] == ["no"] * 5  # narrow terminals have the rest below
     assert "Not all fit 80 GB: --checkpointing 1, more devices" in result.stdout
     found = json.loads(invoke("estimate", "--from", path, "--seq", 4096, "--families", "dense", "--json").stdout)
     assert [row["devices"] for row in found] == [1, 8, 64, 512, 4096]

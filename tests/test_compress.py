@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from helpers import each
 from sklearn.datasets import load_digits
 from test_nn_project import matrix, net, randn
 from test_replace import Conv1D
@@ -62,7 +63,7 @@ def losses(x, y):
 
 
 @pytest.mark.filterwarnings("ignore:.*had not converged")
-@pytest.mark.parametrize("criterion", ["weight", "activation", "loss"])
+@pytest.mark.parametrize("criterion", each(3, ["weight", "activation", "loss"]))
 def test_budgets_are_kept(trained, criterion):
     model, x, y = trained
     before = copy.deepcopy(model.state_dict())
@@ -84,6 +85,7 @@ def test_budgets_are_kept(trained, criterion):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.full
 def test_a_choice_per_layer_beats_uniform(trained):
     model, x, _ = trained
     plan = compress(model, calibration=[x[:1437]])

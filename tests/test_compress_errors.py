@@ -32,7 +32,9 @@ def test_errors_are_as_planned(bias, calibrated):
     for option in [one for one in others if one.params < dense.params]:
         new = copy.deepcopy(model)
         plan = compress(new, {"params": option.params}, families=option.text, **given)
-        assert plan.layers[0].options[1] == option.__class__(option.text, *[getattr(option, name) for name in FIELDS])
+        planned = plan.layers[0].options[1]
+        assert [getattr(planned, name) for name in FIELDS] == [getattr(option, name) for name in FIELDS]
+        assert planned.error <= option.error * (1 + 1e-3) + 1e-6  # what may be chosen is measured by more sweeps
         (row,) = plan.apply_()
         error = row.activation_error if calibrated else row.weight_error
         assert plan.cost == row.new_params - 32 * bias
@@ -42,7 +44,7 @@ def test_errors_are_as_planned(bias, calibrated):
             assert error**2 == pytest.approx(plan.error, rel=1e-3, abs=1e-6)
 
 
-FIELDS = "text", "params", "macs", "error"
+FIELDS = "text", "params", "macs"
 
 
 @pytest.mark.parametrize("family", ["low_rank", "btt", "monarch", "kronecker"])

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers import each
 
 import linops as lo
 from linops import operators
@@ -22,6 +21,15 @@ from linops.families import FAMILIES
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+#: pages and examples that take long run with full
+LONG = {"compression.md", "project_and_train_on.py", "parallel_gpt.py", "sharded_jax.py", "train_jax.py"}
+
+
+def unless_long(paths):
+    """Pages or examples, of which the long ones are `full`."""
+    return [pytest.param(path, marks=pytest.mark.full) if path.name in LONG else path for path in paths]
+
 
 BLOCK = re.compile(
     r"^(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?",
@@ -54,7 +62,7 @@ def own_families():
 WITH_CODE = [page for page in PAGES if any(blocks(page))]
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+@pytest.mark.parametrize("page", unless_long(WITH_CODE), ids=name)
 def test_page_runs_and_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some write there
     models = Path(__file__).parent / "models"
@@ -71,7 +79,7 @@ def test_page_runs_and_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
             assert printed.rstrip() == expected.rstrip(), f"{name(page)}:{line + 1}"
 
 
-@pytest.mark.parametrize("example", each(3, EXAMPLES), ids=name)
+@pytest.mark.parametrize("example", unless_long(EXAMPLES), ids=name)
 def test_example_runs(example):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests run side by side
     command = [sys.executable, "-W", "error", str(example)]

@@ -32,7 +32,7 @@ def trained(family, optimizer, m=32, n=32):
     model = torch.nn.Sequential(layer, torch.nn.Tanh(), torch.nn.Linear(m, 3, dtype=torch.float64))
     x, y = torch.randn(64, n, dtype=torch.float64), torch.randn(64, 3, dtype=torch.float64)
     make, lr = OPTIMIZERS[optimizer]
-    optimizer = make(lo.nn.param_groups(model, lr=lr))
+    optimizer = make(lo.nn.param_groups(model, lr=lr, optimizer="sgd" if optimizer == "sgd" else "adamw"))
 
     def step():
         optimizer.zero_grad()

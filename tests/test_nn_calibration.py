@@ -50,6 +50,7 @@ class Tied(nn.Module):
         return self.later(torch.relu(self.first(x))[::2])
 
 
+@pytest.mark.full
 def test_digits():
     """Two hidden layers at an eighth of their weights keep the accuracy, where projection of the weights loses some."""
     images, labels = (torch.as_tensor(array) for array in load_digits(return_X_y=True))

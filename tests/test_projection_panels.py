@@ -139,7 +139,16 @@ def test_iterations_in_other_norms(target, norm):
     assert info.method == "alternating least squares of panels"
 
 
-@pytest.mark.parametrize("target", ["kronecker", "tensor_train:rank=3", "btt:rank=2", "monarch:blocks=5", "blast"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "kronecker",
+        "tensor_train:rank=3",
+        "btt:rank=2",
+        "monarch:blocks=5",
+        pytest.param("blast", marks=pytest.mark.full),
+    ],
+)
 @pytest.mark.parametrize("norm", ["plain", "second_moment"])
 def test_sizes_that_are_padded(target, norm):
     A, W = planted(53, 37)

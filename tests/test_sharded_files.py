@@ -125,7 +125,7 @@ EACH = ((1, "fsdp"), (3, "fsdp"), (4, "fsdp_placed"))
 @pytest.mark.parametrize(
     ("kind", "readers"),
     [
-        ("adamw", EACH[1:2]),
+        pytest.param("adamw", EACH[1:2], marks=full),
         pytest.param("adamw", EACH, marks=full),
         pytest.param("muon", EACH, marks=full),
     ],

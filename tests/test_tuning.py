@@ -26,6 +26,7 @@ def test_every_constant_is_measured():
     assert {case.constant for case in thresholds.cases()} == set(CONSTANTS)
 
 
+@pytest.mark.full
 def test_every_case_lies_on_both_sides_of_its_constant():
     for case in thresholds.cases():
         if case.constant == "FFT_ODD":  # whose sizes are lengths

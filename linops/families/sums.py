@@ -20,6 +20,8 @@ from linops.specs import spec
 _RANK = Knob("rank", default=_root_of_smaller, advice="lower the rank")
 #: the last few patterns are kept, of matrices of at most this many entries
 _KEPT = 5_000_000
+#: of how many positions some are drawn at most: they are an array, even of a symbolic member
+_MOST = 2**40
 #: the largest group of entries, whose subsets are listed
 _GROUP = 16
 
@@ -98,7 +100,8 @@ def low_rank_sparse(
         A symbolic operator of shape (m, n). At sizes where no member is as cheap and nothing is asked for: `Dense`.
 
     Raises:
-        ValueError: If a size is less than 1, the density is out of range, or the member costs more than dense.
+        ValueError: If a size is less than 1, the density is out of range, the matrix has more than 2^40 entries, or the
+            member costs more than dense.
         TypeError: If the density is no number.
 
     Example:
@@ -151,8 +154,8 @@ def low_rank_semi_structured(
         A symbolic operator of shape (m, n). At sizes where no member is as cheap and nothing is asked for: `Dense`.
 
     Raises:
-        ValueError: If a size is less than 1, more are to be kept than a group has, it is too large, or the member costs
-            more than dense.
+        ValueError: If a size is less than 1, more are to be kept than a group has, it is too large, the matrix has more
+            than 2^40 entries, or the member costs more than dense.
 
     Example:
         >>> import linops as lo
@@ -171,6 +174,11 @@ def low_rank_semi_structured(
 def _sparse(draw: Any, dtype: Any, *sizes: int) -> Sparse:
     """A sparse operator at drawn positions; the last few small ones are kept, for a family tries several ranks."""
     m, n = sizes[:2]
+    if m * n > _MOST:
+        raise ValueError(
+            f"a sparse matrix at drawn positions of {m}×{n}: of more than 2^40 positions none are drawn; take a family "
+            "whose structure is a formula, as low_rank_block"
+        )
     return _remembered(draw, dtype, *sizes) if m * n <= _KEPT else _drawn(draw, dtype, *sizes)
 
 
