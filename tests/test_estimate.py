@@ -268,6 +268,8 @@ def test_errors():
             lo.nn.estimate(SMALL, 1, **options)
     with pytest.raises(TypeError, match=r"estimate\(object\): expected lo.nn.Transformer"):
         lo.nn.estimate(object(), 1)
+    with pytest.raises(TypeError, match=r"estimate\(families='btt'\): expected a list of families"):
+        lo.nn.estimate([(64, 64)], 1, families="btt")
     with pytest.raises(TypeError, match="layer '0': expected an operator"):
         lo.nn.estimate([3], 1)
     with pytest.raises(ValueError, match="a tensor whose first axis is that of examples"):

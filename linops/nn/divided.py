@@ -27,7 +27,7 @@ class Row:
     itemsize: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Divided(Sequence[Row]):
     """The layers of a model that are divided among ranks, in the model's order; it prints as a table.
 
@@ -59,6 +59,9 @@ class Divided(Sequence[Row]):
             Bytes by collective, forward and backward; of a layer whose input has no gradient fewer are sent backward.
         """
         return sum((of_division(row.division, batch, row.itemsize) for row in self.rows), Communication())
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = [("layer", "style", "split", "bytes, 1 vector")]

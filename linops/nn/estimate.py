@@ -110,7 +110,7 @@ def estimate(
 
     Raises:
         ValueError: If an argument is none of these, no layer is selected, or a family refuses one.
-        TypeError: If the model is of another kind.
+        TypeError: If the model is of another kind, or families are no list.
         OSError: If a file cannot be read.
 
     Example:
@@ -135,6 +135,8 @@ def estimate(
     axes, machine = mesh_of(mesh), hardware_of(hardware)
     setting = Setting(axes["data"], axes["model"], batch, machine, engine, optimizer, precision, checkpointing)
     made: dict[str, Estimate] = {}
+    if isinstance(families, str):
+        raise TypeError(f"estimate(families={families!r}): expected a list of families, as [{families!r}]")
     for family in [DENSE] if families is None else families:
         text = family if isinstance(family, str) else getattr(family, "text", getattr(family, "__name__", str(family)))
         described = _described(model, None if family == DENSE else named(family), where, exclude, example)

@@ -38,6 +38,7 @@ from linops import strict_json
 from linops.nn.recipe import Layer, as_document, from_plain
 from linops.nn.torch.dense import is_dense
 from linops.nn.torch.recipe import rebuild_, recipe_of
+from linops.nn.torch.sharded import is_cut
 from linops.nn.torch.structured import Structured
 
 METHOD = "linops"
@@ -161,6 +162,12 @@ def _save_pretrained(self: Any, *args: Any, **kwargs: Any) -> Any:
     config, structured = self.config, any(True for _ in _structured(self))
     if not structured and _method(config) != METHOD:
         return _save(self, *args, **kwargs)
+    cut = next((name for name, one in self.named_parameters() if is_cut(one)), None)
+    if cut is not None:
+        raise ValueError(
+            f"save_pretrained: {cut!r} lies on several ranks; call lo.nn.save(model, path) on all of them, or save by "
+            "torch.distributed.checkpoint"
+        )
     before = dict(vars(self))
     if ties := _ties(self, recipe_of(self)):
         self._tied_weights_keys = dict(self._tied_weights_keys or {}) | ties  # which are left out of the file

@@ -47,6 +47,8 @@ def hugging_face():
     with lo.nn.torch.CommunicationMode() as mode:
         model(input_ids=tokens, labels=tokens).loss.backward()
     assert dict(mode.counted) == dict(divided.communication(tokens.numel()))
+    with pytest.raises(ValueError, match=r"save_pretrained: '.*' lies on several ranks; call lo.nn.save"):
+        model.save_pretrained("nowhere")
     return {row.name.rpartition(".")[2]: row.style for row in divided}
 
 
