@@ -157,6 +157,20 @@ def test_estimate_prints_a_table_and_writes_a_plot(tmp_path, monkeypatch):
     assert invoke("estimate", *SIZES, "--batch", 2, "--out", out, "--force").exit_code == 0
 
 
+def test_estimate_takes_sizes_or_a_config(tmp_path):
+    path = tmp_path / "config.json"
+    llama = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    path.write_text(json.dumps(llama | {"intermediate_size": 128, "vocab_size": 320}))
+    result = invoke("estimate", "--from", path, "--d-model", 512)
+    assert result.exit_code == 2
+    assert "'--d-model': " in result.output
+    assert "says it; give one of the two" in " ".join(result.output.replace("│", " ").split())
+    lines = invoke(
+        "estimate", "--from", path, "--seq", 64, "--families", "dense", "--devices", "2,2"
+    ).stdout.splitlines()
+    assert sum(line.startswith("dense") for line in lines) == 1
+
+
 def test_estimate_says_what_does_not_fit(tmp_path):
     path = tmp_path / "config.json"
     llama = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -174,7 +188,9 @@ def test_estimate_says_what_does_not_fit(tmp_path):
     [
         (("--mesh", "pipe=2"), "expected data=NUMBER or model=NUMBER"),
         (("--mesh", "model=4", "--devices", "6"), "6 devices do not divide into groups of the mesh's 4 model ranks"),
+        (("--mesh", "data=2,data=4"), "data is given twice"),
         (("--devices", "0"), "expected a number of devices, 1 to"),
+        (("--families", "fourier"), "Invalid value for '--families'"),
         (("--families", "fourier"), "no family 'fourier'"),
         (("--hardware", "h900"), "hardware 'h900': expected one of a100"),
         (("--from", "/nonexistent.json"), "No such file"),

@@ -14,6 +14,8 @@ from linops.lab import options as o
 RESULTS = ("estimate.json", "estimate.png")
 #: the devices that are looked at where no mesh is given
 SWEEP = "1,8,64,512,4096"
+#: what a config says too
+_SIZES = ("model", "d_model", "layers", "heads", "kv_heads", "ff", "vocab")
 
 
 class Shape(StrEnum):
@@ -49,6 +51,7 @@ class Engine(StrEnum):
 
 
 def estimate(
+    context: typer.Context,
     model: Annotated[
         Shape, typer.Option(help="LayerNorm, GELU, biases and learned positions, or RMSNorm and SwiGLU.")
     ] = Shape.gpt,
@@ -97,6 +100,10 @@ def estimate(
 
     if config is not None:
         shapes = Transformer.from_config(config, seq)
+        beside = [name for name in _SIZES if _is_given(context, name)]
+        if beside:
+            option = f"--{beside[0].replace('_', '-')}"
+            raise typer.BadParameter(f"{config} says it; give one of the two", param_hint=f"'{option}'")
     else:
         gated = model is Shape.llama
         shapes = Transformer(d_model, layers, heads or 0, kv_heads, None, ff, vocab, seq or 2048, gated)
@@ -107,7 +114,13 @@ def estimate(
         "checkpointing": checkpointing,
     }
     meshes = estimating.meshes_of(mesh, devices, SWEEP)
-    wanted = [structure.text for structure in o.structures_of(families)]
+    wanted = [structure.text for structure in o.structures_of(families, option="--families")]
     estimating.require_room(out, RESULTS, force)
     found = estimating.estimates(shapes, meshes, batch, wanted, hardware, options)
     estimating.show(found, as_json, out, RESULTS)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was written on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

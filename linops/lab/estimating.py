@@ -45,11 +45,13 @@ def meshes_of(mesh: str | None, devices: str | None, default: str) -> list[dict[
         name, _, value = item.strip().partition("=")
         if name not in sizes:
             raise typer.BadParameter(f"{item!r}: expected data=NUMBER or model=NUMBER", param_hint="'--mesh'")
+        if f"{name}=" in (mesh or "").partition(item)[0]:
+            raise typer.BadParameter(f"{mesh!r}: {name} is given twice", param_hint="'--mesh'")
         sizes[name] = _number(value, "--mesh")
     if devices is None and mesh is not None:
         return [sizes]
     found = []
-    for item in (devices or default).split(","):
+    for item in dict.fromkeys((devices or default).replace(" ", "").split(",")):
         count, ranks = _number(item, "--devices"), sizes["model"]
         if count % ranks:
             raise typer.BadParameter(

@@ -74,12 +74,15 @@ def finite(value: float) -> float:
     return value
 
 
-def structures_of(text: str | None, shape: tuple[int, int] | None = None) -> list[Variant]:
+def structures_of(
+    text: str | None, shape: tuple[int, int] | None = None, option: str = "--structures"
+) -> list[Variant]:
     """The structures that were written, or all families.
 
     Args:
         text: As in ``"dense,btt:rank=2"``, or None.
         shape: (out_features, in_features), where all are of one shape.
+        option: What errors call it.
 
     Returns:
         The structures.
@@ -90,7 +93,7 @@ def structures_of(text: str | None, shape: tuple[int, int] | None = None) -> lis
     try:
         return parse_list(text, shape=shape)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--structures'") from None
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
 
 
 Model = Annotated[Architecture, typer.Option(help="The paper's MLP, a ViT on images, or a GPT on text.")]
