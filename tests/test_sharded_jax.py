@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
 import linops as lo
-from linops.nn.communication import STYLES
+from linops.nn.communication import STYLES, Communication
 from linops.nn.jax_division import Parallel
 from linops.sharding import division
 
@@ -172,3 +172,20 @@ def test_a_product_with_explicit_axes_keeps_features_split():
     A = jax.device_put(lo.btt(64, 64).init(seed=0, backend="jax"), lo.nn.shardings(lo.btt(64, 64), mesh))
     x = jax.device_put(np.ones((2, 64), np.float32), jax.sharding.NamedSharding(mesh, PartitionSpec(None, "model")))
     assert (x @ A.T).sharding.spec == PartitionSpec(None, "model")
+
+
+def test_bytes_of_models_are_those_of_their_layers():
+    style = {"up": "colwise", "down": "rowwise"}
+    layers = {name: lo.btt(64, 64) for name in style}
+    each = [lo.nn.communication(A, 4, 10, style=style[name]) for name, A in layers.items()]
+    expected = sum(each, start=Communication())
+    flax = nnx.Dict({name: lo.nn.flax.Linear(A, rngs=nnx.Rngs(0)) for name, A in layers.items()})
+    equinox = {name: lo.nn.equinox.Linear(A, key=jax.random.key(0)) for name, A in layers.items()}
+    for model in (flax, equinox):
+        assert lo.nn.communication(model, 4, 10, style=style) == expected
+    keys = jax.random.split(jax.random.key(0), 3)
+    stacked = jax.vmap(lambda key: lo.nn.equinox.Linear(lo.btt(64, 64), key=key))(keys)
+    one = lo.nn.communication(lo.btt(64, 64), 4, 10)
+    assert lo.nn.communication(stacked, 4, 10).total == 3 * one.total
+    with pytest.raises(TypeError, match=r"communication\(dict\): expected an operator, or a model with structured"):
+        lo.nn.communication({"w": jax.numpy.ones(3)}, 4)

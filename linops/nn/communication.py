@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -77,12 +78,13 @@ def communication(operator: Any, ranks: Any, batch: int = 1, *, style: Any = Non
     """The bytes that each rank sends for a product with an operator that is divided among ranks, and its gradients.
 
     Args:
-        operator: Any operator, or a PyTorch model with structured layers, as it is or divided.
+        operator: Any operator; a PyTorch model with structured layers, as it is or divided; or a model of Flax or
+            Equinox, whose layers that are stacked count once a copy.
         ranks: How many ranks, or a mesh of one axis.
         batch: How many vectors are multiplied, all ranks together; of a model, how many reach each layer.
         style: What each rank has of the vectors that go in and come out: ``"whole"`` (all features of both),
             ``"colwise"`` (all, then its share), ``"rowwise"`` (its share, then all) or ``"sharded"`` (its share of
-            both). None is ``"whole"``; of a model it may be what `lo.nn.parallelize_` takes.
+            both). None is ``"whole"``; of a model it may be what `lo.nn.parallelize_` or `lo.nn.shardings` takes.
         dtype: That of an operator's vectors; None takes that of the operator. Layers have that of their parameters.
 
     Returns:
@@ -103,13 +105,20 @@ def communication(operator: Any, ranks: Any, batch: int = 1, *, style: Any = Non
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
         raise ValueError(f"communication(batch={batch!r}): expected how many vectors there are")
     if not isinstance(operator, LinearOperator):
-        if not hasattr(operator, "named_modules"):
+        found = _divisions(operator, count, style)
+        if not len(found):
             got = type(operator).__name__
-            raise TypeError(f"communication({got}): expected an operator or a torch.nn.Module with structured layers")
-        parallel = import_module("linops.nn.torch.parallel")
-        return parallel.divisions(operator, count, style).communication(batch)
+            raise TypeError(f"communication({got}): expected an operator, or a model with structured layers")
+        return found.communication(batch)
     found = division(operator, count, *ends("whole" if style is None else style))
     return of_division(found, batch, numpy_dtype(dtype or operator.dtype or "float32").itemsize)
+
+
+def _divisions(model: Any, ranks: int, style: Any) -> Any:
+    """How the layers of a model are divided."""
+    if hasattr(model, "named_modules"):
+        return import_module("linops.nn.torch.parallel").divisions(model, ranks, style)
+    return import_module("linops.nn.jax_sharding").divisions(model, ranks, style) if "jax" in sys.modules else ()
 
 
 def of_division(found: Division, batch: int, itemsize: int) -> Communication:

@@ -7,18 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from math import prod
 from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from linops.nn.communication import STYLES, ends
+from linops.nn.divided import Divided, Row
 from linops.nn.jax import one_copy
 from linops.nn.jax_division import Parallel, spec_of
 from linops.nn.obstacles import brief
 from linops.nn.patterns import Pattern, astray, matches
 from linops.operator import LinearOperator
 from linops.sharding import SHARDED
+from linops.specs import numpy_dtype
 
 Style = str | Mapping[Pattern, str]
 
@@ -129,12 +132,34 @@ def sharded(model: Any, mesh: Any, axis: str = "model", style: Style | None = No
     return found
 
 
+def divisions(model: Any, ranks: int, style: Style | None = None) -> Divided:
+    """How the layers of a model would be divided among devices.
+
+    Args:
+        model: As for `shardings`; it is not changed.
+        ranks: Among how many devices.
+        style: As for `shardings`.
+
+    Returns:
+        The layers; those that are stacked stand there once for each copy.
+
+    Raises:
+        ValueError: As `shardings`.
+        TypeError: As `shardings`.
+    """
+    mesh = jax.sharding.AbstractMesh((ranks,), ("model",))
+    placing = _placing("communication", model, mesh, "model", style)
+    _flax(model).shardings(model, placing) if _is_flax(model) else _placed_as(model, placing)
+    return Divided(tuple([row for rows in placing.rows.values() for row in rows]), ranks)
+
+
 class Placing:
     """Where layers lie, one after the other, and which stay whole.
 
     Attributes:
         whole: The names of layers that stay whole.
         parallel: How the products of each run, by its name.
+        rows: How each is divided, once for each copy of layers that are stacked.
     """
 
     def __init__(self, where: str, mesh: Any, axis: str, style: Style) -> None:
@@ -142,6 +167,7 @@ class Placing:
         self.ranks = mesh.shape[axis]
         self.whole: list[str] = []
         self.parallel: dict[str, Parallel] = {}
+        self.rows: dict[str, list[Row]] = {}
 
     def at(self, spec: PartitionSpec) -> NamedSharding:
         """A sharding."""
@@ -175,9 +201,12 @@ class Placing:
             self.whole.append(name or layer._short())
         counts = {leaf: len(spec.shape) for leaf, spec in operator.named_leaves()}
         bias_axes = len(getattr(layer, "out_shape", "m"))
+        row = Row(name, style, found, numpy_dtype(operator.dtype or "float32").itemsize)
+        self.rows[name] = [row]
 
         def sharding(leaf: str | None, array: Any) -> NamedSharding:
             lead = array.ndim - (bias_axes if leaf is None else counts[leaf])  # axes of layers that are stacked
+            self.rows[name] = [row] * prod(array.shape[:lead])
             if leaf is not None:
                 return self.at(spec_of(found.axes[leaf], self.axis, lead))
             splits = found.out == SHARDED and array.shape[lead] % self.ranks == 0
@@ -273,4 +302,4 @@ def _flax(model: Any) -> Any:
     return import_module("linops.nn.flax.sharding")
 
 
-__all__ = ["Placing", "Sharded", "sharded", "shardings"]
+__all__ = ["Placing", "Sharded", "divisions", "sharded", "shardings"]
