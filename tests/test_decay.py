@@ -94,6 +94,7 @@ def _decayed(module, params, shares, multipliers):
     return params
 
 
+@pytest.mark.full
 def test_optax_decays_as_param_groups_do():
     import equinox as eqx
     import jax
@@ -128,6 +129,7 @@ def test_optax_decays_as_param_groups_do():
         tx.update({"a": jax.numpy.ones(1)}, tx.init({}))
 
 
+@pytest.mark.full
 def test_muon_of_jax_shares_decay_as_torchs_does():
     import equinox as eqx
     import jax

@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
-#: pages and examples that take long run with full
-LONG = {"compression.md", "project_and_train_on.py", "parallel_gpt.py", "sharded_jax.py", "train_jax.py"}
+#: pages and examples that take long: they run with full, and always in .ci/run
+LONG = {"compression.md", "models.md", "loops.md", "coming-from.md"}
+LONG |= {"project_and_train_on.py", "parallel_gpt.py", "sharded_jax.py", "train_jax.py", "train_torch.py", "fsdp.py"}
 
 
 def unless_long(paths):

@@ -305,7 +305,7 @@ def saved(folder):
     steps(model, optimizer)
     state = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer)))
     dcp.save(state, checkpoint_id=folder)
-    return {name: full(value).numpy() for name, value in model.state_dict().items()}, steps(model, optimizer)
+    return {name: full(value).clone().numpy() for name, value in model.state_dict().items()}, steps(model, optimizer)
 
 
 def loaded(folder):
@@ -320,7 +320,7 @@ def loaded(folder):
     state = {"model": model_state, "optimizer": optimizer_state}
     dcp.load(state, checkpoint_id=folder)
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-    return {name: full(value).numpy() for name, value in model.state_dict().items()}, steps(model, optimizer)
+    return {name: full(value).clone().numpy() for name, value in model.state_dict().items()}, steps(model, optimizer)
 
 
 @pytest.mark.full

@@ -42,7 +42,8 @@ def table(*arguments):
     return lines
 
 
-@pytest.mark.parametrize("names", [("monarch",), pytest.param((), marks=pytest.mark.full)], ids=["one", "all"])
+@pytest.mark.full
+@pytest.mark.parametrize("names", [("monarch",), ()], ids=["one", "all"])
 def test_trial_14_explicit_axes_divide_every_product(names):
     assert table("explicit", *names) == []
 
@@ -150,6 +151,7 @@ def test_trial_17_orbax_restores_into_an_abstract_model(tmp_path):
 # ---------------------------------------------------------------- what is replaced, and what is left
 
 
+@pytest.mark.full
 def test_trial_30_projections_of_attention_are_replaced():
     model = nnx.Dict(attention=nnx.MultiHeadAttention(4, 64, in_kv_features=32, rngs=nnx.Rngs(0)))
     attention = model.attention
