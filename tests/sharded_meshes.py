@@ -25,7 +25,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import linops as lo
-from linops.nn.communication import STYLES
+from linops.nn.sending import STYLES
 from linops.plan.transfer import sent
 
 N, T = 128, 32

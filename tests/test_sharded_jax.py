@@ -13,8 +13,8 @@ from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
 import linops as lo
-from linops.nn.communication import STYLES, Communication
 from linops.nn.jax_division import Parallel
+from linops.nn.sending import STYLES, Communication
 from linops.sharding import division
 
 #: of eight devices, which need not be there to say where arrays lie

@@ -15,8 +15,8 @@ from linops.lab.folding import Folding
 from linops.lab.keeping import write_json
 from linops.lab.outputs import require_folder, say_files
 from linops.lab.progress import Progress
-from linops.nn.estimate import estimate
 from linops.nn.estimated import Estimate, between, quantity, span, title
+from linops.nn.estimation import estimate
 from linops.nn.hardware import hardware as hardware_of
 from linops.nn.mesh import MOST
 from linops.nn.transformer import Transformer

@@ -6,15 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from linops.install import command
-from linops.nn.communication import communication
-from linops.nn.estimate import estimate
-from linops.nn.hardware import Hardware
-from linops.nn.transformer import Transformer
 from linops.operator import LinearOperator, make_layer
 
 if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn import equinox, flax, optax, torch
+    from linops.nn.estimation import estimate
+    from linops.nn.hardware import Hardware
     from linops.nn.jax_sharding import sharded, shardings
+    from linops.nn.sending import communication
     from linops.nn.torch import (
         clip_grad_norm_,
         compress,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
         to_dense_,
         watch,
     )
+    from linops.nn.transformer import Transformer
 
 __all__ = [
     "Hardware",
@@ -70,16 +70,24 @@ FRAMEWORKS = ("torch", "flax", "equinox")
 #: modules by their public names: where they are, and the extra that they need
 _MODULES = {"muon": ("torch.muon", "torch"), "schedules": ("torch.schedules", "torch"), "optax": ("optax", "flax")}
 
+#: functions and classes that are not those of PyTorch: where they are, and the extra that they need, if any
+_HOMES = {
+    "Hardware": ("hardware", ""),
+    "Transformer": ("transformer", ""),
+    "communication": ("sending", ""),
+    "estimate": ("estimation", ""),
+    "sharded": ("jax_sharding", "jax"),
+    "shardings": ("jax_sharding", "jax"),
+}
+
 
 def __getattr__(name: str) -> Any:
     if name in FRAMEWORKS:
         return _load(name, name)
     if name in _MODULES:
         return _load(*_MODULES[name])
-    if name in ("sharded", "shardings"):
-        return getattr(_load("jax_sharding", "jax"), name)
-    if name in __all__:  # a function for PyTorch models
-        return getattr(_load("torch", "torch"), name)
+    if name in __all__:  # else a function for PyTorch models
+        return getattr(_load(*_HOMES.get(name, ("torch", "torch"))), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from linops.nn.communication import Communication, of_division
+from linops.nn.sending import Communication, of_division
 from linops.sharding import Division
 
 

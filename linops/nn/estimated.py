@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from textwrap import wrap
 from typing import Any
 
-from linops.nn.communication import Communication
 from linops.nn.hardware import Hardware
+from linops.nn.sending import Communication
 
 #: columns of what is printed
 WIDTH = 80

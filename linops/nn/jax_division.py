@@ -20,7 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from linops.nn.communication import ends
+from linops.nn.sending import ends
 from linops.operator import LinearOperator
 from linops.sharding import SHARDED, Division, Local, division
 from linops.structure import Structure
@@ -33,7 +33,7 @@ class Parallel:
     Attributes:
         mesh: The mesh.
         axis: The name of the axis; along all others devices have vectors of their own.
-        style: ``"whole"``, ``"colwise"``, ``"rowwise"`` or ``"sharded"``; see `linops.nn.communication`.
+        style: ``"whole"``, ``"colwise"``, ``"rowwise"`` or ``"sharded"``; see `lo.nn.communication`.
     """
 
     mesh: Any

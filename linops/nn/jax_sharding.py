@@ -13,12 +13,12 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from linops.nn.communication import STYLES, ends
 from linops.nn.divided import Divided, Row
 from linops.nn.jax import one_copy
 from linops.nn.jax_division import Parallel, spec_of
 from linops.nn.obstacles import brief
 from linops.nn.patterns import Pattern, astray, matches
+from linops.nn.sending import STYLES, ends
 from linops.operator import LinearOperator
 from linops.sharding import SHARDED
 from linops.specs import numpy_dtype

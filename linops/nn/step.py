@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from linops.nn.communication import Communication
 from linops.nn.cutting import most_of
 from linops.nn.description import Description, Part
 from linops.nn.estimated import Estimate, Memory
 from linops.nn.hardware import Hardware
+from linops.nn.sending import Communication
 from linops.nn.workload import Load, Rates, blocks_of, load
 from linops.plan import transfer
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 
 from linops.cost import Work, backward_work, forward_work
-from linops.nn.communication import Communication, ends, of_division
 from linops.nn.description import Part
+from linops.nn.sending import Communication, ends, of_division
 from linops.operator import LinearOperator
 from linops.plan import transfer
 from linops.plan.step import Step

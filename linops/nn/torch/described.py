@@ -15,9 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from linops.families import dense
-from linops.nn.communication import STYLES
 from linops.nn.description import Description, Part
 from linops.nn.patterns import matches
+from linops.nn.sending import STYLES
 from linops.nn.torch.dense import is_dense
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.replace import replace_linear_

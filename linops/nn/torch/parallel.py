@@ -13,9 +13,9 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 from linops.families.blocks import dense
-from linops.nn.communication import ends, size_of
 from linops.nn.divided import Divided, Row
 from linops.nn.obstacles import brief
+from linops.nn.sending import ends, size_of
 from linops.nn.torch.chain import Chain
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.divided import DividedLinear, Replicated, join

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from linops.nn.communication import ends
 from linops.nn.obstacles import brief
 from linops.nn.patterns import matches
+from linops.nn.sending import ends
 from linops.nn.torch.layer import Linear
 from linops.sharding import SHARDED
 

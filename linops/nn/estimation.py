@@ -8,13 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
-from linops.nn.communication import STYLES
 from linops.nn.description import DENSE, Description, of_operators
 from linops.nn.estimated import Estimate, Estimates
 from linops.nn.hardware import Hardware
 from linops.nn.hardware import hardware as hardware_of
 from linops.nn.members import named
 from linops.nn.mesh import mesh_of
+from linops.nn.sending import STYLES
 from linops.nn.step import ENGINES, OPTIMIZERS, PRECISIONS, Setting, step
 from linops.nn.transformer import Transformer
 from linops.operator import LinearOperator
