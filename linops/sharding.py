@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -63,6 +63,35 @@ class Division:
     def is_split(self) -> bool:
         """Whether any leaf is split."""
         return any(axis is not None for axis in self.axes.values())
+
+    def multiply(
+        self, leaves: Sequence[Any], x: Any, move: Callable[[Any, Movement], Any], whole: Callable[[Any], Any]
+    ) -> Any:
+        """What a rank computes: A x, of what it has.
+
+        Args:
+            leaves: The rank's shares of the leaves.
+            x: What it has of the vectors, features first: (f, vectors).
+            move: What it has after a movement, (f', vectors).
+            whole: The product with the divided operator itself, where every rank holds that.
+
+        Returns:
+            What it has of the result, features first.
+        """
+        terms = []
+        for chain in self.chains:
+            y = x
+            for piece in chain:
+                if isinstance(piece, Movement):
+                    y = move(y, piece)
+                elif piece.structure is None:
+                    y = whole(y)
+                else:
+                    own = [leaves[leaf].reshape(shape) for leaf, shape in zip(piece.leaves, piece.shapes)]
+                    product = piece.structure.fill(own)._columns(y)
+                    y = product.reshape(piece.structure.operator.shape[0], x.shape[-1])
+            terms.append(y)
+        return sum(terms[1:], terms[0])
 
     def sent(self, vectors: int) -> Iterator[tuple[str, str, float]]:
         """What a rank sends.

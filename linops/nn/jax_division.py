@@ -8,7 +8,6 @@ others, such as Kronecker products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -22,8 +21,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from linops.nn.sending import ends
 from linops.operator import LinearOperator
-from linops.sharding import SHARDED, Division, Local, division
-from linops.structure import Structure
+from linops.plan.shares import Movement
+from linops.sharding import SHARDED, Division, division
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,12 @@ def _multiply(parallel: Parallel, operator: LinearOperator, x: Any) -> jax.Array
     specs = [spec_of(found.axes[name], parallel.axis) for name, _ in operator.named_leaves()]
 
     def local(x: Any, *leaves: Any) -> Any:
-        columns = _product(found, parallel.axis, structure, leaves, x.reshape(prod(x.shape[:-1]), x.shape[-1]).T)
+        columns = found.multiply(
+            leaves,
+            x.reshape(prod(x.shape[:-1]), x.shape[-1]).T,
+            lambda y, movement: _moved(y, movement, parallel.axis, found.ranks),
+            lambda y: structure.fill(leaves)._columns(y).reshape(operator.shape[0], y.shape[-1]),
+        )
         return columns.T.reshape(*x.shape[:-1], columns.shape[0])
 
     leaves = [leaf for _, leaf in operator.named_leaves()]
@@ -137,25 +141,13 @@ def spec_of(place: int | None, axis: str, lead: int = 0) -> PartitionSpec:
     return PartitionSpec() if place is None else PartitionSpec(*[None] * (lead + place), axis)
 
 
-def _product(found: Division, axis: str, structure: Structure, leaves: Sequence[Any], x: Any) -> Any:
-    """A x of what a device has: features first, a column a vector."""
-    terms, count = [], x.shape[-1]
-    for chain in found.chains:
-        y: Any = x
-        for piece in chain:
-            if isinstance(piece, Local):
-                own = [leaves[place].reshape(shape) for place, shape in zip(piece.leaves, piece.shapes)]
-                operator: Any = structure.fill(leaves) if piece.structure is None else piece.structure.fill(own)
-                y = operator._columns(y)
-                y = y.reshape(prod(y.shape[:-1]), count)
-            elif piece.kind == "slice":
-                left, size, right = piece.dims
-                cut: Any = _cut.bind(y.reshape(left, size, right * count), axis=axis, ranks=found.ranks, dim=1)
-                y = cut.reshape(left * size // found.ranks * right, count)
-            else:
-                y = _MOVEMENTS[piece.kind](y, axis)
-        terms.append(y)
-    return sum(terms[1:], terms[0])
+def _moved(y: Any, movement: Movement, axis: str, ranks: int) -> Any:
+    """What a device has after a movement."""
+    if movement.kind != "slice":
+        return _MOVEMENTS[movement.kind](y, axis)
+    (left, size, right), count = movement.dims, y.shape[-1]
+    cut: Any = _cut.bind(y.reshape(left, size, right * count), axis=axis, ranks=ranks, dim=1)
+    return cut.reshape(left * size // ranks * right, count)
 
 
 def _varying(x: Any, axis: str) -> Any:

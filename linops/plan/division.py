@@ -129,9 +129,9 @@ def collectives(step: Transfer | Action, ranks: int, vectors: int) -> Iterator[t
         ``"forward"`` or ``"backward"``, the collective, and how many numbers a rank sends.
     """
     if isinstance(step, Transfer):
-        for when, collective in (("forward", step.kind.forward), ("backward", step.kind.backward)):
-            if collective is not None:
-                yield when, collective, sent(collective, ranks, step.numbers * vectors)
+        for when, way in (("forward", step.kind.forward), ("backward", step.kind.backward)):
+            if way not in (transfer.SHARE, transfer.SAME):
+                yield when, way, sent(way, ranks, step.numbers * vectors)
     elif step.is_partial:
         yield "backward", transfer.ALL_REDUCE, sent(transfer.ALL_REDUCE, ranks, step.numbers)
 

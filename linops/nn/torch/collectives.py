@@ -15,20 +15,7 @@ from torch._C._distributed_c10d import _resolve_process_group
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from linops.plan.shares import Movement
-from linops.plan.transfer import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, REDUCE_SCATTER, sent
-
-#: what a kind of movement does, and what its gradient does
-_WAYS = {
-    "slice": ("slice", "gather"),
-    "gather": ("gather", "slice"),
-    "exchange": ("exchange", "exchange"),
-    "reduce": ("reduce", "same"),
-    "scatter": ("scatter", "gather"),
-    "enter": ("same", "reduce"),
-    "gather_enter": ("gather", "scatter"),
-    "reduce_enter": ("reduce", "reduce"),
-}
-
+from linops.plan.transfer import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, KINDS, REDUCE_SCATTER, SAME, SHARE, sent
 
 #: torch's names of functional collectives
 _COLLECTIVES = {
@@ -50,8 +37,8 @@ def move(x: Tensor, movement: Movement, group: Any) -> Tensor:
     Returns:
         (f', vectors).
     """
-    forward, backward = _WAYS[movement.kind]
-    return _Move.apply(x, forward, backward, movement.dims, group)
+    kind = KINDS[movement.kind]
+    return _Move.apply(x, kind.forward, kind.backward, movement.dims, group)
 
 
 class _Move(torch.autograd.Function):
@@ -70,27 +57,27 @@ class _Move(torch.autograd.Function):
 def _moved(x: Tensor, way: str, dims: tuple[int, int, int], group: Any) -> Tensor:
     ranks, left = dist.get_world_size(group), dims[0]
     rows, vectors = x.shape
-    if way == "slice":
+    if way == SHARE:
         grid = x.reshape(left, ranks, rows // (left * ranks), vectors)
         return grid[:, dist.get_rank(group)].reshape(rows // ranks, vectors).contiguous()
-    if way == "same":
+    if way == SAME:
         return x.view_as(x)
     if not x.numel():
-        return x.new_empty({"gather": rows * ranks, "scatter": rows // ranks}.get(way, rows), vectors)
+        return x.new_empty({ALL_GATHER: rows * ranks, REDUCE_SCATTER: rows // ranks}.get(way, rows), vectors)
     run, name, x = torch.ops._c10d_functional, group.group_name, x.contiguous()
-    if way == "gather":
+    if way == ALL_GATHER:
         x = run.all_gather_into_tensor(x, ranks, name)
-    elif way == "exchange":
+    elif way == ALL_TO_ALL:
         shares = [rows // ranks] * ranks
         parts = torch.view_as_real(x).flatten(1) if x.is_complex() else x  # gloo exchanges no complex numbers
         parts = run.wait_tensor(run.all_to_all_single(parts, shares, shares, name))
         return torch.view_as_complex(parts.unflatten(1, (vectors, 2))) if x.is_complex() else parts
-    elif way == "reduce":
+    elif way == ALL_REDUCE:
         x = run.all_reduce(x, "sum", name)
-    elif way == "scatter":
+    elif way == REDUCE_SCATTER:
         x = run.reduce_scatter_tensor(x, "sum", ranks, name)
     x = run.wait_tensor(x)
-    if way == "gather" and left != 1:
+    if way == ALL_GATHER and left != 1:
         return x.reshape(ranks, left, rows // left, vectors).transpose(0, 1).reshape(ranks * rows, vectors)
     return x
 

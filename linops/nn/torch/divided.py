@@ -15,7 +15,7 @@ from linops.nn.torch.layer import Linear
 from linops.nn.torch.sharded import cut_as
 from linops.nn.torch.sharded import own as own_memory
 from linops.plan.shares import Movement
-from linops.sharding import SHARDED, Division, Local
+from linops.sharding import SHARDED, Division
 
 
 class DividedLinear(Linear):
@@ -59,12 +59,10 @@ class DividedLinear(Linear):
             )
         group = self._mesh.get_group()
         leaves = [self._share(name, group) for name in self._names]
-        total: Any = None
-        for chain in self.division.chains:
-            y = x.reshape(prod(x.shape[:-1]), expected).T
-            for piece in chain:
-                y = move(y, piece, group) if isinstance(piece, Movement) else self._run(piece, leaves, y)
-            total = y if total is None else total + y
+        columns = x.reshape(prod(x.shape[:-1]), expected).T
+        total = self.division.multiply(
+            leaves, columns, lambda y, movement: move(y, movement, group), lambda y: self._whole(leaves, y)
+        )
         y = total.T if self.features_first else total.T.contiguous()
         y = y.reshape(*x.shape[:-1], y.shape[-1])
         if self.bias is None:
@@ -72,14 +70,10 @@ class DividedLinear(Linear):
         bias: Any = self.bias
         return y + (bias.to_local() if isinstance(bias, DTensor) else bias).to(y.dtype)
 
-    def _run(self, piece: Local, leaves: list[Tensor], x: Tensor) -> Tensor:
-        """A product of this rank alone."""
-        if piece.structure is None:
-            indices = [getattr(self, name) for name in self._indices]
-            return self.structure.fill(leaves, indices)._linear(x.T).T
-        tensors = [leaves[leaf].reshape(shape) for leaf, shape in zip(piece.leaves, piece.shapes)]
-        rows = piece.structure.operator.shape[0]
-        return piece.structure.fill(tensors)._columns(x).reshape(rows, x.shape[-1])
+    def _whole(self, leaves: list[Tensor], x: Tensor) -> Tensor:
+        """The product with the operator itself."""
+        indices = [getattr(self, name) for name in self._indices]
+        return self.structure.fill(leaves, indices)._linear(x.T).T
 
     def _share(self, name: str, group: Any) -> Tensor:
         """This rank's share of a leaf."""
