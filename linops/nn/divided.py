@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
+from linops.nn.columns import aligned
+from linops.nn.rows import Rows
 from linops.nn.sending import Communication, of_division
 from linops.sharding import Division
 
@@ -28,7 +28,7 @@ class Row:
 
 
 @dataclass(frozen=True, repr=False)
-class Divided(Sequence[Row]):
+class Divided(Rows[Row]):
     """The layers of a model that are divided among ranks, in the model's order; it prints as a table.
 
     Attributes:
@@ -38,16 +38,6 @@ class Divided(Sequence[Row]):
 
     rows: tuple[Row, ...]
     ranks: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, position: int) -> Row: ...
-    @overload
-    def __getitem__(self, position: slice) -> tuple[Row, ...]: ...
-    def __getitem__(self, position: int | slice) -> Row | tuple[Row, ...]:
-        return self.rows[position]
 
     def communication(self, batch: int = 1) -> Communication:
         """The bytes that each rank sends in a step.
@@ -72,8 +62,4 @@ class Divided(Sequence[Row]):
             )
             lines.append((row.name, row.style, split, f"{of_division(row.division, 1, row.itemsize).total:,}"))
         lines.append((f"{len(self.rows)} layers, {self.ranks} ranks", "", "", f"{self.communication().total:,}"))
-        *widths, last = [max(len(line[column]) for line in lines) for column in range(4)]
-        return "\n".join(
-            "  ".join([*[cell.ljust(width) for cell, width in zip(line, widths)], line[3].rjust(last)])
-            for line in lines
-        )
+        return aligned(lines, left=3)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from textwrap import wrap
 from typing import Any
 
+from linops.nn.columns import aligned
 from linops.nn.hardware import Hardware
 from linops.nn.sending import Communication
 
@@ -177,20 +178,16 @@ class Estimates(Mapping[str, Estimate]):
     def __str__(self) -> str:
         head = ("structure", "params", "memory", "FLOPs", "sent", "estimated time", f"{self._unit}/s")
         rows = [head, *[_row(one) for one in self.values()]]
-        widths = [max([len(row[place]) for row in rows]) for place in range(len(head))]
-        if sum(widths) + 2 * len(widths) - 2 > WIDTH:
-            widths = widths[:-1]
-        body = [
-            "  ".join([row[0].ljust(widths[0]), *[cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]])
-            for row in rows
-        ]
+        table = aligned(rows)
+        if max(map(len, table.splitlines())) > WIDTH:
+            table = aligned([row[:-1] for row in rows])
         first = next(iter(self.values()))
         below = ["Of a device; times from full overlap of sending and computing to none."]
         if any(not one.fits for one in self.values()):
             below.append(f"* does not fit {quantity(first.hardware.memory, 'B')}.")
         for one in self.values():
             below += wrap(f"{one.structure}: {held_whole(one)}", WIDTH) if one.whole else []
-        return "\n".join([*title(first), *body, *below])
+        return "\n".join([*title(first), table, *below])
 
     @property
     def _unit(self) -> str:

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-#: coefficients of the odd quintic whose iteration drives singular values towards one (Jordan et al., 2024)
-_QUINTIC = (3.4445, -4.7750, 2.0315)
+from linops.nn.newton_schulz import newton_schulz
 
 
 def orthogonalize(matrices: jax.Array, steps: int = 5) -> jax.Array:
@@ -27,15 +26,8 @@ def orthogonalize(matrices: jax.Array, steps: int = 5) -> jax.Array:
         >>> orthogonalize(jnp.ones((2, 3, 4))).shape
         (2, 3, 4)
     """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    norm = jnp.sqrt((jnp.abs(x) ** 2).sum((-2, -1), keepdims=True))
-    x = x / jnp.maximum(norm, jnp.finfo(x.dtype).tiny)
-    a, b, c = _QUINTIC
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    norm = jnp.sqrt((jnp.abs(matrices) ** 2).sum((-2, -1), keepdims=True))
+    return newton_schulz(matrices / jnp.maximum(norm, jnp.finfo(matrices.dtype).tiny), steps)
 
 
 class MuonState(NamedTuple):

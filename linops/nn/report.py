@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
-from typing import overload
 
 from linops.nn.obstacles import brief, star, starred
+from linops.nn.rows import Rows
 
 WIDTH = 80
 
@@ -72,7 +72,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Report(Sequence[Row]):
+class Report(Rows[Row]):
     """The replaced layers in the model's order, and those left alone for a reason.
 
     Attributes:
@@ -86,19 +86,6 @@ class Report(Sequence[Row]):
     skipped: dict[str, str] = field(default_factory=dict)
     left: tuple[Left, ...] = ()
     totals: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, position: int) -> Row: ...
-    @overload
-    def __getitem__(self, position: slice) -> tuple[Row, ...]: ...
-    def __getitem__(self, position: int | slice) -> Row | tuple[Row, ...]:
-        return self.rows[position]
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
 
     @property
     def old_params(self) -> int:

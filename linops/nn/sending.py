@@ -10,6 +10,7 @@ from importlib import import_module
 from operator import index
 from typing import Any
 
+from linops.nn.columns import aligned
 from linops.operator import LinearOperator
 from linops.sharding import SHARDED, WHOLE, Division, division
 from linops.specs import numpy_dtype
@@ -67,11 +68,7 @@ class Communication(Mapping[str, int]):
         lines = [("collective", "forward", "backward")]
         lines += [(name, f"{self.forward.get(name, 0):,}", f"{self.backward.get(name, 0):,}") for name in self]
         lines.append(("bytes a rank", f"{sum(self.forward.values()):,}", f"{sum(self.backward.values()):,}"))
-        first, *rest = [max(len(line[column]) for line in lines) for column in range(3)]
-        return "\n".join(
-            "  ".join([line[0].ljust(first), *[cell.rjust(width) for cell, width in zip(line[1:], rest)]])
-            for line in lines
-        )
+        return aligned(lines)
 
 
 def communication(operator: Any, ranks: Any, batch: int = 1, *, style: Any = None, dtype: Any = None) -> Communication:

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from linops.nn.newton_schulz import newton_schulz
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import on_whole
-
-#: coefficients of the odd quintic whose iteration drives singular values towards one (Jordan et al., 2024)
-_QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -30,14 +28,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
         >>> orthogonalize(torch.eye(3).expand(2, 3, 3)).shape
         torch.Size([2, 3, 3])
     """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    a, b, c = _QUINTIC
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    norm = matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(matrices.dtype).tiny)
+    return newton_schulz(matrices / norm, steps)
 
 
 class Muon(Optimizer):

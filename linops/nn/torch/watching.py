@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from linops.nn.columns import aligned
 from linops.nn.torch.schedules import dense_rate
 from linops.nn.torch.sharded import require_whole
 from linops.nn.torch.structured import Structured
@@ -93,13 +94,7 @@ class Watch:
             )
             for row in self.rows
         ]
-        widths = [max(len(row[column]) for row in (head, *cells)) for column in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in pairs).rstrip()
-            for row in (head, *cells)
-            for pairs in [list(enumerate(zip(row, widths)))]
-        ]
-        return "\n".join(lines)
+        return aligned([head, *cells], left=2)
 
 
 def watch(model: nn.Module, optimizer: Any = None) -> Watch:
