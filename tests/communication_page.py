@@ -10,6 +10,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from made_page import with_table, write_or_check
+
 import linops as lo
 from linops.sharding import division
 
@@ -110,14 +112,8 @@ def table():
 
 def page():
     """The page with its table as it is to be."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
+    return with_table(PAGE.read_text(encoding="utf-8"), BEGIN, END, table())
 
 
 if __name__ == "__main__":
-    text = page()
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(text, encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != text:
-        raise SystemExit("docs/scale.md is stale: python tests/communication_page.py --write")
+    write_or_check(PAGE, page(), "python tests/communication_page.py")

@@ -13,6 +13,8 @@ from inspect import isclass
 from itertools import product
 from pathlib import Path
 
+from made_page import write_or_check
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "coverage.md"
 
@@ -216,11 +218,7 @@ def main():
     missing = gaps(runs)
     if missing:
         raise SystemExit("nothing covers:\n" + "\n".join(missing))
-    text = page(runs)
-    if "--write" in sys.argv:
-        PAGE.write_text(text, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-        raise SystemExit(f"{PAGE.relative_to(ROOT)} is stale: python tests/coverage_page.py --write")
+    write_or_check(PAGE, page(runs), "python tests/coverage_page.py")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ Without --write it says whether the table is fresh. A mark is a claim about a te
 the same lists: ✓ that the exported layer gives the layer's numbers at other batches, a number that it fails, and why.
 """
 
-import sys
 from pathlib import Path
 
 from exports import ROWS, WAYS
+from made_page import with_table, write_or_check
 
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"
 BEGIN, END = "<!-- table: python tests/export_page.py --write -->", "<!-- end of the table -->"
@@ -28,14 +28,8 @@ def table():
 
 def page():
     """The page with its table as it is to be."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
+    return with_table(PAGE.read_text(encoding="utf-8"), BEGIN, END, table())
 
 
 if __name__ == "__main__":
-    text = page()
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(text, encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != text:
-        raise SystemExit("docs/export.md is stale: python tests/export_page.py --write")
+    write_or_check(PAGE, page(), "python tests/export_page.py")

@@ -4,9 +4,10 @@ Without --write it says whether the page is fresh. `tests/test_linalg_page.py` h
 """
 
 import re
-import sys
 from inspect import isclass
 from pathlib import Path
+
+from made_page import write_or_check
 
 import linops as lo
 from linops.linalg.function import FUNCTIONS
@@ -101,14 +102,5 @@ def page():
     return pattern.sub(lambda _: f"{BEGIN}\n{tables()}\n{END}", text)
 
 
-def main():
-    """Write the page, or say whether it is fresh."""
-    text = page()
-    if "--write" in sys.argv:
-        PAGE.write_text(text, encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != text:
-        raise SystemExit(f"{PAGE.relative_to(ROOT)} is stale: python tests/linalg_page.py --write")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, page(), "python tests/linalg_page.py")
