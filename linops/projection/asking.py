@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from inspect import signature
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from linops.operators.dense import Dense
 from linops.operators.wrap import aslinearoperator
 from linops.projection.effort import Effort
 from linops.projection.goal import Goal, adjoint, root
-from linops.projection.magnitude import exponent_of, times
+from linops.projection.magnitude import exponent_of, largest_of, times
 from linops.projection.moments import Moments, moments_of
 from linops.projection.special import SPECIAL
 
@@ -196,7 +197,7 @@ def _tamed(C: Any, cross: Any, A: Any, column_weights: Any, row_weights: Any) ->
     """Metrics at a size whose squares are numbers: the nearest member does not follow it."""
 
     def exponent(metric: Any) -> int:
-        return exponent_of(metric) if backends.is_array(metric) else 0
+        return exponent_of(largest_of(metric)) if backends.is_array(metric) else 0
 
     small = exponent(C)
     pairs = ((C, small), (cross, small), (A, exponent(A)), (column_weights, exponent(column_weights)))
@@ -220,7 +221,7 @@ def _metric(goal: Goal, name: str, value: Any, shape: tuple[int, ...], positive:
     if backends.is_complex(value.dtype) and not backends.is_complex(dtype):
         raise TypeError(f"{what} is complex and W is real; make W complex")
     array = backends.asarray(value, goal.backend, dtype, goal.source.device if goal.backend == "torch" else None)
-    if not _is_finite(array):
+    if not isfinite(largest_of(array)):
         raise ValueError(f"{what} holds NaN or infinity")
     if not positive:
         return array
@@ -241,17 +242,7 @@ def _numbers(array: Any) -> np.ndarray:
     return backends.to_numpy(array if backends.backend_of(array) == "jax" else lapack.stop_gradient(array))
 
 
-def _is_finite(array: Any) -> bool:
-    """Whether no number is NaN or infinity, as far as they are known: tracers have none."""
-    if not lapack.is_known(array):
-        return True
-    if backends.backend_of(array) == "jax":
-        return bool(np.isfinite(_numbers(array)).all())
-    space: Any = backends.namespace(backends.backend_of(array))
-    return bool(space.all(space.isfinite(array)))
-
-
-def require_finite(source: LinearOperator, numbers: Any) -> None:
-    """Raise ValueError where a matrix, or a product of it with signs, holds NaN or infinity, as far as it is known."""
-    if not _is_finite(numbers):
+def require_finite(source: LinearOperator, largest: float) -> None:
+    """Raise ValueError where the largest entry of a matrix, or of a product of it with signs, is NaN or infinite."""
+    if not isfinite(largest):
         raise ValueError(f"project({source._short()}, …): the matrix holds NaN or infinity")

@@ -30,8 +30,10 @@ def krylov(
     width: int | None = None,
     most: int = MOST,
     whole: float = 0.0,
-) -> tuple[Any, bool]:
-    """An orthonormal basis (p, r) of the leading left singular vectors of what multiplies, by a block Krylov space.
+) -> tuple[Any, Any, bool]:
+    """An orthonormal basis U (p, r) of the leading left singular vectors of what multiplies, and Uᴴ M.
+
+    They are looked for in a block Krylov space.
 
     Blocks have fewer vectors than are looked for: a space of the same dimension is then of higher degree (Meyer, Musco
     and Musco, "On the Unreasonable Effectiveness of Single Vector Krylov Methods", 2024). Where it has grown large, the
@@ -51,14 +53,14 @@ def krylov(
         whole: ‖M‖², where it is known: what is to come may be a share of 1e-9 of what is not kept, too.
 
     Returns:
-        The basis, and whether the space was left because it was settled.
+        The basis, Uᴴ M (r, q), and whether the space was left because it was settled.
 
     Cost: a product and an adjoint product a block, and 4 p d of its d dimensions in FLOPs for each vector.
     """
     space: Any = backends.namespace(backends.backend_of(like))
     p, q = shape or like.shape
     if rank == 0:
-        return backends.zeros(like, (p, 0), like.dtype), True
+        return backends.zeros(like, (p, 0), like.dtype), backends.zeros(like, (0, q), like.dtype), True
     random, count = np.random.default_rng(0), min(width or (BLOCK if 2 * rank > BLOCK else BLOCK // 2), p, q)
 
     def drawn(rows: int, columns: int) -> Any:
@@ -92,7 +94,8 @@ def krylov(
                 found, energies = found.best((max(DIMENSION, 4 * rank) + rank) // 2), energies[-1:]
             next_look = found.size + max(found.size // 8, LOOK)  # a look costs more than a block
         block = product(beyond.T).T
-    return _beside(space, found.basis[:0], found.best(rank).basis).T, is_settled
+    best = found.best(rank)
+    return best.basis.T, backends.conj(best.image), is_settled
 
 
 @dataclass(frozen=True)

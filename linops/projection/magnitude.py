@@ -31,19 +31,35 @@ from linops.tags import Tag
 SAFE = 16
 
 
-def exponent_of(array: Any) -> int:
-    """The even exponent of two of the largest absolute entry, and 0 where that is safe, zero, or not known.
+def largest_of(array: Any) -> float:
+    """The largest absolute entry: NaN where there is one, 0 where numbers are not known, or there are none.
 
     Args:
         array: An array, or None.
 
     Returns:
-        The exponent.
+        The number, by passes that make no array.
     """
     if array is None or not lapack.is_known(array) or not np.prod(array.shape):
-        return 0
+        return 0.0
+    if backends.backend_of(array) == "jax":  # what JAX computes of constants is traced under jit
+        array = backends.to_numpy(array)
     space: Any = backends.namespace(backends.backend_of(array))
-    largest = float(space.max(space.abs(lapack.stop_gradient(array))))
+    array = lapack.stop_gradient(array)
+    if backends.is_complex(array.dtype):
+        return float(space.max(space.abs(array)))
+    return float(np.maximum(float(space.max(array)), -float(space.min(array))))  # which keeps NaN
+
+
+def exponent_of(largest: float) -> int:
+    """The even exponent of two of the largest absolute entry, and 0 where that is safe, zero, or not finite.
+
+    Args:
+        largest: From `largest_of`.
+
+    Returns:
+        The exponent.
+    """
     exponent = frexp(largest)[1] if largest and isfinite(largest) else 0
     return exponent // 2 * 2 if abs(exponent) > SAFE else 0
 

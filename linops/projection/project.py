@@ -15,7 +15,7 @@ from linops.projection import grids, special, structures  # noqa: F401  rules
 from linops.projection.asking import effort_of, in_norm, require_finite, source_of, stack_of, target_of, with_options
 from linops.projection.effort import Found
 from linops.projection.goal import Goal
-from linops.projection.magnitude import exponent_of, multiplied, probe, shares
+from linops.projection.magnitude import exponent_of, largest_of, multiplied, probe, shares
 from linops.projection.matrices import moved
 from linops.projection.moments import moments_of
 from linops.projection.nearest import nearest
@@ -172,10 +172,10 @@ def project(
     # in a norm with small directions, single precision would lose what lies in them
     has_full = any(metric is not None for metric in (inputs, second_moment, cross, output_metric))
     goal = Goal(_widened(source, has_full))
-    numbers = probe(goal)
-    require_finite(source, numbers)
+    largest = largest_of(probe(goal))
+    require_finite(source, largest)
     exponents, scaled = None, structure
-    if exponent := exponent_of(numbers):
+    if exponent := exponent_of(largest):
         exponents = shares(structure, exponent)
         if exponents is not None:
             goal, scaled = goal.times(-exponent), multiplied(structure, structure, exponents, -1)

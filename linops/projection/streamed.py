@@ -20,7 +20,7 @@ from linops import backends
 from linops.projection.balance import balanced
 from linops.projection.contraction import contract
 from linops.projection.effort import Effort, Found
-from linops.projection.goal import Goal, adjoint, is_full
+from linops.projection.goal import Goal, is_full
 from linops.projection.hierarchy import groups_of, in_halves, joined
 from linops.projection.krylov import krylov
 from linops.projection.netpanels import NetPanels, Slices, sliced
@@ -137,7 +137,7 @@ def _within(net: Net, axes: str, metric: Any, slices: Slices) -> Any:
 
 
 def _whole(pair: Pair, goal: Goal) -> _Factors:
-    """A basis (rows, rank) of the leading left singular vectors of M, and its product with M."""
+    """An orthonormal basis (rows, rank) of the leading left singular vectors of M, and its product with M."""
     net, rows, columns = pair.net, pair.rows, pair.columns
     panels, like = NetPanels(net, goal.source, net.into), goal.like
     sizes, whole = (net.size(rows), net.size(columns)), net.out + net.into
@@ -159,7 +159,6 @@ def _whole(pair: Pair, goal: Goal) -> _Factors:
         return backends.conj(found).reshape(sizes[1], -1)
 
     kept = min(pair.rank, *sizes)
-    U, is_settled = krylov(product, adjoint_product, like, kept, sizes, kept + 8)
-    B = adjoint(adjoint_product(U))
+    U, B, is_settled = krylov(product, adjoint_product, like, kept, sizes, kept + 8)
     factors = padded(goal.space, U, pair.rank - kept, -1), padded(goal.space, B, pair.rank - kept, -2)
     return _Factors(factors, "block Krylov space", converged=is_settled)

@@ -34,17 +34,17 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
         U, B, squares = truncated(M[0], rank)
         return U[None], B[None], squares[None]
     p, q = M.shape[-2:]
-    kept = min(rank, p, q)
+    kept, B = min(rank, p, q), None
     if p == 1 or kept == 0:
         U = space.zeros_like(M[..., :1]) + 1 if kept else M[..., :0]
     elif not lapack.is_constant(M) or 2 * kept > min(p, q):
         U = lapack.svd(M)[0][..., :kept]
     elif len(M.shape) == 2 and min(p, q) >= LARGE and BLOCK * (kept + 8) <= min(p, q):
-        U, is_settled = _of_krylov(space, M, kept)
-        U = U if is_settled else _of_gram(space, M, kept)
+        U, B, is_settled = _of_krylov(space, M, kept)
+        U, B = (U, B) if is_settled else (_of_gram(space, M, kept), None)
     else:
         U = _of_gram(space, M, kept)
-    B = adjoint(U) @ M
+    B = adjoint(U) @ M if B is None else B
     if kept > 1 and lapack.is_constant(M):  # rotated, so that rows are orthogonal and descend
         _, R = lapack.eigh(B @ adjoint(B))
         R = space.flip(R, axis=-1)
@@ -54,8 +54,8 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
     return U, B, space.sum(space.abs(B) ** 2, axis=-1)
 
 
-def _of_krylov(space: Any, M: Any, rank: int) -> tuple[Any, bool]:
-    """An orthonormal basis (p, r) of the leading left singular vectors of a large matrix, and whether it is settled."""
+def _of_krylov(space: Any, M: Any, rank: int) -> tuple[Any, Any, bool]:
+    """The leading left singular vectors U (p, r) of a large matrix, Uᴴ M, and whether they are settled."""
     width = 1 if rank <= SINGLE and backends.backend_of(M) != "jax" else BLOCK if 2 * rank > BLOCK else BLOCK // 2
     most = min(M.shape) // (4 if width == 1 else BLOCK)  # about the work of all singular vectors
     entries = M.reshape(-1)
