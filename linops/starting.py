@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod, sqrt
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from linops.operator import LinearOperator
 #: sizes up to which a norm is that of the dense matrix; steps of Lanczos above
 SMALL, STEPS = 64, 60
 
+#: of a batch of matrices: its axes of copies, of rows and of columns
+MatrixAxes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
-def matrix_axes(operator: LinearOperator, fans: dict[str, tuple[int, int]]) -> dict[str, tuple[tuple[int, ...], ...]]:
+
+def matrix_axes(operator: LinearOperator, fans: dict[str, tuple[int, int]]) -> dict[str, MatrixAxes]:
     """Of each leaf that is a batch of matrices from fan_in to fan_out: its axes of copies, of rows and of columns.
 
     Args:
@@ -24,7 +27,7 @@ def matrix_axes(operator: LinearOperator, fans: dict[str, tuple[int, int]]) -> d
         A dict by name; leaves that are no such batch, such as the vector of a circulant, are left out.
     """
     told = {prefix + name: axes for prefix, node in operator._nodes() for name, axes in node._leaf_matrices().items()}
-    found = {}
+    found: dict[str, MatrixAxes] = {}
     for name, leaf in operator.named_leaves():
         size = tuple(leaf.shape)
         if name not in fans:
@@ -36,7 +39,7 @@ def matrix_axes(operator: LinearOperator, fans: dict[str, tuple[int, int]]) -> d
     return found
 
 
-def orthogonal(leaf: np.ndarray, axes: Sequence[tuple[int, ...]]) -> np.ndarray:
+def orthogonal(leaf: np.ndarray, axes: MatrixAxes) -> np.ndarray:
     """The matrices of a leaf made orthogonal, with spectral norm sqrt(rows/columns); of normal ones they are uniform.
 
     Args:

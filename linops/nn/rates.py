@@ -13,8 +13,8 @@ in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k lea
 * muon: d = sqrt((out / in) / (base_out / base_in)) and s = sqrt((fan_out / fan_in) / (out / in)) / k, for an
   orthogonalised step has spectral norm 1 and should have sqrt(fan_out / fan_in). Jordan et al., "Muon" (2024);
   Bernstein, "Deriving Muon" (2025). Batched matrices are orthogonalised block by block, as the norm of a block-diagonal
-  matrix is that of its largest block. All else (vectors, embeddings, convolutions, leaves that are no matrices from
-  fan_in to fan_out, such as a tensor train's cores) falls back to AdamW and its rule.
+  matrix is that of its largest block. Leaves of more axes, such as a tensor train's cores, are the matrices that they
+  multiply as. All else (vectors, embeddings, convolutions, diagonals, circulants) falls back to AdamW and its rule.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from linops.nn.matrices import EMBEDDING, axes, is_matrix
 from linops.nn.patterns import matches
 from linops.operator import LinearOperator
 from linops.scaling import SIGN_BASED, fans, lr_multipliers, shares
+from linops.starting import MatrixAxes, matrix_axes
 
 OPTIMIZERS = (*SIGN_BASED, "sgd")
 DECAYS = ("coupled", "independent", "product")
@@ -86,7 +87,15 @@ class Entry:
         """Whether it is a (batch of) matrix from fan_in to fan_out, which Muon can orthogonalise."""
         if self.operator is None:
             return self.layout is not None and is_matrix(self.layout)
-        return len(self.size) in (2, 3) and fans(self.operator).get(self.key) == self.size[:-3:-1]
+        return self.matrix_axes is not None
+
+    @property
+    def matrix_axes(self) -> MatrixAxes | None:
+        """Of a leaf that is a batch of matrices from fan_in to fan_out: its axes of copies, of rows and of columns."""
+        if self.operator is None:
+            return None
+        copies, rows, columns = matrix_axes(self.operator, fans(self.operator)).get(self.key, ((), (), ()))
+        return (copies, rows, columns) if rows and columns else None
 
     @property
     def decays(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
+from linops.nn.torch.layer_steps import share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import on_whole
+from linops.starting import MatrixAxes
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -102,25 +105,66 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         norms = Norms(self)
-        for group in self.param_groups:
-            update = _muon if group["algorithm"] == "muon" else _adamw
-            for place, parameter in enumerate(group["params"]):
-                if parameter.grad is not None:
-                    direction = update(parameter.grad, self.state[parameter], group)
-                    share = norms.share(*group["partners"][place]) if group.get("partners") else 1.0
-                    if isinstance(share, Tensor):
-                        direction, share = direction.mul_(share), 1.0
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * share)
+        for members in together(self.param_groups):
+            moves = [
+                (group, place, parameter, self._direction(parameter, group, place))
+                for group, place in members
+                if (parameter := group["params"][place]).grad is not None
+            ]
+            if not moves:
+                continue
+            group, place, parameter, _ = moves[0]
+            if group.get("leaves") and group["leaves"][place]:
+                measured = [(group["leaves"][place], group, direction) for group, place, _, direction in moves]
+                ratio = share(measured, self.state[parameter])
+            else:
+                ratio = norms.share(*group["partners"][place]) if group.get("partners") else 1.0
+            for group, _, parameter, direction in moves:
+                direction, number = (direction * ratio, 1.0) if isinstance(ratio, Tensor) else (direction, ratio)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * number)
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """As of `torch.optim.Optimizer`: plain data, so without the layers whose steps are measured."""
+        state = super().state_dict()
+        return state | {
+            "param_groups": [{key: group[key] for key in group if key != "leaves"} for group in state["param_groups"]]
+        }
 
-def _muon(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As of `torch.optim.Optimizer`; layers whose steps are measured stay those of this optimiser."""
+        leaves = [group.get("leaves") for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, kept in zip(self.param_groups, leaves):
+            if kept:
+                group["leaves"] = kept
+
+    def _direction(self, parameter: Tensor, group: dict[str, Any], place: int) -> Any:
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if group["algorithm"] != "muon":
+            return _adamw(gradient, state, group)
+        return _muon(gradient, state, group, group["axes"][place] if "axes" in group else None)
+
+
+def _muon(gradient: Tensor, state: dict[str, Any], group: dict[str, Any], axes: MatrixAxes | None) -> Tensor:
     if "momentum" not in state:
         state["momentum"] = torch.zeros_like(gradient)
     average = state["momentum"]
     average.lerp_(gradient, 1 - group["momentum"])
     direction = gradient.lerp(average, group["momentum"]) if group["nesterov"] else average
-    return on_whole(orthogonalize, direction, (-2, -1))
+    if axes is None:
+        return on_whole(orthogonalize, direction, (-2, -1))
+    of_matrices = tuple(axis - direction.ndim for axis in (*axes[1], *axes[2]))
+    return on_whole(lambda leaf: _by_axes(leaf, axes), direction, of_matrices)
+
+
+def _by_axes(leaf: Tensor, axes: MatrixAxes) -> Tensor:
+    """The matrices of a leaf, which lie in it by their axes of copies, rows and columns, orthogonalised."""
+    order = sum(axes, ())
+    turned = leaf.permute(order)
+    matrices = turned.reshape([prod([leaf.shape[axis] for axis in part]) for part in axes])
+    return orthogonalize(matrices).reshape(turned.shape).permute([order.index(axis) for axis in range(leaf.ndim)])
 
 
 def _adamw(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:

@@ -12,8 +12,10 @@ from linops.nn.patterns import matches
 from linops.nn.rates import DECAYS, Entry, epsilons, known_or_warned, multipliers, weight_decays
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
-from linops.nn.torch.renormalizing import partner
+from linops.nn.torch.layer_steps import leaf_of
+from linops.nn.torch.renormalizing import ALONE, partner
 from linops.nn.torch.schedules import watch
+from linops.starting import MatrixAxes
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
 
@@ -124,6 +126,7 @@ def param_groups(
     decays = weight_decays(found, rules, factors, weight_decay, decay, optimizer, ratio)
     groups: dict[tuple, dict[str, Any]] = {}
     names = {name for _, name, _ in trained.values()}
+    by_muon = {id(entry.layer) for entry, rule in zip(found, rules) if rule == "muon"}
     for (entry, name, parameter), rule, factor, decayed, tiny in zip(trained.values(), rules, factors, decays, small):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
@@ -134,11 +137,25 @@ def param_groups(
         group = groups.setdefault((rule, factor, decayed, fresh.get("eps")), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
+        if rule == "muon":
+            group.setdefault("axes", []).append(_unusual(entry))
         if renormalize:
             group.setdefault("algorithm", rule)
-            group.setdefault("partners", []).append(partner(entry, name, names))
+            leaf = leaf_of(entry, parameter, by_muon)
+            group.setdefault("leaves", []).append(leaf)
+            group.setdefault("partners", []).append(ALONE if leaf or rule == "muon" else partner(entry, name, names))
+    for group in groups.values():
+        for key in ("axes", "leaves"):
+            if not any(group.get(key, ())):
+                group.pop(key, None)
     watch()
     return list(groups.values())
+
+
+def _unusual(entry: Entry) -> MatrixAxes | None:
+    """The axes of matrices in a leaf, if they are not the last two."""
+    axes, last = entry.matrix_axes, len(entry.size) - 1
+    return None if axes is None or axes[1:] == ((last - 1,), (last,)) else axes
 
 
 def _rule(entry: Entry, optimizer: str, adamw: Any) -> str:

@@ -36,6 +36,8 @@ _LEAST = 1e-12
 
 #: what a group has for each parameter: what multiplies it, that as `init` draws it, and its (fan_in, fan_out), if any
 Partner = tuple[Norm, float, "tuple[int, int] | None"]
+#: of what nothing multiplies
+ALONE: Partner = ((), 1.0, None)
 
 
 def partner(entry: Entry, name: str, trained: Container[str]) -> Partner:
@@ -52,7 +54,7 @@ def partner(entry: Entry, name: str, trained: Container[str]) -> Partner:
     """
     operator = entry.operator
     if operator is None or not name.endswith(entry.key) or getattr(entry.layer, "weight_norm", False):
-        return (), 1.0, None
+        return ALONE
     norm, initial, place = partners(operator)[entry.key], initial_norms(operator), name.removesuffix(entry.key)
     found = renamed(norm, lambda leaf: place + leaf if place + leaf in trained else initial[leaf])
     return found, evaluate(norm, initial.__getitem__), fans(operator).get(entry.key)
