@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import linops as lo
+from linops.nn.torch import layer_steps
 from linops.nn.torch.muon import Muon
 from linops.nn.torch.renormalizing import spectral_norm
 from linops.partners import evaluate, initial_norms, partners
@@ -116,14 +117,130 @@ def stepped(factor, renormalize, optimizer="muon", freeze=()):
     return (layer.U.detach() - before).norm().item()
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_step_is_divided_by_the_growth_of_the_other_factor(optimizer):
-    plain = stepped(1, False, optimizer)
-    assert stepped(1, True, optimizer) == pytest.approx(plain, rel=0.1)
-    assert stepped(8, False, optimizer) == pytest.approx(plain, rel=0.05)
-    assert stepped(8, True, optimizer) == pytest.approx(plain / 8, rel=0.1)
-    assert stepped(0.125, True, optimizer) == pytest.approx(plain, rel=0.05)  # it only lowers
-    assert stepped(8, True, optimizer, freeze=["V"]) == pytest.approx(plain, rel=0.05)  # which does not grow
+def test_a_step_of_adamw_is_divided_by_the_growth_of_the_other_factor():
+    plain = stepped(1, False, "adamw")
+    assert stepped(1, True, "adamw") == pytest.approx(plain, rel=0.1)
+    assert stepped(8, False, "adamw") == pytest.approx(plain, rel=0.05)
+    assert stepped(8, True, "adamw") == pytest.approx(plain / 8, rel=0.1)
+    assert stepped(0.125, True, "adamw") == pytest.approx(plain, rel=0.05)  # it only lowers
+    assert stepped(8, True, "adamw", freeze=["V"]) == pytest.approx(plain, rel=0.05)  # which does not grow
+
+
+def test_a_step_of_muon_follows_the_other_factor_and_is_at_most_as_many_times_as_large_as_there_are_factors():
+    plain = stepped(1, False)
+    assert stepped(64, True) == pytest.approx(stepped(8, True) / 8, rel=0.1)  # V moves too
+    alone = {factor: stepped(factor, True, freeze=["V"]) for factor in (1e-6, 8, 64)}  # what is measured is the step
+    assert alone[1e-6] == pytest.approx(2 * plain, rel=1e-3)
+    assert alone[64] == pytest.approx(alone[8] / 8, rel=0.01)
+
+
+# ---------------------------------------------------------------- steps of whole layers
+
+
+LAYERS = {
+    "btt": lo.btt(32, 16),
+    "btt of three cores": lo.btt(64, 64, cores=3),
+    "low rank": lo.low_rank(16, 32, rank=4),
+    "tensor train": lo.tensor_train(32, 64, rank=2),
+    "butterfly": lo.butterfly(32, 32),
+    "kronecker": lo.kronecker(32, 32),
+    "monarch": lo.monarch(32, 16, blocks=4),
+    "blast": lo.blast(32, 32, blocks=4, rank=4),
+    "einsum": lo.einsum(64, 64),
+    "sum": lo.low_rank_block(32, 32, blocks=4),
+    "with values for AdamW": lo.low_rank_sparse(32, 32, rank=4),
+    "repeated": lo.dense(16, 16) ** 2 @ lo.low_rank(16, 16, rank=4),
+}
+SHORT = ("btt", "tensor train", "sum")
+
+
+def moved(layer, lr=0.01, **options):
+    """‖ΔW‖₂ over the rate, of a step from a random gradient."""
+    optimizer = Muon(lo.nn.param_groups(layer, lr=lr, optimizer="muon", renormalize=True, **options))
+    before = layer.operator.to_dense().detach().double()
+    random = torch.Generator().manual_seed(1)
+    for parameter in layer.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.randn(parameter.shape, dtype=parameter.dtype, generator=random)
+    optimizer.step()
+    return torch.linalg.matrix_norm(layer.operator.to_dense().detach().double() - before, 2).item() / lr
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHORT else pytest.mark.full) for n in LAYERS])
+@pytest.mark.parametrize("factor", [1, 3])
+def test_a_layer_moves_as_far_as_a_dense_layer_whatever_its_factors(name, factor):
+    torch.manual_seed(0)
+    layer = LAYERS[name].to_layer(bias=False).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(factor)
+    assert moved(layer, 1e-4) == pytest.approx(1, rel=0.08)
+
+
+def test_a_layer_moves_as_far_as_the_base_shape_says():
+    torch.manual_seed(0)
+    layer = lo.btt(64, 16).to_layer(bias=False).double()
+    assert moved(layer, 1e-4, base={"": 16}) == pytest.approx(2, rel=0.08)  # sqrt(64 / 16)
+
+
+def test_a_layer_of_one_matrix_and_layers_left_to_adamw_are_not_measured():
+    model = nn.Sequential(lo.block_diag(16, 16, blocks=2).to_layer(), lo.btt(16, 16).to_layer())
+    groups = lo.nn.param_groups(model, lr=0.1, optimizer="muon", renormalize=True, adamw="1")
+    assert not any("leaves" in group for group in groups)
+    partners_of = {name: norm for group in groups for name, (norm, *_) in zip(group["names"], group["partners"])}
+    assert partners_of["1.cores_0"] == ("1.cores_1",)
+
+
+def test_leaves_of_more_axes_are_orthogonalised_as_the_matrices_that_they_multiply_as():
+    torch.manual_seed(0)
+    layer = lo.tensor_train(8, 27, rank=2, cores=3, allow_dearer=True).to_layer(bias=False)
+    groups = lo.nn.param_groups(layer, lr=1.0, optimizer="muon", renormalize=False)
+    before = [parameter.detach().clone() for parameter in layer.parameters()]
+    for parameter in layer.parameters():
+        parameter.grad = torch.randn(parameter.shape)
+    Muon(groups, nesterov=False).step()
+    rates = {name: group["lr"] for group in groups for name in group["names"]}
+    for (name, parameter), old in zip(layer.named_parameters(), before):
+        fan_in, fan_out = lo.fans(layer.structure.operator)[name]
+        step = ((old - parameter.detach()) / rates[name]).permute(1, 3, 0, 2).reshape(fan_out, fan_in)
+        values = torch.linalg.svdvals(step)
+        assert values.min() > 0.5
+        assert values.max() < 1.3
+        assert rates[name] == pytest.approx((fan_out / fan_in * 27 / 8) ** 0.5 / 3)
+
+
+def test_steps_are_measured_often_at_first_and_then_at_every_sixth(monkeypatch):
+    counted = []
+    monkeypatch.setattr(layer_steps, "difference_norm", lambda *given: counted.append(1) or (torch.ones(()), given[-1]))
+    layer = lo.low_rank(16, 16, rank=2).to_layer(bias=False)
+    optimizer = Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True))
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for _ in range(40):
+        optimizer.step()
+    assert len(counted) == 24 + 3  # 24, 30 and 36
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_steps_of_other_dtypes_are_measured_in_float32_at_least(dtype):
+    torch.manual_seed(0)
+    layer = lo.btt(64, 64).to_layer(bias=False).to(dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(4)
+    # a step of a fourth is curved, and is rounded to bfloat16
+    assert moved(layer, 0.25 if dtype == torch.bfloat16 else 1e-4) == pytest.approx(1, rel=0.25)
+
+
+def test_layers_that_grow_are_measured_anew():
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 64).to_layer())
+    optimizer = Muon(lo.nn.param_groups(model, lr=0.01, optimizer="muon", renormalize=True))
+    for _ in range(2):
+        model(torch.randn(8, 64)).square().mean().backward()
+        optimizer.step()
+        lo.nn.grow_(model, "btt:rank=2", optimizer=optimizer)
+    assert optimizer.param_groups[0]["leaves"][0].layer.structure.operator.ranks == (2,)
 
 
 def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):

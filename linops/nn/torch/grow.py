@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from linops.nn.patterns import Pattern, matches
 from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.layer_steps import VECTORS
 from linops.nn.torch.sharded import is_cut
 from linops.operator import LinearOperator
 from linops.plan import natural_order
@@ -187,6 +188,8 @@ def _state(optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, places: n
     """What an optimiser holds of a parameter, for the new one."""
     found = {}
     for key, value in optimizer.state.get(old, {}).items():
+        if key == VECTORS:  # of the layer that was; it is found anew
+            continue
         if isinstance(value, torch.Tensor) and value.shape == old.shape:
             value = _embedded(value, new, places)
         elif isinstance(value, (list, tuple, dict)) or (isinstance(value, torch.Tensor) and value.ndim):

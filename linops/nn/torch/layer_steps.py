@@ -1,9 +1,10 @@
 """Steps of layers, measured: the leaves of a structured layer move it together as far as a dense layer moves.
 
 An orthogonalised step of a dense layer has spectral norm lr · d, where d = sqrt((out/in) / (base_out/base_in)) is the
-layer's multiplier. The leaves of a structured layer share that: leaf i moves by −lr · r_i · D_i, with its direction D_i
-and multiplier r_i = d · sqrt((fan_out/fan_in) / (out/in)) / k. How far this moves the layer depends on all other leaves:
-to first order by lr · Δ, with Δ the derivative of the operator along the r_i · D_i. So all these steps are multiplied by
+layer's multiplier. The leaves of a structured layer share that: leaf i moves by −lr · r_i · D_i, with its direction
+D_i and multiplier r_i = d · sqrt((fan_out/fan_in) / (out/in)) / k. How far this moves the layer depends on all other
+leaves: to first order by lr · Δ, with Δ the derivative of the operator along the r_i · D_i. So all these steps are
+multiplied by
 
     ρ = min(k, d / ‖Δ‖₂).
 
@@ -13,13 +14,19 @@ lr. It has the aim of Spectron (Janson, Oyallon and Belilovsky, 2026, arXiv:2602
 their spectral norms), but measures the step itself: so it holds for any expression, sums and repeated leaves included.
 
 Δ x is a difference quotient of two products, Δ x = (A(W + h r D) x − A(W) x) / h, and Δᴴ likewise, so operators need
-nothing but their products. ‖Δ‖₂ is found by one power iteration a step with a vector that is kept, from below: four
-products with one vector. In float32 rounding makes an error of about 2e-5 ‖A‖ / d, and curvature one of h.
+nothing but their products. ‖Δ‖₂ is found from below, by one power iteration with four orthonormal vectors V that are
+kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposition of Δᴴ Δ V. ρ is measured at each of the first 24
+steps and then at every sixth, as it changes slowly. In float32 rounding makes an error of about 2e-5 ‖A‖ / d, and
+curvature one of the order of h.
+
+Cost: at a step that measures four products of the operator with four vectors and a QR decomposition of (n, 4); 4 n
+numbers of state a layer. Of sharded layers all leaves and directions are gathered at such a step, a layer at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from functools import lru_cache
 from math import sqrt
 from typing import Any
 
@@ -30,13 +37,16 @@ from torch import Tensor, nn
 from linops.nn.rates import Entry
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
+from linops.structure import Structure
 
 #: where the difference quotient is taken
 STEP = 1 / 256
-#: iterations with a new vector, and with one that was kept from the step before
-_FIRST, _LATER = 8, 1
-#: what the state of a layer's first leaf calls the vector
-VECTOR = "layer_vector"
+#: vectors of the power iteration; iterations with new ones, and with those that were kept
+_VECTORS, _FIRST, _LATER = 4, 8, 1
+#: after so many steps, in which factors that start at zero grow, ρ is measured anew at every sixth alone
+_SETTLED, _EVERY = 24, 6
+#: what the state of a layer's first leaf calls the number of steps, ρ, and the vectors
+COUNT, SHARE, VECTORS = "layer_steps", "layer_share", "layer_vectors"
 
 
 class Leaf:
@@ -95,14 +105,17 @@ def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str,
 
     Args:
         moves: Of each leaf that moves: the leaf, its group, and its direction.
-        state: Keeps the vector.
+        state: Keeps the vectors, and ρ for the steps at which it is not measured.
 
     Returns:
         A number, or a scalar tensor where reading it would wait for a device.
     """
+    count = state.get(COUNT, 0)
+    state[COUNT] = count + 1
+    if count >= _SETTLED and count % _EVERY:
+        return state[SHARE]
     layer: Any = moves[0][0].layer
-    sizes, (out, into) = fans(layer.structure.operator), layer.structure.operator.shape
-    names = [name for name, _ in layer.structure.operator.named_leaves()]
+    names, sizes, (out, into) = _known(layer.structure)
     before = {name: _whole(getattr(layer, name)) for name in names}
     after = dict(before)
     goal = None
@@ -113,24 +126,26 @@ def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str,
             fan_in, fan_out = sizes[leaf.key]
             goal = rate * len(sizes) * sqrt(out / into * fan_in / fan_out)
     if goal is None:  # the leaves that Muon steps have no gradient
+        state[SHARE] = 1.0
         return 1.0
     indices = [getattr(layer, name) for name in getattr(layer, "_indices", ())]
     now, then = (layer.structure.fill(leaves.values(), indices) for leaves in (before, after))
-    norm, state[VECTOR] = difference_norm(now, then, state.get(VECTOR))
+    norm, state[VECTORS] = difference_norm(now, then, state.get(VECTORS))
     found = (goal / norm).clamp(max=float(len(sizes)))
-    return found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
+    state[SHARE] = found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
+    return state[SHARE]
 
 
-def difference_norm(now: Any, then: Any, vector: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def difference_norm(now: Any, then: Any, vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The spectral norm of the difference of two operators over `STEP`, by power iteration, from below.
 
     Args:
         now: (m, n) operator of tensors.
         then: Likewise.
-        vector: (n,) of the last call; None starts anew, with more iterations.
+        vectors: (n, 4), orthonormal, of the last call; None starts anew, with more iterations.
 
     Returns:
-        The norm, a scalar tensor, and the vector.
+        The norm, a scalar tensor, and the vectors.
 
     Example:
         >>> import linops as lo
@@ -138,21 +153,29 @@ def difference_norm(now: Any, then: Any, vector: Tensor | None = None) -> tuple[
         >>> round(difference_norm(now, then)[0].item(), 3)
         4.0
     """
-    count = _LATER
-    if vector is None:
-        start = np.random.default_rng(0).standard_normal(now.shape[1])
-        vector = torch.from_numpy(start / np.linalg.norm(start)).to(now.device, now.dtype)
-        count = _FIRST
-    adjoints = then.H, now.H
-    norm = vector.new_zeros(()).real
-    for _ in range(count):
-        there = (then @ vector - now @ vector) / STEP
-        back = (adjoints[0] @ there - adjoints[1] @ there) / STEP
-        length = torch.linalg.vector_norm(back)
-        tiny = torch.finfo(length.dtype).tiny
-        norm = length / torch.linalg.vector_norm(there).clamp(min=tiny)
-        vector = torch.where(length > tiny, back / length.clamp(min=tiny), vector)
-    return norm, vector
+    basis = _start(now) if vectors is None else vectors
+    adjoints = now.H, then.H
+    norm = basis.new_zeros(()).real
+    for _ in range(_FIRST if vectors is None else _LATER):
+        there = (then @ basis - now @ basis) / STEP
+        back = (adjoints[1] @ there - adjoints[0] @ there) / STEP
+        lengths = torch.linalg.vector_norm(there, dim=0)
+        norm = (torch.linalg.vector_norm(back, dim=0) / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)).amax()
+        basis = torch.linalg.qr(back).Q
+    return norm, basis
+
+
+def _start(operator: Any) -> Tensor:
+    """Random orthonormal vectors, the same on every rank and in every framework."""
+    n = operator.shape[1]
+    numbers = np.random.default_rng(0).standard_normal((n, min(n, _VECTORS)))
+    return torch.from_numpy(np.linalg.qr(numbers)[0]).to(operator.device, operator.dtype)
+
+
+@lru_cache(maxsize=4096)
+def _known(structure: Structure) -> tuple[tuple[str, ...], dict[str, tuple[int, int]], tuple[int, int]]:
+    """The names of a structure's leaves, their fans, and its shape."""
+    return structure.names, fans(structure.operator), structure.operator.shape
 
 
 def _whole(leaf: Any) -> Tensor:
