@@ -272,13 +272,15 @@ def test_muon_dense_rate_follows_the_base_shape():
 
 def test_leaves_that_are_no_matrices_fall_back_to_adamw():
     model = nn.Sequential(
-        lo.tensor_train(16, 16, rank=2).to_layer(), (lo.Diagonal(lo.spec(16)) @ lo.btt(16, 16)).to_layer()
+        lo.circulant(16, 16).to_layer(),
+        (lo.Diagonal(lo.spec(16)) @ lo.btt(16, 16)).to_layer(),
+        lo.tensor_train(16, 16, rank=2).to_layer(),
     )
     groups = lo.nn.param_groups(model, lr=1.0, optimizer="muon")
     algorithms = {name: group["algorithm"] for group in groups for name in group["names"]}
-    assert algorithms["0.cores_0"] == algorithms["1.factors_0_diagonal"] == "adamw"
-    assert algorithms["1.factors_1_cores_0"] == "muon"
-    assert rates(groups)["0.cores_0"] == pytest.approx(lo.lr_multipliers(model[0].structure.operator)["cores_0"])
+    assert algorithms["0.c"] == algorithms["1.factors_0_diagonal"] == "adamw"
+    assert algorithms["1.factors_1_cores_0"] == algorithms["2.cores_0"] == "muon"
+    assert rates(groups)["0.c"] == pytest.approx(lo.lr_multipliers(model[0].structure.operator)["c"])
 
 
 def test_muon_steps_each_block_by_its_own_polar_factor():

@@ -39,13 +39,21 @@ class Muon(Optimizer):
     """Muon (Jordan et al., 2024) for matrices and batches of them, AdamW for the rest, by the groups of `param_groups`.
 
     A step is  w ← (1 − lr · weight_decay) w − lr · ρ · orthogonalize(momentum), with no further factor of the shape:
-    the groups' rates have it. ρ is one, or where groups were made with ``renormalize=True`` the initial over the
-    present spectral norm of what multiplies the leaf, at most one (`linops.nn.torch.renormalizing`): two products of
-    each leaf with a vector a step, and a vector a leaf in the state. Steps of AdamW have it too; decay has not.
+    the groups' rates have it. Leaves of more axes, such as the cores of tensor trains, are orthogonalised as the
+    matrices that they multiply as. ρ is one, or where groups were made with ``renormalize=True``:
+
+    * for all leaves of a structured layer of which Muon steps at least one, the number with which their step moves the
+      layer as far as an orthogonalised step moves a dense layer (`linops.nn.torch.layer_steps`), at most the number of
+      leaves; one for layers of a single leaf, whose step has that size;
+    * for layers that are left to AdamW as a whole, the initial over the present spectral norm of what multiplies the
+      leaf, at most one (`linops.nn.torch.renormalizing`).
+
+    Decay is not multiplied by it.
 
     Parameters of FSDP2 and other DTensors are stepped as one process steps them: momentum stays cut; where blocks are
     cut each rank orthogonalises its own, and matrices that are cut themselves are gathered for it, one at a time (an
-    all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). For ρ all factors are gathered.
+    all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). When ρ is measured, at the first
+    24 steps and then every sixth, leaves and directions of a layer are gathered, one layer at a time.
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.

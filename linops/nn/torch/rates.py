@@ -70,14 +70,15 @@ def param_groups(
         matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
             in ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See
             `linops.nn.matrices`.
-        renormalize: Whether each step of a leaf is divided by the growth of the leaves that multiply it (spectral
-            renormalisation, `linops.nn.torch.renormalizing`), so that rates hold while factors grow. For ``"muon"``
-            and ``"adamw"``; `linops.nn.torch.Muon` steps the groups of both.
+        renormalize: Whether steps keep their size while factors grow. For ``"muon"`` the step of each structured layer
+            is measured, and made as large as a dense layer's (`linops.nn.torch.layer_steps`); for ``"adamw"`` each step
+            of a leaf is divided by the growth of the leaves that multiply it (`linops.nn.torch.renormalizing`).
+            `linops.nn.torch.Muon` steps the groups of both.
 
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
         ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``; where steps are
-        renormalised also ``partners``. To set the rate later, see `linops.nn.torch.schedules`.
+        renormalised also ``partners`` and ``leaves``. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.

@@ -1,4 +1,4 @@
-"""Spectral renormalisation: the step of a leaf divided by the growth of the leaves that multiply it.
+"""Spectral renormalisation of AdamW: the step of a leaf divided by the growth of the leaves that multiply it.
 
 With factors W_1 … W_k a step ΔW_i of one moves the layer by at most ‖ΔW_i‖ Π_{j≠i} ‖W_j‖. The rates of
 `linops.nn.rates` are right for norms as `init` draws them, N_j = std_j · (sqrt(fan_in) + sqrt(fan_out)); while factors
