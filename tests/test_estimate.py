@@ -16,7 +16,7 @@ from linops.nn.mesh import mesh_of
 
 LLAMA = lo.nn.Transformer(4096, 32, 32, kv_heads=8, ff=14336, vocab=128256, seq=8192, gated=True)
 SMALL = lo.nn.Transformer(64, 2, 4, ff=256, vocab=96, seq=32)
-FAMILIES = ("dense", "btt:rank=1", "monarch", "low_rank", "block_diag")
+FAMILIES = ("dense", "btt:rank=1", "monarch", "low_rank", "block_diag", "low_rank_block", "low_rank_sparse")
 
 
 def test_llama_has_its_parameters_and_flops():
