@@ -94,13 +94,13 @@ class Linear(Structured):
                 f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; "
                 "give a symbolic operator"
             )
+        self.out_features, self.in_features = operator.shape
+        self._structure = operator._map(  # before its index arrays are moved: on the meta device they have no numbers
+            lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy
+        ).structure
         if not any(symbolic):
             operator = operator.to(backend="torch", dtype=dtype, device=device)
             leaves = list(operator.named_leaves())
-        self.out_features, self.in_features = operator.shape
-        self._structure = operator._map(
-            lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy
-        ).structure
         self.weight_norm = weight_norm
         self._names = [name for name, _ in leaves]
         self._starts: dict[str, float] = {}  # factors on the scale of leaves, by which a model's own is kept
