@@ -31,6 +31,8 @@ class Structured(nn.Module):
     _path = ""
     #: the names of the operator's leaves
     _names: Any = ()
+    #: how `reset_parameters` draws; see `LinearOperator.init`
+    scheme = "mup"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
