@@ -161,6 +161,20 @@ def epsilons(entries: Iterable[Entry], base: Any, depth: Mapping[Any, float]) ->
     return found
 
 
+def require_depth(where: str, depth: Any) -> None:
+    """Raise unless a depth is as `epsilons` takes it, or None.
+
+    Args:
+        where: The public function that was given it.
+        depth: Patterns over layers to positive numbers.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if depth is not None and (not isinstance(depth, Mapping) or any(not one > 0 for one in depth.values())):
+        raise ValueError(f"{where}(depth={depth!r}): expected patterns to positive numbers, as {{'blocks.*': 6.0}}")
+
+
 def decay_shares(entries: Iterable[Entry]) -> list[float]:
     """The share of weight decay of each parameter, with which the matrix of each layer decays by the whole.
 

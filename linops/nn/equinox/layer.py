@@ -78,6 +78,11 @@ class Linear(eqx.Module):
         self.parallel, self.scheme = None, scheme
 
     @property
+    def weight_norm(self) -> bool:
+        """Whether factors are normalised."""
+        return self.gains is not None
+
+    @property
     def in_features(self) -> int:
         """The number of inputs, n."""
         return self.operator.shape[1]
