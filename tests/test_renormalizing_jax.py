@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +25,10 @@ FAMILIES = {
     "power": lambda: lo.Dense(lo.spec(12, 12)) ** 2,
     "diagonal": lambda: lo.dense(M, N) @ lo.Diagonal(lo.spec(N)),
 }
-#: those of the default run
-FEW = ("btt", "low_rank_sparse", "butterfly")
 WAYS = [(optimizer, renormalize) for optimizer in ("muon", "adamw") for renormalize in (False, True)]
+CASES = [(name, *way, dtype) for name in FAMILIES for way in WAYS for dtype in ("float32", "float64")]
+#: what is in the default run
+FEW = [("btt", optimizer, True, "float32") for optimizer in ("muon", "adamw")]
 
 
 def grown(operator, dtype):
@@ -96,10 +96,9 @@ def differs(found, expected):
     return max(np.linalg.norm(found[name] - leaf) / np.linalg.norm(leaf) for name, leaf in expected.items())
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.full)])
-@pytest.mark.parametrize(("optimizer", "renormalize"), WAYS)
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FEW else pytest.mark.full) for name in FAMILIES]
+    ("name", "optimizer", "renormalize", "dtype"),
+    [pytest.param(*case, marks=() if case in FEW else pytest.mark.full) for case in CASES],
 )
 def test_twenty_steps_are_those_of_torch(name, optimizer, renormalize, dtype):
     operator = grown(FAMILIES[name](), dtype)
@@ -119,6 +118,7 @@ def test_flax_steps_as_torch_does(renormalize):
         assert differs(stepped_in_flax(operator, optimizer, renormalize, x, y), expected) < 1e-5
 
 
+@pytest.mark.full
 def test_what_is_measured_at_times_alone_is_so_in_both():
     operator = grown(lo.low_rank(M, N, rank=2), "float32")
     x, y = batch(operator, "float32")
@@ -181,6 +181,7 @@ for optimizer in ("muon", "adamw"):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.full
 def test_a_layer_that_is_trained_in_part():
     layer = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
     wrt = nnx.All(nnx.Param, nnx.PathContains("cores_1"))

@@ -100,7 +100,7 @@ def layers_of(where: str, entries: Sequence[Entry], rules: Sequence[str], factor
                     "of the layer, or leave renormalize out"
                 )
             stepped = next(place for place in places if rules[place] == "muon")
-            goal = dense_multiplier(operator, entries[stepped].key, factors[stepped])
+            goal = dense_multiplier(fans(operator), operator.shape, entries[stepped].key, factors[stepped])
             found.append(_measured(operator, places, [factors[place] for place in places], goal))
     return [layer for layer in found if layer is not None]
 
