@@ -75,7 +75,7 @@ def optimizer_of(
         factors = [factor * (adamw_lr / lr if rule == "adamw" else 1) for factor, rule in zip(factors, rules)]
     scaled = eps is not None or depth is not None
     shares = epsilons(found, base, depth or {}) if scaled else [1.0] * len(found)
-    directions: dict[str, optax.GradientTransformation] = {}
+    directions: dict[Any, optax.GradientTransformation] = {}
     labels = []
     for one, rule, share in zip(found, rules, shares):
         axes, tiny = _unusual(one), (eps or EPS) * share

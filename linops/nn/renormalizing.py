@@ -61,7 +61,7 @@ def starts(size: int) -> np.ndarray:
     return np.linalg.qr(np.random.default_rng(0).standard_normal((size, min(size, VECTORS))))[0]
 
 
-def is_measured(entry: Entry, by_muon: Container[object]) -> bool:
+def is_measured(entry: Entry, by_muon: Container[int]) -> bool:
     """Whether a parameter is one of several leaves of a layer that Muon steps, whose step is measured.
 
     Args:
