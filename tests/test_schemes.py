@@ -67,6 +67,7 @@ def test_seeds_dtypes_zeros_and_the_meta_device():
     assert [norm(part) for part in parts[0]] == pytest.approx([1, 1, 1], rel=1e-3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_flax_and_equinox_draw_by_it_and_files_say_so(scheme, tmp_path):
     flax = nnx.Sequential(nnx.Linear(64, 144, rngs=nnx.Rngs(0)), nnx.Linear(144, 64, rngs=nnx.Rngs(0)))
@@ -86,6 +87,12 @@ def test_flax_and_equinox_draw_by_it_and_files_say_so(scheme, tmp_path):
     assert eqx.tree_equal(again, equinox)
 
 
+def test_a_key_of_jax_draws_by_it():
+    layer = lo.nn.equinox.Linear(lo.low_rank(64, 16, rank=4), scheme="orthogonal", key=jax.random.key(0))
+    assert norm(layer) == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.full
 def test_jax_draws_by_it_within_transformations():
     def made(key):
         return lo.nn.equinox.Linear(lo.low_rank(64, 16, rank=4), scheme="orthogonal", key=key)
