@@ -156,10 +156,23 @@ def shares(operator: LinearOperator, counted: Collection[str] | None = None) -> 
     return {name: found[name] for name, _ in operator.named_leaves()}
 
 
+def require_scheme(where: str, scheme: Any) -> None:
+    """Raise unless there is such a scheme of drawing.
+
+    Args:
+        where: What asks, for errors.
+        scheme: One of `SCHEMES`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"{where}(scheme={scheme!r}): expected {', '.join(map(repr, SCHEMES))}")
+
+
 @initialize.dispatch
 def _initialize(a: LinearOperator, seed: Any, backend: str, dtype: Any, device: Any, scheme: str):
-    if scheme not in SCHEMES:
-        raise ValueError(f"init(scheme={scheme!r}): expected {', '.join(map(repr, SCHEMES))}")
+    require_scheme("init", scheme)
     backends.load(backend)
     random = generator("init", seed)
     stds = initial_stds(a)
@@ -221,4 +234,4 @@ def draw(random: np.random.Generator, shape: tuple[int, ...], std: float | None,
     return std * random.standard_normal(shape)
 
 
-__all__ = ["draw", "fans", "initial_std", "initial_stds", "lr_multipliers", "shares"]
+__all__ = ["draw", "fans", "initial_std", "initial_stds", "lr_multipliers", "require_scheme", "shares"]

@@ -66,6 +66,9 @@ OPERATORS = {
     # sparse
     "sparse": lambda: _sparse(12, 8, 30),
     "sparse_transposed": lambda: _sparse(8, 12, 30).T,
+    "low_rank_block": lambda: lo.low_rank_block(12, 8, rank=2, blocks=3),
+    "low_rank_sparse": lambda: lo.low_rank_sparse(12, 8, rank=2, density=0.2),
+    "low_rank_semi_structured": lambda: lo.low_rank_semi_structured(13, 9, rank=1, kept=1),
 }
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)

@@ -44,6 +44,9 @@ FAMILIES = {
     "blast": lo.blast(N, N, blocks=8),
     "butterfly": lo.butterfly(N, N),
     "sum": lo.block_diag(N, N, blocks=8) + lo.low_rank(N, N, rank=8),
+    "low_rank_block": lo.low_rank_block(N, N, rank=8, blocks=4),
+    "low_rank_sparse": lo.low_rank_sparse(N, N, rank=8, density=0.1),
+    "low_rank_semi_structured": lo.low_rank_semi_structured(N, N, rank=8),
     "circulant": lo.circulant(N, N),
 }
 #: of which XLA's partitioner finds the predicted collectives from where the leaves lie

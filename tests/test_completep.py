@@ -88,3 +88,21 @@ def test_features_move_alike_at_every_depth(structure):
     assert abs(depth_check.slope(structure, True, depths)) <= 0.1
     if structure == "dense":
         assert depth_check.slope(structure, False, depths) >= 0.25
+
+
+def test_runs_of_the_lab_follow_it():
+    from linops.families.text import parse
+    from linops.lab import runs
+    from linops.lab.problems import make
+
+    problem = make("mlp", "digits", None, 0, "cpu")
+    plain, run = runs.Run(parse("btt"), 128, 8), runs.Run(parse("btt"), 128, 8, base_depth=2)
+    model = runs.build(problem, run)
+    assert model.blocks[0].branch == 2 / 8
+    found = {name: group["eps"] for group in runs.parameter_groups(problem, run, model) for name in group["names"]}
+    wide = problem.base_width / 128
+    assert found["blocks.3.up.cores_0"] == pytest.approx(1e-8 * wide * 2 / 8)
+    assert found["head.weight"] == pytest.approx(1e-8 * wide)
+    assert not any("eps" in group for group in runs.parameter_groups(problem, plain, runs.build(problem, plain)))
+    assert run.row(problem)["base_depth"] == 2
+    assert "base_depth" not in plain.row(problem)

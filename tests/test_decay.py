@@ -10,6 +10,7 @@ import linops as lo
 from linops.scaling import shares
 
 FAMILIES = ("low_rank", "btt", "btt_rank", "btt_three", "kronecker_three", "monarch", "tensor_train_three", "blast")
+FAMILIES += ("low_rank_sparse",)  # whose values Muon leaves to AdamW
 EXPRESSIONS = {
     "product of sums": lambda: (
         (lo.LowRank(lo.spec(9, 2), lo.spec(2, 9)) + lo.Dense(lo.spec(9, 9))) @ lo.Dense(lo.spec(9, 9))
@@ -68,6 +69,41 @@ def test_products_decay_as_dense_matrices_do(name, optimizer):
     expected = before[0] * (1 - rate * 0.1) ** 20
     torch.testing.assert_close(model[0].operator.to_dense(), expected, rtol=4e-5, atol=1e-12)
     torch.testing.assert_close(model[1].weight, before[1] * (1 - head * 0.1) ** 20)
+
+
+def test_entries_of_a_matrix_decay_and_what_multiplies_elementwise_does_not():
+    """Also those of one axis: sparse values, bands, circulants. By layer of torch; Flax and Equinox have the rule."""
+    operators = {
+        "sparse": (lo.low_rank_sparse(12, 8, rank=2, density=0.2), {"terms_0_U", "terms_0_V", "terms_1_values"}),
+        "semi": (lo.low_rank_semi_structured(12, 8, 2), {"terms_0_U", "terms_0_V", "terms_1_values"}),
+        "circulant": (lo.circulant(8, 8), {"c"}),
+        "toeplitz": (lo.toeplitz(8, 8), {"c", "r"}),
+        "bands": (OPERATORS["tridiagonal"](), {"lower", "diag", "upper"}),
+        "diagonal": (lo.dense(8, 8) @ lo.Diagonal(lo.spec(8)), {"factors_0_matrix"}),
+    }
+    for operator, expected in operators.values():
+        groups = lo.nn.param_groups(operator.to_layer(), 0.1, 0.5, decay="product", optimizer="muon")
+        decayed = {name: group for group in groups if group["weight_decay"] for name in group["names"]}
+        assert set(decayed) == expected
+        for name in expected & {"terms_1_values"}:  # by AdamW, and as much as the dense matrix that it stands beside
+            assert decayed[name]["algorithm"] == "adamw"
+            assert decayed[name]["lr"] * decayed[name]["weight_decay"] == pytest.approx(0.05)
+
+
+@pytest.mark.full
+def test_sparse_values_decay_in_jax():
+    import jax
+    from flax import nnx
+
+    operator = lo.low_rank_sparse(12, 8, rank=2, density=0.2)
+    layers = (
+        (lo.nn.equinox, lo.nn.equinox.Linear(operator, key=jax.random.key(0))),
+        (lo.nn.flax, lo.nn.flax.Linear(operator, rngs=nnx.Rngs(0))),
+    )
+    for module, layer in layers:
+        found = jax.tree_util.tree_leaves_with_path(module.decay_mask(layer))
+        assert {jax.tree_util.keystr(path[-1:]) for path, decays in found if not decays} <= {".bias", "['bias']"}
+        assert sum(jax.tree.leaves(module.decay_shares(layer))) == 2  # U and V a half each, the values a whole
 
 
 def test_frozen_factors_leave_their_share_to_the_others():

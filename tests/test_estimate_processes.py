@@ -129,7 +129,16 @@ def test_what_ranks_hold_and_send_is_what_was_estimated(processes, name, family,
         assert sent == said.sent["data"]
 
 
-@pytest.mark.parametrize("family", ["btt:rank=1", "low_rank", "monarch", "block_diag"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "btt:rank=1",
+        "low_rank",
+        "monarch",
+        "block_diag",
+        *(pytest.param(f"low_rank_{one}", marks=pytest.mark.full) for one in ("block", "sparse")),
+    ],
+)
 def test_layers_divided_among_ranks(processes, family):
     said = lo.nn.estimate(mlp_of(family), {"model": 2}, 6, precision="float32")
     for held, sent in processes(2, divided_mlp, family):

@@ -48,7 +48,13 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_norm": True}], ids=["plain", "weight_norm"])
-@pytest.mark.parametrize("family", ["btt:rank=2", "monarch:blocks=2", "low_rank:rank=2", "kronecker", "butterfly"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("btt:rank=2", "monarch:blocks=2", "low_rank:rank=2", "kronecker", "butterfly", "low_rank_sparse:rank=2"),
+        *(pytest.param(f"low_rank_{one}:rank=1", marks=pytest.mark.full) for one in ("block", "semi_structured")),
+    ],
+)
 def test_a_fresh_model_becomes_the_saved_one(family, options, tmp_path):
     model = swapped(family, **options)
     model(torch.randn(5, 8))  # statistics of the norms

@@ -108,3 +108,26 @@ def test_muons_groups_may_be_split_between_two_optimisers():
         warnings.simplefilter("error")
         Ours(parts["muon"]).step()
         torch.optim.AdamW(parts["adamw"]).step()
+
+
+def test_an_optimiser_of_the_trainers_own_making_is_told():
+    """By whose code calls the step: a loop of one's own may mean one rate."""
+    import types
+
+    trainer = types.ModuleType("transformers.trainer")
+    exec("def step(optimizer): optimizer.step()", trainer.__dict__)
+    model = nn.Sequential(nn.Linear(8, 16))
+    lo.nn.replace_linear_(model, "btt")
+    plain = nn.Linear(4, 4)
+    for one in (model, plain):
+        for parameter in one.parameters():
+            parameter.grad = torch.ones_like(parameter)
+    made = torch.optim.AdamW(model.parameters())
+    with pytest.warns(UserWarning, match=r"Trainer has made AdamW itself.*'0'.*optimizers=\(optimizer, None\)"):
+        trainer.step(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.optim.AdamW(model.parameters()).step()
+        trainer.step(torch.optim.AdamW(lo.nn.param_groups(model, 0.1)))
+        trainer.step(torch.optim.AdamW(plain.parameters()))
+        trainer.step(made)  # once

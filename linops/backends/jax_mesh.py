@@ -29,6 +29,11 @@ def on_mesh(x: Any) -> bool:
     return _divides(x.aval.sharding.mesh)
 
 
+def is_own(x: Any) -> bool:
+    """Whether an array, or that of a tracer, is a device's own, inside `jax.shard_map`."""
+    return AxisType.Manual in x.aval.sharding.mesh.axis_types
+
+
 @lru_cache(maxsize=256)
 def _divides(mesh: Any) -> bool:
     kinds = zip(mesh.axis_names, mesh.axis_types)

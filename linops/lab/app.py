@@ -127,7 +127,8 @@ def train(
     same_width: Annotated[
         bool, typer.Option("--same-width", help="Give every structure this width instead of the same MACs.")
     ] = False,
-    depth: Annotated[int, typer.Option(help="Number of residual blocks.", min=1, max=o.MOST_DEPTH)] = 2,
+    depth: o.Depth = 2,
+    base_depth: o.BaseDepth = None,
     steps: Annotated[int, typer.Option(help="Training steps.", min=1, max=o.MOST_STEPS)] = 1000,
     batch: Annotated[int, typer.Option(help="Examples a step.", min=1)] = 128,
     lr: Annotated[
@@ -171,6 +172,7 @@ def train(
         width=width,
         same_width=same_width,
         depth=depth,
+        base_depth=base_depth,
         settings=Settings(steps=steps, batch=batch, clip=clip, bf16=bf16, compile=compile_),
         lr=lr,
         seeds=range(seed, seed + seeds),
@@ -192,6 +194,14 @@ def coord_check(
     over_time: Annotated[
         bool, typer.Option("--over-time", help="How far single steps move layers, all along training.")
     ] = False,
+    over_depth: Annotated[
+        bool,
+        typer.Option(
+            "--over-depth",
+            help="How far a few steps move the features of each depth, without CompleteP and with it: "
+            "the MLP on MNIST-1D, a table and no files.",
+        ),
+    ] = False,
     optimizers: Annotated[
         list[o.Stepper], typer.Option("--optimizer", help="Over time: which optimisers; may be repeated.")
     ] = [o.Stepper.muon, o.Stepper.adamw, o.Stepper.sgd],  # noqa: B006
@@ -202,6 +212,8 @@ def coord_check(
         list[int] | None, typer.Option("--width", help="Over time: widths of the model.", min=1, max=o.MOST_WIDTH)
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Over time: steps.", min=2, max=o.MOST_STEPS)] = None,
+    depth: o.Depth = 2,
+    base_depth: o.BaseDepth = None,
     quick: o.Quick = False,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
@@ -215,10 +227,20 @@ def coord_check(
     With `--over-time`: how far single steps move the layers all along training, and their norms, under Muon, AdamW and
     SGD, with rates that are right at the start and with those that follow the norms of factors.
     """
+    if over_depth:
+        if over_time or data or text or quick or seeds > 1 or model is not o.Architecture.mlp:
+            raise typer.BadParameter("takes --structures, --seed and --threads alone", param_hint="'--over-depth'")
+        wanted = o.structures_of(structures)
+        from linops.lab import threads as cpu
+        from linops.lab.depth_check import run_depth_check
+
+        cpu.limit(threads, "torch")
+        run_depth_check(console(), wanted, seed)
+        return
     if not over_time and (rates or widths or steps):
         raise typer.BadParameter("only with --over-time", param_hint="'--lr', '--width', '--steps'")
     experiments, told = _experiment(
-        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
+        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads, depth, base_depth
     )
     if not over_time:
         experiments.run_coord_check(console(), told, experiments.coord_check_sizes(model, quick))
@@ -236,6 +258,8 @@ def lr_sweep(
     data: o.Data = None,
     text: o.Text = None,
     structures: o.Structures = "btt",
+    depth: o.Depth = 2,
+    base_depth: o.BaseDepth = None,
     quick: o.Quick = False,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
@@ -246,7 +270,7 @@ def lr_sweep(
 ) -> None:
     """Rate transfer: the best factor on structured weights' rates at several widths, naive and structure-aware."""
     experiments, told = _experiment(
-        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
+        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads, depth, base_depth
     )
     experiments.run_lr_sweep(console(), told, experiments.lr_sweep_sizes(model, quick))
 
@@ -257,6 +281,8 @@ def scaling(
     data: o.Data = None,
     text: o.Text = None,
     structures: o.Structures = EXPERIMENT_STRUCTURES,
+    depth: o.Depth = 2,
+    base_depth: o.BaseDepth = None,
     quick: o.Quick = False,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
@@ -267,7 +293,7 @@ def scaling(
 ) -> None:
     """Scaling: train loss against MACs of each structure, fitted exponents, and what each saves against dense."""
     experiments, told = _experiment(
-        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads
+        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads, depth, base_depth
     )
     experiments.run_scaling(console(), told, experiments.scaling_sizes(model, quick))
 
@@ -276,11 +302,13 @@ app.command()(compress)
 app.command()(estimate)
 
 
-def _experiment(model, data, text, structures, seeds, out, resume, device, threads):
+def _experiment(model, data, text, structures, seeds, out, resume, device, threads, depth, base_depth):
     wanted = o.structures_of(structures)
     from linops.lab import experiments, outputs
     from linops.lab import threads as cpu
 
     outputs.require_folder(out)
     cpu.limit(threads, "torch")
-    return experiments, experiments.Options(model.value, data, text, wanted, seeds, out, resume, device)
+    return experiments, experiments.Options(
+        model.value, data, text, wanted, seeds, out, resume, device, depth, base_depth
+    )

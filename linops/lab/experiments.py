@@ -117,6 +117,8 @@ class Options:
         resume: Whether to keep finished runs of results.json, which must all be of these settings; otherwise they are
             replaced.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        depth: Number of blocks.
+        base_depth: The depth at which rates were tuned (CompleteP); None scales nothing by depth.
     """
 
     model: str
@@ -127,6 +129,12 @@ class Options:
     out: Path
     resume: bool = True
     device: str = "auto"
+    depth: int = 2
+    base_depth: int | None = None
+
+    def run(self, structure: Variant, width: int, **rest: Any) -> Run:
+        """A run of this depth."""
+        return Run(structure, width, self.depth, base_depth=self.base_depth, **rest)
 
 
 def problem_of(options: Options, seed: int, device: Any) -> Problem:
@@ -179,7 +187,7 @@ def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
         jobs: list[Job] = []
         for seed in options.seeds:
             runs = [
-                Run(structure, width, seed=seed, aware=aware)
+                options.run(structure, width, seed=seed, aware=aware)
                 for structure, aware in _both(with_dense(options.structures))
                 for width in sizes.widths
             ]
@@ -226,7 +234,7 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
         jobs: list[Job] = []
         for seed in options.seeds:
             runs = [
-                Run(structure, width, seed=seed, factor=factor, aware=aware)
+                options.run(structure, width, seed=seed, factor=factor, aware=aware)
                 for structure, aware in _both(options.structures)
                 for width in sizes.widths
                 for factor in sizes.factors
@@ -268,7 +276,7 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     named += [(structure, False) for structure, _ in named if structure.family == "btt"]
     with distributed.session(options.device) as device:
         first = problem_of(options, options.seeds[0], device)
-        runs = [with_factor(first, Run(structure, first.base_width, aware=aware)) for structure, aware in named]
+        runs = [with_factor(first, options.run(structure, first.base_width, aware=aware)) for structure, aware in named]
         with Progress(1, distributed.is_first()) as progress:
             progress.begin("choosing widths of equal MACs", len(sizes.widths))
             fitted = scaling_laws.matched_runs(first, runs, sizes.widths, progress.update)

@@ -108,6 +108,16 @@ Text = Annotated[
     str | None, typer.Option(help="For a GPT: a file or folder. Default: the source of Python's standard library.")
 ]
 Structures = Annotated[str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`.")]
+Depth = Annotated[int, typer.Option(help="Number of residual blocks.", min=1, max=MOST_DEPTH)]
+BaseDepth = Annotated[
+    int | None,
+    typer.Option(
+        help="The depth at which rates were tuned: branches and Adam's epsilon follow CompleteP. "
+        "Default: nothing is scaled by depth.",
+        min=1,
+        max=MOST_DEPTH,
+    ),
+]
 Quick = Annotated[bool, typer.Option("--quick", help="Few widths and steps: a look, not a result.")]
 Seed = Annotated[
     int, typer.Option(help="The first seed, of weights, batches and generated data.", min=0, max=MOST_SEED)

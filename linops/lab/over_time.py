@@ -139,6 +139,8 @@ def _optimizer(problem: Problem, run: Run, way: Way, model: nn.Module) -> Any:
     with torch.device("meta"):
         base = problem.model(problem.base_width, run.depth)
     options: dict[str, Any] = {"optimizer": way.optimizer, "base": base, "renormalize": way.rule == RENORMALIZED}
+    if run.base_depth is not None and way.optimizer != "sgd":
+        options["depth"] = {"*blocks.*": run.depth / run.base_depth}
     if way.optimizer == "muon":
         options |= {"adamw": lambda name, _: not problem.structured(name), "adamw_lr": RATES["adamw"]}
     groups = param_groups(model, way.lr, **options)

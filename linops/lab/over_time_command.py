@@ -10,7 +10,7 @@ from linops.lab import distributed, over_time_plot
 from linops.lab import tables as t
 from linops.lab.experiments import Options, Sizes, finish, problem_of, with_dense
 from linops.lab.over_time import Way, curve, drift, grouped, jobs, worst
-from linops.lab.runs import Run, require_members
+from linops.lab.runs import require_members
 from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
 
@@ -47,7 +47,7 @@ def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequen
         for seed in options.seeds:
             problem = problem_of(options, seed, device)
             runs = [
-                (Run(structure, width, seed=seed), way)
+                (options.run(structure, width, seed=seed), way)
                 for way in ways
                 for structure in with_dense(options.structures)
                 for width in sizes.widths

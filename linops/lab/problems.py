@@ -41,8 +41,8 @@ class Problem(Task, Protocol):
     factors: Mapping[str, float]
     factor: float
 
-    def model(self, width: int, depth: int) -> nn.Module:
-        """A dense model, newly initialised."""
+    def model(self, width: int, depth: int, base_depth: int | None = None) -> nn.Module:
+        """A dense model, newly initialised; branches are multiplied by base_depth / depth, if there is one."""
         ...
 
     def structured(self, name: str) -> bool:
@@ -91,9 +91,9 @@ class Classification:
         self.train: tuple[torch.Tensor, torch.Tensor] = _pair(data.x_train, data.y_train, device)
         self.test: tuple[torch.Tensor, torch.Tensor] = _pair(data.x_test, data.y_test, device)
 
-    def model(self, width: int, depth: int = 2) -> nn.Module:
+    def model(self, width: int, depth: int = 2, base_depth: int | None = None) -> nn.Module:
         """A dense MLP."""
-        return MLP(self.num_features, self.num_classes, width, depth)
+        return MLP(self.num_features, self.num_classes, width, depth, base_depth)
 
     def structured(self, name: str) -> bool:
         """The linear layers of the blocks; not the embedding, not the head."""
@@ -153,9 +153,10 @@ class Images(Classification):
             )
         self.name, self.image = f"vit on {data.name}", data.image
 
-    def model(self, width: int, depth: int = 2) -> nn.Module:
+    def model(self, width: int, depth: int = 2, base_depth: int | None = None) -> nn.Module:
         """A dense ViT with 16 or 64 patches."""
-        return ViT(self.image, self.num_classes, width, depth, patch=2 if self.image[1] < 16 else 4)
+        patch = 2 if self.image[1] < 16 else 4
+        return ViT(self.image, self.num_classes, width, depth, patch=patch, base_depth=base_depth)
 
     def structured(self, name: str) -> bool:
         """The linear layers of attention and MLP; not the embedding, not the head."""
@@ -195,9 +196,9 @@ class Text:
             torch.from_numpy(part.astype(np.uint8)).to(device) for part in (text[:cut], text[cut:])
         )
 
-    def model(self, width: int, depth: int = 2) -> nn.Module:
+    def model(self, width: int, depth: int = 2, base_depth: int | None = None) -> nn.Module:
         """A dense GPT."""
-        return GPT(self.vocabulary, self.context, width, depth)
+        return GPT(self.vocabulary, self.context, width, depth, base_depth)
 
     def structured(self, name: str) -> bool:
         """The linear layers of attention and MLP; not the embeddings, not the head."""

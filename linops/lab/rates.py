@@ -11,7 +11,14 @@ from linops.nn.torch.layer import Linear
 
 
 def groups(
-    model: nn.Module, base: nn.Module, lr: float, where: Any, *, factor: float = 1.0, aware: bool = True
+    model: nn.Module,
+    base: nn.Module,
+    lr: float,
+    where: Any,
+    *,
+    factor: float = 1.0,
+    aware: bool = True,
+    depth: float | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups for Adam.
 
@@ -26,14 +33,18 @@ def groups(
         where: ``name -> bool``: which layers are to be structured.
         factor: On the rates of those layers' weights.
         aware: Whether to use the multipliers of each leaf; otherwise the rates are naive.
+        depth: How much deeper the model is than the one that was tuned: Adam's ε follows CompleteP; None: it is one for
+            all.
 
     Returns:
-        Groups with ``params``, ``lr`` and ``names``.
+        Groups with ``params``, ``lr`` and ``names``, and with `depth` ``eps``.
     """
     modules: dict[str, Any] = dict(model.named_modules())
     bases: dict[str, Any] = dict(base.named_modules())
-    merged: dict[float, dict[str, Any]] = {}
-    for group in param_groups(model, lr, optimizer="adam", base=base):
+    merged: dict[Any, dict[str, Any]] = {}
+    deeper = None if depth is None else {"*blocks.*": depth}
+    for group in param_groups(model, lr, optimizer="adam", base=base, depth=deeper):
+        tiny = {"eps": group["eps"]} if "eps" in group else {}
         for name, parameter in zip(group["names"], group["params"]):
             path = name.rpartition(".")[0]
             rate = group["lr"]
@@ -41,7 +52,7 @@ def groups(
                 if not aware and isinstance(modules[path], Linear):
                     rate = lr * bases[path].in_features / modules[path].in_features
                 rate *= factor
-            entry = merged.setdefault(rate, {"params": [], "lr": rate, "names": []})
+            entry = merged.setdefault((rate, *tiny.values()), {"params": [], "lr": rate, "names": []} | tiny)
             entry["params"].append(parameter)
             entry["names"].append(name)
     return list(merged.values())

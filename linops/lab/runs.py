@@ -35,6 +35,7 @@ class Run:
         lr: The rate at the base width.
         factor: On the rates of structured weights.
         aware: Whether their rates follow the structure; otherwise naive.
+        base_depth: That of the model that was tuned: branches and ε follow CompleteP; None: they do not.
     """
 
     structure: Variant
@@ -44,6 +45,7 @@ class Run:
     lr: float = LR
     factor: float = 1.0
     aware: bool = True
+    base_depth: int | None = None
 
     @property
     def label(self) -> str:
@@ -54,8 +56,9 @@ class Run:
     def slug(self) -> str:
         """A name for files."""
         rates = "" if self.aware else "-naive"
+        tuned = "" if self.base_depth is None else f"-b{self.base_depth}"
         name = self.structure.text.replace(":", "-").replace("=", "")
-        return f"{name}{rates}-w{self.width}-d{self.depth}-c{self.factor:g}-s{self.seed}"
+        return f"{name}{rates}-w{self.width}-d{self.depth}{tuned}-c{self.factor:g}-s{self.seed}"
 
     def row(self, problem: Problem) -> dict[str, Any]:
         """What tells this run from others, under the names of results.json."""
@@ -66,7 +69,8 @@ class Run:
             "width": self.width,
             "depth": self.depth,
         }
-        return fields | {"seed": self.seed, "lr": self.lr, "lr_factor": self.factor}
+        tuned = {} if self.base_depth is None else {"base_depth": self.base_depth}
+        return fields | tuned | {"seed": self.seed, "lr": self.lr, "lr_factor": self.factor}
 
 
 def with_factor(problem: Problem, run: Run) -> Run:
@@ -96,7 +100,7 @@ def build(problem: Problem, run: Run, device: Any = "cpu") -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        model = _structured(problem, run, problem.model(run.width, run.depth))
+        model = _structured(problem, run, problem.model(run.width, run.depth, run.base_depth))
     return model.to(device)
 
 
@@ -113,7 +117,8 @@ def parameter_groups(problem: Problem, run: Run, model: nn.Module) -> list[dict[
     """
     with torch.device("meta"):
         base = problem.model(problem.base_width, run.depth)
-    return rates.groups(model, base, run.lr, problem.structured, factor=run.factor, aware=run.aware)
+    depth = None if run.base_depth is None else run.depth / run.base_depth
+    return rates.groups(model, base, run.lr, problem.structured, factor=run.factor, aware=run.aware, depth=depth)
 
 
 def execute(
@@ -227,7 +232,7 @@ def count(problem: Problem, run: Run) -> int | None:
         The number of MACs, or None.
     """
     with torch.device("meta"):
-        model = problem.model(run.width, run.depth)
+        model = problem.model(run.width, run.depth, run.base_depth)
         try:
             _structured(problem, run, model)
         except ValueError:
@@ -238,7 +243,7 @@ def count(problem: Problem, run: Run) -> int | None:
 def _on_meta(problem: Problem, run: Run) -> nn.Module:
     """The model of a run without its numbers."""
     with torch.device("meta"):
-        return _structured(problem, run, problem.model(run.width, run.depth))
+        return _structured(problem, run, problem.model(run.width, run.depth, run.base_depth))
 
 
 def _structured(problem: Problem, run: Run, model: nn.Module) -> nn.Module:

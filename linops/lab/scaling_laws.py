@@ -31,7 +31,7 @@ def matched_runs(
     """
     chosen = []
     for number, width in enumerate(widths):
-        dense = Run(parse("dense"), width, runs[0].depth)
+        dense = Run(parse("dense"), width, runs[0].depth, base_depth=runs[0].base_depth)
         budget = count(problem, dense) or 0
         found: dict[str, int | None] = {"dense": width}  # rates change nothing
         for run in runs:

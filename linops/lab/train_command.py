@@ -32,6 +32,7 @@ def train_command(
     width: int,
     same_width: bool,
     depth: int,
+    base_depth: int | None = None,
     settings: Settings,
     lr: float,
     seeds: Sequence[int],
@@ -50,6 +51,7 @@ def train_command(
         width: Of the dense model, whose MACs are the budget of all.
         same_width: Whether all structures get this width instead.
         depth: Number of blocks.
+        base_depth: The depth at which the rate was tuned (CompleteP); None scales nothing by depth.
         settings: How to train.
         lr: The rate at the base width.
         seeds: Seeds of weights, batches and generated data.
@@ -68,10 +70,12 @@ def train_command(
     outputs.require_folder(out)
     with distributed.session(device) as where:
         problem = make(model, data, text, seeds[0], where)
-        dense = Run(DENSE, width, depth, lr=lr)
+        dense = Run(DENSE, width, depth, lr=lr, base_depth=base_depth)
         require_memory(problem, dense, settings)
         budget = count(problem, dense) or 0
-        runs = [with_factor(problem, Run(structure, width, depth, lr=lr)) for structure in structures]
+        runs = [
+            with_factor(problem, Run(structure, width, depth, lr=lr, base_depth=base_depth)) for structure in structures
+        ]
         if not same_width:
             runs = _matched(problem, runs, budget)
         require_members(problem, runs)

@@ -12,7 +12,7 @@ from jax.core import Tracer
 from linops import backends
 from linops.nn.swap import Swap
 from linops.operator import LinearOperator
-from linops.scaling import initial_stds
+from linops.scaling import initial_stds, require_scheme
 from linops.specs import Spec, dtype_name, numpy_dtype
 
 
@@ -44,7 +44,7 @@ def one_copy(operator: LinearOperator) -> Any:
     return operator
 
 
-def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, how: str) -> Any:
+def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, how: str, scheme: str = "mup") -> Any:
     """The operator with JAX arrays as its leaves.
 
     Arrays of any backend are converted; specs are drawn with structure-aware scale (`linops.initial_stds`), scalars
@@ -56,6 +56,7 @@ def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, 
         key: A key of `jax.random` for specs; may be traced. None if the operator has arrays.
         zero_init: Whether specs are to make the operator zero, by the factor nearest the output alone.
         how: How the caller's layer takes a key, for errors: ``"key=jax.random.key(0)"``.
+        scheme: How specs are drawn; see `LinearOperator.init`.
 
     Returns:
         The operator.
@@ -63,8 +64,10 @@ def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, 
     Raises:
         TypeError: If some leaves are specs and some are arrays, if specs come without a key, or if JAX cannot hold the
             dtype.
-        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
+        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is; or there is no such
+            scheme.
     """
+    require_scheme("Linear", scheme)
     leaves = list(operator.named_leaves())
     symbolic = [isinstance(leaf, Spec) for _, leaf in leaves]
     if zero_init and not any(symbolic):
@@ -82,11 +85,25 @@ def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, 
     zeros = operator._output_leaves() if zero_init else ()
     if zero_init and not zeros:
         raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
+    if scheme != "mup":
+        return started(_by_host(operator, dtype, key, scheme), dict.fromkeys(zeros, 0))
     stds = initial_stds(operator) | dict.fromkeys(zeros, 0.0)
     keys = jax.random.split(key, len(leaves))
     return operator.with_leaves(
         [_draw(keys[i], leaf.shape, stds[name], dtype or leaf.dtype) for i, (name, leaf) in enumerate(leaves)]
     )
+
+
+def _by_host(operator: LinearOperator, dtype: Any, key: Any, scheme: str) -> Any:
+    """Specs drawn by NumPy, whose decompositions and norms `init` has, from bits of a key; also where it is traced."""
+    kinds = [jax.ShapeDtypeStruct(leaf.shape, held(dtype or leaf.dtype)) for _, leaf in operator.named_leaves()]
+
+    def numbers(bits: Any) -> list[np.ndarray]:
+        drawn = operator.init(np.random.default_rng(np.asarray(bits)), dtype=dtype, scheme=scheme)
+        return [np.asarray(leaf, kind.dtype) for (_, leaf), kind in zip(drawn.named_leaves(), kinds)]
+
+    bits = jax.random.bits(key, (4,))
+    return operator.with_leaves(jax.pure_callback(numbers, kinds, bits, vmap_method="sequential"))
 
 
 def _draw(key: Any, shape: tuple[int, ...], std: float | None, dtype: Any) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -40,12 +41,15 @@ class MuonState(NamedTuple):
     momentum: Any
 
 
-def scale_by_muon(momentum: float = 0.95, nesterov: bool = True) -> optax.GradientTransformation:
+def scale_by_muon(
+    momentum: float = 0.95, nesterov: bool = True, axes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+) -> optax.GradientTransformation:
     """Momentum, orthogonalised: over the last two axes of each array, so block by block of batches of matrices.
 
     Args:
         momentum: Of the running mean of gradients.
         nesterov: Whether it is Nesterov's.
+        axes: The axes of the matrices' rows and of their columns, negative; None takes the last two.
 
     Returns:
         The transformation, without rates: `linops.nn.flax.muon` and `linops.nn.equinox.muon` have those.
@@ -72,6 +76,18 @@ def scale_by_muon(momentum: float = 0.95, nesterov: bool = True) -> optax.Gradie
         mixed = average
         if nesterov:
             mixed = jax.tree.map(lambda g, mean: mean - (mean - g) * (1 - momentum), updates, average)
-        return jax.tree.map(orthogonalize, mixed), MuonState(average)
+        return jax.tree.map(lambda leaf: _by_axes(leaf, axes), mixed), MuonState(average)
 
     return optax.GradientTransformation(init, update)
+
+
+def _by_axes(leaf: jax.Array, axes: tuple[tuple[int, ...], tuple[int, ...]] | None) -> jax.Array:
+    """The matrices of a leaf, which lie in it by their axes of rows and of columns, orthogonalised."""
+    if axes is None:
+        return orthogonalize(leaf)
+    rows, columns = ([axis + leaf.ndim for axis in one] for one in axes)
+    copies = [axis for axis in range(leaf.ndim) if axis not in rows + columns]
+    order = [*copies, *rows, *columns]
+    turned = leaf.transpose(order)
+    matrices = turned.reshape([prod([leaf.shape[axis] for axis in part]) for part in (copies, rows, columns)])
+    return orthogonalize(matrices).reshape(turned.shape).transpose([order.index(axis) for axis in range(leaf.ndim)])

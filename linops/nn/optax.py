@@ -16,8 +16,8 @@ The rates are those of `lo.nn.param_groups`. In this chain multipliers of the ra
 For ``decay="product"``, by which the product of k factors decays as a dense matrix does, `add_decay(0.1, shares)` is in
 that place, with ``shares = lo.nn.equinox.decay_shares(model)`` or those of `lo.nn.flax`.
 
-Muon with all its rates is `lo.nn.flax.muon(model, lr)` and `lo.nn.equinox.muon(model, lr)`; `scale_by_muon` is its
-direction alone.
+AdamW and Muon with all their rates, decay, ε by width and depth, and renormalised steps are `adamw` and `muon` of
+`lo.nn.flax` and `lo.nn.equinox`; `scale_by_muon` is Muon's direction alone.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k lea
   orthogonalised step has spectral norm 1 and should have sqrt(fan_out / fan_in). Jordan et al., "Muon" (2024);
   Bernstein, "Deriving Muon" (2025). Batched matrices are orthogonalised block by block, as the norm of a block-diagonal
   matrix is that of its largest block. Leaves of more axes, such as a tensor train's cores, are the matrices that they
-  multiply as. All else (vectors, embeddings, convolutions, diagonals, circulants) falls back to AdamW and its rule.
+  multiply as. All else (vectors, embeddings, convolutions, diagonals, circulants) falls back to AdamW and its rule,
+  and so do the values of a sparse matrix: what is orthogonal is dense, and cut to their positions it is not orthogonal.
 """
 
 from __future__ import annotations
@@ -99,9 +100,13 @@ class Entry:
 
     @property
     def decays(self) -> bool:
-        """Whether weight decay is for it: matrices and embeddings, not vectors, scalars, or what is unknown."""
+        """Whether weight decay is for it: a matrix's entries and embeddings; no vectors, scalars, or what is unknown.
+
+        A leaf of one axis holds a matrix's entries if outputs sum over several of its numbers (sparse values, bands,
+        circulants), and is a vector if it multiplies elementwise (a diagonal).
+        """
         if self.operator is not None:
-            return len(self.size) > 1
+            return len(self.size) > 1 or max(fans(self.operator).get(self.key, (1, 1))) > 1
         return self.shape is not None or self.layout == EMBEDDING
 
 
@@ -154,6 +159,20 @@ def epsilons(entries: Iterable[Entry], base: Any, depth: Mapping[Any, float]) ->
         deep = next((one for pattern, one in depth.items() if matches(pattern, entry.path, entry.layer)), 1.0)
         found.append(float(f"{1 / (wide * deep):.12g}"))
     return found
+
+
+def require_depth(where: str, depth: Any) -> None:
+    """Raise unless a depth is as `epsilons` takes it, or None.
+
+    Args:
+        where: The public function that was given it.
+        depth: Patterns over layers to positive numbers.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if depth is not None and (not isinstance(depth, Mapping) or any(not one > 0 for one in depth.values())):
+        raise ValueError(f"{where}(depth={depth!r}): expected patterns to positive numbers, as {{'blocks.*': 6.0}}")
 
 
 def decay_shares(entries: Iterable[Entry]) -> list[float]:

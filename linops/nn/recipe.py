@@ -5,9 +5,10 @@ A recipe as plain data::
     {"version": 1, "structures": [{…}, …],
      "layers": {"blocks.0.fc": {"structures": [0]},
                 "blocks.0.qkv": {"structures": [1, 1, 1], "parts": true},
-                "head": {"structures": [0], "weight_norm": true, "tied_to": "blocks.0.fc"}}}
+                "head": {"structures": [0], "weight_norm": true, "tied_to": "blocks.0.fc", "scheme": "orthogonal"}}}
 
-Structures are as `linops.encoding` has them, each once.
+Structures are as `linops.encoding` has them, each once. A scheme is one of `linops.scaling.SCHEMES`, by which the layer
+is drawn anew; ``"mup"`` is left out.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from linops.encoding import document, from_document
+from linops.scaling import SCHEMES
 from linops.structure import Structure
 
 VERSION = 1
-_KEYS = {"structures", "parts", "weight_norm", "tied_to"}
+_KEYS = {"structures", "parts", "weight_norm", "tied_to", "scheme"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Layer:
         parts: Whether it consists of parts; otherwise it has one structure.
         weight_norm: Whether it normalises its factors.
         tied_to: The layer before it that it shares its parameters with, or None.
+        scheme: How it is drawn; see `LinearOperator.init`.
     """
 
     structures: tuple[Structure, ...]
     parts: bool = False
     weight_norm: bool = False
     tied_to: str | None = None
+    scheme: str = "mup"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -84,6 +88,7 @@ def as_document(
         records[name] |= {"parts": True} if layer.parts else {}
         records[name] |= {"weight_norm": True} if layer.weight_norm else {}
         records[name] |= {"tied_to": layer.tied_to} if layer.tied_to else {}
+        records[name] |= {"scheme": layer.scheme} if layer.scheme != "mup" else {}
     return {"version": VERSION, "structures": structures, "layers": records}
 
 
@@ -125,9 +130,12 @@ def _layer(record: Any, structures: list[Structure], before: Mapping[str, Layer]
     if not all(type(place) is int and 0 <= place < len(structures) for place in places):
         raise ValueError(f"structures {places!r:.60} are not among the {len(structures)}")
     parts, weight_norm = record.get("parts", False), record.get("weight_norm", False)
+    scheme = record.get("scheme", "mup")
     if type(parts) is not bool or type(weight_norm) is not bool or (len(places) > 1 and not parts):
         raise ValueError(f"{record!r:.100} says no layer")
-    layer = Layer(tuple(structures[place] for place in places), parts, weight_norm, tied_to)
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme {scheme!r:.60} is none of {', '.join(map(repr, SCHEMES))}")
+    layer = Layer(tuple(structures[place] for place in places), parts, weight_norm, tied_to, scheme)
     if parts and not all(one.operator.shape[0] for one in layer.structures):
         raise ValueError("it has parts without outputs")
     if len({one.operator.shape[1] for one in layer.structures}) > 1:

@@ -13,7 +13,7 @@ from linops.nn.patterns import astray, choose, matches, selects
 from linops.nn.report import Left, Report, Row
 from linops.operator import LinearOperator
 from linops.plan import natural_order
-from linops.scaling import fans, initial_std
+from linops.scaling import fans, initial_std, require_scheme
 
 #: what becomes of weights: drawn anew, or the nearest to those that are there
 WEIGHTS = ("init", "project")
@@ -61,6 +61,7 @@ class Swap:
         tied_to: The first layer replaced that holds the same weight, if this is not the first.
         own_scale: The root mean square of the layer's weight over the framework's usual one, where a new one is drawn.
         start: The factor on the initial scale of the leaves nearest the output, by which the layer's own is kept.
+        scheme: How the new layer is drawn; see `LinearOperator.init`.
     """
 
     found: Found
@@ -69,6 +70,7 @@ class Swap:
     tied_to: str | None = None
     own_scale: float | None = None
     start: float = 1.0
+    scheme: str = "mup"
 
     def starts(self, operator: LinearOperator) -> dict[str, float]:
         """The factors on the initial scale of leaves of one of the operators."""
@@ -85,6 +87,7 @@ def plan(
     options: Mapping[str, Any],
     parts: Mapping[Any, Any] | None = None,
     scale: str = "structure",
+    scheme: str = "mup",
 ) -> tuple[list[Swap], dict[str, Obstacle]]:
     """What `replace_linear` is to do with the dense layers of a model.
 
@@ -98,6 +101,7 @@ def plan(
         options: The family's options.
         parts: Patterns to the number of equal parts of a layer's output, or their sizes.
         scale: ``"keep"`` or ``"structure"``, where weights are drawn.
+        scheme: How they are drawn, and are whenever layers are drawn anew; see `LinearOperator.init`.
 
     Returns:
         The swaps, and why layers were left alone by name.
@@ -115,6 +119,7 @@ def plan(
         raise ValueError(f"replace_linear(weights={weights!r}): expected {' or '.join(map(repr, WEIGHTS))}")
     if scale not in SCALES:
         raise ValueError(f"replace_linear(scale={scale!r}): expected {' or '.join(map(repr, SCALES))}")
+    require_scheme("replace_linear", scheme)
     if parts is not None and not isinstance(parts, Mapping):
         raise TypeError(
             f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}"
@@ -151,7 +156,7 @@ def plan(
             continue
         zero_init = found[name].is_zero() if zero is None else matches(zero, name, layer)
         tied_to = next((swap.found.name for swap in swaps if swap.found.name in found[name].tied), None)
-        swap = Swap(found[name], operators, zero_init, tied_to)
+        swap = Swap(found[name], operators, zero_init, tied_to, scheme=scheme)
         swaps.append(_scaled(swap, scale) if weights == "init" and not zero_init else swap)
     if refusal and not swaps:
         raise refusal

@@ -10,6 +10,7 @@ from linops.cost import Work, backward_work, forward_work
 from linops.nn.description import Part
 from linops.nn.sending import Communication, ends, of_division
 from linops.operator import LinearOperator
+from linops.operators import Product, Sum
 from linops.plan import transfer
 from linops.plan.step import Step
 from linops.sharding import SHARDED, WHOLE, Local, division
@@ -92,9 +93,9 @@ def load(part: Part, tokens: int, ranks: int, rates: Rates, divided: bool) -> Lo
         bytes_sent = transfer.sent(transfer.ALL_REDUCE, ranks, part.sends * tokens) * rates.itemsize
         sent = Communication({transfer.ALL_REDUCE: round(bytes_sent)})
     if part.operator is not None:
-        held, programs, sent, is_whole, is_stuck = _linear(part, part.operator, vectors, ranks, rates)
+        held, programs, again, sent, is_whole, is_stuck = _linear(part, part.operator, vectors, ranks, rates)
         shapes += [] if part.tied else held
-        kept = _kept(programs, part.shares)
+        kept = _kept(programs, part.shares) - again
         passes = [
             (forward_work(step, rates.itemsize), backward_work(step, rates.itemsize))
             for program in programs
@@ -120,8 +121,8 @@ def load(part: Part, tokens: int, ranks: int, rates: Rates, divided: bool) -> Lo
 
 def _linear(
     part: Part, operator: LinearOperator, vectors: int, ranks: int, rates: Rates
-) -> tuple[list[tuple[tuple[int, ...], bool]], list[Sequence[Step]], Communication, bool, bool]:
-    """Of a linear layer the shapes of parameters, the steps of products that run one after the other, what is sent."""
+) -> tuple[list[tuple[tuple[int, ...], bool]], list[Sequence[Step]], int, Communication, bool, bool]:
+    """Of a linear layer the shapes of parameters, the steps of its products, numbers read again, what is sent."""
     found, out, is_stuck = None, WHOLE, False
     if ranks > 1 and part.style:
         into, out = ends(part.style)
@@ -133,7 +134,8 @@ def _linear(
     if found is None:
         shapes = [(tuple(leaf.shape), True) for _, leaf in operator.named_leaves()]
         programs: list[Sequence[Step]] = [operator._steps(vectors, rates.order)]
-        return [*shapes, *[(shape, False) for shape in bias]], programs, Communication(), ranks > 1, is_stuck
+        again = _read_again(operator) * vectors
+        return [*shapes, *[(shape, False) for shape in bias]], programs, again, Communication(), ranks > 1, is_stuck
     for name, leaf in operator.named_leaves():
         shape, axis = list(leaf.shape), found.axes.get(name)
         if axis is not None:
@@ -141,14 +143,21 @@ def _linear(
         shapes.append((tuple(shape), True))
     if out == SHARDED:
         bias = [(size // ranks,) for (size,) in bias]
-    programs = [
-        (piece.structure.operator if piece.structure else operator)._steps(vectors, rates.order)
+    chains = [
+        [
+            (piece.structure.operator if piece.structure else operator)._steps(vectors, rates.order)
+            for piece in chain
+            if isinstance(piece, Local)
+        ]
         for chain in found.chains
-        for piece in chain
-        if isinstance(piece, Local)
     ]
+    programs = [steps for chain in chains for steps in chain]
+    starts = [steps[0] for chain, (steps, *_) in zip(found.chains, chains) if isinstance(chain[0], Local)]
+    again = (
+        sum([step.inputs for step in starts[1:] if step.weights]) if found.is_split else _read_again(operator) * vectors
+    )
     sent = of_division(found, vectors, rates.itemsize)
-    return [*shapes, *[(shape, False) for shape in bias]], programs, sent, not found.is_split, False
+    return [*shapes, *[(shape, False) for shape in bias]], programs, again, sent, not found.is_split, False
 
 
 def _kept(programs: Sequence[Sequence[Step]], shares: bool) -> int:
@@ -156,6 +165,22 @@ def _kept(programs: Sequence[Sequence[Step]], shares: bool) -> int:
     steps = [step for program in programs for step in program if step.kind != "view"]
     kept = sum([step.inputs for step in steps if step.weights])
     return kept - steps[0].inputs if shares and steps and steps[0].weights else kept
+
+
+def _read_again(operator: LinearOperator) -> int:
+    """The numbers of each vector that terms of sums read after another term has kept them."""
+    if isinstance(operator, Sum):
+        again = max(0, sum(map(_keeps, operator.terms)) - 1) * operator.shape[1]
+        return again + sum(map(_read_again, operator.terms))
+    return sum(map(_read_again, operator.factors)) if isinstance(operator, Product) else 0
+
+
+def _keeps(operator: LinearOperator) -> bool:
+    """Whether the backward pass needs what an operator multiplies, as it lies."""
+    if isinstance(operator, Product):
+        first = next((factor for factor in reversed(operator.factors) if not factor._aliases), None)
+        return first is not None and _keeps(first)
+    return operator._num_leaves > 0
 
 
 def blocks_of(names: Sequence[str], counts: Sequence[int], every: int) -> Iterator[tuple[str, int, int]]:

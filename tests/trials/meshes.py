@@ -42,6 +42,9 @@ FAMILIES = {
     "butterfly": lo.butterfly(64, 64),
     "circulant": lo.circulant(300, 300),
     "toeplitz": lo.toeplitz(300, 200),
+    "low_rank_block": lo.low_rank_block(24, 36, rank=3, blocks=4),
+    "low_rank_sparse": lo.low_rank_sparse(24, 36, rank=3, density=0.1),
+    "low_rank_semi_structured": lo.low_rank_semi_structured(24, 36, rank=3),
 }
 #: of which every way to write a product is tried, and layers
 EVERYTHING = {"explicit": "monarch", "auto": "tensor_train"}

@@ -1,5 +1,6 @@
 """Operators as layers of Equinox, in a model of one's own and in checkpoints that PyTorch and Flax read."""
 
+from linops.nn.equinox.adamw import adamw
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
 from linops.nn.equinox.frozen import freeze, to_dense
 from linops.nn.equinox.layer import Linear
@@ -11,6 +12,7 @@ from linops.nn.equinox.saving import load, save
 
 __all__ = [
     "Linear",
+    "adamw",
     "decay_mask",
     "decay_shares",
     "freeze",

@@ -26,6 +26,7 @@ class Linear(eqx.Module):
         gains: With weight normalisation, a (1,) array for each factor, by leaf; else None. The layer then computes with
             normalised factors, and `fold` gives the layer whose operator has them.
         parallel: How products run on a mesh; see `linops.nn.sharded`. None leaves it to XLA.
+        scheme: How it was drawn, which saved files say.
 
     Args:
         operator: Any operator. Arrays of any backend become the parameters' initial values; specs are drawn with
@@ -34,6 +35,8 @@ class Linear(eqx.Module):
         dtype: The dtype of the parameters; None keeps that of the operator.
         zero_init: Whether a symbolic operator starts at zero, by the factor nearest the output alone.
         weight_norm: Whether each factor G acts as γ · G / max(1, rms(G) / s); see `linops.nn.torch.Linear`.
+        scheme: How specs are drawn: ``"mup"``, ``"spectral"`` or ``"orthogonal"``, as in `LinearOperator.init`; for the
+            latter two the host draws.
         key: A key of `jax.random`, needed for symbolic operators.
 
     Shape:
@@ -41,7 +44,8 @@ class Linear(eqx.Module):
 
     Raises:
         TypeError: If the operator mixes arrays and specs, or is symbolic and there is no key.
-        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
+        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is; or there is no such
+            scheme.
 
     Example:
         >>> import jax, linops as lo
@@ -54,6 +58,7 @@ class Linear(eqx.Module):
     bias: jax.Array | None
     gains: dict[str, jax.Array] | None
     parallel: Any = eqx.field(static=True)
+    scheme: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -63,13 +68,19 @@ class Linear(eqx.Module):
         *,
         zero_init: bool = False,
         weight_norm: bool = False,
+        scheme: str = "mup",
         key: Any = None,
     ) -> None:
         require_operator("lo.nn.equinox.Linear", operator, bias)
-        self.operator = parameters(operator, dtype, key, zero_init, "key=jax.random.key(0)")
+        self.operator = parameters(operator, dtype, key, zero_init, "key=jax.random.key(0)", scheme)
         self.bias = jax.numpy.zeros(operator.shape[0], dtype or self.operator.dtype) if bias else None
         self.gains = gains(self.operator) if weight_norm else None
-        self.parallel = None
+        self.parallel, self.scheme = None, scheme
+
+    @property
+    def weight_norm(self) -> bool:
+        """Whether factors are normalised."""
+        return self.gains is not None
 
     @property
     def in_features(self) -> int:

@@ -28,15 +28,14 @@ def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Li
     """
     old = swap.found.layer
     if fit is not None:
-        layer = Linear(fit.operators[0], swap.found.bias, old.weight.dtype, weight_norm=weight_norm)
+        layer = Linear(fit.operators[0], swap.found.bias, old.weight.dtype, weight_norm=weight_norm, scheme=swap.scheme)
         if layer.gains is not None:
             layer = eqx.tree_at(lambda one: one.gains, layer, raised(layer.operator, layer.gains))
         shift = fit.shifts.get(swap.found.name)
         bias = old.bias if shift is None else shifted(old.bias, shift)
         return eqx.tree_at(lambda one: one.bias, layer, bias) if swap.found.bias else layer
-    make = partial(
-        Linear, swap.operators[0], swap.found.bias, old.weight.dtype, zero_init=swap.zero_init, weight_norm=weight_norm
-    )
+    options = {"zero_init": swap.zero_init, "weight_norm": weight_norm, "scheme": swap.scheme}
+    make = partial(Linear, swap.operators[0], swap.found.bias, old.weight.dtype, **options)
     layer = eqx.filter_eval_shape(make, key=key) if isinstance(old.weight, jax.ShapeDtypeStruct) else make(key=key)
     if factors := swap.starts(swap.operators[0]):
         layer = eqx.tree_at(lambda one: one.operator, layer, started(layer.operator, factors))

@@ -34,6 +34,7 @@ def replace_linear(
     zero: Any = None,
     weight_norm: bool = False,
     scale: str = "keep",
+    scheme: str = "mup",
     calibration: Any = None,
     sequential: bool = True,
     anchor: bool = False,
@@ -64,6 +65,7 @@ def replace_linear(
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
         scale: Of drawn weights: ``"keep"`` keeps it where the model has made a layer smaller on purpose, as for
             PyTorch, relative to 1/√(3 in), `equinox.nn.Linear`'s; ``"structure"`` takes the structure's own.
+        scheme: How weights are drawn: ``"mup"``, ``"spectral"`` or ``"orthogonal"``, as in `LinearOperator.init`.
         calibration: For ``"project"`` batches of the model's inputs (an array; a tuple or list of arguments; a dict of
             named ones), each run by `jax.vmap` over the first axis of its arrays; or a function that takes the model
             and runs it as it likes: "nearest" is in the mean over what each layer is given then, and a bias makes up
@@ -96,7 +98,7 @@ def replace_linear(
     """
     if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
         raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale)
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale, scheme=scheme)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     left = leftovers(_left(model, swaps, skipped))

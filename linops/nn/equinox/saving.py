@@ -83,7 +83,8 @@ def load(model: Model, path: str | Path) -> Model:
             if name in there and _described(there[name]) == layer:
                 continue
             one, fit = require_fit(name, layer, found.get(name)), Fit((stored.operator(name, 0),), ())
-            new[name] = build(Swap(one, (layer.structures[0].operator,), False), layer.weight_norm, None, fit)
+            swap = Swap(one, (layer.structures[0].operator,), False, scheme=layer.scheme)
+            new[name] = build(swap, layer.weight_norm, None, fit)
         changed = exchanged(model, new.get)
         own = state_dict(changed)
         tensors = stored.without_counters(own)
@@ -107,4 +108,4 @@ def _structured(model: Any) -> dict[str, Linear]:
 
 def _described(layer: Linear) -> Layer:
     """A layer without its numbers; of a stack of layers one."""
-    return Layer((one_copy(layer.operator).structure,), weight_norm=layer.gains is not None)
+    return Layer((one_copy(layer.operator).structure,), weight_norm=layer.gains is not None, scheme=layer.scheme)

@@ -1,5 +1,6 @@
 """Operators as layers of Flax NNX, in a model of one's own and in checkpoints that PyTorch and Equinox read."""
 
+from linops.nn.flax.adamw import adamw
 from linops.nn.flax.checkpoint import load_state_dict, state_dict
 from linops.nn.flax.frozen import freeze, to_dense
 from linops.nn.flax.general import LinearGeneral
@@ -13,6 +14,7 @@ from linops.nn.flax.saving import load, save
 __all__ = [
     "Linear",
     "LinearGeneral",
+    "adamw",
     "decay_mask",
     "decay_shares",
     "freeze",

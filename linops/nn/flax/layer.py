@@ -27,6 +27,7 @@ class Linear(nnx.Module):
         out_features: m.
         bias: (m,) parameter, or None.
         weight_norm: Whether factors are normalised.
+        scheme: How it was drawn, which saved files say.
         parallel: How products run on a mesh; see `linops.nn.sharded`. None leaves it to XLA.
 
     Args:
@@ -38,6 +39,8 @@ class Linear(nnx.Module):
         zero_init: Whether a symbolic operator starts at zero, by the factor nearest the output alone.
         weight_norm: Whether each factor G acts as γ · G / max(1, rms(G) / s), with γ the (1,) parameter
             ``<leaf>_gain``; see `linops.nn.torch.Linear`.
+        scheme: How specs are drawn: ``"mup"``, ``"spectral"`` or ``"orthogonal"``, as in `LinearOperator.init`; for the
+            latter two the host draws.
         rngs: The random streams, of which ``params`` is used; needed for symbolic operators.
 
     Shape:
@@ -45,7 +48,8 @@ class Linear(nnx.Module):
 
     Raises:
         TypeError: If the operator mixes arrays and specs, or is symbolic and there are no rngs.
-        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
+        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is; or there is no such
+            scheme.
 
     Example:
         >>> import jax, linops as lo
@@ -70,11 +74,12 @@ class Linear(nnx.Module):
         *,
         zero_init: bool = False,
         weight_norm: bool = False,
+        scheme: str = "mup",
         rngs: nnx.Rngs | None = None,
     ) -> None:
         require_operator("lo.nn.flax.Linear", operator, bias)
         key = rngs.params() if rngs is not None and operator.is_symbolic else None
-        operator = parameters(operator, param_dtype, key, zero_init, "rngs=nnx.Rngs(0)")
+        operator = parameters(operator, param_dtype, key, zero_init, "rngs=nnx.Rngs(0)", scheme)
         self.dtype = dtype
         self.out_features, self.in_features = operator.shape
         self._structure = operator.structure
@@ -84,6 +89,7 @@ class Linear(nnx.Module):
             nnx.Param(jax.numpy.zeros(self.out_features, param_dtype or operator.dtype)) if bias else nnx.data(None)
         )
         self.weight_norm: bool = weight_norm
+        self.scheme: str = scheme
         self.parallel: Any = None
         for name, gain in (gains(operator) if weight_norm else {}).items():
             setattr(self, f"{name}_gain", nnx.Param(gain))

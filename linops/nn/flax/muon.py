@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from linops.nn.flax.rates import _entries
-from linops.nn.muon_rates import muon_of
+from linops.nn.jax_optimizers import optimizer_of
 
 
 def muon(
@@ -26,7 +26,9 @@ def muon(
     momentum: float = 0.95,
     nesterov: bool = True,
     betas: tuple[float, float] = (0.9, 0.95),
-    eps: float = 1e-8,
+    eps: float | None = None,
+    depth: Mapping[Any, float] | None = None,
+    renormalize: bool = False,
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al., 2024) for a model's matrices, AdamW for the rest, with structure-aware rates.
 
@@ -45,14 +47,18 @@ def muon(
         momentum: Of Muon.
         nesterov: Whether Muon's momentum is Nesterov's.
         betas: Of AdamW.
-        eps: Of AdamW.
+        eps: AdamW's ε at the base width and depth, scaled as in `lo.nn.param_groups`; None takes 1e-8, which is scaled
+            with `depth` alone.
+        depth: How much deeper the model is than the one that was tuned, as in `lo.nn.param_groups`: ε falls with it.
+        renormalize: Whether steps keep their size while factors grow, as in `lo.nn.param_groups`; updates then need the
+            parameters, and all leaves of a layer that Muon steps are to be trained.
 
     Returns:
         The optimiser, for `nnx.Optimizer`.
 
     Raises:
         ValueError: If there is no such kind of decay, the base model lacks a layer, or `adamw_lr` stands beside a
-            schedule.
+            schedule, or steps are to be renormalised of a layer that is trained in part.
 
     Example:
         >>> import linops as lo
@@ -63,4 +69,19 @@ def muon(
     if isinstance(base, nnx.Module):
         base = _entries(base, nnx.to_flat_state(nnx.state(base, wrt)), matrices)
     found = _entries(model, nnx.to_flat_state(nnx.state(model, wrt)), matrices)
-    return muon_of(found, base, lr, weight_decay, decay, adamw_lr, adamw, momentum, nesterov, betas, eps)
+    return optimizer_of(
+        "muon",
+        found,
+        base,
+        lr,
+        weight_decay,
+        decay,
+        betas=betas,
+        eps=eps,
+        depth=depth,
+        renormalize=renormalize,
+        adamw_lr=adamw_lr,
+        adamw=adamw,
+        momentum=momentum,
+        nesterov=nesterov,
+    )

@@ -39,6 +39,7 @@ def build(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None 
             "param_dtype": kernel.dtype,
             "zero_init": swap.zero_init,
             "weight_norm": weight_norm,
+            "scheme": swap.scheme,
         }
         if isinstance(old, nnx.LinearGeneral):
             return LinearGeneral(operator, *features(old), old.axis, bias, **options, rngs=rngs)

@@ -31,6 +31,7 @@ def replace_linear(
     zero: Any = None,
     weight_norm: bool = False,
     scale: str = "keep",
+    scheme: str = "mup",
     calibration: Any = None,
     sequential: bool = True,
     anchor: bool = False,
@@ -62,6 +63,7 @@ def replace_linear(
         weight_norm: Whether the new layers normalise their factors; see `linops.nn.torch.Linear`.
         scale: Of drawn weights: ``"keep"`` keeps it where the model has made a layer smaller on purpose, as for
             PyTorch, relative to 1/√in, `nnx.Linear`'s; ``"structure"`` takes the structure's own.
+        scheme: How weights are drawn: ``"mup"``, ``"spectral"`` or ``"orthogonal"``, as in `LinearOperator.init`.
         calibration: For ``"project"`` batches of the model's inputs (an array; a tuple or list of arguments; a dict of
             named ones), or a function that takes the model and runs it on them: "nearest" is in the mean over what
             each layer is given then, and a bias makes up for the mean of what is lost.
@@ -96,7 +98,7 @@ def replace_linear(
     if not isinstance(model, nnx.Module):
         way = elsewhere(model) or "expected a module of Flax NNX"
         raise TypeError(f"lo.nn.flax.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale)
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale, scheme=scheme)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def save(model: nnx.Module, path: str | Path) -> None:
         True
     """
     _require("save", model)
-    layers = {name: Layer((layer.structure,), weight_norm=layer.weight_norm) for name, layer in _structured(model)}
+    layers = {name: _described(layer) for name, layer in _structured(model)}
     write_model(path, layers, state_dict(model))
 
 
@@ -82,14 +83,11 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
         there, found = dict(_structured(model)), {one.name: one for one in find(model)}
         for name, layer in stored.layers.items():
             require_whole(name, layer)
-            if name in there and (there[name].structure, there[name].weight_norm) == (
-                layer.structures[0],
-                layer.weight_norm,
-            ):
+            if name in there and _described(there[name]) == replace(layer, tied_to=None):
                 continue
             one = require_fit(name, layer, found.get(name))
             fit = Fit((stored.operator(name, 0),), ())
-            swap = Swap(one, (layer.structures[0].operator,), False)
+            swap = Swap(one, (layer.structures[0].operator,), False, scheme=layer.scheme)
             new[id(one.layer)] = made = build(swap, layer.weight_norm, None, fit)
             old[id(made)] = one.layer
         exchange(model, new)
@@ -110,6 +108,11 @@ def _require(where: str, model: Any) -> None:
     if not isinstance(model, nnx.Module):
         way = elsewhere(model, (f"flax.{where}", f"equinox.{where}", where)) or "expected a module of Flax NNX"
         raise TypeError(f"lo.nn.flax.{where}({type(model).__name__}): {way}")
+
+
+def _described(layer: Linear) -> Layer:
+    """A layer as a recipe has it."""
+    return Layer((layer.structure,), weight_norm=layer.weight_norm, scheme=layer.scheme)
 
 
 def _structured(model: nnx.Module) -> list[tuple[str, Linear]]:

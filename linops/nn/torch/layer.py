@@ -10,10 +10,10 @@ from torch import fx, nn
 
 from linops import backends
 from linops.nn.members import require_operator
-from linops.nn.torch.sharded import normal_, own, require_whole
+from linops.nn.torch.sharded import cut_as, normal_, own, require_whole
 from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
-from linops.scaling import initial_stds
+from linops.scaling import initial_stds, require_scheme
 from linops.specs import Spec, dtype_name
 from linops.structure import Structure
 
@@ -36,6 +36,7 @@ class Linear(Structured):
         out_features: m.
         bias: (m,) parameter, or None.
         weight_norm: Whether factors are normalised.
+        scheme: How parameters are drawn.
         features_first: Whether outputs keep the layout that the product makes, which is often that of the transposed
             (m, vectors): that saves a copy where nothing but elementwise functions comes before the next structured
             layer. False by default: rows are contiguous.
@@ -53,13 +54,16 @@ class Linear(Structured):
         weight_norm: Whether each factor G acts as γ · G / max(1, rms(G) / s), with s its structure-aware initial std
             and γ a learned scalar, initially one: the (1,) parameter ``<leaf>_gain`` (Qiu et al., "Compute Better
             Spent", ICML 2024, for transformers). It caps, and never raises; `fold_` multiplies it out.
+        scheme: How specs are drawn, and by `reset_parameters` all: ``"mup"``, ``"spectral"`` or ``"orthogonal"``, as in
+            `LinearOperator.init`.
 
     Shape:
         Input (…, n), output (…, m).
 
     Raises:
         TypeError: If it is no operator, or mixes arrays and specs.
-        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is.
+        ValueError: If an operator that cannot be zero is to start at zero, or one with arrays is; or there is no such
+            scheme.
 
     Example:
         >>> import linops as lo, torch
@@ -82,9 +86,11 @@ class Linear(Structured):
         *,
         zero_init: bool = False,
         weight_norm: bool = False,
+        scheme: str = "mup",
     ) -> None:
         super().__init__()
         require_operator("lo.nn.torch.Linear", operator, bias)
+        require_scheme("Linear", scheme)
         leaves = list(operator.named_leaves())
         symbolic = [isinstance(leaf, Spec) for _, leaf in leaves]
         if any(symbolic) and not all(symbolic):
@@ -94,14 +100,14 @@ class Linear(Structured):
                 f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; "
                 "give a symbolic operator"
             )
+        self.out_features, self.in_features = operator.shape
+        self._structure = operator._map(  # before its index arrays are moved: on the meta device they have no numbers
+            lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy
+        ).structure
         if not any(symbolic):
             operator = operator.to(backend="torch", dtype=dtype, device=device)
             leaves = list(operator.named_leaves())
-        self.out_features, self.in_features = operator.shape
-        self._structure = operator._map(
-            lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy
-        ).structure
-        self.weight_norm = weight_norm
+        self.weight_norm, self.scheme = weight_norm, scheme
         self._names = [name for name, _ in leaves]
         self._starts: dict[str, float] = {}  # factors on the scale of leaves, by which a model's own is kept
         self._zero = operator._output_leaves() if zero_init else ()
@@ -128,7 +134,7 @@ class Linear(Structured):
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); scalars are one, bias zero.
+        """Draw the parameters anew by the layer's scheme, of structure-aware scale; scalars are one, bias zero.
 
         Sharded ones become what one process draws, if all ranks have one seed: each draws all and keeps its part.
         """
@@ -136,12 +142,16 @@ class Linear(Structured):
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def _draw(self, names: list[str]) -> None:
+        by_norm = self.scheme != "mup" and not all(self.get_parameter(name).is_meta for name in self._names)
+        whole = dict(self._drawn().named_leaves()) if by_norm else {}
         with torch.no_grad():
             for name, std in initial_stds(self.structure.operator).items():
                 if name in names:
                     parameter = self.get_parameter(name)
                     if name in self._zero:
                         parameter.zero_()
+                    elif name in whole and std is not None:
+                        parameter.copy_(cut_as(whole[name], parameter)).mul_(self._starts.get(name, 1))
                     else:
                         parameter.fill_(1) if std is None else normal_(parameter, std * self._starts.get(name, 1))
             for name in self._scales:
@@ -149,6 +159,11 @@ class Linear(Structured):
                     self.get_parameter(f"{name}_gain").fill_(1)
             if self.bias is not None and "bias" in names:
                 self.bias.zero_()
+
+    def _drawn(self) -> Any:
+        """The operator with numbers of the layer's scheme, from a seed that torch draws."""
+        seed = int(torch.randint(2**62, (), device="cpu"))
+        return self.structure.operator.init(seed, "torch", device="cpu", scheme=self.scheme)
 
     @property
     def structure(self) -> Structure:
@@ -227,6 +242,7 @@ class Linear(Structured):
         structure = re.sub(" +symbolic$", "", repr(self.structure.operator), flags=re.MULTILINE).replace("\n", "\n  ")
         inner = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         inner += ", weight_norm=True" if self.weight_norm else ""
+        inner += f", scheme={self.scheme!r}" if self.scheme != "mup" else ""
         return f"{inner}\n{structure}" if "\n" in structure else f"{inner}, {structure}"
 
     def _place_indices(self, device: Any) -> None:

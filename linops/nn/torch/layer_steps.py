@@ -27,24 +27,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
-from math import sqrt
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from linops.nn.rates import Entry
+from linops.nn.renormalizing import EVERY, FIRST, LATER, SETTLED, STEP, dense_multiplier, is_measured, starts
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
 from linops.structure import Structure
 
-#: where the difference quotient is taken
-STEP = 1 / 256
-#: vectors of the power iteration; iterations with new ones, and with those that were kept
-_VECTORS, _FIRST, _LATER = 4, 8, 1
-#: after so many steps, in which factors that start at zero grow, ρ is measured anew at every sixth alone
-_SETTLED, _EVERY = 24, 6
 #: what the state of a layer's first leaf calls the number of steps, ρ, and the vectors
 COUNT, SHARE, VECTORS = "layer_steps", "layer_share", "layer_vectors"
 
@@ -76,10 +69,8 @@ def leaf_of(entry: Entry, parameter: Tensor, by_muon: Container[int]) -> Leaf | 
         The leaf; None if it is not one of several leaves of a layer that Muon steps, stands behind another array (as of
         pruning), or is normalised.
     """
-    layer, operator = entry.layer, entry.operator
-    if operator is None or id(layer) not in by_muon or getattr(layer, "weight_norm", False) or len(fans(operator)) < 2:
-        return None
-    return Leaf(layer, entry.key) if getattr(layer, entry.key, None) is parameter else None
+    stands = getattr(entry.layer, entry.key, None) is parameter
+    return Leaf(entry.layer, entry.key) if stands and is_measured(entry, by_muon) else None
 
 
 def together(groups: Iterable[dict[str, Any]]) -> list[list[tuple[dict[str, Any], int]]]:
@@ -112,10 +103,10 @@ def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str,
     """
     count = state.get(COUNT, 0)
     state[COUNT] = count + 1
-    if count >= _SETTLED and count % _EVERY:
+    if count >= SETTLED and count % EVERY:
         return state[SHARE]
     layer: Any = moves[0][0].layer
-    names, sizes, (out, into) = _known(layer.structure)
+    names, sizes, shape = _known(layer.structure)
     before = {name: _whole(getattr(layer, name)) for name in names}
     after = dict(before)
     goal = None
@@ -123,8 +114,7 @@ def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str,
         rate = group["lr_multiplier"]
         after[leaf.key] = torch.add(before[leaf.key], _whole(direction), alpha=STEP * rate)
         if group["algorithm"] == "muon":
-            fan_in, fan_out = sizes[leaf.key]
-            goal = rate * len(sizes) * sqrt(out / into * fan_in / fan_out)
+            goal = dense_multiplier(sizes, shape, leaf.key, rate)
     if goal is None:  # the leaves that Muon steps have no gradient
         state[SHARE] = 1.0
         return 1.0
@@ -156,7 +146,7 @@ def difference_norm(now: Any, then: Any, vectors: Tensor | None = None) -> tuple
     basis = _start(now) if vectors is None else vectors
     adjoints = now.H, then.H
     norm = basis.new_zeros(()).real
-    for _ in range(_FIRST if vectors is None else _LATER):
+    for _ in range(FIRST if vectors is None else LATER):
         there = (then @ basis - now @ basis) / STEP
         back = (adjoints[1] @ there - adjoints[0] @ there) / STEP
         lengths = torch.linalg.vector_norm(there, dim=0)
@@ -167,9 +157,7 @@ def difference_norm(now: Any, then: Any, vectors: Tensor | None = None) -> tuple
 
 def _start(operator: Any) -> Tensor:
     """Random orthonormal vectors, the same on every rank and in every framework."""
-    n = operator.shape[1]
-    numbers = np.random.default_rng(0).standard_normal((n, min(n, _VECTORS)))
-    return torch.from_numpy(np.linalg.qr(numbers)[0]).to(operator.device, operator.dtype)
+    return torch.from_numpy(starts(operator.shape[1])).to(operator.device, operator.dtype)
 
 
 @lru_cache(maxsize=4096)

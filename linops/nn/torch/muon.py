@@ -112,7 +112,13 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        norms = Norms(self)
+        norms = Norms(self)  # all of before the step
+        ratios = {
+            id(parameter): norms.share(*one)
+            for group in self.param_groups
+            for parameter, one in zip(group["params"], group.get("partners", ()))
+            if parameter.grad is not None
+        }
         for members in together(self.param_groups):
             moves = [
                 (group, place, parameter, self._direction(parameter, group, place))
@@ -126,7 +132,7 @@ class Muon(Optimizer):
                 measured = [(group["leaves"][place], group, direction) for group, place, _, direction in moves]
                 ratio = share(measured, self.state[parameter])
             else:
-                ratio = norms.share(*group["partners"][place]) if group.get("partners") else 1.0
+                ratio = ratios.get(id(parameter), 1.0)
             for group, _, parameter, direction in moves:
                 direction, number = (direction * ratio, 1.0) if isinstance(ratio, Tensor) else (direction, ratio)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * number)

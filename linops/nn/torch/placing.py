@@ -98,6 +98,7 @@ def build(swap: Swap, weight_norm: bool, operators: tuple[LinearOperator, ...] |
     """
     old = swap.found.layer
     kind: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype, "weight_norm": weight_norm}
+    kind["scheme"] = swap.scheme
     if operators is None:
         parts = [Linear(operator, False, **kind, zero_init=swap.zero_init) for operator in swap.operators]
         for part, operator in zip(parts, swap.operators):

@@ -9,11 +9,11 @@ from torch import nn
 
 from linops.nn import rates
 from linops.nn.patterns import matches
-from linops.nn.rates import DECAYS, Entry, epsilons, known_or_warned, multipliers, weight_decays
+from linops.nn.rates import DECAYS, Entry, epsilons, known_or_warned, multipliers, require_depth, weight_decays
+from linops.nn.renormalizing import ALONE, partner
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.layer_steps import leaf_of
-from linops.nn.torch.renormalizing import ALONE, partner
 from linops.nn.torch.schedules import watch
 from linops.starting import MatrixAxes
 
@@ -101,10 +101,7 @@ def param_groups(
         )
     if (depth is not None or eps is not None) and optimizer not in ("adam", "adamw", "muon"):
         raise ValueError(f"param_groups(optimizer={optimizer!r}, depth=… or eps=…): it has no ε; they are for Adam's")
-    if depth is not None and (not isinstance(depth, Mapping) or any(not one > 0 for one in depth.values())):
-        raise ValueError(
-            f"param_groups(depth={depth!r}): expected patterns to positive numbers, as {{'blocks.*': 6.0}}"
-        )
+    require_depth("param_groups", depth)
     if renormalize and optimizer not in ("muon", "adamw"):
         raise ValueError(
             f"param_groups(optimizer={optimizer!r}, renormalize=True): expected 'muon' or 'adamw', whose steps do not "

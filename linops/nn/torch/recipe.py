@@ -40,6 +40,7 @@ def recipe_of(model: nn.Module) -> dict[str, Layer]:
             isinstance(module, Parts),
             any(part.weight_norm for part in parts),
             owners.get(leaves) if leaves else None,
+            next((part.scheme for part in parts), "mup"),
         )
         owners.setdefault(leaves, name)
     return layers
@@ -76,7 +77,7 @@ def rebuild_(
             found[name] = Found(name, module, shape, module.bias is not None, lambda: False)
         one = require_fit(name, layer, found.get(name))
         symbolic = tuple(structure.operator for structure in layer.structures)
-        chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to))
+        chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to, scheme=layer.scheme))
         if layer.tied_to is None:
             built = tuple(operators(name, part) for part in range(len(layer.structures)))
             fits[name] = Fit(built, ())
@@ -86,7 +87,8 @@ def rebuild_(
 
 def _alike(one: Layer, other: Layer) -> bool:
     """Whether two layers differ in dtypes at most."""
-    if (one.parts, one.weight_norm) != (other.parts, other.weight_norm) or len(one.structures) != len(other.structures):
+    told = [(layer.parts, layer.weight_norm, layer.scheme, len(layer.structures)) for layer in (one, other)]
+    if told[0] != told[1]:
         return False
     return all(a == b or _untyped(a) == _untyped(b) for a, b in zip(one.structures, other.structures))
 

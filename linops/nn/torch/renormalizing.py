@@ -16,7 +16,6 @@ cores, diagonals) follow from their root mean square, as of random ones.
 
 from __future__ import annotations
 
-from collections.abc import Container
 from math import sqrt
 from typing import Any
 
@@ -24,40 +23,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from linops.nn.rates import Entry
+from linops.nn.renormalizing import FIRST, LATER, LEAST, start
 from linops.nn.torch.sharded import is_cut
-from linops.partners import Norm, evaluate, initial_norms, partners, renamed
-from linops.scaling import fans
-
-#: iterations with a new vector, and with one that was kept from the step before
-_FIRST, _LATER = 8, 1
-#: what is added to squares of norms
-_LEAST = 1e-12
-
-#: what a group has for each parameter: what multiplies it, that as `init` draws it, and its (fan_in, fan_out), if any
-Partner = tuple[Norm, float, "tuple[int, int] | None"]
-#: of what nothing multiplies
-ALONE: Partner = ((), 1.0, None)
-
-
-def partner(entry: Entry, name: str, trained: Container[str]) -> Partner:
-    """What multiplies a parameter, in plain data that a state dict holds.
-
-    Args:
-        entry: The parameter.
-        name: Its name in the model.
-        trained: The names of parameters that the optimiser has; the norms of others are what `init` draws.
-
-    Returns:
-        The norm over names of parameters; nothing for one that stands alone, or in a layer with weight normalisation,
-        which caps norms itself.
-    """
-    operator = entry.operator
-    if operator is None or not name.endswith(entry.key) or getattr(entry.layer, "weight_norm", False):
-        return ALONE
-    norm, initial, place = partners(operator)[entry.key], initial_norms(operator), name.removesuffix(entry.key)
-    found = renamed(norm, lambda leaf: place + leaf if place + leaf in trained else initial[leaf])
-    return found, evaluate(norm, initial.__getitem__), fans(operator).get(entry.key)
+from linops.partners import Norm, evaluate
 
 
 class Norms:
@@ -123,18 +91,17 @@ def spectral_norm(matrices: Tensor, vector: Tensor | None = None) -> tuple[Tenso
         >>> round(norm.item(), 3), vector.shape
         (4.0, torch.Size([1, 2]))
     """
-    count, now = (_FIRST, _start(matrices)) if vector is None else (_LATER, vector)
+    count, now = (FIRST, _start(matrices)) if vector is None else (LATER, vector)
     length = now  # overwritten: there is at least one iteration
     for _ in range(count):
         back = (now @ matrices.mT) @ matrices.conj()  # as a row: torch multiplies batches by columns slowly
-        back = back.add_(now, alpha=max(_LEAST, torch.finfo(back.dtype).tiny))  # where a block is zero its vector stays
+        back = back.add_(now, alpha=max(LEAST, torch.finfo(back.dtype).tiny))  # where a block is zero its vector stays
         length = torch.linalg.vector_norm(back, dim=-1, keepdim=True)
         now = back.div_(length)
     return length.amax().sqrt(), now
 
 
 def _start(matrices: Tensor) -> Tensor:
-    """A random row of length one for each matrix, the same on every rank."""
-    random = torch.randn(1, matrices.shape[-1], generator=torch.Generator().manual_seed(0))
-    random = random / torch.linalg.vector_norm(random)
-    return random.to(matrices.device, matrices.dtype).expand(*matrices.shape[:-2], -1, -1)
+    """A row of length one for each matrix, the same on every rank."""
+    row = torch.from_numpy(start(matrices.shape[-1]))[None, :]
+    return row.to(matrices.device, matrices.dtype).expand(*matrices.shape[:-2], -1, -1)

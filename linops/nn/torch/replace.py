@@ -30,6 +30,7 @@ def replace_linear_(
     parts: Mapping[Any, int | Sequence[int]] | None = None,
     weight_norm: bool = False,
     scale: str = "keep",
+    scheme: str = "mup",
     calibration: Any = None,
     sequential: bool = True,
     anchor: bool = False,
@@ -83,6 +84,8 @@ def replace_linear_(
             in), ``Conv1D``'s 0.02, for models of transformers their ``initializer_range``) and below 0.8 times the
             structure's rule for a dense layer. The factor nearest the output then starts smaller by what the weight is
             of the former. ``"structure"`` takes the structure's own. Either way the report says what was done.
+        scheme: How weights are drawn, now and by ``layer.reset_parameters()``: ``"mup"``, ``"spectral"`` or
+            ``"orthogonal"``, as in `LinearOperator.init`.
         calibration: For ``weights="project"``, batches of the model's inputs (a tensor; a tuple or list of arguments; a
             dict of named ones), where the model is, or a function that takes the model and runs it on them.
         sequential: False takes the inputs of all layers from one pass of the model as it is, and needs the moments of
@@ -117,7 +120,7 @@ def replace_linear_(
         (4160, 1088)
     """
     require_module("replace_linear_", model, "flax.replace_linear", "equinox.replace_linear")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts, scale)
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts, scale, scheme)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))

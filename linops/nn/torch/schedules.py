@@ -5,8 +5,9 @@ number for all groups wipes them: ``group["lr"] = lr``, OneCycleLR(max_lr=number
 and min_lr. Of two ways out, `set_lr` is for a loop of one's own, and `keep_rates` for any scheduler: after it
 ``group["lr"]`` is the rate of the dense layer, the same in all groups, and each step multiplies it.
 
-A hook before every step warns, once an optimiser, of rates that are wiped, and of groups that `param_groups` has made
-for another kind of optimiser: Muon's in AdamW, SGD's in Adam.
+A hook before every step warns, once an optimiser, of rates that are wiped, of groups that `param_groups` has made for
+another kind of optimiser (Muon's in AdamW, SGD's in Adam), and of an optimiser that Hugging Face's Trainer has made
+itself for structured layers, all with one rate.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _OURS = {"lr", "lr_multiplier", "names"}
 _KINDS = {"SGD": "sgd", "Adam": "adam", "AdamW": "adamw", "NAdam": "adam", "RAdam": "adam", "Adamax": "adam"}
 _KINDS |= {"Lion": "lion", "FusedAdam": "adamw", "DeepSpeedCPUAdam": "adamw", "Muon": "another Muon"}
 
+_layers: weakref.WeakSet[Any] = weakref.WeakSet()
 _seen: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 _replaced: dict[int, weakref.ref[Tensor]] = {}
@@ -65,6 +67,7 @@ def _check(optimizer: Any, *_: Any) -> None:
         _seen.add(optimizer)
         _check_kind(optimizer)
         _check_held(optimizer)
+        _check_trainer(optimizer)
     rates = [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups if group.keys() >= _OURS]
     if len(rates) < 2 or any(isinstance(rate, Tensor) and not rate.is_cpu for rate, _ in rates):
         return
@@ -92,6 +95,43 @@ def replaced(parameter: Tensor) -> None:
     """
     watch()
     _replaced[id(parameter)] = weakref.ref(parameter)
+
+
+def structured(layer: Any) -> None:
+    """Remember a structured layer, whose leaves should have rates of their own.
+
+    Args:
+        layer: The layer.
+    """
+    watch()
+    _layers.add(layer)
+
+
+def _check_trainer(optimizer: Any) -> None:
+    """Warn of an optimiser that Hugging Face's Trainer has made, which gives all leaves of structured layers one rate.
+
+    Elsewhere a loop that takes ``model.parameters()`` may mean it; the Trainer does so where nothing is said.
+    """
+    if any(group.keys() >= _OURS for group in optimizer.param_groups) or not _calls("transformers.trainer"):
+        return
+    held = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    found = [layer for layer in _layers if not held.isdisjoint(map(id, layer.parameters()))]
+    if found:
+        name = min(str(layer._path or type(layer).__name__) for layer in found)
+        warnings.warn(
+            f"Trainer has made {type(optimizer).__name__} itself, so that the leaves of structured layers ({name!r}) "
+            "have no rates of their own: give it one as Trainer(optimizers=(optimizer, None)), with "
+            "optimizer = lo.nn.keep_rates(torch.optim.AdamW(lo.nn.param_groups(model, lr)))",
+            stacklevel=_outside(),
+        )
+
+
+def _calls(module: str) -> bool:
+    """Whether a module's code is among the callers."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != module:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _check_held(optimizer: Any) -> None:

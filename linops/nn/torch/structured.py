@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from linops.nn.torch.schedules import structured
 from linops.nn.torch.weight import Guarded, Weight, dense, read_only
 
 #: bytes that torch's own memory on a CPU begins at a multiple of
@@ -31,10 +32,13 @@ class Structured(nn.Module):
     _path = ""
     #: the names of the operator's leaves
     _names: Any = ()
+    #: how `reset_parameters` draws; see `LinearOperator.init`
+    scheme = "mup"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         announce()
+        structured(self)
 
     @property
     def operator(self) -> Any:
@@ -101,6 +105,7 @@ class Structured(nn.Module):
         """As of `torch.nn.Module`."""
         super().__setstate__(state)
         announce()
+        structured(self)
 
     def register_parameter(self, name: str, param: Any) -> None:
         """As `torch.nn.Module.register_parameter`; there is no weight to register."""

@@ -1,0 +1,73 @@
+"""AdamW for a Flax NNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+from flax import nnx
+
+from linops.nn.flax.rates import _entries
+from linops.nn.jax_optimizers import optimizer_of
+
+
+def adamw(
+    model: nnx.Module,
+    lr: float | Callable[[Any], Any],
+    weight_decay: float = 0.0,
+    base: Any = None,
+    decay: str = "coupled",
+    *,
+    wrt: Any = nnx.Param,
+    matrices: Mapping[Any, str | None] | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float | None = None,
+    depth: Mapping[Any, float] | None = None,
+    renormalize: bool = False,
+) -> optax.GradientTransformation:
+    """AdamW with structure-aware rates, decay and ε: what ``lo.nn.param_groups(…, optimizer="adamw")`` is in PyTorch.
+
+    Args:
+        model: The model.
+        lr: The rate of a dense layer of the base shape, or a schedule of optax.
+        weight_decay: The decay of matrices and embeddings.
+        base: The model's base shapes, as in `lr_multipliers`.
+        decay: ``"coupled"``, ``"independent"`` or ``"product"``, as in `lo.nn.param_groups`.
+        wrt: Which variables are trained, as in `nnx.Optimizer`.
+        matrices: What arrays are that linops does not know, as in `lr_multipliers`.
+        betas: Of AdamW.
+        eps: ε at the base width and depth, scaled as in `lo.nn.param_groups`; None takes 1e-8, which is scaled with
+            `depth` alone.
+        depth: How much deeper the model is than the one that was tuned, by patterns over the layers of residual
+            branches, as in `lo.nn.param_groups`: ε falls with it (CompleteP).
+        renormalize: Whether steps are divided by the growth of the leaves that multiply a leaf, as in
+            `lo.nn.param_groups`; updates then need the parameters.
+
+    Returns:
+        The optimiser, for `nnx.Optimizer`.
+
+    Raises:
+        ValueError: If there is no such kind of decay, the base model lacks a layer, or a depth is not positive.
+
+    Example:
+        >>> import linops as lo
+        >>> from flax import nnx
+        >>> layer = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
+        >>> optimizer = nnx.Optimizer(layer, lo.nn.flax.adamw(layer, 1e-3, 0.1, decay="product"), wrt=nnx.Param)
+    """
+    if isinstance(base, nnx.Module):
+        base = _entries(base, nnx.to_flat_state(nnx.state(base, wrt)), matrices)
+    found = _entries(model, nnx.to_flat_state(nnx.state(model, wrt)), matrices)
+    return optimizer_of(
+        "adamw",
+        found,
+        base,
+        lr,
+        weight_decay,
+        decay,
+        betas=betas,
+        eps=eps,
+        depth=depth,
+        renormalize=renormalize,
+    )

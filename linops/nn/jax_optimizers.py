@@ -1,0 +1,114 @@
+"""Muon and AdamW for a model of Flax or Equinox, by optax: what `lo.nn.param_groups` says, with all its rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from linops.nn.jax_muon import scale_by_muon
+from linops.nn.jax_renormalizing import layers_of, renormalized
+from linops.nn.optax import like, scale_by_tree
+from linops.nn.patterns import matches
+from linops.nn.rates import Entry, epsilons, known_or_warned, multipliers, require_depth, weight_decays
+
+#: Adam's ε where nothing is said
+EPS = 1e-8
+
+
+def optimizer_of(
+    optimizer: str,
+    entries: Iterable[Entry],
+    base: Any,
+    lr: float | Callable[[Any], Any],
+    weight_decay: float,
+    decay: str,
+    *,
+    betas: tuple[float, float],
+    eps: float | None,
+    depth: Mapping[Any, float] | None,
+    renormalize: bool,
+    adamw_lr: float | None = None,
+    adamw: Any = None,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+) -> optax.GradientTransformation:
+    """The optimiser of a model whose parameters are known: what `muon` and `adamw` are in each framework.
+
+    Args:
+        optimizer: ``"muon"`` or ``"adamw"``.
+        entries: The parameters, in the order of their tree.
+        base: As `linops.nn.rates.multipliers` takes it.
+        lr: The rate, or a schedule of optax.
+        weight_decay: The decay.
+        decay: ``"coupled"``, ``"independent"`` or ``"product"``.
+        betas: Of AdamW.
+        eps: Of AdamW at the base width and depth; None takes 1e-8, scaled only with `depth`.
+        depth: How much deeper the model is than its base, by patterns over layers.
+        renormalize: Whether steps are renormalised.
+        adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
+        adamw: Patterns of layers for AdamW.
+        momentum: Of Muon.
+        nesterov: Of Muon.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, or steps are to be
+            renormalised of a layer that is trained in part.
+    """
+    if adamw_lr is not None and (callable(lr) or not lr):
+        raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
+    require_depth(optimizer, depth)
+    found = list(entries)
+    if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
+        known_or_warned(optimizer, found)
+    rules = [_rule(one, optimizer, adamw) for one in found]
+    base = list(base) if isinstance(base, Iterable) and not isinstance(base, Mapping) else base
+    factors = multipliers(found, rules, base)
+    ratio = lr / adamw_lr if adamw_lr and not callable(lr) else 1.0
+    decays = weight_decays(found, rules, factors, weight_decay, decay, optimizer, ratio)
+    if adamw_lr is not None and not callable(lr):
+        factors = [factor * (adamw_lr / lr if rule == "adamw" else 1) for factor, rule in zip(factors, rules)]
+    scaled = eps is not None or depth is not None
+    shares = epsilons(found, base, depth or {}) if scaled else [1.0] * len(found)
+    directions: dict[Any, optax.GradientTransformation] = {}
+    labels = []
+    for one, rule, share in zip(found, rules, shares):
+        axes, tiny = _unusual(one), (eps or EPS) * share
+        labels.append(f"muon {axes}" if rule == "muon" else f"adamw {tiny}")
+        made = scale_by_muon(momentum, nesterov, axes) if rule == "muon" else optax.scale_by_adam(*betas, tiny)
+        directions.setdefault(labels[-1], made)
+
+    def decayed(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda share, u, w: u + share * w, like(decays, updates), updates, like_of(params, updates))
+
+    def like_of(params: Any, updates: Any) -> Any:
+        if params is None:
+            raise ValueError(f"{optimizer}: decay needs the parameters; call update(updates, state, params)")
+        return jax.tree.structure(updates).unflatten(jax.tree.leaves(params))
+
+    return optax.chain(
+        optax.partition(directions, lambda params: like(labels, params)),
+        renormalized(layers_of(optimizer, found, rules, factors)) if renormalize else optax.identity(),
+        optax.stateless(decayed) if any(decays) else optax.identity(),
+        scale_by_tree(factors),
+        optax.scale_by_learning_rate(lr),
+    )
+
+
+def _rule(entry: Entry, optimizer: str, adamw: Any) -> str:
+    """The optimiser of a parameter: what Muon cannot orthogonalise, or is not to, falls back to AdamW."""
+    left = optimizer != "muon" or not entry.is_matrix or (adamw is not None and matches(adamw, entry.path, entry.layer))
+    return "adamw" if left else "muon"
+
+
+def _unusual(entry: Entry) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The axes of rows and of columns of a leaf's matrices, counted from its end, if they are not the last two."""
+    if entry.matrix_axes is None:
+        return None
+    rows, columns = (tuple([axis - len(entry.size) for axis in axes]) for axes in entry.matrix_axes[1:])
+    return None if (rows, columns) == ((-2,), (-1,)) else (rows, columns)

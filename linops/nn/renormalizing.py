@@ -1,0 +1,120 @@
+"""Renormalised steps as plain data: which rule a leaf has, what multiplies it, where norms start. Needs no framework.
+
+The rules stand in `linops.nn.torch.layer_steps`, for layers that Muon steps, and `linops.nn.torch.renormalizing`, for
+AdamW. `linops.nn.jax_renormalizing` has both for JAX, with the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from math import sqrt
+
+import numpy as np
+
+from linops.nn.rates import Entry
+from linops.partners import Norm, evaluate, initial_norms, partners, renamed
+from linops.scaling import fans
+
+#: where difference quotients of a layer are taken
+STEP = 1 / 256
+#: vectors of the power iterations of a layer
+VECTORS = 4
+#: iterations with new vectors, and with those that were kept
+FIRST, LATER = 8, 1
+#: after so many steps, in which factors that start at zero grow, a layer is measured at every sixth alone
+SETTLED, EVERY = 24, 6
+#: what is added to squares of norms of leaves
+LEAST = 1e-12
+
+#: what multiplies a parameter, that as `init` draws it, and its (fan_in, fan_out), if any
+Partner = tuple[Norm, float, "tuple[int, int] | None"]
+#: of what nothing multiplies
+ALONE: Partner = ((), 1.0, None)
+
+
+def start(size: int) -> np.ndarray:
+    """A vector of length one from which power iterations start, the same on every rank and in every framework.
+
+    Args:
+        size: How many numbers.
+
+    Returns:
+        The vector, in double precision.
+
+    Example:
+        >>> round(float(np.linalg.norm(start(5))), 12)
+        1.0
+    """
+    drawn = np.random.default_rng(0).standard_normal(size)
+    return drawn / np.linalg.norm(drawn)
+
+
+def starts(size: int) -> np.ndarray:
+    """Orthonormal vectors from which the power iteration of a layer starts.
+
+    Args:
+        size: Of the layer's inputs, n.
+
+    Returns:
+        (n, 4), or as many as there are inputs.
+    """
+    return np.linalg.qr(np.random.default_rng(0).standard_normal((size, min(size, VECTORS))))[0]
+
+
+def is_measured(entry: Entry, by_muon: Container[int]) -> bool:
+    """Whether a parameter is one of several leaves of a layer that Muon steps, whose step is measured.
+
+    Args:
+        entry: The parameter.
+        by_muon: The ids of layers of which Muon steps a leaf.
+
+    Returns:
+        True or False; False in a layer with weight normalisation, which caps norms itself.
+    """
+    operator = entry.operator
+    return operator is not None and id(entry.layer) in by_muon and not normalises(entry) and len(fans(operator)) > 1
+
+
+def normalises(entry: Entry) -> bool:
+    """Whether the layer of a parameter has weight normalisation."""
+    return bool(getattr(entry.layer, "weight_norm", False))
+
+
+def dense_multiplier(sizes: Mapping[str, tuple[int, int]], shape: tuple[int, int], key: str, rate: float) -> float:
+    """What a dense layer of an operator's shape has in the place of the multiplier of a leaf, under Muon.
+
+    Args:
+        sizes: The fans of the operator's leaves.
+        shape: (out, in) of the operator.
+        key: The name of a leaf that Muon steps.
+        rate: Its multiplier.
+
+    Returns:
+        d of `linops.nn.rates`.
+
+    Example:
+        >>> import linops as lo
+        >>> round(dense_multiplier(lo.fans(lo.low_rank(64, 16, rank=4)), (64, 16), "V", 0.125), 12)
+        1.0
+    """
+    fan_in, fan_out = sizes[key]
+    return rate * len(sizes) * sqrt(shape[0] / shape[1] * fan_in / fan_out)
+
+
+def partner(entry: Entry, name: str, trained: Container[str]) -> Partner:
+    """What multiplies a parameter, in plain data that a state dict holds.
+
+    Args:
+        entry: The parameter.
+        name: Its name in the model.
+        trained: The names of parameters that the optimiser has; the norms of others are what `init` draws.
+
+    Returns:
+        The norm over names of parameters; nothing for one that stands alone, or in a layer with weight normalisation.
+    """
+    operator = entry.operator
+    if operator is None or not name.endswith(entry.key) or normalises(entry):
+        return ALONE
+    norm, initial, place = partners(operator)[entry.key], initial_norms(operator), name.removesuffix(entry.key)
+    found = renamed(norm, lambda leaf: place + leaf if place + leaf in trained else initial[leaf])
+    return found, evaluate(norm, initial.__getitem__), fans(operator).get(entry.key)

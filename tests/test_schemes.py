@@ -1,0 +1,118 @@
+"""Layers drawn by a scheme: of the norm of their shape at the start and whenever drawn anew, in files too."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from torch import nn
+
+import linops as lo
+
+SCHEMES = ("orthogonal", "spectral")
+
+
+def norm(layer):
+    """The spectral norm over √(out/in), which the schemes make one."""
+    dense = layer.operator.to_dense()
+    dense = dense.detach().double().numpy() if isinstance(dense, torch.Tensor) else np.asarray(dense, "float64")
+    return np.linalg.norm(dense, 2) / np.sqrt(dense.shape[0] / dense.shape[1])
+
+
+def mlp():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 144), nn.GELU(), nn.Linear(144, 64), nn.Linear(64, 10))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_torch_draws_by_it_again_and_again(scheme, tmp_path):
+    model = mlp()
+    with torch.no_grad():
+        model[2].weight.mul_(0.1)  # small on purpose
+    lo.nn.replace_linear_(model, "btt", where=["0", "2"], scheme=scheme)
+    kept = norm(model[2])
+    assert norm(model[0]) == pytest.approx(1, rel=1e-3)
+    assert kept == pytest.approx(0.1, rel=0.2)
+    before = model[0].cores_0.detach().clone()
+    for layer in (model[0], model[2]):
+        layer.reset_parameters()
+    assert not torch.equal(before, model[0].cores_0)
+    assert (norm(model[0]), norm(model[2])) == (pytest.approx(1, rel=1e-3), pytest.approx(kept, rel=1e-3))
+    assert f"scheme={scheme!r}" in repr(model[0])
+    lo.nn.save(model, tmp_path / "m")
+    for start in (mlp(), lo.nn.load(mlp(), tmp_path / "m")):
+        loaded = lo.nn.load(start, tmp_path / "m")
+        assert loaded[0].scheme == scheme
+        torch.testing.assert_close(loaded[0].cores_0, model[0].cores_0, rtol=0, atol=0)
+    other = mlp()
+    lo.nn.replace_linear_(other, "btt", where=["0", "2"])  # of another scheme
+    lo.nn.load(other, tmp_path / "m")[0].reset_parameters()
+    assert norm(other[0]) == pytest.approx(1, rel=1e-3)
+
+
+def test_seeds_dtypes_zeros_and_the_meta_device():
+    def layer(**options):
+        torch.manual_seed(3)
+        return lo.nn.torch.Linear(lo.monarch(64, 64), scheme="orthogonal", **options)
+
+    torch.testing.assert_close(layer().operator.to_dense(), layer().operator.to_dense(), rtol=0, atol=0)
+    assert norm(layer(dtype=torch.bfloat16)) == pytest.approx(1, rel=2e-2)
+    assert norm(layer(zero_init=True)) == 0
+    empty = layer(device="meta").to_empty(device="cpu")
+    empty.reset_parameters()
+    assert norm(empty) == pytest.approx(1, rel=1e-3)
+    parts = nn.Sequential(nn.Linear(16, 48))
+    lo.nn.replace_linear_(parts, "btt", parts={"0": 3}, scheme="spectral")
+    assert [norm(part) for part in parts[0]] == pytest.approx([1, 1, 1], rel=1e-3)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_flax_and_equinox_draw_by_it_and_files_say_so(scheme, tmp_path):
+    flax = nnx.Sequential(nnx.Linear(64, 144, rngs=nnx.Rngs(0)), nnx.Linear(144, 64, rngs=nnx.Rngs(0)))
+    lo.nn.flax.replace_linear(flax, "btt", where="layers.0", scheme=scheme, rngs=nnx.Rngs(1))
+    assert norm(flax.layers[0]) == pytest.approx(1, rel=1e-3)
+    equinox = eqx.nn.MLP(64, 64, 144, 1, key=jax.random.key(0))
+    equinox, _ = lo.nn.equinox.replace_linear(equinox, "btt", where="layers.0", scheme=scheme, key=jax.random.key(1))
+    assert norm(equinox.layers[0]) == pytest.approx(1, rel=1e-3)
+    lo.nn.equinox.save(equinox, tmp_path / "m")
+    torch_model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(64, 144), nn.Linear(144, 64)])})
+    lo.nn.flax.save(flax, tmp_path / "f")
+    loaded = lo.nn.load(torch_model, tmp_path / "f")["layers"][0]
+    assert loaded.scheme == scheme
+    back = nnx.Sequential(nnx.Linear(64, 144, rngs=nnx.Rngs(0)), nnx.Linear(144, 64, rngs=nnx.Rngs(0)))
+    assert lo.nn.flax.load(back, tmp_path / "f").layers[0].scheme == scheme
+    again = lo.nn.equinox.load(eqx.nn.MLP(64, 64, 144, 1, key=jax.random.key(2)), tmp_path / "m")
+    assert eqx.tree_equal(again, equinox)
+
+
+def test_a_key_of_jax_draws_by_it():
+    layer = lo.nn.equinox.Linear(lo.low_rank(64, 16, rank=4), scheme="orthogonal", key=jax.random.key(0))
+    assert norm(layer) == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.full
+def test_jax_draws_by_it_within_transformations():
+    def made(key):
+        return lo.nn.equinox.Linear(lo.low_rank(64, 16, rank=4), scheme="orthogonal", key=key)
+
+    key = jax.random.key(0)
+    same = jax.tree.map(np.array_equal, eqx.filter_jit(made)(key), made(key))
+    assert all(jax.tree.leaves(same))
+    stacked = eqx.filter_vmap(made)(jax.random.split(key, 3))
+    assert stacked.operator.U.shape == (3, 64, 4)
+    assert not np.array_equal(stacked.operator.U[0], stacked.operator.U[1])
+    assert eqx.filter_eval_shape(made, key).operator.U.shape == (64, 4)
+    zero = lo.nn.equinox.Linear(lo.low_rank(64, 16, rank=4), scheme="orthogonal", zero_init=True, key=key)
+    assert not zero.operator.U.any()
+    assert zero.operator.V.any()
+
+
+def test_no_other_scheme():
+    with pytest.raises(ValueError, match=r"Linear\(scheme='normal'\): expected 'mup', 'orthogonal', 'spectral'"):
+        lo.nn.torch.Linear(lo.btt(16, 16), scheme="normal")
+    with pytest.raises(ValueError, match=r"replace_linear\(scheme='normal'"):
+        lo.nn.replace_linear_(mlp(), "btt", scheme="normal")
+    with pytest.raises(ValueError, match="'normal'"):
+        lo.nn.equinox.Linear(lo.btt(16, 16), scheme="normal", key=jax.random.key(0))
