@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.plan import natural_order
 
 
 def macs(model: nn.Module, example: torch.Tensor) -> int:
     """Multiply-accumulates of one forward pass of one example.
 
-    Counted are linear layers, dense or structured, and what modules count themselves by a method ``own_macs(*inputs)``,
+    Counted are linear layers, dense or structured, those that stand for one, and what modules count themselves by a method ``own_macs(*inputs)``,
     as attention does. Sums, norms, activations and embeddings by look-up have no MACs. Structures whose products are no
     contractions (fast Fourier transforms) count by their FLOPs, half a MAC each.
 
@@ -40,6 +41,8 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
         if isinstance(module, Linear):
             with natural_order():
                 total += module.structure.operator.flops(vectors) // 2
+        elif isinstance(module, Nonlinear):
+            total += vectors * module.nonlinear.macs
         elif isinstance(module, nn.Linear):
             total += vectors * module.weight.numel()
         else:
@@ -47,7 +50,7 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
 
     counted = deepcopy(model).to("meta")
     for module in counted.modules():
-        if isinstance(module, (Linear, nn.Linear)) or hasattr(module, "own_macs"):
+        if isinstance(module, (Linear, Nonlinear, nn.Linear)) or hasattr(module, "own_macs"):
             module.register_forward_hook(count)
     with torch.no_grad():
         counted(example.to("meta"))

@@ -13,7 +13,7 @@ from torch import nn
 
 from linops.lab import memory, rates
 from linops.lab.macs import macs
-from linops.lab.parsing import Variant, parse
+from linops.lab.parsing import Structured, parse
 from linops.lab.problems import Problem
 from linops.lab.train import Progress, Settings, train
 from linops.nn.torch.replace import replace_linear_
@@ -37,7 +37,7 @@ class Run:
         aware: Whether their rates follow the structure; otherwise naive.
     """
 
-    structure: Variant
+    structure: Structured
     width: int
     depth: int = 2
     seed: int = 0

@@ -95,6 +95,24 @@ class Stored:
             raise ValueError(f"tensor {missing[0]!r} is missing")
         return self._reader.filled(structure, [self._names[one] for one in names])
 
+    def require_leaves(self) -> None:
+        """Raise unless the file has the parameters of its layers that are no linear maps, in their shapes.
+
+        So no more memory is taken for them than the file holds.
+
+        Raises:
+            ValueError: If one is missing or of another shape.
+        """
+        for name, layer in self.layers.items():
+            for leaf, shape in (layer.nonlinear.leaves if layer.nonlinear else {}).items():
+                full = f"{name}.{leaf}" if name else leaf
+                if full not in self.tensors:
+                    raise ValueError(f"tensor {full!r} is missing")
+                if self.tensors[full][0] != shape:
+                    raise ValueError(
+                        f"tensor {full!r} has shape {self.tensors[full][0]}; {layer.nonlinear} has one of {shape}"
+                    )
+
     def array(self, name: str) -> Any:
         """A tensor.
 

@@ -12,9 +12,10 @@ from linops.nn.recipe import Layer
 from linops.nn.stored import require_fit
 from linops.nn.swap import Found, Swap
 from linops.nn.torch.dense import find
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.placing import put
-from linops.nn.torch.structured import Structured
+from linops.nn.torch.structured import Swapped
 
 
 def recipe_of(model: nn.Module) -> dict[str, Layer]:
@@ -30,17 +31,19 @@ def recipe_of(model: nn.Module) -> dict[str, Layer]:
     owners: dict[tuple[int, ...], str] = {}
     inside: set[int] = set()
     for name, module in model.named_modules():
-        if not isinstance(module, Structured) or id(module) in inside:
+        if not isinstance(module, Swapped) or id(module) in inside:
             continue
         parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
         inside |= set(map(id, parts))
         leaves = tuple(id(leaf) for part in parts for leaf in part._leaves())
-        layers[name] = Layer(
-            tuple(part.structure for part in parts),
-            isinstance(module, Parts),
-            any(part.weight_norm for part in parts),
-            owners.get(leaves) if leaves else None,
-        )
+        tied_to = owners.get(leaves) if leaves else None
+        if isinstance(module, Nonlinear):
+            one = module._described()
+            layers[name] = Layer((one.structure,), tied_to=tied_to, nonlinear=one)
+        else:
+            structures = tuple(part.structure for part in parts)
+            is_capped = any(part.weight_norm for part in parts)
+            layers[name] = Layer(structures, isinstance(module, Parts), is_capped, tied_to)
         owners.setdefault(leaves, name)
     return layers
 
@@ -71,14 +74,15 @@ def rebuild_(
         if name in there and _alike(there[name], layer):
             continue
         module = modules.get(name)
-        if isinstance(module, Structured):
+        if isinstance(module, Swapped):
             shape = (module.out_features, module.in_features)
             found[name] = Found(name, module, shape, module.bias is not None, lambda: False)
         one = require_fit(name, layer, found.get(name))
-        symbolic = tuple(structure.operator for structure in layer.structures)
+        symbolic = (layer.nonlinear,) if layer.nonlinear else tuple(one.operator for one in layer.structures)
         chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to))
         if layer.tied_to is None:
-            built = tuple(operators(name, part) for part in range(len(layer.structures)))
+            parts = () if layer.nonlinear else range(len(layer.structures))
+            built = tuple(operators(name, part) for part in parts)
             fits[name] = Fit(built, ())
     for weight_norm, swaps in chosen.items():
         put(model, swaps, weight_norm, fits, undo)
@@ -86,6 +90,10 @@ def rebuild_(
 
 def _alike(one: Layer, other: Layer) -> bool:
     """Whether two layers differ in dtypes at most."""
+    if (one.nonlinear is None) != (other.nonlinear is None):
+        return False
+    if one.nonlinear and other.nonlinear:
+        return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
     if (one.parts, one.weight_norm) != (other.parts, other.weight_norm) or len(one.structures) != len(other.structures):
         return False
     return all(a == b or _untyped(a) == _untyped(b) for a, b in zip(one.structures, other.structures))
