@@ -130,7 +130,7 @@ def test_balance_is_summed_and_taken_once():
         with pytest.raises(RuntimeError, match="none of the model's 2 mixtures has run in training mode"):
             lo.nn.balance_loss(model)
     assert lo.nn.balance_loss(nn.Linear(2, 2)).item() == 0
-    with pytest.raises(TypeError, match="flax.balance_loss"):
+    with pytest.raises(TypeError, match="with_balance_loss of lo.nn.flax"):
         lo.nn.balance_loss([1])
 
 

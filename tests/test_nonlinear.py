@@ -248,7 +248,7 @@ def test_files_of_linear_maps_are_as_before(tmp_path):
     for name in "ab":
         with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
             text = json.dumps(file.metadata())
-        versions.append("\\\"version\\\": 2" in text or '\\"version\\":2' in text)
+        versions.append('\\"version\\": 2' in text or '\\"version\\":2' in text)
     assert versions == [False, True]
 
 

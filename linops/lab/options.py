@@ -108,7 +108,9 @@ Data = Annotated[
 Text = Annotated[
     str | None, typer.Option(help="For a GPT: a file or folder. Default: the source of Python's standard library.")
 ]
-Structures = Annotated[str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`; of layers also `chain`, `btt_mixture`.")]
+Structures = Annotated[
+    str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`; of layers also `chain`, `btt_mixture`.")
+]
 Quick = Annotated[bool, typer.Option("--quick", help="Few widths and steps: a look, not a result.")]
 Seed = Annotated[
     int, typer.Option(help="The first seed, of weights, batches and generated data.", min=0, max=MOST_SEED)

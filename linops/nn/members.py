@@ -62,9 +62,7 @@ def require_operator(layer: str, operator: Any, bias: Any = True) -> None:
         )
 
 
-def build(
-    family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str
-) -> LinearOperator:
+def build(family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str) -> LinearOperator:
     """The operator of a family for one layer.
 
     Args:

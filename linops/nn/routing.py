@@ -25,7 +25,7 @@ def sizes(count: Any, experts: int) -> tuple[Any, int]:
         Both.
     """
     most = (BLOCKS + 1) * experts
-    return count // (BLOCKS * experts) + 1, min(most, count) if isinstance(count, int) else most
+    return count // (BLOCKS * experts) + 1, min(most, max(count, 1)) if isinstance(count, int) else most
 
 
 def placed(chosen: Any, numbers: Any, size: Any, blocks: Any) -> tuple[Any, Any, Any]:

@@ -240,6 +240,21 @@ def require_whole(name: str, layer: Layer) -> None:
         raise ValueError(f"layer {name!r} consists of parts, for which JAX's frameworks have no layer; use PyTorch")
 
 
+def is_same(one: Layer, other: Layer) -> bool:
+    """Whether two layers are one without their numbers; of what is no linear map dtypes do not count.
+
+    Args:
+        one: The one.
+        other: The other.
+
+    Returns:
+        True or False.
+    """
+    if one.nonlinear is None or other.nonlinear is None:
+        return one == other
+    return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
+
+
 def described(array: Any) -> tuple[tuple[int, ...], str]:
     """The shape and the name of the dtype of an array."""
     return tuple(array.shape), dtype_name(array.dtype)

@@ -151,7 +151,7 @@ class BTTMixture(Nonlinear):
 
 
 def balance_of(mixture: Mixture, scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """balance · E · Σ_e f_e p_e of E experts: f_e is the share of an expert in what is routed, p_e its mean probability.
+    """Balance · E · Σ_e f_e p_e of E experts: f_e is the share of an expert in what is routed, p_e its mean probability.
 
     Args:
         mixture: The mixture.
@@ -195,8 +195,8 @@ def balance_loss(model: nn.Module) -> torch.Tensor:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"balance_loss({type(model).__name__}): expected a torch.nn.Module; see lo.nn.flax.balance_loss and "
-            "lo.nn.equinox.with_balance_loss for JAX"
+            f"balance_loss({type(model).__name__}): expected a torch.nn.Module; see with_balance_loss of "
+            "lo.nn.flax and lo.nn.equinox for JAX"
         )
     layers = [one for one in model.modules() if isinstance(one, BTTMixture) and one.nonlinear.balance]
     if not layers:

@@ -16,10 +16,10 @@ from linops.families.blocks import dense
 from linops.nn.divided import Divided, Row
 from linops.nn.obstacles import brief
 from linops.nn.sending import ends, size_of
-from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.divided import DividedLinear, Replicated, join
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.schedules import replaced
 from linops.nn.torch.styles import REPLICATED, styles_of

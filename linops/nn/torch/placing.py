@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.nn.projected import Fit
-from linops.nn.swap import Swap
-from linops.nn.torch.dense import is_conv1d
 from linops.nn import nonlinear
 from linops.nn.nonlinear import Nonlinear as Description
+from linops.nn.projected import Fit
+from linops.nn.swap import Swap
 from linops.nn.torch.chain import Chain
+from linops.nn.torch.dense import is_conv1d
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.mixture import BTTMixture
 from linops.nn.torch.nonlinear import Nonlinear
@@ -86,9 +86,7 @@ def put(
         if isinstance(parent, nn.TransformerEncoderLayer) and changed:
             change(parent, "activation_relu_or_gelu", 0)  # torch's own sign against the fused path
     for encoder in model.modules():
-        if isinstance(encoder, nn.TransformerEncoder) and any(
-            isinstance(part, Swapped) for part in encoder.modules()
-        ):
+        if isinstance(encoder, nn.TransformerEncoder) and any(isinstance(part, Swapped) for part in encoder.modules()):
             change(encoder, "use_nested_tensor", False)  # it needs the fused path
     return layers
 

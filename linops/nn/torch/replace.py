@@ -14,9 +14,9 @@ from linops.nn.projected import check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Swap, plan, report
 from linops.nn.torch.dense import find, is_dense, require_module
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.placing import put
 from linops.nn.torch.project import project_layers
-from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.structured import Swapped
 
 
