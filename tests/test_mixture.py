@@ -84,7 +84,8 @@ def test_macs_are_what_torch_counts_but_for_padding(active):
     rows, scores = 256 * active, 256 * 8 * 64
     size, blocks = sizes(rows, 8)
     exact, run = 256 * layer.nonlinear.macs - scores, counter.get_total_flops() // 2 - scores
-    assert run * rows == exact * size * blocks and run <= exact * (BLOCKS + 1) / BLOCKS + 64 * blocks * 64
+    assert run * rows == exact * size * blocks
+    assert run <= exact * (BLOCKS + 1) / BLOCKS + 64 * blocks * 64
 
 
 @pytest.mark.parametrize("count", [1, 7, 40, 333])
@@ -93,7 +94,8 @@ def test_every_row_has_a_place_in_a_block_of_its_expert(count):
     for chosen in (random.integers(5, size=count), np.zeros(count, int), np.full(count, 4)):
         size, blocks = sizes(count, 5)
         places, owners, counts = placed(chosen, np.arange(5), size, np.arange(blocks))
-        assert len(set(places)) == count and places.max() < size * blocks
+        assert len(set(places)) == count
+        assert places.max() < size * blocks
         assert np.array_equal(owners[places // size], chosen)
         assert np.array_equal(counts, np.bincount(chosen, minlength=5))
 
@@ -130,7 +132,7 @@ def test_balance_is_summed_and_taken_once():
         with pytest.raises(RuntimeError, match="none of the model's 2 mixtures has run in training mode"):
             lo.nn.balance_loss(model)
     assert lo.nn.balance_loss(nn.Linear(2, 2)).item() == 0
-    with pytest.raises(TypeError, match="with_balance_loss of lo.nn.flax"):
+    with pytest.raises(TypeError, match=r"with_balance_loss of lo\.nn\.flax"):
         lo.nn.balance_loss([1])
 
 
@@ -176,7 +178,8 @@ def test_balance_keeps_experts_in_use():
             optimizer.step()
         return (x @ layer.gate.T).argmax(-1).bincount(minlength=4).min().item()
 
-    assert used(0.0) == 0 and used(1.0) > 40
+    assert used(0.0) == 0
+    assert used(1.0) > 40
 
 
 # ---------------------------------------------------------------- copies and compilers
@@ -190,7 +193,8 @@ def test_copies_leave_the_graph_behind():
     torch.save(layer, file)
     file.seek(0)
     for one in (twin, torch.load(file, weights_only=False)):
-        assert one._balance is None and torch.equal(one(x), y)
+        assert one._balance is None
+        assert torch.equal(one(x), y)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -201,7 +205,8 @@ def test_dtypes(dtype):
     wide = copy.deepcopy(layer).double()
     torch.testing.assert_close(wide(x.double()).float(), layer(x), rtol=1e-4, atol=1e-5)
     narrow = copy.deepcopy(layer).to(dtype)(x.to(dtype))
-    assert narrow.dtype == dtype and (y.dtype == torch.bfloat16) == (dtype == torch.bfloat16)
+    assert narrow.dtype == dtype
+    assert (y.dtype == torch.bfloat16) == (dtype == torch.bfloat16)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")

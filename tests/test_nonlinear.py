@@ -1,4 +1,4 @@
-"""Structures that are no linear maps, in PyTorch: what they are, and what swaps, reports, rates and files say of them."""
+"""Structures that are no linear maps, in PyTorch: what they are, and swaps, reports, rates and files of them."""
 
 import copy
 import json
@@ -82,7 +82,7 @@ def test_what_cannot_be_is_an_error(make, words):
 def test_wrong_types_are_errors():
     with pytest.raises(TypeError, match="expected an integer"):
         lo.nn.btt_mixture(64, 64, experts=2.5)
-    with pytest.raises(TypeError, match="no option|unexpected keyword"):
+    with pytest.raises(TypeError, match=r"no option|unexpected keyword"):
         lo.nn.btt_mixture(64, 64, width=3)
 
 
@@ -124,15 +124,19 @@ def test_swap_reports_and_keeps():
     model[0].register_forward_hook(lambda *_: seen.append(1))
     model[0].requires_grad_(False)
     report = lo.nn.replace_linear_(model, where={"0": BOTH[0], "2": "btt_mixture:experts=4:active=1"})
-    assert isinstance(model[0], Chain) and isinstance(model[2], BTTMixture)
-    assert model[0].bias is bias and not model[0].U.requires_grad and model[2].gate.requires_grad
+    assert isinstance(model[0], Chain)
+    assert isinstance(model[2], BTTMixture)
+    assert model[0].bias is bias
+    assert not model[0].U.requires_grad
+    assert model[2].gate.requires_grad
     model(torch.randn(2, 64))
     assert seen == [1]
     first, second = report.rows
     assert (first.structure, first.new_params, first.new_macs) == ("Chain(rank 4, silu)", 4 * 192 + 128, 4 * 192)
     assert (second.new_params, second.new_macs) == (model[2].nonlinear.num_params + 64, model[2].nonlinear.macs)
     assert report.totals[1] == sum(parameter.numel() for parameter in model.parameters())
-    assert "gate 128→4" in str(report) and "Linear (not selected)" in str(report)
+    assert "gate 128→4" in str(report)
+    assert "Linear (not selected)" in str(report)
     y = model[0]._mapped(x := torch.randn(10000, 64))
     measured = y.square().mean().sqrt() / (x @ dense()[0].weight.T).square().mean().sqrt()
     assert abs(first.scale / float(measured.detach()) - 1) < 0.25
@@ -144,7 +148,8 @@ def test_zero_stays_zero_and_small_stays_small(target):
     nn.init.zeros_(model[0].weight)
     model[2].weight.data.mul_(0.1)
     report = lo.nn.replace_linear_(model, target, where="[02]")
-    assert report.rows[0].zero_init and report.rows[1].kept_scale == pytest.approx(0.1, rel=0.1)
+    assert report.rows[0].zero_init
+    assert report.rows[1].kept_scale == pytest.approx(0.1, rel=0.1)
     assert not model[0]._mapped(torch.randn(3, 64)).any()
     drawn = swapped(target)[2]
     leaf = drawn.nonlinear._output_leaves()[0]
@@ -162,7 +167,8 @@ def test_tied_layers_share_and_load(tmp_path):
 
     ours = model()
     lo.nn.replace_linear_(ours, "chain:rank=2")
-    assert ours[0].U is ours[2].U and ours[0].bias is not ours[2].bias
+    assert ours[0].U is ours[2].U
+    assert ours[0].bias is not ours[2].bias
     lo.nn.save(ours, tmp_path / "m.safetensors")
     other = lo.nn.load(model(), tmp_path / "m.safetensors")
     assert other[0].V is other[2].V
@@ -332,15 +338,17 @@ def test_models_that_have_them(target):
     model = swapped(target, "0")
     with pytest.raises(AttributeError, match=r"layer '0' is a \w+, which is no linear map and has no weight"):
         _ = model[0].weight
-    with pytest.raises(ValueError, match="layer '0'.*no linear map"):
+    with pytest.raises(ValueError, match=r"layer '0'.*no linear map"):
         lo.nn.grow_(model, "btt:rank=3", where="0")
-    with pytest.raises(ValueError, match="layer '0'.*no linear map"):
+    with pytest.raises(ValueError, match=r"layer '0'.*no linear map"):
         lo.nn.estimate(model, 1)
     lo.nn.replace_linear_(model, "btt", where="2")
-    with pytest.warns(UserWarning, match="layer '0'.*no linear map"):
+    with pytest.warns(UserWarning, match=r"layer '0'.*no linear map"):
         report = lo.nn.to_dense_(model)
-    assert [row.name for row in report.rows] == ["2"] and "no linear map" in report.skipped["0"]
-    assert type(model[2]) is nn.Linear and not isinstance(model[0], nn.Linear)
+    assert [row.name for row in report.rows] == ["2"]
+    assert "no linear map" in report.skipped["0"]
+    assert type(model[2]) is nn.Linear
+    assert not isinstance(model[0], nn.Linear)
     assert [row.name for row in lo.nn.watch(model).look()] == ["2", "4"]
     before = model[0]
     with warnings.catch_warnings():

@@ -166,7 +166,8 @@ def test_swap_reports_as_torch(framework, target):
         assert (ours.new_params, ours.new_macs, ours.old_params) == (other.new_params, other.new_macs, other.old_params)
         usual = 3**-0.5 if framework == "flax" else 1  # of nnx.Linear, over that of torch's
         assert ours.scale == pytest.approx(other.scale * usual, rel=0.6)
-    assert report.totals == theirs.totals and len(report.left) == 1
+    assert report.totals == theirs.totals
+    assert len(report.left) == 1
     kinds = {"chain": module(framework).Chain, "btt_mixture": module(framework).BTTMixture}
     assert type(model.layers[0]) is kinds[target.partition(":")[0]]
 
@@ -195,9 +196,11 @@ def test_drawn_as_structures_are(framework, target):
         return report.rows[0], float(leaf.std() / leaves[last].std())
 
     row, ratio = scaled(0.0)
-    assert row.zero_init and ratio == 0
+    assert row.zero_init
+    assert ratio == 0
     row, ratio = scaled(0.1)
-    assert row.kept_scale == pytest.approx(0.1, rel=0.1) and ratio == pytest.approx(0.1, rel=0.1)
+    assert row.kept_scale == pytest.approx(0.1, rel=0.1)
+    assert ratio == pytest.approx(0.1, rel=0.1)
     if framework == "flax":
         shapes = nnx.eval_shape(lambda: swapped("flax", target))
         assert shapes.layers[0].bias.get_value().shape == (128,)
@@ -221,9 +224,8 @@ def _named(framework, model, tree):
 def test_rates_are_those_of_torch(framework, target):
     model, theirs = swapped(framework, target), swapped("torch", target)
     with torch.device("meta"):
-        base = nn.ModuleDict(
-            {"layers": nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 10))}
-        )
+        sizes = [nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 10)]
+        base = nn.ModuleDict({"layers": nn.Sequential(*sizes)})
     narrow = DENSE[framework](32)
     for optimizer in ("adamw", "sgd"):
         groups = lo.nn.param_groups(theirs, 1.0, 0.5, optimizer, base, decay="product")
@@ -296,7 +298,8 @@ def test_balance_loss_is_that_of_torch(x):
     value, gradients = nnx.jit(nnx.value_and_grad(flax_loss))(ours)
     assert float(value) == pytest.approx(expected, rel=1e-5)
     np.testing.assert_allclose(gradients.gate.get_value(), gradient, rtol=1e-3, atol=1e-6)
-    assert not jax.tree.leaves(nnx.state(ours, nnx.Intermediate)) and not hasattr(ours, "__captures__")
+    assert not jax.tree.leaves(nnx.state(ours, nnx.Intermediate))
+    assert not hasattr(ours, "__captures__")
     wraps = (
         lambda model: jax.vmap(model),
         lambda model: jax.jit(jax.vmap(jax.checkpoint(lambda row: model(row)))),
@@ -320,7 +323,9 @@ def test_balance_loss_where_there_is_none(x):
     assert float(loss) == pytest.approx(2 * expected, rel=1e-5)
     assert float(lo.nn.flax.with_balance_loss(flax())(x)[1]) == 0
     found, balance = lo.nn.equinox.with_balance_loss(lambda model: {"y": jax.vmap(model)(x), "name": "a"})(equinox())
-    assert float(balance) == 0 and found["name"] == "a" and found["y"].shape == (32, 10)
+    assert float(balance) == 0
+    assert found["name"] == "a"
+    assert found["y"].shape == (32, 10)
     with pytest.raises(ValueError, match="a mixture runs inside scan"):
         lo.nn.equinox.with_balance_loss(lambda model: jax.lax.map(model, x))(other)
     free = lo.nn.equinox.BTTMixture(64, 64, 4, balance=0, dtype="float32", key=jax.random.key(0))
@@ -331,7 +336,8 @@ def test_balance_loss_where_there_is_none(x):
 def test_rows_one_by_one_are_rows_together(x):
     _, other, _, _ = _balances(x)
     np.testing.assert_allclose(jax.vmap(other)(x), other(x), rtol=1e-4, atol=1e-6)
-    assert other(x[0]).shape == (64,) and other(x[:0]).shape == (0, 64)
+    assert other(x[0]).shape == (64,)
+    assert other(x[:0]).shape == (0, 64)
 
 
 @pytest.mark.full
@@ -387,5 +393,5 @@ def test_what_needs_an_operator(framework, kind):
 
 def test_general_layers_are_left():
     attention = nnx.MultiHeadAttention(4, 64, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="is an nnx.LinearGeneral, for which there is no chain; exclude it"):
+    with pytest.raises(ValueError, match=r"is an nnx\.LinearGeneral, for which there is no chain; exclude it"):
         lo.nn.flax.replace_linear(attention, "chain", rngs=nnx.Rngs(0))

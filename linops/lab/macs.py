@@ -17,9 +17,10 @@ from linops.plan import natural_order
 def macs(model: nn.Module, example: torch.Tensor) -> int:
     """Multiply-accumulates of one forward pass of one example.
 
-    Counted are linear layers, dense or structured, those that stand for one, and what modules count themselves by a method ``own_macs(*inputs)``,
-    as attention does. Sums, norms, activations and embeddings by look-up have no MACs. Structures whose products are no
-    contractions (fast Fourier transforms) count by their FLOPs, half a MAC each.
+    Counted are linear layers, dense or structured, those that stand for one (chains, mixtures), and what modules count
+    themselves by a method ``own_macs(*inputs)``, as attention does. Sums, norms, activations and embeddings by look-up
+    have no MACs. Structures whose products are no contractions (fast Fourier transforms) count by their FLOPs, half a
+    MAC each.
 
     Args:
         model: The model.

@@ -109,7 +109,7 @@ Text = Annotated[
     str | None, typer.Option(help="For a GPT: a file or folder. Default: the source of Python's standard library.")
 ]
 Structures = Annotated[
-    str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`; of layers also `chain`, `btt_mixture`.")
+    str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`; also `chain` and `btt_mixture`.")
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Few widths and steps: a look, not a result.")]
 Seed = Annotated[

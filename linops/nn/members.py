@@ -87,8 +87,8 @@ def build(family: Any, out_features: int, in_features: int, options: Mapping[str
     operator = build_any(family, out_features, in_features, options, name)
     if isinstance(operator, Nonlinear):
         raise TypeError(
-            f"layer {name!r}: {operator.kind} is no linear map, and this needs an operator; lo.nn.replace_linear_ makes "
-            "layers of it, with weights that are drawn"
+            f"layer {name!r}: {operator.kind} is no linear map, and this needs an operator; lo.nn.replace_linear_ "
+            "makes layers of it, with weights that are drawn"
         )
     return operator
 

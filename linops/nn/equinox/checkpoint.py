@@ -58,11 +58,13 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
+def _is_layer(node: Any) -> bool:
+    return isinstance(node, (Linear, Nonlinear))
+
+
 def _arrays(model: Any) -> Iterator[tuple[str, Any]]:
     """Names and arrays in the order of the pytree's leaves."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(
-        model, is_leaf=lambda node: isinstance(node, (Linear, Nonlinear))
-    ):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_layer):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if isinstance(leaf, Linear):
             dot = f"{name}." if name else ""

@@ -98,9 +98,7 @@ def replace_linear(
     """
     if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
         raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(
-        find(model), family, where, exclude, weights, zero, options, scale=scale, weight_norm=weight_norm
-    )
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, None, scale, weight_norm)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     left = leftovers(_left(model, swaps, skipped))
@@ -128,6 +126,10 @@ def _scale(old: Any, new: Any) -> float | None:
     return output_scale(old.weight, lambda x: mapped(new.nonlinear, new.leaves, x)[0], new.in_features)
 
 
+def _is_layer(node: Any) -> bool:
+    return isinstance(node, (Linear, Nonlinear))
+
+
 def _is_parameter(leaf: Any) -> bool:
     return eqx.is_inexact_array(leaf) or (
         isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
@@ -146,9 +148,7 @@ def _left(
     replaced = {swap.found.name for swap in swaps}
     sizes: dict[str, dict[str, int]] = {}
     modules: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(
-        model, is_leaf=lambda node: isinstance(node, (Linear, Nonlinear))
-    ):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_layer):
         if not _is_parameter(leaf):
             continue
         nodes = [model]

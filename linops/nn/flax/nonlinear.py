@@ -72,7 +72,7 @@ class Nonlinear(nnx.Module):
         return tuple(self.nonlinear.leaves)
 
     def __call__(self, x: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """The map and the bias over the last axis; other axes keep their sharding or get another, as in `nnx.Linear`."""
+        """The map and the bias over the last axis; other axes keep their sharding or get `out_sharding`."""
         leaves = {name: getattr(self, name).get_value() for name in self.leaf_names}
         bias, x = None if self.bias is None else self.bias.get_value(), jax.numpy.asarray(x)
         if self.dtype is not None:

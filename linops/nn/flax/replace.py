@@ -99,9 +99,7 @@ def replace_linear(
     if not isinstance(model, nnx.Module):
         way = elsewhere(model) or "expected a module of Flax NNX"
         raise TypeError(f"lo.nn.flax.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(
-        find(model), family, where, exclude, weights, zero, options, scale=scale, weight_norm=weight_norm
-    )
+    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, None, scale, weight_norm)
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped))

@@ -91,9 +91,7 @@ def grow_(
         raise TypeError(f"grow_: optimizer {type(optimizer).__name__} is no torch.optim.Optimizer")
     for name, layer in model.named_modules():
         if isinstance(layer, Nonlinear) and where is not None and matches(where, name, layer):
-            raise ValueError(
-                f"grow_: layer {name!r} is a {type(layer).__name__}, no linear map, and has no operator to grow"
-            )
+            raise ValueError(f"grow_: layer {name!r} is a {type(layer).__name__}, no linear map: it has no operator")
     layers = {
         name: layer
         for name, layer in model.named_modules()

@@ -136,8 +136,8 @@ class BTTMixture(Nonlinear):
             if self._balance is not None and not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
-                    f"{self._called} is a mixture that runs again before lo.nn.balance_loss(model) has taken its balance "
-                    "loss, which is lost: add it to every loss that is trained on; balance=0 makes a mixture without",
+                    f"{self._called} is a mixture that runs again before lo.nn.balance_loss(model) has taken its "
+                    "balance loss, which is lost: add it to every loss that is trained on, or give balance=0",
                     stacklevel=2,
                 )
         self._balance = loss
@@ -151,7 +151,7 @@ class BTTMixture(Nonlinear):
 
 
 def balance_of(mixture: Mixture, scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Balance · E · Σ_e f_e p_e of E experts: f_e is the share of an expert in what is routed, p_e its mean probability.
+    """The loss  balance · E · Σ_e f_e p_e  of E experts; f_e is the share routed to e, p_e its mean chance.
 
     Args:
         mixture: The mixture.
@@ -204,7 +204,7 @@ def balance_loss(model: nn.Module) -> torch.Tensor:
     found = [loss for loss in [layer._take() for layer in layers] if loss is not None]
     if not found:
         raise RuntimeError(
-            f"balance_loss: none of the model's {len(layers)} mixtures has run in training mode with gradients since the "
-            "last call: call it once after each forward pass; of activation checkpoints take use_reentrant=False"
+            f"balance_loss: none of the model's {len(layers)} mixtures has run in training mode with gradients since "
+            "the last call: call it once after each forward pass; of activation checkpoints take use_reentrant=False"
         )
     return torch.stack([loss.to(found[0].device) for loss in found]).sum()
