@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+from jax.core import Tracer
 
 from linops.nn.calibration import check_calibration
 from linops.nn.equinox.dense import exchanged, find, is_linear, name_of
@@ -121,7 +122,7 @@ def replace_linear(
 def _scale(old: Any, new: Any) -> float | None:
     if not isinstance(new, Nonlinear):
         return entry_scale(old.weight, new.operator)
-    if any(isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer) for leaf in new.leaves.values()):
+    if any(isinstance(leaf, jax.ShapeDtypeStruct | Tracer) for leaf in new.leaves.values()):
         return None
     return output_scale(old.weight, lambda x: mapped(new.nonlinear, new.leaves, x)[0], new.in_features)
 

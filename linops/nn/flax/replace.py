@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.core import Tracer
 
 from linops.nn.calibration import check_calibration
 from linops.nn.flax.dense import DENSE, find
@@ -120,7 +121,7 @@ def _scale(old: Any, new: Any) -> float | None:
     if not isinstance(new, Nonlinear):
         return entry_scale(kernel, new.operator)
     leaves = {name: getattr(new, name).get_value() for name in new.leaf_names}
-    if any(isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer) for leaf in leaves.values()):
+    if any(isinstance(leaf, jax.ShapeDtypeStruct | Tracer) for leaf in leaves.values()):
         return None
     return output_scale(kernel, lambda x: mapped(new.nonlinear, leaves, x)[0], new.in_features)
 
