@@ -10,6 +10,8 @@ from linops.families.registry import FAMILIES, declaration_of
 
 #: digits of an option's value
 LONGEST = 12
+#: structures that are no linear maps, which layers have (`linops.nn.nonlinear`)
+NONLINEAR = ("chain", "btt_mixture")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def parse(text: str) -> Variant:
         {'density': 0.05}
     """
     family, *options = text.strip().split(":")
+    if family in NONLINEAR:
+        raise ValueError(
+            f"structure {text!r}: {family} is no linear map, and so no family of operators; lo.nn.replace_linear_ "
+            "makes layers of it, with weights that are drawn"
+        )
     if family not in FAMILIES:
         raise ValueError(f"structure {text!r}: no family {family!r}; expected one of {', '.join(FAMILIES)}")
     known, found = options_of(family), {}

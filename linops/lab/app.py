@@ -157,7 +157,7 @@ def train(
     zero; the blocks' linear layers are structured. Ends with a table, a plot of loss against MACs, and results.json. A
     command that was stopped goes on where it was when it is given again. Runs under `torchrun --no-python` too.
     """
-    wanted = o.structures_of(structures)
+    wanted = o.structures_of(structures, of_layers=True)
     from linops.lab import threads as cpu
     from linops.lab.train import Settings
     from linops.lab.train_command import train_command
@@ -303,7 +303,7 @@ app.command()(estimate)
 
 
 def _experiment(model, data, text, structures, seeds, out, resume, device, threads, depth, base_depth):
-    wanted = o.structures_of(structures)
+    wanted = o.structures_of(structures, of_layers=True)
     from linops.lab import experiments, outputs
     from linops.lab import threads as cpu
 

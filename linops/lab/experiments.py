@@ -12,7 +12,7 @@ from rich.console import Console
 from linops.lab import coord_check, distributed, experiment_plots, lr_sweep, outputs, scaling_laws
 from linops.lab import tables as t
 from linops.lab.keeping import write_json
-from linops.lab.parsing import Variant, parse
+from linops.lab.parsing import Structured, parse
 from linops.lab.problems import Problem, make
 from linops.lab.progress import Progress
 from linops.lab.runs import Run, require_members, with_factor
@@ -124,7 +124,7 @@ class Options:
     model: str
     data: str | None
     text: str | None
-    structures: Sequence[Variant]
+    structures: Sequence[Structured]
     seeds: Sequence[int]
     out: Path
     resume: bool = True
@@ -151,7 +151,7 @@ def problem_of(options: Options, seed: int, device: Any) -> Problem:
     return make(options.model, options.data, options.text, seed, device)
 
 
-def _both(structures: Iterable[Variant]) -> list[tuple[Variant, bool]]:
+def _both(structures: Iterable[Structured]) -> list[tuple[Structured, bool]]:
     """Every structure with structure-aware and with naive rates, which for dense are the same."""
     return [
         (structure, aware)
@@ -160,7 +160,7 @@ def _both(structures: Iterable[Variant]) -> list[tuple[Variant, bool]]:
     ]
 
 
-def with_dense(structures: Sequence[Variant]) -> list[Variant]:
+def with_dense(structures: Sequence[Structured]) -> list[Structured]:
     """Dense, and all others.
 
     Args:

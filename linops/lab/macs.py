@@ -10,15 +10,17 @@ import torch
 from torch import nn
 
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.plan import natural_order
 
 
 def macs(model: nn.Module, example: torch.Tensor) -> int:
     """Multiply-accumulates of one forward pass of one example.
 
-    Counted are linear layers, dense or structured, and what modules count themselves by a method ``own_macs(*inputs)``,
-    as attention does. Sums, norms, activations and embeddings by look-up have no MACs. Structures whose products are no
-    contractions (fast Fourier transforms) count by their FLOPs, half a MAC each.
+    Counted are linear layers, dense or structured, those that stand for one (chains, mixtures), and what modules count
+    themselves by a method ``own_macs(*inputs)``, as attention does. Sums, norms, activations and embeddings by look-up
+    have no MACs. Structures whose products are no contractions (fast Fourier transforms) count by their FLOPs, half a
+    MAC each.
 
     Args:
         model: The model.
@@ -40,6 +42,8 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
         if isinstance(module, Linear):
             with natural_order():
                 total += module.structure.operator.flops(vectors) // 2
+        elif isinstance(module, Nonlinear):
+            total += vectors * module.nonlinear.macs
         elif isinstance(module, nn.Linear):
             total += vectors * module.weight.numel()
         else:
@@ -47,7 +51,7 @@ def macs(model: nn.Module, example: torch.Tensor) -> int:
 
     counted = deepcopy(model).to("meta")
     for module in counted.modules():
-        if isinstance(module, (Linear, nn.Linear)) or hasattr(module, "own_macs"):
+        if isinstance(module, (Linear, Nonlinear, nn.Linear)) or hasattr(module, "own_macs"):
             module.register_forward_hook(count)
     with torch.no_grad():
         counted(example.to("meta"))

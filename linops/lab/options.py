@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from linops.lab.parsing import Variant, parse_list
+from linops.lab.parsing import parse_list
 
 #: more than anyone means: a number with a digit too many is told so at once
 MOST_WIDTH, MOST_DEPTH, MOST_STEPS, MOST_SEEDS, MOST_THREADS, MOST_SEED = 2**20, 1000, 10**9, 1000, 1024, 2**32 - 1
@@ -75,14 +75,15 @@ def finite(value: float) -> float:
 
 
 def structures_of(
-    text: str | None, shape: tuple[int, int] | None = None, option: str = "--structures"
-) -> list[Variant]:
+    text: str | None, shape: tuple[int, int] | None = None, option: str = "--structures", of_layers: bool = False
+) -> list[Any]:
     """The structures that were written, or all families.
 
     Args:
         text: As in ``"dense,btt:rank=2"``, or None.
         shape: (out_features, in_features), where all are of one shape.
         option: What errors call it.
+        of_layers: Whether layers get them, so that they need not be linear maps.
 
     Returns:
         The structures.
@@ -91,7 +92,7 @@ def structures_of(
         BadParameter: If a family or an option of it is unknown.
     """
     try:
-        return parse_list(text, shape=shape)
+        return parse_list(text, shape=shape, of_layers=of_layers)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
 
@@ -107,7 +108,9 @@ Data = Annotated[
 Text = Annotated[
     str | None, typer.Option(help="For a GPT: a file or folder. Default: the source of Python's standard library.")
 ]
-Structures = Annotated[str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`.")]
+Structures = Annotated[
+    str, typer.Option(help="Families with options, as in `btt:rank=2,monarch`; also `chain` and `btt_mixture`.")
+]
 Depth = Annotated[int, typer.Option(help="Number of residual blocks.", min=1, max=MOST_DEPTH)]
 BaseDepth = Annotated[
     int | None,

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from linops.families import FAMILIES, knob_of, members
-from linops.families.text import Variant, parse
+from linops.families.text import Variant
+from linops.families.text import parse as parse_family
+from linops.nn import nonlinear
+from linops.nn.nonlinear import Target
 
+#: a structure of layers: a family with options, or what is no linear map
+Structured = Variant | Target
 #: the value of a family's size parameter that stands for all that are worth a look
 ALL = "=all"
 
 
 def parse_list(
-    text: str | None, default: Iterable[str] = FAMILIES, shape: tuple[int, int] | None = None
-) -> list[Variant]:
+    text: str | None,
+    default: Iterable[str] = FAMILIES,
+    shape: tuple[int, int] | None = None,
+    of_layers: bool = False,
+) -> list[Any]:
     """Structures from a list with commas.
 
     Args:
@@ -21,6 +30,7 @@ def parse_list(
             members of the family that are worth a look.
         default: What to take for None.
         shape: (out_features, in_features), where all structures are of one shape.
+        of_layers: Whether layers get them, so that they need not be linear maps (``"chain"``).
 
     Returns:
         The structures, each once.
@@ -37,14 +47,14 @@ def parse_list(
     items = list(default) if text is None else [item for item in text.split(",") if item.strip()]
     if not items:
         raise ValueError(f"structures {text!r}: expected names with commas between, of {', '.join(FAMILIES)}")
-    found = (structure for item in items for structure in _sweep(item.strip(), shape))
+    found = (structure for item in items for structure in _sweep(item.strip(), shape, of_layers))
     return list({structure.text: structure for structure in found}.values())
 
 
-def _sweep(item: str, shape: tuple[int, int] | None) -> list[Variant]:
+def _sweep(item: str, shape: tuple[int, int] | None, of_layers: bool) -> list[Any]:
     """The structures of one item: one, or all members of a family."""
     if not item.endswith(ALL):
-        return [parse(item)]
+        return [parse(item) if of_layers else parse_family(item)]
     family, _, option = item.removesuffix(ALL).rpartition(":")
     knob = knob_of(family)
     if knob is None or knob.name != option:
@@ -58,4 +68,19 @@ def _sweep(item: str, shape: tuple[int, int] | None) -> list[Variant]:
     return found
 
 
-__all__ = ["Variant", "parse", "parse_list"]
+def parse(text: str) -> Structured:
+    """The structure of a layer from its text.
+
+    Args:
+        text: As in ``"btt:rank=2"`` or ``"chain:rank=8"``.
+
+    Returns:
+        A function of sizes with its text, family and options.
+
+    Raises:
+        ValueError: If there is none of this name, or an option is wrong.
+    """
+    return nonlinear.parse(text) if nonlinear.is_nonlinear(text) else parse_family(text)
+
+
+__all__ = ["Structured", "Variant", "parse", "parse_list"]

@@ -8,6 +8,7 @@ from torch import nn
 
 from linops.nn import param_groups
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 
 
 def groups(
@@ -49,7 +50,7 @@ def groups(
             path = name.rpartition(".")[0]
             rate = group["lr"]
             if where(path) and parameter.ndim >= 2:
-                if not aware and isinstance(modules[path], Linear):
+                if not aware and isinstance(modules[path], (Linear, Nonlinear)):
                     rate = lr * bases[path].in_features / modules[path].in_features
                 rate *= factor
             entry = merged.setdefault((rate, *tiny.values()), {"params": [], "lr": rate, "names": []} | tiny)

@@ -13,7 +13,7 @@ from torch import nn
 
 from linops.lab import memory, rates
 from linops.lab.macs import macs
-from linops.lab.parsing import Variant, parse
+from linops.lab.parsing import Structured, parse
 from linops.lab.problems import Problem
 from linops.lab.train import Progress, Settings, train
 from linops.nn.torch.replace import replace_linear_
@@ -38,7 +38,7 @@ class Run:
         base_depth: That of the model that was tuned: branches and ε follow CompleteP; None: they do not.
     """
 
-    structure: Variant
+    structure: Structured
     width: int
     depth: int = 2
     seed: int = 0

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from linops.lab import checkpoint, distributed
+from linops.nn.torch.mixture import balance_loss
 
 Progress = Callable[[int, float], None]
 
@@ -104,7 +105,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
-    """Trains a model with Adam, in place.
+    """Trains a model with Adam, in place; mixtures add their balance loss, which stands in no log.
 
     Args:
         model: The model, on its device.
@@ -168,7 +169,7 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
             loss = task.loss(parallel, batch)
         optimizer.zero_grad()
-        loss.backward()
+        (loss + balance_loss(model)).backward()
         if settings.clip:
             nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimizer.step()

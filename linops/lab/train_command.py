@@ -14,7 +14,7 @@ from rich.console import Console
 from linops.lab import distributed, outputs, plots
 from linops.lab import tables as t
 from linops.lab.keeping import Row, kept_rows, write_rows
-from linops.lab.parsing import Variant
+from linops.lab.parsing import Structured
 from linops.lab.problems import Problem, make
 from linops.lab.progress import Progress
 from linops.lab.runs import DENSE, Run, count, execute, identity, matched, require_members, require_memory, with_factor
@@ -28,7 +28,7 @@ def train_command(
     model: str,
     data: str | None,
     text: str | None,
-    structures: Sequence[Variant],
+    structures: Sequence[Structured],
     width: int,
     same_width: bool,
     depth: int,

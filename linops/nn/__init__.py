@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn.estimation import estimate
     from linops.nn.hardware import Hardware
     from linops.nn.jax_sharding import sharded, shardings
+    from linops.nn.nonlinear import btt_mixture, chain
     from linops.nn.sending import communication
     from linops.nn.torch import (
+        balance_loss,
         clip_grad_norm_,
         compress,
         divisions,
@@ -38,6 +40,9 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
 __all__ = [
     "Hardware",
     "Transformer",
+    "balance_loss",
+    "btt_mixture",
+    "chain",
     "clip_grad_norm_",
     "communication",
     "compress",
@@ -74,6 +79,8 @@ _MODULES = {"muon": ("torch.muon", "torch"), "schedules": ("torch.schedules", "t
 _HOMES = {
     "Hardware": ("hardware", ""),
     "Transformer": ("transformer", ""),
+    "btt_mixture": ("nonlinear", ""),
+    "chain": ("nonlinear", ""),
     "communication": ("sending", ""),
     "estimate": ("estimation", ""),
     "sharded": ("jax_sharding", "jax"),

@@ -90,7 +90,7 @@ def parameters(operator: LinearOperator, dtype: Any, key: Any, zero_init: bool, 
     stds = initial_stds(operator) | dict.fromkeys(zeros, 0.0)
     keys = jax.random.split(key, len(leaves))
     return operator.with_leaves(
-        [_draw(keys[i], leaf.shape, stds[name], dtype or leaf.dtype) for i, (name, leaf) in enumerate(leaves)]
+        [drawn(keys[i], leaf.shape, stds[name], dtype or leaf.dtype) for i, (name, leaf) in enumerate(leaves)]
     )
 
 
@@ -106,7 +106,18 @@ def _by_host(operator: LinearOperator, dtype: Any, key: Any, scheme: str) -> Any
     return operator.with_leaves(jax.pure_callback(numbers, kinds, bits, vmap_method="sequential"))
 
 
-def _draw(key: Any, shape: tuple[int, ...], std: float | None, dtype: Any) -> jax.Array:
+def drawn(key: Any, shape: tuple[int, ...], std: float | None, dtype: Any) -> jax.Array:
+    """Normal random numbers of a standard deviation; ones where it is None.
+
+    Args:
+        key: A key of `jax.random`.
+        shape: Of the array.
+        std: The standard deviation.
+        dtype: The dtype.
+
+    Returns:
+        The array.
+    """
     dtype = held(dtype)
     return (
         jax.numpy.ones(shape, dtype)
@@ -223,6 +234,27 @@ def entry_scale(old: Any, operator: LinearOperator) -> float | None:
     return float(norm) / m**0.5 / before or None if before else None
 
 
+def output_scale(weight: Any, function: Callable[[Any], Any], into: int) -> float | None:
+    """The root mean square of outputs for normal inputs over what it is of the dense layer before.
+
+    Args:
+        weight: The dense matrix, or its transpose.
+        function: Of rows.
+        into: How many numbers they have.
+
+    Returns:
+        The ratio; None where numbers cannot be seen, or one of the two is zero.
+    """
+    if isinstance(weight, (jax.ShapeDtypeStruct, Tracer)) or not weight.size:
+        return None
+    wide = jax.numpy.promote_types(weight.dtype, "float32")
+    before = float(jax.numpy.linalg.norm(jax.numpy.ravel(weight).astype(wide))) / weight.size**0.5
+    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((4, into)), weight.dtype)
+    y = function(x).astype(wide)
+    norm = jax.numpy.linalg.norm(y) / jax.numpy.linalg.norm(x.astype(wide))
+    return float(norm) / y.shape[1] ** 0.5 / before or None if before else None
+
+
 def started(operator: LinearOperator, factors: Mapping[str, float]) -> Any:
     """An operator with leaves scaled, by which a model's own initial scale is kept.
 
@@ -289,12 +321,14 @@ def held(dtype: Any) -> Any:
 
 
 __all__ = [
+    "drawn",
     "entry_scale",
     "gains",
     "held",
     "is_zero",
     "normalized",
     "one_copy",
+    "output_scale",
     "parameters",
     "raised",
     "require_numbers",

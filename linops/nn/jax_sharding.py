@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from linops.nn.divided import Divided, Row
 from linops.nn.jax import one_copy
 from linops.nn.jax_division import Parallel, spec_of
+from linops.nn.nonlinear import Nonlinear
 from linops.nn.obstacles import brief
 from linops.nn.patterns import Pattern, astray, matches
 from linops.nn.sending import STYLES, ends
@@ -229,7 +230,7 @@ class Placing:
         if self.whole and self.ranks > 1:
             said.append(
                 f"{brief(self.whole, 4)} stay whole on each of {self.ranks} devices: their leaves are small, or have "
-                "no axis that divides among them"
+                "no axis that divides among them, or they are no linear maps"
             )
         for pattern in () if isinstance(self.style, str) else self.style:
             said += [f"style has {one}" for one in (astray(pattern, self.parallel, "the layers'"),) if one]
@@ -259,7 +260,12 @@ def _placing(where: str, model: Any, mesh: Any, axis: str, style: Style | None) 
 
 
 def _is_layer(node: Any) -> bool:
-    return isinstance(node, LinearOperator) or hasattr(node, "_with_parallel")
+    return isinstance(node, LinearOperator) or hasattr(node, "_with_parallel") or _is_nonlinear(node)
+
+
+def _is_nonlinear(node: Any) -> bool:
+    """Whether a node is a layer that is no linear map, which stays whole."""
+    return isinstance(getattr(node, "nonlinear", None), Nonlinear)
 
 
 def _is_symbolic(node: Any) -> bool:
@@ -270,7 +276,7 @@ def _mapped(model: Any, function: Callable[[str, Any], Any]) -> Any:
     """A pytree with what a function makes of the name and node of each operator or layer."""
 
     def one(path: Any, node: Any) -> Any:
-        return function(_name_of(path), node) if _is_layer(node) else node
+        return function(_name_of(path), node) if _is_layer(node) and not _is_nonlinear(node) else node
 
     return jax.tree_util.tree_map_with_path(one, model, is_leaf=_is_layer)
 
@@ -279,6 +285,9 @@ def _placed_as(model: Any, placing: Placing) -> Any:
     """A pytree with shardings in the place of its arrays, and None in that of what is none."""
 
     def one(path: Any, node: Any) -> Any:
+        if _is_nonlinear(node):
+            placing.whole.append(_name_of(path) or type(node).__name__)
+            return jax.tree.map(lambda _: placing.everywhere, node)
         if not _is_layer(node):
             return placing.everywhere if hasattr(node, "ndim") else None
         operator: Any = node if isinstance(node, LinearOperator) else node.operator

@@ -10,6 +10,8 @@ import numpy as np
 from linops.families import FAMILIES
 from linops.families.choice import structured
 from linops.families.text import parse
+from linops.nn import nonlinear
+from linops.nn.nonlinear import Nonlinear
 from linops.operator import LinearOperator
 
 
@@ -17,8 +19,8 @@ def named(family: Any) -> Any:
     """Families in the place of their names.
 
     Args:
-        family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), a function, None, or a dict with such
-            values.
+        family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), also of what is no linear map
+            (``"chain"``), a function, None, or a dict with such values.
 
     Returns:
         The same with functions for names.
@@ -34,6 +36,8 @@ def named(family: Any) -> Any:
         return {key: named(value) for key, value in family.items()}
     if not isinstance(family, str):
         return family
+    if nonlinear.is_nonlinear(family):
+        return nonlinear.parse(family)
     return parse(family) if ":" in family else FAMILIES[parse(family).family]
 
 
@@ -74,20 +78,47 @@ def build(family: Any, out_features: int, in_features: int, options: Mapping[str
 
     Raises:
         ValueError: If the family refuses the sizes, or its operator has another shape.
-        TypeError: If the family does not take the options, or does not return an operator.
+        TypeError: If the family does not take the options, or returns no operator, but what is no linear map.
 
     Example:
         >>> build(named("low_rank"), 8, 4, {"rank": 1}, "fc").num_params
         12
     """
+    operator = build_any(family, out_features, in_features, options, name)
+    if isinstance(operator, Nonlinear):
+        raise TypeError(
+            f"layer {name!r}: {operator.kind} is no linear map, and this needs an operator; lo.nn.replace_linear_ "
+            "makes layers of it, with weights that are drawn"
+        )
+    return operator
+
+
+def build_any(
+    family: Any, out_features: int, in_features: int, options: Mapping[str, Any], name: str
+) -> LinearOperator | Nonlinear:
+    """What a family, or a function of sizes that makes what is no linear map, has for one layer.
+
+    Args:
+        family: As for `build`, or a function ``(out_features, in_features, **options) -> Nonlinear``.
+        out_features: m.
+        in_features: n.
+        options: The family's options.
+        name: The layer's path, for errors.
+
+    Returns:
+        An operator of shape (m, n), or what is none.
+
+    Raises:
+        ValueError: As `build`.
+        TypeError: If the family does not take the options, or returns neither.
+    """
     try:
         operator = structured(family, out_features, in_features, **options)
     except (TypeError, ValueError) as error:
         raise type(error)(f"layer {name!r} ({out_features}×{in_features}): {error}") from error
-    if not isinstance(operator, LinearOperator):
+    if not isinstance(operator, LinearOperator | Nonlinear):
         raise TypeError(f"layer {name!r}: the family returned {operator!r}, which is no operator")
     if operator.shape != (out_features, in_features):
-        raise ValueError(
-            f"layer {name!r}: the family returned {operator._short()}, expected {out_features}×{in_features}"
-        )
+        what = operator if isinstance(operator, Nonlinear) else operator._short()
+        raise ValueError(f"layer {name!r}: the family returned {what}, expected {out_features}×{in_features}")
     return operator

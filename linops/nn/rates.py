@@ -50,6 +50,8 @@ class Entry:
             leaf.
         operator: That of its layer, if it is a leaf of one.
         share: Of its layer in the outputs of the layer above, which may be one layer in the base model.
+        is_beside: Whether it is a matrix beside an operator's leaves, whose outputs are no features of the model: the
+            scores of a mixture. No width multiplies them.
     """
 
     path: str
@@ -59,6 +61,7 @@ class Entry:
     layout: str | None = None
     operator: LinearOperator | None = None
     share: float = 1.0
+    is_beside: bool = False
 
     @property
     def name(self) -> str:
@@ -311,4 +314,7 @@ class _Layers:
                 )
                 if same and entry.shape and other.shape:
                     return other.shape[0] * share, other.shape[1]
+            for other in self.at.get(path, ()) if entry.is_beside else ():
+                if entry.shape and other.shape:
+                    return entry.shape[0], other.shape[1]
         raise ValueError(f"the base model has no counterpart of {entry.key!r} of layer {entry.path!r}")

@@ -5,10 +5,12 @@ A recipe as plain data::
     {"version": 1, "structures": [{…}, …],
      "layers": {"blocks.0.fc": {"structures": [0]},
                 "blocks.0.qkv": {"structures": [1, 1, 1], "parts": true},
-                "head": {"structures": [0], "weight_norm": true, "tied_to": "blocks.0.fc", "scheme": "orthogonal"}}}
+                 "head": {"structures": [0], "weight_norm": true, "tied_to": "blocks.0.fc", "scheme": "orthogonal"},
+                 "blocks.1.fc": {"structures": [2], "nonlinear": {"kind": "chain", "activation": "silu"}}}}
 
 Structures are as `linops.encoding` has them, each once. A scheme is one of `linops.scaling.SCHEMES`, by which the layer
-is drawn anew; ``"mup"`` is left out.
+is drawn anew; ``"mup"`` is left out. A recipe with layers that are no linear maps (`linops.nn.nonlinear`) is of
+version 2.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from linops.encoding import document, from_document
+from linops.nn import nonlinear
+from linops.nn.nonlinear import Nonlinear
 from linops.scaling import SCHEMES
 from linops.structure import Structure
 
-VERSION = 1
-_KEYS = {"structures", "parts", "weight_norm", "tied_to", "scheme"}
+VERSION = 2
+_KEYS = {"structures", "parts", "weight_norm", "tied_to", "scheme", "nonlinear"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Layer:
         weight_norm: Whether it normalises its factors.
         tied_to: The layer before it that it shares its parameters with, or None.
         scheme: How it is drawn; see `LinearOperator.init`.
+        nonlinear: What it computes over its one structure, if it is no linear map.
     """
 
     structures: tuple[Structure, ...]
@@ -44,6 +49,7 @@ class Layer:
     weight_norm: bool = False
     tied_to: str | None = None
     scheme: str = "mup"
+    nonlinear: Nonlinear | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,6 +58,8 @@ class Layer:
         return sum(m for m, _ in shapes), shapes[0][1]
 
     def __str__(self) -> str:
+        if self.nonlinear is not None:
+            return f"{self.nonlinear} {self.shape[0]}×{self.shape[1]}"
         return " over ".join(
             f"{type(one.operator).__name__}({one.operator._detail()}) {one.operator.shape[0]}×{one.operator.shape[1]}"
             for one in self.structures
@@ -89,7 +97,13 @@ def as_document(
         records[name] |= {"weight_norm": True} if layer.weight_norm else {}
         records[name] |= {"tied_to": layer.tied_to} if layer.tied_to else {}
         records[name] |= {"scheme": layer.scheme} if layer.scheme != "mup" else {}
-    return {"version": VERSION, "structures": structures, "layers": records}
+        if layer.nonlinear is not None:
+            try:
+                records[name]["nonlinear"] = {"kind": layer.nonlinear.kind, **layer.nonlinear.plain}
+            except TypeError as error:
+                raise TypeError(f"layer {name!r} cannot be saved: {error}") from None
+    version = VERSION if any(layer.nonlinear for layer in layers.values()) else 1
+    return {"version": version, "structures": structures, "layers": records}
 
 
 def from_plain(given: Any, kept: Callable[[str], np.ndarray] | None = None) -> dict[str, Layer]:
@@ -135,13 +149,18 @@ def _layer(record: Any, structures: list[Structure], before: Mapping[str, Layer]
         raise ValueError(f"{record!r:.100} says no layer")
     if scheme not in SCHEMES:
         raise ValueError(f"scheme {scheme!r:.60} is none of {', '.join(map(repr, SCHEMES))}")
-    layer = Layer(tuple(structures[place] for place in places), parts, weight_norm, tied_to, scheme)
+    said = record.get("nonlinear")
+    found = None if said is None else nonlinear.from_plain(said, structures[places[0]])
+    if found is not None and (parts or weight_norm):
+        raise ValueError(f"{record!r:.100} says no layer")
+    layer = Layer(tuple(structures[place] for place in places), parts, weight_norm, tied_to, scheme, found)
     if parts and not all(one.operator.shape[0] for one in layer.structures):
         raise ValueError("it has parts without outputs")
     if len({one.operator.shape[1] for one in layer.structures}) > 1:
         raise ValueError(f"parts of {layer} have inputs of several sizes")
     if tied_to is not None and (not isinstance(tied_to, str) or tied_to not in before):
         raise ValueError(f"it is tied to {tied_to!r:.100}, which does not stand before it")
-    if tied_to is not None and before[tied_to].structures != layer.structures:
+    other = layer if tied_to is None else before[tied_to]
+    if (other.structures, other.nonlinear) != (layer.structures, layer.nonlinear):
         raise ValueError(f"it is tied to {tied_to!r:.100}, which has another structure")
     return layer

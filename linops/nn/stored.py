@@ -95,6 +95,24 @@ class Stored:
             raise ValueError(f"tensor {missing[0]!r} is missing")
         return self._reader.filled(structure, [self._names[one] for one in names])
 
+    def require_leaves(self) -> None:
+        """Raise unless the file has the parameters of its layers that are no linear maps, in their shapes.
+
+        So no more memory is taken for them than the file holds.
+
+        Raises:
+            ValueError: If one is missing or of another shape.
+        """
+        for name, layer in self.layers.items():
+            for leaf, shape in (layer.nonlinear.leaves if layer.nonlinear else {}).items():
+                full = f"{name}.{leaf}" if name else leaf
+                if full not in self.tensors:
+                    raise ValueError(f"tensor {full!r} is missing")
+                if self.tensors[full][0] != shape:
+                    raise ValueError(
+                        f"tensor {full!r} has shape {self.tensors[full][0]}; {layer.nonlinear} has one of {shape}"
+                    )
+
     def array(self, name: str) -> Any:
         """A tensor.
 
@@ -220,6 +238,21 @@ def require_whole(name: str, layer: Layer) -> None:
     """
     if layer.parts:
         raise ValueError(f"layer {name!r} consists of parts, for which JAX's frameworks have no layer; use PyTorch")
+
+
+def is_same(one: Layer, other: Layer) -> bool:
+    """Whether two layers are one without their numbers; of what is no linear map dtypes do not count.
+
+    Args:
+        one: The one.
+        other: The other.
+
+    Returns:
+        True or False.
+    """
+    if one.nonlinear is None or other.nonlinear is None:
+        return one == other
+    return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
 
 
 def described(array: Any) -> tuple[tuple[int, ...], str]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from linops.nn.members import build, named
+from linops.nn.members import build_any, named
+from linops.nn.nonlinear import Nonlinear
 from linops.nn.obstacles import Obstacle, brief, refuse, warn
 from linops.nn.patterns import astray, choose, matches, selects
 from linops.nn.report import Left, Report, Row
@@ -52,11 +53,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Swap:
-    """A layer to be replaced, and the symbolic operators that it gets.
+    """A layer to be replaced, and the symbolic operators that it gets, or what is no linear map.
 
     Attributes:
         found: The layer.
-        operators: The operators, one for each part of the output.
+        operators: The operators, one for each part of the output; or one `Nonlinear`.
         zero_init: Whether the new layer starts at zero.
         tied_to: The first layer replaced that holds the same weight, if this is not the first.
         own_scale: The root mean square of the layer's weight over the framework's usual one, where a new one is drawn.
@@ -65,14 +66,14 @@ class Swap:
     """
 
     found: Found
-    operators: tuple[LinearOperator, ...]
+    operators: tuple[Any, ...]
     zero_init: bool
     tied_to: str | None = None
     own_scale: float | None = None
     start: float = 1.0
     scheme: str = "mup"
 
-    def starts(self, operator: LinearOperator) -> dict[str, float]:
+    def starts(self, operator: LinearOperator | Nonlinear) -> dict[str, float]:
         """The factors on the initial scale of leaves of one of the operators."""
         return dict.fromkeys(operator._output_leaves(), self.start) if self.start != 1 else {}
 
@@ -88,6 +89,7 @@ def plan(
     parts: Mapping[Any, Any] | None = None,
     scale: str = "structure",
     scheme: str = "mup",
+    weight_norm: bool = False,
 ) -> tuple[list[Swap], dict[str, Obstacle]]:
     """What `replace_linear` is to do with the dense layers of a model.
 
@@ -102,6 +104,7 @@ def plan(
         parts: Patterns to the number of equal parts of a layer's output, or their sizes.
         scale: ``"keep"`` or ``"structure"``, where weights are drawn.
         scheme: How they are drawn, and are whenever layers are drawn anew; see `LinearOperator.init`.
+        weight_norm: Whether the new layers are to normalise their factors.
 
     Returns:
         The swaps, and why layers were left alone by name.
@@ -147,13 +150,14 @@ def plan(
     for name in (name for name in wanted if name not in skipped):
         layer, into = found[name].layer, found[name].shape[1]
         try:
-            operators = tuple(build(wanted[name], size, into, options, name) for size in sizes[name])
+            operators = tuple(build_any(wanted[name], size, into, options, name) for size in sizes[name])
         except ValueError as error:
             if name in selected or error.__cause__ is None:
                 raise
             skipped[name] = Obstacle(f"is refused by its family: {error.__cause__}", kind="refused by its family")
             refusal = refusal or error
             continue
+        _require_possible(name, operators, weights, weight_norm, scheme)
         zero_init = found[name].is_zero() if zero is None else matches(zero, name, layer)
         tied_to = next((swap.found.name for swap in swaps if swap.found.name in found[name].tied), None)
         swap = Swap(found[name], operators, zero_init, tied_to, scheme=scheme)
@@ -167,6 +171,16 @@ def plan(
     else:
         _warn_of_astray(found, exclude=exclude, zero=zero, parts=[*(parts or {})], where=_families(given))
     return swaps, skipped
+
+
+def _require_possible(name: str, operators: Sequence[Any], weights: str, weight_norm: bool, scheme: str) -> None:
+    """Raise where a structure that is no linear map is asked for what needs an operator."""
+    one = next((one for one in operators if isinstance(one, Nonlinear)), None)
+    asked = {"weights='project'": weights == "project", "parts=": len(operators) > 1, "weight_norm=True": weight_norm}
+    asked[f"scheme={scheme!r}"] = scheme != "mup"
+    if one is not None and any(asked.values()):
+        what = next(name for name, is_asked in asked.items() if is_asked)
+        raise ValueError(f"layer {name!r}: {one.kind} is no linear map, which {what} needs; replace it without")
 
 
 def _scaled(swap: Swap, scale: str) -> Swap:
@@ -275,18 +289,17 @@ def _rows(swap: Swap, scale: float | None, errors: Sequence[tuple[float, float |
         m, n = operator.shape
         biases = m if swap.found.bias else 0
         old, new = (0, 0) if swap.tied_to else (m * n, operator.num_params)
-        with natural_order():
-            macs = operator.cost().macs
+        what, macs, its_fans = _said(operator)
         weight_error, activation_error = errors[number] if errors else (None, None)
         yield Row(
             name=swap.found.name if len(swap.operators) == 1 else f"{swap.found.name}.{number}",
-            structure=f"{type(operator).__name__}({operator._detail()})",
+            structure=what,
             shape=(m, n),
             old_params=old + biases,
             new_params=new + biases,
             old_macs=m * n,
             new_macs=macs,
-            fans=fans(operator),
+            fans=its_fans,
             zero_init=swap.zero_init,
             tied_to=swap.tied_to,
             scale=scale,
@@ -295,3 +308,11 @@ def _rows(swap: Swap, scale: float | None, errors: Sequence[tuple[float, float |
             weight_error=weight_error,
             activation_error=activation_error,
         )
+
+
+def _said(operator: LinearOperator | Nonlinear) -> tuple[str, int, dict[str, tuple[int, int]]]:
+    """The words, MACs and fans of a structure."""
+    if isinstance(operator, Nonlinear):
+        return str(operator), operator.macs, operator.fans
+    with natural_order():
+        return f"{type(operator).__name__}({operator._detail()})", operator.cost().macs, fans(operator)

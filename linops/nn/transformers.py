@@ -39,7 +39,7 @@ from linops.nn.recipe import Layer, as_document, from_plain
 from linops.nn.torch.dense import is_dense
 from linops.nn.torch.recipe import rebuild_, recipe_of
 from linops.nn.torch.sharded import is_cut
-from linops.nn.torch.structured import Structured
+from linops.nn.torch.structured import Swapped
 
 METHOD = "linops"
 #: what stands in the place of the name of the file with the weights
@@ -257,8 +257,10 @@ def _located(model: Any, layers: Mapping[str, Layer]) -> dict[str, Layer]:
 
 def _require_small(layers: Mapping[str, Layer], files: Iterable[Path]) -> None:
     """Raise if layers have more numbers than a checkpoint can hold."""
-    structures = [one for layer in layers.values() if layer.tied_to is None for one in layer.structures]
+    own = [layer for layer in layers.values() if layer.tied_to is None]
+    structures = [one for layer in own if layer.nonlinear is None for one in layer.structures]
     needed = sum(prod(leaf.shape) for one in structures for _, leaf in one.operator.named_leaves())
+    needed += sum(prod(shape) for layer in own if layer.nonlinear for shape in layer.nonlinear.leaves.values())
     held = sum(file.stat().st_size for file in files)
     if files and needed > held:
         raise ValueError(f"its layers have {needed:,} parameters, and the checkpoint has {held:,} bytes")
@@ -298,5 +300,5 @@ def _ties(model: Any, layers: Mapping[str, Layer]) -> dict[str, str]:
     }
 
 
-def _structured(model: Any) -> Iterable[Structured]:
-    return (module for module in model.modules() if isinstance(module, Structured))
+def _structured(model: Any) -> Iterable[Swapped]:
+    return (module for module in model.modules() if isinstance(module, Swapped))

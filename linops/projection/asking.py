@@ -13,7 +13,7 @@ import numpy as np
 from linops import backends
 from linops.backends import factorizations as lapack
 from linops.families import FAMILIES
-from linops.families.text import Variant, parse
+from linops.families.text import NONLINEAR, Variant, parse
 from linops.linalg.inputs import floating
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
@@ -118,7 +118,7 @@ def target_of(target: Any, m: int, n: int, what: str = "project") -> Any:
             raise ValueError(f"{what}: {target!r} is for square matrices")
         return SPECIAL[target](n)
     if isinstance(target, str):
-        if target.partition(":")[0] not in FAMILIES:
+        if target.partition(":")[0] not in (*FAMILIES, *NONLINEAR):
             raise ValueError(
                 f"{what}: no structure {target!r}; expected a family ({', '.join(FAMILIES)}), as in 'btt:rank=2', one "
                 f"of {', '.join(SPECIAL)}, or an operator of specs"

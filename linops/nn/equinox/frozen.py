@@ -8,7 +8,10 @@ import equinox as eqx
 import jax
 
 from linops.freezing import freeze as freeze_operator
+from linops.nn.equinox.dense import name_of
 from linops.nn.equinox.layer import Linear
+from linops.nn.equinox.nonlinear import Nonlinear
+from linops.nn.jax_nonlinear import warn_left
 
 
 def freeze(model: Any, batch: int = 1) -> Any:
@@ -51,12 +54,17 @@ def to_dense(model: Any) -> Any:
     Returns:
         The model.
 
+    Warns:
+        UserWarning: If layers stay because they are no linear maps.
+
     Example:
         >>> import jax, linops as lo
         >>> layer = lo.nn.equinox.Linear(lo.btt(16, 16), key=jax.random.key(0))
         >>> lo.nn.equinox.to_dense([layer])[0].weight.shape
         (16, 16)
     """
+    nodes = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Nonlinear))
+    warn_left("to_dense", [(name_of(path), node) for path, node in nodes if isinstance(node, Nonlinear)])
     return _mapped(model, lambda layer: layer.to_dense())
 
 

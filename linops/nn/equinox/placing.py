@@ -9,12 +9,14 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
+from linops.nn.equinox.nonlinear import LAYERS, Nonlinear
 from linops.nn.jax import raised, shifted, started
+from linops.nn.nonlinear import Nonlinear as Description
 from linops.nn.projected import Fit
 from linops.nn.swap import Swap
 
 
-def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Linear:
+def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Any:
     """A new layer, with the bias of the old, which takes the mean of what is lost.
 
     Args:
@@ -27,6 +29,8 @@ def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Li
         The layer.
     """
     old = swap.found.layer
+    if isinstance(target := swap.operators[0], Description):
+        return _build_nonlinear(swap, target, key)
     if fit is not None:
         layer = Linear(fit.operators[0], swap.found.bias, old.weight.dtype, weight_norm=weight_norm, scheme=swap.scheme)
         if layer.gains is not None:
@@ -40,3 +44,28 @@ def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> Li
     if factors := swap.starts(swap.operators[0]):
         layer = eqx.tree_at(lambda one: one.operator, layer, started(layer.operator, factors))
     return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer
+
+
+def _build_nonlinear(swap: Swap, target: Any, key: Any) -> Nonlinear:
+    """A new layer that is no linear map, with the bias of the old."""
+    old = swap.found.layer
+    options = {"bias": swap.found.bias, "dtype": old.weight.dtype, "zero_init": swap.zero_init, "nonlinear": target}
+    make = partial(LAYERS[type(target)], *target.shape, **options)
+    layer = eqx.filter_eval_shape(make, key=key) if isinstance(old.weight, jax.ShapeDtypeStruct) else make(key=key)
+    if factors := swap.starts(target):
+        scaled = {name: leaf * factors.get(name, 1) for name, leaf in layer.leaves.items()}
+        layer = eqx.tree_at(lambda one: one.leaves, layer, scaled)
+    return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer
+
+
+def blank(swap: Swap, target: Any) -> Nonlinear:
+    """A new layer that is no linear map, without numbers.
+
+    Args:
+        swap: The old layer.
+        target: What the new one computes.
+
+    Returns:
+        The layer.
+    """
+    return eqx.filter_eval_shape(lambda key: _build_nonlinear(swap, target, key), jax.random.key(0))

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 
 from linops.nn.equinox.layer import Linear
+from linops.nn.equinox.nonlinear import Nonlinear
 from linops.nn.jax import one_copy
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
@@ -103,10 +104,12 @@ def _is_parameter(leaf: Any) -> bool:
 
 def _entries(model: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:
     """Every parameter with its layer, in the order of the tree."""
-    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Linear)):
+    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_layer):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if isinstance(node, Linear):
             yield from _leaves(name, node)
+        elif isinstance(node, Nonlinear):
+            yield from _leaves_of(name, node)
         elif _is_parameter(node):
             at, _, key = name.rpartition(".")
             layer: Any = model
@@ -119,6 +122,23 @@ def _entries(model: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[
             entry = Entry(at, key, layer, tuple(node.shape))
             layout = told(matrices, entry.name, layer, entry.size)
             yield replace(entry, layout=_layout(layer, entry) if layout is None else layout)
+
+
+def _is_layer(node: Any) -> bool:
+    return isinstance(node, (Linear, Nonlinear))
+
+
+def _leaves_of(path: str, layer: Nonlinear) -> Iterator[Entry]:
+    """The parameters of a layer that is no linear map, or of several that are stacked."""
+    operator, matrices = layer.nonlinear.operator, layer.nonlinear.matrices
+    sizes = dict(operator.named_leaves())
+    for key, leaf in sorted(layer.leaves.items()):
+        if _is_parameter(leaf) and key in matrices:
+            yield Entry(path, key, layer, matrices[key], "out in", is_beside=True)
+        elif _is_parameter(leaf):
+            yield Entry(path, key, layer, tuple(sizes[key].shape), None, operator)
+    if layer.bias is not None and _is_parameter(layer.bias):
+        yield Entry(path, "bias", layer, layer.bias.shape, VECTOR)
 
 
 def _leaves(path: str, layer: Linear) -> Iterator[Entry]:

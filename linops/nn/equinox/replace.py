@@ -8,13 +8,16 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+from jax.core import Tracer
 
 from linops.nn.calibration import check_calibration
 from linops.nn.equinox.dense import exchanged, find, is_linear, name_of
 from linops.nn.equinox.layer import Linear
+from linops.nn.equinox.nonlinear import Nonlinear
 from linops.nn.equinox.placing import build
 from linops.nn.equinox.project import project_layers
-from linops.nn.jax import entry_scale
+from linops.nn.jax import entry_scale, output_scale
+from linops.nn.jax_nonlinear import mapped
 from linops.nn.obstacles import Obstacle, elsewhere
 from linops.nn.projected import check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
@@ -51,8 +54,8 @@ def replace_linear(
 
     Args:
         model: The model: any pytree.
-        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if
-            `where` is a dict.
+        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; also what is
+            no linear map, ``"chain"`` and ``"btt_mixture"``. None only if `where` is a dict.
         where: Which layers: a predicate ``(name, layer) -> bool``; a glob or ``"re:"`` pattern over the whole dotted
             name (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins,
             None leaves the layer, and `family` is for those that match no pattern. None takes all.
@@ -98,7 +101,9 @@ def replace_linear(
     """
     if not isinstance(model, eqx.Module) and (way := elsewhere(model)):
         raise TypeError(f"lo.nn.equinox.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale, scheme=scheme)
+    swaps, skipped = plan(
+        find(model), family, where, exclude, weights, zero, options, None, scale, scheme, weight_norm=weight_norm
+    )
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     left = leftovers(_left(model, swaps, skipped))
@@ -107,7 +112,7 @@ def replace_linear(
         new = {swap.found.name: build(swap, weight_norm, one) for swap, one in zip(swaps, keys)}
         changed = exchanged(model, new.get)
         layers = [(swap.found.name, swap.found.layer) for swap in swaps]
-        pairs = [(name, entry_scale(old.weight, new[name].operator)) for name, old in layers]
+        pairs = [(name, _scale(old, new[name])) for name, old in layers]
         scales = {name: grown for name, grown in pairs if grown}
         return changed, report(swaps, skipped, scales=scales, left=left, totals=(_count(model), _count(changed)))
     changed, fits, unseen = project_layers(
@@ -116,6 +121,18 @@ def replace_linear(
     warn_of(fits, unseen)
     totals = _count(model), _count(changed)
     return changed, report(swaps, skipped, errors=errors_of(swaps, fits), left=left, totals=totals)
+
+
+def _scale(old: Any, new: Any) -> float | None:
+    if not isinstance(new, Nonlinear):
+        return entry_scale(old.weight, new.operator)
+    if any(isinstance(leaf, jax.ShapeDtypeStruct | Tracer) for leaf in new.leaves.values()):
+        return None
+    return output_scale(old.weight, lambda x: mapped(new.nonlinear, new.leaves, x)[0], new.in_features)
+
+
+def _is_layer(node: Any) -> bool:
+    return isinstance(node, (Linear, Nonlinear))
 
 
 def _is_parameter(leaf: Any) -> bool:
@@ -136,7 +153,7 @@ def _left(
     replaced = {swap.found.name for swap in swaps}
     sizes: dict[str, dict[str, int]] = {}
     modules: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Linear)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_layer):
         if not _is_parameter(leaf):
             continue
         nodes = [model]

@@ -11,12 +11,13 @@ import jax
 from linops.nn.equinox.checkpoint import load_state_dict, state_dict
 from linops.nn.equinox.dense import exchanged, find, name_of
 from linops.nn.equinox.layer import Linear
-from linops.nn.equinox.placing import build
+from linops.nn.equinox.nonlinear import Nonlinear
+from linops.nn.equinox.placing import blank, build
 from linops.nn.jax import one_copy
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
 from linops.nn.recipe import Layer
-from linops.nn.stored import Stored, described, require_fit, require_same, require_whole, write_model
+from linops.nn.stored import Stored, described, is_same, require_fit, require_same, require_whole, write_model
 from linops.nn.swap import Swap
 from linops.reading import Reader
 from linops.safetensors import opened
@@ -76,15 +77,19 @@ def load(model: Model, path: str | Path) -> Model:
     file = opened(path)
     try:
         stored = Stored(Reader(file, "jax"))
+        stored.require_leaves()
         there, found = _structured(model), {one.name: one for one in find(model)}
         new: dict[str, Any] = {}
         for name, layer in stored.layers.items():
             require_whole(name, layer)
-            if name in there and _described(there[name]) == layer:
+            if name in there and is_same(_described(there[name]), layer):
                 continue
-            one, fit = require_fit(name, layer, found.get(name)), Fit((stored.operator(name, 0),), ())
-            swap = Swap(one, (layer.structures[0].operator,), False, scheme=layer.scheme)
-            new[name] = build(swap, layer.weight_norm, None, fit)
+            one = require_fit(name, layer, found.get(name))
+            swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
+            if layer.nonlinear is not None:
+                new[name] = blank(swap, layer.nonlinear)
+            else:
+                new[name] = build(swap, layer.weight_norm, None, Fit((stored.operator(name, 0),), ()))
         changed = exchanged(model, new.get)
         own = state_dict(changed)
         tensors = stored.without_counters(own)
@@ -100,12 +105,15 @@ def _require(where: str, model: Any) -> None:
         raise TypeError(f"lo.nn.equinox.{where}({type(model).__name__}): {way}")
 
 
-def _structured(model: Any) -> dict[str, Linear]:
+def _structured(model: Any) -> dict[str, Any]:
     """The structured layers by name."""
-    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, Linear))
-    return {name_of(path): leaf for path, leaf in leaves if isinstance(leaf, Linear)}
+    kinds = (Linear, Nonlinear)
+    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, kinds))
+    return {name_of(path): leaf for path, leaf in leaves if isinstance(leaf, kinds)}
 
 
-def _described(layer: Linear) -> Layer:
+def _described(layer: Any) -> Layer:
     """A layer without its numbers; of a stack of layers one."""
+    if isinstance(layer, Nonlinear):
+        return Layer((layer.nonlinear.structure,), nonlinear=layer.nonlinear)
     return Layer((one_copy(layer.operator).structure,), weight_norm=layer.gains is not None, scheme=layer.scheme)

@@ -6,12 +6,16 @@ from linops.nn.flax.frozen import freeze, to_dense
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
 from linops.nn.flax.muon import muon
+from linops.nn.flax.nonlinear import BalanceLoss, BTTMixture, Chain, with_balance_loss
 from linops.nn.flax.project import from_linear
 from linops.nn.flax.rates import decay_mask, decay_shares, lr_multipliers
 from linops.nn.flax.replace import replace_linear
 from linops.nn.flax.saving import load, save
 
 __all__ = [
+    "BTTMixture",
+    "BalanceLoss",
+    "Chain",
     "Linear",
     "LinearGeneral",
     "adamw",
@@ -27,4 +31,5 @@ __all__ = [
     "save",
     "state_dict",
     "to_dense",
+    "with_balance_loss",
 ]

@@ -9,7 +9,9 @@ from flax import nnx
 
 from linops.freezing import freeze as freeze_operator
 from linops.nn.flax.layer import Linear
+from linops.nn.flax.nonlinear import Nonlinear
 from linops.nn.flax.placing import exchange
+from linops.nn.jax_nonlinear import warn_left
 
 
 def freeze(model: nnx.Module, batch: int = 1) -> None:
@@ -49,6 +51,9 @@ def to_dense(model: nnx.Module) -> None:
     Raises:
         ValueError: If the model is a structured layer itself, which cannot be replaced in place.
 
+    Warns:
+        UserWarning: If layers stay because they are no linear maps.
+
     Example:
         >>> import linops as lo
         >>> from flax import nnx
@@ -58,6 +63,8 @@ def to_dense(model: nnx.Module) -> None:
         (16, 16)
     """
     _exchange(model, lambda layer: layer.to_dense(), "layer.to_dense()")
+    modules = nnx.iter_modules(model)
+    warn_left("to_dense", [(".".join(map(str, at)), one) for at, one in modules if isinstance(one, Nonlinear)])
 
 
 def _exchange(model: nnx.Module, make: Callable[[Linear], Any], instead: str) -> None:

@@ -12,12 +12,14 @@ from flax import nnx
 from linops.nn.flax.dense import features
 from linops.nn.flax.general import LinearGeneral
 from linops.nn.flax.layer import Linear
+from linops.nn.flax.nonlinear import LAYERS, Nonlinear
 from linops.nn.jax import raised
+from linops.nn.nonlinear import Nonlinear as Description
 from linops.nn.projected import Fit
 from linops.nn.swap import Swap
 
 
-def build(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None = None) -> Linear:
+def build(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None = None) -> Any:
     """A new layer, with the bias of the old.
 
     Args:
@@ -30,6 +32,8 @@ def build(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None 
         The layer.
     """
     old = swap.found.layer
+    if isinstance(target := swap.operators[0], Description):
+        return _build_nonlinear(swap, target, rngs)
     kernel = old.kernel.get_value()
 
     def make(rngs: nnx.Rngs | None) -> Linear:
@@ -57,6 +61,41 @@ def build(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None 
     if swap.found.bias:
         layer.bias = old.bias
     return layer
+
+
+def _build_nonlinear(swap: Swap, target: Any, rngs: nnx.Rngs | None) -> Nonlinear:
+    """A new layer that is no linear map, with the bias of the old."""
+    old = swap.found.layer
+    if isinstance(old, nnx.LinearGeneral):
+        raise ValueError(
+            f"layer {swap.found.name!r} is an nnx.LinearGeneral, for which there is no {target.kind}; exclude it"
+        )
+    kernel = old.kernel.get_value()
+    options = {"dtype": old.dtype, "param_dtype": kernel.dtype, "zero_init": swap.zero_init, "nonlinear": target}
+
+    def make(rngs: nnx.Rngs | None) -> Nonlinear:
+        return LAYERS[type(target)](*target.shape, bias=swap.found.bias, **options, rngs=rngs)
+
+    layer = nnx.eval_shape(make, rngs) if isinstance(kernel, jax.ShapeDtypeStruct) else make(rngs)
+    for name, factor in swap.starts(target).items():
+        leaf = getattr(layer, name)
+        leaf.set_value(leaf.get_value() * factor)
+    if swap.found.bias:
+        layer.bias = old.bias
+    return layer
+
+
+def blank(swap: Swap, target: Any) -> Nonlinear:
+    """A new layer that is no linear map, without numbers, with the bias of the old.
+
+    Args:
+        swap: The old layer.
+        target: What the new one computes.
+
+    Returns:
+        The layer.
+    """
+    return nnx.eval_shape(lambda rngs: _build_nonlinear(swap, target, rngs), nnx.Rngs(0))
 
 
 def exchange(model: nnx.Module, new: Mapping[int, Any], undo: list[Callable[[], object]] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from flax import nnx
 
 from linops.nn.flax.layer import Linear
+from linops.nn.flax.nonlinear import Nonlinear
 from linops.nn.matrices import EMBEDDING, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
 from linops.nn.rates import decay_shares as shares_of
@@ -126,6 +127,13 @@ def _entries(model: nnx.Module, flat: Any, matrices: Mapping[Any, str | None] | 
         if isinstance(owner, Linear) and key in owner.leaf_names:
             size = dict(owner.structure.operator.named_leaves())[key].shape  # of one layer, if several are stacked
             yield replace(entry, size=size, operator=owner.structure.operator)
+            continue
+        if isinstance(owner, Nonlinear) and key in owner.leaf_names:
+            matrix, operator = owner.nonlinear.matrices.get(key), owner.nonlinear.operator
+            if matrix is not None:
+                yield replace(entry, size=matrix, layout="out in", is_beside=True)
+            else:
+                yield replace(entry, size=dict(operator.named_leaves())[key].shape, operator=operator)
             continue
         layout = told(matrices, entry.name, owner, entry.size)
         if layout is None:

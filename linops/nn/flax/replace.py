@@ -6,14 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
+import jax
 from flax import nnx
+from jax.core import Tracer
 
 from linops.nn.calibration import check_calibration
 from linops.nn.flax.dense import DENSE, find
 from linops.nn.flax.layer import Linear
+from linops.nn.flax.nonlinear import Nonlinear
 from linops.nn.flax.placing import build, exchange
 from linops.nn.flax.project import project_layers
-from linops.nn.jax import entry_scale
+from linops.nn.jax import entry_scale, output_scale
+from linops.nn.jax_nonlinear import mapped
 from linops.nn.obstacles import Obstacle, elsewhere
 from linops.nn.projected import check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
@@ -49,8 +53,8 @@ def replace_linear(
 
     Args:
         model: The model.
-        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; None only if
-            `where` is a dict.
+        family: The name of a family, or a function ``(out_features, in_features, **options) -> operator``; also what is
+            no linear map, ``"chain"`` and ``"btt_mixture"``. None only if `where` is a dict.
         where: Which layers: a predicate ``(name, layer) -> bool``; a glob or ``"re:"`` pattern over the whole dotted
             name (``"blocks.*.mlp.*"``); a list of those; or a dict of pattern to family, in which the first match wins,
             None leaves the layer, and `family` is for those that match no pattern. None takes all.
@@ -98,7 +102,9 @@ def replace_linear(
     if not isinstance(model, nnx.Module):
         way = elsewhere(model) or "expected a module of Flax NNX"
         raise TypeError(f"lo.nn.flax.replace_linear({type(model).__name__}): {way}")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, scale=scale, scheme=scheme)
+    swaps, skipped = plan(
+        find(model), family, where, exclude, weights, zero, options, None, scale, scheme, weight_norm=weight_norm
+    )
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped))
@@ -106,12 +112,22 @@ def replace_linear(
         new = {id(swap.found.layer): build(swap, weight_norm, rngs) for swap in swaps}
         exchange(model, new)
         pairs = [(swap.found.name, swap.found.layer) for swap in swaps]
-        found = [(name, entry_scale(old.kernel.get_value(), new[id(old)].operator)) for name, old in pairs]
+        found = [(name, _scale(old, new[id(old)])) for name, old in pairs]
         scales = {name: grown for name, grown in found if grown}
         return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
     fits, unseen = project_layers(model, swaps, weight_norm, rngs, known, calibration, sequential, anchor, progress)
     warn_of(fits, unseen)
     return report(swaps, skipped, errors=errors_of(swaps, fits), left=left, totals=(before, _count(model)))
+
+
+def _scale(old: Any, new: Any) -> float | None:
+    kernel = old.kernel.get_value()
+    if not isinstance(new, Nonlinear):
+        return entry_scale(kernel, new.operator)
+    leaves = {name: getattr(new, name).get_value() for name in new.leaf_names}
+    if any(isinstance(leaf, jax.ShapeDtypeStruct | Tracer) for leaf in leaves.values()):
+        return None
+    return output_scale(kernel, lambda x: mapped(new.nonlinear, leaves, x)[0], new.in_features)
 
 
 def _count(model: nnx.Module) -> int:
@@ -135,7 +151,7 @@ def _left(
             sizes.setdefault(at, {})[".".join(map(str, path[len(at) :]))] = prod(one.shape)
     for path, own in sizes.items():
         module, name = nodes.get(path, model), ".".join(map(str, path))
-        if id(module) in replaced or isinstance(module, Linear):
+        if id(module) in replaced or isinstance(module, (Linear, Nonlinear)):
             continue
         obstacle = skipped.get(name)
         why = obstacle.kind or obstacle.reason if obstacle else "not selected" if isinstance(module, DENSE) else ""

@@ -11,11 +11,12 @@ from flax import nnx
 from linops.nn.flax.checkpoint import load_state_dict, state_dict
 from linops.nn.flax.dense import find
 from linops.nn.flax.layer import Linear
-from linops.nn.flax.placing import build, exchange
+from linops.nn.flax.nonlinear import Nonlinear
+from linops.nn.flax.placing import blank, build, exchange
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
 from linops.nn.recipe import Layer
-from linops.nn.stored import Stored, described, require_fit, require_same, require_whole, write_model
+from linops.nn.stored import Stored, described, is_same, require_fit, require_same, require_whole, write_model
 from linops.nn.swap import Swap
 from linops.reading import Reader
 from linops.safetensors import opened
@@ -80,15 +81,19 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
     file, new, old = opened(path), {}, {}
     try:
         stored = Stored(Reader(file, "jax"))
+        stored.require_leaves()
         there, found = dict(_structured(model)), {one.name: one for one in find(model)}
         for name, layer in stored.layers.items():
             require_whole(name, layer)
-            if name in there and _described(there[name]) == replace(layer, tied_to=None):
+            if name in there and is_same(_described(there[name]), layer):
                 continue
             one = require_fit(name, layer, found.get(name))
-            fit = Fit((stored.operator(name, 0),), ())
-            swap = Swap(one, (layer.structures[0].operator,), False, scheme=layer.scheme)
-            new[id(one.layer)] = made = build(swap, layer.weight_norm, None, fit)
+            swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
+            if layer.nonlinear is not None:
+                made = blank(swap, layer.nonlinear)
+            else:
+                made = build(swap, layer.weight_norm, None, Fit((stored.operator(name, 0),), ()))
+            new[id(one.layer)] = made
             old[id(made)] = one.layer
         exchange(model, new)
         own = state_dict(model)
@@ -110,12 +115,14 @@ def _require(where: str, model: Any) -> None:
         raise TypeError(f"lo.nn.flax.{where}({type(model).__name__}): {way}")
 
 
-def _described(layer: Linear) -> Layer:
+def _described(layer: Any) -> Layer:
     """A layer as a recipe has it."""
+    if isinstance(layer, Nonlinear):
+        return Layer((layer.nonlinear.structure,), nonlinear=layer.nonlinear)
     return Layer((layer.structure,), weight_norm=layer.weight_norm, scheme=layer.scheme)
 
 
-def _structured(model: nnx.Module) -> list[tuple[str, Linear]]:
+def _structured(model: nnx.Module) -> list[tuple[str, Any]]:
     """The structured layers with their names."""
     found = [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(model)]
-    return [(name, module) for name, module in found if isinstance(module, Linear)]
+    return [(name, module) for name, module in found if isinstance(module, (Linear, Nonlinear))]

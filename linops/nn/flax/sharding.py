@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from linops.nn.flax.layer import Linear
+from linops.nn.flax.nonlinear import Nonlinear
 
 
 def shardings(model: Any, placing: Any) -> nnx.State:
@@ -26,6 +27,8 @@ def shardings(model: Any, placing: Any) -> nnx.State:
     if not isinstance(model, nnx.Module):
         raise TypeError(f"{placing.where}({type(model).__name__}): of Flax, expected a module of flax.nnx")
     layers = {name: placing.layer(name, one.structure.operator, one) for name, one in _structured(model)}
+    modules = nnx.iter_modules(model)
+    placing.whole += [".".join(map(str, path)) for path, one in modules if isinstance(one, Nonlinear)]
     names = {name: set(one.leaf_names) for name, one in _structured(model)}
 
     def sharding(path: Any, array: Any) -> Any:

@@ -10,6 +10,7 @@ from linops.nn.torch.compress import compress
 from linops.nn.torch.frozen import freeze_, to_dense_
 from linops.nn.torch.grow import grow_
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.mixture import BTTMixture, balance_loss
 from linops.nn.torch.muon import Muon
 from linops.nn.torch.project import from_linear
 from linops.nn.torch.rates import param_groups
@@ -26,11 +27,13 @@ if TYPE_CHECKING:  # to type checkers what `__getattr__` loads
     from linops.nn.torch.parallel import divisions, parallelize_
 
 __all__ = [
+    "BTTMixture",
     "Chain",
     "CommunicationMode",
     "DividedLinear",
     "Linear",
     "Muon",
+    "balance_loss",
     "clip_grad_norm_",
     "compress",
     "divisions",

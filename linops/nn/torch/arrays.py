@@ -11,8 +11,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry
-from linops.nn.torch.chain import Chain
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
@@ -57,18 +57,14 @@ def entries(
                 continue
             layer, above, name, whole = _meant(module, place, key, modules)
             at, size, full = _path(above, modules), tuple(parameter.shape), f"{place}.{key}" if place else key
-            if whole and isinstance(layer, Linear) and name in layer._names:
-                size = dict(layer.structure.operator.named_leaves())[name].shape
-                yield (
-                    Entry(at, name, layer, size, None, layer.structure.operator, shares.get(id(layer), 1.0)),
-                    full,
-                    parameter,
-                )
+            if whole and isinstance(layer, (Linear, Nonlinear)) and name in layer._names:
+                structure: Any = layer.structure if isinstance(layer, Linear) else layer.nonlinear.structure
+                size = dict(structure.operator.named_leaves())[name].shape  # of one copy
+                share = shares.get(id(layer), 1.0)
+                yield Entry(at, name, layer, size, None, structure.operator, share), full, parameter
                 continue
-            if whole and isinstance(layer, Chain) and name in ("U", "V"):
-                operator = layer.structure.operator
-                size = dict(operator.named_leaves())[name].shape
-                yield Entry(at, name, layer, size, None, operator, shares.get(id(layer), 1.0)), full, parameter
+            if whole and isinstance(layer, Nonlinear) and name in layer.nonlinear.matrices:
+                yield Entry(at, name, layer, layer.nonlinear.matrices[name], "out in", is_beside=True), full, parameter
                 continue
             if whole and isinstance(layer, nn.Linear) and name == "weight":
                 size = layer.out_features, layer.in_features  # FSDP holds a flat part of it

@@ -20,6 +20,7 @@ from linops.nn.patterns import matches
 from linops.nn.sending import STYLES
 from linops.nn.torch.dense import is_dense
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.replace import replace_linear_
 from linops.nn.torch.styles import styles_of
 from linops.operator import LinearOperator
@@ -45,6 +46,12 @@ def described(model: nn.Module, family: Any, where: Any, exclude: Any, example: 
         names = [name for name, _ in bare.named_modules()]
         left = exclude if exclude is not None and any(matches(exclude, name) for name in names) else None
         replace_linear_(bare, family, where=where, exclude=left, zero=())
+    for name, one in bare.named_modules():
+        if isinstance(one, Nonlinear):
+            raise ValueError(
+                f"estimate: layer {name!r} would be a {type(one).__name__}, which is no linear map, and of which an "
+                "estimate knows no operator; exclude it, or estimate the model before it is replaced"
+            )
     seen: set[int] = set()
     trace = None if example is None else _traced(bare, example)
     styles = {name: "whole" for name, one in bare.named_modules() if isinstance(one, Linear)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import nn
 from linops.freezing import freeze
 from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.placing import HOOKS
 from linops.nn.torch.sharded import require_whole
@@ -62,10 +65,14 @@ def to_dense_(model: nn.Module) -> Report:
         model: The model; it may not be a structured layer itself (of one, ``layer.to_dense()`` is the dense layer).
 
     Returns:
-        The layers that changed, with parameters and MACs before and now; it prints as a table.
+        The layers that changed, with parameters and MACs before and now, and those that are no linear maps and stay; it
+        prints as a table.
 
     Raises:
         ValueError: If the model is a structured layer, which cannot be replaced in place.
+
+    Warns:
+        UserWarning: If layers stay because they are no linear maps.
 
     Example:
         >>> import linops as lo, torch
@@ -76,7 +83,16 @@ def to_dense_(model: nn.Module) -> Report:
         >>> model[0], torch.allclose(model(x), before, atol=1e-6)
         (Linear(in_features=16, out_features=16, bias=True), True)
     """
-    return _exchange(model, Structured, lambda layer: layer.to_dense(), "layer.to_dense()")
+    skipped = {
+        name: f"is a {type(layer).__name__}, which is no linear map and has no dense weight"
+        for name, layer in model.named_modules()
+        if isinstance(layer, Nonlinear)
+    }
+    report = replace(_exchange(model, Structured, lambda layer: layer.to_dense(), "layer.to_dense()"), skipped=skipped)
+    for name, reason in list(skipped.items())[:1]:
+        more = f" (and {len(skipped) - 1} others)" if len(skipped) > 1 else ""
+        warnings.warn(f"to_dense_ left layer {name!r} alone{more}, which {reason}", stacklevel=2)
+    return report
 
 
 def _frozen(layer: Linear, batch: int) -> Linear | None:

@@ -16,6 +16,7 @@ from linops.nn.patterns import Pattern, matches
 from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.layer_steps import VECTORS
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.sharded import is_cut
 from linops.operator import LinearOperator
 from linops.plan import natural_order
@@ -60,7 +61,7 @@ def grow_(
         model: A model, or a `linops.nn.torch.Linear` itself.
         target: The structure: a family and its options (``"btt:rank=3"``), a family, or for layers of one shape an
             operator of specs. Families that split sizes take the dims that layers have.
-        where: Which structured layers, as in `replace_linear_`; None for all.
+        where: Which structured layers, as in `replace_linear_`; None for all that have an operator.
         optimizer: The optimiser of the model's parameters; None if there is none yet, or it will be made anew. One that
             is not given goes on training parameters that the model no longer has.
         seed: Of the numbers in new components; the same for each layer that has the same name.
@@ -89,6 +90,9 @@ def grow_(
         )
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"grow_: optimizer {type(optimizer).__name__} is no torch.optim.Optimizer")
+    for name, layer in model.named_modules():
+        if isinstance(layer, Nonlinear) and where is not None and matches(where, name, layer):
+            raise ValueError(f"grow_: layer {name!r} is a {type(layer).__name__}, no linear map: it has no operator")
     layers = {
         name: layer
         for name, layer in model.named_modules()

@@ -16,10 +16,10 @@ from linops.families.blocks import dense
 from linops.nn.divided import Divided, Row
 from linops.nn.obstacles import brief
 from linops.nn.sending import ends, size_of
-from linops.nn.torch.chain import Chain
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.divided import DividedLinear, Replicated, join
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.schedules import replaced
 from linops.nn.torch.styles import REPLICATED, styles_of
@@ -101,11 +101,11 @@ def parallelize_(model: nn.Module, mesh: DeviceMesh, axis: str | None = None, *,
             stacklevel=2,
         )
     left = [row.name for row in found if row.style != REPLICATED and not row.division.is_split]
-    left += [name for name, module in model.named_modules() if isinstance(module, Chain)]
+    left += [name for name, module in model.named_modules() if isinstance(module, Nonlinear)]
     if left and mesh.size() > 1:
         warnings.warn(
             f"parallelize_: {brief(left, 4)} stay whole on each of {mesh.size()} ranks: their leaves are small, or "
-            "have no axis that divides among them",
+            "have no axis that divides among them, or they are no linear maps",
             stacklevel=2,
         )
     return found

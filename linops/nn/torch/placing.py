@@ -9,13 +9,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from linops.nn import nonlinear
+from linops.nn.nonlinear import Nonlinear as Description
 from linops.nn.projected import Fit
 from linops.nn.swap import Swap
+from linops.nn.torch.chain import Chain
 from linops.nn.torch.dense import is_conv1d
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.mixture import BTTMixture
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
+from linops.nn.torch.structured import Swapped
 from linops.operator import LinearOperator
 
+#: the layer of each structure that is no linear map
+LAYERS: dict[type, Any] = {nonlinear.Chain: Chain, nonlinear.Mixture: BTTMixture}
 #: the hooks that a layer keeps; the dicts themselves move, so that handles still remove
 HOOKS = (
     "_forward_hooks",
@@ -78,9 +86,7 @@ def put(
         if isinstance(parent, nn.TransformerEncoderLayer) and changed:
             change(parent, "activation_relu_or_gelu", 0)  # torch's own sign against the fused path
     for encoder in model.modules():
-        if isinstance(encoder, nn.TransformerEncoder) and any(
-            isinstance(part, (Linear, Parts)) for part in encoder.modules()
-        ):
+        if isinstance(encoder, nn.TransformerEncoder) and any(isinstance(part, Swapped) for part in encoder.modules()):
             change(encoder, "use_nested_tensor", False)  # it needs the fused path
     return layers
 
@@ -91,14 +97,25 @@ def build(swap: Swap, weight_norm: bool, operators: tuple[LinearOperator, ...] |
     Args:
         swap: The old layer.
         weight_norm: Whether the new one normalises its factors.
-        operators: Those of its parts, with arrays; drawn if None.
+        operators: Those of its parts, with arrays; drawn if None. None of what is no linear map, which is left empty.
 
     Returns:
         The layer.
     """
     old = swap.found.layer
-    kind: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype, "weight_norm": weight_norm}
-    kind["scheme"] = swap.scheme
+    like = old._leaves()[0] if isinstance(old, Nonlinear) else old.weight
+    kind: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
+    if isinstance(target := swap.operators[0], Description):
+        options = {"nonlinear": target, "bias": False, "zero_init": swap.zero_init}
+        if operators is None:
+            layer: Any = LAYERS[type(target)](*target.shape, **options, **kind)
+            _start(layer, swap.starts(target))
+        else:  # to be loaded: nothing is drawn
+            layer = LAYERS[type(target)](*target.shape, **options, **kind | {"device": "meta"})
+            layer.to_empty(device=like.device)
+        layer._transposed = is_conv1d(old) or getattr(old, "_transposed", False)
+        return layer.requires_grad_(like.requires_grad).train(old.training)
+    kind |= {"weight_norm": weight_norm, "scheme": swap.scheme}
     if operators is None:
         parts = [Linear(operator, False, **kind, zero_init=swap.zero_init) for operator in swap.operators]
         for part, operator in zip(parts, swap.operators):
@@ -107,9 +124,9 @@ def build(swap: Swap, weight_norm: bool, operators: tuple[LinearOperator, ...] |
         parts = [Linear(operator, False, **kind) for operator in operators]
         for part in parts:
             part._uncap_()
-    layer: Any = parts[0] if len(parts) == 1 else Parts(parts)
+    layer = parts[0] if len(parts) == 1 else Parts(parts)
     layer._transposed = is_conv1d(old) or getattr(old, "_transposed", False)
-    return layer.requires_grad_(old.weight.requires_grad).train(old.training)
+    return layer.requires_grad_(like.requires_grad).train(old.training)
 
 
 def _adopt(layer: Any, swap: Swap) -> None:
@@ -125,7 +142,7 @@ def _adopt(layer: Any, swap: Swap) -> None:
 
 
 @torch.no_grad()
-def _start(layer: Linear, factors: dict[str, float]) -> None:
+def _start(layer: Linear | Nonlinear, factors: dict[str, float]) -> None:
     """Scale leaves that have been drawn, and let them be scaled whenever they are drawn anew."""
     layer._starts = factors
     for name, factor in factors.items():

@@ -12,9 +12,10 @@ from linops.nn.recipe import Layer
 from linops.nn.stored import require_fit
 from linops.nn.swap import Found, Swap
 from linops.nn.torch.dense import find
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.placing import put
-from linops.nn.torch.structured import Structured
+from linops.nn.torch.structured import Swapped
 
 
 def recipe_of(model: nn.Module) -> dict[str, Layer]:
@@ -30,18 +31,20 @@ def recipe_of(model: nn.Module) -> dict[str, Layer]:
     owners: dict[tuple[int, ...], str] = {}
     inside: set[int] = set()
     for name, module in model.named_modules():
-        if not isinstance(module, Structured) or id(module) in inside:
+        if not isinstance(module, Swapped) or id(module) in inside:
             continue
         parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
         inside |= set(map(id, parts))
         leaves = tuple(id(leaf) for part in parts for leaf in part._leaves())
-        layers[name] = Layer(
-            tuple(part.structure for part in parts),
-            isinstance(module, Parts),
-            any(part.weight_norm for part in parts),
-            owners.get(leaves) if leaves else None,
-            next((part.scheme for part in parts), "mup"),
-        )
+        tied_to = owners.get(leaves) if leaves else None
+        if isinstance(module, Nonlinear):
+            one = module._described()
+            layers[name] = Layer((one.structure,), tied_to=tied_to, nonlinear=one)
+        else:
+            structures = tuple(part.structure for part in parts)
+            is_capped = any(part.weight_norm for part in parts)
+            scheme = next((part.scheme for part in parts), "mup")
+            layers[name] = Layer(structures, isinstance(module, Parts), is_capped, tied_to, scheme)
         owners.setdefault(leaves, name)
     return layers
 
@@ -72,14 +75,15 @@ def rebuild_(
         if name in there and _alike(there[name], layer):
             continue
         module = modules.get(name)
-        if isinstance(module, Structured):
+        if isinstance(module, Swapped):
             shape = (module.out_features, module.in_features)
             found[name] = Found(name, module, shape, module.bias is not None, lambda: False)
         one = require_fit(name, layer, found.get(name))
-        symbolic = tuple(structure.operator for structure in layer.structures)
+        symbolic = (layer.nonlinear,) if layer.nonlinear else tuple(one.operator for one in layer.structures)
         chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to, scheme=layer.scheme))
         if layer.tied_to is None:
-            built = tuple(operators(name, part) for part in range(len(layer.structures)))
+            parts = () if layer.nonlinear else range(len(layer.structures))
+            built = tuple(operators(name, part) for part in parts)
             fits[name] = Fit(built, ())
     for weight_norm, swaps in chosen.items():
         put(model, swaps, weight_norm, fits, undo)
@@ -87,6 +91,10 @@ def rebuild_(
 
 def _alike(one: Layer, other: Layer) -> bool:
     """Whether two layers differ in dtypes at most."""
+    if (one.nonlinear is None) != (other.nonlinear is None):
+        return False
+    if one.nonlinear and other.nonlinear:
+        return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
     told = [(layer.parts, layer.weight_norm, layer.scheme, len(layer.structures)) for layer in (one, other)]
     if told[0] != told[1]:
         return False

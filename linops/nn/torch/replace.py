@@ -14,9 +14,10 @@ from linops.nn.projected import check_moments, errors_of, warn_of
 from linops.nn.report import Report, leftovers
 from linops.nn.swap import Swap, plan, report
 from linops.nn.torch.dense import find, is_dense, require_module
+from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.placing import put
 from linops.nn.torch.project import project_layers
-from linops.nn.torch.structured import Structured
+from linops.nn.torch.structured import Swapped
 
 
 def replace_linear_(
@@ -68,7 +69,8 @@ def replace_linear_(
     Args:
         model: The model; it may live on the meta device.
         family: A family's name, with options or without (``"btt:rank=2"``), or a function ``(out_features, in_features,
-            **options) -> operator``; None only if `where` is a dict.
+            **options) -> operator``; also what is no linear map, ``"chain"`` (`lo.nn.chain`) and ``"btt_mixture"``
+            (`lo.nn.btt_mixture`). None only if `where` is a dict.
         where: Which layers: a predicate ``(name, module) -> bool``; a glob or ``"re:"`` pattern over the whole name; a
             list of those; or a dict of pattern to family, in which the first match wins, None leaves the layer, and
             `family` (or None: leave) is for those that match no pattern. None takes all.
@@ -120,7 +122,9 @@ def replace_linear_(
         (4160, 1088)
     """
     require_module("replace_linear_", model, "flax.replace_linear", "equinox.replace_linear")
-    swaps, skipped = plan(find(model), family, where, exclude, weights, zero, options, parts, scale, scheme)
+    swaps, skipped = plan(
+        find(model), family, where, exclude, weights, zero, options, parts, scale, scheme, weight_norm
+    )
     known = check_moments(moments, swaps, weights)
     check_calibration(weights, calibration, sequential, anchor, moments)
     before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))
@@ -153,7 +157,7 @@ def _left(
             for key, one in module._parameters.items()
             if one is not None and not nn.parameter.is_lazy(one) and id(one) not in seen
         }
-        if id(module) in replaced or not own or isinstance(module, Structured):
+        if id(module) in replaced or not own or isinstance(module, Swapped):
             continue
         seen |= {id(one) for one in own.values()}
         obstacle = skipped.get(name)
@@ -163,11 +167,18 @@ def _left(
 
 @torch.no_grad()
 def _scale(old: Any, new: Any) -> float | None:
-    """The root mean square of a layer's entries, by a few random vectors, over that of the layer it replaces."""
+    """The root mean square of a layer's entries, by a few random vectors, over that of the layer it replaces.
+
+    Of what is no linear map it is that of outputs for normal inputs.
+    """
     weight = old.weight.detach()
     wide = torch.promote_types(weight.dtype, torch.float32)  # which transforms have on every device
     if weight.is_meta or not (before := float(torch.linalg.vector_norm(weight, dtype=wide)) / weight.numel() ** 0.5):
         return None
     x = torch.randn(4, new.in_features, generator=torch.Generator().manual_seed(0)).to(weight.device, wide)
-    norm = torch.linalg.vector_norm(new.operator.to(dtype=wide)._linear(x)) / torch.linalg.vector_norm(x)
+    if isinstance(new, Nonlinear):
+        y = new._mapped(x.to(weight.dtype)).to(wide)
+    else:
+        y = new.operator.to(dtype=wide)._linear(x)
+    norm = torch.linalg.vector_norm(y) / torch.linalg.vector_norm(x)
     return float(norm) / new.out_features**0.5 / before or None

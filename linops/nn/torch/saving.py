@@ -13,7 +13,7 @@ from linops.nn.torch.dense import is_conv1d, require_module
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.recipe import rebuild_, recipe_of
 from linops.nn.torch.sharded import cut_as, gathered, is_cut, together
-from linops.nn.torch.structured import Structured
+from linops.nn.torch.structured import Swapped
 from linops.reading import Reader
 from linops.safetensors import opened
 
@@ -96,6 +96,7 @@ def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module
     try:
         stored = Stored(Reader(file, "torch"))
         _require_no_conv1d(inner, stored)
+        stored.require_leaves()
         rebuild_(inner, stored.layers, stored.operator, undo)
         _require_known(inner, stored)
         own = inner.state_dict()
@@ -109,7 +110,7 @@ def load(model: nn.Module, path: str | Path, *, device: Any = None) -> nn.Module
     _materialise(inner, torch.device("cpu" if device is None else device))
     inner.load_state_dict(state)
     for module in inner.modules():
-        if isinstance(module, Structured):
+        if isinstance(module, Swapped):
             module._blank = False
     return model
 

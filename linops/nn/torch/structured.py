@@ -16,14 +16,12 @@ from linops.nn.torch.weight import Guarded, Weight, dense, read_only
 _ALIGNED = 64
 
 
-class Structured(nn.Module):
-    """A layer over an operator; each has the operator over its parameters, their names, and a way to draw them."""
+class Swapped(nn.Module):
+    """A layer with parameters of a structure, in the place of a dense one; each has a way to draw them."""
 
     in_features: int
     out_features: int
     bias: Any
-    #: whether `weight` is (in, out), as in the Conv1D that the layer stands for
-    _transposed = False
     #: whether parameters began on the meta device, so that they hold nothing until they are loaded or drawn
     _blank = False
     #: whether a checkpoint must have all parameters, for the layer is built by its recipe: none is drawn
@@ -34,11 +32,75 @@ class Structured(nn.Module):
     _names: Any = ()
     #: how `reset_parameters` draws; see `LinearOperator.init`
     scheme = "mup"
+    #: whether the layer stands for a Conv1D, whose weight is (in, out)
+    _transposed = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         announce()
         structured(self)
+
+    @property
+    def _called(self) -> str:
+        """How errors call the layer."""
+        return f"layer {self._path!r}" if self._path else "a structured layer"
+
+    def _leaves(self) -> list[Any]:
+        """The parameters that the operator is made of."""
+        raise NotImplementedError
+
+    def __setstate__(self, state: Any) -> None:
+        """As of `torch.nn.Module`."""
+        super().__setstate__(state)
+        announce()
+        structured(self)
+
+    @property
+    def _is_hf_initialized(self) -> bool:
+        """Whether transformers is done with the module: it sets this when it has loaded or initialised it."""
+        return self.__dict__.get("_initialized", False)
+
+    @_is_hf_initialized.setter
+    def _is_hf_initialized(self, done: bool) -> None:
+        self.__dict__["_initialized"] = done
+        parameters = dict(self.named_parameters(recurse=False))
+        if done and not any(parameter.is_meta for parameter in parameters.values()):
+            missing = [
+                name for name, parameter in parameters.items() if not getattr(parameter, "_is_hf_initialized", False)
+            ]
+            if self._loaded_only:
+                self._refuse(missing)
+            self._complete(missing if self._blank else [])
+            for parameter in parameters.values():
+                parameter._is_hf_initialized = True  # type: ignore[attr-defined]
+
+    def _refuse(self, missing: list[str]) -> None:
+        """Raise if parameters are missing in a checkpoint whose recipe has the layer."""
+        if missing:
+            raise ValueError(
+                f"{self._called} is structured by the recipe of the checkpoint, which lacks its "
+                f"{', '.join(map(repr, missing))}: it is damaged, or another model's"
+            )
+
+    def _finish_loading(self) -> None:
+        """Raise if parameters hold nothing; give the layer what is in no checkpoint."""
+        parameters = {name: one for name, one in self.named_parameters(recurse=False) if not one.is_meta}
+        self._refuse([name for name, one in parameters.items() if not getattr(one, "_is_hf_initialized", False)])
+        for (
+            one
+        ) in parameters.values():  # a mapped file puts numbers anywhere, and where they lie decides how sums round
+            if one.device.type == "cpu" and one.data_ptr() % _ALIGNED:
+                one.data = one.data.clone()
+        self._complete([])
+        self._blank = self._loaded_only = False
+
+    def _complete(self, names: list[str]) -> None:
+        """Draw the parameters of these names, which hold nothing; and what else is not in a checkpoint."""
+        raise NotImplementedError
+
+
+class Structured(Swapped):
+    """A layer over an operator, which each has over its parameters."""
 
     @property
     def operator(self) -> Any:
@@ -88,24 +150,9 @@ class Structured(nn.Module):
         return layer
 
     @property
-    def _called(self) -> str:
-        """How errors call the layer."""
-        return f"layer {self._path!r}" if self._path else "a structured layer"
-
-    def _leaves(self) -> list[Any]:
-        """The parameters that the operator is made of."""
-        raise NotImplementedError
-
-    @property
     def _gives_complex(self) -> bool:
         """Whether the operator is complex, whatever its leaves are."""
         raise NotImplementedError
-
-    def __setstate__(self, state: Any) -> None:
-        """As of `torch.nn.Module`."""
-        super().__setstate__(state)
-        announce()
-        structured(self)
 
     def register_parameter(self, name: str, param: Any) -> None:
         """As `torch.nn.Module.register_parameter`; there is no weight to register."""
@@ -115,49 +162,6 @@ class Structured(nn.Module):
             self._parameters[name] = param
         else:
             raise RuntimeError(f"layer.weight = {type(param).__name__}: {read_only(self._called)}")
-
-    @property
-    def _is_hf_initialized(self) -> bool:
-        """Whether transformers is done with the module: it sets this when it has loaded or initialised it."""
-        return self.__dict__.get("_initialized", False)
-
-    @_is_hf_initialized.setter
-    def _is_hf_initialized(self, done: bool) -> None:
-        self.__dict__["_initialized"] = done
-        parameters = dict(self.named_parameters(recurse=False))
-        if done and not any(parameter.is_meta for parameter in parameters.values()):
-            missing = [
-                name for name, parameter in parameters.items() if not getattr(parameter, "_is_hf_initialized", False)
-            ]
-            if self._loaded_only:
-                self._refuse(missing)
-            self._complete(missing if self._blank else [])
-            for parameter in parameters.values():
-                parameter._is_hf_initialized = True  # type: ignore[attr-defined]
-
-    def _refuse(self, missing: list[str]) -> None:
-        """Raise if parameters are missing in a checkpoint whose recipe has the layer."""
-        if missing:
-            raise ValueError(
-                f"{self._called} is structured by the recipe of the checkpoint, which lacks its "
-                f"{', '.join(map(repr, missing))}: it is damaged, or another model's"
-            )
-
-    def _finish_loading(self) -> None:
-        """Raise if parameters hold nothing; give the layer what is in no checkpoint."""
-        parameters = {name: one for name, one in self.named_parameters(recurse=False) if not one.is_meta}
-        self._refuse([name for name, one in parameters.items() if not getattr(one, "_is_hf_initialized", False)])
-        for (
-            one
-        ) in parameters.values():  # a mapped file puts numbers anywhere, and where they lie decides how sums round
-            if one.device.type == "cpu" and one.data_ptr() % _ALIGNED:
-                one.data = one.data.clone()
-        self._complete([])
-        self._blank = self._loaded_only = False
-
-    def _complete(self, names: list[str]) -> None:
-        """Draw the parameters of these names, which hold nothing; and what else is not in a checkpoint."""
-        raise NotImplementedError
 
 
 def announce() -> None:
