@@ -132,7 +132,7 @@ class Options:
     depth: int = 2
     base_depth: int | None = None
 
-    def run(self, structure: Variant, width: int, **rest: Any) -> Run:
+    def run(self, structure: Structured, width: int, **rest: Any) -> Run:
         """A run of this depth."""
         return Run(structure, width, self.depth, base_depth=self.base_depth, **rest)
 
