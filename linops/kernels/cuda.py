@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +18,10 @@ from linops.kernels.choosing import Choices, choices_file, size_class
 LARGEST_SIDE, LEAST_VECTORS = 256, 16
 #: how far results may be apart, as a share of their norm
 APART = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+
+#: whether kernels beside torch's own may run, here and now
+ALLOWED: ContextVar[bool] = ContextVar("allowed", default=True)
+_BY_DEVICE: dict[int, Choices] = {}
 
 Product = Callable[..., torch.Tensor]
 
@@ -34,9 +39,10 @@ def crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, plain: P
         (m, p, k); where the kernel made it, vectors lie as in x.
     """
     (b, rows, n), (m, p, middle), k = first.shape, second.shape, x.shape[2]
-    if max(n, p) > LARGEST_SIDE or k < LEAST_VECTORS or x.dtype not in APART or not x.dtype == first.dtype == second.dtype:
+    dtypes = {first.dtype, second.dtype, x.dtype}
+    if max(n, p) > LARGEST_SIDE or k < LEAST_VECTORS or len(dtypes) > 1 or x.dtype not in APART:
         return plain(first, second, x)
-    kernels = _kernels()
+    kernels = _kernels() if ALLOWED.get() else None
     if kernels is None or middle % b or torch.cuda.is_current_stream_capturing():
         return plain(first, second, x)
     ways: dict[str, Product] = {"torch": plain}
@@ -110,8 +116,20 @@ def _kernels() -> Any:
     return None if find_spec("triton") is None else import_module("linops.kernels.triton_ops")
 
 
-@cache
 def _choices(device: int) -> Choices:
     """What was measured on a device."""
-    name, triton = torch.cuda.get_device_name(device), import_module("triton").__version__
-    return Choices(f"{name}, torch {torch.__version__}, triton {triton}", choices_file())
+    if device not in _BY_DEVICE:
+        name, triton = torch.cuda.get_device_name(device), import_module("triton").__version__
+        _BY_DEVICE[device] = Choices(f"{name}, torch {torch.__version__}, triton {triton}", choices_file())
+    return _BY_DEVICE[device]
+
+
+def chosen() -> Iterator[dict[str, str]]:
+    """What was chosen in this process, by device and case.
+
+    Yields:
+        Rows.
+    """
+    for choices in _BY_DEVICE.values():
+        for case, way in choices.known.items():
+            yield {"target": choices.target, "case": case, "way": way}
