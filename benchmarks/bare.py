@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
             continue
         for key, keyword in options_of(benchmark.measure).items():
             default = keyword.default
-            kind = {"type": type(default)} if isinstance(default, (int, float, Path)) else {}
+            kind: dict[str, Any] = {"type": type(default)} if isinstance(default, (int, float, Path)) else {}
             if isinstance(default, bool):
                 kind = {"action": "store_true"}
             if isinstance(default, tuple):

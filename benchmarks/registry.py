@@ -2,9 +2,9 @@
 
 `measure` takes keywords with defaults, which become the options of its command: numbers, texts, and tuples of those,
 written with commas. If it takes ``known``, it gets the rows that were measured before and need not be measured again;
-if ``threads``, the command's own. A module of many rows may have ``summary(rows) → rows``, ``checks(rows) → rows``
-of what was compared, and ``missing(rows) → rows`` that says what could not be measured: people read those. Of a machine that not everybody has, `absent`, `conditions`,
-`kept_in` and `again` are asked, as the methods of `Benchmark` say.
+if ``threads``, the command's own. A module of many rows may have ``summary(rows) → rows``, ``checks(rows) → rows`` of
+what was compared, and ``missing(rows) → rows`` that says what could not be measured: people read those. Of a machine
+that not everybody has, `absent`, `conditions`, `kept_in` and `again` are asked, as the methods of `Benchmark` say.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ _LINES = {
     "compression": Benchmark(
         "benchmarks.compression", "Accuracy of a compressed model by ways to compress it", "means"
     ),
-    "cuda": Benchmark("benchmarks.cuda", "A GPU: what is right there, and times beside dense and the paper's formulation"),
+    "cuda": Benchmark(
+        "benchmarks.cuda", "A GPU: what is right there, and times beside dense and the paper's formulation"
+    ),
     "imports": Benchmark("benchmarks.imports", "What importing linops adds to importing numpy"),
 }
 

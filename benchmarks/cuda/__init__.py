@@ -20,7 +20,7 @@ from benchmarks.cuda.page import checks, missing, summary
 from benchmarks.cuda.running import Budget, Case, Part, Row, run
 from benchmarks.progress import say
 from linops.kernels import cuda as choices
-from linops.kernels.choosing import VARIABLE
+from linops.plan.machine_file import VARIABLE
 
 __all__ = ["PARTS", "absent", "again", "checks", "conditions", "kept_in", "measure", "missing", "summary"]
 

@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,7 @@ def tables() -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if str(TESTS) not in sys.path:
         sys.path.append(str(TESTS))
-    from cases import CASES
-    from layer_structures import OPERATORS
-
-    return CASES, OPERATORS
+    return import_module("cases").CASES, import_module("layer_structures").OPERATORS
 
 
 def operators(device: str, every: int = 1) -> Iterator[Case]:

@@ -59,7 +59,8 @@ def _operand(device: Device, d: int, dtype: torch.dtype, layout: str, tokens: in
 
 def _crossed(device: Device, d: int, rank: int, dtype: torch.dtype, layout: str, tokens: int) -> list[Row]:
     ops: Any = import_module("linops.kernels.triton_ops")
-    first, second = lo.btt(d, d, rank=rank).init(seed=0, backend="torch", dtype=dtype, device=device.kind).cores
+    operator: Any = lo.btt(d, d, rank=rank).init(seed=0, backend="torch", dtype=dtype, device=device.kind)
+    first, second = operator.cores
     (b, _, n), (m, p, middle) = first.shape, second.shape
     x = _operand(device, d, dtype, layout, tokens).reshape(b, n, tokens)
 

@@ -66,7 +66,7 @@ def _is_mere_value(x: torch.Tensor) -> bool:
 
 
 def _is_plain(x: torch.Tensor, device: str) -> bool:
-    """Whether products of a tensor run as they are written: not of a subclass, transformed, cast, or in forward mode."""
+    """Whether products of a tensor run as written: it is of no subclass, transformed, cast, or in forward mode."""
     return (
         type(x) in (torch.Tensor, torch.nn.Parameter)
         and not transforming()

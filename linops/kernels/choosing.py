@@ -2,22 +2,21 @@
 
 A `Choices` knows no framework: it is given the ways as functions, something that times them, and something that says
 whether two results agree. What it finds is kept by *target* (a device and the versions of what runs there) and by
-*case* (what is computed, with sizes in classes), in this process and in a file: JSON in the platform's folder for
-caches, or where the environment variable LINOPS_KERNELS says; set to nothing, no file is read or written.
+*case* (what is computed, with sizes in classes), in this process and in a file, ``gpu_kernels.json`` beside the user's
+machine file (`linops.plan.machine_file`); where that is set to none, no file is read or written.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from linops.plan.machine_file import machine_file
 from linops.replacing import replacing
 
-FORMAT, VERSION, VARIABLE = "linops.kernels", 1, "LINOPS_KERNELS"
+FORMAT, VERSION = "linops.gpu_kernels", 1
 #: by so much must a way be measured to be faster than the plain one: below, the next measurement might say otherwise
 GAIN = 1.2
 
@@ -28,21 +27,13 @@ def choices_file() -> Path | None:
     """Where choices are kept.
 
     Returns:
-        The path; None if the environment variable is set to nothing, or the user has no home.
+        The path; None where there is no machine file either: the user has no home, or wants none.
     """
-    if VARIABLE in os.environ:
-        return Path(os.environ[VARIABLE]).expanduser() if os.environ[VARIABLE] else None
     try:
-        home = Path.home()
+        path = machine_file()
     except RuntimeError:
         return None
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "linops" / "kernels.json"
+    return None if path is None else path.with_name("gpu_kernels.json")
 
 
 class Choices:

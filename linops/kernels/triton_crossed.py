@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
 """A Triton kernel of two block products, the second across the first's blocks, with what lies between them on chip.
 
 A program makes the outputs of a few of the second's blocks for a few vectors. It goes through the middle a chunk at a
@@ -15,7 +16,7 @@ import triton.language as tl
 
 #: dtypes of the kernel; sums are float32
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-#: whether kernels run in Triton's interpreter, on a CPU; its products of bfloat16 are wrong, so they are of float32 there
+#: whether kernels run in Triton's interpreter, on a CPU; its products of bfloat16 are wrong: there they are of float32
 INTERPRETED = triton.knobs.runtime.interpret
 
 

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
 """A Triton kernel of small blocks: up to four factors of a butterfly or a Kronecker product in one pass over memory.
 
 A pass reads numbers (i, digits, j, vector) once, lets each factor act along its own digit, in float32, and writes them
@@ -126,28 +127,20 @@ def _factors(
     f3 += i * f3_i
     if RISING:
         if COUNT > 3:
-            held = _act(
-                held, f3, f3_l, f3_b, f3_c, f3_r, f3_j, j0, J, C0 * C1 * C2, B3, C3, 1, B3, C3, WIDE, VECTORS
-            )
+            held = _act(held, f3, f3_l, f3_b, f3_c, f3_r, f3_j, j0, J, C0 * C1 * C2, B3, C3, 1, B3, C3, WIDE, VECTORS)
         if COUNT > 2:
             held = _act(held, f2, f2_l, f2_b, f2_c, f2_r, f2_j, j0, J, C0 * C1, B2, C2, B3, B2, C2, WIDE, VECTORS)
         if COUNT > 1:
             held = _act(held, f1, f1_l, f1_b, f1_c, f1_r, f1_j, j0, J, C0, B1, C1, B2 * B3, B1, C1, WIDE, VECTORS)
-        held = _act(
-            held, f0, f0_l, f0_b, f0_c, f0_r, f0_j, j0, J, 1, B0, C0, B1 * B2 * B3, B_PAD, C_PAD, WIDE, VECTORS
-        )
+        held = _act(held, f0, f0_l, f0_b, f0_c, f0_r, f0_j, j0, J, 1, B0, C0, B1 * B2 * B3, B_PAD, C_PAD, WIDE, VECTORS)
     else:
-        held = _act(
-            held, f0, f0_l, f0_b, f0_c, f0_r, f0_j, j0, J, 1, B0, C0, C1 * C2 * C3, B_PAD, C_PAD, WIDE, VECTORS
-        )
+        held = _act(held, f0, f0_l, f0_b, f0_c, f0_r, f0_j, j0, J, 1, B0, C0, C1 * C2 * C3, B_PAD, C_PAD, WIDE, VECTORS)
         if COUNT > 1:
             held = _act(held, f1, f1_l, f1_b, f1_c, f1_r, f1_j, j0, J, B0, B1, C1, C2 * C3, B1, C1, WIDE, VECTORS)
         if COUNT > 2:
             held = _act(held, f2, f2_l, f2_b, f2_c, f2_r, f2_j, j0, J, B0 * B1, B2, C2, C3, B2, C2, WIDE, VECTORS)
         if COUNT > 3:
-            held = _act(
-                held, f3, f3_l, f3_b, f3_c, f3_r, f3_j, j0, J, B0 * B1 * B2, B3, C3, 1, B3, C3, WIDE, VECTORS
-            )
+            held = _act(held, f3, f3_l, f3_b, f3_c, f3_r, f3_j, j0, J, B0 * B1 * B2, B3, C3, 1, B3, C3, WIDE, VECTORS)
     place = tl.arange(0, B_PAD * B1 * B2 * B3 * WIDE)[:, None]
     g, j = place // WIDE, (j0 + place % WIDE).to(tl.int64)
     inside = (g < B0 * B1 * B2 * B3) & (j < J) & (k < K)
@@ -167,31 +160,48 @@ def factors(x: torch.Tensor, given: Sequence[torch.Tensor], rising: bool) -> tor
     Returns:
         (I, product of the factors' B, J, K).
     """
-    I, _, J, K = x.shape
-    sides = [(f.shape[2], f.shape[3]) for f in given] + [(1, 1)] * (MOST - len(given))
-    rows, columns = prod(b for b, _ in sides), prod(c for _, c in sides)
-    y = like_operand(x, (I, rows, J, K))
+    outer, _, J, K = x.shape
+    sides = [(f.shape[2], f.shape[3]) for f in given]
+    y = like_operand(x, (outer, prod(b for b, _ in sides), J, K))
     if not y.numel():
         return y
     if not x.numel():
         return y.zero_()
-    padded = [triton.next_power_of_2(side) for side in sides[0]]
-    held = max(rows, columns, *padded) * max(b for b, _ in [padded, *sides[1:]])
-    room = max(_HELD // triton.next_power_of_2(held), 1)
     by_rows = x.stride(-1) != 1 and J > 1  # neighbours in memory are neighbours in j, not vectors
-    wide = min(triton.next_power_of_2(J), 32, room) if by_rows else 1
-    vectors = min(triton.next_power_of_2(K), max(room // wide, 1), 256)
+    sizes = constants(sides, rising, min(triton.next_power_of_2(J), 32) if by_rows else 1, K)
     arrays = [*given, *[given[0]] * (MOST - len(given))]
-    _factors[triton.cdiv(K, vectors), triton.cdiv(J, wide), I](
+    _factors[triton.cdiv(K, sizes["VECTORS"]), triton.cdiv(J, sizes["WIDE"]), outer](
         *(x, y, *arrays, J, K, *x.stride(), *y.stride()),
         *(stride for f in arrays for stride in f.stride()),
-        **{f"{name}{place}": side for place, pair in enumerate(sides) for name, side in zip("BC", pair)},
-        B_PAD=padded[0],
-        C_PAD=padded[1],
-        COUNT=len(given),
-        RISING=rising,
-        WIDE=wide,
-        VECTORS=vectors,
+        **sizes,
         num_warps=4,
     )
     return y
+
+
+def constants(sides: Sequence[tuple[int, int]], rising: bool, wide: int, vectors: int) -> dict[str, int | bool]:
+    """The constants of a pass.
+
+    Args:
+        sides: (B, C) of each factor.
+        rising: Whether the last digit's factor acts first.
+        wide: At most how many neighbours in j a program takes, a power of two.
+        vectors: How many vectors there are.
+
+    Returns:
+        Powers of two, and the sides, by name.
+    """
+    padded = [triton.next_power_of_2(side) for side in sides[0]]
+    rows, columns = ([padded[place], *(pair[place] for pair in sides[1:])] for place in (0, 1))
+    held = max(prod(rows), prod(columns)) * max(rows)
+    room = max(_HELD // triton.next_power_of_2(held), 1)
+    wide = min(wide, room)
+    filled = [*sides, *[(1, 1)] * (MOST - len(sides))]
+    return {f"{name}{place}": side for place, pair in enumerate(filled) for name, side in zip("BC", pair)} | {
+        "B_PAD": padded[0],
+        "C_PAD": padded[1],
+        "COUNT": len(sides),
+        "RISING": rising,
+        "WIDE": wide,
+        "VECTORS": min(triton.next_power_of_2(vectors), max(room // wide, 1), 256),
+    }

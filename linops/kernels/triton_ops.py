@@ -1,8 +1,9 @@
 """The Triton kernels as operators of `torch.library`: with shapes for tracing, gradients, and FLOPs.
 
 ``torch.ops.linops.crossed_matmul`` and ``torch.ops.linops.small_factors`` run the kernels on CUDA, and on CPU in
-Triton's interpreter (``TRITON_INTERPRET=1``); elsewhere the same sums by torch's own products. Gradients of the operands
-are the same kernels on transposes, gradients of factors are batched products, and all can be differentiated again.
+Triton's interpreter (``TRITON_INTERPRET=1``); elsewhere the same sums by torch's own products. Where factors need no
+gradient, that of the operand is the same kernel on transposes; gradients of factors are batched products, of what lies
+between, computed anew. All can be differentiated again.
 """
 
 from __future__ import annotations
@@ -140,17 +141,17 @@ def small_factors(x: torch.Tensor, factors: list[torch.Tensor], rising: bool) ->
 
 @small_factors.register_fake
 def _(x: torch.Tensor, factors: list[torch.Tensor], rising: bool) -> torch.Tensor:
-    I, _, J, K = x.shape
-    return like_operand(x, (I, prod(factor.shape[2] for factor in factors), J, K))
+    outer, _, J, K = x.shape
+    return like_operand(x, (outer, prod(factor.shape[2] for factor in factors), J, K))
 
 
 def _in_turn(x: torch.Tensor, factors: Sequence[torch.Tensor], rising: bool) -> list[torch.Tensor]:
     """x, and what it is after each factor, in the order in which they act, by torch's products."""
-    found, (I, _, J, K) = [x], x.shape
+    found, (outer, _, J, K) = [x], x.shape
     for factor in reversed(factors) if rising else factors:
         _, L, B, C, R, _ = factor.shape
-        acted = torch.einsum("ilbcrj,ilcrjk->ilbrjk", factor, found[-1].reshape(I, L, C, R, J, K))
-        found.append(acted.reshape(I, L * B * R, J, K))
+        acted = torch.einsum("ilbcrj,ilcrjk->ilbrjk", factor, found[-1].reshape(outer, L, C, R, J, K))
+        found.append(acted.reshape(outer, L * B * R, J, K))
     return found
 
 
@@ -162,16 +163,16 @@ def _keep_factors(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> No
 
 def _factors_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
     x, *factors = ctx.saved_tensors
-    transposed, (I, _, J, K) = [factor.transpose(2, 3) for factor in factors], x.shape
+    transposed, (outer, _, J, K) = [factor.transpose(2, 3) for factor in factors], x.shape
     if not ctx.of_factors:
         return small_factors(gradient, transposed, not ctx.rising), [None] * len(factors), None
     order = range(len(factors))[:: -1 if ctx.rising else 1]
     of_factors: list[Any] = [None] * len(factors)
     for place, held in zip(reversed(order), reversed(_in_turn(x, factors, ctx.rising)[:-1])):
         _, L, B, C, R, _ = factors[place].shape
-        above, below = gradient.reshape(I, L, B, R, J, K), held.reshape(I, L, C, R, J, K)
+        above, below = gradient.reshape(outer, L, B, R, J, K), held.reshape(outer, L, C, R, J, K)
         of_factors[place] = torch.einsum("ilbrjk,ilcrjk->ilbcrj", above, below)
-        gradient = torch.einsum("ilbcrj,ilbrjk->ilcrjk", factors[place], above).reshape(I, L * C * R, J, K)
+        gradient = torch.einsum("ilbcrj,ilbrjk->ilcrjk", factors[place], above).reshape(outer, L * C * R, J, K)
     return gradient, of_factors, None
 
 
@@ -188,7 +189,7 @@ def _require_factors(x: torch.Tensor, factors: Sequence[torch.Tensor], rising: b
     what = f"small_factors: factors of shapes {', '.join(map(str, shapes))} and x of shape {tuple(x.shape)}"
     if not 1 <= len(factors) <= most or x.ndim != 4 or any(len(shape) != 6 for shape in shapes):
         raise ValueError(f"{what}; expected 1 to {most} factors (I, L, B, C, R, J) and x (I, G, J, K)")
-    sides = [shape[2:4] for shape in shapes]
+    sides = [(shape[2], shape[3]) for shape in shapes]
     if any(side > largest for pair in sides for side in pair):
         raise ValueError(f"{what}; expected sides B and C of at most {largest}")
     if len(factors) > 1 and any(side & (side - 1) or not side for pair in sides for side in pair):
@@ -203,9 +204,9 @@ def _require_factors(x: torch.Tensor, factors: Sequence[torch.Tensor], rising: b
 
 def _wanted(x: torch.Tensor, sides: Sequence[tuple[int, int]], rising: bool) -> list[tuple[int, ...]]:
     """The shapes of factors of these sides."""
-    I, _, J, _ = x.shape
+    outer, _, J, _ = x.shape
     found, acted = [], (1, 0) if rising else (0, 1)
     for place, (b, c) in enumerate(sides):
         left = prod(pair[acted[0]] for pair in sides[:place])
-        found.append((I, left, b, c, prod(pair[acted[1]] for pair in sides[place + 1 :]), J))
+        found.append((outer, left, b, c, prod(pair[acted[1]] for pair in sides[place + 1 :]), J))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -93,7 +94,7 @@ def _joined(patterns: Sequence[Pattern], held: int) -> bool:
 
 def _falls(patterns: Sequence[Pattern]) -> bool:
     """Whether each factor's digit is the one after that of the factor before."""
-    return all(d == c2 * d2 and a2 == a * b for (a, b, _, d), (a2, _, c2, d2) in zip(patterns, patterns[1:]))
+    return all(d == c2 * d2 and a2 == a * b for (a, b, _, d), (a2, _, c2, d2) in pairwise(patterns))
 
 
 def _one(places: Sequence[int], patterns: Sequence[Pattern]) -> Pass:
