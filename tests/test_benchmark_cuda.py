@@ -113,7 +113,7 @@ def test_an_operator_that_errs_is_found(monkeypatch):
     assert "product is off by 1.0e-02, allowed 1e-05" in row["why"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows():
     """Of the parts that take little time."""
     parts = ("limits", "layers", "speed")
@@ -141,8 +141,9 @@ def test_speed(rows, monkeypatch):
     assert len(again) == len(names)
 
 
-def test_the_section_of_the_page(rows, tmp_path):
-    rows += [
+def test_the_section_of_the_page(rows):
+    rows = [
+        *rows,
         {"part": "kernels", "outcome": "failed", "why": "it ended with -11"},
         {"part": "kernels", "kernel": "crossed_matmul", "outcome": "right", "torch_ms": 1.0, "ms": 2.0, "speedup": 0.5},
     ]
@@ -154,9 +155,13 @@ def test_the_section_of_the_page(rows, tmp_path):
         assert fragment in text
     assert page.ABSENT not in text
     assert page.ABSENT in report.page({})
+    assert [len(table) for table in BENCHMARKS["cuda"].tables(rows)] == [2, 20, 1]
+
+
+@pytest.mark.full
+def test_the_plot(rows, tmp_path):
     page.draw(rows, tmp_path / page.IMAGE)
     assert (tmp_path / page.IMAGE).stat().st_size > 10_000
-    assert [len(table) for table in BENCHMARKS["cuda"].tables(rows)] == [2, 20, 1]
 
 
 def _conditions():

@@ -129,7 +129,6 @@ def on_cuda(monkeypatch):
     monkeypatch.setattr(cuda, "_choices", lambda device: choices)
     monkeypatch.setattr(cuda, "seconds", lambda function: times.pop(0))
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     def crossed(vectors=32, dtype=torch.float32, side=5, grad=False):
         shapes = (3, 8, side), (4, 6, 6), (3, side, vectors)
@@ -139,7 +138,9 @@ def on_cuda(monkeypatch):
         torch.testing.assert_close(y, _crossed_whole(*given))
         return list(ran), given, y
 
-    return SimpleNamespace(crossed=crossed, choices=choices, times=times, cuda=cuda, torch=torch)
+    token = cuda.ALLOWED.set(True)
+    yield SimpleNamespace(crossed=crossed, choices=choices, times=times, cuda=cuda, torch=torch)
+    cuda.ALLOWED.reset(token)
 
 
 def test_the_faster_kernel_runs(on_cuda):
@@ -170,12 +171,30 @@ def test_what_kernels_are_not_for_is_not_measured(on_cuda, sizes):
     assert on_cuda.choices.known == {}
 
 
-def test_kernels_can_be_forbidden(on_cuda):
+def test_kernels_are_off_unless_they_are_allowed(on_cuda):
+    from contextvars import Context
+
+    assert Context().run(on_cuda.cuda.ALLOWED.get) is False
     token = on_cuda.cuda.ALLOWED.set(False)
-    try:
+    assert on_cuda.crossed()[0] == []
+    on_cuda.cuda.ALLOWED.reset(token)
+
+
+def test_nothing_is_tried_while_flops_are_counted(on_cuda):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False):
         assert on_cuda.crossed()[0] == []
-    finally:
-        on_cuda.cuda.ALLOWED.reset(token)
+    assert on_cuda.choices.known == {}
+
+
+def test_memory_that_does_not_suffice_to_measure_is_no_error(on_cuda, monkeypatch):
+    def full(function):
+        raise on_cuda.torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(on_cuda.cuda, "seconds", full)
+    assert on_cuda.crossed()[0] == []
+    assert on_cuda.choices.known == {}
 
 
 def test_results_agree_within_rounding(on_cuda):

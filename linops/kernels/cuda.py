@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
@@ -19,8 +20,8 @@ LARGEST_SIDE, LEAST_VECTORS = 256, 16
 #: how far results may be apart, as a share of their norm
 APART = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
-#: whether kernels beside torch's own may run, here and now
-ALLOWED: ContextVar[bool] = ContextVar("allowed", default=True)
+#: whether kernels beside torch's own may run, here and now; off by default, as they have not run on a GPU yet
+ALLOWED: ContextVar[bool] = ContextVar("allowed", default=False)
 _BY_DEVICE: dict[int, Choices] = {}
 
 Product = Callable[..., torch.Tensor]
@@ -38,12 +39,14 @@ def crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, plain: P
     Returns:
         (m, p, k); where the kernel made it, vectors lie as in x.
     """
+    if not ALLOWED.get():
+        return plain(first, second, x)
     (b, rows, n), (m, p, middle), k = first.shape, second.shape, x.shape[2]
     dtypes = {first.dtype, second.dtype, x.dtype}
     if max(n, p) > LARGEST_SIDE or k < LEAST_VECTORS or len(dtypes) > 1 or x.dtype not in APART:
         return plain(first, second, x)
-    kernels = _kernels() if ALLOWED.get() else None
-    if kernels is None or middle % b or torch.cuda.is_current_stream_capturing():
+    kernels = _kernels()
+    if kernels is None or middle % b:
         return plain(first, second, x)
     ways: dict[str, Product] = {"torch": plain}
     for tile in kernels.tiles(middle // b):
@@ -54,10 +57,16 @@ def crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, plain: P
     layout = "features" if x.stride(2) == 1 else "rows"
     case = f"crossed {b},{rows},{n} {m},{p} {x.dtype} {layout} {size_class(k)} gradients {needed}"
     choices = _choices(x.device.index)
-    if case not in choices.known:
+    if choices.known.get(case) not in ways and not _busy():
         bound = {name: _step(way, (first, second, x)) for name, way in ways.items()}
-        choices.choose(case, bound, seconds, lambda a, b: agree(a, b))
-    return ways.get(choices.known[case], plain)(first, second, x)
+        with suppress(torch.OutOfMemoryError):  # the product itself may fit: it is measured another time
+            choices.choose(case, bound, seconds, agree)
+    return ways.get(choices.known.get(case, ""), plain)(first, second, x)
+
+
+def _busy() -> bool:
+    """Whether products are not to be tried now: a graph is captured, or a mode sees them, as one that counts FLOPs."""
+    return torch.cuda.is_current_stream_capturing() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _step(way: Product, operands: tuple[torch.Tensor, ...]) -> Callable[[], Any]:

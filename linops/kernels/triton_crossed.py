@@ -1,4 +1,5 @@
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false
 """A Triton kernel of two block products, the second across the first's blocks, with what lies between them on chip.
 
 A program makes the outputs of a few of the second's blocks for a few vectors. It goes through the middle a chunk at a
@@ -44,7 +45,7 @@ class Tile:
 
 #: of ranks below 4, then of others: so many numbers fit the registers of sm_80 and sm_90
 TILES = (
-    Tile(vectors=16, columns=16),
+    Tile(vectors=16, columns=16, stages=1),
     Tile(rows=32, columns=16, stages=1),
     Tile(),
     Tile(vectors=64, rows=32),

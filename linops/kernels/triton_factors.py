@@ -1,4 +1,5 @@
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false
 """A Triton kernel of small blocks: up to four factors of a butterfly or a Kronecker product in one pass over memory.
 
 A pass reads numbers (i, digits, j, vector) once, lets each factor act along its own digit, in float32, and writes them
@@ -114,9 +115,11 @@ def _factors(
     WIDE: tl.constexpr,
     VECTORS: tl.constexpr,
 ):
-    k = tl.program_id(0).to(tl.int64) * VECTORS + tl.arange(0, VECTORS)[None, :]
-    j0 = tl.program_id(1) * WIDE
-    i = tl.program_id(2).to(tl.int64)
+    # one axis of programs: the others of a grid end at 65,535
+    along_k, along_j = tl.cdiv(K, VECTORS), tl.cdiv(J, WIDE)
+    k = (tl.program_id(0) % along_k).to(tl.int64) * VECTORS + tl.arange(0, VECTORS)[None, :]
+    j0 = tl.program_id(0) // along_k % along_j * WIDE
+    i = (tl.program_id(0) // along_k // along_j).to(tl.int64)
     place = tl.arange(0, C_PAD * C1 * C2 * C3 * WIDE)[:, None]
     g, j = place // WIDE, (j0 + place % WIDE).to(tl.int64)
     inside = (g < C0 * C1 * C2 * C3) & (j < J) & (k < K)
@@ -170,7 +173,7 @@ def factors(x: torch.Tensor, given: Sequence[torch.Tensor], rising: bool) -> tor
     by_rows = x.stride(-1) != 1 and J > 1  # neighbours in memory are neighbours in j, not vectors
     sizes = constants(sides, rising, min(triton.next_power_of_2(J), 32) if by_rows else 1, K)
     arrays = [*given, *[given[0]] * (MOST - len(given))]
-    _factors[triton.cdiv(K, sizes["VECTORS"]), triton.cdiv(J, sizes["WIDE"]), outer](
+    _factors[(triton.cdiv(K, sizes["VECTORS"]) * triton.cdiv(J, sizes["WIDE"]) * outer,)](
         *(x, y, *arrays, J, K, *x.stride(), *y.stride()),
         *(stride for f in arrays for stride in f.stride()),
         **sizes,
