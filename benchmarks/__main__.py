@@ -1,9 +1,9 @@
-"""``python -m benchmarks``: by typer and rich, or where those are not installed, with plain text."""
+"""``python -m benchmarks``: by typer, or where that is not installed, with plain text."""
 
 import sys
 from importlib.util import find_spec
 
-if find_spec("typer") and find_spec("rich"):
+if find_spec("typer"):
     from benchmarks.commands import app
 
     app()

@@ -1,4 +1,4 @@
-"""Benchmarks where neither typer nor rich is installed, as on a rented GPU: the same options, rows as lines."""
+"""Benchmarks where typer is not installed, as on a rented GPU: the same options, rows as lines."""
 
 from __future__ import annotations
 

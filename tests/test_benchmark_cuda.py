@@ -257,7 +257,7 @@ def _timings():
 
 # ---------------------------------------------------------------- the whole path, where little is installed
 
-BLOCKED = ("typer", "rich", "matplotlib", "sklearn", "tqdm", "jax", "pytest", "threadpoolctl", "hypothesis")
+BLOCKED = ("typer", "matplotlib", "sklearn", "tqdm", "jax", "pytest", "threadpoolctl", "hypothesis")
 
 
 @pytest.mark.full

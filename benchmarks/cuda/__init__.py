@@ -1,7 +1,7 @@
 """One prepared run on a GPU: what is right there, what is fast, and the share of the roofline, in eight minutes.
 
 It needs torch for CUDA and linops with what its extra `torch` needs, no more: ``python -m benchmarks cuda`` also runs
-where neither typer nor rich is installed. Rows are kept as they come, so a run that is cut short still reports.
+where typer and matplotlib are not installed. Rows are kept as they come, so a run that is cut short still reports.
 """
 
 from __future__ import annotations

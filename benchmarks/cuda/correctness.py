@@ -213,16 +213,18 @@ def _raises_on_cpu(check: Any, given: Any) -> bool:
 
 
 def _apart(found: Any, expected: Any) -> float:
-    """The largest error of several tensors, each as a share of its norm."""
-    pairs = zip([found], [expected]) if isinstance(found, torch.Tensor) else zip(found, expected, strict=True)
-    errors = [0.0]
-    for a, b in pairs:
+    """The largest error of several tensors, each as a share of its norm; of one that should be zero, of the largest."""
+    pairs = [(found, expected)] if isinstance(found, torch.Tensor) else list(zip(found, expected, strict=True))
+    norms = [float(b.detach().norm()) for _, b in pairs]
+    largest, errors = max([1e-30, *norms]), [0.0]
+    for (a, b), norm in zip(pairs, norms):
         if a.shape != b.shape:
             raise AssertionError(f"shape {tuple(a.shape)}, expected {tuple(b.shape)}")
-        if b.numel():
-            wide = torch.complex128 if b.is_complex() else torch.float64
-            a, b = a.detach().cpu().to(wide), b.detach().to(wide)
-            errors.append(float((a - b).norm() / b.norm().clamp(min=1e-30)))
+        wide = torch.complex128 if b.is_complex() else torch.float64
+        errors.append(
+            float((a.detach().cpu().to(wide) - b.detach().to(wide)).norm())
+            / (norm if norm > 1e-9 * largest else largest)
+        )
     return float(np.max(errors))  # NaN if one is
 
 
