@@ -286,3 +286,37 @@ def test_the_rehearsal_runs_with_torch_and_linops_alone(tmp_path):
     bad = [row for row in rows if row["outcome"] in ("wrong", "failed")]
     assert bad == []
     assert "--device" in subprocess.run([*call[:4], "--help"], env=environment, capture_output=True, text=True).stdout
+
+
+@pytest.mark.full
+def test_nothing_stays_on_the_cpu(monkeypatch):
+    """On the meta device, which mixes with the CPU as little as CUDA does, everything runs that the cases ask for."""
+    wrong = []
+
+    def compared(checks, here, there, dtype):
+        for name, check in checks.items():
+            try:
+                check(*here[name])
+            except Exception:  # not defined for this operator anywhere
+                continue
+            try:
+                check(*there[name])
+            except Exception as error:
+                wrong.append((name, str(error)))
+        return {"outcome": "right"}
+
+    monkeypatch.setattr(correctness, "_compared", compared)
+    for each in (*correctness.operators("meta"), *correctness.layers("meta")):
+        each.run()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", [speed.DENSE, *speed.STRUCTURES, "paper: btt", "paper: monarch"])
+def test_candidates_of_speed_make_nothing_on_the_cpu(name):
+    meta = object.__new__(device.Device)
+    object.__setattr__(meta, "kind", "meta")
+    cell = speed.Cell(64, 8, torch.float32)
+    candidate = speed._candidate(name, cell, torch.randn(8, 64, device="meta"), meta)
+    with torch.no_grad():
+        assert candidate.forward().shape == (8, 64)
+    assert all(gradient.is_meta for gradient in candidate.training())

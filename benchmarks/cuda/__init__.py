@@ -30,7 +30,7 @@ PARTS = ("limits", "layers", "operators", "kernels", "speed", "compiled", "compi
 def measure(
     device: str = "cuda",
     quick: bool = False,
-    minutes: float = 8.0,
+    minutes: float = 7.0,
     parts: tuple[str, ...] = PARTS,
     known: Iterable[Row] = (),
 ) -> Iterator[Row]:
@@ -39,7 +39,7 @@ def measure(
     Args:
         device: cuda, or cpu for a rehearsal.
         quick: Tiny sizes and few cases, to rehearse.
-        minutes: How long the run may take.
+        minutes: How long cases may begin; the last may take a minute more.
         parts: Which parts run, with commas between.
         known: Rows that need not be measured again.
 
