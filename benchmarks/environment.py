@@ -7,12 +7,13 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from linops.lab import threads as cpu
 
-PACKAGES = ("linops", "numpy", "scipy", "torch", "jax")
+PACKAGES = ("linops", "numpy", "scipy", "torch", "triton", "jax")
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def use_threads(threads: int, jax: bool = False) -> None:
         threads: How many.
         jax: Whether JAX is measured; it must not have been imported yet.
     """
-    cpu.limit(threads, "numpy")
+    if find_spec("threadpoolctl"):  # where it is not installed, NumPy is not what is measured
+        cpu.limit(threads, "numpy")
     cpu.limit(threads, "torch")
     if jax:
         cpu.limit(threads, "jax")

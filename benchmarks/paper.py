@@ -126,7 +126,7 @@ class Paper:
             A function of no arguments.
         """
         leaves = [value.detach().requires_grad_() for value in (x, self.first, self.second)]
-        ones = torch.ones(x.shape[0], prod(self.second.shape[::2]), dtype=x.dtype)
+        ones = x.new_ones(x.shape[0], prod(self.second.shape[::2]))
         return lambda: torch.autograd.grad(PaperProduct.apply(*leaves, self.layout), leaves, ones)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from benchmarks.cuda import page as cuda
 from benchmarks.growth_fits import growths
 from linops.lab.plots import COLORS, figure
 from linops.lab.plots import write as write_figure
@@ -60,6 +61,7 @@ def write(results: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
         "bench_growth.png": ("growth", growth),
         "bench_factors.png": ("growth", factors),
         "bench_memory.png": ("growth", memory),
+        cuda.IMAGE: ("cuda", cuda.draw),
     }
     made = []
     for name, (benchmark, draw) in wanted.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import compression
 from benchmarks import results as kept
+from benchmarks.cuda import page as cuda
 from benchmarks.goals import bound_of, verdicts
 from benchmarks.growth_fits import growths
 from benchmarks.registry import BENCHMARKS
@@ -20,6 +21,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 IMAGES = ROOT / "docs" / "images"
 TEMPLATE = Path(__file__).with_name("page.md")
 MISSING = "*Not measured.*"
+#: what stands in the place of a section, where there is more to say
+ABSENT = {"cuda": cuda.ABSENT}
 
 Results = Mapping[str, Mapping[str, Any]]
 Rows = Sequence[Mapping[str, Any]]
@@ -37,7 +40,7 @@ def page(results: Results) -> str:
     made = {"goals": goals(results), "conditions": conditions(results)}
     for name, (benchmark, section) in SECTIONS.items():
         rows = results.get(benchmark, {}).get("rows")
-        made[name] = section(rows) if rows else MISSING
+        made[name] = section(rows) if rows else ABSENT.get(benchmark, MISSING)
     return re.sub(r"\{\{(\w+)\}\}", lambda match: made[match[1]], TEMPLATE.read_text(encoding="utf-8"))
 
 
@@ -82,7 +85,7 @@ def conditions(results: Results) -> str:
     for name, result in results.items():
         known = result["conditions"]
         versions = ", ".join(f"{package} {number}" for package, number in known["versions"].items())
-        machine = f"{known['processor']}, {known['cores']} cores"
+        machine = known.get("device") or f"{known['processor']}, {known['cores']} cores"
         when = f"{known['date']} {known.get('commit') or ''}".strip()
         rows.append(
             (
@@ -291,5 +294,6 @@ SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "growth": ("growth", _growth),
     "compile": ("compile", _as_they_are("compile")),
     "symbolic": ("symbolic", _as_they_are("symbolic")),
+    "cuda": ("cuda", cuda.section),
     "imports": ("imports", _as_they_are("imports")),
 }

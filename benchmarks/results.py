@@ -15,7 +15,7 @@ from linops.replacing import replacing
 #: where ``python -m benchmarks all`` keeps results
 FOLDER = Path(__file__).parent / "results"
 #: conditions under which rows may stand side by side
-SAME = ("processor", "cores", "threads", "python", "versions", "seconds")
+SAME = ("device", "processor", "cores", "threads", "python", "versions", "seconds")
 
 
 #: what a file that is not there holds
@@ -98,7 +98,7 @@ def run(
     """
     parameters = signature(benchmark.measure).parameters
     use_threads(threads, jax="jax" in options.get("backends", getattr(parameters.get("backends"), "default", ())))
-    conditions = environment(threads)
+    conditions = environment(threads) | benchmark.conditions(options)
     if "seconds" in parameters:
         conditions["seconds"] = options.get("seconds", parameters["seconds"].default)
     resumes = "known" in parameters
@@ -111,7 +111,7 @@ def run(
         old = NOTHING
     if old["rows"] and not resumes:
         return old["rows"], old["conditions"]
-    rows = list(old["rows"])
+    rows = [row for row in old["rows"] if not benchmark.again(row)]
     more = {"known": tuple(rows), "threads": threads}
     for row in benchmark.measure(**options, **{name: value for name, value in more.items() if name in parameters}):
         rows.append(row)

@@ -21,6 +21,7 @@ from frameworks import settle
 from processes import Processes
 
 os.environ["LINOPS_MACHINE"] = ""  # plans by the numbers that linops has, whatever file the user has
+os.environ["TRITON_INTERPRET"] = "1"  # where triton is installed; it reads this when it is first imported
 settle()
 
 _STARTED = time.monotonic()

@@ -413,3 +413,12 @@ def test_float64_operators_do_not_enter_jax_as_float32():
     """CoLA: float64 became float32 without a word."""
     with jax.enable_x64(False), pytest.raises(TypeError, match=r"float64.*float32"):
         lo.Dense(np.eye(2)).to(backend="jax")
+
+
+def test_indices_of_an_operator_without_leaves_move_with_it():
+    import torch
+
+    permute = lo.Permute([2, 0, 1]).to(backend="torch")
+    assert permute.to(device="meta").indices.is_meta
+    assert (permute @ permute).to(device="meta").T.indices.is_meta
+    assert not permute.to(dtype=torch.float32).indices.is_meta

@@ -84,7 +84,7 @@ def moved_indices(indices: Any, origin: str | None, backend: str | None, device:
     Returns:
         The array where the operator's leaves will be; on another backend a copy.
     """
-    if backend == "torch":
+    if backend == "torch" or (backend is None and device is not None and backend_of(indices) == "torch"):
         return asarray(indices, "torch", None, device)
     if backend not in ("numpy", "jax"):
         return indices

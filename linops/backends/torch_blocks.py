@@ -8,6 +8,7 @@ import torch
 from torch.autograd.forward_ad import unpack_dual
 
 from linops.backends import primitives as p
+from linops.kernels import cuda
 from linops.tuning import TORCH_LOOPED, TORCH_PART, TORCH_SMALL, TORCH_SPLIT, TORCH_TINY
 
 #: whether torch.func transforms what runs now (vmap, grad, jvp …); as autograd.Function asks itself
@@ -33,8 +34,16 @@ def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
         and all(map(_is_mere_value, (first, second, x)))
     ):
         return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // TORCH_PART))
+    if x.is_cuda and not torch.compiler.is_compiling() and all(_is_plain(each, "cuda") for each in (first, second, x)):
+        return cuda.crossed(first, second, x, _crossed_whole)
+    return _crossed_whole(first, second, x)
+
+
+def _crossed_whole(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """`crossed_matmul` as two products of torch."""
+    m, middle, batch = second.shape[0], second.shape[2], x.shape[2]
     between = torch.bmm(first, x)
-    if middle != blocks:
+    if middle != first.shape[0]:
         between = between.reshape(middle, m, batch)
     return torch.bmm(second, between.transpose(0, 1))
 
@@ -53,12 +62,15 @@ def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor
 
 def _is_mere_value(x: torch.Tensor) -> bool:
     """Whether a CPU tensor is plain numbers to products now: neither differentiated in either mode nor transformed."""
+    return x.is_cpu and not (x.requires_grad and torch.is_grad_enabled()) and _is_plain(x, "cpu")
+
+
+def _is_plain(x: torch.Tensor, device: str) -> bool:
+    """Whether products of a tensor run as written: it is of no subclass, transformed, cast, or in forward mode."""
     return (
         type(x) in (torch.Tensor, torch.nn.Parameter)
-        and x.is_cpu
-        and not (x.requires_grad and torch.is_grad_enabled())
         and not transforming()
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(device)
         and unpack_dual(x).tangent is None
     )
 

@@ -80,6 +80,7 @@ def side_by_side(
     least_rounds: int | None = None,
     wait: Callable[[Any], Any] = nothing,
     tell: Callable[[str], Any] = nothing,
+    sample: Callable[[Function, int], float] | None = None,
 ) -> dict[str, Timing]:
     """Times candidates in turns, so that what else runs on the machine hits all of them alike.
 
@@ -95,6 +96,7 @@ def side_by_side(
             default all.
         wait: Called on the last result of a sample before the clock stops, as `jax.block_until_ready`.
         tell: Called with what is being done, as ``"round 2 of 15"``.
+        sample: Seconds a call, over so many calls; by default by the clock of the CPU, and `wait`.
 
     Returns:
         A `Timing` for each candidate.
@@ -111,14 +113,15 @@ def side_by_side(
         raise ValueError(
             f"side_by_side: {len(functions)} candidates and {rounds} rounds; expected at least one of each"
         )
+    sample = partial(_sample, wait=wait) if sample is None else sample
     share = seconds / rounds / len(functions)
     calls: dict[str, int] = {}
     warm: dict[str, float] = {}
     for number, (name, function) in enumerate(functions.items()):
         tell(f"warming up {number + 1} of {len(functions)}")
-        calls[name], warm[name] = _calls(function, share, wait)
+        calls[name], warm[name] = _calls(function, share, sample)
     if least_rounds == 1 and sum(warm.values()) > seconds:
-        return {name: Timing((sample,)) for name, sample in warm.items()}
+        return {name: Timing((each,)) for name, each in warm.items()}
     samples: dict[str, list[float]] = {name: [] for name in functions}
     names, start = list(functions), perf_counter()
     for number in range(rounds):
@@ -127,11 +130,11 @@ def side_by_side(
         tell(f"round {number + 1} of {rounds}")
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            samples[name].append(_sample(functions[name], calls[name], wait))
+            samples[name].append(sample(functions[name], calls[name]))
     return {name: Timing(tuple(values)) for name, values in samples.items()}
 
 
-def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float:
+def _sample(function: Function, calls: int, wait: Callable[[Any], Any] = nothing) -> float:
     """Seconds a call, over so many calls, after one more, so that a candidate finds its own data in the caches."""
     wait(function())
     result, start = None, perf_counter()
@@ -141,10 +144,10 @@ def _sample(function: Function, calls: int, wait: Callable[[Any], Any]) -> float
     return (perf_counter() - start) / calls
 
 
-def _calls(function: Function, seconds: float, wait: Callable[[Any], Any]) -> tuple[int, float]:
+def _calls(function: Function, seconds: float, sample: Callable[[Function, int], float]) -> tuple[int, float]:
     """How many calls fill the time, and seconds a call of the last sample."""
     calls = 1
-    while (took := _sample(function, calls, wait) * calls) < min(seconds, LEAST_SAMPLE):
+    while (took := sample(function, calls) * calls) < min(seconds, LEAST_SAMPLE):
         calls *= 2
     return max(1, round(calls * max(seconds, LEAST_SAMPLE) / max(took, 1e-9))), took / calls
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import linops as lo
-from benchmarks.__main__ import app as benchmarks
+from benchmarks.commands import app as benchmarks
 from linops.families.text import options_of
 from linops.lab import keeping, measure, outputs, parsing, plots, products, tables
 from linops.lab.app import app
