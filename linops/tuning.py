@@ -57,6 +57,12 @@ TORCH_FFT_LENGTH = 1 << 11
 
 # ---------------------------------------------------------------- JAX
 
+#: numbers of an operand from which XLA keeps a product of blocks apart from what makes its operand: gradients of block
+#: products whose axes are exchanged between them otherwise take up to three times as long
+JAX_APART = 1 << 16
+#: vectors from which one matrix, of at most the square of this in numbers, is repeated for each of a stack of operands:
+#: XLA's one product of all, whose result it then turns, takes twice as long
+JAX_REPEATED = 64
 #: vectors from which a sparse matrix multiplies by compressed rows, not by sums over segments (4.5, 2.0; on the Xeon
 #: 1.6 for 16 vectors, 3 for 256)
 JAX_COMPRESSED = 8

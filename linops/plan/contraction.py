@@ -124,7 +124,7 @@ class Action(NamedTuple):
             yield copy_step(f"axes of tensors[{self.tensor}]", weights=own)
         if self.order:
             detail = f"axes for tensors[{self.tensor}]"
-            yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail)
+            yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail, viewed=operand)
         if self.kind == "scale":
             whole = rows * operand
             detail = f"({own}) · ({features}, {count})"

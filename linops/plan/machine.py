@@ -40,6 +40,8 @@ class Machine:
         cached: How many times as fast they are read and written there.
         merging: Calls that it takes to multiply two small tensors with each other.
         short: By how much moving them is slower, on account of their short axes.
+        turned: Bytes a second, read and written, of an operand whose axes are exchanged for a product; 0 where products
+            read it as it lies, through a view.
         rates: (bytes of a number, FLOPs a second) where these are not in proportion to `flops`: of matrix units.
     """
 
@@ -56,6 +58,7 @@ class Machine:
     cached: float = 3.0
     merging: float = 5.0
     short: float = 10.0
+    turned: float = 0.0
     rates: tuple[tuple[int, float], ...] = ()
 
     def rate(self, itemsize: int) -> float:
@@ -116,6 +119,17 @@ class Machine:
         """
         return self.call + moved / self.shuffled
 
+    def view(self, moved: int) -> float:
+        """Seconds of a view whose axes are exchanged, beside the product that reads it.
+
+        Args:
+            moved: Bytes that a copy would read and write.
+
+        Returns:
+            Seconds.
+        """
+        return moved / self.turned if self.turned else 0.0
+
     def merge(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
         """Seconds of multiplying two tensors with each other.
 
@@ -145,7 +159,7 @@ class Machine:
             itemsize: Bytes of a number.
 
         Returns:
-            Seconds; views cost nothing beside the call of the step that reads them.
+            Seconds; views cost nothing beside the call of the step that reads them, or a copy (`turned`).
         """
         moved = itemsize * (step.inputs + step.weights + step.outputs)
         if step.merges:
@@ -153,9 +167,13 @@ class Machine:
                 return self.copy(self.short * moved)
             if step.kind == "scale":
                 return self._outer(moved)
-            return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize) if step.blocks else 0.0
+            if step.blocks:
+                return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize)
+            return self.scale(moved) if step.kind == "sum" else 0.0
         if step.blocks:
             return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)
+        if step.kind == "view":
+            return self.view(2 * itemsize * step.viewed)
         if step.kind in ("copy", "tile", "gather", "scatter"):
             return self.copy(moved)
         if step.kind in ("fft", "rfft", "ifft", "irfft"):

@@ -93,7 +93,7 @@ def _machine(key: str, numbers: dict[str, object]) -> Machine:
     values = {name: value for name, value in numbers.items() if name != "rates"}
     rates = tuple((int(size), rate) for size, rate in numbers.get("rates", ()))  # type: ignore[attr-defined]
     for name, value in [*values.items(), *(("rates", rate) for _, rate in rates)]:
-        least = 0 if name in ("looped", "loops") else 1e-30
+        least = 0 if name in ("looped", "loops", "turned") else 1e-30
         if not (_is_number(value) and least <= value < math.inf):
             raise ValueError(f"{key}: {name} must be a positive number, got {value!r}")
     return Machine(**values, rates=rates)  # type: ignore[arg-type]
