@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from linops.plan.machine import Machine
-from linops.plan.step import Step, matmul_step
+from linops.plan.step import Step, copy_step, matmul_step
 
 #: how the gradients of a step are called in tables
 OF_OPERAND, OF_TENSOR = "grad x", "grad A"
@@ -43,8 +43,11 @@ def gradients(step: Step, of_operand: bool, of_tensor: bool) -> Iterator[Step]:
         yield Step("outer", step.detail, macs=step.gradient_macs, merges=step.merges, gradient=OF_TENSOR)
     if of_operand and (step.kind == "view" or step.inputs):
         if step.blocks:
-            found = matmul_step(step.blocks, step.columns, step.rows, step.batch, weights=step.weights)
+            shared = step.weights if step.weights < step.blocks * step.rows * step.columns else None
+            found = matmul_step(step.blocks, step.columns, step.rows, step.batch, weights=shared)
             yield replace(found, merges=step.merges, gradient=OF_OPERAND)
+        elif step.kind == "view" and step.viewed:  # frameworks join the axes of a gradient by a copy
+            yield replace(copy_step(step.detail, inputs=step.viewed), gradient=OF_OPERAND)
         else:
             yield replace(step, inputs=step.outputs, outputs=step.inputs, gradient_macs=0, gradient=OF_OPERAND)
 
@@ -113,4 +116,6 @@ def total(steps: Sequence[Marked], machine: Machine, itemsize: int) -> float:
     Returns:
         Seconds.
     """
-    return machine.total([step for step, *_ in steps], itemsize) + machine.total(backward(steps), itemsize)
+    back = backward(steps)
+    kept = bool(back)
+    return machine.total([step for step, *_ in steps], itemsize, kept) + machine.total(back, itemsize, kept)

@@ -25,7 +25,7 @@ MEASURED: dict[str, Machine] = {
         looped=2e-9,
         loops=TORCH_LOOPED,
     ),
-    "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10, fourier=1e10, turned=1.7e10),
+    "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=2.1e10, shuffled=1.7e10, fourier=1e10, turned=1.7e10),
 }
 
 

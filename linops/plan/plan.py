@@ -16,7 +16,7 @@ from linops.plan.network import Network
 from linops.plan.search import cheapest, path
 from linops.plan.step import Step
 from linops.plan.target import Target
-from linops.tuning import PLAN_GAIN
+from linops.tuning import PLAN_GAIN, TRAINING_GAIN
 
 #: how products run here: for a target, in the natural order, or as is best where their arrays are
 ways: ContextVar[Target | str | None] = ContextVar("ways", default=None)
@@ -180,7 +180,8 @@ def choose(
         wanted: Of what gradients are wanted, whose backward pass then counts too; see `linops.plan.gradient`.
 
     Returns:
-        The plan, or None if none is predicted to be faster than the natural order by `PLAN_GAIN`.
+        The plan, or None if none is predicted to be faster than the natural order by `PLAN_GAIN`, or by
+        `TRAINING_GAIN`.
     """
     if len(network.tensors) < 2:
         return None
@@ -189,7 +190,8 @@ def choose(
         return None
     found = plan_along(network, path(network, groups, batch, machine, itemsize, wanted))
     steps = marked_naturally(network, tuple(natural(batch)), wanted)
-    faster = PLAN_GAIN * total(found.marked(batch, wanted), machine, itemsize) < total(steps, machine, itemsize)
+    gain = TRAINING_GAIN if wanted else PLAN_GAIN
+    faster = gain * total(found.marked(batch, wanted), machine, itemsize) < total(steps, machine, itemsize)
     return found if faster else None
 
 

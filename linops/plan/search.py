@@ -216,12 +216,12 @@ class _Search:
             if asks:
                 seconds += machine.scale((operand + 2 * whole) * itemsize) + machine.scale((whole + own) * itemsize)
             return seconds, (*new, *lying)
-        left, copied = 1, 0.0
+        left, copied, back, kept = 1, 0.0, 0.0, bool(flows or asks)
         if blocks:
             if lying == (*columns, *blocks, *rest):
-                copied = machine.view(2 * operand * itemsize)
+                copied, back = machine.view(2 * operand * itemsize), machine.copy(2 * operand * itemsize)
             elif lying != (*blocks, *columns, *rest):
-                copied = machine.copy(2 * operand * itemsize)
+                copied = back = machine.copy(2 * operand * itemsize)
             after = (*blocks, *new, *rest)
         else:
             start = lying.index(columns[0])
@@ -229,13 +229,14 @@ class _Search:
                 left, after = size[sum(lying[:start])], (*lying[:start], *new, *lying[start + len(columns) :])
             else:
                 copied, after = machine.copy(2 * operand * itemsize), (*new, *rest)
+                back = copied
         count, height, width = size[sum(blocks)] * left, size[rows], size[sum(columns)]
         beside = size[sum(rest)] * self.batch // left
-        seconds = copied + machine.matmul(count, height, width, beside, itemsize)
+        seconds = copied + machine.matmul(count, height, width, beside, itemsize, kept)
         if flows:
-            seconds += copied + machine.matmul(count, width, height, beside, itemsize)
+            seconds += back + machine.matmul(count, width, height, beside, itemsize, kept)
         if asks:
-            seconds += machine.matmul(count, height, beside, width, itemsize)
+            seconds += machine.matmul(count, height, beside, width, itemsize, kept)
             if left > 1:
                 seconds += machine.scale((left + 1) * height * width * itemsize)
         return seconds, after
