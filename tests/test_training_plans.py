@@ -1,13 +1,11 @@
 """Plans for training: which order runs where gradients are wanted, what it costs, and that gradients are right."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from helpers import TOLERANCE, as_numpy, each, on
+from helpers import TOLERANCE, each, on
 
 import linops as lo
 from linops.operators import planned
@@ -18,7 +16,6 @@ from linops.plan.gradient import backward, gradients, marked
 from linops.plan.plan import Plans, marked_naturally, plan_along
 from linops.plan.search import path
 from linops.plan.step import copy_step, matmul_step
-
 
 PRODUCT = lo.dense(6, 5) @ lo.Dense(lo.spec(5, 7)) @ lo.dense(7, 4)
 OPERATORS = {
@@ -36,7 +33,7 @@ OPERATORS = {
 
 @pytest.fixture
 def merging_in_training(monkeypatch):
-    """Where gradients are wanted, all tensors are multiplied with each other first; elsewhere the natural order runs."""
+    """Where gradients are wanted, all tensors are multiplied with each other first; else the natural order runs."""
     taken = []
 
     def choose(network, batch, machine, itemsize, natural, wanted=0):
@@ -236,7 +233,7 @@ def test_explain_shows_both_passes():
 
 
 def test_training_may_take_another_order_than_a_forward_pass():
-    """Where numbers that leave the cache are kept, one product with the matrix is faster than two with half its MACs."""
+    """Where what is kept leaves the cache, one product with the matrix is faster than two with half its MACs."""
     A = lo.btt(256, 256, rank=4)
     small = Machine(1e-6, 1e-8, 1e11, 8, 1e10, 1e10, 1e10, cache=1 << 20)
     target = lo.plan.Target("torch", "cpu", small, "slow memory")

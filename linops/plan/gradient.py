@@ -48,6 +48,9 @@ def gradients(step: Step, of_operand: bool, of_tensor: bool) -> Iterator[Step]:
             yield replace(found, merges=step.merges, gradient=OF_OPERAND)
         elif step.kind == "view" and step.viewed:  # frameworks join the axes of a gradient by a copy
             yield replace(copy_step(step.detail, inputs=step.viewed), gradient=OF_OPERAND)
+        elif step.kind == "scale" and step.outputs > step.inputs:  # of an operand whose numbers meet several
+            yield replace(step, inputs=step.outputs, gradient_macs=0, gradient=OF_OPERAND)
+            yield replace(_sum(step.outputs, step.inputs), merges=step.merges, gradient=OF_OPERAND)
         else:
             yield replace(step, inputs=step.outputs, outputs=step.inputs, gradient_macs=0, gradient=OF_OPERAND)
 
@@ -58,9 +61,7 @@ def _of_tensor(step: Step) -> Iterator[Step]:
         whole = step.blocks * step.rows * step.columns
         found = matmul_step(step.blocks, step.rows, step.batch, step.columns)
         # the right operand is what flowed through the step: none of it is parameters
-        yield replace(
-            found, inputs=step.outputs + step.inputs, weights=0, merges=step.merges, gradient=OF_TENSOR
-        )
+        yield replace(found, inputs=step.outputs + step.inputs, weights=0, merges=step.merges, gradient=OF_TENSOR)
     elif step.kind == "copy":
         yield replace(step, inputs=0, weights=step.weights, outputs=step.weights, gradient=OF_TENSOR)
         return
@@ -69,8 +70,12 @@ def _of_tensor(step: Step) -> Iterator[Step]:
         read = step.outputs + step.inputs
         yield replace(step, inputs=read, weights=0, gradient_macs=0, gradient=OF_TENSOR)
     if whole > step.weights:  # which one matrix, or one number, of many shares
-        detail = f"{whole // step.weights} × ({step.weights},)"
-        yield Step("sum", detail, inputs=whole, outputs=step.weights, merges=step.merges, gradient=OF_TENSOR)
+        yield replace(_sum(whole, step.weights), merges=step.merges, gradient=OF_TENSOR)
+
+
+def _sum(whole: int, left: int) -> Step:
+    """The sum of as many numbers to fewer."""
+    return Step("sum", f"{whole // left} × ({left},)", inputs=whole, outputs=left)
 
 
 def backward(marked: Sequence[Marked]) -> tuple[Step, ...]:
@@ -82,7 +87,9 @@ def backward(marked: Sequence[Marked]) -> tuple[Step, ...]:
     Returns:
         The steps of the backward pass, in the order in which they run.
     """
-    return tuple(found for step, of_operand, of_tensor in reversed(marked) for found in gradients(step, of_operand, of_tensor))
+    return tuple(
+        found for step, of_operand, of_tensor in reversed(marked) for found in gradients(step, of_operand, of_tensor)
+    )
 
 
 def marked(steps: Iterable[Step], of_operand: bool, of_tensors: Iterator[bool]) -> list[Marked]:

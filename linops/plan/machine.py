@@ -9,7 +9,8 @@ backend are the least-squares fit of log seconds to measured products of one thr
 in a chain of tiny ones, with its views (``python -m benchmarks calibrate``). Only ratios of times are used to choose,
 so that they need not be those of the machine at hand.
 In training arithmetic and memory do not overlap where numbers leave the cache, as what is kept for the backward pass,
-and what that makes, is in other memory than the last product's: the sum of the two counts. `linops.plan.machines` has the numbers.
+and what that makes, is in other memory than the last product's: the sum of the two counts. `linops.plan.processors` has
+the numbers of CPUs, `linops.plan.machines` those of accelerators.
 
 To multiply small tensors of many short axes with each other takes far longer than that, for the views around the kernel
 and for loops over short axes: `merging` times a call, and a `short`-th of the bandwidth.
@@ -77,9 +78,7 @@ class Machine:
                 return flops
         return 4 * self.flops / itemsize
 
-    def matmul(
-        self, blocks: int, rows: int, columns: int, batch: int, itemsize: int, kept: bool = False
-    ) -> float:
+    def matmul(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int, kept: bool = False) -> float:
         """Seconds of a batched matrix product: blocks × (rows, columns) @ (columns, batch).
 
         Args:
@@ -100,8 +99,9 @@ class Machine:
         moved = blocks * (rows * columns + columns * batch + outer) * itemsize
         memory = moved / (self.bandwidth if moved > self.cache else self.cached * self.bandwidth)
         if self.looped and blocks > 1 and batch > 1 and columns * outer < self.loops:
-            arithmetic = blocks * columns * outer * self.looped
-        started = self.call + blocks * self.block
+            arithmetic, started = blocks * columns * outer * self.looped, self.call
+        else:
+            started = self.call + blocks * self.block
         if kept and moved > self.cache:
             return started + arithmetic + memory
         return started + (arithmetic if arithmetic > memory else memory)
@@ -179,7 +179,7 @@ class Machine:
                 return self._outer(moved)
             if step.blocks:
                 return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize)
-            return self.scale(moved) if step.kind == "sum" else 0.0
+            return self._outer(moved) if step.kind == "sum" else 0.0
         if step.blocks:
             return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize, kept)
         if step.kind == "view":

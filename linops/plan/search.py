@@ -114,7 +114,7 @@ class _Search:
         self.before = [0, *accumulate(tensors, or_)]  # axes of tensors 0 … i - 1
         self.after = [*[*accumulate(reversed(tensors), or_)][::-1], 0]  # axes of tensors i … c - 1
         self.held = [(self.into | before) & (after | self.out) for before, after in zip(self.before, self.after)]
-        # of the first i tensors, how many have gradients; the operand of tensor i has one, if the first has or one of them
+        # of tensors 0 … i - 1, how many have gradients: if one has, or the operand, tensor i's operand has one
         self.asking = [*accumulate([wanted >> leaf + 1 & 1 for leaf in network.leaves], initial=0)]
         self.operand_asks = wanted & 1
         self._merged: dict[tuple[int, int], tuple[float, int, int]] = {}
@@ -249,9 +249,9 @@ class _Search:
         beside, itemsize = size[onto & ~tensor], self.itemsize
         seconds = once = merge(blocks, rows, columns, beside, itemsize)
         if onto_asks:
-            seconds += merge(blocks, columns, rows, beside, itemsize) if summed else once
+            seconds += merge(blocks, columns, rows, beside, itemsize) if summed else 2 * once  # a product, and its sum
         if asks:
-            seconds += merge(blocks, rows, beside, columns, itemsize) if summed else once
+            seconds += merge(blocks, rows, beside, columns, itemsize) if summed else 2 * once
         return seconds
 
 
