@@ -30,7 +30,7 @@ def _block_matmul(a: Array, x: Array):
     return namespace.matmul(a, _apart(x))
 
 
-def _apart(x: Array) -> Array:
+def _apart(x: Any) -> Any:
     """An operand that XLA keeps apart from what made it, and its gradient from what that makes.
 
     Otherwise XLA folds axes that are exchanged into the product, whose gradient then takes up to three times as long.
