@@ -31,7 +31,7 @@ class Counted(Expression):
 
     # ------------------------------------------------------------ what follows
 
-    def _steps(self, batch: int, order: str, training: bool) -> tuple[Step, ...]:
+    def _steps(self, batch: int, order: str, training: bool = False) -> tuple[Step, ...]:
         """The steps of a product as it runs, in training or not, or in the natural order."""
         _ = self.shape  # which tells of leaves that do not fit
         if order not in ("planned", "natural"):

@@ -79,20 +79,21 @@ def test_torch_gradients_are_those_of_the_natural_order(name, dtype, merging_in_
         torch.testing.assert_close(one, other, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
-def test_torch_asks_what_gradients_are_wanted_of(merging_in_training):
+def test_torch_asks_what_gradients_are_wanted_of(merging_in_training, monkeypatch):
     A = PRODUCT.init(seed=0, backend="torch", dtype="float64")
-    x = torch.from_numpy(numbers("float64", 4, 3))
+    x, asked, ask = torch.from_numpy(numbers("float64", 4, 3)), [], planned.backends.gradients_wanted
+    monkeypatch.setattr(planned.backends, "gradients_wanted", lambda *given: asked.append(ask(*given)) or asked[-1])
     A @ x
-    assert set(merging_in_training) == {0}
+    assert asked == [0]
     for wanted, frozen, operand in ((0b1111, (), True), (0b1110, (), False), (0b0101, (0, 2), True)):
         gradients = torch_gradients(A, x, frozen, operand)
-        assert merging_in_training[-1] == wanted
+        assert asked[-1] == wanted
+        assert wanted in merging_in_training
         assert [grad is not None for grad in gradients] == [bool(wanted >> place & 1) for place in range(4)]
     with torch.no_grad():
-        merging_in_training.clear()
-        torch_gradients_of = A.with_leaves([leaf.requires_grad_() for _, leaf in A.named_leaves()])
-        torch_gradients_of @ x
-    assert not merging_in_training  # the plan without gradients is there
+        asked.clear()
+        A.with_leaves([leaf.requires_grad_() for _, leaf in A.named_leaves()]) @ x
+    assert not asked
 
 
 def jax_loss(A, x):
@@ -249,3 +250,24 @@ def test_frozen_leaves_change_the_plan():
     assert A._wishes == (1, 0b110, 0b111)
     assert Forked(None, 3).forward is None
     assert plans.trains.get() is False
+
+
+def test_products_of_blocks_are_exported_for_any_number_of_vectors():
+    """Where sizes are symbols, nothing is decided by them."""
+    (batch,) = jax.export.symbolic_shape("b")
+    for A in (lo.btt(64, 64), lo.kron(lo.spec(8, 8), lo.spec(8, 8))):
+        A = A.init(seed=0, backend="jax")
+        exported = jax.export.export(jax.jit(lambda x, A=A: A @ x))(jax.ShapeDtypeStruct((64, batch), np.float32))
+        x = numbers("float32", 64, 300)
+        np.testing.assert_allclose(exported.call(x), A @ x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [16, 300])
+def test_one_matrix_of_a_stack_is_the_same_repeated(batch):
+    """From some vectors on JAX repeats it; the products and their gradients are the same."""
+    A = lo.kron(lo.spec(8, 4), lo.spec(4, 8)).init(seed=0, backend="jax", dtype="float64")
+    x = jnp.asarray(numbers("float64", 32, batch))
+    found = jax.jit(jax.grad(jax_loss, argnums=(0, 1)))(A, x)
+    expected = jax.jit(jax.grad(lambda A, x: jax_loss(lo.Dense(A.to_dense()), x), argnums=(0, 1)))(A, x)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)

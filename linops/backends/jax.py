@@ -35,7 +35,12 @@ def _apart(x: Any) -> Any:
 
     Otherwise XLA folds axes that are exchanged into the product, whose gradient then takes up to three times as long.
     """
-    return jax.lax.optimization_barrier(x) if x.size >= JAX_APART else x
+    return jax.lax.optimization_barrier(x) if _is_known(*x.shape) and x.size >= JAX_APART else x
+
+
+def _is_known(*sizes: Any) -> bool:
+    """Whether sizes are numbers, and no symbols, as in programs that are exported for any of them."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 @p.crossed_matmul.dispatch
@@ -57,7 +62,11 @@ def _grid_matmul(a: Array, x: Array):
 @p.shared_matmul.dispatch
 def _shared_matmul(a: Array, x: Array):
     (rows, columns), (stack, _, batch) = a.shape, x.shape
-    if batch >= max(JAX_REPEATED, min(rows, columns)) and rows * columns <= JAX_REPEATED**2:
+    if (
+        _is_known(rows, columns, batch)
+        and batch >= max(JAX_REPEATED, min(rows, columns))
+        and rows * columns <= JAX_REPEATED**2
+    ):
         return namespace.matmul(namespace.broadcast_to(a, (stack, rows, columns)), _apart(x))
     return namespace.matmul(a, x)  # XLA multiplies all by one product, whose result it turns
 

@@ -118,15 +118,23 @@ class Planned(Choosing):
 
     def _plan_at(self, batch: Any, x: Any) -> Any:
         """What runs on an operand: a plan, None for the natural order, or `Forked` where JAX decides later."""
-        if type(batch) is not int or backends.is_compiling() or x.dtype != self.dtype:
-            return None
-        backend = backends.backend_of(x)
-        if backend == "torch" and backends.is_recording():
-            return self._plan(batch, backends.gradients_wanted(x, self._leaves))
-        plan = self._plan(batch)
-        if backend != "jax" or not backends.is_traced_among(x, self._leaves):
-            return plan
-        return Forked(plan, batch) if any(self._plan(batch, wanted) != plan for wanted in self._wishes) else plan
+        plan, backend = self._plan(batch), self.backend
+        if backend == "torch":
+            if backends.is_recording() and not self._is_settled(batch):
+                plan = self._plan(batch, backends.gradients_wanted(x, self._leaves))
+        elif backend == "jax" and backends.is_traced_among(x, self._leaves) and not self._is_settled(batch):
+            plan = Forked(plan, batch)
+        return None if plan is None or x.dtype != self.dtype else plan
+
+    def _is_settled(self, batch: int) -> bool:
+        """Whether for so many vectors the same runs, whatever gradients are wanted of."""
+        if type(batch) is not int or ways.get() is not None or backends.is_compiling():
+            return True
+        plans, key = self._plans, ~batch.bit_length()
+        if key not in plans:
+            plan = self._plan(batch)
+            plans[key] = all(self._plan(batch, wanted) == plan for wanted in self._wishes)
+        return plans[key]
 
     @remembered
     def _wishes(self) -> tuple[int, ...]:
