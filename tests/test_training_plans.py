@@ -259,7 +259,7 @@ def test_products_of_blocks_are_exported_for_any_number_of_vectors():
         A = A.init(seed=0, backend="jax")
         exported = jax.export.export(jax.jit(lambda x, A=A: A @ x))(jax.ShapeDtypeStruct((64, batch), np.float32))
         x = numbers("float32", 64, 300)
-        np.testing.assert_allclose(exported.call(x), A @ x, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(exported.call(x), A @ jnp.asarray(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [16, 300])
