@@ -128,7 +128,7 @@ class Planned(Choosing):
 
     def _is_settled(self, batch: int) -> bool:
         """Whether for so many vectors the same runs, whatever gradients are wanted of."""
-        if type(batch) is not int or ways.get() is not None or backends.is_compiling():
+        if type(batch) is not int or backends.is_compiling() or ways.get() is not None:
             return True
         plans, key = self._plans, ~batch.bit_length()
         if key not in plans:
