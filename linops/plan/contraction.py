@@ -12,6 +12,7 @@ from functools import lru_cache, wraps
 from math import prod
 from typing import Any, NamedTuple
 
+from linops.plan.outer import layout, views
 from linops.plan.step import Step, copy_step, matmul_step
 
 #: the place of the operand among the tensors
@@ -43,7 +44,7 @@ class Action(NamedTuple):
         own: Its axes as it lies in memory.
         kind: ``"bmm"``: blocks × (rows, columns) @ (columns, rest). ``"shared"``: (rows, columns) @ left × (columns,
             rest). ``"matmul"``: (rows, columns) @ (columns, rest). ``"scale"``: nothing is summed over, so the tensor
-            multiplies elementwise.
+            multiplies the operand elementwise. ``"outer"``: the same of another tensor (`linops.plan.outer`).
         blocks: Axes of both that stay.
         rows: Axes of the tensor alone.
         columns: Axes of both that are summed over.
@@ -82,6 +83,10 @@ class Action(NamedTuple):
         Returns:
             The kernel.
         """
+        if self.kind == "outer":
+            (dims, turn), (split, order) = views(self.own, "".join(self.split), self.after, size)
+            shape = tuple([dims[place] for place in turn])
+            return Kernel(self.tensor, self.onto, self.kind, dims, turn, shape, split, order, None)
         blocks, rows, columns = size(self.blocks), size(self.rows), size(self.columns)
         shape, merged = (rows, columns), (columns, size(self.rest))
         if self.kind == "bmm":
@@ -125,7 +130,7 @@ class Action(NamedTuple):
         if self.order:
             detail = f"axes for tensors[{self.tensor}]"
             yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail)
-        if self.kind == "scale":
+        if self.kind in ("scale", "outer"):
             whole = rows * operand
             detail = f"({own}) · ({features}, {count})"
             yield Step("scale", detail, other_flops=whole, inputs=operand, weights=own, outputs=whole)
@@ -178,7 +183,9 @@ class Program(NamedTuple):
 
 
 @constant
-def actions(tensors: tuple[str, ...], into: str, out: str, path: Path) -> tuple[Action, ...]:
+def actions(
+    tensors: tuple[str, ...], into: str, out: str, path: Path, sizes: tuple[tuple[str, int], ...] = ()
+) -> tuple[Action, ...]:
     """How the tensors act on each other and on the operand along a path.
 
     Args:
@@ -186,21 +193,29 @@ def actions(tensors: tuple[str, ...], into: str, out: str, path: Path) -> tuple[
         into: The axes of the operand.
         out: The axes of the result.
         path: The path.
+        sizes: The size of each axis; needed where tensors act on each other.
 
     Returns:
         The actions.
     """
     held = {OPERAND: into, **dict(enumerate(tensors))}
-    found = []
+    found, known = [], dict(sizes)
     for tensor, onto in path:
         own = held.pop(tensor)
         wanted = out + "".join([axes for place, axes in held.items() if place != onto])
-        found.append(_action(tensor, onto, own, held[onto], wanted))
+        found.append(_action(tensor, onto, own, held[onto], wanted, known))
         held[onto] = found[-1].after
     return tuple(found)
 
 
-def program(tensors: tuple[str, ...], into: str, out: str, path: Path, size: Callable[[Iterable[str]], int]) -> Program:
+def program(
+    tensors: tuple[str, ...],
+    into: str,
+    out: str,
+    path: Path,
+    size: Callable[[Iterable[str]], int],
+    sizes: tuple[tuple[str, int], ...] = (),
+) -> Program:
     """What a product runs along a path.
 
     Args:
@@ -209,11 +224,12 @@ def program(tensors: tuple[str, ...], into: str, out: str, path: Path, size: Cal
         out: The axes of the result.
         path: The path; its last action is one on the operand.
         size: The product of the sizes of axes.
+        sizes: The size of each axis; needed where tensors act on each other.
 
     Returns:
         The program.
     """
-    found = actions(tensors, into, out, path)
+    found = actions(tensors, into, out, path, sizes)
     held = found[-1].after
     turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
     dims = tuple([size(axis) for axis in held]) if turn else (size(out),)
@@ -244,13 +260,16 @@ def sizes_of(sizes: dict[str, int]) -> Callable[[Iterable[str]], int]:
     return lambda axes: prod([sizes[axis] for axis in axes])
 
 
-def _action(position: int, onto: int, own: str, held: str, wanted: str) -> Action:
+def _action(position: int, onto: int, own: str, held: str, wanted: str, sizes: dict[str, int]) -> Action:
     """How a tensor with axes `own` acts on what lies in memory as `held`, if `wanted` is needed afterwards."""
     blocks = "".join([axis for axis in held if axis in own and axis in wanted])
     columns = "".join([axis for axis in held if axis in own and axis not in wanted])
     rows = "".join([axis for axis in own if axis not in held])
     rest = "".join([axis for axis in held if axis not in own])
     left, order, merged = "", None, False
+    if not columns and onto != OPERAND:
+        after = layout(own, held, sizes)
+        return Action(position, onto, own, "outer", blocks, rows, "", "", rest, None, True, (held,), None, False, after)
     if not columns:
         kind, split, after = "scale", (*held, ""), rows + held
     elif not blocks and columns in held:

@@ -85,7 +85,7 @@ class Plan:
         size = sizes_of(network.sizes)
         return tuple(
             step
-            for action in actions(network.tensors, network.into, network.out, self.path)
+            for action in actions(network.tensors, network.into, network.out, self.path, tuple(network.sizes.items()))
             for step in action.steps(size, batch)
         )
 
@@ -100,7 +100,8 @@ def plan_along(network: Network, along: Path) -> Plan:
     Returns:
         The plan.
     """
-    return Plan(network, along, program(network.tensors, network.into, network.out, along, sizes_of(network.sizes)))
+    tensors, _, into, out, sizes = network
+    return Plan(network, along, program(tensors, into, out, along, sizes_of(sizes), tuple(sizes.items())))
 
 
 def representative(size: int) -> int:
