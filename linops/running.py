@@ -66,6 +66,8 @@ def contract(kernel: Kernel, a: Any, x: Any, batch: Any) -> Any:
     x = x.reshape(*split[:-1], split[-1] * batch)
     if order:
         x = backends.permute(x, order)
+    if kind == "outer":  # arrays come out as the first operand lies
+        return (backends.copy(x) if order else x) * a
     if merged:
         x = x.reshape(*merged[:-1], merged[-1] * batch)
     if kind == "bmm":

@@ -12,6 +12,7 @@ from functools import lru_cache, wraps
 from math import prod
 from typing import Any, NamedTuple
 
+from linops.plan.network import joined
 from linops.plan.outer import layout, views
 from linops.plan.step import Step, copy_step, matmul_step
 
@@ -74,6 +75,11 @@ class Action(NamedTuple):
     merged: bool
     after: str
 
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        """The groups of the tensor's axes, as they are turned."""
+        return (self.rows, self.blocks) if self.kind == "scale" else (self.blocks, self.rows, self.columns)
+
     def kernel(self, size: Callable[[Iterable[str]], int]) -> Kernel:
         """What runs, in numbers: sizes without vectors.
 
@@ -84,8 +90,8 @@ class Action(NamedTuple):
             The kernel.
         """
         if self.kind == "outer":
-            (dims, turn), (split, order) = views(self.own, "".join(self.split), self.after, size)
-            shape = tuple([dims[place] for place in turn])
+            (dims, turn), (split, order) = views((self.own, "".join(self.split)), self.after, size)
+            shape = tuple([dims[place] for place in turn]) if turn else dims
             return Kernel(self.tensor, self.onto, self.kind, dims, turn, shape, split, order, None)
         blocks, rows, columns = size(self.blocks), size(self.rows), size(self.columns)
         shape, merged = (rows, columns), (columns, size(self.rest))
@@ -94,13 +100,16 @@ class Action(NamedTuple):
         elif self.kind == "scale":
             shape = (*map(size, self.rows), *[size(axis) if axis in self.blocks else 1 for axis in self.split[:-1]], 1)
         split = tuple([size(group) for group in self.split])
-        dims = tuple([size(axis) for axis in self.own])
+        dims, turn = tuple([size(axis) for axis in self.own]), self.turn
+        if turn:  # as few axes as there are
+            runs, *turned = joined([self.own, *self._groups])
+            dims, turn = tuple(map(size, runs)), tuple([runs.index(run) for group in turned for run in group])
         return Kernel(
             self.tensor,
             self.onto,
             self.kind,
             dims,
-            self.turn,
+            turn,
             shape,
             split,
             self.order,
@@ -199,13 +208,33 @@ def actions(
         The actions.
     """
     held = {OPERAND: into, **dict(enumerate(tensors))}
-    found, known = [], dict(sizes)
-    for tensor, onto in path:
+    found, size = [], sizes_of(dict(sizes))
+    goals: dict[int, str] = {}
+    for place, (tensor, onto) in enumerate(path):
+        if onto != OPERAND and onto not in goals:
+            group = _merging(path[place:], onto)
+            others = "".join([axes for position, axes in held.items() if position not in (OPERAND, *group)])
+            terms = [tensors[member] for member in group]
+            goal = layout(terms, held[OPERAND], out + others, out + into + "".join(tensors), size)
+            goals |= dict.fromkeys(group, goal)
         own = held.pop(tensor)
-        wanted = out + "".join([axes for place, axes in held.items() if place != onto])
-        found.append(_action(tensor, onto, own, held[onto], wanted, known))
+        wanted = out + "".join([axes for position, axes in held.items() if position != onto])
+        found.append(_action(tensor, onto, own, held[onto], wanted, goals.get(tensor, "")))
         held[onto] = found[-1].after
     return tuple(found)
+
+
+def _merging(path: Path, member: int) -> list[int]:
+    """The tensors that are multiplied with each other, this one among them, before one of them acts on the operand."""
+    groups: dict[int, list[int]] = {}
+    for tensor, onto in path:
+        group = groups.pop(tensor, [tensor])
+        if onto == OPERAND:
+            if member in group:
+                return group
+        else:
+            groups.setdefault(onto, [onto]).extend(group)
+    return groups[member]
 
 
 def program(
@@ -260,15 +289,18 @@ def sizes_of(sizes: dict[str, int]) -> Callable[[Iterable[str]], int]:
     return lambda axes: prod([sizes[axis] for axis in axes])
 
 
-def _action(position: int, onto: int, own: str, held: str, wanted: str, sizes: dict[str, int]) -> Action:
-    """How a tensor with axes `own` acts on what lies in memory as `held`, if `wanted` is needed afterwards."""
+def _action(position: int, onto: int, own: str, held: str, wanted: str, goal: str = "") -> Action:
+    """How a tensor with axes `own` acts on what lies in memory as `held`, if `wanted` is needed afterwards.
+
+    If both are tensors, `goal` is how their product with others is to lie.
+    """
     blocks = "".join([axis for axis in held if axis in own and axis in wanted])
     columns = "".join([axis for axis in held if axis in own and axis not in wanted])
     rows = "".join([axis for axis in own if axis not in held])
     rest = "".join([axis for axis in held if axis not in own])
     left, order, merged = "", None, False
     if not columns and onto != OPERAND:
-        after = layout(own, held, sizes)
+        after = "".join([axis for axis in goal if axis in own or axis in held])
         return Action(position, onto, own, "outer", blocks, rows, "", "", rest, None, True, (held,), None, False, after)
     if not columns:
         kind, split, after = "scale", (*held, ""), rows + held
