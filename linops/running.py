@@ -58,9 +58,11 @@ def contract(kernel: Kernel, a: Any, x: Any, batch: Any) -> Any:
     Returns:
         The result.
     """
-    _, _, kind, dims, turn, shape, split, order, merged = kernel
+    _, _, kind, dims, turn, shape, split, order, merged, copies = kernel
     if turn:
         a = backends.permute(a if a.shape == dims else a.reshape(dims), turn)
+        if copies:
+            a = backends.copy(a)
     if a.shape != shape:
         a = a.reshape(shape)
     x = x.reshape(*split[:-1], split[-1] * batch)

@@ -114,6 +114,7 @@ class Action(NamedTuple):
             split,
             self.order,
             merged if self.merged else None,
+            not self.lies,
         )
 
     def steps(self, size: Callable[[Iterable[str]], int], batch: int) -> Iterator[Step]:
@@ -162,6 +163,7 @@ class Kernel(NamedTuple):
         split: The shape of the operand, without vectors.
         order: The order of its groups, or None.
         merged: The shape to which it is then copied, or None.
+        copies: Whether the turned tensor is copied, as no product reads it as it lies.
     """
 
     tensor: int
@@ -173,6 +175,7 @@ class Kernel(NamedTuple):
     split: tuple[int, ...]
     order: tuple[int, ...] | None
     merged: tuple[int, ...] | None
+    copies: bool = False
 
 
 class Program(NamedTuple):

@@ -54,8 +54,8 @@ class Machine:
     loops: int = 0
     cache: int = 1 << 20
     cached: float = 3.0
-    merging: float = 5.0
-    short: float = 10.0
+    merging: float = 1.5
+    short: float = 2.0
     rates: tuple[tuple[int, float], ...] = ()
 
     def rate(self, itemsize: int) -> float:
