@@ -21,6 +21,10 @@ from dataclasses import dataclass
 from linops.plan.step import Step
 
 
+#: MACs that a block takes as long as, beside its own, where plain loops multiply it
+LOOPED_BLOCK = 6
+
+
 @dataclass(frozen=True)
 class Machine:
     """A backend on a device: on one thread of a CPU, or on an accelerator.
@@ -87,11 +91,12 @@ class Machine:
         """
         h, outer = self.half, rows * batch
         # 2 MACs / (u u u), the sizes cancelled; doubles are half as many in a register
-        arithmetic = blocks * 2 * (rows + h) * (columns + h) * (batch + h) / self.rate(itemsize)
         moved = blocks * (rows * columns + columns * batch + outer) * itemsize
         memory = moved / (self.bandwidth if moved > self.cache else self.cached * self.bandwidth)
-        if self.looped and blocks > 1 and batch > 1 and columns * outer < self.loops:
-            arithmetic = blocks * columns * outer * self.looped
+        if blocks > 1 and columns * outer < self.loops:
+            arithmetic = blocks * (LOOPED_BLOCK + columns * outer) * self.looped
+            return self.call + (arithmetic if arithmetic > memory else memory)
+        arithmetic = blocks * 2 * (rows + h) * (columns + h) * (batch + h) / self.rate(itemsize)
         return self.call + blocks * self.block + (arithmetic if arithmetic > memory else memory)
 
     def scale(self, moved: int) -> float:
@@ -131,11 +136,11 @@ class Machine:
         """
         if columns:
             return (self.merging - 1) * self.call + self.matmul(blocks, rows, columns, batch, itemsize)
-        return self._outer(itemsize * blocks * (rows + batch + rows * batch))
+        return self._outer(itemsize * blocks * (rows + batch + rows * batch), blocks > 1)
 
-    def _outer(self, moved: int) -> float:
-        """Seconds of multiplying two tensors with each other elementwise."""
-        return self.merging * self.call + self.short * moved / self.bandwidth
+    def _outer(self, moved: int, shares: bool) -> float:
+        """Seconds of multiplying two tensors elementwise; those that share axes are turned to lie side by side."""
+        return (1 + shares) * self.merging * self.call + self.short * moved / self.bandwidth
 
     def seconds(self, step: Step, itemsize: int) -> float:
         """Seconds of a step.
@@ -152,7 +157,7 @@ class Machine:
             if step.kind == "copy":
                 return self.copy(self.short * moved)
             if step.kind == "scale":
-                return self._outer(moved)
+                return self._outer(moved, step.outputs < step.weights * step.inputs)
             return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize) if step.blocks else 0.0
         if step.blocks:
             return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)

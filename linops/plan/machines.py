@@ -22,7 +22,7 @@ MEASURED: dict[str, Machine] = {
         bandwidth=2.1e10,
         shuffled=1.8e10,
         fourier=1.5e10,
-        looped=2e-9,
+        looped=1.2e-9,
         loops=TORCH_LOOPED,
     ),
     "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10, fourier=1e10),
