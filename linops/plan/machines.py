@@ -13,7 +13,17 @@ from linops.tuning import TORCH_LOOPED
 
 #: of backends on CPUs: an Intel Xeon (Cascade Lake, AVX-512), torch 2.13, numpy 2.4, jax 0.10
 MEASURED: dict[str, Machine] = {
-    "numpy": Machine(call=2.9e-6, block=2.5e-8, flops=1.2e11, half=3.9, bandwidth=2.6e10, shuffled=2.1e10, fourier=9e9),
+    "numpy": Machine(
+        call=2.9e-6,
+        block=2.5e-8,
+        flops=1.2e11,
+        half=3.9,
+        bandwidth=2.6e10,
+        shuffled=2.1e10,
+        fourier=9e9,
+        looped=1.3e-9,
+        loops=9,  # einsum takes one vector
+    ),
     "torch": Machine(
         call=6.2e-6,
         block=2.1e-8,
@@ -25,7 +35,17 @@ MEASURED: dict[str, Machine] = {
         looped=1.2e-9,
         loops=TORCH_LOOPED,
     ),
-    "jax": Machine(call=1.4e-6, block=1.8e-8, flops=1.4e11, half=8.5, bandwidth=3.3e10, shuffled=1.7e10, fourier=1e10),
+    "jax": Machine(
+        call=1.4e-6,
+        block=1.8e-8,
+        flops=1.4e11,
+        half=8.5,
+        bandwidth=3.3e10,
+        shuffled=1.7e10,
+        fourier=1e10,
+        looped=3.5e-10,
+        loops=100,
+    ),
 }
 
 
