@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from linops.plan.step import Step
 
-
 #: MACs that a block takes as long as, beside its own, where plain loops multiply it
 LOOPED_BLOCK = 6
 
