@@ -131,7 +131,8 @@ def _three_diagonals(x: np.ndarray, lower: Any, diagonal: Any, upper: Any):
 
 @p.reflected.dispatch
 def _reflected(x: np.ndarray, v: np.ndarray, rows: bool):
-    square = np.dot(v, v)  # which says nothing of overflow
+    with np.errstate(over="ignore"):
+        square = np.dot(v, v)
     if not SQUARES[0] < square < SQUARES[1]:
         return None
     if rows:

@@ -139,7 +139,7 @@ SQUARES = 1e-24, 1e30
 
 @generic
 def reflected(x, v, rows: bool):
-    """X - 2 v vᵀ x / vᵀ v of real vectors x in columns or rows, or of one; None where vᵀ v is not at hand, or extreme."""
+    """One x or columns or rows of them, reflected: x - 2 v vᵀ x / vᵀ v; None where vᵀ v is not at hand, or extreme."""
 
 
 @generic
