@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,11 @@ import linops as lo
 from benchmarks.environment import environment
 from benchmarks.progress import say
 from linops import backends
-from linops.lab.measure import Timing, compiler, side_by_side
+from linops.lab.measure import compiler, side_by_side
 from linops.plan import Step, machine_file, natural_order
 from linops.plan.machine import Machine
 from linops.plan.machines import MEASURED
+from linops.plan.processors import TABLE, described, write_row
 
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 1, 4, 16, 64, 256, 1024)
@@ -50,7 +51,7 @@ class Samples:
     """What was measured.
 
     Attributes:
-        products: Median seconds of each product.
+        products: Least seconds of each product.
         copies: (numbers, seconds) of copies to another order of axes.
         convolutions: (steps, seconds) of convolutions by Fourier transforms.
     """
@@ -61,7 +62,7 @@ class Samples:
 
 
 def samples(backend: str, products: list[Shape], seconds: float) -> Samples:
-    """Median seconds of products, copies and convolutions."""
+    """Least seconds of products, copies and convolutions."""
     compiled, wait = compiler(backend)
     multiply = compiled(backends.block_matmul)
 
@@ -74,24 +75,24 @@ def samples(backend: str, products: list[Shape], seconds: float) -> Samples:
     def array(*shape: int) -> Any:
         return backends.asarray(random.standard_normal(shape), backend, "float32")
 
-    def timed(function: Callable[[], Any]) -> Timing:
-        return side_by_side({"it": function}, seconds=seconds, rounds=5, wait=wait)["it"]
+    def timed(function: Callable[[], Any]) -> float:  # what else runs on the machine only adds to it
+        return min(side_by_side({"it": function}, seconds=seconds, rounds=5, wait=wait)["it"].seconds)
 
     times = []
     for blocks, rows, columns, batch in products:
         a, x = array(blocks, rows, columns), array(blocks, columns, batch)
-        times.append(timed(lambda a=a, x=x: multiply(a, x)).median)
+        times.append(timed(lambda a=a, x=x: multiply(a, x)))
     copies = []
     for size in (4, 16, 64, 256):
         for batch in (1, 16, 64):
             x = array(size, size, batch)
-            copies.append((size * size * batch, timed(lambda x=x: turned(x)).median))
+            copies.append((size * size * batch, timed(lambda x=x: turned(x))))
     convolve, convolutions = compiled(lambda A, x: A @ x), []
     with natural_order():
         for size in (64, 256, 1024):
             for batch in (16, 256):
                 A, x = lo.toeplitz(size, size).init(seed=0, backend=backend), array(size, batch)
-                convolutions.append((A._lower(batch), timed(lambda A=A, x=x: convolve(A, x)).median))
+                convolutions.append((A._lower(batch), timed(lambda A=A, x=x: convolve(A, x))))
     return Samples(times, copies, convolutions)
 
 
@@ -109,10 +110,13 @@ def fit(backend: str, products: list[Shape], samples: Samples) -> tuple[Machine,
         predicted = [model.matmul(*shape, 4) for shape in products]
         predicted += [model.copy(8 * numbers) for numbers, _ in samples.copies]
         predicted += [model.total(steps, 4) for steps, _ in samples.convolutions]
-        return np.log(predicted) - measured
+        # what the products do not show, as a bandwidth that never limits them, stays near what is known
+        return np.concatenate([np.log(predicted) - measured, 0.05 * (np.asarray(logs) - begin)])
 
-    found = least_squares(errors, np.log(list(start.values())), loss="soft_l1", f_scale=0.2)
-    return machine(found.x), float(np.exp(np.median(np.abs(errors(found.x)))))
+    begin = np.log(list(start.values()))
+    found = least_squares(errors, begin, loss="soft_l1", f_scale=0.2)
+    made, wrong = machine(found.x), errors(found.x)[: len(measured)]
+    return replace(made, turned=made.shuffled if known.turned else 0.0), float(np.exp(np.median(np.abs(wrong))))
 
 
 def step_seconds(backend: str, seconds: float) -> float:
@@ -129,19 +133,21 @@ def step_seconds(backend: str, seconds: float) -> float:
             rounds=21,
             wait=wait,
         )
-    return max(times["chain"].median - times["none"].median, 1e-7) / 6
+    return max(min(times["chain"].seconds) - min(times["none"].seconds), 1e-7) / 6
 
 
-def measure(seconds: float = 0.05, count: int = 160, save: bool = False) -> list[dict[str, Any]]:
+def measure(seconds: float = 0.05, count: int = 160, save: bool = False, row: bool = False) -> list[dict[str, Any]]:
     """Fit the numbers of the planner's machine model (linops/plan/machine.py) to products measured on this machine.
 
     With ``--save`` they are written to the user's own machine file (linops/plan/machine_file.py), which linops reads
-    from then on; numbers of other devices stay there.
+    from then on; numbers of other devices stay there. With ``--row`` they become the row of this kind of CPU in
+    linops/plan/processors.json, which all users of such a CPU get.
 
     Args:
         seconds: About how long to measure each product.
         count: Number of random products, at least 20.
         save: Whether to write the numbers to the user's machine file.
+        row: Whether to write them into the table of CPUs of this checkout.
 
     Returns:
         One row a backend: the fields of `Machine`, and the median factor between prediction and measurement.
@@ -161,11 +167,26 @@ def measure(seconds: float = 0.05, count: int = 160, save: bool = False) -> list
         backends.load(backend)
         machine, error = fit(backend, products, samples(backend, products, seconds))
         machine = replace(machine, call=step_seconds(backend, 20 * seconds))
-        numbers = {name: float(f"{getattr(machine, name):.2g}") for name in FITTED}
+        numbers = {name: float(f"{getattr(machine, name):.2g}") for name in (*FITTED, "turned")}
         machines[backend, "cpu"] = replace(machine, **numbers)
         rows.append({"backend": backend, **numbers, "median_factor": error})
     if path is not None:
         others = machine_file.own()[1] if path.exists() else {}
         machine_file.save(path, f"{environment(1)['processor']}, 1 thread", others | machines)
         say(f"wrote {path}")
+    if row:
+        numbers = {backend: _numbers(machine) for (backend, _), machine in machines.items()}
+        say(f"wrote the row {write_row(*described(), _conditions(), numbers)!r} into {TABLE}")
     return rows
+
+
+def _numbers(machine: Machine) -> dict[str, Any]:
+    """The numbers of a machine that differ from what they are if nothing is said."""
+    return {one.name: value for one in fields(machine) if (value := getattr(machine, one.name)) != one.default}
+
+
+def _conditions() -> str:
+    """When and how a row was measured."""
+    found = environment(1)
+    versions = ", ".join(f"{name} {found['versions'][name]}" for name in ("torch", "numpy", "jax"))
+    return f"{found['date']}, one thread, float32, load {found['load_average']}; {versions}"

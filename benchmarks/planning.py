@@ -1,4 +1,4 @@
-"""Planning: what choosing how to multiply wins, and what it takes to choose."""
+"""Planning: what choosing how to multiply wins, forward and in training, and what it takes to choose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import linops as lo
 from linops import backends
 from linops.backends import load
-from linops.lab.measure import side_by_side
+from linops.lab.measure import compiler, side_by_side
 from linops.operators.planned import network_of
 from linops.plan import natural_order, target_of
 from linops.plan.contraction import one_by_one
@@ -42,33 +42,88 @@ def cases() -> dict[str, tuple[lo.LinearOperator, tuple[int, ...]]]:
     }
 
 
-def _from_the_left(operator: Any, x: Any) -> Callable[[], Any] | None:
+#: of an operator, its product as a function of the operand
+Way = Callable[[Any], Callable[[Any], Any]]
+
+
+def _natural(operator: Any) -> Callable[[Any], Any]:
+    def product(x: Any) -> Any:
+        with natural_order():
+            return operator @ x
+
+    return product
+
+
+def _from_the_left(symbolic: Any, batch: int) -> Way | None:
     """The product that multiplies the factors from the left, and the result with x; None where it takes too long."""
-    m, n = operator.shape
-    transpose, like = operator.T, next(leaf for _, leaf in operator.named_leaves())
+    m, n = symbolic.shape
     with natural_order():
-        dearer = transpose.flops(m) > 300 * operator.flops(x.shape[-1])
+        dearer = symbolic.T.flops(m) > 300 * symbolic.flops(batch)
     if m * n > LARGEST or dearer:
         return None
 
-    def left() -> Any:
-        with natural_order():
-            return (transpose @ backends.eye(like, m, like.dtype)).T @ x
+    def left(operator: Any) -> Callable[[Any], Any]:
+        transpose, like = operator.T, next(leaf for _, leaf in operator.named_leaves())
+
+        def product(x: Any) -> Any:
+            with natural_order():
+                return (transpose @ backends.eye(like, m, like.dtype)).T @ x
+
+        return product
 
     return left
 
 
-def _backwards(operator: Any, x: Any) -> Callable[[], Any] | None:
+def _backwards(symbolic: Any) -> Way | None:
     """The product whose Kronecker factors act in the other order."""
-    network = network_of(operator)
-    if not isinstance(operator, lo.Kronecker) or network is None:
+    network = network_of(symbolic)
+    if not isinstance(symbolic, lo.Kronecker) or network is None:
         return None
     plan = plan_along(network, one_by_one(reversed(range(len(network.tensors)))))
-    leaves = [leaf for _, leaf in operator.named_leaves()]
-    return lambda: multiply(plan, leaves, x)
+
+    def other(operator: Any) -> Callable[[Any], Any]:
+        leaves = [leaf for _, leaf in operator.named_leaves()]
+        return lambda x: multiply(plan, leaves, x)
+
+    return other
 
 
-def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, seconds: float) -> dict[str, Any]:
+def _planned(operator: Any) -> Callable[[Any], Any]:
+    return lambda x: operator @ x
+
+
+def _forward(way: Way, operator: Any, x: Any, compiled: Callable[[Any], Any]) -> Callable[[], Any]:
+    if backends.backend_of(x) == "jax":
+        run = compiled(lambda operator, x: way(operator)(x))
+        return lambda: run(operator, x)
+    product = way(operator)
+    return lambda: product(x)
+
+
+def _training(way: Way, operator: Any, x: Any, compiled: Callable[[Any], Any]) -> Callable[[], Any]:
+    """A way, and the gradients of x and of all leaves for a gradient of ones: the results, flat."""
+    if backends.backend_of(x) == "jax":
+        import jax
+        import jax.numpy as jnp
+
+        @compiled
+        def both(operator: Any, x: Any) -> Any:
+            y, pull = jax.vjp(lambda operator, x: way(operator)(x), operator, x)
+            return jax.tree.leaves(pull(jnp.ones_like(y)))
+
+        return lambda: both(operator, x)
+    import torch
+
+    leaves = [leaf.detach().requires_grad_() for _, leaf in operator.named_leaves()]
+    operator, x = operator.with_leaves(leaves), x.detach().requires_grad_()
+    product = way(operator)
+    ones = torch.ones_like(product(x))
+    return lambda: torch.autograd.grad(product(x), [x, *leaves], ones)
+
+
+def row(
+    name: str, symbolic: lo.LinearOperator, batch: int, backend: str, seconds: float, training: bool = False
+) -> dict[str, Any]:
     """One case: planned and frozen products beside the naive orders and dense, checked against each other.
 
     Args:
@@ -77,6 +132,7 @@ def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, second
         batch: Number of vectors.
         backend: The backend.
         seconds: About how long to measure.
+        training: Whether gradients are computed, too; then nothing is frozen.
 
     Returns:
         Microseconds; the planned product's time over that of the best naive order, the frozen one's over that of the
@@ -84,27 +140,33 @@ def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, second
         product's.
     """
     operator = symbolic.init(seed=0, backend=backend)
-    frozen, (m, n) = lo.freeze(operator, batch), operator.shape
+    m, n = operator.shape
     x = backends.asarray(np.random.default_rng(0).standard_normal((n, batch)), backend, "float32")
-
-    def natural() -> Any:
-        with natural_order():
-            return operator @ x
-
-    orders = {"right first": natural, "left first": _from_the_left(operator, x), "other order": _backwards(operator, x)}
-    functions: dict[str, Any] = {which: function for which, function in orders.items() if function}
-    naive = list(functions)
-    if m * n <= LARGEST:
-        dense = operator.to_dense()
-        functions["dense"] = lambda: dense @ x
-    functions |= {"plan": lambda: operator @ x, "frozen": lambda: frozen @ x}
-    expected = backends.to_numpy(natural())
-    scale = float(np.abs(expected).max())
+    compiled, wait = compiler(backend)
+    ways = {
+        "right first": _natural,
+        "left first": _from_the_left(symbolic, batch),
+        "other order": _backwards(symbolic),
+        "plan": _planned,
+    }
+    timed = _training if training else _forward
+    functions: dict[str, Any] = {which: timed(way, operator, x, compiled) for which, way in ways.items() if way}
+    naive = [which for which in functions if which != "plan"]
+    expected = [backends.to_numpy(one) for one in _results(functions["right first"]())]
     for which, function in functions.items():
-        np.testing.assert_allclose(
-            backends.to_numpy(function()), expected, rtol=0, atol=1e-4 * scale, err_msg=f"{name}: {which}"
-        )
-    times = side_by_side(functions, seconds=seconds, rounds=11)
+        for one, other in zip(_results(function()), expected):
+            np.testing.assert_allclose(
+                backends.to_numpy(one).reshape(other.shape),
+                other,
+                rtol=0,
+                atol=1e-4 * float(np.abs(other).max()),
+                err_msg=f"{name}: {which}",
+            )
+    if m * n <= LARGEST:
+        functions["dense"] = timed(_planned, lo.Dense(operator.to_dense()), x, compiled)
+    if not training:
+        functions["frozen"] = _forward(_planned, lo.freeze(operator, batch), x, compiled)
+    times = side_by_side(functions, seconds=seconds, rounds=11, wait=wait)
     ranked = sorted(naive, key=lambda which: times[which].median)
     made: list[str] = [*naive, *[which for which in ("dense",) if which in times]]
     ready = min(made, key=lambda which: times[which].median)
@@ -112,12 +174,17 @@ def row(name: str, symbolic: lo.LinearOperator, batch: int, backend: str, second
     return {
         "backend": backend,
         "case": name,
+        "pass": "training" if training else "forward",
         "batch": batch,
         **{f"{which.replace(' ', '_')}_us": 1e6 * times[which].median if which in times else None for which in columns},
         "ratio": times["plan"].ratio(times[ranked[0]]),
-        "frozen_ratio": times["frozen"].ratio(times[ready]),
+        **({} if training else {"frozen_ratio": times["frozen"].ratio(times[ready])}),
         "worst_order_ratio": times[ranked[-1]].ratio(times["plan"]),
     }
+
+
+def _results(found: Any) -> list[Any]:
+    return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,14 +203,15 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         orders = [each[key] for key in ("right_first_us", "left_first_us", "other_order_us") if each[key] is not None]
         found.append(
             {
+                "pass": each.get("pass", "forward"),
                 **{key: each[key] for key in ("backend", "case", "batch")},
                 "best order, µs": min(orders),
                 "dense, µs": each["dense_us"] or "",
                 "plan, µs": each["plan_us"],
-                "frozen, µs": each["frozen_us"],
+                "frozen, µs": each["frozen_us"] or "",
                 "plan / best order": each["ratio"],
                 "worst order / plan": each["worst_order_ratio"],
-                "frozen / best": each["frozen_ratio"],
+                "frozen / best": each.get("frozen_ratio", ""),
             }
         )
     return found
@@ -169,12 +237,17 @@ def planning_time() -> dict[str, Any]:
     }
 
 
-def measure(seconds: float = 1.0, backends: tuple[str, ...] = ("numpy", "torch")) -> Iterator[dict[str, Any]]:
-    """Planned and frozen products beside the naive orders and dense, and what it takes to plan.
+def measure(
+    seconds: float = 1.0,
+    backends: tuple[str, ...] = ("numpy", "torch"),
+    passes: tuple[str, ...] = ("forward", "training"),
+) -> Iterator[dict[str, Any]]:
+    """Planned and frozen products beside the naive orders and dense, forward and in training, and what planning takes.
 
     Args:
         seconds: About how long to measure each case.
-        backends: Of numpy, torch and jax (which runs eagerly here).
+        backends: Of numpy, torch and jax (compiled, with operators as arguments).
+        passes: Of forward and training, which NumPy has not.
 
     Yields:
         The row of `planning_time`, and those of `row`.
@@ -182,6 +255,9 @@ def measure(seconds: float = 1.0, backends: tuple[str, ...] = ("numpy", "torch")
     yield planning_time()
     for backend in backends:
         load(backend)
-        for name, (operator, batches) in cases().items():
-            for batch in batches:
-                yield row(name, operator, batch, backend, seconds)
+        for which in passes:
+            if which == "training" and backend == "numpy":
+                continue
+            for name, (operator, batches) in cases().items():
+                for batch in batches:
+                    yield row(name, operator, batch, backend, seconds, which == "training")

@@ -11,7 +11,8 @@ from linops import backends
 from linops.cost import Cost, count
 from linops.expression import Expression
 from linops.plan import Step, Target, explain, natural_order
-from linops.plan.plan import planned_for
+from linops.plan.gradient import backward
+from linops.plan.plan import for_training, planned_for
 from linops.plan.target import nearest, target_of
 
 
@@ -30,19 +31,17 @@ class Counted(Expression):
 
     # ------------------------------------------------------------ what follows
 
-    def _steps(self, batch: int, order: str) -> tuple[Step, ...]:
-        """The steps of a product as it runs, or in the natural order."""
+    def _steps(self, batch: int, order: str, training: bool = False) -> tuple[Step, ...]:
+        """The steps of a product as it runs, in training or not, or in the natural order."""
         _ = self.shape  # which tells of leaves that do not fit
         if order not in ("planned", "natural"):
             raise ValueError(
                 f"order must be 'planned' (what runs) or 'natural' (the order of the factors), got {order!r}"
             )
-        if order == "planned":
-            return self._lower(as_batch(batch))
-        with natural_order():
+        with for_training(training) if order == "planned" else natural_order():
             return self._lower(as_batch(batch))
 
-    def cost(self, batch: int = 1, order: str = "planned") -> Cost:
+    def cost(self, batch: int = 1, order: str = "planned", training: bool = False) -> Cost:
         """Parameters, MACs, FLOPs and bytes of a product, forward and backward.
 
         Args:
@@ -50,6 +49,8 @@ class Counted(Expression):
             order: ``"planned"`` counts what runs: the order of least predicted time for so many vectors, so that more
                 vectors may take fewer FLOPs. ``"natural"`` counts the order of the factors, which never falls as the
                 batch grows: a budget.
+            training: Whether the order is that in which gradients of the operand and all leaves are computed, too:
+                that of least predicted time for forward and backward.
 
         Returns:
             The cost.
@@ -59,14 +60,15 @@ class Counted(Expression):
             >>> lo.Dense(lo.spec(4, 3)).cost(batch=10).macs
             120
         """
-        return count(self._steps(batch, order), self.num_params, batch, self._itemsize)
+        return count(self._steps(batch, order, training), self.num_params, batch, self._itemsize)
 
-    def flops(self, batch: int = 1, order: str = "planned") -> int:
+    def flops(self, batch: int = 1, order: str = "planned", training: bool = False) -> int:
         """FLOPs (additions and multiplications) of a product with `batch` vectors.
 
         Args:
             batch: Number of vectors.
             order: ``"planned"`` counts what runs, ``"natural"`` the order of the factors; see `cost`.
+            training: Whether it is one of a training step; those of the backward pass are not among them.
 
         Returns:
             The number of FLOPs: 2 per multiply-accumulate.
@@ -76,9 +78,11 @@ class Counted(Expression):
             >>> lo.Dense(lo.spec(4, 3)).flops()
             24
         """
-        return self.cost(batch, order).flops
+        return self.cost(batch, order, training).flops
 
-    def explain(self, batch: int = 1, order: str = "planned", target: str | Target | None = None) -> str:
+    def explain(
+        self, batch: int = 1, order: str = "planned", target: str | Target | None = None, training: bool = False
+    ) -> str:
         """What a product runs, step by step, its cost, and its predicted time on one thread, or on an accelerator.
 
         Args:
@@ -88,6 +92,8 @@ class Counted(Expression):
                 ``"b200"``, ``"tpu-v5p"``), whose times are estimates from its datasheet; a backend on a kind of device
                 such as ``"numpy/cpu"``; or a `lo.plan.Target`. None is where the arrays are, an operator without arrays
                 as if torch ran it on a CPU.
+            training: Whether to show a training step: the order of least predicted time for both passes, and the steps
+                of the gradients of the operand (``grad x``) and of what multiplies it (``grad A``).
 
         Returns:
             A table as text; its first line has the FLOPs of the natural order where others run.
@@ -104,7 +110,7 @@ class Counted(Expression):
         """
         where = self._target if target is None else target if isinstance(target, Target) else Target.named(target)
         with nullcontext() if target is None else planned_for(where):
-            steps, found = self._steps(batch, order), self.flops(batch, order)
+            steps, found = self._steps(batch, order, training), self.flops(batch, order, training)
         natural = self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
@@ -112,7 +118,10 @@ class Counted(Expression):
         header += "" if target is None else f"; estimated on {where.name}"
         if found != natural and target_of(where.backend, where.device) is None:
             header += f", and planned so once a machine file has numbers of {where.backend}/{where.device}"
-        return explain(header, steps, self._itemsize, where.machine)
+        if training:
+            header += "; a training step"
+            steps += backward([(step, True, True) for step in steps])
+        return explain(header, steps, self._itemsize, where.machine, training)
 
     @property
     def _target(self) -> Target:

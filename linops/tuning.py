@@ -57,6 +57,12 @@ TORCH_FFT_LENGTH = 1 << 11
 
 # ---------------------------------------------------------------- JAX
 
+#: numbers of an operand from which XLA keeps a product of blocks apart from what makes its operand: gradients of block
+#: products whose axes are exchanged between them otherwise take up to three times as long
+JAX_APART = 1 << 16
+#: vectors from which one matrix, of at most the square of this in numbers, is repeated for each of a stack of operands:
+#: XLA's one product of all, whose result it then turns, takes twice as long
+JAX_REPEATED = 64
 #: vectors from which a sparse matrix multiplies by compressed rows, not by sums over segments (4.5, 2.0; on the Xeon
 #: 1.6 for 16 vectors, 3 for 256)
 JAX_COMPRESSED = 8
@@ -69,6 +75,9 @@ JAX_WHOLE, JAX_PRIME = 64, 512
 #: by so much must a plan be predicted to be faster than the natural order: by so much does one prediction in ten err
 #: (1.0 to 1.2 where the prediction is 1.0; 2.8 to 3.1 where it is 3)
 PLAN_GAIN = 1.5
+#: by so much must a plan for training be predicted to be faster: less, as predictions of many steps err less (of those
+#: of families and of `benchmarks planning`, see docs/plans.md)
+TRAINING_GAIN = 1.15
 #: by so much must the matrix of a convolution, written out, be predicted to be faster than transforms (NumPy 1.6, 2.6,
 #: torch 1.2, 2.9, where the prediction is about 1 and about 3)
 MATRIX_GAIN = 1.2

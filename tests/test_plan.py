@@ -107,7 +107,8 @@ def merging(monkeypatch):
     """Whatever is multiplied, all tensors are multiplied with each other first."""
     monkeypatch.setattr(planned, "PLANS", Plans(1000))
     monkeypatch.setattr(plans, "PLAN_GAIN", 0.0)
-    monkeypatch.setattr(plans, "cheapest", lambda network, *_: ((0, len(network.tensors) - 1),))
+    monkeypatch.setattr(plans, "TRAINING_GAIN", 0.0)
+    monkeypatch.setattr(plans, "cheapest", lambda network, *_, **__: ((0, len(network.tensors) - 1),))
 
 
 MERGED = (

@@ -15,7 +15,7 @@ from helpers import on
 
 import linops as lo
 from linops.operators.planned import target_for
-from linops.plan import Machine, Target, machine_file, natural_order, target, target_of
+from linops.plan import Machine, Target, machine_file, natural_order, processors, target, target_of
 from linops.plan.machines import DATASHEETS, MEASURED
 
 MACHINE = Machine(call=1e-6, block=1e-8, flops=1e12, half=4, bandwidth=1e11, shuffled=5e10, fourier=1e10)
@@ -217,3 +217,69 @@ def test_a_plan_by_estimates_says_that_it_does_not_run_yet(own):
     machine_file.save(own, "mine", {("torch", "cuda"): DATASHEETS["h100"][0]})
     target.reload()
     assert "machine file" not in A.explain(10_000, target="h100").split("\n")[0]
+
+
+# ---------------------------------------------------------------- the table of CPUs
+
+
+def row(name, vendor, *features):
+    return processors.Processor(name, vendor, features, "", {})
+
+
+def test_vendor_and_features_decide_which_row_holds():
+    rows = row("first", "A", "x"), row("more", "A", "x", "y"), row("other", "B", "x")
+    for vendor, features, name in (
+        ("A", "x z", "first"),
+        ("A", "x y z", "more"),
+        ("B", "x y", "other"),
+        ("B", "y", "first"),  # it lacks what the row's kernels need
+        ("C", "x", "first"),
+        ("", "", "first"),
+    ):
+        assert processors.matching(rows, vendor, frozenset(features.split())).name == name
+
+
+def test_the_table_has_numbers_of_every_backend():
+    for one in processors.processors():
+        assert set(one.machines) == set(MEASURED)
+        assert set(one.features) <= set(processors.FEATURES)
+    assert len({(one.vendor, one.features) for one in processors.processors()}) == len(processors.processors())
+
+
+def test_a_cpu_is_planned_for_by_its_row(monkeypatch, tmp_path):
+    """Without a machine file, and not if the variable asks for the same plans on every CPU."""
+    rows = (
+        processors.processors()[0],
+        processors.Processor("mine", "V", ("f",), "now", dict.fromkeys(MEASURED, MACHINE)),
+    )
+    monkeypatch.setattr(target, "processors", lambda: rows)
+    monkeypatch.setattr(target, "described", lambda: ("V", frozenset({"f", "g"})))
+    for name in ("XDG_CONFIG_HOME", "APPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    try:
+        target.reload()
+        assert target_of("torch").machine == MEASURED["torch"]
+        monkeypatch.delenv("LINOPS_MACHINE")
+        target.reload()
+        assert target_of("torch").machine == MACHINE
+        assert target_of("numpy").name == "mine, 1 thread"
+    finally:
+        monkeypatch.undo()
+        target.reload()
+
+
+def test_a_row_is_written_once(monkeypatch, tmp_path):
+    path = tmp_path / "processors.json"
+    path.write_text(processors.TABLE.read_text())
+    monkeypatch.setattr(processors, "TABLE", path)
+    processors.processors.cache_clear()
+    numbers = {backend: asdict(MACHINE) | {"rates": []} for backend in MEASURED}
+    count = len(processors.processors())
+    for measured in ("once", "again"):
+        name = processors.write_row("AuthenticAMD", frozenset({"avx2", "avx512f", "other"}), measured, numbers)
+        assert name == "AMD EPYC with AVX-512"
+    last = processors.processors()[-1]
+    assert (len(processors.processors()), last.measured, last.features) == (count + 1, "again", ("avx2", "avx512f"))
+    assert last.machines["torch"] == MACHINE
+    monkeypatch.undo()
+    processors.processors.cache_clear()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +36,31 @@ def _transforms(length: int, other: str) -> tuple[int, Function, Function]:
     return length, lambda: whole(x), lambda: apart(x)
 
 
+def _apart(numbers: int) -> tuple[int, Function, Function]:
+    first, second = normal("jax", 16, 64, 16), normal("jax", 16, 16, 64)
+    x = normal("jax", 16, 16, numbers // 1024)
+
+    def gradient(keep: Callable[[Any], Any]) -> Function:
+        def product(first: Any, second: Any, x: Any) -> Any:
+            between = (first @ keep(x)).reshape(64, 16, -1)
+            return second @ keep(between.swapaxes(0, 1))
+
+        step = jax.jit(lambda *given: jax.vjp(product, *given)[1](jnp.ones((16, 16, x.shape[2]))))
+        return lambda: step(first, second, x)[0]
+
+    return numbers, gradient(lambda x: x), gradient(jax.lax.optimization_barrier)
+
+
+def _repeated(batch: int) -> tuple[int, Function, Function]:
+    a, x = normal("jax", 16, 64), normal("jax", 16, 64, batch)
+    one, repeated = jax.jit(jnp.matmul), jax.jit(lambda a, x: jnp.broadcast_to(a, (16, *a.shape)) @ x)
+    return batch, lambda: one(a, x), lambda: repeated(a, x)
+
+
 PRIMES = (127, 257, 1021, 2053)
 CASES = [
+    Case("JAX_APART", "jax", "gradient of BTT of rank 4", ("in one", "apart"), _apart),
+    Case("JAX_REPEATED", "jax", "16×64 times a stack of 16", ("one product", "repeated"), _repeated),
     Case("JAX_COMPRESSED", "jax", "16,384 sparse entries", ("sums over segments", "compressed rows"), _sparse),
     Case("JAX_WHOLE", "jax", "transform by products", ("one", "two"), partial(_transforms, other="two")),
     Case(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy
+import torch
 
 import linops as lo
 from benchmarks.thresholds.case import Case, normal
@@ -16,7 +17,8 @@ from linops.operators.fourier import fast_length, lag_length
 from linops.operators.planned import network_of
 from linops.operators.squaring import powered
 from linops.plan import natural_order, target_of
-from linops.plan.plan import plan_along
+from linops.plan.gradient import total
+from linops.plan.plan import marked_naturally, plan_along
 from linops.plan.search import path
 from linops.running import multiply
 from linops.tuning import HADAMARD_BLOCK
@@ -38,6 +40,24 @@ def _plan(batch: int, backend: str) -> tuple[float, Function, Function]:
     x = normal(backend, 1024, batch)
     gain = round(before / target.machine.total(plan.steps(batch), 4), 2)
     return gain, lambda: _natural(operator, x), lambda: multiply(plan, leaves, x)
+
+
+def _training(batch: int, backend: str) -> tuple[float, Function, Function]:
+    operator: Any = lo.btt(256, 256, rank=4).init(seed=0, backend=backend)
+    network, target, everything = network_of(operator), target_of(backend), operator._everything
+    assert network is not None
+    assert target is not None
+    plan = plan_along(network, path(network, ((0, 1),), batch, target.machine, 4, everything))
+    leaves = [leaf.detach().requires_grad_() for _, leaf in operator.named_leaves()]
+    x, steps = normal(backend, 256, batch).requires_grad_(), operator._natural_steps(batch)
+    operator = operator.with_leaves(leaves)
+    before = total(marked_naturally(network, steps, everything), target.machine, 4)
+    gain = round(before / total(plan.marked(batch, everything), target.machine, 4), 2)
+
+    def gradients(y: Any) -> Any:
+        return torch.autograd.grad(y, [x, *leaves], torch.ones_like(y))[0]
+
+    return gain, lambda: gradients(_natural(operator, x)), lambda: gradients(multiply(plan, leaves, x).reshape(256, -1))
 
 
 def _matrix(n: int, backend: str) -> tuple[float, Function, Function]:
@@ -116,5 +136,13 @@ def _cases(backend: str) -> list[Case]:
 CASES = [
     *_cases("numpy"),
     *_cases("torch"),
+    Case(
+        "TRAINING_GAIN",
+        "torch",
+        "BTT of rank 4, d = 256, and gradients",
+        ("natural", "plan"),
+        partial(_training, backend="torch"),
+        (64, 256, 2048, 4096),
+    ),
     Case("INTEGER_MACS", "numpy", "circulant of integers", ("matrix", "limbs"), _integers, (45, 64, 128, 181)),
 ]

@@ -10,11 +10,13 @@ import jax.numpy as namespace
 import numpy as np
 from jax._src.array import ArrayImpl
 from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero
 
 import linops.backends as backends
 from linops.backends import jax_linalg, jax_matrix_functions, jax_mesh, jax_sparse, jax_spectra
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
+from linops.tuning import JAX_APART, JAX_REPEATED
 
 __all__ = ["convert", "jax_linalg", "jax_matrix_functions", "jax_sparse", "jax_spectra", "namespace"]
 
@@ -25,13 +27,26 @@ backends.register_type(Tracer, "jax")
 
 @p.block_matmul.dispatch
 def _block_matmul(a: Array, x: Array):
-    return namespace.matmul(a, x)
+    return namespace.matmul(a, _apart(x))
+
+
+def _apart(x: Any) -> Any:
+    """An operand that XLA keeps apart from what made it, and its gradient from what that makes.
+
+    Otherwise XLA folds axes that are exchanged into the product, whose gradient then takes up to three times as long.
+    """
+    return jax.lax.optimization_barrier(x) if _is_known(*x.shape) and x.size >= JAX_APART else x
+
+
+def _is_known(*sizes: Any) -> bool:
+    """Whether sizes are numbers, and no symbols, as in programs that are exported for any of them."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: Array, second: Array, x: Array):
-    between = namespace.matmul(first, x).reshape(second.shape[2], second.shape[0], x.shape[2])
-    return namespace.matmul(second, between.swapaxes(0, 1))
+    between = namespace.matmul(first, _apart(x)).reshape(second.shape[2], second.shape[0], x.shape[2])
+    return namespace.matmul(second, _apart(between.swapaxes(0, 1)))
 
 
 @p.block_matvec.dispatch
@@ -41,12 +56,19 @@ def _block_matvec(a: Array, x: Array):
 
 @p.grid_matmul.dispatch
 def _grid_matmul(a: Array, x: Array):
-    return namespace.matmul(a, x.reshape(a.shape[0], a.shape[2], x.shape[-1]))
+    return namespace.matmul(a, _apart(x.reshape(a.shape[0], a.shape[2], x.shape[-1])))
 
 
 @p.shared_matmul.dispatch
 def _shared_matmul(a: Array, x: Array):
-    return namespace.matmul(a, x)
+    (rows, columns), (stack, _, batch) = a.shape, x.shape
+    if (
+        _is_known(rows, columns, batch)
+        and batch >= max(JAX_REPEATED, min(rows, columns))
+        and rows * columns <= JAX_REPEATED**2
+    ):
+        return namespace.matmul(namespace.broadcast_to(a, (stack, rows, columns)), _apart(x))
+    return namespace.matmul(a, x)  # XLA multiplies all by one product, whose result it turns
 
 
 @p.permute.dispatch
@@ -255,6 +277,27 @@ def _any_nonzero(x: Array):
 @p.differentiates.dispatch
 def _differentiates(x: Array):
     return True
+
+
+@p.forked.dispatch
+def _forked(x: Array, leaves: tuple, product: Any):
+    """A rule for derivatives in forward mode, from which JAX makes those in reverse mode and of higher order."""
+
+    def with_gradients(primals: Any, tangents: Any) -> Any:
+        asked = [not isinstance(tangent, SymbolicZero) for tangent in tangents]
+        wanted = sum([1 << place for place, asks in enumerate(asked) if asks])
+
+        def of_asked(*values: Any) -> Any:
+            given = iter(values)
+            x, *leaves = [next(given) if asks else primal for primal, asks in zip(primals, asked)]
+            return product(wanted, leaves, x)
+
+        given, moved = ([value for value, asks in zip(values, asked) if asks] for values in (primals, tangents))
+        return jax.jvp(of_asked, tuple(given), tuple(moved))
+
+    forward = jax.custom_jvp(lambda x, *leaves: product(0, leaves, x))
+    forward.defjvp(with_gradients, symbolic_zeros=True)
+    return forward(x, *leaves)
 
 
 @p.on_mesh.dispatch

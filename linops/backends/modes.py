@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from linops.backends.registry import backend_of
@@ -23,6 +24,35 @@ def is_symbol(value: Any) -> bool:
 def is_traced(value: Any) -> bool:
     """Whether a value is an array that JAX traces."""
     return backend_of(value) == "jax" and isinstance(value, sys.modules["jax"].core.Tracer)
+
+
+def is_traced_among(value: Any, others: Sequence[Any]) -> bool:
+    """Whether JAX traces one of its arrays, or one of others."""
+    tracer = sys.modules["jax"].core.Tracer
+    return isinstance(value, tracer) or any(isinstance(other, tracer) for other in others)
+
+
+def is_recording() -> bool:
+    """Whether torch, which has been imported, records products for gradients."""
+    return sys.modules["torch"].is_grad_enabled()
+
+
+def gradients_wanted(value: Any, others: Sequence[Any]) -> int:
+    """What torch, where it records, will want gradients of, if it is asked for them: as in `linops.plan.gradient`.
+
+    Args:
+        value: An operand.
+        others: Leaves.
+
+    Returns:
+        1 for the operand, and 2, 4, 8 … for each of the leaves.
+    """
+    wanted, bit = int(value.requires_grad), 2
+    for other in others:
+        if other.requires_grad:
+            wanted |= bit
+        bit <<= 1
+    return wanted
 
 
 def is_compiling() -> bool:

@@ -307,3 +307,11 @@ def mesh_product(x, operator, axis: int):
 @generic
 def to_integers(x, dtype):
     """Floats rounded to the nearest integers of a dtype, too large ones wrapped around as products of integers are."""
+
+
+@generic
+def forked(x, leaves, product):
+    """product(0, leaves, x), in whose derivatives product(wanted, leaves, x) runs, `wanted` as in `plan.gradient`.
+
+    For JAX, which says what gradients are wanted of when it differentiates: after the product was traced.
+    """

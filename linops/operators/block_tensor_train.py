@@ -8,13 +8,13 @@ from typing import Any
 from linops import backends
 from linops.checks import admit_all, require_leaves
 from linops.declaration import declare, remembered, tree
-from linops.operator import LinearOperator
+from linops.operators.planned import Planned
 from linops.plan.network import Axes, Graph
-from linops.plan.step import Step, matmul_step
+from linops.plan.step import Step, copy_step, matmul_step
 
 
 @declare
-class BlockTensorTrain(LinearOperator):
+class BlockTensorTrain(Planned):
     """A block tensor train (Qiu et al., "Compute Better Spent", ICML 2024), the generalised Monarch matrix.
 
     With row index (i_1 … i_c) over `out_dims` = (m_1 … m_c) and column index (j_c … j_1) over `in_dims` = (n_c … n_1),
@@ -106,7 +106,7 @@ class BlockTensorTrain(LinearOperator):
             for k in range(1, count)
         )
 
-    def _columns(self, x: Any) -> Any:
+    def _natural(self, x: Any) -> Any:
         cores, sizes, batch = self.cores, self._sizes, x.shape[-1]
         blocks, columns = sizes[0]
         x = x.reshape(blocks, columns, batch)
@@ -118,7 +118,7 @@ class BlockTensorTrain(LinearOperator):
             x = backends.grid_matmul(core, backends.permute(x.reshape(*middle, batch), (0, 3, 1, 2, 4)))
         return x
 
-    def _vector(self, x: Any) -> Any:
+    def _natural_vector(self, x: Any) -> Any:
         cores = self.cores
         x = backends.block_matvec(cores[0], x)
         if len(cores) == 2:
@@ -154,7 +154,7 @@ class BlockTensorTrain(LinearOperator):
             done += rows
         return done
 
-    def _lower(self, batch: int) -> tuple[Step, ...]:
+    def _natural_steps(self, batch: int) -> tuple[Step, ...]:
         steps = []
         for k, core in enumerate(self.cores):
             done, passing = prod(self.out_dims[: max(k - 1, 0)]), prod(self.in_dims[: len(self.cores) - 1 - k])
@@ -162,12 +162,7 @@ class BlockTensorTrain(LinearOperator):
             if k:
                 view = done == 1 and passing == 1
                 steps.append(
-                    Step(
-                        "view" if view else "copy",
-                        "middle axes",
-                        inputs=0 if view else size,
-                        outputs=0 if view else size,
-                    )
+                    Step("view", "middle axes", viewed=size) if view else copy_step("middle axes", inputs=size)
                 )
             blocks, rows, columns = core.shape
             steps.append(matmul_step(blocks, rows, columns, batch))

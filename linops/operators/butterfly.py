@@ -129,7 +129,9 @@ class Butterfly(Planned):
             copies = 0 if direct else (d % inner > 0) + (d != inner if d % inner == 0 else d != 1)
             size = copies * a * c * d * batch
             steps.append(
-                Step("copy" if copies else "view", f"axes of pattern {(a, b, c, d)}", inputs=size, outputs=size)
+                Step("copy", f"axes of pattern {(a, b, c, d)}", inputs=size, outputs=size)
+                if copies
+                else Step("view", f"axes of pattern {(a, b, c, d)}", viewed=a * c * d * batch if c > 1 < d * a else 0)
             )
             steps.append(matmul_step(d * a, b, c, batch))
         return tuple(steps)

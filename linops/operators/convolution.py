@@ -160,16 +160,16 @@ class Convolution(AlongAxis, Choosing):
         """How many numbers are written for the matrix."""
         return min(self.shape) * (self._width + 1)
 
-    def _plan(self, batch: Any) -> Any:
+    def _plan(self, batch: Any, wanted: int = 0) -> Any:
         # under autocast a matrix product is narrowed, and a transform is not
-        return None if backends.is_autocasting() else super()._plan(batch)
+        return None if backends.is_autocasting() else super()._plan(batch, wanted)
 
     @property
     def _may_be_written(self) -> bool:
         """Whether the matrix may run in the place of transforms, which round products of integers."""
         return self._plan_target is not None and backends.is_inexact(self.dtype)
 
-    def _make(self, size: int, target: Target) -> bool | None:
+    def _make(self, size: int, target: Target, wanted: int) -> bool | None:
         """True where multiplying by the matrix is predicted to be faster than transforms."""
         itemsize = self._itemsize
         if not self._may_be_written or (target.device == "cpu" and self._written * itemsize >= FRESH_BYTES):

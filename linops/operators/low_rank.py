@@ -62,7 +62,7 @@ class LowRank(Planned):
         return (x @ self.V.T) @ self.U.T
 
     def _stacked(self, x: Any) -> Any:
-        if self._plan(x.shape[0] * x.shape[2]) is not None:
+        if self._plan_at(x.shape[0] * x.shape[2], x) is not None:
             return super()._stacked(x)
         return backends.shared_matmul(self.U, backends.shared_matmul(self.V, x))
 

@@ -68,7 +68,7 @@ class PermuteAxes(Permutation):
         return None if groups is None else sum([groups[axis] for axis in self.order], ())
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
-        return (Step("view", f"axes {self.dims} in order {self.order}"),)
+        return (Step("view", f"axes {self.dims} in order {self.order}", viewed=prod(self.dims) * batch),)
 
     def _detail(self) -> str:
         return f"{self.dims}, {self.order}"

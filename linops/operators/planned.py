@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
 from linops.plan.network import Graph, Network
-from linops.plan.plan import NATURAL, Plan, Plans, choose, representative, ways
+from linops.plan.plan import NATURAL, Plan, Plans, choose, representative, trains, ways
 from linops.plan.step import Step
 from linops.plan.target import Target, target_of
 from linops.running import multiply
@@ -29,11 +29,11 @@ class Choosing(LinearOperator):
     _shares = True
 
     @remembered
-    def _plans(self) -> dict[int, Any]:
+    def _plans(self) -> dict[Hashable, Any]:
         """What was decided, by class of batches: by all operators of the structure and target."""
         return self._once("plans", self._find_plans)
 
-    def _find_plans(self) -> dict[int, Any]:
+    def _find_plans(self) -> dict[Hashable, Any]:
         target = self._plan_target
         return {} if target is None else PLANS.get((target, self.structure.outline), dict)
 
@@ -51,30 +51,46 @@ class Choosing(LinearOperator):
             known[what] = find()
         return known[what]
 
-    def _plan(self, batch: Any) -> Any:
-        """What runs for a number of vectors, or None for the natural way."""
+    def _plan(self, batch: Any, wanted: int = 0) -> Any:
+        """What runs for a number of vectors, or None for the natural way.
+
+        Where gradients are wanted (see `linops.plan.gradient`), forward and backward pass count.
+        """
         if type(batch) is not int or backends.is_compiling():
             return None
         size, way = batch.bit_length(), ways.get()
         if way is not None:
-            return None if way == NATURAL else self._made(size, way)
-        plans = self._plans
-        return plans[size] if size in plans else plans.setdefault(size, self._made(size, self._plan_target))
+            return None if way == NATURAL else self._made(size, way, wanted)
+        plans, key = self._plans, (size, wanted) if wanted else size
+        return plans[key] if key in plans else plans.setdefault(key, self._made(size, self._plan_target, wanted))
 
-    def _made(self, size: int, target: Any) -> Any:
+    def _made(self, size: int, target: Any, wanted: int) -> Any:
         """As `_make`; None where no plans are made."""
-        return None if self._plan_target is None else self._make(size, target)
+        return None if self._plan_target is None else self._make(size, target, wanted)
 
-    def _make(self, size: int, target: Any) -> Any:
-        """What runs on a target for the batches of so many binary digits, or None for the natural way."""
+    def _make(self, size: int, target: Any, wanted: int) -> Any:
+        """What runs on a target for the batches of so many binary digits, or None for the natural way; see `_plan`."""
         raise NotImplementedError
+
+
+class Forked(NamedTuple):
+    """Several ways of a product that JAX traces, when it is not known yet what gradients will be wanted of.
+
+    Attributes:
+        forward: The plan where none are wanted, or None for the natural order.
+        batch: Number of vectors.
+    """
+
+    forward: Plan | None
+    batch: int
 
 
 class Planned(Choosing):
     """An operator of several tensors: it runs in the order of its factors, or along a plan.
 
     A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure,
-    target and class of batches.
+    target, class of batches, and what gradients are wanted of: torch says so at the product. JAX does not, so that the
+    product carries a rule for derivatives that takes the plan of those that are then wanted (`backends.forked`).
     """
 
     def _natural(self, x: Any) -> Any:
@@ -93,32 +109,80 @@ class Planned(Choosing):
         """The steps of the natural order; see `_lower`."""
         raise NotImplementedError
 
-    def _make(self, size: int, target: Target) -> Plan | None:
+    def _make(self, size: int, target: Target, wanted: int) -> Plan | None:
         network = network_of(self)
         if network is None:
             return None
-        return choose(network, representative(size), target.machine, self._itemsize, self._natural_steps)
+        batch = representative(size)
+        return choose(network, batch, target.machine, self._itemsize, self._natural_steps, wanted)
+
+    def _plan_at(self, batch: Any, x: Any) -> Any:
+        """What runs on an operand: a plan, None for the natural order, or `Forked` where JAX decides later."""
+        plan, backend = self._plan(batch), self.backend
+        if backend == "torch":
+            if backends.is_recording() and not self._is_settled(batch):
+                plan = self._plan(batch, backends.gradients_wanted(x, self._leaves))
+        elif backend == "jax" and backends.is_traced_among(x, self._leaves) and not self._is_settled(batch):
+            plan = Forked(plan, batch)
+        return None if plan is None or x.dtype != self.dtype else plan
+
+    def _is_settled(self, batch: int) -> bool:
+        """Whether for so many vectors the same runs, whatever gradients are wanted of."""
+        if type(batch) is not int or ways.get() is not None or backends.is_compiling():
+            return True
+        plans, key = self._plans, ~batch.bit_length()
+        if key not in plans:
+            plan = self._plan(batch)
+            plans[key] = all(self._plan(batch, wanted) == plan for wanted in self._wishes)
+        return plans[key]
+
+    @remembered
+    def _wishes(self) -> tuple[int, ...]:
+        """What gradients may be wanted of, as far as it matters: of the operand, of all leaves, of both."""
+        leaves = self._everything - 1
+        return 1, leaves, leaves + 1
+
+    @remembered
+    def _everything(self) -> int:
+        """Gradients are wanted of the operand and of all leaves."""
+        return (2 << self._num_leaves) - 1
 
     def _columns(self, x: Any) -> Any:
-        plan = self._plan(x.shape[-1])
-        if plan is None or x.dtype != self.dtype:
-            return self._natural(x)
-        return multiply(plan, self._leaves, x)
+        plan = self._plan_at(x.shape[-1], x)
+        return self._natural(x) if plan is None else self._along(plan, x, Planned._columns_along)
 
     def _vector(self, x: Any) -> Any:
-        plan = self._plan(1)
-        if plan is None or x.dtype != self.dtype:
+        plan = self._plan_at(1, x)
+        return self._natural_vector(x) if plan is None else self._along(plan, x, Planned._vector_along)
+
+    def _rows(self, x: Any) -> Any:
+        plan = self._plan_at(x.shape[0], x)
+        return self._natural_rows(x) if plan is None else self._along(plan, x, Planned._rows_along)
+
+    def _along(self, plan: Any, x: Any, product: Callable[[Any, Plan | None, Any], Any]) -> Any:
+        """A product along a plan, or along the one for those gradients that JAX then wants."""
+        if not isinstance(plan, Forked):
+            return product(self, plan, x)
+
+        def forward(wanted: int, leaves: Sequence[Any], x: Any) -> Any:
+            operator = self._with_leaves(iter(leaves))
+            return product(operator, self._plan(plan.batch, wanted) if wanted else plan.forward, x)
+
+        return backends.forked(x, self._leaves, forward)
+
+    def _columns_along(self, plan: Plan | None, x: Any) -> Any:
+        return self._natural(x) if plan is None else multiply(plan, self._leaves, x)
+
+    def _vector_along(self, plan: Plan | None, x: Any) -> Any:
+        if plan is None:
             return self._natural_vector(x)
         return multiply(plan, self._leaves, x.reshape(x.shape[0], 1)).reshape(self.shape[0])
 
-    def _rows(self, x: Any) -> Any:
-        plan = self._plan(x.shape[0])
-        if plan is None or x.dtype != self.dtype:
-            return self._natural_rows(x)
-        return flat(multiply(plan, self._leaves, x.T)).T
+    def _rows_along(self, plan: Plan | None, x: Any) -> Any:
+        return self._natural_rows(x) if plan is None else flat(multiply(plan, self._leaves, x.T)).T
 
     def _lower(self, batch: int) -> tuple[Step, ...]:
-        plan = self._plan(batch)
+        plan = self._plan(batch, self._everything if trains.get() else 0)
         return self._natural_steps(batch) if plan is None else plan.steps(batch)
 
     @remembered

@@ -19,6 +19,9 @@ from linops.plan.step import Step, copy_step, matmul_step
 #: the place of the operand among the tensors
 OPERAND = -1
 
+#: numbers of an innermost axis up to which a copy to another order goes number by number
+SHORT = 16
+
 #: pairs (tensor, onto): each tensor in turn acts on another, or on the operand, and is then gone
 Path = tuple[tuple[int, int], ...]
 
@@ -136,10 +139,12 @@ class Action(NamedTuple):
         rest, own, features = size(self.rest) * count, blocks * rows * columns, size("".join(self.split))
         operand = features * count
         if not self.lies:
-            yield copy_step(f"axes of tensors[{self.tensor}]", weights=own)
+            # of a tensor that several of short axes were multiplied to, as slow as they were
+            is_short = min(size(self.own[-1:]), size(self.own[(self.turn or (-1,))[-1]])) < SHORT
+            yield replace(copy_step(f"axes of tensors[{self.tensor}]", weights=own), merges=is_short)
         if self.order:
             detail = f"axes for tensors[{self.tensor}]"
-            yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail)
+            yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail, viewed=operand)
         if self.kind in ("scale", "outer"):
             whole = rows * operand
             detail = f"({own}) · ({features}, {count})"

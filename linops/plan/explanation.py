@@ -8,7 +8,7 @@ from linops.plan.machine import Machine
 from linops.plan.step import Step
 
 
-def explain(header: str, steps: Iterable[Step], itemsize: int, machine: Machine) -> str:
+def explain(header: str, steps: Iterable[Step], itemsize: int, machine: Machine, training: bool = False) -> str:
     """A table of the steps of a program, first step first.
 
     Args:
@@ -16,19 +16,20 @@ def explain(header: str, steps: Iterable[Step], itemsize: int, machine: Machine)
         steps: The steps.
         itemsize: Bytes of one number.
         machine: What steps take.
+        training: Whether the steps are those of a forward and a backward pass.
 
     Returns:
         The table, as text: per step its operands, MACs, FLOPs, bytes moved (read and written), and the time that the
-        machine
-            model predicts.
+        machine model predicts.
     """
     rows: list[Sequence[str]] = [("step", "what", "operands", "MACs", "FLOPs", "bytes moved", "predicted")]
     total, seconds = [0, 0, 0], 0.0
     for number, step in enumerate(steps, 1):
-        took = machine.seconds(step, itemsize)
+        took = machine.seconds(step, itemsize, training)
         moved = itemsize * (step.inputs + step.weights + step.outputs)
         flops = 2 * step.macs + step.other_flops
-        rows.append((str(number), step.kind, step.detail, f"{step.macs:,}", f"{flops:,}", f"{moved:,}", _time(took)))
+        kind = f"{step.gradient}: {step.kind}" if step.gradient else step.kind
+        rows.append((str(number), kind, step.detail, f"{step.macs:,}", f"{flops:,}", f"{moved:,}", _time(took)))
         total = [total[0] + step.macs, total[1] + flops, total[2] + moved]
         seconds += took
     rows.append(("", "total", "", *(f"{value:,}" for value in total), _time(seconds)))

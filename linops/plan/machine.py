@@ -7,7 +7,10 @@ A step takes a fixed time for its call and for each block, and then as long as t
 where u(d) = d / (d + h), and products that stay in a core's cache have `cached` times the bandwidth. The numbers of a
 backend are the least-squares fit of log seconds to measured products of one thread in float32; `call` is that of a step
 in a chain of tiny ones, with its views (``python -m benchmarks calibrate``). Only ratios of times are used to choose,
-so that they need not be those of the machine at hand. `linops.plan.machines` has the numbers.
+so that they need not be those of the machine at hand.
+In training arithmetic and memory do not overlap where numbers leave the cache, as what is kept for the backward pass,
+and what that makes, is in other memory than the last product's: the sum of the two counts. `linops.plan.processors` has
+the numbers of CPUs, `linops.plan.machines` those of accelerators.
 
 Blocks of few MACs are multiplied by plain loops in torch, by XLA, and for one vector by einsum in NumPy. A block then
 takes `looped` seconds a MAC, and as long as `LOOPED_BLOCK` MACs for itself.
@@ -49,6 +52,8 @@ class Machine:
         cached: How many times as fast they are read and written there.
         merging: Calls that it takes to multiply two small tensors with each other.
         short: By how much moving them is slower, on account of their short axes.
+        turned: Bytes a second, read and written, of an operand whose axes are exchanged for a product; 0 where products
+            read it as it lies, through a view.
         rates: (bytes of a number, FLOPs a second) where these are not in proportion to `flops`: of matrix units.
     """
 
@@ -65,6 +70,7 @@ class Machine:
     cached: float = 3.0
     merging: float = 1.5
     short: float = 2.0
+    turned: float = 0.0
     rates: tuple[tuple[int, float], ...] = ()
 
     def rate(self, itemsize: int) -> float:
@@ -81,7 +87,7 @@ class Machine:
                 return flops
         return 4 * self.flops / itemsize
 
-    def matmul(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
+    def matmul(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int, kept: bool = False) -> float:
         """Seconds of a batched matrix product: blocks × (rows, columns) @ (columns, batch).
 
         Args:
@@ -90,6 +96,8 @@ class Machine:
             columns: Columns of each left operand.
             batch: Columns of each right operand.
             itemsize: Bytes of a number.
+            kept: Whether its numbers are kept for a backward pass, or are of one: then they find no memory that is at
+                hand.
 
         Returns:
             Seconds.
@@ -99,10 +107,13 @@ class Machine:
         moved = blocks * (rows * columns + columns * batch + outer) * itemsize
         memory = moved / (self.bandwidth if moved > self.cache else self.cached * self.bandwidth)
         if blocks > 1 and columns * outer < self.loops:
-            arithmetic = blocks * (LOOPED_BLOCK + columns * outer) * self.looped
-            return self.call + (arithmetic if arithmetic > memory else memory)
-        arithmetic = blocks * 2 * (rows + h) * (columns + h) * (batch + h) / self.rate(itemsize)
-        return self.call + blocks * self.block + (arithmetic if arithmetic > memory else memory)
+            arithmetic, started = blocks * (LOOPED_BLOCK + columns * outer) * self.looped, self.call
+        else:
+            arithmetic = blocks * 2 * (rows + h) * (columns + h) * (batch + h) / self.rate(itemsize)
+            started = self.call + blocks * self.block
+        if kept and moved > self.cache:
+            return started + arithmetic + memory
+        return started + (arithmetic if arithmetic > memory else memory)
 
     def scale(self, moved: int) -> float:
         """Seconds of an elementwise step.
@@ -126,6 +137,17 @@ class Machine:
         """
         return self.call + moved / self.shuffled
 
+    def view(self, moved: int) -> float:
+        """Seconds of a view whose axes are exchanged, beside the product that reads it.
+
+        Args:
+            moved: Bytes that a copy would read and write.
+
+        Returns:
+            Seconds.
+        """
+        return moved / self.turned if self.turned else 0.0
+
     def merge(self, blocks: int, rows: int, columns: int, batch: int, itemsize: int) -> float:
         """Seconds of multiplying two tensors with each other.
 
@@ -147,15 +169,16 @@ class Machine:
         """Seconds of multiplying two tensors elementwise; those that share axes are turned to lie side by side."""
         return (1 + shares) * self.merging * self.call + self.short * moved / self.bandwidth
 
-    def seconds(self, step: Step, itemsize: int) -> float:
+    def seconds(self, step: Step, itemsize: int, kept: bool = False) -> float:
         """Seconds of a step.
 
         Args:
             step: The step.
             itemsize: Bytes of a number.
+            kept: As of `matmul`.
 
         Returns:
-            Seconds; views cost nothing beside the call of the step that reads them.
+            Seconds; views cost nothing beside the call of the step that reads them, or a copy (`turned`).
         """
         moved = itemsize * (step.inputs + step.weights + step.outputs)
         if step.merges:
@@ -163,23 +186,28 @@ class Machine:
                 return self.copy(self.short * moved)
             if step.kind == "scale":
                 return self._outer(moved, step.outputs < step.weights * step.inputs)
-            return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize) if step.blocks else 0.0
+            if step.blocks:
+                return self.merge(step.blocks, step.rows, step.columns, step.batch, itemsize)
+            return self._outer(moved, False) if step.kind == "sum" else 0.0
         if step.blocks:
-            return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize)
+            return self.matmul(step.blocks, step.rows, step.columns, step.batch, itemsize, kept)
+        if step.kind == "view":
+            return self.view(2 * itemsize * step.viewed)
         if step.kind in ("copy", "tile", "gather", "scatter"):
             return self.copy(moved)
         if step.kind in ("fft", "rfft", "ifft", "irfft"):
             return self.copy(moved) + step.other_flops * itemsize / (4 * self.fourier)
         return self.scale(moved) if moved else 0.0
 
-    def total(self, steps: Iterable[Step], itemsize: int) -> float:
+    def total(self, steps: Iterable[Step], itemsize: int, kept: bool = False) -> float:
         """Seconds of steps.
 
         Args:
             steps: The steps.
             itemsize: Bytes of a number.
+            kept: As of `matmul`.
 
         Returns:
             Seconds.
         """
-        return sum([self.seconds(step, itemsize) for step in steps])
+        return sum([self.seconds(step, itemsize, kept) for step in steps])

@@ -1,7 +1,7 @@
 """The user's own machine file, which ``python -m benchmarks calibrate --save`` writes.
 
 It is JSON, in the platform's folder for configuration, or where the environment variable LINOPS_MACHINE says; set to
-nothing, no file is read::
+nothing, no file is read, and plans are those of the first row of `linops.plan.processors` on every CPU::
 
     {"format": "linops.machine", "version": 1, "name": "AMD EPYC, 1 thread",
      "machines": {"torch/cpu": {"call": 6.2e-06, …, "rates": [[2, 1e12]]}}}
@@ -77,7 +77,7 @@ def load(path: Path) -> tuple[str, dict[tuple[str, str], Machine]]:
         found = {}
         for key, numbers in document["machines"].items():
             backend, _, device = key.partition("/")
-            found[backend, device] = _machine(key, numbers)
+            found[backend, device] = machine_of(key, numbers)
         return str(document["name"]), found
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
@@ -86,14 +86,26 @@ def load(path: Path) -> tuple[str, dict[tuple[str, str], Machine]]:
         ) from None
 
 
-def _machine(key: str, numbers: dict[str, object]) -> Machine:
+def machine_of(key: str, numbers: dict[str, object]) -> Machine:
+    """A machine from its numbers, as they stand in files.
+
+    Args:
+        key: What errors call it.
+        numbers: The numbers by name.
+
+    Returns:
+        The machine.
+
+    Raises:
+        ValueError: If one has no such name, or cannot be.
+    """
     known = {field.name: field for field in fields(Machine)}
     if strange := numbers.keys() - known.keys():
         raise ValueError(f"{key}: no number {min(strange)!r}")
     values = {name: value for name, value in numbers.items() if name != "rates"}
     rates = tuple((int(size), rate) for size, rate in numbers.get("rates", ()))  # type: ignore[attr-defined]
     for name, value in [*values.items(), *(("rates", rate) for _, rate in rates)]:
-        least = 0 if name in ("looped", "loops") else 1e-30
+        least = 0 if name in ("looped", "loops", "turned") else 1e-30
         if not (_is_number(value) and least <= value < math.inf):
             raise ValueError(f"{key}: {name} must be a positive number, got {value!r}")
     return Machine(**values, rates=rates)  # type: ignore[arg-type]

@@ -1,52 +1,19 @@
 """The numbers of machines: measured ones of CPUs, by which products are planned, and datasheets of accelerators.
 
-Of a CPU they are the fit of ``python -m benchmarks calibrate`` on one thread, in float32. Of an accelerator FLOPs,
-bandwidth and cache are the vendor's, for dense matrices; the rest is assumed, the same for all: 4 µs a kernel, half
-speed where a size is 64, a sixteenth of a microsecond a block, half the bandwidth for a copy to another order of axes.
+Of a CPU they are the fit of ``python -m benchmarks calibrate`` on one thread, in float32 (`linops.plan.processors`).
+Of an accelerator FLOPs, bandwidth and cache are the vendor's, for dense matrices; the rest is assumed, the same for
+all: 4 µs a kernel, half speed where a size is 64, a sixteenth of a microsecond a block, half the bandwidth for a copy
+to another order of axes.
 Times of an accelerator are estimates, and no product is planned by them.
 """
 
 from __future__ import annotations
 
 from linops.plan.machine import Machine
-from linops.tuning import TORCH_LOOPED
+from linops.plan.processors import processors
 
-#: of backends on CPUs: an Intel Xeon (Cascade Lake, AVX-512), torch 2.13, numpy 2.4, jax 0.10
-MEASURED: dict[str, Machine] = {
-    "numpy": Machine(
-        call=2.9e-6,
-        block=2.5e-8,
-        flops=1.2e11,
-        half=3.9,
-        bandwidth=2.6e10,
-        shuffled=2.1e10,
-        fourier=9e9,
-        looped=1.3e-9,
-        loops=9,  # einsum takes one vector
-    ),
-    "torch": Machine(
-        call=6.2e-6,
-        block=2.1e-8,
-        flops=1.8e11,
-        half=7.6,
-        bandwidth=2.1e10,
-        shuffled=1.8e10,
-        fourier=1.5e10,
-        looped=1.2e-9,
-        loops=TORCH_LOOPED,
-    ),
-    "jax": Machine(
-        call=1.4e-6,
-        block=1.8e-8,
-        flops=1.4e11,
-        half=8.5,
-        bandwidth=3.3e10,
-        shuffled=1.7e10,
-        fourier=1e10,
-        looped=3.5e-10,
-        loops=100,
-    ),
-}
+#: of backends on a CPU of a kind that was not measured: the first row of the table
+MEASURED: dict[str, Machine] = processors()[0].machines
 
 
 def _accelerator(half: float, single: float, double: float, bandwidth: float, cache: int) -> Machine:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from linops.plan.contraction import Path, Program, actions, program, sizes_of
+from linops.plan.contraction import OPERAND, Path, Program, actions, program, sizes_of
+from linops.plan.gradient import Marked, marked, total
 from linops.plan.machine import Machine
 from linops.plan.network import Network
 from linops.plan.search import cheapest, path
 from linops.plan.step import Step
 from linops.plan.target import Target
-from linops.tuning import PLAN_GAIN
+from linops.tuning import PLAN_GAIN, TRAINING_GAIN
 
 #: how products run here: for a target, in the natural order, or as is best where their arrays are
 ways: ContextVar[Target | str | None] = ContextVar("ways", default=None)
@@ -58,6 +59,24 @@ def planned_for(target: Target) -> Iterator[None]:
         ways.reset(token)
 
 
+#: whether products are counted as they run where gradients of their operands and of all leaves are wanted
+trains: ContextVar[bool] = ContextVar("trains", default=False)
+
+
+@contextmanager
+def for_training(yes: bool = True) -> Iterator[None]:
+    """A context in which products are counted as they run in training.
+
+    Args:
+        yes: Whether they are, or as they run where no gradients are wanted.
+    """
+    token = trains.set(yes)
+    try:
+        yield
+    finally:
+        trains.reset(token)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a product runs, other than in the order of its factors.
@@ -81,13 +100,39 @@ class Plan:
         Returns:
             The steps.
         """
-        network = self.network
+        return tuple([step for step, *_ in self.marked(batch, 0)])
+
+    def marked(self, batch: int, wanted: int) -> list[Marked]:
+        """What runs, with which gradients are wanted of each step.
+
+        Args:
+            batch: Number of vectors.
+            wanted: Of what gradients are wanted; see `linops.plan.gradient`.
+
+        Returns:
+            The steps.
+        """
+        network, found = self.network, []
         size = sizes_of(network.sizes)
-        return tuple(
-            step
-            for action in actions(network.tensors, network.into, network.out, self.path, tuple(network.sizes.items()))
-            for step in action.steps(size, batch)
-        )
+        asks = dict(enumerate(tensors_wanted(network, wanted))) | {OPERAND: bool(wanted & 1)}
+        for action in actions(network.tensors, network.into, network.out, self.path, tuple(network.sizes.items())):
+            own, onto = asks[action.tensor], asks[action.onto]
+            found += [(step, onto, own) for step in action.steps(size, batch)]
+            asks[action.onto] = own or onto
+        return found
+
+
+def tensors_wanted(network: Network, wanted: int) -> list[bool]:
+    """Of each tensor of a network, whether its gradient is wanted.
+
+    Args:
+        network: The network.
+        wanted: Of what gradients are wanted; see `linops.plan.gradient`.
+
+    Returns:
+        True or False of each.
+    """
+    return [bool(wanted >> leaf + 1 & 1) for leaf in network.leaves]
 
 
 def plan_along(network: Network, along: Path) -> Plan:
@@ -118,7 +163,12 @@ def representative(size: int) -> int:
 
 
 def choose(
-    network: Network, batch: int, machine: Machine, itemsize: int, natural: Callable[[int], Iterable[Step]]
+    network: Network,
+    batch: int,
+    machine: Machine,
+    itemsize: int,
+    natural: Callable[[int], Iterable[Step]],
+    wanted: int = 0,
 ) -> Plan | None:
     """The plan for a product with a number of vectors.
 
@@ -128,18 +178,41 @@ def choose(
         machine: What steps take.
         itemsize: Bytes of a number.
         natural: The steps of the product in the order of its factors, of a number of vectors.
+        wanted: Of what gradients are wanted, whose backward pass then counts too; see `linops.plan.gradient`.
 
     Returns:
-        The plan, or None if none is predicted to be faster than the natural order by `PLAN_GAIN`.
+        The plan, or None if none is predicted to be faster than the natural order by `PLAN_GAIN`, or by
+        `TRAINING_GAIN`.
     """
     if len(network.tensors) < 2:
         return None
-    groups = cheapest(network, batch, machine, itemsize)
+    groups = cheapest(network, batch, machine, itemsize, wanted=wanted)
     if len(groups) == len(network.tensors):
         return None
-    found = plan_along(network, path(network, groups, batch, machine, itemsize))
-    faster = PLAN_GAIN * machine.total(found.steps(batch), itemsize) < machine.total(natural(batch), itemsize)
+    found = plan_along(network, path(network, groups, batch, machine, itemsize, wanted))
+    steps = marked_naturally(network, tuple(natural(batch)), wanted)
+    gain = TRAINING_GAIN if wanted else PLAN_GAIN
+    faster = gain * total(found.marked(batch, wanted), machine, itemsize) < total(steps, machine, itemsize)
     return found if faster else None
+
+
+def marked_naturally(network: Network | None, steps: tuple[Step, ...], wanted: int) -> list[Marked]:
+    """The steps of a product in the order of its factors, with which gradients are wanted of each.
+
+    Args:
+        network: The network, if it is one.
+        steps: The steps.
+        wanted: Of what gradients are wanted; see `linops.plan.gradient`.
+
+    Returns:
+        The steps. They do not say which tensor they read: it is the next one where so many of them read one as there
+        are tensors. Where not, all count as wanted if one is.
+    """
+    reads = sum([step.weights > 0 or step.gradient_macs > 0 for step in steps])
+    asks = [] if network is None else tensors_wanted(network, wanted)
+    if len(asks) != reads:
+        asks = [wanted > 1] * reads
+    return marked(steps, bool(wanted & 1), iter(asks))
 
 
 _MISSING = object()

@@ -47,7 +47,7 @@ class _Sizes(dict):
 
 
 def cheapest(
-    network: Network, batch: int, machine: Machine, itemsize: int, constants: bool = False
+    network: Network, batch: int, machine: Machine, itemsize: int, constants: bool = False, wanted: int = 0
 ) -> tuple[tuple[int, int], ...]:
     """The groups of neighbouring tensors, multiplied with each other first, that take the least predicted time.
 
@@ -57,14 +57,22 @@ def cheapest(
         machine: What steps take.
         itemsize: Bytes of a number.
         constants: Whether the tensors' products are made beforehand, and take no time.
+        wanted: Of what gradients are wanted, whose backward pass then counts too; see `linops.plan.gradient`.
 
     Returns:
         (first, last) of each group, in the order in which they act.
     """
-    return _Search(network, batch, machine, itemsize, constants).groups()
+    return _Search(network, batch, machine, itemsize, constants, wanted).groups()
 
 
-def path(network: Network, groups: tuple[tuple[int, int], ...], batch: int, machine: Machine, itemsize: int) -> Path:
+def path(
+    network: Network,
+    groups: tuple[tuple[int, int], ...],
+    batch: int,
+    machine: Machine,
+    itemsize: int,
+    wanted: int = 0,
+) -> Path:
     """The path that multiplies the tensors of each group in the cheapest order, and lets the products act.
 
     Args:
@@ -73,11 +81,12 @@ def path(network: Network, groups: tuple[tuple[int, int], ...], batch: int, mach
         batch: Number of vectors.
         machine: What steps take.
         itemsize: Bytes of a number.
+        wanted: Of what gradients are wanted.
 
     Returns:
         The path.
     """
-    search, found = _Search(network, batch, machine, itemsize, False), []
+    search, found = _Search(network, batch, machine, itemsize, False, wanted), []
     if len(network.tensors) > LONG:
         search.folds()
     for first, last in groups:
@@ -89,7 +98,9 @@ def path(network: Network, groups: tuple[tuple[int, int], ...], batch: int, mach
 class _Search:
     """The dynamic programming of one network; a product of tensors i … j takes the place of tensor i."""
 
-    def __init__(self, network: Network, batch: int, machine: Machine, itemsize: int, constants: bool) -> None:
+    def __init__(
+        self, network: Network, batch: int, machine: Machine, itemsize: int, constants: bool, wanted: int
+    ) -> None:
         bits = {letter: 1 << place for place, letter in enumerate(network.sizes)}
 
         def mask(letters: str) -> int:
@@ -103,6 +114,9 @@ class _Search:
         self.before = [0, *accumulate(tensors, or_)]  # axes of tensors 0 … i - 1
         self.after = [*[*accumulate(reversed(tensors), or_)][::-1], 0]  # axes of tensors i … c - 1
         self.held = [(self.into | before) & (after | self.out) for before, after in zip(self.before, self.after)]
+        # of tensors 0 … i - 1, how many have gradients: if one has, or the operand, tensor i's operand has one
+        self.asking = [*accumulate([wanted >> leaf + 1 & 1 for leaf in network.leaves], initial=0)]
+        self.operand_asks = wanted & 1
         self._merged: dict[tuple[int, int], tuple[float, int, int]] = {}
 
     def groups(self) -> tuple[tuple[int, int], ...]:
@@ -119,7 +133,8 @@ class _Search:
                 merging, axes, _ = self.merged(first, last)
                 if first < last:
                     merging += self._settles(axes, lying[first], self.held[last + 1])
-                acting, axes = self._acts(axes, lying[first], self.held[last + 1])
+                flows, asks = self.operand_asks or self.asking[first], self.asks(first, last)
+                acting, axes = self._acts(axes, lying[first], self.held[last + 1], flows, asks)
                 seconds = best[first][0] + acting + (0.0 if self.constants else merging)
                 if seconds < least:
                     least, start, after = seconds, first, axes
@@ -148,12 +163,17 @@ class _Search:
             for cut in cuts or range(first, last):
                 one, own, _ = self.merged(first, cut)
                 other, theirs, _ = self.merged(cut + 1, last)
-                seconds = one + other + self._contraction(theirs, own, axes)
+                asks, ask = self.asks(cut + 1, last), self.asks(first, cut)
+                seconds = one + other + self._contraction(theirs, own, axes, asks, ask)
                 if seconds < least:
                     least, where = seconds, cut
             found = (least, axes, where)
         self._merged[key] = found
         return found
+
+    def asks(self, first: int, last: int) -> int:
+        """How many of tensors first … last have gradients."""
+        return self.asking[last + 1] - self.asking[first]
 
     def folds(self) -> None:
         """The products that start or end a long chain, made one tensor at a time from its ends: in O(c) steps."""
@@ -183,9 +203,14 @@ class _Search:
                 return self.machine.copy(2 * self.size[tensor] * self.itemsize)
         return 0.0
 
-    def _acts(self, tensor: int, lying: tuple[int, ...], result: int) -> tuple[float, tuple[int, ...]]:
-        """Of a tensor's action on an operand whose axes lie as given: seconds, and how they lie then (`_action`)."""
-        size, itemsize = self.size, self.itemsize
+    def _acts(
+        self, tensor: int, lying: tuple[int, ...], result: int, flows: int, asks: int
+    ) -> tuple[float, tuple[int, ...]]:
+        """Of a tensor's action on an operand whose axes lie as given: seconds, and how they lie then (`_action`).
+
+        With the gradients of the operand if there are some (`flows`), and of the tensor if it `asks` for them.
+        """
+        size, itemsize, machine = self.size, self.itemsize, self.machine
         rest = [axis for axis in lying if not axis & tensor]
         blocks = [axis for axis in lying if axis & tensor & result]
         columns = [axis for axis in lying if axis & tensor & ~result]
@@ -193,30 +218,50 @@ class _Search:
         rows, operand = tensor & ~held, size[held] * self.batch
         new = _bits(rows)
         if not columns:
-            return self.machine.scale((size[tensor] + operand * (1 + size[rows])) * itemsize), (*new, *lying)
-        left, copied = 1, 0.0
+            own, whole = size[tensor], operand * size[rows]
+            seconds = machine.scale((own + operand + whole) * itemsize)
+            if flows:
+                seconds += machine.scale((own + operand + whole) * itemsize)
+            if asks:
+                seconds += machine.scale((operand + 2 * whole) * itemsize) + machine.scale((whole + own) * itemsize)
+            return seconds, (*new, *lying)
+        left, copied, back, kept = 1, 0.0, 0.0, bool(flows or asks)
         if blocks:
-            if lying != (*blocks, *columns, *rest) and lying != (*columns, *blocks, *rest):
-                copied = self.machine.copy(2 * operand * itemsize)
+            if lying == (*columns, *blocks, *rest):
+                copied, back = machine.view(2 * operand * itemsize), machine.copy(2 * operand * itemsize)
+            elif lying != (*blocks, *columns, *rest):
+                copied = back = machine.copy(2 * operand * itemsize)
             after = (*blocks, *new, *rest)
         else:
             start = lying.index(columns[0])
             if lying[start : start + len(columns)] == tuple(columns):
                 left, after = size[sum(lying[:start])], (*lying[:start], *new, *lying[start + len(columns) :])
             else:
-                copied, after = self.machine.copy(2 * operand * itemsize), (*new, *rest)
-        count = size[sum(blocks)] * left
+                copied, after = machine.copy(2 * operand * itemsize), (*new, *rest)
+                back = copied
+        count, height, width = size[sum(blocks)] * left, size[rows], size[sum(columns)]
         beside = size[sum(rest)] * self.batch // left
-        return copied + self.machine.matmul(count, size[rows], size[sum(columns)], beside, itemsize), after
+        seconds = copied + machine.matmul(count, height, width, beside, itemsize, kept)
+        if flows:
+            seconds += back + machine.matmul(count, width, height, beside, itemsize, kept)
+        if asks:
+            seconds += machine.matmul(count, height, beside, width, itemsize, kept)
+            if left > 1:
+                seconds += machine.scale((left + 1) * height * width * itemsize)
+        return seconds, after
 
-    def _contraction(self, tensor: int, onto: int, result: int) -> float:
-        """Seconds of a tensor's action on another tensor."""
-        size, common = self.size, tensor & onto
+    def _contraction(self, tensor: int, onto: int, result: int, asks: int, onto_asks: int) -> float:
+        """Seconds of a tensor's action on another tensor, with the gradients of those that ask for them."""
+        size, common, merge = self.size, tensor & onto, self.machine.merge
         summed = common & ~result
-        columns = size[summed] if summed else 0
-        return self.machine.merge(
-            size[common & result], size[tensor & ~onto], columns, size[onto & ~tensor], self.itemsize
-        )
+        blocks, rows, columns = size[common & result], size[tensor & ~onto], size[summed] if summed else 0
+        beside, itemsize = size[onto & ~tensor], self.itemsize
+        seconds = once = merge(blocks, rows, columns, beside, itemsize)
+        if onto_asks:
+            seconds += merge(blocks, columns, rows, beside, itemsize) if summed else 2 * once  # a product, and its sum
+        if asks:
+            seconds += merge(blocks, rows, beside, columns, itemsize) if summed else 2 * once
+        return seconds
 
 
 def _bits(axes: int) -> tuple[int, ...]:

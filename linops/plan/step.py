@@ -23,6 +23,8 @@ class Step:
         gradient_macs: Multiply-accumulates of its gradients that have no counterpart in the step, as the outer product
             that the gradient of a solve ends with.
         merges: Whether it is among parameters alone, which are multiplied with each other before the operand.
+        viewed: Of a view whose axes are exchanged, the numbers that it shows; where products read no views, a copy.
+        gradient: Of a backward pass, what it computes: ``"grad x"`` of an operand, ``"grad A"`` of parameters.
         blocks: Of a matrix product, how many there are.
         rows: Of a matrix product, the rows of each left operand; 0 for other steps.
         columns: Of a matrix product, what each number sums over.
@@ -38,6 +40,8 @@ class Step:
     outputs: int = 0
     gradient_macs: int = 0
     merges: bool = False
+    viewed: int = 0
+    gradient: str = ""
     blocks: int = 0
     rows: int = 0
     columns: int = 0

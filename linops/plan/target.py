@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 
 from linops.plan.machine import Machine
-from linops.plan.machine_file import own
+from linops.plan.machine_file import VARIABLE, own
 from linops.plan.machines import DATASHEETS, MEASURED
+from linops.plan.processors import described, matching, processors
 
 
 @dataclass(frozen=True, eq=False)  # plans are kept by it: it is hashed at every first product
@@ -90,8 +92,12 @@ def nearest(backend: str | None, device: str) -> Target:
 def _targets() -> dict[tuple[str, str], Target]:
     """Of all that numbers are known of, but for datasheets."""
     name, machines = own()
-    known, source = "Intel Xeon with AVX-512, 1 thread", "python -m benchmarks calibrate"
-    found = {(backend, "cpu"): Target(backend, "cpu", machine, known, source) for backend, machine in MEASURED.items()}
+    rows = processors()
+    row = rows[0] if os.environ.get(VARIABLE) == "" else matching(rows, *described())
+    known, source = f"{row.name}, 1 thread", f"python -m benchmarks calibrate: {row.measured}"
+    found = {
+        (backend, "cpu"): Target(backend, "cpu", machine, known, source) for backend, machine in row.machines.items()
+    }
     return found | {key: Target(*key, machine, name, "the user's machine file") for key, machine in machines.items()}
 
 
