@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from linops import backends, display
+from linops.backends.tree import flatten
 from linops.declaration import other_axes, remembered
 from linops.specs import Spec, dtype_name, numpy_dtype
 from linops.tags import Tag
@@ -181,6 +182,11 @@ class Expression:
                 for name, kind in self._fields
             }
         )
+
+    @remembered
+    def _flattened(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Children and context, which `jax.jit` asks of every operator of an expression at every call."""
+        return flatten(self)
 
     # ------------------------------------------------------------ what it is
 

@@ -202,7 +202,7 @@ def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
     size = sizes_of(network.sizes)
     tensors = [leaves[place] for place in network.leaves]
     names, arrays, order = [], [], (network.out + network.into + "".join(network.tensors)).index
-    for action in actions(network.tensors, network.into, network.out, along):
+    for action in actions(network.tensors, network.into, network.out, along, tuple(network.sizes.items())):
         tensor = tensors[action.tensor]
         if action.onto == OPERAND:
             names.append(action.blocks + "".join(sorted(action.rows, key=order)) + action.columns)

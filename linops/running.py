@@ -58,14 +58,18 @@ def contract(kernel: Kernel, a: Any, x: Any, batch: Any) -> Any:
     Returns:
         The result.
     """
-    _, _, kind, dims, turn, shape, split, order, merged = kernel
+    _, _, kind, dims, turn, shape, split, order, merged, copies = kernel
     if turn:
         a = backends.permute(a if a.shape == dims else a.reshape(dims), turn)
+        if copies:
+            a = backends.copy(a)
     if a.shape != shape:
         a = a.reshape(shape)
     x = x.reshape(*split[:-1], split[-1] * batch)
     if order:
         x = backends.permute(x, order)
+    if kind == "outer":  # arrays come out as the first operand lies
+        return (backends.copy(x) if order else x) * a
     if merged:
         x = x.reshape(*merged[:-1], merged[-1] * batch)
     if kind == "bmm":

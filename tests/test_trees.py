@@ -363,3 +363,15 @@ def test_every_operator_is_in_the_trees():
     assert set(operator_classes()) <= drawn
     assert {"case", "dense", "identity"} <= set(LEAVES)
     assert {"product", "sum", "power"} <= set(NODES)
+
+
+def test_jax_flattens_an_operator_without_python_from_the_second_time_on():
+    A = lo.monarch(16, 16).init(seed=0, backend="jax")
+    leaves, structure = jax.tree_util.tree_flatten(A)
+    assert all("_flattened" in node.__dict__ for _, node in A._nodes())
+    again, same = jax.tree_util.tree_flatten(A)
+    assert structure == same
+    assert all(one is other for one, other in zip(leaves, again))
+    doubled = jax.tree_util.tree_map(lambda leaf: 2 * leaf, A)  # what is remembered belongs to one operator
+    assert float(abs(jax.tree_util.tree_leaves(doubled)[0] - 2 * leaves[0]).max()) == 0
+    assert jax.tree_util.tree_structure(doubled) == structure

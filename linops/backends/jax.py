@@ -115,6 +115,18 @@ def _add_slice(y: Array, x: Array, start: int, axis: int):
     return y + namespace.pad(x, [around if place == axis else (0, 0) for place in range(x.ndim)])
 
 
+@p.three_diagonals.dispatch
+def _three_diagonals(x: Array, lower: Array, diagonal: Array, upper: Array):
+    n, axis = x.shape[-1], x.ndim - 1
+    y = _add_slice(diagonal * x, lower * x[..., : n - 1], min(1, n), axis)
+    return _add_slice(y, upper * x[..., 1:], 0, axis)
+
+
+@p.reflected.dispatch
+def _reflected(x: Array, v: Array, rows: bool):
+    return None
+
+
 @p.scatter.dispatch
 def _scatter(x: Array, indices: Any, rows: int):
     places = namespace.zeros((rows, *x.shape[1:]), x.dtype).at[p.to_numpy(indices)]

@@ -12,6 +12,7 @@ import scipy  # whose submodules load when they are first used
 import linops.backends as backends
 from linops.backends import numpy_linalg, numpy_matrix_functions, numpy_sparse, numpy_transforms
 from linops.backends import primitives as p
+from linops.backends.primitives import SQUARES
 from linops.tuning import NUMPY_EINSUM_BLOCKS, NUMPY_EINSUM_NUMBERS, NUMPY_SHARED_STACK
 
 __all__ = ["convert", "namespace", "numpy_linalg", "numpy_matrix_functions", "numpy_sparse", "numpy_transforms"]
@@ -115,6 +116,28 @@ def _spread(x: np.ndarray, start: int, step: int, rows: int):
     result = np.zeros((rows, *x.shape[1:]), x.dtype)
     result[start : start + step * len(x) : step] = x
     return result
+
+
+@p.three_diagonals.dispatch
+def _three_diagonals(x: np.ndarray, lower: Any, diagonal: Any, upper: Any):
+    y = diagonal * x
+    if not lower.dtype == diagonal.dtype == upper.dtype:
+        y = y.astype(np.result_type(y, lower, upper), copy=False)
+    below, above = y[..., 1:], y[..., :-1]
+    below += lower * x[..., :-1]
+    above += upper * x[..., 1:]
+    return y
+
+
+@p.reflected.dispatch
+def _reflected(x: np.ndarray, v: np.ndarray, rows: bool):
+    with np.errstate(over="ignore"):
+        square = np.dot(v, v)
+    if not SQUARES[0] < square < SQUARES[1]:
+        return None
+    if rows:
+        return x - (x @ v * (2 / square))[:, None] * v
+    return x - (v if x.ndim == 1 else v[:, None]) * (v @ x * (2 / square))
 
 
 @p.add_slice.dispatch

@@ -129,6 +129,20 @@ def add_slice(y, x, start: int, axis: int):
 
 
 @generic
+def three_diagonals(x, lower, diagonal, upper):
+    """Three diagonals times the vectors along the last axis: l[i-1] x[…, i-1] + d[i] x[…, i] + u[i] x[…, i+1]."""
+
+
+#: sums of squares between which no square that counts over- or underflows in single precision
+SQUARES = 1e-24, 1e30
+
+
+@generic
+def reflected(x, v, rows: bool):
+    """One x or columns or rows of them, reflected: x - 2 v vᵀ x / vᵀ v; None where vᵀ v is not at hand, or extreme."""
+
+
+@generic
 def scatter(x, indices, rows: int):
     """Zeros of `rows` rows, with each row of x added at its index."""
 

@@ -120,6 +120,44 @@ def _add_slice(y: torch.Tensor, x: torch.Tensor, start: int, axis: int):
     return y + torch.nn.functional.pad(x, (0, 0) * (x.ndim - 1 - axis) + around)
 
 
+@p.three_diagonals.dispatch
+def _three_diagonals(x: torch.Tensor, lower: torch.Tensor, diagonal: torch.Tensor, upper: torch.Tensor):
+    y, axis = diagonal * x, x.ndim - 1
+    beside = x.shape[axis] - 1
+    if beside < 1:
+        return y
+    before, after = x.narrow(axis, 0, beside), x.narrow(axis, 1, beside)
+    if (
+        not torch.compiler.is_compiling()
+        and not transforming()
+        and type(y) is torch.Tensor
+        and y.dtype == lower.dtype == upper.dtype == x.dtype
+    ):
+        y.narrow(axis, 1, beside).addcmul_(lower, before)
+        y.narrow(axis, 0, beside).addcmul_(upper, after)
+        return y
+    return p.add_slice(p.add_slice(y, lower * before, 1, axis), upper * after, 0, axis)
+
+
+@p.reflected.dispatch
+def _reflected(x: torch.Tensor, v: torch.Tensor, rows: bool):
+    if not v.is_cpu or not at_hand(v) or torch.is_autocast_enabled("cpu"):
+        return None
+    square = torch.dot(v, v)
+    if not p.SQUARES[0] < square.item() < p.SQUARES[1]:
+        return None
+    if x.ndim == 1:
+        return _reflection(x.unsqueeze(1), v, square, rows).squeeze(1)
+    return _reflection(x, v, square, rows)
+
+
+def _reflection(x: torch.Tensor, v: torch.Tensor, square: torch.Tensor, rows: bool) -> torch.Tensor:
+    """As matrix products, which torch's counter of FLOPs sees."""
+    if rows:
+        return torch.addmm(x, ((x @ v) / square).unsqueeze(1), v.unsqueeze(0), alpha=-2)
+    return torch.addmm(x, v.unsqueeze(1), ((v @ x) / square).unsqueeze(0), alpha=-2)
+
+
 @p.scatter.dispatch
 def _scatter(x: torch.Tensor, indices: Any, rows: int):
     return x.new_zeros((rows, *x.shape[1:])).index_add(0, index(indices, x), x)

@@ -40,7 +40,7 @@ def flatten(operator: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 
 def _flattener(cls: Any) -> Callable[[Any], tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """`flatten` for one class: jax.jit calls it for every operator of an expression at every call."""
+    """`flatten` for one class."""
     children = _attributes([name for name, kind in cls._fields if kind == "tree"])
     context = _attributes([name for name, kind in cls._fields if kind != "tree"])
     kinds = [kind for _, kind in cls._fields if kind != "tree"]
@@ -147,7 +147,10 @@ def register_jax() -> None:
             return [(tree_util.GetAttrKey(name), child) for name, child in zip(names, children)], context
 
         tree_util.register_pytree_with_keys(
-            cls, with_keys, lambda context, children: unflatten(cls, context, children), flatten_func=_FLATTENERS[cls]
+            cls,
+            with_keys,
+            lambda context, children: unflatten(cls, context, children),
+            flatten_func=attrgetter("_flattened"),  # C alone, once it is remembered
         )
         name = _name(cls)
         named[name] += 1  # one that is declared anew, as in a notebook, is not the class that programs have

@@ -94,16 +94,30 @@ class Householder(LinearOperator):
         return backends.solve_triangular(conjugate @ u.T, conjugate @ x, self.reverse, True)
 
     def _columns(self, x: Any) -> Any:
+        x = flat(x)
         if self._count == 1:
-            return self._reflected(flat(x).T).T
-        x, u = flat(x), self._vectors(x)
+            y = self._direct(x, False)
+            return self._reflected(x.T).T if y is None else y
+        u = self._vectors(x)
         return x - u.T @ self._coefficients(u, x)
 
     def _rows(self, x: Any) -> Any:
         if self._count == 1:
-            return self._reflected(x)
+            y = self._direct(x, True)
+            return self._reflected(x) if y is None else y
         u = self._vectors(x)
         return x - self._coefficients(u, x.T).T @ u
+
+    def _vector(self, x: Any) -> Any:
+        y = self._direct(x, False) if self._count == 1 else None
+        return super()._vector(x) if y is None else y
+
+    def _direct(self, x: Any, rows: bool) -> Any:
+        """One reflection without scaling, in single or double precision; None where it needs that."""
+        v = self.v
+        if x.dtype != v.dtype or self._is_complex or backends.itemsize(v.dtype) < 4:
+            return None
+        return backends.reflected(x, v if len(v.shape) == 1 else v.reshape(self.shape[0]), rows)
 
     def _reflected(self, x: Any) -> Any:
         """One reflection of rows."""

@@ -81,7 +81,7 @@ class Kronecker(Planned):
         for factor, left, size, right in self._places:
             right *= batch
             if right == 1:
-                x = factor._rows(x.reshape(left, size))
+                x = factor._rows(x if x.shape == (left, size) else x.reshape(left, size))
             else:
                 x = (
                     factor._columns(x.reshape(size, right))

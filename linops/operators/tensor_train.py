@@ -88,7 +88,7 @@ class TensorTrain(Planned):
             matrix = (backends.permute(self.cores[k], order) if order else self.cores[k]).reshape(rows, columns)
             right *= batch
             if right == 1:
-                x = x.reshape(left, columns) @ matrix.T
+                x = (x if x.shape == (left, columns) else x.reshape(left, columns)) @ matrix.T
             else:
                 x = (
                     matrix @ x.reshape(columns, right)

@@ -70,9 +70,7 @@ class Tridiagonal(LinearOperator):
         return self._vector(x.swapaxes(1, 2)).swapaxes(1, 2)
 
     def _vector(self, x: Any) -> Any:
-        n, axis = x.shape[-1], x.ndim - 1
-        y = backends.add_slice(self.diag * x, self.lower * x[..., : n - 1], min(1, n), axis)
-        return backends.add_slice(y, self.upper * x[..., 1:], 0, axis)
+        return backends.three_diagonals(x, self.lower, self.diag, self.upper)
 
     def _transpose(self) -> Tridiagonal:
         return Tridiagonal(self.upper, self.diag, self.lower)

@@ -12,6 +12,8 @@ from functools import lru_cache, wraps
 from math import prod
 from typing import Any, NamedTuple
 
+from linops.plan.network import joined
+from linops.plan.outer import layout, views
 from linops.plan.step import Step, copy_step, matmul_step
 
 #: the place of the operand among the tensors
@@ -46,7 +48,7 @@ class Action(NamedTuple):
         own: Its axes as it lies in memory.
         kind: ``"bmm"``: blocks × (rows, columns) @ (columns, rest). ``"shared"``: (rows, columns) @ left × (columns,
             rest). ``"matmul"``: (rows, columns) @ (columns, rest). ``"scale"``: nothing is summed over, so the tensor
-            multiplies elementwise.
+            multiplies the operand elementwise. ``"outer"``: the same of another tensor (`linops.plan.outer`).
         blocks: Axes of both that stay.
         rows: Axes of the tensor alone.
         columns: Axes of both that are summed over.
@@ -76,6 +78,11 @@ class Action(NamedTuple):
     merged: bool
     after: str
 
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        """The groups of the tensor's axes, as they are turned."""
+        return (self.rows, self.blocks) if self.kind == "scale" else (self.blocks, self.rows, self.columns)
+
     def kernel(self, size: Callable[[Iterable[str]], int]) -> Kernel:
         """What runs, in numbers: sizes without vectors.
 
@@ -85,6 +92,10 @@ class Action(NamedTuple):
         Returns:
             The kernel.
         """
+        if self.kind == "outer":
+            (dims, turn), (split, order) = views((self.own, "".join(self.split)), self.after, size)
+            shape = tuple([dims[place] for place in turn]) if turn else dims
+            return Kernel(self.tensor, self.onto, self.kind, dims, turn, shape, split, order, None)
         blocks, rows, columns = size(self.blocks), size(self.rows), size(self.columns)
         shape, merged = (rows, columns), (columns, size(self.rest))
         if self.kind == "bmm":
@@ -92,17 +103,21 @@ class Action(NamedTuple):
         elif self.kind == "scale":
             shape = (*map(size, self.rows), *[size(axis) if axis in self.blocks else 1 for axis in self.split[:-1]], 1)
         split = tuple([size(group) for group in self.split])
-        dims = tuple([size(axis) for axis in self.own])
+        dims, turn = tuple([size(axis) for axis in self.own]), self.turn
+        if turn:  # as few axes as there are
+            runs, *turned = joined([self.own, *self._groups])
+            dims, turn = tuple(map(size, runs)), tuple([runs.index(run) for group in turned for run in group])
         return Kernel(
             self.tensor,
             self.onto,
             self.kind,
             dims,
-            self.turn,
+            turn,
             shape,
             split,
             self.order,
             merged if self.merged else None,
+            not self.lies,
         )
 
     def steps(self, size: Callable[[Iterable[str]], int], batch: int) -> Iterator[Step]:
@@ -130,7 +145,7 @@ class Action(NamedTuple):
         if self.order:
             detail = f"axes for tensors[{self.tensor}]"
             yield copy_step(detail, inputs=operand) if self.merged else Step("view", detail, viewed=operand)
-        if self.kind == "scale":
+        if self.kind in ("scale", "outer"):
             whole = rows * operand
             detail = f"({own}) · ({features}, {count})"
             yield Step("scale", detail, other_flops=whole, inputs=operand, weights=own, outputs=whole)
@@ -153,6 +168,7 @@ class Kernel(NamedTuple):
         split: The shape of the operand, without vectors.
         order: The order of its groups, or None.
         merged: The shape to which it is then copied, or None.
+        copies: Whether the turned tensor is copied, as no product reads it as it lies.
     """
 
     tensor: int
@@ -164,6 +180,7 @@ class Kernel(NamedTuple):
     split: tuple[int, ...]
     order: tuple[int, ...] | None
     merged: tuple[int, ...] | None
+    copies: bool = False
 
 
 class Program(NamedTuple):
@@ -183,7 +200,9 @@ class Program(NamedTuple):
 
 
 @constant
-def actions(tensors: tuple[str, ...], into: str, out: str, path: Path) -> tuple[Action, ...]:
+def actions(
+    tensors: tuple[str, ...], into: str, out: str, path: Path, sizes: tuple[tuple[str, int], ...] = ()
+) -> tuple[Action, ...]:
     """How the tensors act on each other and on the operand along a path.
 
     Args:
@@ -191,21 +210,49 @@ def actions(tensors: tuple[str, ...], into: str, out: str, path: Path) -> tuple[
         into: The axes of the operand.
         out: The axes of the result.
         path: The path.
+        sizes: The size of each axis; needed where tensors act on each other.
 
     Returns:
         The actions.
     """
     held = {OPERAND: into, **dict(enumerate(tensors))}
-    found = []
-    for tensor, onto in path:
+    found, size = [], sizes_of(dict(sizes))
+    goals: dict[int, str] = {}
+    for place, (tensor, onto) in enumerate(path):
+        if onto != OPERAND and onto not in goals:
+            group = _merging(path[place:], onto)
+            others = "".join([axes for position, axes in held.items() if position not in (OPERAND, *group)])
+            terms = [tensors[member] for member in group]
+            goal = layout(terms, held[OPERAND], out + others, out + into + "".join(tensors), size)
+            goals |= dict.fromkeys(group, goal)
         own = held.pop(tensor)
-        wanted = out + "".join([axes for place, axes in held.items() if place != onto])
-        found.append(_action(tensor, onto, own, held[onto], wanted))
+        wanted = out + "".join([axes for position, axes in held.items() if position != onto])
+        found.append(_action(tensor, onto, own, held[onto], wanted, goals.get(tensor, "")))
         held[onto] = found[-1].after
     return tuple(found)
 
 
-def program(tensors: tuple[str, ...], into: str, out: str, path: Path, size: Callable[[Iterable[str]], int]) -> Program:
+def _merging(path: Path, member: int) -> list[int]:
+    """The tensors that are multiplied with each other, this one among them, before one of them acts on the operand."""
+    groups: dict[int, list[int]] = {}
+    for tensor, onto in path:
+        group = groups.pop(tensor, [tensor])
+        if onto == OPERAND:
+            if member in group:
+                return group
+        else:
+            groups.setdefault(onto, [onto]).extend(group)
+    return groups[member]
+
+
+def program(
+    tensors: tuple[str, ...],
+    into: str,
+    out: str,
+    path: Path,
+    size: Callable[[Iterable[str]], int],
+    sizes: tuple[tuple[str, int], ...] = (),
+) -> Program:
     """What a product runs along a path.
 
     Args:
@@ -214,11 +261,12 @@ def program(tensors: tuple[str, ...], into: str, out: str, path: Path, size: Cal
         out: The axes of the result.
         path: The path; its last action is one on the operand.
         size: The product of the sizes of axes.
+        sizes: The size of each axis; needed where tensors act on each other.
 
     Returns:
         The program.
     """
-    found = actions(tensors, into, out, path)
+    found = actions(tensors, into, out, path, sizes)
     held = found[-1].after
     turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
     dims = tuple([size(axis) for axis in held]) if turn else (size(out),)
@@ -249,13 +297,19 @@ def sizes_of(sizes: dict[str, int]) -> Callable[[Iterable[str]], int]:
     return lambda axes: prod([sizes[axis] for axis in axes])
 
 
-def _action(position: int, onto: int, own: str, held: str, wanted: str) -> Action:
-    """How a tensor with axes `own` acts on what lies in memory as `held`, if `wanted` is needed afterwards."""
+def _action(position: int, onto: int, own: str, held: str, wanted: str, goal: str = "") -> Action:
+    """How a tensor with axes `own` acts on what lies in memory as `held`, if `wanted` is needed afterwards.
+
+    If both are tensors, `goal` is how their product with others is to lie.
+    """
     blocks = "".join([axis for axis in held if axis in own and axis in wanted])
     columns = "".join([axis for axis in held if axis in own and axis not in wanted])
     rows = "".join([axis for axis in own if axis not in held])
     rest = "".join([axis for axis in held if axis not in own])
     left, order, merged = "", None, False
+    if not columns and onto != OPERAND:
+        after = "".join([axis for axis in goal if axis in own or axis in held])
+        return Action(position, onto, own, "outer", blocks, rows, "", "", rest, None, True, (held,), None, False, after)
     if not columns:
         kind, split, after = "scale", (*held, ""), rows + held
     elif not blocks and columns in held:

@@ -115,7 +115,7 @@ class Plan:
         network, found = self.network, []
         size = sizes_of(network.sizes)
         asks = dict(enumerate(tensors_wanted(network, wanted))) | {OPERAND: bool(wanted & 1)}
-        for action in actions(network.tensors, network.into, network.out, self.path):
+        for action in actions(network.tensors, network.into, network.out, self.path, tuple(network.sizes.items())):
             own, onto = asks[action.tensor], asks[action.onto]
             found += [(step, onto, own) for step in action.steps(size, batch)]
             asks[action.onto] = own or onto
@@ -145,7 +145,8 @@ def plan_along(network: Network, along: Path) -> Plan:
     Returns:
         The plan.
     """
-    return Plan(network, along, program(network.tensors, network.into, network.out, along, sizes_of(network.sizes)))
+    tensors, _, into, out, sizes = network
+    return Plan(network, along, program(tensors, into, out, along, sizes_of(sizes), tuple(sizes.items())))
 
 
 def representative(size: int) -> int:

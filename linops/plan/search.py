@@ -131,6 +131,8 @@ class _Search:
             nearest = range(max(0, last + 1 - longest), last + 1)
             for first in range(last + 1) if last == count - 1 else (*(() if nearest[0] == 0 else (0,)), *nearest):
                 merging, axes, _ = self.merged(first, last)
+                if first < last:
+                    merging += self._settles(axes, lying[first], self.held[last + 1])
                 flows, asks = self.operand_asks or self.asking[first], self.asks(first, last)
                 acting, axes = self._acts(axes, lying[first], self.held[last + 1], flows, asks)
                 seconds = best[first][0] + acting + (0.0 if self.constants else merging)
@@ -193,6 +195,13 @@ class _Search:
                 reversed_path.append((cut + 1, first))
                 waiting += [(first, cut), (cut + 1, last)]
         found += reversed(reversed_path)
+
+    def _settles(self, tensor: int, lying: tuple[int, ...], result: int) -> float:
+        """Seconds of the copy of a product of tensors to the order in which it acts, which blocks of it need."""
+        for axis in lying:
+            if axis & tensor & result:
+                return self.machine.copy(2 * self.size[tensor] * self.itemsize)
+        return 0.0
 
     def _acts(
         self, tensor: int, lying: tuple[int, ...], result: int, flows: int, asks: int
