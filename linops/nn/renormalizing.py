@@ -69,10 +69,18 @@ def is_measured(entry: Entry, by_muon: Container[int]) -> bool:
         by_muon: The ids of layers of which Muon steps a leaf.
 
     Returns:
-        True or False; False in a layer with weight normalisation, which caps norms itself.
+        True or False; False in a layer with weight normalisation, which caps norms itself, and in one that is no linear
+        map: its leaves keep their rates under Muon.
     """
     operator = entry.operator
-    return operator is not None and id(entry.layer) in by_muon and not normalises(entry) and len(fans(operator)) > 1
+    if operator is None or not is_linear(entry) or normalises(entry):
+        return False
+    return id(entry.layer) in by_muon and len(fans(operator)) > 1
+
+
+def is_linear(entry: Entry) -> bool:
+    """Whether the layer of a parameter is its operator: chains and mixtures (`linops.nn.nonlinear`) are not."""
+    return getattr(entry.layer, "nonlinear", None) is None
 
 
 def normalises(entry: Entry) -> bool:
