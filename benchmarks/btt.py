@@ -27,14 +27,16 @@ def case(d: int, rank: int, batch: int, seconds: float) -> dict[str, Any]:
         seconds: About how long to measure.
 
     Returns:
-        Milliseconds, and how many times faster than the paper's formulation features first, and as a layer (rows in and
-        out).
+        Milliseconds, and how many times faster than the paper's formulation features first, as a layer (rows in and
+        out), and as a layer of contiguous rows by the compiled kernel, if there is one.
     """
     operator = lo.btt(d, d, rank=rank).init(seed=0, backend="torch")
     paper, layer = paper_of(operator), operator.to_layer(bias=False)
     layer.features_first = True
     x = torch.randn(batch, d, generator=torch.Generator().manual_seed(0))
     columns = x.T.contiguous()
+    kernel = operator.to_layer(bias=False)
+    is_compiled = bool(with_kernel(lambda: kernel(x) is not None and lo.kernels.status().library)())
     with torch.inference_mode():
         expected = paper.forward(x)()
         torch.testing.assert_close(layer(x), expected, rtol=1e-3, atol=1e-4)
@@ -45,6 +47,7 @@ def case(d: int, rank: int, batch: int, seconds: float) -> dict[str, Any]:
                 "operator": lambda: operator @ columns,
                 "layer": lambda: layer(x),
                 "layer_contiguous": lambda: layer(x).contiguous(),
+                **({"compiled": with_kernel(lambda: kernel(x))} if is_compiled else {}),
             },
             seconds=seconds / 2,
             rounds=ROUNDS,
@@ -54,6 +57,7 @@ def case(d: int, rank: int, batch: int, seconds: float) -> dict[str, Any]:
         "paper": paper.training(x),
         "operator": training_step(operator, columns, "torch", lambda function: function),
         "layer": _layer_step(layer, x),
+        **({"compiled": with_kernel(_layer_step(kernel, x))} if is_compiled else {}),
     }
     training = side_by_side(steps, seconds=seconds / 2, rounds=ROUNDS, least_rounds=7)
     return {
@@ -74,6 +78,23 @@ def _layer_step(layer: torch.nn.Module, x: torch.Tensor) -> Function:
     x = x.detach().requires_grad_()
     leaves, ones = [x, *layer.parameters()], torch.ones_like(layer(x), memory_format=torch.contiguous_format)
     return lambda: torch.autograd.grad(layer(x), leaves, ones)
+
+
+def with_kernel(function: Function) -> Function:
+    """A function that runs with compiled kernels wherever they can be.
+
+    Args:
+        function: The function, of no arguments.
+
+    Returns:
+        A function of no arguments.
+    """
+
+    def run() -> Any:
+        with lo.kernels.use("compiled"):
+            return function()
+
+    return run
 
 
 def _speedups(prefix: str, times: dict[str, Timing]) -> dict[str, float]:

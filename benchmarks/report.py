@@ -166,10 +166,13 @@ def _btt(rows: Rows) -> str:
         "operator_speedup": "features first",
         "layer_speedup": "layer",
         "layer_contiguous_speedup": "layer, contiguous",
+        "compiled_speedup": "compiled kernel",
         "training_paper_ms": "training: paper, ms",
         "training_operator_speedup": "features first",
         "training_layer_speedup": "layer",
+        "training_compiled_speedup": "compiled kernel",
     }
+    names = {key: name for key, name in names.items() if all(key in row for row in rows)}
     ordered = sorted(rows, key=lambda row: (row["d"], row["rank"], row["batch"]))
     cells = [
         [

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import linops.algebra as _algebra
 import linops.backends.spec as _spec_backend
-from linops import linalg, nn, operators, plan, rules, testing
+from linops import kernels, linalg, nn, operators, plan, rules, testing
 from linops.closeness import allclose
 from linops.declaration import declare, index, tree
 from linops.families import (
@@ -58,6 +58,7 @@ __all__ = [
     "freeze",
     "index",
     "initial_stds",
+    "kernels",
     "kronecker",
     "linalg",
     "load",

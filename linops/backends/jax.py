@@ -44,9 +44,10 @@ def _is_known(*sizes: Any) -> bool:
 
 
 @p.crossed_matmul.dispatch
-def _crossed_matmul(first: Array, second: Array, x: Array):
+def _crossed_matmul(first: Array, second: Array, x: Array, swapped: bool = False):
     between = namespace.matmul(first, _apart(x)).reshape(second.shape[2], second.shape[0], x.shape[2])
-    return namespace.matmul(second, _apart(between.swapaxes(0, 1)))
+    y = namespace.matmul(second, _apart(between.swapaxes(0, 1)))
+    return y.swapaxes(0, 1) if swapped else y
 
 
 @p.block_matvec.dispatch

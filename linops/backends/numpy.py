@@ -35,9 +35,10 @@ def _block_matvec(a: np.ndarray, x: np.ndarray):
 
 
 @p.crossed_matmul.dispatch
-def _crossed_matmul(first: np.ndarray, second: np.ndarray, x: np.ndarray):
+def _crossed_matmul(first: np.ndarray, second: np.ndarray, x: np.ndarray, swapped: bool = False):
     between = p.block_matmul(first, x).reshape(second.shape[2], second.shape[0], x.shape[2])
-    return p.block_matmul(second, between.swapaxes(0, 1))
+    y = p.block_matmul(second, between.swapaxes(0, 1))
+    return y.swapaxes(0, 1) if swapped else y
 
 
 @p.grid_matmul.dispatch

@@ -17,10 +17,11 @@ def block_matmul(a, x):
 
 
 @generic
-def crossed_matmul(first, second, x):
+def crossed_matmul(first, second, x, swapped=False):
     """Two products a block, the second across the first's blocks: Σ_jρ second[i, o, jρ] Σ_n first[j, ρi, n] x[j, n, k].
 
-    (b, r·m, n), (m, p, b·r) and (b, n, k) give (m, p, k), contiguous.
+    (b, r·m, n), (m, p, b·r) and (b, n, k) give (m, p, k), or where swapped (p, m, k). It is contiguous, or a view of
+    such; of a compiled kernel (`linops.kernels`) rows where x is a view of rows.
     """
 
 

@@ -9,6 +9,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from linops.backends import primitives as p
 from linops.kernels import cuda
+from linops.kernels.choice import STATE as KERNELS
 from linops.tuning import TORCH_LOOPED, TORCH_PART, TORCH_SMALL, TORCH_SPLIT, TORCH_TINY
 
 #: whether torch.func transforms what runs now (vmap, grad, jvp …); as autograd.Function asks itself
@@ -23,7 +24,22 @@ def _block_matmul(a: torch.Tensor, x: torch.Tensor):
 
 
 @p.crossed_matmul.dispatch
-def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor):
+def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: bool = False):
+    if KERNELS.mode != "off" and _may_be_compiled(first, second, x):
+        from linops.kernels import crossed  # an extra, whose operators take a while to declare
+
+        if crossed.wants(first, second, x, swapped, _crossed_plain):
+            return torch.ops.linops.crossed(first, second, x, swapped)
+    return _crossed_plain(first, second, x, swapped)
+
+
+def _crossed_plain(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: bool) -> torch.Tensor:
+    """`crossed_matmul` without the compiled kernel."""
+    y = _crossed(first, second, x)
+    return y.transpose(0, 1) if swapped else y
+
+
+def _crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     (blocks, rows, _), (m, out, middle), batch = first.shape, second.shape, x.shape[2]
     if batch == 1:
         between = p.block_matvec(first, x).reshape(middle, m, 1).transpose(0, 1)
@@ -58,6 +74,15 @@ def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor
         torch.bmm(second[start : start + step], between.swapaxes(0, 1), out=y[start : start + step])
         del between  # before the next is made
     return y
+
+
+def _may_be_compiled(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether a product may be an operator of linops' own: what is exported must run without linops."""
+    if not x.is_cpu:
+        return False
+    if torch.compiler.is_compiling():
+        return KERNELS.mode == "compiled" and not torch.compiler.is_exporting()
+    return all(each.is_cpu and _is_plain(each, "cpu") for each in (first, second, x))
 
 
 def _is_mere_value(x: torch.Tensor) -> bool:

@@ -67,5 +67,4 @@ def _swapped(operator: Any) -> tuple[int, ...] | None:
 
 def _crossed(first: Any, second: Any, blocks: int, columns: int, swapped: bool, x: Any) -> Any:
     """Two block products with a swap of axes between, and one after."""
-    y = backends.crossed_matmul(first, second, x.reshape(blocks, columns, x.shape[-1]))
-    return y.swapaxes(0, 1) if swapped else y
+    return backends.crossed_matmul(first, second, x.reshape(blocks, columns, x.shape[-1]), swapped)

@@ -1,0 +1,289 @@
+"""Compiled kernels: what users say of them without a compiler, and with one the numbers of plain products."""
+
+import json
+
+import pytest
+import torch
+from torch.utils import cpp_extension
+from torch.utils.flop_counter import FlopCounterMode
+
+import linops as lo
+import linops.backends.torch_blocks as torch_blocks
+from linops import backends
+from linops.kernels import building, choice, crossed
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2}
+# blocks, n, rank, m, p, batch: multiples of no vector, of some, one vector more than a tile, fewer rows than a register
+SHAPES = (
+    (4, 3, 2, 5, 7, 37),
+    (1, 5, 1, 3, 2, 32),
+    (3, 16, 2, 9, 48, 65),
+    (32, 32, 1, 32, 32, 128),
+    (2, 33, 3, 17, 20, 97),
+    (40, 4, 4, 6, 5, 40),  # more terms than are summed at a time
+)
+LAYOUTS = ("rows", "columns", "wider rows", "part of columns")
+
+
+@pytest.fixture(autouse=True)
+def mode():
+    """The mode and what is known are as before after each test."""
+    before = dict(choice.STATE.__dict__)
+    yield
+    choice.STATE.__dict__.update(before)
+
+
+@pytest.fixture
+def compiled():
+    """Kernels are used wherever they can be."""
+    lo.kernels.use("compiled")
+    if building.library() is None:
+        pytest.skip(f"no compiled kernels: {lo.kernels.status().reason}")
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """How often the compiled kernel computed a product."""
+    calls, kernel = [], crossed._sizes
+    monkeypatch.setattr(crossed, "_sizes", lambda *arguments: calls.append(1) or kernel(*arguments))
+    return calls
+
+
+def operands(shape, dtype, layout="columns"):
+    blocks, n, rank, m, p, batch = shape
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(*size):
+        return torch.randn(*size, dtype=torch.float64, generator=generator).to(dtype)
+
+    first, second = numbers(blocks, rank * m, n), numbers(m, p, blocks * rank)
+    if layout == "rows":
+        x = numbers(batch, blocks, n).permute(1, 2, 0)
+    elif layout == "wider rows":
+        x = numbers(batch, blocks * n + 3)[:, : blocks * n].unflatten(1, (blocks, n)).permute(1, 2, 0)
+    elif layout == "part of columns":
+        x = numbers(blocks, n, batch + 5)[..., 2:-3]
+    else:
+        x = numbers(blocks, n, batch)
+    return first, second, x
+
+
+def plain(first, second, x, swapped=False):
+    return torch_blocks._crossed_plain(first, second, x, swapped)
+
+
+def close(found, expected, dtype):
+    difference = (found.double() - expected.double()).norm()
+    assert found.dtype is dtype
+    assert found.shape == expected.shape
+    assert difference <= TOLERANCE[dtype] * expected.double().norm()
+
+
+# ---------------------------------------------------------------- without a compiler
+
+
+def test_modes_are_checked_and_end_with_their_block():
+    assert lo.kernels.status().mode == "off"
+    with pytest.raises(ValueError, match="'off', 'auto', 'compiled'"):
+        lo.kernels.use("fast")
+    with lo.kernels.use("auto"):
+        assert lo.kernels.status().mode == "auto"
+    assert lo.kernels.status().mode == "off"
+    lo.kernels.use("auto")
+    assert lo.kernels.status().mode == "auto"
+
+
+def test_the_environment_says_a_mode(monkeypatch):
+    monkeypatch.setenv("LINOPS_KERNELS", "auto")
+    assert choice._initial().mode == "auto"
+    monkeypatch.setenv("LINOPS_KERNELS", "")
+    assert choice._initial().mode == "off"
+    monkeypatch.setenv("LINOPS_KERNELS", "yes")
+    with pytest.raises(ValueError, match="LINOPS_KERNELS"):
+        choice._initial()
+
+
+def test_off_builds_nothing(monkeypatch):
+    monkeypatch.setattr(crossed, "wants", lambda *_: pytest.fail("asked for a kernel"))
+    lo.btt(64, 64).init(seed=0, backend="torch") @ torch.ones(64, 40)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """As on a machine that cannot build extensions."""
+
+    def fails(*_, **__):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(cpp_extension, "load", fails)
+    building.library.cache_clear()
+    yield
+    building.library.cache_clear()
+
+
+@pytest.mark.parametrize("way", ["auto", "compiled"])
+def test_without_a_compiler_products_run_and_the_status_says_why(no_compiler, way):
+    lo.kernels.use(way)
+    A, x = lo.btt(64, 64).init(seed=0, backend="torch"), torch.randn(64, 40)
+    torch.testing.assert_close(A @ x, A.to_dense() @ x)
+    assert "no compiler here" in lo.kernels.status().reason
+
+
+@pytest.mark.full
+def test_without_a_compiler_the_operators_run_too(no_compiler):
+    leaves = [a.requires_grad_() for a in operands(SHAPES[0], torch.float64)]
+    y, expected = torch.ops.linops.crossed(*leaves, True), plain(*leaves, True)
+    torch.testing.assert_close(y, expected)
+    found = torch.autograd.grad(y.sum(), leaves)
+    for one, other in zip(found, torch.autograd.grad(expected.sum(), leaves)):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_was_measured_is_kept_for_its_target(monkeypatch, tmp_path):
+    monkeypatch.setenv("LINOPS_MACHINE", str(tmp_path / "folder" / "machine.json"))
+    choice.STATE.target, file = "", tmp_path / "folder" / "kernels.json"
+    assert choice.pays("this", "small", lambda: 1.5)
+    assert not choice.pays("this", "large", lambda: 1.19)
+    assert json.loads(file.read_text())["ratios"] == {"small": 1.5, "large": 1.19}
+    choice.STATE.target = ""  # as another process starts
+    assert choice.pays("this", "small", lambda: pytest.fail("measured again"))
+    assert lo.kernels.status().ratios == {"small": 1.5, "large": 1.19}
+    assert not choice.pays("another", "small", lambda: 0.5)
+    assert json.loads(file.read_text())["ratios"] == {"small": 0.5}
+    for broken in ("", "[]", '{"format": "linops.kernels", "version": 1, "target": "this", "ratios": 3}'):
+        file.write_text(broken)
+        choice.STATE.target = ""
+        assert choice.pays("this", "small", lambda: 2.0)
+
+
+# ---------------------------------------------------------------- with one
+
+full = pytest.mark.full
+
+
+@full
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products_and_gradients_are_those_of_plain_products(compiled, ran, shape, dtype, layout, swapped, threads):
+    first, second, x = operands(shape, dtype, layout)
+    wide = [a.double().requires_grad_() for a in (first, second, x)]
+    expected = plain(*wide, swapped)
+    leaves = [a.detach().requires_grad_() for a in (first, second, x)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = backends.crossed_matmul(*leaves, swapped)
+        close(y, expected, dtype)
+        for g in (torch.randn_like(y), torch.randn(y.shape).to(dtype), torch.ones((), dtype=dtype).expand(y.shape)):
+            found = torch.autograd.grad(y, leaves, g, retain_graph=True)
+            wanted = torch.autograd.grad(expected, wide, g.double(), retain_graph=True)
+            for one, other in zip(found, wanted):
+                close(one, other, dtype)
+    finally:
+        torch.set_num_threads(before)
+    assert len(ran) == 4
+    assert (y.stride(2) == 1) == ("columns" in layout)
+
+
+@full
+@pytest.mark.parametrize("wanted", range(1, 8))
+@pytest.mark.parametrize("swapped", [False, True])
+def test_gradients_of_every_kind(compiled, ran, monkeypatch, wanted, swapped):
+    monkeypatch.setattr(crossed, "LEAST", 2)
+    few = operands((2, 3, 2, 3, 2, 3), torch.float64, "rows")
+    leaves = [a.requires_grad_(bool(wanted >> i & 1)) for i, a in enumerate(few)]
+
+    def product(*operands):
+        return backends.crossed_matmul(*operands, swapped)
+
+    assert torch.autograd.gradcheck(product, leaves, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(product, leaves)
+    assert ran
+
+
+@full
+def test_transformations_take_plain_products(compiled, ran):
+    first, second, x = operands(SHAPES[0], torch.float64)
+    expected = plain(first, second, x)
+    stacked = torch.stack([x, 2 * x])
+    y = torch.func.vmap(lambda x: backends.crossed_matmul(first, second, x))(stacked)
+    torch.testing.assert_close(y, torch.stack([expected, 2 * expected]))
+    tangent = torch.func.jvp(lambda x: backends.crossed_matmul(first, second, x), (x,), (x,))[1]
+    torch.testing.assert_close(tangent, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert backends.crossed_matmul(first.float(), second.float(), x.float()).dtype is torch.bfloat16
+    assert not ran
+    y = torch.func.vmap(lambda x: torch.ops.linops.crossed(first, second, x, False))(stacked)
+    torch.testing.assert_close(y, torch.stack([expected, 2 * expected]))
+    assert len(ran) == 2
+
+
+@full
+@pytest.mark.parametrize(
+    "family", [lo.btt(96, 80, rank=2), lo.monarch(64, 96, blocks=4)], ids=lambda A: type(A).__name__
+)
+def test_layers_operators_and_compiled_graphs(compiled, ran, family):
+    A = family.init(seed=0, backend="torch")
+    layer, x = A.to_layer(), torch.randn(3, 50, A.shape[1])
+    matrix = A.to_dense()
+    ran.clear()
+    y = layer(x)
+    assert len(ran) == 1
+    assert y.is_contiguous()
+    torch.testing.assert_close(y, x @ matrix.T, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(A @ x[0].T, matrix @ x[0].T, rtol=1e-4, atol=1e-5)
+    assert len(ran) == 2
+    for empty in (layer(x[:0]), layer(x[:, :0])):
+        assert empty.numel() == 0
+    torch.testing.assert_close(layer(x[0, :5]), y[0, :5], rtol=1e-4, atol=1e-5)
+    assert len(ran) == 2  # few vectors
+    exported = torch.export.export(layer, (x[0],), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
+    assert "linops" not in exported.graph_module.code
+    torch.testing.assert_close(exported.module()(x[1]), y[1])
+    expected = torch.autograd.grad(y.square().sum(), list(layer.parameters()))
+    ran.clear()
+    graph = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(graph(x).square().sum(), list(layer.parameters()))
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert len(ran) == 2  # forward and backward
+
+
+@full
+def test_the_operators_are_those_of_torch(compiled):
+    for layout in LAYOUTS[:2]:
+        leaves = [a.requires_grad_() for a in operands(SHAPES[0], torch.float64, layout)]
+        torch.library.opcheck(torch.ops.linops.crossed.default, (*leaves, False))
+        torch.library.opcheck(torch.ops.linops.crossed.default, (*leaves, True))
+
+
+@full
+def test_flops_are_counted(compiled):
+    first, second, x = (a.requires_grad_() for a in operands(SHAPES[0], torch.float32))
+    once = 2 * x.shape[2] * first.numel(), 2 * x.shape[2] * second.numel()
+    with FlopCounterMode(display=False) as counter:
+        y = backends.crossed_matmul(first, second, x)
+        assert counter.get_total_flops() == sum(once)
+        y.sum().backward()
+    assert counter.get_total_flops() == 3 * sum(once) + once[0]  # the middle is computed anew
+
+
+@full
+def test_auto_takes_what_was_measured(compiled, ran, monkeypatch):
+    lo.kernels.use("auto")
+    first, second, x = operands(SHAPES[3], torch.float32, "rows")
+    for ratio in (1.5, 1.1):
+        monkeypatch.setattr(crossed, "_measured", lambda *_, ratio=ratio: ratio)
+        choice.STATE.target = ""
+        torch.testing.assert_close(backends.crossed_matmul(first, second, x), plain(first, second, x))
+    assert len(ran) == 1
+    monkeypatch.undo()
+    choice.STATE.target = ""
+    for leaf in (first, second):
+        leaf.requires_grad_()
+        backends.crossed_matmul(first, second, x)
+    assert len(lo.kernels.status().ratios) == 2  # gradients of one, of two
+    assert all(0 < ratio < 100 for ratio in lo.kernels.status().ratios.values())
