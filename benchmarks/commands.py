@@ -126,6 +126,35 @@ def everything(
 
 
 @app.command()
+def evidence(
+    only: Annotated[list[str] | None, typer.Option(help="A part of the plan or a pattern; may be repeated.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the parts, and how much of them has run.")] = False,
+    take: Annotated[Path | None, typer.Option(help="Only add the rows of another such file.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; given again, it goes on.")] = None,
+    json_path: Annotated[Path, typer.Option("--json", help="Rows are added to this file.")] = (
+        results.FOLDER / "evidence.json"
+    ),
+    folder: Annotated[Path, typer.Option(help="For checkpoints of the run that is under way.")] = (
+        Path("linops-evidence")
+    ),
+    data: Annotated[str | None, typer.Option(help="Your own images, for the parts that need them.")] = None,
+    text: Annotated[str | None, typer.Option(help="A file or folder for the GPT, instead of Python's source.")] = None,
+) -> None:
+    """Run the plan of evidence (hours), the most informative first; `report` writes docs/evidence.md of its rows."""
+    from benchmarks.evidence import command, plan
+
+    parts = command.chosen(only or (), data)
+    if take is not None:
+        console.print(f"{command.take(json_path, take)} rows added")
+    elif not list_:
+        command.run(parts, json_path, folder, minutes, data, text)
+    table = Table("part", "what", "runs", title=str(json_path))
+    for row in plan.listed(parts, results.load(json_path)["rows"]):
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command()
 def report() -> None:
     """Write docs/benchmarks.md and its plots from the JSON files in benchmarks/results/ alone."""
     from benchmarks import report

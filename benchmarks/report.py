@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import compression
 from benchmarks import results as kept
 from benchmarks.cuda import page as cuda
+from benchmarks.evidence import page as evidence
 from benchmarks.goals import bound_of, verdicts
 from benchmarks.growth_fits import growths
 from benchmarks.registry import BENCHMARKS
@@ -61,6 +62,8 @@ def write() -> list[str]:
     if rows := results.get("compression", {}).get("rows"):
         compression.PAGE.write_text(compression.page(rows), encoding="utf-8")
         written.append(compression.PAGE)
+    if (found := results.get("evidence", {})).get("rows"):
+        written += evidence.write(found, IMAGES)
     return [str(path.relative_to(ROOT)) for path in written]
 
 

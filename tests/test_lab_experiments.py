@@ -158,6 +158,16 @@ def test_experiments_write_their_files(tmp_path, experiment, plot):
     assert (tmp_path / "results.json").read_text() == before
 
 
+@pytest.mark.full
+def test_experiments_take_muon_and_rules(tmp_path):
+    told = {"optimizer": "muon", "rules": ("static", "renormalized")}
+    options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path / "b", **told)
+    assert set(experiments.run_lr_sweep(quiet(), options, SMALL)) == {"btt", "btt (renormalized)"}
+    options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path / "c", **told)
+    found = experiments.run_scaling(quiet(), options, experiments.Sizes((32,), Settings(4, 16)))
+    assert set(found) == {"dense", "btt", "btt (renormalized)"}
+
+
 def test_the_check_over_time_writes_its_files(tmp_path):
     options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path)
     sizes = over_time_command.over_time_sizes(True, [16], 4)

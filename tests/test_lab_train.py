@@ -17,6 +17,7 @@ from linops.lab.data import Dataset
 from linops.lab.macs import macs
 from linops.lab.parsing import parse
 from linops.lab.problems import Classification
+from linops.lab.rates import MUON_LR, stepper
 from linops.lab.runs import Run
 from linops.lab.train import Settings
 
@@ -56,9 +57,11 @@ def test_training_learns(problem):
     assert row["test_accuracy"] > 0.8
 
 
-@pytest.mark.parametrize(
-    "run", [BTT, replace(BTT, structure=parse("dense")), replace(BTT, aware=False)], ids=lambda run: run.label
-)
+OTHERS = [{"structure": parse("dense")}, {"rule": "naive"}, {"rule": "renormalized"}]
+OTHERS += [{"optimizer": "muon"}, {"optimizer": "muon", "rule": "renormalized"}]
+
+
+@pytest.mark.parametrize("run", [BTT, *(replace(BTT, **other) for other in OTHERS)], ids=lambda run: run.slug)
 def test_a_resumed_run_equals_an_uninterrupted_one(problem, tmp_path, run):
     whole, losses = runs.execute(problem, run, SETTINGS, folder=tmp_path / "whole")
     with pytest.raises(Killed):
@@ -194,9 +197,51 @@ def rates_of(problem, run):
     return {name: group["lr"] for group in groups for name in group["names"]}
 
 
+def test_rates_of_muon(problem):
+    run = Run(parse("low_rank:rank=16"), width=256, depth=1, lr=1.0, factor=3.0, optimizer="muon")
+    static, naive = rates_of(problem, run), rates_of(problem, replace(run, rule="naive"))
+    for leaf, fans in {"U": (16, 1024), "V": (256, 16)}.items():
+        right = np.sqrt(fans[1] / fans[0] / (1024 / 256)) / 2
+        assert static[f"blocks.0.up.{leaf}"] == pytest.approx(3 * MUON_LR * right)
+        assert naive[f"blocks.0.up.{leaf}"] == pytest.approx(3 * MUON_LR)
+    for found in (static, naive):
+        assert found["head.weight"] == pytest.approx(64 / 256)
+        assert found["embed.weight"] == found["blocks.0.up.bias"] == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_renormalized_steps_are_those_of_param_groups(problem, optimizer):
+    """At factor 1 a step is that of Muon on the groups of `param_groups`, where factors have grown too."""
+    found = []
+    for ours in (True, False):
+        run = replace(BTT, width=128, optimizer=optimizer, rule="renormalized")
+        model = runs.build(problem, run)
+        with torch.no_grad():
+            model.blocks[0].up.cores_1.mul_(10)
+            model.head.weight.fill_(0.1)
+            model.head.weight[0].neg_()
+        if ours:
+            groups, betas = runs.parameter_groups(problem, run, model), {}
+        else:
+            told = {"base": problem.model(problem.base_width, 1), "renormalize": True}
+            betas = {} if optimizer == "muon" else {"betas": (0.9, 0.999)}
+            if optimizer == "muon":
+                rest = {"adamw": lambda name, _: not problem.structured(name), "adamw_lr": run.lr}
+                groups = lo.nn.param_groups(model, MUON_LR, optimizer="muon", **told, **rest)
+            else:
+                groups = lo.nn.param_groups(model, run.lr, **told)
+        optimiser = stepper(groups, torch.device("cpu")) if ours else lo.nn.muon.Muon(groups, **betas)
+        for step in range(3):
+            optimiser.zero_grad()
+            problem.loss(model, problem.batch(step, 16)).backward()
+            optimiser.step()
+        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    torch.testing.assert_close(*found)
+
+
 def test_rates(problem):
     run = Run(parse("btt"), width=256, depth=1, lr=1.0, factor=3.0)
-    aware, naive = rates_of(problem, run), rates_of(problem, replace(run, aware=False))
+    aware, naive = rates_of(problem, run), rates_of(problem, replace(run, rule="naive"))
     multipliers = lo.lr_multipliers(lo.btt(1024, 256))
     for leaf, multiplier in multipliers.items():
         assert aware[f"blocks.0.up.{leaf}"] == pytest.approx(3 * multiplier * 64 / 256)

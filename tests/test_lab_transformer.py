@@ -125,6 +125,29 @@ def test_cifar_archives(tmp_path):
     assert data.load(str(tmp_path / "c100.tar.gz")).y_test.tolist() == [6]
 
 
+def test_binary_cifar_archives(tmp_path):
+    def records(*labels):
+        return b"".join(bytes(label) + bytes([255] * 3072) for label in labels)
+
+    def made(name, members):
+        with tarfile.open(tmp_path / name, "w:gz") as out:
+            for member, content in members.items():
+                entry = tarfile.TarInfo(f"cifar/{member}")
+                entry.size = len(content)
+                out.addfile(entry, io.BytesIO(content))
+        return str(tmp_path / name)
+
+    ten = {"data_batch_1.bin": records([1], [2]), "data_batch_2.bin": records([3]), "test_batch.bin": records([4])}
+    found = data.load(made("c10.tar.gz", ten | {"batches.meta.txt": b"cat"}))
+    assert (found.y_train.tolist(), found.y_test.tolist()) == ([1, 2, 3], [4])
+    assert found.image == (3, 32, 32)
+    assert found.x_test.min() == 1
+    hundred = {"train.bin": records([9, 5]), "test.bin": records([9, 6])}  # a coarse label, and the fine one
+    assert data.load(made("c100.tar.gz", hundred)).y_test.tolist() == [6]
+    with pytest.raises(ValueError, match=r"test_batch\.bin has 3072 bytes"):
+        data.load(made("cut.tar.gz", ten | {"test_batch.bin": records([4])[:-1]}))
+
+
 class Harmful:
     def __reduce__(self):
         return os.mkdir, ("made-by-a-pickle",)

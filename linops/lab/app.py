@@ -260,6 +260,8 @@ def lr_sweep(
     structures: o.Structures = "btt",
     depth: o.Depth = 2,
     base_depth: o.BaseDepth = None,
+    optimizer: o.Steps = o.Optimizer.adam,
+    rules: o.Rules = None,
     quick: o.Quick = False,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
@@ -270,9 +272,21 @@ def lr_sweep(
 ) -> None:
     """Rate transfer: the best factor on structured weights' rates at several widths, naive and structure-aware."""
     experiments, told = _experiment(
-        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads, depth, base_depth
+        model,
+        data,
+        text,
+        structures,
+        range(seed, seed + seeds),
+        out,
+        resume,
+        device,
+        threads,
+        depth,
+        base_depth,
+        optimizer,
+        rules,
     )
-    experiments.run_lr_sweep(console(), told, experiments.lr_sweep_sizes(model, quick))
+    experiments.run_lr_sweep(console(), told, experiments.lr_sweep_sizes(model, quick, optimizer.value))
 
 
 @app.command()
@@ -283,6 +297,8 @@ def scaling(
     structures: o.Structures = EXPERIMENT_STRUCTURES,
     depth: o.Depth = 2,
     base_depth: o.BaseDepth = None,
+    optimizer: o.Steps = o.Optimizer.adam,
+    rules: o.Rules = None,
     quick: o.Quick = False,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
@@ -293,7 +309,19 @@ def scaling(
 ) -> None:
     """Scaling: train loss against MACs of each structure, fitted exponents, and what each saves against dense."""
     experiments, told = _experiment(
-        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads, depth, base_depth
+        model,
+        data,
+        text,
+        structures,
+        range(seed, seed + seeds),
+        out,
+        resume,
+        device,
+        threads,
+        depth,
+        base_depth,
+        optimizer,
+        rules,
     )
     experiments.run_scaling(console(), told, experiments.scaling_sizes(model, quick))
 
@@ -302,13 +330,29 @@ app.command()(compress)
 app.command()(estimate)
 
 
-def _experiment(model, data, text, structures, seeds, out, resume, device, threads, depth, base_depth):
+def _experiment(
+    model,
+    data,
+    text,
+    structures,
+    seeds,
+    out,
+    resume,
+    device,
+    threads,
+    depth,
+    base_depth,
+    optimizer=o.Optimizer.adam,
+    rules=(),
+):
     wanted = o.structures_of(structures, of_layers=True)
     from linops.lab import experiments, outputs
     from linops.lab import threads as cpu
 
     outputs.require_folder(out)
     cpu.limit(threads, "torch")
-    return experiments, experiments.Options(
-        model.value, data, text, wanted, seeds, out, resume, device, depth, base_depth
+    ruled = [rule.value for rule in dict.fromkeys(rules or ())]
+    told = experiments.Options(
+        model.value, data, text, wanted, seeds, out, resume, device, depth, base_depth, optimizer.value, ruled
     )
+    return experiments, told

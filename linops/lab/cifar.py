@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the user's copy of their python archives (https://www.cs.toronto.edu/~kriz/cifar.html)."""
+"""CIFAR-10 and CIFAR-100 from the user's archive, python or binary (https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images and labels of an archive such as ``cifar-10-python.tar.gz``; of CIFAR-100, the fine labels.
+    """Images and labels of an archive such as ``cifar-10-python.tar.gz`` or ``cifar-10-binary.tar.gz``.
+
+    Of CIFAR-100, the fine labels.
 
     Args:
         path: The archive.
@@ -48,21 +50,33 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         with tarfile.open(path) as archive:
             for member in sorted(archive.getmembers(), key=lambda member: member.name):
                 name = Path(member.name).name
+                stem, binary = name.removesuffix(".bin"), name.endswith(".bin")
                 file = archive.extractfile(member)
-                if file is None or not (name in ("train", "test", "test_batch") or name.startswith("data_batch")):
+                if file is None or not (stem in ("train", "test", "test_batch") or stem.startswith("data_batch")):
                     continue
-                (test if name.startswith("test") else train).append(_arrays(_Unpickler(file, encoding="bytes").load()))
+                batch = _records(file.read(), stem) if binary else _Unpickler(file, encoding="bytes").load()
+                (test if name.startswith("test") else train).append(_arrays(batch))
     except tarfile.ReadError:
         raise ValueError(f"data {str(path)!r} is no archive") from None
     except (tarfile.TarError, zlib.error, pickle.UnpicklingError, LookupError, OSError, EOFError, *_NO_BATCH) as error:
-        raise ValueError(f"data {str(path)!r} is no python archive of CIFAR: {error}") from None
+        raise ValueError(f"data {str(path)!r} is no archive of CIFAR: {error}") from None
     if not train or not test:
-        raise ValueError(f"data {str(path)!r} is no python archive of CIFAR: it holds no training or no test batch")
+        raise ValueError(f"data {str(path)!r} is no archive of CIFAR: it holds no training or no test batch")
     return (*map(np.concatenate, zip(*train)), *map(np.concatenate, zip(*test)))  # type: ignore[return-value]
 
 
 #: what reading a pickle that is none of a batch may end in
 _NO_BATCH = (ValueError, TypeError, AttributeError, ArithmeticError)
+
+
+def _records(content: bytes, stem: str) -> dict:
+    """The records of a binary batch: a label, in CIFAR-100's `train` and `test` after a coarse one, and the pixels."""
+    labels = 2 if stem in ("train", "test") else 1
+    size = labels + int(np.prod(SHAPE))
+    if not content or len(content) % size:
+        raise ValueError(f"{stem}.bin has {len(content)} bytes, not a multiple of {size}")
+    records = np.frombuffer(content, np.uint8).reshape(-1, size)
+    return {b"labels": records[:, labels - 1], b"data": records[:, labels:]}
 
 
 def _arrays(batch: dict) -> tuple[np.ndarray, np.ndarray]:

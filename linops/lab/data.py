@@ -106,8 +106,8 @@ def load(source: str, seed: int = 0) -> Dataset:
     Args:
         source: ``"mnist1d"`` (generated: 32,000 samples to train on, 8,000 to test), ``"digits"`` (scikit-learn's
             scanned 8×8 digits), the path of a ``.npz`` file with arrays `x_train, y_train, x_test, y_test` (inputs of
-            shape (samples, channels, height, width) are images), or that of a CIFAR-10 or CIFAR-100 python archive
-            (``.tar.gz``).
+            shape (samples, channels, height, width) are images), or that of an archive of
+            CIFAR-10 or CIFAR-100, python or binary (``.tar.gz``).
         seed: Of the generator, or of the split.
 
     Returns:

@@ -65,7 +65,7 @@ def lr_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """
     losses = transfer.mean_losses(rows)
     labels = list(dict.fromkeys(label for label, _ in losses))
-    made, axes = figure(len(labels), width=5.4)
+    made, axes = figure(len(labels), width=5.4, most=3)
     widths = sorted({width for _, width in losses})
     for axis, label in zip(axes, labels):
         for number, width in enumerate(widths):

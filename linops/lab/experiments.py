@@ -15,6 +15,7 @@ from linops.lab.keeping import write_json
 from linops.lab.parsing import Structured, parse
 from linops.lab.problems import Problem, make
 from linops.lab.progress import Progress
+from linops.lab.rates import ADAM, MUON, NAIVE, STATIC
 from linops.lab.runs import Run, require_members, with_factor
 from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
@@ -36,6 +37,8 @@ class Sizes:
 
 
 POWERS = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
+#: on Muon's rate, which is .05
+MUON_POWERS = (0.5, 1, 2, 4, 8, 16)
 #: transformers take about 1000 tokens a step: 64 images of 16 patches, or 16 windows of 64 bytes
 TOKENS = {"vit": 64, "gpt": 16}
 
@@ -59,28 +62,26 @@ def coord_check_sizes(model: str, quick: bool) -> Sizes:
     )
 
 
-def lr_sweep_sizes(model: str, quick: bool) -> Sizes:
+def lr_sweep_sizes(model: str, quick: bool, optimizer: str = ADAM) -> Sizes:
     """How large the sweep of rates is; see `coord_check_sizes`.
 
     Args:
         model: ``"mlp"``, ``"vit"`` or ``"gpt"``.
         quick: Whether a look is enough.
+        optimizer: ``"adam"`` or ``"muon"``.
 
     Returns:
         The sizes.
     """
+    few, many = ((0.25, 1, 4), MUON_POWERS) if optimizer == MUON else ((2, 8, 32), POWERS[2:])
     if model in TOKENS:
         batch = TOKENS[model]
+        if optimizer == ADAM:
+            few, many = (0.5, 2, 8), POWERS[:6]
         return (
-            Sizes((32, 128), Settings(60, batch), (0.5, 2, 8))
-            if quick
-            else Sizes((64, 128, 256), Settings(300, batch), POWERS[:6])
+            Sizes((32, 128), Settings(60, batch), few) if quick else Sizes((64, 128, 256), Settings(300, batch), many)
         )
-    return (
-        Sizes((64, 256), Settings(100, 128), (2, 8, 32))
-        if quick
-        else Sizes((64, 256, 1024), Settings(300, 128), POWERS[2:])
-    )
+    return Sizes((64, 256), Settings(100, 128), few) if quick else Sizes((64, 256, 1024), Settings(300, 128), many)
 
 
 def scaling_sizes(model: str, quick: bool) -> Sizes:
@@ -119,6 +120,9 @@ class Options:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         depth: Number of blocks.
         base_depth: The depth at which rates were tuned (CompleteP); None scales nothing by depth.
+        optimizer: Of structured weights: ``"adam"`` or ``"muon"``.
+        rules: How structured weights get their rates, for lr-sweep and scaling: of `linops.lab.rates`. Empty: static
+            and naive, in scaling naive for BTT alone.
     """
 
     model: str
@@ -131,6 +135,8 @@ class Options:
     device: str = "auto"
     depth: int = 2
     base_depth: int | None = None
+    optimizer: str = ADAM
+    rules: Sequence[str] = ()
 
     def run(self, structure: Structured, width: int, **rest: Any) -> Run:
         """A run of this depth."""
@@ -151,12 +157,10 @@ def problem_of(options: Options, seed: int, device: Any) -> Problem:
     return make(options.model, options.data, options.text, seed, device)
 
 
-def _both(structures: Iterable[Structured]) -> list[tuple[Structured, bool]]:
-    """Every structure with structure-aware and with naive rates, which for dense are the same."""
+def _ruled(structures: Iterable[Structured], rules: Sequence[str] = (STATIC, NAIVE)) -> list[tuple[Structured, str]]:
+    """Every structure by every rule of its rates; for dense they are one."""
     return [
-        (structure, aware)
-        for structure in structures
-        for aware in ((True,) if structure.family == "dense" else (True, False))
+        (structure, rule) for structure in structures for rule in ((STATIC,) if structure.family == "dense" else rules)
     ]
 
 
@@ -187,8 +191,8 @@ def run_coord_check(console: Console, options: Options, sizes: Sizes) -> Row:
         jobs: list[Job] = []
         for seed in options.seeds:
             runs = [
-                options.run(structure, width, seed=seed, aware=aware)
-                for structure, aware in _both(with_dense(options.structures))
+                options.run(structure, width, seed=seed, rule=rule)
+                for structure, rule in _ruled(with_dense(options.structures))
                 for width in sizes.widths
             ]
             problem = problem_of(options, seed, device)
@@ -234,8 +238,8 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
         jobs: list[Job] = []
         for seed in options.seeds:
             runs = [
-                options.run(structure, width, seed=seed, factor=factor, aware=aware)
-                for structure, aware in _both(options.structures)
+                options.run(structure, width, seed=seed, factor=factor, rule=rule, optimizer=options.optimizer)
+                for structure, rule in _ruled(options.structures, options.rules or (STATIC, NAIVE))
                 for width in sizes.widths
                 for factor in sizes.factors
             ]
@@ -272,11 +276,13 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     Returns:
         What summary.json holds: exponents with standard errors, compute multipliers, and the curves.
     """
-    named = [(structure, True) for structure in with_dense(options.structures)]
-    named += [(structure, False) for structure, _ in named if structure.family == "btt"]
+    named = _ruled(with_dense(options.structures), options.rules or (STATIC,))
+    if not options.rules:
+        named += [(structure, NAIVE) for structure, _ in named if structure.family == "btt"]
     with distributed.session(options.device) as device:
         first = problem_of(options, options.seeds[0], device)
-        runs = [with_factor(first, options.run(structure, first.base_width, aware=aware)) for structure, aware in named]
+        untuned = [options.run(one, first.base_width, rule=rule, optimizer=options.optimizer) for one, rule in named]
+        runs = [with_factor(first, run) for run in untuned]
         with Progress(1, distributed.is_first()) as progress:
             progress.begin("choosing widths of equal MACs", len(sizes.widths))
             fitted = scaling_laws.matched_runs(first, runs, sizes.widths, progress.update)
@@ -286,35 +292,7 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
             seeded = [(replace(run, seed=seed), budget) for run, budget in fitted]
             jobs += scaling_laws.jobs(problem_of(options, seed, device), seeded, sizes.settings, device)
         rows = sweep(options.out, jobs, options.resume)
-    fits, gaps, gains, curves = (
-        scaling_laws.laws(rows),
-        scaling_laws.gaps(rows),
-        scaling_laws.multipliers(rows),
-        scaling_laws.curves(rows),
-    )
-    summary = {
-        label: {
-            "exponent": -fits[label].exponent if label in fits else None,
-            "standard_error": fits[label].standard_error if label in fits else None,
-            "exponent_above_dense": -gaps[label][0] if label in gaps else None,
-            "gap_standard_error": gaps[label][1] if label in gaps else None,
-            "compute_multiplier": gains[label],
-            "curve": curve,
-        }
-        for label, curve in curves.items()
-    }
-    budgets = sorted({row["budget"] for row in rows})
-
-    def loss_at(label: str, budget: int) -> str:
-        losses = [row["train_loss"] for row in rows if row["structure"] == label and row["budget"] == budget]
-        return f"{sum(losses) / len(losses):.3f}" if losses else t.NONE
-
-    def fitted_cells(label: str) -> tuple[str, str, str]:
-        gap = f"{gaps[label][0]:.3f} ± {gaps[label][1]:.3f}" if label in gaps else t.NONE
-        return str(fits[label]) if label in fits else t.NONE, gap, t.times(gains[label])
-
-    cells = [(label, *(loss_at(label, budget) for budget in budgets), *fitted_cells(label)) for label in curves]
-    columns = ["MACs at most", *map(t.short, budgets), "exponent", "less dense's", "saves"]
+    summary, (columns, cells) = scaling_laws.summary(rows), scaling_laws.cells(rows)
     caption = (
         f"{sizes.settings.steps} steps, seeds {_list(options.seeds)}. Train loss, mean over seeds; "
         "exponent of its power law in MACs;\nless dense's: the gap where both curves bend alike; "

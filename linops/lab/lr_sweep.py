@@ -7,6 +7,7 @@ grow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from linops.lab.problems import Problem
@@ -15,7 +16,9 @@ from linops.lab.sweep import Job, Row
 from linops.lab.train import Settings
 
 
-def jobs(problem: Problem, runs: Sequence[Run], settings: Settings, device: Any = "cpu") -> list[Job]:
+def jobs(
+    problem: Problem, runs: Sequence[Run], settings: Settings, device: Any = "cpu", folder: Path | None = None
+) -> list[Job]:
     """A job a run.
 
     Args:
@@ -23,6 +26,7 @@ def jobs(problem: Problem, runs: Sequence[Run], settings: Settings, device: Any 
         runs: The runs, which differ in factor, width, seed and rates.
         settings: How to train.
         device: Where.
+        folder: For a folder of each run with its checkpoint, from which it goes on; None writes none.
 
     Returns:
         The jobs, for `linops.lab.sweep.sweep`. A run that diverges has the train loss None.
@@ -30,14 +34,15 @@ def jobs(problem: Problem, runs: Sequence[Run], settings: Settings, device: Any 
 
     def job(run: Run) -> Job:
         identity = {"experiment": "lr-sweep", **run.row(problem), "steps": settings.steps, "batch": settings.batch}
-        return Job(identity, settings.steps, lambda progress: _train(problem, run, settings, device, progress))
+        return Job(identity, settings.steps, lambda progress: _train(problem, run, settings, device, folder, progress))
 
     return [job(run) for run in runs]
 
 
-def _train(problem: Problem, run: Run, settings: Settings, device: Any, progress: Any) -> Row:
+def _train(problem: Problem, run: Run, settings: Settings, device: Any, folder: Path | None, progress: Any) -> Row:
+    own = folder / run.slug if folder else None
     try:
-        return execute(problem, run, settings, device=device, progress=progress)[0]
+        return execute(problem, run, settings, device=device, folder=own, resume=True, progress=progress)[0]
     except FloatingPointError:
         return {"train_loss": None}
 

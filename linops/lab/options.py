@@ -39,6 +39,21 @@ class Stepper(StrEnum):
     sgd = "sgd"
 
 
+class Optimizer(StrEnum):
+    """What steps structured weights; Adam steps the rest."""
+
+    adam = "adam"
+    muon = "muon"
+
+
+class Rule(StrEnum):
+    """How structured weights get their rates."""
+
+    static = "static"
+    naive = "naive"
+    renormalized = "renormalized"
+
+
 class Dtype(StrEnum):
     """What numbers are."""
 
@@ -102,7 +117,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="`mnist1d` (generated), `digits` (scikit-learn's), FILE.npz with x_train, y_train, "
-        "x_test, y_test, or a CIFAR python archive. Default: mnist1d; for a ViT, digits."
+        "x_test, y_test, or an archive of CIFAR. Default: mnist1d; for a ViT, digits."
     ),
 ]
 Text = Annotated[
@@ -119,6 +134,15 @@ BaseDepth = Annotated[
         "Default: nothing is scaled by depth.",
         min=1,
         max=MOST_DEPTH,
+    ),
+]
+Steps = Annotated[Optimizer, typer.Option("--optimizer", help="Of structured weights; Adam steps all others.")]
+Rules = Annotated[
+    list[Rule] | None,
+    typer.Option(
+        "--rule",
+        help="How structured weights get their rates, may be repeated: structure-aware and static, naive, or "
+        "structure-aware and renormalised as factors grow. Default: static and naive; in scaling, naive for BTT alone.",
     ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Few widths and steps: a look, not a result.")]

@@ -19,17 +19,16 @@ from torch import nn
 
 from linops.lab.coord_check import PROBE, layer_changes
 from linops.lab.problems import Problem
-from linops.lab.runs import Run, build
+from linops.lab.rates import MUON_LR, RENORMALIZED, STATIC
+from linops.lab.runs import LR, Run, build
 from linops.lab.sweep import Job, Row
 from linops.lab.train import Settings
 from linops.nn.torch.muon import Muon
 from linops.nn.torch.rates import param_groups
 from linops.nn.torch.watching import watch
 
-#: the rates that are right at the first step, and those that follow the norms of factors
-STATIC, RENORMALIZED = "static", "renormalized"
 #: rates for each optimiser where none are given; all but structured weights of Muon's models have AdamW's
-RATES = {"muon": 0.05, "adamw": 3e-3, "sgd": 0.1}
+RATES = {"muon": MUON_LR, "adamw": LR, "sgd": 0.1}
 RULES = {"muon": (STATIC, RENORMALIZED), "adamw": (STATIC, RENORMALIZED), "sgd": (STATIC,)}
 #: what is seen of a layer: ‖ΔW‖₂ / lr of a step, ‖W‖₂, and the root mean square of ΔW x over lr
 FIELDS = ("change", "norm", "output")

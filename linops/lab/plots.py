@@ -29,20 +29,25 @@ MARKERS = "osD^vP*X"
 ALIKE = 1.5
 
 
-def figure(panels: int = 1, width: float = 6.4, height: float = 4.4) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side.
+def figure(
+    panels: int = 1, width: float = 6.4, height: float = 4.4, most: int | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side, in rows.
 
     Args:
         panels: How many.
         width: Of a panel, in inches.
-        height: Of the figure, in inches.
+        height: Of a row, in inches.
+        most: Panels in a row; None puts all in one.
 
     Returns:
         The figure and its axes.
     """
-    made = Figure(figsize=(width * panels, height), layout="constrained")
+    columns = min(panels, most or panels)
+    rows = -(-panels // columns)
+    made = Figure(figsize=(width * columns, height * rows), layout="constrained")
     FigureCanvasAgg(made)
-    axes = [made.add_subplot(1, panels, number + 1) for number in range(panels)]
+    axes = [made.add_subplot(rows, columns, number + 1) for number in range(panels)]
     for axis in axes:
         axis.grid(True, which="major", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
@@ -64,7 +69,7 @@ def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker, line of each label; variants, naive or with options, share the family's colour where they can.
 
     Args:
-        labels: Structures as written, perhaps with `` (naive)``.
+        labels: Structures as written, perhaps with the rule of their rates, as `` (naive)``.
 
     Returns:
         Keyword arguments for `Axes.plot` by label.
@@ -72,8 +77,7 @@ def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     styled: dict[str, dict[str, Any]] = {}
     spare = iter(OTHERS * 8)
     for number, label in enumerate(dict.fromkeys(labels)):
-        plain = label.removesuffix(" (naive)")
-        naive = plain != label
+        plain, _, rule = label.rstrip(")").partition(" (")
         color = (
             COLORS.get(plain)
             or next((style["color"] for name, style in styled.items() if name == plain), None)
@@ -83,8 +87,8 @@ def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
         styled[label] = {
             "color": color,
             "marker": marker,
-            "linestyle": "--" if naive else "-",
-            "mfc": "white" if naive else color,
+            "linestyle": {"": "-", "naive": "--"}.get(rule, ":"),
+            "mfc": "white" if rule else color,
         }
     return styled
 

@@ -29,7 +29,8 @@ class Problem(Task, Protocol):
         name: What it is.
         digest: A hash of its data.
         base_width: The width at which the learning rate means what it says.
-        factors: Factors on the rates of structured weights by family, tuned at the base width; others take `factor`.
+        factors: Factors on the rates of structured weights by family and rule, as in ``"btt (naive)"``, for Muon as in
+            ``"muon btt"``, tuned at the base width; others take `factor`, and for Muon ``"muon"``.
         factor: The factor of families that are not named.
         width_step: Widths are multiples of it.
     """
@@ -82,6 +83,7 @@ class Classification:
     factors: Mapping[str, float] = {
         "dense": 8.0,
         "btt (naive)": 16.0,
+        "muon": 2.0,
     }  # Qiu et al., 2024: experiment B of docs/experiments.md
     factor: float = 4.0
 
@@ -141,7 +143,7 @@ class Images(Classification):
     name: str
     image: tuple[int, int, int]
 
-    factors: Mapping[str, float] = {"btt (naive)": 4.0}  # docs/experiments.md
+    factors: Mapping[str, float] = {"btt (naive)": 4.0, "muon": 2.0}  # docs/experiments.md
     factor: float = 2.0
 
     def __init__(self, data: Dataset, seed: int = 0, device: Any = "cpu") -> None:
@@ -183,7 +185,7 @@ class Text:
 
     base_width = 64
     width_step = 16
-    factors: Mapping[str, float] = {"btt (naive)": 2.0}  # docs/experiments.md
+    factors: Mapping[str, float] = {"btt (naive)": 2.0, "muon": 2.0}  # docs/experiments.md
     factor: float = 0.5
     vocabulary = 256
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, TextIO
 
@@ -22,6 +23,7 @@ class Progress:
         shown: Whether to show anything: of several processes, one does.
         file: Where; by default stderr.
         every: Seconds between two lines where it is no terminal.
+        costs: About what each piece costs, in any unit: how long the rest takes is told by it.
     """
 
     pieces: int
@@ -32,11 +34,19 @@ class Progress:
     start: float
     said: float
 
-    def __init__(self, pieces: int, shown: bool = True, file: TextIO | None = None, every: float = EVERY) -> None:
+    def __init__(
+        self,
+        pieces: int,
+        shown: bool = True,
+        file: TextIO | None = None,
+        every: float = EVERY,
+        costs: Sequence[float] = (),
+    ) -> None:
         self.pieces, self.number, self.every = pieces, 0, every
         self.file: TextIO = sys.stderr if file is None else file
         self.name, self.total = "", 0
         self.start, self.said = perf_counter(), -every
+        self.costs: Sequence[float] = costs
         self.lines: bool = shown and not self.file.isatty()
         columns = (
             TextColumn("{task.description}"),
@@ -96,6 +106,9 @@ class Progress:
         """
         self.bars.update(self.bar, completed=done, note=note)
         parts = [f"{done} of {self.total}"] if self.total > 1 else []
+        if left := self._left(done):
+            self.bars.update(self.overall, note=left)
+            note = f"{note}; {left}" if note and self.lines else note
         self._say(": " + ", ".join(parts + [note] * bool(note)))
 
     def end(self) -> None:
@@ -114,8 +127,19 @@ class Progress:
             self._print(f"{self._elapsed()}: {count}{self.name}{text}")
 
     def _elapsed(self) -> str:
-        minutes, seconds = divmod(int(perf_counter() - self.start), 60)
-        return f"{minutes}:{seconds:02}"
+        return _minutes(perf_counter() - self.start)
+
+    def _left(self, done: int) -> str:
+        """How long the rest takes, by the costs of pieces; nothing while that is unknown."""
+        if not self.costs:
+            return ""
+        past = sum(self.costs[: self.number]) + self.costs[self.number] * done / self.total
+        return f"about {_minutes((perf_counter() - self.start) * (sum(self.costs) / past - 1))} left" if past else ""
 
     def _print(self, line: str) -> None:
         print(line, file=self.file, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02}"

@@ -34,7 +34,8 @@ class Run:
         seed: Of its initial weights.
         lr: The rate at the base width.
         factor: On the rates of structured weights.
-        aware: Whether their rates follow the structure; otherwise naive.
+        rule: By which structured weights get their rates: one of `linops.lab.rates`.
+        optimizer: ``"adam"`` or ``"muon"``, of structured weights; Adam steps all others.
         base_depth: That of the model that was tuned: branches and ε follow CompleteP; None: they do not.
     """
 
@@ -44,21 +45,32 @@ class Run:
     seed: int = 0
     lr: float = LR
     factor: float = 1.0
-    aware: bool = True
+    rule: str = rates.STATIC
+    optimizer: str = rates.ADAM
     base_depth: int | None = None
 
     @property
     def label(self) -> str:
-        """The structure, and whether its rates are naive."""
-        return self.structure.text if self.aware else f"{self.structure.text} (naive)"
+        """The structure, and the rule of its rates where they are not structure-aware and static."""
+        return self._ruled(self.structure.text)
+
+    def _ruled(self, name: str) -> str:
+        return name if self.rule == rates.STATIC else f"{name} ({self.rule})"
+
+    @property
+    def tuned(self) -> str:
+        """Its name among the factors of a problem."""
+        name = self._ruled(self.structure.family)
+        return name if self.optimizer == rates.ADAM else f"{self.optimizer} {name}"
 
     @property
     def slug(self) -> str:
         """A name for files."""
-        rates = "" if self.aware else "-naive"
+        rule = "" if self.rule == rates.STATIC else f"-{self.rule}"
+        optimizer = "" if self.optimizer == rates.ADAM else f"-{self.optimizer}"
         tuned = "" if self.base_depth is None else f"-b{self.base_depth}"
         name = self.structure.text.replace(":", "-").replace("=", "")
-        return f"{name}{rates}-w{self.width}-d{self.depth}{tuned}-c{self.factor:g}-s{self.seed}"
+        return f"{name}{rule}{optimizer}-w{self.width}-d{self.depth}{tuned}-c{self.factor:g}-s{self.seed}"
 
     def row(self, problem: Problem) -> dict[str, Any]:
         """What tells this run from others, under the names of results.json."""
@@ -70,7 +82,8 @@ class Run:
             "depth": self.depth,
         }
         tuned = {} if self.base_depth is None else {"base_depth": self.base_depth}
-        return fields | tuned | {"seed": self.seed, "lr": self.lr, "lr_factor": self.factor}
+        fields |= {"optimizer": self.optimizer, "seed": self.seed, "lr": self.lr, "lr_factor": self.factor}
+        return fields | tuned
 
 
 def with_factor(problem: Problem, run: Run) -> Run:
@@ -83,8 +96,8 @@ def with_factor(problem: Problem, run: Run) -> Run:
     Returns:
         The run.
     """
-    family = run.structure.family if run.aware else f"{run.structure.family} (naive)"
-    return replace(run, factor=problem.factors.get(family, problem.factor))
+    others = problem.factor if run.optimizer == rates.ADAM else problem.factors[run.optimizer]
+    return replace(run, factor=problem.factors.get(run.tuned, others))
 
 
 def build(problem: Problem, run: Run, device: Any = "cpu") -> nn.Module:
@@ -118,7 +131,8 @@ def parameter_groups(problem: Problem, run: Run, model: nn.Module) -> list[dict[
     with torch.device("meta"):
         base = problem.model(problem.base_width, run.depth)
     depth = None if run.base_depth is None else run.depth / run.base_depth
-    return rates.groups(model, base, run.lr, problem.structured, factor=run.factor, aware=run.aware, depth=depth)
+    how: dict[str, Any] = {"factor": run.factor, "rule": run.rule, "optimizer": run.optimizer, "depth": depth}
+    return rates.groups(model, base, run.lr, problem.structured, **how)
 
 
 def execute(
@@ -165,6 +179,7 @@ def execute(
         "flops": 2 * cost,
         **scores,
         "seconds": trained.seconds,
+        "cpu_seconds": trained.cpu_seconds,
     }
     return row, trained.losses
 
@@ -195,7 +210,7 @@ def require_members(problem: Problem, runs: Iterable[Run]) -> None:
     """
     for structure, width, depth in dict.fromkeys((run.structure.text, run.width, run.depth) for run in runs):
         try:
-            _on_meta(problem, Run(parse(structure), width, depth))
+            without_numbers(problem, Run(parse(structure), width, depth))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{structure} at width {width}: {error}") from None
 
@@ -212,7 +227,7 @@ def require_memory(problem: Problem, run: Run, settings: Settings) -> None:
         MemoryError: If they do not.
     """
     one, two = (
-        sum(p.numel() for p in _on_meta(problem, Run(DENSE, run.width, depth)).parameters()) for depth in (1, 2)
+        sum(p.numel() for p in without_numbers(problem, Run(DENSE, run.width, depth)).parameters()) for depth in (1, 2)
     )
     numbers = one + (run.depth - 1) * (two - one)
     features = problem.example().numel() + run.depth * run.width
@@ -240,8 +255,16 @@ def count(problem: Problem, run: Run) -> int | None:
     return macs(model, problem.example())
 
 
-def _on_meta(problem: Problem, run: Run) -> nn.Module:
-    """The model of a run without its numbers."""
+def without_numbers(problem: Problem, run: Run) -> nn.Module:
+    """The model of a run without its numbers.
+
+    Args:
+        problem: The problem.
+        run: The run.
+
+    Returns:
+        The model on the meta device.
+    """
     with torch.device("meta"):
         return _structured(problem, run, problem.model(run.width, run.depth, run.base_depth))
 

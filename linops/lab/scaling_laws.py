@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from linops.lab import tables as t
 from linops.lab.fits import PowerLaw, compute_multiplier, exponent_gap, power_law
 from linops.lab.measure import nothing
 from linops.lab.parsing import parse
@@ -46,7 +48,13 @@ def matched_runs(
     return chosen
 
 
-def jobs(problem: Problem, runs: Sequence[tuple[Run, int]], settings: Settings, device: Any = "cpu") -> list[Job]:
+def jobs(
+    problem: Problem,
+    runs: Sequence[tuple[Run, int]],
+    settings: Settings,
+    device: Any = "cpu",
+    folder: Path | None = None,
+) -> list[Job]:
     """A job a run.
 
     Args:
@@ -54,6 +62,7 @@ def jobs(problem: Problem, runs: Sequence[tuple[Run, int]], settings: Settings, 
         runs: Runs and their budgets.
         settings: How to train.
         device: Where.
+        folder: For a folder of each run with its checkpoint, from which it goes on; None writes none.
 
     Returns:
         The jobs, for `linops.lab.sweep.sweep`.
@@ -67,10 +76,10 @@ def jobs(problem: Problem, runs: Sequence[tuple[Run, int]], settings: Settings, 
             "batch": settings.batch,
             "budget": budget,
         }
+        own = folder / run.slug if folder else None
+        how: dict[str, Any] = {"device": device, "folder": own, "resume": True}
         return Job(
-            identity,
-            settings.steps,
-            lambda progress: execute(problem, run, settings, device=device, progress=progress)[0],
+            identity, settings.steps, lambda progress: execute(problem, run, settings, progress=progress, **how)[0]
         )
 
     return [job(run, budget) for run, budget in runs]
@@ -149,3 +158,50 @@ def multipliers(rows: Sequence[Row]) -> dict[str, float | None]:
     if not dense:
         return dict.fromkeys(points)
     return {label: compute_multiplier(dense, curve, dense[-1][1]) for label, curve in points.items()}
+
+
+def summary(rows: Sequence[Row]) -> Row:
+    """What summary.json holds of the scaling experiment.
+
+    Args:
+        rows: Its rows.
+
+    Returns:
+        Exponents with standard errors, compute multipliers and curves by structure.
+    """
+    fits, above, gains = laws(rows), gaps(rows), multipliers(rows)
+    return {
+        label: {
+            "exponent": -fits[label].exponent if label in fits else None,
+            "standard_error": fits[label].standard_error if label in fits else None,
+            "exponent_above_dense": -above[label][0] if label in above else None,
+            "gap_standard_error": above[label][1] if label in above else None,
+            "compute_multiplier": gains[label],
+            "curve": curve,
+        }
+        for label, curve in curves(rows).items()
+    }
+
+
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The table of the scaling experiment.
+
+    Args:
+        rows: Its rows.
+
+    Returns:
+        Headings, and the cells of each structure: the loss at each budget, mean over seeds, and what was fitted.
+    """
+    fits, above, gains = laws(rows), gaps(rows), multipliers(rows)
+    budgets = sorted({row["budget"] for row in rows})
+
+    def loss_at(label: str, budget: int) -> str:
+        losses = [row["train_loss"] for row in rows if row["structure"] == label and row["budget"] == budget]
+        return f"{sum(losses) / len(losses):.3f}" if losses else t.NONE
+
+    def fitted_cells(label: str) -> tuple[str, str, str]:
+        gap = f"{above[label][0]:.3f} ± {above[label][1]:.3f}" if label in above else t.NONE
+        return str(fits[label]) if label in fits else t.NONE, gap, t.times(gains.get(label))
+
+    found = [(label, *(loss_at(label, budget) for budget in budgets), *fitted_cells(label)) for label in curves(rows)]
+    return ["MACs at most", *map(t.short, budgets), "exponent", "less dense's", "saves"], found

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from linops.lab import checkpoint, distributed
+from linops.lab.rates import stepper
 from linops.nn.torch.mixture import balance_loss
 
 Progress = Callable[[int, float], None]
@@ -88,10 +89,12 @@ class Trained:
     Attributes:
         losses: The loss of the batch at every step, before the step.
         seconds: Time spent in steps, over all sessions of a resumed run.
+        cpu_seconds: CPU time of this process in steps, all threads together: what else the machine does counts little.
     """
 
     losses: list[float]
     seconds: float
+    cpu_seconds: float
 
 
 def train(
@@ -105,12 +108,13 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
-    """Trains a model with Adam, in place; mixtures add their balance loss, which stands in no log.
+    """Trains a model in place, with Adam or Muon; mixtures add their balance loss, which stands in no log.
 
     Args:
         model: The model, on its device.
         task: What to learn.
-        groups: Parameter groups, each with ``params`` and ``lr``, the rate at its highest.
+        groups: Parameter groups, each with ``params`` and ``lr``, the rate at its highest; `linops.lab.rates.stepper`
+            makes the optimiser of them.
         settings: How.
         folder: Where ``log.jsonl`` and ``checkpoint.pt`` go; None writes nothing.
         identity: What else distinguishes this run (structure, width, seed …): a checkpoint of another run is refused.
@@ -126,14 +130,13 @@ def train(
     """
     device = next(model.parameters()).device
     rates = [group["lr"] for group in groups]
-    optimizer = torch.optim.Adam(
-        [{"params": group["params"], "lr": group["lr"]} for group in groups], fused=device.type in ("cpu", "cuda")
-    )
+    optimizer = stepper(groups, device)
     identity = identity or {}
-    losses, seconds, start = [], 0.0, 0
+    losses, seconds, cpu_seconds, start = [], 0.0, 0.0, 0
     state = earlier(folder, settings, identity, device) if folder and resume else None
     if state is not None:
-        start, losses, seconds = state["step"], state["losses"], state["seconds"]
+        start, losses = state["step"], state["losses"]
+        seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
@@ -142,7 +145,7 @@ def train(
     parallel = distributed.parallel(compiled)
     parameters = list(model.parameters())
     waiting: list[torch.Tensor] = []
-    clock = perf_counter()
+    clock, cpu_clock = perf_counter(), process_time()
 
     def look(step: int) -> None:
         """Reads the losses that wait on the device, and writes them down."""
@@ -185,10 +188,11 @@ def train(
                 "step": done,
                 "losses": losses,
                 "seconds": seconds + perf_counter() - clock,
+                "cpu_seconds": cpu_seconds + process_time() - cpu_clock,
             }
             state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
             checkpoint.save(folder / "checkpoint.pt", state)
-    return Trained(losses, seconds + perf_counter() - clock)
+    return Trained(losses, seconds + perf_counter() - clock, cpu_seconds + process_time() - cpu_clock)
 
 
 def _is_finite(loss: float) -> bool:
