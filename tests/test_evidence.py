@@ -44,6 +44,8 @@ def test_a_plan_resumes_and_changes_no_row(small, tmp_path):
     assert [row["lr_factor"] for row in after] == [1, 1, 2, 2]
     assert not any(path.is_file() for path in folder.rglob("*"))
     assert plan.listed([SWEEP], after) == [("sweep", SWEEP.says, "4 of 4")]
+    old = [row | {"structure": "btt (renormalized before 5b36aed)"} for row in after]
+    assert plan.listed([SWEEP], after + old)[0][2] == "4 of 4"
 
 
 def test_rows_of_another_file_are_taken_once(tmp_path):
@@ -125,7 +127,7 @@ def test_a_run_that_diverges_is_kept_without_a_loss(small, tmp_path):
 
 
 def test_parts_are_chosen_by_name_and_pattern():
-    assert [part.name for part in command.chosen(["c-adam", "b-muon-btt*"])] == ["b-muon-btt", "c-adam", "b-muon-btt-1"]
+    assert [part.name for part in command.chosen(["c-adam", "b-muon-m*"])] == ["b-muon-monarch", "c-adam"]
     assert not any(part.user for part in command.chosen())
     assert any(part.user for part in command.chosen(data="own.npz"))
     with pytest.raises(ValueError, match="no such part"):
@@ -185,6 +187,22 @@ def test_the_page_names_ends_and_leaves_out_what_is_not_complete():
     assert "| btt | 0 | 1 | 4 | ≥ 16 | 16× over 16× | 4 | 200.0 % |" in text
     text = page._transfer(rows[:-1], "muon")
     assert "| btt | 0 | 1 | 4 | 4.00× over 4× | 2 | 100.0 % |" in text
+
+
+def test_rules_are_compared_over_shared_seeds_and_best_factors_over_those_of_all_widths():
+    rows = [
+        row(label, 0, loss * width**-0.5, seed, width=width, lr_factor=factor)
+        | {"experiment": "lr-sweep", "optimizer": "muon"}
+        for label, loss in (("btt", 8.0), ("btt (renormalized)", 7.0), ("btt (renormalized before x)", 9.0))
+        for width, seeds in ((64, (0, 1)), (256, (0,)))
+        for seed in seeds
+        for factor in plan.FACTORS["muon"]
+    ]
+    text = page._transfer(rows, "muon")
+    assert "| btt | 0 | ≤ 0.5 |" in text
+    assert "| btt | renormalized | 64 | 0, 1 | 1.000 | 0.875 | 0.875 |" in text
+    assert "| btt | renormalized | 256 | 0 | 0.500 | 0.438 | 0.875 |" in text
+    assert "*renormalized* loses to static rates in 0 of 2 comparisons; ratios are from 0.875" in text
 
 
 def test_time_and_macs_are_beside_each_other():

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.mark import mark
-from benchmarks.evidence.plan import FACTORS, PLAN, TIMES, listed
+from benchmarks.evidence.plan import FACTORS, PLAN, TIMES, listed, rule_of
 from benchmarks.tables import markdown
 from linops.lab import experiment_plots, lr_sweep, scaling_laws
 from linops.lab import tables as t
 from linops.lab.fits import compute_multiplier
-from linops.lab.rates import ADAM, MUON
+from linops.lab.rates import ADAM, MUON, RENORMALIZED, STATIC
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 TEMPLATE = Path(__file__).with_name("page.md")
@@ -148,8 +148,21 @@ def _transfer(rows: Rows, optimizer: str) -> str:
     of = complete(select(rows, "lr-sweep", optimizer))
     if not of:
         return ""
-    parts = [f"**{optimizer}: the best factor**", _best(of), _titled("Loss at the best factor:", _against(of))]
+    parts = [
+        f"**{optimizer}: the best factor**",
+        _best(_of_all_widths(of)),
+        _titled("Loss at the best factor:", _against(of)),
+    ]
     return _each([*parts, f"![Train loss against the factor, {optimizer}](images/evidence_transfer_{optimizer}.png)"])
+
+
+def _of_all_widths(rows: Rows) -> list[Row]:
+    """Rows of the seeds that a structure has at all its widths."""
+    seeds: dict[str, dict[int, set[int]]] = {}
+    for row in rows:
+        seeds.setdefault(row["structure"], {}).setdefault(row["width"], set()).add(row["seed"])
+    shared = {label: set.intersection(*by_width.values()) for label, by_width in seeds.items()}
+    return [row for row in rows if row["seed"] in shared[row["structure"]]]
 
 
 def _best(rows: Rows) -> str:
@@ -189,11 +202,12 @@ def _factor(best: float, rows: Rows, label: str) -> str:
 
 def _against(rows: Rows) -> str:
     """Losses at the best factor by rule, over the seeds that static rates have too."""
-    cells = []
+    cells: list[tuple[str, ...]] = []
+    ratios: dict[str, list[tuple[float, str]]] = {}
     curves = lr_sweep.mean_losses(rows)
     for label, width in curves:
-        plain, _, rule = label.rstrip(")").partition(" (")
-        if not rule or (plain, width) not in curves:
+        plain, rule = label.partition(" (")[0], rule_of(label)
+        if rule == STATIC or (plain, width) not in curves:
             continue
         shared = {row["seed"] for row in rows if (row["structure"], row["width"]) == (label, width)}
         shared &= {row["seed"] for row in rows if (row["structure"], row["width"]) == (plain, width)}
@@ -203,7 +217,19 @@ def _against(rows: Rows) -> str:
         static, other = min(ours[plain, width].values()), min(ours[label, width].values())
         found = (f"{static:.3f}", f"{other:.3f}", f"{other / static:.3f}")
         cells.append((plain, rule, str(width), ", ".join(map(str, sorted(shared))), *found))
-    return markdown(["structure", "rule", "width", "seeds", "static", "by the rule", "ratio"], cells, left=4)
+        ratios.setdefault(rule, []).append((other / static, f"{plain} at width {width}"))
+    table = markdown(["structure", "rule", "width", "seeds", "static", "by the rule", "ratio"], cells, left=4)
+    return "\n\n".join([table, *(_no_worse(rule, of) for rule, of in ratios.items() if rule == RENORMALIZED)])
+
+
+def _no_worse(rule: str, found: Sequence[tuple[float, str]]) -> str:
+    """Whether a rule loses nothing, of (ratio of losses, where) each."""
+    lost = sum(ratio > 1 for ratio, _ in found)
+    (least, there), (most, here) = min(found), max(found)
+    return (
+        f"*{rule}* loses to static rates in {lost} of {len(found)} comparisons; "
+        f"ratios are from {least:.3f} ({there}) to {most:.3f} ({here})."
+    )
 
 
 # ---------------------------------------------------------------- scaling

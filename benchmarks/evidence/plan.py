@@ -28,8 +28,8 @@ BOTH = (STATIC, RENORMALIZED)
 #: dense widths whose MACs are budgets: 69k, 269k, 1.06M; between and below; above, to 4.2M
 FEW, BETWEEN, ABOVE = (64, 128, 256), (32, 48, 96, 192), (384, 512)
 SEVEN, NINE = (32, 48, 64, 96, 128, 192, 256), (32, 48, 64, 96, 128, 192, 256, 384, 512)
-#: widths over 16 times, where wider models would take too long
-NARROW = (32, 128, 512)
+#: widths over 16 times
+SIXTEEN = (64, 256, 1024)
 #: of the sweeps of rates
 FACTORS: dict[str, tuple[float, ...]] = {ADAM: POWERS[2:], MUON: MUON_POWERS}
 #: dense widths of transformers, as in `linops scaling`
@@ -108,29 +108,31 @@ def _transformer(name: str, model: str, seeds: tuple[int, ...], user: bool = Fal
 
 LATER = (1, 2)
 PLAN: tuple[Part, ...] = (
-    _sweep("b-muon-btt", MUON, "btt", BOTH, (64, 256, 1024)),
+    _sweep("b-muon-btt", MUON, "btt", BOTH, SIXTEEN),
+    _sweep("b-muon-low_rank", MUON, "low_rank", BOTH, SIXTEEN[:2]),
+    _sweep("b-muon-monarch", MUON, "monarch", BOTH, SIXTEEN[:2]),
+    _sweep("b-muon-kronecker", MUON, "kronecker", BOTH, SIXTEEN[:2]),
     Part("c-muon", SCALING, MUON, "dense,btt", BOTH, FEW),
-    _sweep("b-muon", MUON, "low_rank,kronecker", BOTH, NARROW),
+    _sweep("b-muon-wide", MUON, "low_rank,monarch,kronecker", BOTH, SIXTEEN[2:]),
+    _sweep("b-adam-btt", ADAM, "btt", (STATIC, RENORMALIZED), SIXTEEN),
+    _sweep("b-muon-64", MUON, FAMILIES, BOTH, (64,), seeds=LATER),
     Part("c-adam", SCALING, ADAM, "dense,btt", (STATIC,), NINE),
     *_transformer("gpt", "gpt", (0,)),
     *_transformer("vit", "vit", (0,)),
     Part("c-adam-1", SCALING, ADAM, "dense,btt", (STATIC,), NINE, LATER),
     *_transformer("gpt-1", "gpt", LATER),
     *_transformer("vit-1", "vit", LATER),
-    _sweep("b-adam-base", ADAM, FAMILIES, (RENORMALIZED,), (64,)),
-    _sweep("b-adam-btt", ADAM, "btt", (STATIC, NAIVE, RENORMALIZED), (256, 1024)),
-    _sweep("b-muon-btt-1", MUON, "btt", BOTH, (64, 256, 1024), seeds=LATER),
+    _sweep("b-adam", ADAM, "low_rank,kronecker,monarch", (STATIC, RENORMALIZED), SIXTEEN),
+    _sweep("b-adam-naive", ADAM, FAMILIES, (NAIVE,), SIXTEEN),
+    _sweep("b-muon-1", MUON, FAMILIES, BOTH, SIXTEEN[1:], seeds=LATER),
     Part("c-muon-others", SCALING, MUON, "monarch,kronecker,low_rank", BOTH, FEW),
     Part("c-muon-1", SCALING, MUON, ALL, BOTH, FEW, LATER),
     Part("c-muon-between", SCALING, MUON, ALL, BOTH, BETWEEN, (0, *LATER)),
     Part("c-adam-others", SCALING, ADAM, "monarch,kronecker,low_rank", (STATIC,), NINE, (0, *LATER)),
     Part("c-adam-renormalized", SCALING, ADAM, FAMILIES, (RENORMALIZED,), SEVEN, (0, *LATER)),
     Part("c-adam-naive", SCALING, ADAM, "btt", (NAIVE,), NINE, (0, *LATER)),
-    _sweep("b-muon-1", MUON, "low_rank,kronecker", BOTH, NARROW, seeds=LATER),
-    _sweep("b-muon-naive", MUON, "btt,low_rank,kronecker", (NAIVE,), NARROW, seeds=(0, *LATER)),
+    _sweep("b-muon-naive", MUON, FAMILIES, (NAIVE,), SIXTEEN, seeds=(0, *LATER)),
     _sweep("b-muon-dense", MUON, "dense", (STATIC,), (32, 64, 128, 256)),
-    _sweep("b-muon-monarch", MUON, "monarch", BOTH, (32, 64, 128, 512)),
-    _sweep("b-adam", ADAM, "low_rank,kronecker,monarch", (STATIC, NAIVE, RENORMALIZED), (256, 1024)),
     _sweep("b-gpt-muon", MUON, "dense,btt", BOTH, (64, 128, 256), model="gpt"),
     _sweep("b-vit-muon", MUON, "dense,btt", BOTH, (64, 128, 256), model="vit"),
     Part("c-muon-above", SCALING, MUON, FAMILIES, BOTH, ABOVE, (0, *LATER)),
@@ -143,7 +145,23 @@ PLAN: tuple[Part, ...] = (
 )
 
 
-def listed(parts: Iterable[Part], rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def rule_of(label: str) -> str:
+    """The rule of a label in rows; that of rows of a rule that linops has no more is none of the lab's.
+
+    Args:
+        label: As in ``"btt (naive)"``.
+
+    Returns:
+        The rule.
+
+    Example:
+        >>> rule_of("btt (naive)"), rule_of("btt"), rule_of("btt (renormalized before 5b36aed)")
+        ('naive', 'static', 'renormalized before 5b36aed')
+    """
+    return label.rstrip(")").partition(" (")[2] or STATIC
+
+
+def listed(parts: Sequence[Part], rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """The parts, what they are, and how many of their runs are there.
 
     Args:
@@ -151,9 +169,10 @@ def listed(parts: Iterable[Part], rows: Iterable[Mapping[str, Any]]) -> list[tup
         rows: Of finished runs.
 
     Returns:
-        (name, what it runs, finished runs) of each.
+        (name, what it runs, finished runs) of each; those of a rule that linops has no more do not count.
     """
-    done = Counter(row["part"] for row in rows)
+    rules = {part.name: part.rules for part in parts}
+    done = Counter(row["part"] for row in rows if rule_of(row.get("structure", "")) in rules.get(row["part"], ()))
     return [(part.name, part.says, f"{done[part.name]} of {part.size}") for part in parts]
 
 
