@@ -185,8 +185,10 @@ def test_the_page_names_ends_and_leaves_out_what_is_not_complete():
     ]
     text = page._transfer(rows, "muon")
     assert "| btt | 0 | 1 | 4 | ≥ 16 | 16× over 16× | 4 | 200.0 % |" in text
+    assert "Over 16 times the width, the best factor moves by more: btt." in text
     text = page._transfer(rows[:-1], "muon")
     assert "| btt | 0 | 1 | 4 | 4.00× over 4× | 2 | 100.0 % |" in text
+    assert "16 times the width" not in text
 
 
 def test_rules_are_compared_over_shared_seeds_and_best_factors_over_those_of_all_widths():

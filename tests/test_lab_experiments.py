@@ -37,6 +37,11 @@ def test_power_law_and_its_standard_error():
     assert law(4.0) == pytest.approx(1.5)
 
 
+def test_the_error_of_a_line_through_two_points_is_not_printed():
+    assert str(fits.power_law([1, 4], [1, 2])) == "0.50"
+    assert str(fits.power_law([1, 4, 16], [1, 2, 4])) == "0.50 ± 0.00"
+
+
 def test_exponent_gap_where_both_curves_bend():
     random = np.random.default_rng(0)
     x = np.repeat(np.geomspace(1e4, 1e6, 7), 3)

@@ -14,11 +14,15 @@ from benchmarks.tables import markdown
 from linops.lab import experiment_plots, lr_sweep, scaling_laws
 from linops.lab import tables as t
 from linops.lab.fits import compute_multiplier
-from linops.lab.rates import ADAM, MUON, RENORMALIZED, STATIC
+from linops.lab.rates import ADAM, MUON, NAIVE, RENORMALIZED, STATIC
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 TEMPLATE = Path(__file__).with_name("page.md")
 MISSING = "*Not run.*"
+#: times the width, over which the best factor is to stay
+SIXTEEN = 16
+#: those that linops has, which are drawn
+RULES = (STATIC, RENORMALIZED, NAIVE)
 
 Row = dict[str, Any]
 Rows = Sequence[Row]
@@ -42,7 +46,7 @@ def write(result: Mapping[str, Any], images: Path) -> list[Path]:
             ("transfer", experiment_plots.lr_sweep, complete(select(rows, "lr-sweep", optimizer))),
             ("scaling", experiment_plots.scaling, select(rows, "scaling", optimizer)),
         ):
-            if of:
+            if of := [row for row in of if rule_of(row["structure"]) in RULES]:
                 written.append(images / f"evidence_{name}_{optimizer}.png")
                 draw(of, written[-1])
     return written
@@ -60,6 +64,7 @@ def page(rows: Rows, conditions: Mapping[str, Any]) -> str:
     """
     made = {
         "ran": _ran(rows),
+        "waits": _waits(rows),
         "conditions": _conditions(rows, conditions),
         "transfer": _each(_transfer(rows, optimizer) for optimizer in (MUON, ADAM)),
         "scaling": _each(_scaling(rows, optimizer) for optimizer in (ADAM, MUON)),
@@ -120,7 +125,15 @@ def _titled(title: str, text: str) -> str:
 
 
 def _ran(rows: Rows) -> str:
-    return markdown(["part", "what", "runs"], listed(PLAN, rows), left=2)
+    return _listed(part for part in listed(PLAN, rows) if not part[2].startswith("0 ")) if rows else MISSING
+
+
+def _waits(rows: Rows) -> str:
+    return _listed(part for part in listed(PLAN, rows) if part[2].startswith("0 "))
+
+
+def _listed(parts: Iterable[tuple[str, str, str]]) -> str:
+    return markdown(["part", "what", "runs"], list(parts), left=2)
 
 
 def _conditions(rows: Rows, conditions: Mapping[str, Any]) -> str:
@@ -185,7 +198,15 @@ def _best(rows: Rows) -> str:
         "one for all",
         "above the best",
     ]
-    return markdown(columns, cells, left=2)
+    return "\n\n".join([markdown(columns, cells, left=2), *_stays(best)])
+
+
+def _stays(best: Mapping[str, Mapping[int, float]]) -> list[str]:
+    """Whose best factor moves by at most 2 over 16 times the width, and whose does not; nothing if none has those."""
+    wide = {label: lr_sweep.drift(dict(of)) for label, of in best.items() if max(of) >= SIXTEEN * min(of)}
+    kept, moved = ([label for label, by in wide.items() if (by <= 2) == stays] for stays in (True, False))
+    named = [f"{text} {', '.join(labels)}" for text, labels in (("at most 2 times:", kept), ("more:", moved)) if labels]
+    return [f"Over {SIXTEEN} times the width, the best factor moves by {'; by '.join(named)}."] if wide else []
 
 
 def _shared(curves: Sequence[Mapping[float, float]]) -> tuple[float, float]:

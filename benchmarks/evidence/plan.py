@@ -75,7 +75,7 @@ class Part:
             self.optimizer,
             self.structures.replace(",", ", "),
             ", ".join(self.rules),
-            f"widths {', '.join(map(str, self.widths))}",
+            f"width{'s' if self.widths[1:] else ''} {', '.join(map(str, self.widths))}",
         ]
         return "; ".join([*parts, f"seed{'s' if self.seeds[1:] else ''} {', '.join(map(str, self.seeds))}"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class PowerLaw:
         return self.coefficient * np.asarray(x, float) ** self.exponent
 
     def __str__(self) -> str:
-        return f"{self.exponent:.2f} ± {self.standard_error:.2f}"
+        error = f" ± {self.standard_error:.2f}" if isfinite(self.standard_error) else ""
+        return f"{self.exponent:.2f}{error}"
 
 
 def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
