@@ -84,7 +84,8 @@ class Classification:
         "dense": 8.0,
         "btt (naive)": 16.0,
         "muon": 2.0,
-    }  # Qiu et al., 2024: experiment B of docs/experiments.md
+        "muon btt (renormalized)": 4.0,
+    }  # Qiu et al., 2024: experiment B of docs/experiments.md; Muon's: docs/evidence.md
     factor: float = 4.0
 
     def __init__(self, data: Dataset, seed: int = 0, device: Any = "cpu") -> None:
