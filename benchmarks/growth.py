@@ -15,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import linops as lo
 from benchmarks.progress import progress
+from linops.families.text import parse
 from linops.lab.measure import Function, compiler, side_by_side
-from linops.lab.parsing import parse
 from linops.lab.products import forward_step, needed_flops, training_step
 
 BATCH = 64

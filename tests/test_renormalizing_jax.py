@@ -119,8 +119,9 @@ def test_flax_steps_as_torch_does(renormalize):
 
 
 @pytest.mark.full
-def test_what_is_measured_at_times_alone_is_so_in_both():
-    operator = grown(lo.low_rank(M, N, rank=2), "float32")
+@pytest.mark.parametrize("name", ["low_rank", "btt:cores=3"])  # every sixth step and every third
+def test_what_is_measured_at_times_alone_is_so_in_both(name):
+    operator = grown(FAMILIES[name](), "float32")
     x, y = batch(operator, "float32")
     expected = stepped_in_torch(operator, "muon", True, x, y, 40)
     assert differs(stepped_in_equinox(operator, "muon", True, x, y, 40), expected) < 1e-5

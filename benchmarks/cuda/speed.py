@@ -14,8 +14,8 @@ from torch import nn
 from benchmarks.cuda.device import Device
 from benchmarks.cuda.running import Case, Row, short
 from benchmarks.paper import paper_of
+from linops.families.text import parse
 from linops.lab.measure import Function, Roofline, Timing
-from linops.lab.parsing import parse
 from linops.lab.products import bytes_moved, needed_flops
 
 DENSE = "linear"

@@ -16,13 +16,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from linops.nn.rates import Entry
 from linops.nn.renormalizing import (
-    EVERY,
     FIRST,
     LATER,
     LEAST,
-    SETTLED,
     STEP,
     dense_multiplier,
+    is_due,
     is_measured,
     normalises,
     partner,
@@ -150,7 +149,7 @@ def renormalized(layers: Iterable[Layer]) -> optax.GradientTransformation:
 
 def _measured(operator: LinearOperator, places: list[int], rates: list[float], goal: float) -> Layer:
     """A layer that Muon steps: all its leaves by min(k, d / ‖Δ‖₂), with Δ what they move it by together."""
-    structure, most = operator.structure, float(len(fans(operator)))
+    structure, most = operator.structure, len(fans(operator))
     sizes = [len(leaf.shape) for _, leaf in operator.named_leaves()]
 
     def kept(leaves: Sequence[Any]) -> tuple[Any, ...]:
@@ -161,9 +160,9 @@ def _measured(operator: LinearOperator, places: list[int], rates: list[float], g
         def measured(held: Any) -> Any:
             then = structure.fill([leaf + STEP * rate * move for leaf, rate, move in zip(leaves, rates, directions)])
             norm, vectors = _difference_norm(structure.fill(leaves), then, held[0], _iterations(count))
-            return vectors, jnp.minimum(most, goal / norm)
+            return vectors, jnp.minimum(float(most), goal / norm)
 
-        after = jax.lax.cond((count < SETTLED) | (count % EVERY == 0), measured, lambda held: held, held)
+        after = jax.lax.cond(is_due(count, most), measured, lambda held: held, held)
         return (after[1],) * len(places), after
 
     return Layer(tuple(places), tuple(sizes), kept, shares)

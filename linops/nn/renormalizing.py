@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ STEP = 1 / 256
 VECTORS = 4
 #: iterations with new vectors, and with those that were kept
 FIRST, LATER = 8, 1
-#: after so many steps, in which factors that start at zero grow, a layer is measured at every sixth alone
+#: after so many steps, in which factors that start at zero grow, a layer of two leaves is measured at every sixth alone
 SETTLED, EVERY = 24, 6
 #: what is added to squares of norms of leaves
 LEAST = 1e-12
@@ -81,6 +82,23 @@ def is_measured(entry: Entry, by_muon: Container[int]) -> bool:
 def is_linear(entry: Entry) -> bool:
     """Whether the layer of a parameter is its operator: chains and mixtures (`linops.nn.nonlinear`) are not."""
     return getattr(entry.layer, "nonlinear", None) is None
+
+
+def is_due(count: Any, leaves: int) -> Any:
+    """Whether a layer is measured at a step: always at first, and then the more often the more leaves multiply another.
+
+    Args:
+        count: How many steps there were, a number or a traced one.
+        leaves: How many leaves of the layer multiply activations, at least 2.
+
+    Returns:
+        True or False, or a traced one.
+
+    Example:
+        >>> [[step for step in range(24, 37) if is_due(step, leaves)] for leaves in (2, 3)]
+        [[24, 30, 36], [24, 27, 30, 33, 36]]
+    """
+    return (count < SETTLED) | (count % max(EVERY // (leaves - 1), 1) == 0)
 
 
 def normalises(entry: Entry) -> bool:

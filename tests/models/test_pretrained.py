@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -246,11 +247,26 @@ def test_trainer(tmp_path):
     trainer = Trainer(
         loaded(tmp_path / "start"), TrainingArguments(str(tmp_path / "run"), **options), train_dataset=rows
     )
-    trainer.train()
+    with pytest.warns(UserWarning, match="Trainer has made AdamW itself"):
+        trainer.train()
     assert_same(trainer.model, loaded(tmp_path / "run" / "checkpoint-2"))
     again = Trainer(loaded(tmp_path / "start"), TrainingArguments(str(tmp_path / "run"), **options), train_dataset=rows)
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
     assert_same(trainer.model, again.model)
+
+
+@pytest.mark.full
+def test_trainer_with_an_optimiser_of_ours(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    model = swapped()
+    rows = [{"input_ids": row, "labels": row} for row in tokens(4, 8)]
+    arguments = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True, max_steps=2, disable_tqdm=True)
+    optimizer = lo.nn.keep_rates(torch.optim.AdamW(lo.nn.param_groups(model, 1e-3)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Trainer(model, arguments, train_dataset=rows, optimizers=(optimizer, None)).train()
+    assert not [one for one in caught if "lo.nn." in str(one.message)]
 
 
 def test_save_and_load_of_linops(tmp_path):

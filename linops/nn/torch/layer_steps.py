@@ -15,9 +15,12 @@ their spectral norms), but measures the step itself: so it holds for any express
 
 Δ x is a difference quotient of two products, Δ x = (A(W + h r D) x − A(W) x) / h, and Δᴴ likewise, so operators need
 nothing but their products. ‖Δ‖₂ is found from below, by one power iteration with four orthonormal vectors V that are
-kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposition of Δᴴ Δ V. ρ is measured at each of the first 24
-steps and then at every sixth, as it changes slowly. In float32 rounding makes an error of about 2e-5 ‖A‖ / d, and
-curvature one of the order of h.
+kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposition of Δᴴ Δ V. In float32 rounding makes an error of
+about 2e-5 ‖A‖ / d, and curvature one of the order of h.
+
+ρ is measured at each of the first 24 steps. Then it is at every sixth in layers of two leaves, every third in those of
+three, every second in those of four, and every one in those of more: the more leaves multiply one that moves, the
+sooner it changes.
 
 Cost: at a step that measures four products of the operator with four vectors and a QR decomposition of (n, 4); 4 n
 numbers of state a layer. Of sharded layers all leaves and directions are gathered at such a step, a layer at a time.
@@ -33,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from linops.nn.rates import Entry
-from linops.nn.renormalizing import EVERY, FIRST, LATER, SETTLED, STEP, dense_multiplier, is_measured, starts
+from linops.nn.renormalizing import FIRST, LATER, STEP, dense_multiplier, is_due, is_measured, starts
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
 from linops.structure import Structure
@@ -103,10 +106,10 @@ def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str,
     """
     count = state.get(COUNT, 0)
     state[COUNT] = count + 1
-    if count >= SETTLED and count % EVERY:
-        return state[SHARE]
     layer: Any = moves[0][0].layer
     names, sizes, shape = _known(layer.structure)
+    if not is_due(count, len(sizes)):
+        return state[SHARE]
     before = {name: _whole(getattr(layer, name)) for name in names}
     after = dict(before)
     goal = None

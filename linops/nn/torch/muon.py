@@ -53,7 +53,8 @@ class Muon(Optimizer):
     Parameters of FSDP2 and other DTensors are stepped as one process steps them: momentum stays cut; where blocks are
     cut each rank orthogonalises its own, and matrices that are cut themselves are gathered for it, one at a time (an
     all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). When ρ is measured, at the first
-    24 steps and then every sixth, leaves and directions of a layer are gathered, one layer at a time.
+    24 steps and then every sixth (with more than two leaves more often), leaves and directions of a layer are gathered,
+    one layer at a time.
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
