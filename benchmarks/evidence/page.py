@@ -43,13 +43,18 @@ def write(result: Mapping[str, Any], images: Path) -> list[Path]:
     written = [PAGE]
     for optimizer in (MUON, ADAM):
         for name, draw, of in (
-            ("transfer", experiment_plots.lr_sweep, complete(select(rows, "lr-sweep", optimizer))),
+            ("transfer", _pairs, complete(select(rows, "lr-sweep", optimizer))),
             ("scaling", experiment_plots.scaling, select(rows, "scaling", optimizer)),
         ):
             if of := [row for row in of if rule_of(row["structure"]) in RULES]:
                 written.append(images / f"evidence_{name}_{optimizer}.png")
                 draw(of, written[-1])
     return written
+
+
+def _pairs(rows: Rows, path: Path) -> None:
+    """Sweeps, the rules of a structure side by side, and dense, which has one, at the end."""
+    experiment_plots.lr_sweep(sorted(rows, key=lambda row: row["structure"] == "dense"), path, most=2)
 
 
 def page(rows: Rows, conditions: Mapping[str, Any]) -> str:

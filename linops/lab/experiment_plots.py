@@ -56,16 +56,17 @@ def coord_check(rows: Sequence[dict[str, Any]], path: Path) -> None:
     write(made, path)
 
 
-def lr_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def lr_sweep(rows: Sequence[dict[str, Any]], path: Path, most: int = 3) -> None:
     """Train loss against the factor on structured weights' rates: a panel a structure, a line a width, optima marked.
 
     Args:
         rows: Rows of the sweep.
         path: The file.
+        most: Panels side by side, at most.
     """
     losses = transfer.mean_losses(rows)
     labels = list(dict.fromkeys(label for label, _ in losses))
-    made, axes = figure(len(labels), width=5.4, most=3)
+    made, axes = figure(len(labels), width=5.4, most=most)
     widths = sorted({width for _, width in losses})
     for axis, label in zip(axes, labels):
         for number, width in enumerate(widths):

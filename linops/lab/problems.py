@@ -85,6 +85,8 @@ class Classification:
         "btt (naive)": 16.0,
         "muon": 2.0,
         "muon btt (renormalized)": 4.0,
+        "muon monarch (renormalized)": 4.0,
+        "muon kronecker (renormalized)": 4.0,
     }  # Qiu et al., 2024: experiment B of docs/experiments.md; Muon's: docs/evidence.md
     factor: float = 4.0
 
