@@ -207,6 +207,12 @@ def test_rules_are_compared_over_shared_seeds_and_best_factors_over_those_of_all
     assert "*renormalized* loses to static rates in 0 of 2 comparisons; ratios are from 0.875" in text
 
 
+def test_losses_are_over_those_of_dense_at_the_same_budget():
+    rows = [row("dense", b, 2.0, seed) for b in (1, 2) for seed in (0, 1)] + [row("btt", 1, 1.0), row("btt", 2, 3.0)]
+    assert "same budget: btt 0.50 to 1.50 (below dense at 1 of 2)." in page._over_dense(rows)
+    assert page._over_dense(rows[4:]) == ""
+
+
 def test_time_and_macs_are_beside_each_other():
     budgets = (100, 200, 400)
     rows = [row("dense", b, 1 / b, cpu_seconds=b) for b in budgets]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from benchmarks.evidence.mark import mark
@@ -262,9 +263,24 @@ def _no_worse(rule: str, found: Sequence[tuple[float, str]]) -> str:
 
 
 def _scaling(rows: Rows, optimizer: str) -> str:
-    table = _scaling_table(select(rows, "scaling", optimizer))
+    of = select(rows, "scaling", optimizer)
+    table = _scaling_table(of)
     plot = f"![Train loss against MACs, {optimizer}](images/evidence_scaling_{optimizer}.png)"
-    return _each([f"**{optimizer}**", table, plot]) if table else ""
+    return _each([f"**{optimizer}**", table, _over_dense(of), plot]) if table else ""
+
+
+def _over_dense(rows: Rows) -> str:
+    """Losses over dense's at the same budget, of each structure by the rules that linops has."""
+    means: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        means.setdefault(row["structure"], {}).setdefault(row["budget"], []).append(row["train_loss"])
+    dense, found = means.get("dense", {}), []
+    for label, of in means.items():
+        ratios = [mean(of[budget]) / mean(dense[budget]) for budget in of if budget in dense]
+        if ratios and label != "dense" and rule_of(label) in RULES:
+            below = sum(ratio < 1 for ratio in ratios)
+            found.append(f"{label} {min(ratios):.2f} to {max(ratios):.2f} (below dense at {below} of {len(ratios)})")
+    return f"Losses over dense's at the same budget: {'; '.join(found)}." if found else ""
 
 
 def _scaling_table(rows: Rows) -> str:
