@@ -8,7 +8,7 @@ as sqrt(out / in) alone, which is one for all widths of a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
@@ -176,21 +176,44 @@ def drift(steps: Sequence[int], values: Sequence[float]) -> float:
         >>> drift([0, 20, 40], [9.0, 1.0, 1.5])
         1.5
     """
-    settled = [value for step, value in zip(steps, values) if step >= min(SETTLED, steps[-1] // 2)]
-    return max(settled) / min(settled) if min(settled) > 0 else float("inf")
+    return _ratio(_settled(steps, values))
 
 
-def worst(rows: Sequence[Row], field: str = "change") -> float:
-    """The greatest drift of a single layer in a single run.
+def level_drift(steps: Sequence[int], values: Sequence[float]) -> float:
+    """The drift of means over three equal parts of what `drift` compares: without the scatter of single steps.
+
+    Args:
+        steps: The steps looked at.
+        values: A number for each.
+
+    Returns:
+        At least 1; the drift itself of less than three steps.
+
+    Example:
+        >>> level_drift([0, 20, 40, 60, 80, 100, 120], [9.0, 1.0, 1.5, 1.5, 1.0, 1.25, 1.25])
+        1.0
+    """
+    settled = _settled(steps, values)
+    parts = [settled[len(settled) * part // 3 : len(settled) * (part + 1) // 3] for part in range(3)]
+    return _ratio([sum(part) / len(part) for part in parts] if all(parts) else settled)
+
+
+def greatest(rows: Sequence[Row], of: Callable[[Sequence[int], Sequence[float]], float]) -> float:
+    """The greatest drift of a single layer in a single run, of ‖ΔW‖₂ / lr.
 
     Args:
         rows: Rows of one kind of run.
-        field: One of `FIELDS`.
+        of: `drift` or `level_drift`.
 
     Returns:
         At least 1.
+
+    Example:
+        >>> rows = [{"looks": [0, 20, 40], "layers": {"up": {"change": [9.0, 1.0, last]}}} for last in (1.5, 2.0)]
+        >>> greatest(rows, drift)
+        2.0
     """
-    return max(drift(row["looks"], layer[field]) for row in rows for layer in row["layers"].values())
+    return max(of(row["looks"], layer["change"]) for row in rows for layer in row["layers"].values())
 
 
 def grouped(rows: Sequence[Row]) -> dict[tuple[str, float, str, str, int], list[Row]]:
@@ -207,3 +230,13 @@ def grouped(rows: Sequence[Row]) -> dict[tuple[str, float, str, str, int], list[
         key = (row["optimizer"], row["lr"], row["structure"], row["rule"], row["width"])
         found.setdefault(key, []).append(row)
     return found
+
+
+def _settled(steps: Sequence[int], values: Sequence[float]) -> list[float]:
+    """The values from step `SETTLED` on."""
+    return [value for step, value in zip(steps, values) if step >= min(SETTLED, steps[-1] // 2)]
+
+
+def _ratio(values: Sequence[float]) -> float:
+    """The greatest over the least."""
+    return max(values) / min(values) if min(values) > 0 else float("inf")

@@ -9,7 +9,7 @@ from rich.console import Console
 from linops.lab import distributed, over_time_plot
 from linops.lab import tables as t
 from linops.lab.experiments import Options, Sizes, finish, problem_of, with_dense
-from linops.lab.over_time import Way, curve, drift, grouped, jobs, worst
+from linops.lab.over_time import Way, curve, drift, greatest, grouped, jobs, level_drift
 from linops.lab.runs import require_members
 from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
@@ -58,7 +58,7 @@ def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequen
         rows = sweep(options.out, work, options.resume)
     summary = []
     for (optimizer, lr, structure, rule, width), group in grouped(rows).items():
-        steps, changes = group[0]["looks"], curve(group)
+        changes = curve(group)
         summary.append(
             {
                 "optimizer": optimizer,
@@ -68,9 +68,10 @@ def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequen
                 "width": width,
                 "first": changes[1],
                 "last": changes[-1],
-                "drift": drift(steps, changes),
-                "worst_drift": worst(group),
-                "output_drift": drift(steps, curve(group, "output")),
+                "drift": max(drift(row["looks"], curve([row])) for row in group),
+                "worst_drift": greatest(group, drift),
+                "level_drift": greatest(group, level_drift),
+                "output_drift": max(drift(row["looks"], curve([row], "output")) for row in group),
                 "norm_growth": curve(group, "norm")[-1] / curve(group, "norm")[1],
                 "train_loss": _mean([row["train_loss"] for row in group]),
             }
@@ -84,16 +85,18 @@ def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequen
             f"{row['last']:.2f}",
             t.times(row["drift"]),
             t.times(row["worst_drift"]),
+            t.times(row["level_drift"]),
             t.NONE if row["train_loss"] is None else f"{row['train_loss']:.3f}",
         )
         for row in summary
     ]
     caption = (
         f"{sizes.settings.steps} steps, seeds {', '.join(map(str, options.seeds))}. ‖ΔW‖₂ / lr of the second step and "
-        "the last,\nmean over layers and seeds; drift: greatest over least from step 20 on,\n"
-        "of this mean, and of the worst layer and seed; loss: on all training data."
+        "the last,\nmean over layers and seeds; drift: greatest over least from step 20 on, of the mean\n"
+        "over layers, and worst: of a single layer, both in the seed with most; level: worst\n"
+        "of means over thirds of the steps; loss: on all training data."
     )
-    columns = ["run", "rule", "width", "first", "last", "drift", "worst", "loss"]
+    columns = ["run", "rule", "width", "first", "last", "drift", "worst", "level", "loss"]
     table = t.table("Coordinate check over time: how far one step moves a layer", columns, cells, caption)
     finish(console, options, table, summary, rows, over_time_plot.over_time, "over_time.png")
     return summary
