@@ -59,6 +59,8 @@ def coord_check(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def lr_sweep(rows: Sequence[dict[str, Any]], path: Path, most: int = 3) -> None:
     """Train loss against the factor on structured weights' rates: a panel a structure, a line a width, optima marked.
 
+    Losses above 5 times the greatest of the optima are cut off.
+
     Args:
         rows: Rows of the sweep.
         path: The file.
@@ -85,6 +87,7 @@ def lr_sweep(rows: Sequence[dict[str, Any]], path: Path, most: int = 3) -> None:
         axis.set_xticks(factors, labels=[f"{factor:g}" for factor in factors])
         axis.legend(fontsize=8, frameon=False)
     low, high = min(axis.get_ylim()[0] for axis in axes), max(axis.get_ylim()[1] for axis in axes)
+    high = min(high, 5 * max((min(curve.values()) for curve in losses.values() if curve), default=high))
     for axis in axes:
         axis.set_ylim(low, high)
         plain_ticks(axis)
