@@ -272,6 +272,39 @@ def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):
         assert torch.equal(one, two)
 
 
+def muon(model, **options):
+    return Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True, **options))
+
+
+def trained(model, optimizer, steps=1):
+    """Steps; how far the last one moves the first layer, ‖ΔW‖₂ over the rate."""
+    before = model[0].operator.to_dense()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        before = model[0].operator.to_dense().detach().double()
+        model(torch.randn(32, 64, dtype=model[0].bias.dtype)).float().square().mean().backward()
+        optimizer.step()
+    change = model[0].operator.to_dense().detach().double() - before
+    return torch.linalg.matrix_norm(change, 2).item() / 0.02
+
+
+@pytest.mark.parametrize("later", [torch.bfloat16, torch.float64])
+def test_what_is_kept_of_a_layer_is_loaded_as_it_is_whatever_the_dtype_of_leaves(later):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 64).to_layer()).bfloat16()
+    optimizer = muon(model)
+    trained(model, optimizer)
+    optimizer.state[model[0].cores_0]["layer_share"] = torch.tensor(1 / 3)  # as on a device
+    state = optimizer.state_dict()
+    resumed = muon(model.to(later))
+    resumed.load_state_dict(state)
+    for key in ("layer_vectors", "layer_share"):
+        found = resumed.state[model[0].cores_0][key]
+        assert found.dtype == torch.float32
+        assert torch.equal(found, optimizer.state[model[0].cores_0][key])
+    trained(model, resumed)
+
+
 def test_an_optimiser_that_does_not_renormalise_is_told():
     layer = lo.btt(16, 16).to_layer()
     groups = lo.nn.param_groups(layer, lr=0.1, optimizer="adamw", renormalize=True)

@@ -146,7 +146,7 @@ def difference_norm(now: Any, then: Any, vectors: Tensor | None = None) -> tuple
         >>> round(difference_norm(now, then)[0].item(), 3)
         4.0
     """
-    basis = _start(now) if vectors is None else vectors
+    basis = _start(now) if vectors is None else vectors.to(now.device, now.dtype)  # a checkpoint of another dtype
     adjoints = now.H, then.H
     norm = basis.new_zeros(()).real
     for _ in range(FIRST if vectors is None else LATER):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
-from linops.nn.torch.layer_steps import share, together
+from linops.nn.torch.layer_steps import SHARE, VECTORS, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import on_whole
 from linops.starting import MatrixAxes
@@ -153,6 +153,13 @@ class Muon(Optimizer):
         for group, kept in zip(self.param_groups, leaves):
             if kept:
                 group["leaves"] = kept
+        saved = [key for group in state_dict["param_groups"] for key in group["params"]]
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for key, parameter in zip(saved, parameters):
+            held = state_dict["state"].get(key, {})
+            for name in {VECTORS, SHARE} & {*held}:  # torch has cast them to the parameter's dtype
+                found = held[name]
+                self.state[parameter][name] = found.to(parameter.device) if isinstance(found, Tensor) else found
 
     def _direction(self, parameter: Tensor, group: dict[str, Any], place: int) -> Any:
         gradient, state = parameter.grad, self.state[parameter]
