@@ -236,17 +236,6 @@ def test_steps_of_other_dtypes_are_measured_in_float32_at_least(dtype):
     assert moved(layer, 0.25 if dtype == torch.bfloat16 else 1e-4) == pytest.approx(1, rel=0.25)
 
 
-def test_layers_that_grow_are_measured_anew():
-    torch.manual_seed(0)
-    model = nn.Sequential(lo.btt(64, 64).to_layer())
-    optimizer = Muon(lo.nn.param_groups(model, lr=0.01, optimizer="muon", renormalize=True))
-    for _ in range(2):
-        model(torch.randn(8, 64)).square().mean().backward()
-        optimizer.step()
-        lo.nn.grow_(model, "btt:rank=2", optimizer=optimizer)
-    assert optimizer.param_groups[0]["leaves"][0].layer.structure.operator.ranks == (2,)
-
-
 def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):
     def made():
         torch.manual_seed(0)
@@ -303,6 +292,17 @@ def test_what_is_kept_of_a_layer_is_loaded_as_it_is_whatever_the_dtype_of_leaves
         assert found.dtype == torch.float32
         assert torch.equal(found, optimizer.state[model[0].cores_0][key])
     trained(model, resumed)
+
+
+def test_a_layer_that_grows_moves_as_far_as_before():
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(128, 64).to_layer())
+    optimizer = muon(model, base=16)
+    far = 2**0.5
+    assert trained(model, optimizer, 25) == pytest.approx(far, rel=0.1)
+    for rank in (2, 4):
+        lo.nn.grow_(model, f"btt:rank={rank}", optimizer=optimizer)
+        assert [trained(model, optimizer) for _ in range(3)] == pytest.approx([far] * 3, rel=0.1)
 
 
 def test_an_optimiser_that_does_not_renormalise_is_told():

@@ -42,7 +42,7 @@ from linops.scaling import fans
 from linops.structure import Structure
 
 #: what the state of a layer's first leaf calls the number of steps, ρ, and the vectors
-COUNT, SHARE, VECTORS = "layer_steps", "layer_share", "layer_vectors"
+COUNT, SHARE, VECTORS = KEPT = "layer_steps", "layer_share", "layer_vectors"
 
 
 class Leaf:
@@ -51,21 +51,24 @@ class Leaf:
     Attributes:
         layer: The layer, whose parameters may be replaced, as FSDP2 and `lo.nn.grow_` do.
         key: The leaf's name in it.
+        goal: d of the layer, which stays while it grows; None for a leaf that Muon does not step.
     """
 
-    def __init__(self, layer: nn.Module, key: str) -> None:
-        self.layer, self.key = layer, key
+    def __init__(self, layer: nn.Module, key: str, goal: float | None = None) -> None:
+        self.layer, self.key, self.goal = layer, key, goal
 
     def __repr__(self) -> str:
         return f"{self.key} of {type(self.layer).__name__}"
 
 
-def leaf_of(entry: Entry, parameter: Tensor, by_muon: Container[int]) -> Leaf | None:
+def leaf_of(entry: Entry, parameter: Tensor, rule: str, factor: float, by_muon: Container[int]) -> Leaf | None:
     """What a group holds of a parameter.
 
     Args:
         entry: The parameter's place.
         parameter: The parameter.
+        rule: ``"muon"`` or ``"adamw"``, which steps it.
+        factor: On its rate.
         by_muon: The ids of layers of which Muon steps a leaf.
 
     Returns:
@@ -73,7 +76,11 @@ def leaf_of(entry: Entry, parameter: Tensor, by_muon: Container[int]) -> Leaf | 
         pruning), or is normalised.
     """
     stands = getattr(entry.layer, entry.key, None) is parameter
-    return Leaf(entry.layer, entry.key) if stands and is_measured(entry, by_muon) else None
+    if not stands or not is_measured(entry, by_muon):
+        return None
+    operator: Any = entry.operator
+    goal = dense_multiplier(fans(operator), operator.shape, entry.key, factor) if rule == "muon" else None
+    return Leaf(entry.layer, entry.key, goal)
 
 
 def together(groups: Iterable[dict[str, Any]]) -> list[list[tuple[dict[str, Any], int]]]:
@@ -107,24 +114,22 @@ def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str,
     count = state.get(COUNT, 0)
     state[COUNT] = count + 1
     layer: Any = moves[0][0].layer
-    names, sizes, shape = _known(layer.structure)
-    if not is_due(count, len(sizes)):
+    names, most = _known(layer.structure)
+    if not is_due(count, most):
         return state[SHARE]
     before = {name: _whole(getattr(layer, name)) for name in names}
     after = dict(before)
     goal = None
     for leaf, group, direction in moves:
-        rate = group["lr_multiplier"]
-        after[leaf.key] = torch.add(before[leaf.key], _whole(direction), alpha=STEP * rate)
-        if group["algorithm"] == "muon":
-            goal = dense_multiplier(sizes, shape, leaf.key, rate)
+        after[leaf.key] = torch.add(before[leaf.key], _whole(direction), alpha=STEP * group["lr_multiplier"])
+        goal = goal or leaf.goal
     if goal is None:  # the leaves that Muon steps have no gradient
         state[SHARE] = 1.0
         return 1.0
     indices = [getattr(layer, name) for name in getattr(layer, "_indices", ())]
     now, then = (layer.structure.fill(leaves.values(), indices) for leaves in (before, after))
     norm, state[VECTORS] = difference_norm(now, then, state.get(VECTORS))
-    found = (goal / norm).clamp(max=float(len(sizes)))
+    found = (goal / norm).clamp(max=float(most))
     state[SHARE] = found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
     return state[SHARE]
 
@@ -164,9 +169,9 @@ def _start(operator: Any) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _known(structure: Structure) -> tuple[tuple[str, ...], dict[str, tuple[int, int]], tuple[int, int]]:
-    """The names of a structure's leaves, their fans, and its shape."""
-    return structure.names, fans(structure.operator), structure.operator.shape
+def _known(structure: Structure) -> tuple[tuple[str, ...], int]:
+    """The names of a structure's leaves, and how many of them multiply activations."""
+    return structure.names, len(fans(structure.operator))
 
 
 def _whole(leaf: Any) -> Tensor:

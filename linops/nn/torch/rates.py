@@ -139,7 +139,7 @@ def param_groups(
             group.setdefault("axes", []).append(_unusual(entry))
         if renormalize:
             group.setdefault("algorithm", rule)
-            leaf = leaf_of(entry, parameter, by_muon)
+            leaf = leaf_of(entry, parameter, rule, factor, by_muon)
             group.setdefault("leaves", []).append(leaf)
             group.setdefault("partners", []).append(ALONE if leaf or rule == "muon" else partner(entry, name, names))
     for group in groups.values():
