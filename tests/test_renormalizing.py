@@ -265,13 +265,15 @@ def muon(model, **options):
     return Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True, **options))
 
 
-def trained(model, optimizer, steps=1):
-    """Steps; how far the last one moves the first layer, ‖ΔW‖₂ over the rate."""
+def trained(model, optimizer, steps=1, without=()):
+    """Steps, some leaves having no gradient; how far the last one moves the first layer, ‖ΔW‖₂ over the rate."""
     before = model[0].operator.to_dense()
     for _ in range(steps):
         optimizer.zero_grad()
         before = model[0].operator.to_dense().detach().double()
         model(torch.randn(32, 64, dtype=model[0].bias.dtype)).float().square().mean().backward()
+        for name in without:
+            getattr(model[0], name).grad = None
         optimizer.step()
     change = model[0].operator.to_dense().detach().double() - before
     return torch.linalg.matrix_norm(change, 2).item() / 0.02
@@ -303,6 +305,23 @@ def test_a_layer_that_grows_moves_as_far_as_before():
     for rank in (2, 4):
         lo.nn.grow_(model, f"btt:rank={rank}", optimizer=optimizer)
         assert [trained(model, optimizer) for _ in range(3)] == pytest.approx([far] * 3, rel=0.1)
+
+
+@pytest.mark.parametrize("absent", ["U", "V"])
+def test_a_layer_is_measured_anew_when_other_leaves_move(absent):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.low_rank(64, 64, rank=8).to_layer())
+    with torch.no_grad():
+        model[0].U.mul_(3)
+        model[0].V.mul_(3)  # so that ρ is not at its bound
+    optimizer = muon(model)
+    trained(model, optimizer, 25)
+    for without in ([absent], [], [absent], [absent]):
+        assert trained(model, optimizer, without=without) == pytest.approx(1, rel=0.1)
+    model[0].get_parameter(absent).requires_grad_(False)
+    assert trained(model, optimizer) == pytest.approx(1, rel=0.1)
+    model[0].get_parameter(absent).requires_grad_(True)
+    assert trained(model, optimizer) == pytest.approx(1, rel=0.1)
 
 
 def test_an_optimiser_that_does_not_renormalise_is_told():

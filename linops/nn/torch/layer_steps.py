@@ -20,7 +20,7 @@ about 2e-5 ‖A‖ / d, and curvature one of the order of h.
 
 ρ is measured at each of the first 24 steps. Then it is at every sixth in layers of two leaves, every third in those of
 three, every second in those of four, and every one in those of more: the more leaves multiply one that moves, the
-sooner it changes.
+sooner it changes. When other leaves move than before (one has no gradient, or is unfrozen) it starts anew.
 
 Cost: at a step that measures four products of the operator with four vectors and a QR decomposition of (n, 4); 4 n
 numbers of state a layer. Of sharded layers all leaves and directions are gathered at such a step, a layer at a time.
@@ -41,8 +41,8 @@ from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
 from linops.structure import Structure
 
-#: what the state of a layer's first leaf calls the number of steps, ρ, and the vectors
-COUNT, SHARE, VECTORS = KEPT = "layer_steps", "layer_share", "layer_vectors"
+#: what the state of a layer's first leaf calls the number of steps, ρ, the vectors, and which leaves moved, as bits
+COUNT, SHARE, VECTORS, MOVING = KEPT = "layer_steps", "layer_share", "layer_vectors", "layer_moving"
 
 
 class Leaf:
@@ -106,15 +106,20 @@ def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str,
 
     Args:
         moves: Of each leaf that moves: the leaf, its group, and its direction.
-        state: Keeps the vectors, and ρ for the steps at which it is not measured.
+        state: Keeps the vectors, and ρ for the steps at which it is not measured. When other leaves move than at the
+            step before, as one without a gradient does not, all is found anew.
 
     Returns:
         A number, or a scalar tensor where reading it would wait for a device.
     """
-    count = state.get(COUNT, 0)
-    state[COUNT] = count + 1
     layer: Any = moves[0][0].layer
     names, most = _known(layer.structure)
+    moving = sum([1 << names.index(leaf.key) for leaf, _, _ in moves])
+    if state.get(MOVING) != moving:
+        for key in KEPT:
+            state.pop(key, None)
+    count = state.get(COUNT, 0)
+    state.update({COUNT: count + 1, MOVING: moving})
     if not is_due(count, most):
         return state[SHARE]
     before = {name: _whole(getattr(layer, name)) for name in names}

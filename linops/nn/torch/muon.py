@@ -128,12 +128,12 @@ class Muon(Optimizer):
             ]
             if not moves:
                 continue
-            group, place, parameter, _ = moves[0]
+            group, place = members[0]
             if group.get("leaves") and group["leaves"][place]:
                 measured = [(group["leaves"][place], group, direction) for group, place, _, direction in moves]
-                ratio = share(measured, self.state[parameter])
+                ratio = share(measured, self.state[group["params"][place]])
             else:
-                ratio = ratios.get(id(parameter), 1.0)
+                ratio = ratios.get(id(moves[0][2]), 1.0)
             for group, _, parameter, direction in moves:
                 direction, number = (direction * ratio, 1.0) if isinstance(ratio, Tensor) else (direction, ratio)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * number)
