@@ -324,6 +324,34 @@ def test_a_layer_is_measured_anew_when_other_leaves_move(absent):
     assert trained(model, optimizer) == pytest.approx(1, rel=0.1)
 
 
+@pytest.mark.parametrize("renormalize", [True, False])
+def test_a_state_dict_does_not_change_which_steps_are_renormalised(renormalize):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.low_rank(64, 64, rank=8).to_layer(), lo.btt(64, 64).to_layer())
+    with torch.no_grad():
+        for parameter in (*model[0].parameters(), *model[1].parameters()):
+            parameter.mul_(3)
+
+    def made(renormalize):
+        groups = lo.nn.param_groups(model, lr=0.02, optimizer="muon", adamw="1", renormalize=renormalize)
+        return Muon(groups)
+
+    other, optimizer, fresh = made(not renormalize), made(renormalize), made(renormalize)
+    trained(model, other)
+    optimizer.load_state_dict(other.state_dict())
+    for made_so, loaded in zip(fresh.param_groups, optimizer.param_groups):
+        assert made_so.get("partners") == loaded.get("partners")
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    found = []
+    for one in (optimizer, fresh):
+        model.load_state_dict(state)
+        torch.manual_seed(1)
+        first = trained(model, one)
+        found.append((first, (model[1].cores_0 - state["1.cores_0"]).norm().item()))
+    assert (found[0][0] == pytest.approx(1, rel=0.1)) is renormalize
+    assert found[0][1] == pytest.approx(found[1][1], rel=0.2)  # AdamW's, which is divided by the growth, or not
+
+
 def test_an_optimiser_that_does_not_renormalise_is_told():
     layer = lo.btt(16, 16).to_layer()
     groups = lo.nn.param_groups(layer, lr=0.1, optimizer="adamw", renormalize=True)

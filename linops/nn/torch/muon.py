@@ -16,6 +16,9 @@ from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import on_whole
 from linops.starting import MatrixAxes
 
+#: what a group has of the model, which a state dict does not change
+OWN = ("names", "partners", "leaves")
+
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     """About U Vᵀ of singular value decompositions U S Vᵀ, by Newton-Schulz: singular values end within 0.7 … 1.2.
@@ -147,12 +150,16 @@ class Muon(Optimizer):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As of `torch.optim.Optimizer`; layers whose steps are measured stay those of this optimiser."""
-        leaves = [group.get("leaves") for group in self.param_groups]
+        """As of `torch.optim.Optimizer`; which steps are renormalised stays as this optimiser was made.
+
+        So a run whose steps were not renormalised goes on with steps that are, and the other way round.
+        """
+        own = [{key: group[key] for key in OWN if key in group} for group in self.param_groups]
         super().load_state_dict(state_dict)
-        for group, kept in zip(self.param_groups, leaves):
-            if kept:
-                group["leaves"] = kept
+        for group, kept in zip(self.param_groups, own):
+            for key in OWN:
+                group.pop(key, None)
+            group.update(kept)
         saved = [key for group in state_dict["param_groups"] for key in group["params"]]
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for key, parameter in zip(saved, parameters):
