@@ -1,5 +1,6 @@
 """Spectral renormalisation: what multiplies a leaf, the norms, and steps that keep their size while factors grow."""
 
+import copy
 import itertools
 import warnings
 
@@ -7,6 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 import linops as lo
 from linops.nn.torch import layer_steps
@@ -350,6 +356,39 @@ def test_a_state_dict_does_not_change_which_steps_are_renormalised(renormalize):
         found.append((first, (model[1].cores_0 - state["1.cores_0"]).norm().item()))
     assert (found[0][0] == pytest.approx(1, rel=0.1)) is renormalize
     assert found[0][1] == pytest.approx(found[1][1], rel=0.2)  # AdamW's, which is divided by the growth, or not
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_renormalised_steps_go_through_a_distributed_checkpoint(flat):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 64).to_layer())
+    optimizer, resumed = muon(model), muon(model)
+    trained(model, optimizer, 3)
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    optimizer.zero_grad()
+    state = get_optimizer_state_dict(model, optimizer, options=options)
+    set_optimizer_state_dict(model, resumed, state, options=options)
+    one, two = (each.state[model[0].cores_0] for each in (optimizer, resumed))
+    assert one.keys() == two.keys()
+    assert one["layer_steps"] == two["layer_steps"] == 3
+    assert torch.equal(one["layer_vectors"], two["layer_vectors"])
+    assert trained(model, resumed) == pytest.approx(1, rel=0.1)
+
+
+def test_groups_of_an_optimiser_are_plain_data_and_copies_of_it_step_copied_layers():
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 64).to_layer())
+    groups = lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True)
+    optimizers = [Muon(groups), Muon(groups)]  # which do not take what groups hold
+    assert not any("leaves" in group for optimizer in optimizers for group in optimizer.param_groups)
+    for optimizer in optimizers:
+        trained(model, optimizer)
+        assert "layer_vectors" in optimizer.state[model[0].cores_0]
+    copied, optimizer = copy.deepcopy((model, optimizers[0]))
+    before = model[0].cores_0.detach().clone()
+    trained(copied, optimizer)
+    assert optimizer.state[copied[0].cores_0]["layer_steps"] == 2
+    assert torch.equal(before, model[0].cores_0)
 
 
 def test_an_optimiser_that_does_not_renormalise_is_told():

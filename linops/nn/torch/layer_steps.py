@@ -28,7 +28,7 @@ numbers of state a layer. Of sharded layers all leaves and directions are gather
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,7 +46,7 @@ COUNT, SHARE, VECTORS, MOVING = KEPT = "layer_steps", "layer_share", "layer_vect
 
 
 class Leaf:
-    """A leaf of a layer whose steps are measured: what a group holds of a parameter.
+    """A leaf of a layer whose steps are measured: what Muon holds of a parameter.
 
     Attributes:
         layer: The layer, whose parameters may be replaced, as FSDP2 and `lo.nn.grow_` do.
@@ -62,7 +62,7 @@ class Leaf:
 
 
 def leaf_of(entry: Entry, parameter: Tensor, rule: str, factor: float, by_muon: Container[int]) -> Leaf | None:
-    """What a group holds of a parameter.
+    """What Muon holds of a parameter.
 
     Args:
         entry: The parameter's place.
@@ -83,25 +83,27 @@ def leaf_of(entry: Entry, parameter: Tensor, rule: str, factor: float, by_muon: 
     return Leaf(entry.layer, entry.key, goal)
 
 
-def together(groups: Iterable[dict[str, Any]]) -> list[list[tuple[dict[str, Any], int]]]:
+def together(
+    groups: Sequence[dict[str, Any]], leaves: Sequence[Sequence[Leaf | None]]
+) -> list[list[tuple[Leaf | None, dict[str, Any], int]]]:
     """The parameters of an optimiser, those of one measured layer together.
 
     Args:
         groups: Its groups.
+        leaves: Of each parameter of each group.
 
     Returns:
-        Lists of (group, place in the group).
+        Lists of (leaf, group, place in the group).
     """
-    found: dict[Any, list[tuple[dict[str, Any], int]]] = {}
-    for group in groups:
-        leaves = group.get("leaves") or [None] * len(group["params"])
-        for place, leaf in enumerate(leaves):
-            key = id(group["params"][place]) if leaf is None else ("layer", id(leaf.layer))
-            found.setdefault(key, []).append((group, place))
+    found: dict[Any, list[tuple[Leaf | None, dict[str, Any], int]]] = {}
+    for group, own in zip(groups, leaves):
+        for place, (leaf, parameter) in enumerate(zip(own, group["params"])):
+            key = id(parameter) if leaf is None else ("layer", id(leaf.layer))
+            found.setdefault(key, []).append((leaf, group, place))
     return list(found.values())
 
 
-def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str, Any]) -> Any:
+def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, Any]) -> Any:
     """ρ of a layer, before its step.
 
     Args:

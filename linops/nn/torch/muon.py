@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
-from linops.nn.torch.layer_steps import SHARE, VECTORS, share, together
+from linops.nn.torch.layer_steps import SHARE, VECTORS, Leaf, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import on_whole
 from linops.starting import MatrixAxes
 
 #: what a group has of the model, which a state dict does not change
-OWN = ("names", "partners", "leaves")
+OWN = ("names", "partners")
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -92,6 +92,7 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
     ) -> None:
+        self._leaves: list[list[Leaf | None]] = []  # of each group's parameters; no plain data, so in no group
         rest = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "eps": eps, "algorithm": "muon"}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         for group in self.param_groups:
@@ -101,6 +102,15 @@ class Muon(Optimizer):
                     f"Muon: parameters of shapes {flat} are no matrices; "
                     "take the groups of param_groups(optimizer='muon')"
                 )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As of `torch.optim.Optimizer`; a group's ``leaves`` do not become part of it, for it is plain data."""
+        super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
+        found = self.param_groups[-1]["params"]
+        self._leaves.append(list(param_group.get("leaves") or [None] * len(found)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_leaves": self._leaves}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -123,31 +133,23 @@ class Muon(Optimizer):
             for parameter, one in zip(group["params"], group.get("partners", ()))
             if parameter.grad is not None
         }
-        for members in together(self.param_groups):
+        for members in together(self.param_groups, self._leaves):
             moves = [
-                (group, place, parameter, self._direction(parameter, group, place))
-                for group, place in members
+                (leaf, group, self._direction(parameter, group, place), parameter)
+                for leaf, group, place in members
                 if (parameter := group["params"][place]).grad is not None
             ]
             if not moves:
                 continue
-            group, place = members[0]
-            if group.get("leaves") and group["leaves"][place]:
-                measured = [(group["leaves"][place], group, direction) for group, place, _, direction in moves]
-                ratio = share(measured, self.state[group["params"][place]])
+            leaf, group, place = members[0]
+            if leaf is not None:
+                ratio = share([move[:3] for move in moves], self.state[group["params"][place]])
             else:
-                ratio = ratios.get(id(moves[0][2]), 1.0)
-            for group, _, parameter, direction in moves:
+                ratio = ratios.get(id(group["params"][place]), 1.0)
+            for _, group, direction, parameter in moves:
                 direction, number = (direction * ratio, 1.0) if isinstance(ratio, Tensor) else (direction, ratio)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * number)
         return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        """As of `torch.optim.Optimizer`: plain data, so without the layers whose steps are measured."""
-        state = super().state_dict()
-        return state | {
-            "param_groups": [{key: group[key] for key in group if key != "leaves"} for group in state["param_groups"]]
-        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As of `torch.optim.Optimizer`; which steps are renormalised stays as this optimiser was made.
