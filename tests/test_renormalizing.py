@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.nn.utils import prune
 
 import linops as lo
 from linops.nn.torch import layer_steps
@@ -389,6 +390,44 @@ def test_groups_of_an_optimiser_are_plain_data_and_copies_of_it_step_copied_laye
     trained(copied, optimizer)
     assert optimizer.state[copied[0].cores_0]["layer_steps"] == 2
     assert torch.equal(before, model[0].cores_0)
+
+
+@pytest.mark.parametrize("name", ["U", "values"])
+def test_a_layer_with_a_pruned_leaf_has_the_steps_of_static_rates_until_it_has_none(name):
+    """Whether it is pruned before there is an optimiser or after."""
+
+    def run(renormalize, late=False):
+        torch.manual_seed(0)
+        model = nn.Sequential(lo.low_rank_sparse(16, 16, rank=4).to_layer())
+        key = next(key for key, _ in model[0].named_parameters() if key.endswith(name))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3)
+        if not late:
+            prune.random_unstructured(model[0], key, 0.5)
+        optimizer = Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=renormalize))
+        if late:
+            prune.random_unstructured(model[0], key, 0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(2, 16)).square().mean().backward()
+            optimizer.step()
+        found = [value.clone() for value in model.state_dict().values()]
+        model(torch.ones(2, 16))  # masks what was stepped
+        prune.remove(model[0], key)
+        before = model[0].operator.to_dense().detach()
+        model(torch.ones(2, 16)).square().mean().backward()
+        optimizer.step()
+        return found, torch.linalg.matrix_norm(model[0].operator.to_dense().detach() - before, 2).item() / 0.02
+
+    (static, _), (early, moved), (late, moved_too) = run(False), run(True), run(True, late=True)
+    for one, two in zip(static, early, strict=True):
+        assert torch.equal(one, two)
+    assert sorted(value.double().sum().item() for value in early) == sorted(
+        value.double().sum().item() for value in late
+    )
+    assert moved == pytest.approx(1, rel=0.1)
+    assert moved_too == pytest.approx(1, rel=0.1)
 
 
 def test_an_optimiser_that_does_not_renormalise_is_told():

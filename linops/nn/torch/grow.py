@@ -54,8 +54,9 @@ def grow_(
     Old entries of a leaf keep their values. New components are zero in the leaf that acts last, and drawn with the
     structure-aware initial scale in the others (`linops.convert`), so that the next step moves the zeros. What an
     optimiser holds of each entry (moments, momentum) goes with it, and is zero for new ones; its ``step`` is kept, and
-    so are rates: for rates of the new fans set up the groups anew, by `linops.nn.param_groups`. Renormalised steps of Muon
-    are measured anew, and move the layer as far as before. Biases, ``grad``, ``requires_grad`` and layers that share parameters stay as they are. Nothing is changed if an error is raised.
+    so are rates: for rates of the new fans set up the groups anew, by `linops.nn.param_groups`. Renormalised steps of
+    Muon are measured anew, and move the layer as far as before. Biases, ``grad``, ``requires_grad`` and layers that
+    share parameters stay as they are. Nothing is changed if an error is raised.
 
     Args:
         model: A model, or a `linops.nn.torch.Linear` itself.

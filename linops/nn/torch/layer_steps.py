@@ -22,6 +22,10 @@ about 2e-5 ‖A‖ / d, and curvature one of the order of h.
 three, every second in those of four, and every one in those of more: the more leaves multiply one that moves, the
 sooner it changes. When other leaves move than before (one has no gradient, or is unfrozen) it starts anew.
 
+ρ is one while a leaf of the layer stands behind another array, as by pruning (`torch.nn.utils.prune`) or
+parametrization: what its step does to the layer is not known. Where two layers share some leaves but not all, the
+shared ones are those of the first: Δ of the second leaves their step out, so it may move further than lr · d.
+
 Cost: at a step that measures four products of the operator with four vectors and a QR decomposition of (n, 4); 4 n
 numbers of state a layer. Of sharded layers all leaves and directions are gathered at such a step, a layer at a time.
 """
@@ -61,22 +65,19 @@ class Leaf:
         return f"{self.key} of {type(self.layer).__name__}"
 
 
-def leaf_of(entry: Entry, parameter: Tensor, rule: str, factor: float, by_muon: Container[int]) -> Leaf | None:
+def leaf_of(entry: Entry, rule: str, factor: float, by_muon: Container[int]) -> Leaf | None:
     """What Muon holds of a parameter.
 
     Args:
         entry: The parameter's place.
-        parameter: The parameter.
         rule: ``"muon"`` or ``"adamw"``, which steps it.
         factor: On its rate.
         by_muon: The ids of layers of which Muon steps a leaf.
 
     Returns:
-        The leaf; None if it is not one of several leaves of a layer that Muon steps, stands behind another array (as of
-        pruning), or is normalised.
+        The leaf; None if it is not one of several leaves of a layer that Muon steps, or is normalised.
     """
-    stands = getattr(entry.layer, entry.key, None) is parameter
-    if not stands or not is_measured(entry, by_muon):
+    if not is_measured(entry, by_muon):
         return None
     operator: Any = entry.operator
     goal = dense_multiplier(fans(operator), operator.shape, entry.key, factor) if rule == "muon" else None
@@ -116,10 +117,13 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     """
     layer: Any = moves[0][0].layer
     names, most = _known(layer.structure)
+    own = all(name in layer._parameters for name in names)
     moving = sum([1 << names.index(leaf.key) for leaf, _, _ in moves])
-    if state.get(MOVING) != moving:
+    if not own or state.get(MOVING) != moving:
         for key in KEPT:
             state.pop(key, None)
+    if not own:
+        return 1.0
     count = state.get(COUNT, 0)
     state.update({COUNT: count + 1, MOVING: moving})
     if not is_due(count, most):

@@ -47,7 +47,7 @@ class Muon(Optimizer):
 
     * for all leaves of a structured layer of which Muon steps at least one, the number with which their step moves the
       layer as far as an orthogonalised step moves a dense layer (`linops.nn.torch.layer_steps`), at most the number of
-      leaves; one for layers of a single leaf, whose step has that size;
+      leaves; one for layers of a single leaf, whose step has that size, and while a leaf is pruned or parametrised;
     * for layers that are left to AdamW as a whole, the initial over the present spectral norm of what multiplies the
       leaf, at most one (`linops.nn.torch.renormalizing`).
 

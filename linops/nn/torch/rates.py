@@ -140,9 +140,10 @@ def param_groups(
             group.setdefault("axes", []).append(_unusual(entry))
         if renormalize:
             group.setdefault("algorithm", rule)
-            leaf = leaf_of(entry, parameter, rule, factor, by_muon)
+            leaf = leaf_of(entry, rule, factor, by_muon)
             group.setdefault("leaves", []).append(leaf)
-            group.setdefault("partners", []).append(ALONE if leaf or rule == "muon" else partner(entry, name, names))
+            alone = id(entry.layer) in by_muon
+            group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names))
     for group in groups.values():
         for key in ("axes", "leaves"):
             if not any(group.get(key, ())):
