@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -55,7 +56,7 @@ def rebuild_(
     operators: Callable[[str, int], Any],
     undo: list[Callable[[], object]],
 ) -> None:
-    """Put structured layers in the place of a model's, by a recipe; those that are so already stay.
+    """Put structured layers in the place of a model's, by a recipe; those that are so stay, and get its schemes.
 
     Args:
         model: The model.
@@ -72,9 +73,13 @@ def rebuild_(
     chosen: dict[bool, list[Swap]] = {False: [], True: []}
     fits: dict[str, Fit] = {}
     for name, layer in layers.items():
-        if name in there and _alike(there[name], layer):
-            continue
         module = modules.get(name)
+        if name in there and _alike(there[name], layer):
+            for one in module if isinstance(module, Parts) else [module]:
+                if one.scheme != layer.scheme:
+                    undo.append(partial(setattr, one, "scheme", one.scheme))
+                    one.scheme = layer.scheme
+            continue
         if isinstance(module, Swapped):
             shape = (module.out_features, module.in_features)
             found[name] = Found(name, module, shape, module.bias is not None, lambda: False)
@@ -90,12 +95,12 @@ def rebuild_(
 
 
 def _alike(one: Layer, other: Layer) -> bool:
-    """Whether two layers differ in dtypes at most."""
+    """Whether two layers differ in dtypes and how they are drawn at most."""
     if (one.nonlinear is None) != (other.nonlinear is None):
         return False
     if one.nonlinear and other.nonlinear:
         return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
-    told = [(layer.parts, layer.weight_norm, layer.scheme, len(layer.structures)) for layer in (one, other)]
+    told = [(layer.parts, layer.weight_norm, len(layer.structures)) for layer in (one, other)]
     if told[0] != told[1]:
         return False
     return all(a == b or _untyped(a) == _untyped(b) for a, b in zip(one.structures, other.structures))
