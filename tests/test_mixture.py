@@ -118,6 +118,14 @@ def test_balance_is_its_formula_and_moves_the_gate_alone():
     assert [name for name, one in layer.named_parameters() if one.grad is not None] == ["gate"]
 
 
+def test_balance_of_no_rows_is_zero():
+    layer = BTTMixture(64, 64, experts=4)
+    layer(torch.zeros(0, 64))
+    loss = lo.nn.balance_loss(layer)
+    loss.backward()
+    assert (loss.item(), layer.gate.grad.abs().max().item()) == (0, 0)
+
+
 def test_balance_is_summed_and_taken_once():
     model = nn.Sequential(BTTMixture(32, 32, 4, 1), nn.GELU(), BTTMixture(32, 32, 4, 2), BTTMixture(32, 32, balance=0))
     x = torch.randn(64, 32)

@@ -13,6 +13,7 @@ from flax import nnx
 from torch import nn
 
 import linops as lo
+from linops.nn.jax_nonlinear import balance_of
 from linops.nn.nonlinear import MAKERS
 
 BOTH = ("chain:rank=4:activation=gelu", "btt_mixture:experts=4:active=2")
@@ -313,6 +314,11 @@ def test_balance_loss_is_that_of_torch(x):
         value, gradients = eqx.filter_jit(eqx.filter_value_and_grad(eqx_loss))(other)
         assert float(value) == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(gradients.leaves["gate"], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_balance_loss_of_no_rows_is_zero():
+    layer = lo.nn.flax.BTTMixture(64, 64, 4, rngs=nnx.Rngs(0))
+    assert float(balance_of(layer.nonlinear, jax.numpy.zeros((0, 4)))) == 0
 
 
 @pytest.mark.full

@@ -159,10 +159,11 @@ def balance_of(mixture: Mixture, scores: torch.Tensor, counts: torch.Tensor) -> 
         counts: How often each expert is chosen.
 
     Returns:
-        A scalar; its gradient is that of p.
+        A scalar, zero without rows; its gradient is that of p.
     """
-    shares = counts / (scores.shape[0] * mixture.active)
-    return mixture.balance * mixture.experts * (shares * scores.float().softmax(-1).mean(0)).sum()
+    rows = max(scores.shape[0], 1)
+    means = scores.float().softmax(-1).sum(0) / rows
+    return mixture.balance * mixture.experts * (counts / (rows * mixture.active) * means).sum()
 
 
 def balance_loss(model: nn.Module) -> torch.Tensor:
