@@ -73,12 +73,13 @@ def rebuild_(
     chosen: dict[bool, list[Swap]] = {False: [], True: []}
     fits: dict[str, Fit] = {}
     for name, layer in layers.items():
-        module = modules.get(name)
+        module: Any = modules.get(name)
         if name in there and _alike(there[name], layer):
-            for one in module if isinstance(module, Parts) else [module]:
-                if one.scheme != layer.scheme:
-                    undo.append(partial(setattr, one, "scheme", one.scheme))
-                    one.scheme = layer.scheme
+            parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
+            for part in parts:
+                if part.scheme != layer.scheme:
+                    undo.append(partial(setattr, part, "scheme", part.scheme))
+                    part.scheme = layer.scheme
             continue
         if isinstance(module, Swapped):
             shape = (module.out_features, module.in_features)
@@ -87,8 +88,8 @@ def rebuild_(
         symbolic = (layer.nonlinear,) if layer.nonlinear else tuple(one.operator for one in layer.structures)
         chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to, scheme=layer.scheme))
         if layer.tied_to is None:
-            parts = () if layer.nonlinear else range(len(layer.structures))
-            built = tuple(operators(name, part) for part in parts)
+            places = () if layer.nonlinear else range(len(layer.structures))
+            built = tuple(operators(name, place) for place in places)
             fits[name] = Fit(built, ())
     for weight_norm, swaps in chosen.items():
         put(model, swaps, weight_norm, fits, undo)
