@@ -69,6 +69,12 @@ def test_seeds_dtypes_zeros_and_the_meta_device():
     assert [norm(part) for part in parts[0]] == pytest.approx([1, 1, 1], rel=1e-3)
 
 
+def test_frozen_layers_keep_it():
+    model = nn.Sequential(lo.nn.torch.Linear(lo.dense(16, 16) + lo.dense(16, 16), scheme="orthogonal"))
+    assert lo.nn.freeze_(model).rows
+    assert model[0].scheme == "orthogonal"
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_flax_and_equinox_draw_by_it_and_files_say_so(scheme, tmp_path):
