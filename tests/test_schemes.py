@@ -75,6 +75,13 @@ def test_frozen_layers_keep_it():
     assert model[0].scheme == "orthogonal"
 
 
+def test_frozen_layers_of_flax_keep_it():
+    operator = lo.dense(16, 16) + lo.dense(16, 16)
+    model = nnx.Sequential(lo.nn.flax.Linear(operator, scheme="orthogonal", rngs=nnx.Rngs(0)))
+    lo.nn.flax.freeze(model)
+    assert model.layers[0].scheme == "orthogonal"
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_flax_and_equinox_draw_by_it_and_files_say_so(scheme, tmp_path):
