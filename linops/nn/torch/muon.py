@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from linops.nn.newton_schulz import newton_schulz
 from linops.nn.torch.layer_steps import SHARE, VECTORS, Leaf, share, together
 from linops.nn.torch.renormalizing import Norms
-from linops.nn.torch.sharded import on_whole
+from linops.nn.torch.sharded import cut_as, on_whole
 from linops.starting import MatrixAxes
 
 #: what a group has of the model, which a state dict does not change
@@ -147,6 +147,9 @@ class Muon(Optimizer):
             else:
                 ratio = ratios.get(id(group["params"][place]), 1.0)
             for _, group, direction, parameter in moves:
+                if isinstance(ratio, Tensor) and ratio.ndim:  # a number a copy
+                    whole = ratio.reshape(-1, *[1] * (direction.ndim - 1)).expand(direction.shape)
+                    ratio = cut_as(whole.to(direction.dtype), direction)
                 direction, number = (direction * ratio, 1.0) if isinstance(ratio, Tensor) else (direction, ratio)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * number)
         return loss
