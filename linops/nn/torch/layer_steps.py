@@ -117,15 +117,13 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     """
     layer: Any = moves[0][0].layer
     names, most = _known(layer.structure)
-    own = all(name in layer._parameters for name in names)
-    moving = sum([1 << names.index(leaf.key) for leaf, _, _ in moves])
-    if not own or state.get(MOVING) != moving:
-        for key in KEPT:
-            state.pop(key, None)
-    if not own:
+    if any(name not in layer._parameters for name in names):
+        state[MOVING] = 0
         return 1.0
-    count = state.get(COUNT, 0)
-    state.update({COUNT: count + 1, MOVING: moving})
+    moving = sum([1 << names.index(leaf.key) for leaf, _, _ in moves])
+    is_known = state.get(MOVING) == moving
+    count, vectors = (state[COUNT], state.get(VECTORS)) if is_known else (0, None)
+    state[COUNT], state[MOVING] = count + 1, moving
     if not is_due(count, most):
         return state[SHARE]
     before = {name: _whole(getattr(layer, name)) for name in names}
@@ -139,7 +137,7 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
         return 1.0
     indices = [getattr(layer, name) for name in getattr(layer, "_indices", ())]
     now, then = (layer.structure.fill(leaves.values(), indices) for leaves in (before, after))
-    norm, state[VECTORS] = difference_norm(now, then, state.get(VECTORS))
+    norm, state[VECTORS] = difference_norm(now, then, vectors)
     found = (goal / norm).clamp(max=float(most))
     state[SHARE] = found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
     return state[SHARE]
