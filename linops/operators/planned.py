@@ -146,18 +146,19 @@ class Planned(Choosing):
         return plan
 
     def _decided(self, batch: int, wanted: int) -> Any:
-        """The plan for gradients that are wanted; decides whether it is that of all, by one search a product at most."""
-        plans, size = self._plans, batch.bit_length()
-        is_new, plan = (size, wanted) not in plans, self._plan(batch, wanted)
+        """The plan for gradients that are wanted; and decides, one search a product, whether it is that of all others.
+
+        So where leaves were frozen before it is decided, they have a plan of their own.
+        """
+        plans, before = self._plans, len(self._plans)
+        plan = self._plan(batch, wanted)
         for wish in (0, *self._wishes):
-            if is_new and self._plan_target is not None:
-                return plan
-            is_new = ((size, wish) if wish else size) not in plans
+            if len(plans) > before and self._plan_target is not None:
+                return plan  # the next product looks further
             if self._plan(batch, wish) != plan:
-                plans[~size] = UNSETTLED
+                plans[~batch.bit_length()] = UNSETTLED
                 return plan
-        if not is_new or self._plan_target is None:
-            plans[~size] = plan
+        plans[~batch.bit_length()] = plan
         return plan
 
     def _is_settled(self, batch: int) -> bool:
