@@ -42,7 +42,7 @@ class Choosing(LinearOperator):
     @remembered
     def _plan_target(self) -> Target | None:
         """What plans are made for; see `target_for`."""
-        return target_for(self)
+        return self._once("target", lambda: target_for(self))
 
     def _once(self, what: Hashable, find: Callable[[], Any]) -> Any:
         """What is found; of operators that share a structure it is looked for once."""
