@@ -30,7 +30,8 @@ def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, 
 
         if crossed.wants(first, second, x, swapped, _crossed_plain):
             return torch.ops.linops.crossed(first, second, x, swapped)
-    return _crossed_plain(first, second, x, swapped)
+    y = _crossed(first, second, x)
+    return y.transpose(0, 1) if swapped else y
 
 
 def _crossed_plain(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: bool) -> torch.Tensor:
@@ -52,7 +53,10 @@ def _crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> torc
         return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // TORCH_PART))
     if x.is_cuda and not torch.compiler.is_compiling() and all(_is_plain(each, "cuda") for each in (first, second, x)):
         return cuda.crossed(first, second, x, _crossed_whole)
-    return _crossed_whole(first, second, x)
+    between = torch.bmm(first, x)  # as `_crossed_whole`, of which the call is a share of a small product's time
+    if middle != blocks:
+        between = between.reshape(middle, m, batch)
+    return torch.bmm(second, between.transpose(0, 1))
 
 
 def _crossed_whole(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
