@@ -146,16 +146,17 @@ def _reflected(x: torch.Tensor, v: torch.Tensor, rows: bool):
     square = torch.dot(v, v)
     if not p.SQUARES[0] < square.item() < p.SQUARES[1]:
         return None
+    u = v / square.sqrt()  # before it meets x, whose products with v may overflow
     if x.ndim == 1:
-        return _reflection(x.unsqueeze(1), v, square, rows).squeeze(1)
-    return _reflection(x, v, square, rows)
+        return _reflection(x.unsqueeze(1), u, rows).squeeze(1)
+    return _reflection(x, u, rows)
 
 
-def _reflection(x: torch.Tensor, v: torch.Tensor, square: torch.Tensor, rows: bool) -> torch.Tensor:
-    """As matrix products, which torch's counter of FLOPs sees."""
+def _reflection(x: torch.Tensor, u: torch.Tensor, rows: bool) -> torch.Tensor:
+    """x - 2 u uᵀ x as matrix products, which torch's counter of FLOPs sees."""
     if rows:
-        return torch.addmm(x, ((x @ v) / square).unsqueeze(1), v.unsqueeze(0), alpha=-2)
-    return torch.addmm(x, v.unsqueeze(1), ((v @ x) / square).unsqueeze(0), alpha=-2)
+        return torch.addmm(x, (x @ u).unsqueeze(1), u.unsqueeze(0), alpha=-2)
+    return torch.addmm(x, u.unsqueeze(1), (u @ x).unsqueeze(0), alpha=-2)
 
 
 @p.scatter.dispatch
