@@ -143,10 +143,10 @@ def _three_diagonals(x: torch.Tensor, lower: torch.Tensor, diagonal: torch.Tenso
 def _reflected(x: torch.Tensor, v: torch.Tensor, rows: bool):
     if not v.is_cpu or not at_hand(v) or torch.is_autocast_enabled("cpu"):
         return None
-    square = torch.dot(v, v)
-    if not p.SQUARES[0] < square.item() < p.SQUARES[1]:
+    length = torch.linalg.vector_norm(v)
+    if not p.SQUARES[0] < length.item() ** 2 < p.SQUARES[1]:
         return None
-    u = v / square.sqrt()  # before it meets x, whose products with v may overflow
+    u = v / length  # before it meets x, whose products with v may overflow
     if x.ndim == 1:
         return _reflection(x.unsqueeze(1), u, rows).squeeze(1)
     return _reflection(x, u, rows)
