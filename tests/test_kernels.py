@@ -156,9 +156,31 @@ def test_what_was_measured_is_kept_for_its_target(monkeypatch, tmp_path):
         assert choice.pays("this", "small", lambda: 2.0)
 
 
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (3, 1), (2, 3)])
+@pytest.mark.parametrize("rows", [False, True])
+def test_what_the_kernel_writes_has_a_stride_that_it_knows(sizes, rows):
+    blocks, n = sizes
+    made = crossed._empty(torch.ones(1), (blocks, n, 64), rows)
+    assert crossed._stride(made) == (blocks * n if rows else 64)
+
+
 # ---------------------------------------------------------------- with one
 
 full = pytest.mark.full
+
+
+@full
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(1, 1, 2, 5, 7, 64), (1, 1, 1, 1, 1, 64), (3, 1, 1, 1, 2, 64), (1, 3, 2, 2, 1, 64)])
+def test_sides_of_one(compiled, ran, shape, layout, swapped):
+    leaves = [a.requires_grad_() for a in operands(shape, torch.float64, layout)]
+    y, expected = backends.crossed_matmul(*leaves, swapped), plain(*leaves, swapped)
+    close(y, expected, torch.float64)
+    g = torch.randn_like(expected)
+    for one, other in zip(torch.autograd.grad(y, leaves, g), torch.autograd.grad(expected, leaves, g)):
+        close(one, other, torch.float64)
+    assert len(ran) == 2
 
 
 @full

@@ -97,9 +97,8 @@ def _rows(x: torch.Tensor) -> bool:
 def _stride(x: torch.Tensor) -> int:
     """Numbers between vectors of rows, or between features where they come first; 0 where it is neither."""
     (b, n, k), (sb, sn, sk) = x.shape, x.stride()
-    if sk == 1 and (b == 1 or n == 1 or sb == n * sn):
-        stride = sb if n == 1 else sn
-        return stride if stride >= k else 0
+    if sk == 1 and (b == 1 or n == 1 or sb == n * sn) and (stride := sb if n == 1 else sn) >= k:
+        return stride
     if (sn == 1 or n == 1) and (b == 1 or sb == n) and sk >= b * n:
         return sk
     return 0
