@@ -156,6 +156,24 @@ def test_what_was_measured_is_kept_for_its_target(monkeypatch, tmp_path):
         assert choice.pays("this", "small", lambda: 2.0)
 
 
+@pytest.mark.parametrize("way", ["plain", "autocast", "grad"])
+def test_compiled_graphs_take_plain_products_where_programs_do(way, monkeypatch):
+    lo.kernels.use("compiled")
+    first, second, x = operands(SHAPES[0], torch.float32)
+    taken = []
+    monkeypatch.setattr(crossed, "wants", lambda *_: taken.append(1) or False)
+
+    def run(x):
+        if way == "grad":
+            return torch.func.grad(lambda x: backends.crossed_matmul(first, second, x).square().sum())(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+            return backends.crossed_matmul(first, second, x)
+
+    graph = torch.compile(run, fullgraph=True, backend="eager")
+    assert graph(x).dtype is (torch.bfloat16 if way == "autocast" else torch.float32)
+    assert bool(taken) == (way == "plain")
+
+
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (3, 1), (2, 3)])
 @pytest.mark.parametrize("rows", [False, True])
 def test_what_the_kernel_writes_has_a_stride_that_it_knows(sizes, rows):
@@ -272,6 +290,31 @@ def test_layers_operators_and_compiled_graphs(compiled, ran, family):
     for one, other in zip(found, expected):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     assert len(ran) == 2  # forward and backward
+
+
+@full
+def test_compiled_graphs_of_transformations_and_casts(compiled, ran):
+    first, second, x = operands(SHAPES[0], torch.float32)
+
+    def product(x):
+        return backends.crossed_matmul(first, second, x)
+
+    def gradient(x):
+        return torch.func.grad(lambda x: product(x).square().sum())(x)
+
+    def compile(function):
+        return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+    torch.testing.assert_close(compile(gradient)(x), gradient(x))
+    mapped = torch.func.vmap(product)
+    torch.testing.assert_close(compile(mapped)(torch.stack([x, 2 * x])), mapped(torch.stack([x, 2 * x])))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = compile(product)(x)
+        assert y.dtype is torch.bfloat16
+        torch.testing.assert_close(y, product(x))
+    assert not ran
+    torch.testing.assert_close(compile(product)(x), plain(first, second, x))
+    assert len(ran) == 1
 
 
 @full

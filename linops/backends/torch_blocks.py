@@ -78,10 +78,8 @@ def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor
 
 def _may_be_compiled(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether a product may be an operator of linops' own: what is exported must run without linops."""
-    if not x.is_cpu:
+    if torch.compiler.is_compiling() and (KERNELS.mode != "compiled" or torch.compiler.is_exporting()):
         return False
-    if torch.compiler.is_compiling():
-        return KERNELS.mode == "compiled" and not torch.compiler.is_exporting()
     return all(each.is_cpu and _is_plain(each, "cpu") for each in (first, second, x))
 
 
@@ -96,7 +94,7 @@ def _is_plain(x: torch.Tensor, device: str) -> bool:
         type(x) in (torch.Tensor, torch.nn.Parameter)
         and not transforming()
         and not torch.is_autocast_enabled(device)
-        and unpack_dual(x).tangent is None
+        and (torch.compiler.is_compiling() or unpack_dual(x).tangent is None)
     )
 
 
