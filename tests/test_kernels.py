@@ -1,6 +1,7 @@
 """Compiled kernels: what users say of them without a compiler, and with one the numbers of plain products."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -28,8 +29,10 @@ LAYOUTS = ("rows", "columns", "wider rows", "part of columns")
 @pytest.fixture(autouse=True)
 def mode():
     """The mode and what is known are as before after each test."""
-    before = dict(choice.STATE.__dict__)
+    before, mode = dict(choice.STATE.__dict__), choice.MODE.get()
+    choice.STATE.choices = None
     yield
+    choice.MODE.set(mode)
     choice.STATE.__dict__.update(before)
 
 
@@ -93,14 +96,41 @@ def test_modes_are_checked_and_end_with_their_block():
     assert lo.kernels.status().mode == "auto"
 
 
-def test_the_environment_says_a_mode(monkeypatch):
-    monkeypatch.setenv("LINOPS_KERNELS", "auto")
-    assert choice._initial().mode == "auto"
-    monkeypatch.setenv("LINOPS_KERNELS", "")
-    assert choice._initial().mode == "off"
-    monkeypatch.setenv("LINOPS_KERNELS", "yes")
-    with pytest.raises(ValueError, match="LINOPS_KERNELS"):
-        choice._initial()
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets what the environment says."""
+    yield lambda said: (monkeypatch.setenv("LINOPS_KERNELS", said), choice._environment.cache_clear())
+    monkeypatch.undo()
+    choice._environment.cache_clear()
+
+
+def test_the_environment_says_a_mode(environment):
+    choice.MODE.set("")
+    for said, mode in {"auto": "auto", "": "off"}.items():
+        environment(said)
+        assert lo.kernels.status().mode == mode
+    environment("on")  # which importing does not mind
+    for use in (lo.kernels.status, lambda: lo.btt(64, 64).init(seed=0, backend="torch") @ torch.ones(64, 40)):
+        with pytest.raises(ValueError, match="LINOPS_KERNELS: mode 'on'; expected one of 'off', 'auto', 'compiled'"):
+            use()
+
+
+def test_threads_have_modes_of_their_own():
+    barrier, seen = threading.Barrier(2, timeout=10), {}
+
+    def run(mode):
+        with lo.kernels.use(mode):
+            barrier.wait()
+            seen[mode] = lo.kernels.status().mode
+            barrier.wait()
+        seen[f"after {mode}"] = lo.kernels.status().mode
+
+    threads = [threading.Thread(target=run, args=(mode,)) for mode in ("auto", "compiled")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"auto": "auto", "compiled": "compiled", "after auto": "off", "after compiled": "off"}
 
 
 def test_off_builds_nothing(monkeypatch):
@@ -139,21 +169,53 @@ def test_without_a_compiler_the_operators_run_too(no_compiler):
         torch.testing.assert_close(one, other)
 
 
-def test_what_was_measured_is_kept_for_its_target(monkeypatch, tmp_path):
+@pytest.fixture
+def auto(monkeypatch):
+    """Under "auto", as if there were a library, with a clock that says the kernel is twice as fast; what was timed."""
+    timed = []
+    monkeypatch.setattr(crossed, "library", lambda: object())
+    monkeypatch.setattr(crossed, "_OPERATOR", lambda *operands: plain(*operands))
+    monkeypatch.setattr(crossed, "_seconds", lambda ways: timed.append(1) or [2.0, 1.0])
+    lo.kernels.use("auto")
+    return timed
+
+
+GIVEN = operands(SHAPES[3], torch.float32)
+
+
+def wants():
+    return crossed.wants(*GIVEN, False, plain)
+
+
+def test_what_was_measured_is_kept_for_each_target(auto, monkeypatch, tmp_path):
     monkeypatch.setenv("LINOPS_MACHINE", str(tmp_path / "folder" / "machine.json"))
-    choice.STATE.target, file = "", tmp_path / "folder" / "kernels.json"
-    assert choice.pays("this", "small", lambda: 1.5)
-    assert not choice.pays("this", "large", lambda: 1.19)
-    assert json.loads(file.read_text())["ratios"] == {"small": 1.5, "large": 1.19}
-    choice.STATE.target = ""  # as another process starts
-    assert choice.pays("this", "small", lambda: pytest.fail("measured again"))
-    assert lo.kernels.status().ratios == {"small": 1.5, "large": 1.19}
-    assert not choice.pays("another", "small", lambda: 0.5)
-    assert json.loads(file.read_text())["ratios"] == {"small": 0.5}
-    for broken in ("", "[]", '{"format": "linops.kernels", "version": 1, "target": "this", "ratios": 3}'):
-        file.write_text(broken)
-        choice.STATE.target = ""
-        assert choice.pays("this", "small", lambda: 2.0)
+    for target, measured in {"this": 1, "another": 2}.items():
+        choice.STATE.choices = None  # as another process starts
+        monkeypatch.setattr(crossed, "target", lambda target=target: target)
+        assert wants()
+        assert len(auto) == measured
+    for target in ("this", "another"):
+        choice.STATE.choices = None
+        monkeypatch.setattr(crossed, "target", lambda target=target: target)
+        assert wants()
+    assert len(auto) == 2
+    assert [*lo.kernels.status().chosen.values()] == ["compiled"]
+    assert {*json.loads((tmp_path / "folder" / "kernels.json").read_text())["targets"]} == {"this", "another"}
+
+
+def test_auto_measures_nothing_that_someone_sees(auto):
+    packed = []
+    with FlopCounterMode(display=False) as counter:
+        assert not wants()
+    assert counter.get_total_flops() == 0
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: packed.append(1) or x, lambda x: x):
+        assert not wants()
+    with torch.overrides.BaseTorchFunctionMode():
+        assert not wants()
+    assert not packed
+    assert not auto
+    with torch.device("cpu"):  # a mode that changes no product
+        assert wants()
 
 
 @pytest.mark.parametrize("way", ["plain", "autocast", "grad"])
@@ -340,15 +402,17 @@ def test_flops_are_counted(compiled):
 def test_auto_takes_what_was_measured(compiled, ran, monkeypatch):
     lo.kernels.use("auto")
     first, second, x = operands(SHAPES[3], torch.float32, "rows")
-    for ratio in (1.5, 1.1):
-        monkeypatch.setattr(crossed, "_measured", lambda *_, ratio=ratio: ratio)
-        choice.STATE.target = ""
+    for ratio, times in {1.5: 2, 1.1: 1}.items():  # once to see whether results agree
+        ran.clear()
+        choice.STATE.choices = None
+        monkeypatch.setattr(crossed, "_seconds", lambda ways, ratio=ratio: [ratio, 1.0])
         torch.testing.assert_close(backends.crossed_matmul(first, second, x), plain(first, second, x))
-    assert len(ran) == 1
+        assert len(ran) == times
     monkeypatch.undo()
-    choice.STATE.target = ""
+    choice.STATE.choices = None
     for leaf in (first, second):
         leaf.requires_grad_()
         backends.crossed_matmul(first, second, x)
-    assert len(lo.kernels.status().ratios) == 2  # gradients of one, of two
-    assert all(0 < ratio < 100 for ratio in lo.kernels.status().ratios.values())
+    assert len(lo.kernels.status().chosen) == 2  # gradients of one, of two
+    for times in choice.STATE.choices.why.values():
+        assert all(0 < seconds < 1 for seconds in times.values())

@@ -153,7 +153,7 @@ def _reflected(x: torch.Tensor, v: torch.Tensor, rows: bool):
 
 
 def _reflection(x: torch.Tensor, u: torch.Tensor, rows: bool) -> torch.Tensor:
-    """x - 2 u uᵀ x as matrix products, which torch's counter of FLOPs sees."""
+    """The product x - 2 u uᵀ x, as matrix products, which torch's counter of FLOPs sees."""
     if rows:
         return torch.addmm(x, (x @ u).unsqueeze(1), u.unsqueeze(0), alpha=-2)
     return torch.addmm(x, u.unsqueeze(1), (u @ x).unsqueeze(0), alpha=-2)
