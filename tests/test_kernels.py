@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,8 +140,9 @@ def test_off_builds_nothing(monkeypatch):
 
 
 @pytest.fixture
-def no_compiler(monkeypatch):
+def no_compiler(monkeypatch, tmp_path):
     """As on a machine that cannot build extensions."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
 
     def fails(*_, **__):
         raise RuntimeError("no compiler here")
@@ -157,6 +159,29 @@ def test_without_a_compiler_products_run_and_the_status_says_why(no_compiler, wa
     A, x = lo.btt(64, 64).init(seed=0, backend="torch"), torch.randn(64, 40)
     torch.testing.assert_close(A @ x, A.to_dense() @ x)
     assert "no compiler here" in lo.kernels.status().reason
+
+
+def test_builds_wait_for_no_other_and_are_kept_whole(no_compiler, monkeypatch, tmp_path):
+    built = []
+
+    def load(name, sources, build_directory, **_):
+        assert not [*Path(build_directory).iterdir()]  # no lock of torch's, nor half a library
+        (Path(build_directory) / "lock").touch()
+        built.append(build_directory)
+        if len(built) == 1:
+            raise KeyboardInterrupt  # or a kill
+        (Path(build_directory) / f"{name}.so").write_text("a library")
+        return str(Path(build_directory) / f"{name}.so")
+
+    monkeypatch.setattr(cpp_extension, "load", load)
+    monkeypatch.setattr(building.ctypes, "CDLL", lambda path: Path(path).read_text())
+    with pytest.raises(KeyboardInterrupt):
+        building.library()
+    assert building.library() == "a library"
+    building.library.cache_clear()  # as another process starts
+    assert building.library() == "a library"
+    assert len({*built}) == 2
+    assert [Path(lo.kernels.status().library)] == [*(tmp_path / "linops").iterdir()]
 
 
 @pytest.mark.full
