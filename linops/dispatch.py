@@ -56,8 +56,16 @@ def generic(function: Callable[..., Any]) -> Any:
             method = methods.setdefault(type(first), _resolve(resolver, registered, first, second, third))
         return method(first, second, third)
 
-    calls: dict[int, Any] = {2: call_of_two, 3: call_of_three}
+    def call_of_four(first: Any, second: Any, third: Any, fourth: Any) -> Any:
+        method = methods.get(type(first))
+        if method is None:
+            method = methods.setdefault(type(first), _resolve(resolver, registered, first, second, third, fourth))
+        return method(first, second, third, fourth)
+
+    calls: dict[int, Any] = {2: call_of_two, 3: call_of_three, 4: call_of_four}
     found: Any = wraps(function)(calls.get(function.__code__.co_argcount, call))
+    if function.__code__.co_argcount in calls:
+        found.__defaults__ = function.__defaults__
 
     def register(method: Callable[..., Any]) -> Any:
         (hint,) = _hints(function, method, 1)

@@ -34,6 +34,24 @@ def test_help_names_the_commands():
         assert invoke(command, "--help").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("--optimizer sgd", "'--optimizer': coord-check without --over-time does not take it"),
+        ("--lr 0.1 --steps 3", "'--lr', '--steps': coord-check without --over-time does not take them"),
+        ("--over-depth --depth 9 --optimizer muon", "'--optimizer', '--depth': --over-depth does not take them"),
+        ("--over-depth --over-time", "'--over-time': --over-depth does not take it"),
+        ("--over-time --structures btt,chain --data digits", "chain is no linear map"),
+    ],
+)
+def test_coord_check_refuses_options_that_it_would_not_heed(given, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("coord-check", *given.split())
+    assert result.exit_code
+    assert named in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_imports_no_framework():
     script = "import sys; sys.argv = ['linops', '--help']; import linops.cli, atexit\n"
     script += "atexit.register(lambda: print(sorted({'torch', 'jax', 'matplotlib', 'sklearn'} & set(sys.modules))))\n"

@@ -12,10 +12,10 @@ def timed(times):
     """A clock: what each function takes, and which were timed."""
     asked = []
 
-    def seconds(function):
-        name = next(name for name, each in times["ways"].items() if each is function)
-        asked.append(name)
-        return times[name]
+    def seconds(functions):
+        names = [name for name, each in times["ways"].items() if each in functions]
+        asked.extend(names)
+        return [times[name] for name in names]
 
     return seconds, asked
 
@@ -52,7 +52,7 @@ def test_a_kernel_that_fails_or_errs_is_never_taken():
 
     choices = Choices("here")
     chosen, asked = choose(choices, plain=9.0, errs=1.0, fails=1.0, ways={"errs": lambda: 4, "fails": fails})
-    assert (chosen, asked) == ("plain", ["plain"])
+    assert (chosen, asked) == ("plain", [])  # nothing to be compared with
     assert choices.why["c"]["errs"] == "its result is another"
     assert choices.why["c"]["fails"] == "RuntimeError: no image for this device"
 
@@ -79,7 +79,7 @@ def test_choices_outlive_the_process(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"format": "other"}', '{"format": "linops.gpu_kernels", "version": 1, "targets": [1]}']
+    "text", ["", "[]", "{", '{"format": "other"}', '{"format": "linops.kernels", "version": 2, "targets": [1]}']
 )
 def test_a_file_that_is_none_is_replaced(tmp_path, text):
     file = tmp_path / "kernels.json"
@@ -101,7 +101,7 @@ def test_where_choices_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("LINOPS_MACHINE", "")
     assert choices_file() is None
     monkeypatch.setenv("LINOPS_MACHINE", str(tmp_path / "machine.json"))
-    assert choices_file() == tmp_path / "gpu_kernels.json"
+    assert choices_file() == tmp_path / "kernels.json"
 
 
 def test_sizes_have_classes():
@@ -127,7 +127,7 @@ def on_cuda(monkeypatch):
 
     monkeypatch.setattr(cuda, "_kernels", lambda: SimpleNamespace(tiles=lambda rank: (0, 1), crossed_matmul=kernel))
     monkeypatch.setattr(cuda, "_choices", lambda device: choices)
-    monkeypatch.setattr(cuda, "seconds", lambda function: times.pop(0))
+    monkeypatch.setattr(cuda, "seconds", lambda ways: [times.pop(0) for _ in ways])
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
 
     def crossed(vectors=32, dtype=torch.float32, side=5, grad=False):
@@ -185,6 +185,8 @@ def test_nothing_is_tried_while_flops_are_counted(on_cuda):
 
     with FlopCounterMode(display=False):
         assert on_cuda.crossed()[0] == []
+    with on_cuda.torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        assert on_cuda.crossed(grad=True)[0] == []
     assert on_cuda.choices.known == {}
 
 
@@ -193,7 +195,7 @@ def test_memory_that_does_not_suffice_to_measure_is_no_error(on_cuda, monkeypatc
         raise on_cuda.torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(on_cuda.cuda, "seconds", full)
-    assert on_cuda.crossed()[0] == []
+    assert on_cuda.crossed()[0] == [0, 1]  # to see whether results agree
     assert on_cuda.choices.known == {}
 
 
@@ -202,6 +204,7 @@ def test_results_agree_within_rounding(on_cuda):
     assert on_cuda.cuda.agree([one], [one * (1 + 5e-6)])
     assert not on_cuda.cuda.agree([one], [one * (1 + 5e-5)])
     assert not on_cuda.cuda.agree([one * float("nan")], [one])
+    assert on_cuda.cuda.agree([one * float("nan")], [one * float("inf")])
     assert on_cuda.cuda.agree([one.bfloat16()], [one.bfloat16() * 1.01])
 
 
@@ -223,5 +226,5 @@ def test_a_device_times_by_its_events(on_cuda, monkeypatch):
 
     monkeypatch.setattr(cuda.torch.cuda, "Event", Event)
     monkeypatch.setattr(cuda.torch.cuda, "synchronize", lambda: None)
-    assert cuda.seconds(lambda: called.append(1), rounds=3) == 1e-3
-    assert len(called) == 5
+    assert cuda.seconds([lambda: called.append(1), lambda: called.append(2)], rounds=3) == [1e-3, 1e-3]
+    assert called == [1, 2] * 5

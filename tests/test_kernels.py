@@ -1,6 +1,8 @@
 """Compiled kernels: what users say of them without a compiler, and with one the numbers of plain products."""
 
 import json
+import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,8 +30,10 @@ LAYOUTS = ("rows", "columns", "wider rows", "part of columns")
 @pytest.fixture(autouse=True)
 def mode():
     """The mode and what is known are as before after each test."""
-    before = dict(choice.STATE.__dict__)
+    before, mode = dict(choice.STATE.__dict__), choice.MODE.get()
+    choice.STATE.choices = None
     yield
+    choice.MODE.set(mode)
     choice.STATE.__dict__.update(before)
 
 
@@ -93,14 +97,41 @@ def test_modes_are_checked_and_end_with_their_block():
     assert lo.kernels.status().mode == "auto"
 
 
-def test_the_environment_says_a_mode(monkeypatch):
-    monkeypatch.setenv("LINOPS_KERNELS", "auto")
-    assert choice._initial().mode == "auto"
-    monkeypatch.setenv("LINOPS_KERNELS", "")
-    assert choice._initial().mode == "off"
-    monkeypatch.setenv("LINOPS_KERNELS", "yes")
-    with pytest.raises(ValueError, match="LINOPS_KERNELS"):
-        choice._initial()
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets what the environment says."""
+    yield lambda said: (monkeypatch.setenv("LINOPS_KERNELS", said), choice._environment.cache_clear())
+    monkeypatch.undo()
+    choice._environment.cache_clear()
+
+
+def test_the_environment_says_a_mode(environment):
+    choice.MODE.set("")
+    for said, mode in {"auto": "auto", "": "off"}.items():
+        environment(said)
+        assert lo.kernels.status().mode == mode
+    environment("on")  # which importing does not mind
+    for use in (lo.kernels.status, lambda: lo.btt(64, 64).init(seed=0, backend="torch") @ torch.ones(64, 40)):
+        with pytest.raises(ValueError, match="LINOPS_KERNELS: mode 'on'; expected one of 'off', 'auto', 'compiled'"):
+            use()
+
+
+def test_threads_have_modes_of_their_own():
+    barrier, seen = threading.Barrier(2, timeout=10), {}
+
+    def run(mode):
+        with lo.kernels.use(mode):
+            barrier.wait()
+            seen[mode] = lo.kernels.status().mode
+            barrier.wait()
+        seen[f"after {mode}"] = lo.kernels.status().mode
+
+    threads = [threading.Thread(target=run, args=(mode,)) for mode in ("auto", "compiled")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"auto": "auto", "compiled": "compiled", "after auto": "off", "after compiled": "off"}
 
 
 def test_off_builds_nothing(monkeypatch):
@@ -109,8 +140,9 @@ def test_off_builds_nothing(monkeypatch):
 
 
 @pytest.fixture
-def no_compiler(monkeypatch):
+def no_compiler(monkeypatch, tmp_path):
     """As on a machine that cannot build extensions."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
 
     def fails(*_, **__):
         raise RuntimeError("no compiler here")
@@ -129,6 +161,29 @@ def test_without_a_compiler_products_run_and_the_status_says_why(no_compiler, wa
     assert "no compiler here" in lo.kernels.status().reason
 
 
+def test_builds_wait_for_no_other_and_are_kept_whole(no_compiler, monkeypatch, tmp_path):
+    built = []
+
+    def load(name, sources, build_directory, **_):
+        assert not [*Path(build_directory).iterdir()]  # no lock of torch's, nor half a library
+        (Path(build_directory) / "lock").touch()
+        built.append(build_directory)
+        if len(built) == 1:
+            raise KeyboardInterrupt  # or a kill
+        (Path(build_directory) / f"{name}.so").write_text("a library")
+        return str(Path(build_directory) / f"{name}.so")
+
+    monkeypatch.setattr(cpp_extension, "load", load)
+    monkeypatch.setattr(building.ctypes, "CDLL", lambda path: Path(path).read_text())
+    with pytest.raises(KeyboardInterrupt):
+        building.library()
+    assert building.library() == "a library"
+    building.library.cache_clear()  # as another process starts
+    assert building.library() == "a library"
+    assert len({*built}) == 2
+    assert [Path(lo.kernels.status().library)] == [*(tmp_path / "linops").iterdir()]
+
+
 @pytest.mark.full
 def test_without_a_compiler_the_operators_run_too(no_compiler):
     leaves = [a.requires_grad_() for a in operands(SHAPES[0], torch.float64)]
@@ -139,26 +194,98 @@ def test_without_a_compiler_the_operators_run_too(no_compiler):
         torch.testing.assert_close(one, other)
 
 
-def test_what_was_measured_is_kept_for_its_target(monkeypatch, tmp_path):
+@pytest.fixture
+def auto(monkeypatch):
+    """Under "auto", as if there were a library, with a clock that says the kernel is twice as fast; what was timed."""
+    timed = []
+    monkeypatch.setattr(crossed, "library", lambda: object())
+    monkeypatch.setattr(crossed, "_OPERATOR", lambda *operands: plain(*operands))
+    monkeypatch.setattr(crossed, "_seconds", lambda ways: timed.append(1) or [2.0, 1.0])
+    lo.kernels.use("auto")
+    return timed
+
+
+GIVEN = operands(SHAPES[3], torch.float32)
+
+
+def wants():
+    return crossed.wants(*GIVEN, False, plain)
+
+
+def test_what_was_measured_is_kept_for_each_target(auto, monkeypatch, tmp_path):
     monkeypatch.setenv("LINOPS_MACHINE", str(tmp_path / "folder" / "machine.json"))
-    choice.STATE.target, file = "", tmp_path / "folder" / "kernels.json"
-    assert choice.pays("this", "small", lambda: 1.5)
-    assert not choice.pays("this", "large", lambda: 1.19)
-    assert json.loads(file.read_text())["ratios"] == {"small": 1.5, "large": 1.19}
-    choice.STATE.target = ""  # as another process starts
-    assert choice.pays("this", "small", lambda: pytest.fail("measured again"))
-    assert lo.kernels.status().ratios == {"small": 1.5, "large": 1.19}
-    assert not choice.pays("another", "small", lambda: 0.5)
-    assert json.loads(file.read_text())["ratios"] == {"small": 0.5}
-    for broken in ("", "[]", '{"format": "linops.kernels", "version": 1, "target": "this", "ratios": 3}'):
-        file.write_text(broken)
-        choice.STATE.target = ""
-        assert choice.pays("this", "small", lambda: 2.0)
+    for target, measured in {"this": 1, "another": 2}.items():
+        choice.STATE.choices = None  # as another process starts
+        monkeypatch.setattr(crossed, "target", lambda target=target: target)
+        assert wants()
+        assert len(auto) == measured
+    for target in ("this", "another"):
+        choice.STATE.choices = None
+        monkeypatch.setattr(crossed, "target", lambda target=target: target)
+        assert wants()
+    assert len(auto) == 2
+    assert [*lo.kernels.status().chosen.values()] == ["compiled"]
+    assert {*json.loads((tmp_path / "folder" / "kernels.json").read_text())["targets"]} == {"this", "another"}
+
+
+def test_auto_measures_nothing_that_someone_sees(auto):
+    packed = []
+    with FlopCounterMode(display=False) as counter:
+        assert not wants()
+    assert counter.get_total_flops() == 0
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: packed.append(1) or x, lambda x: x):
+        assert not wants()
+    with torch.overrides.BaseTorchFunctionMode():
+        assert not wants()
+    assert not packed
+    assert not auto
+    with torch.device("cpu"):  # a mode that changes no product
+        assert wants()
+
+
+@pytest.mark.parametrize("way", ["plain", "autocast", "grad"])
+def test_compiled_graphs_take_plain_products_where_programs_do(way, monkeypatch):
+    lo.kernels.use("compiled")
+    first, second, x = operands(SHAPES[0], torch.float32)
+    taken = []
+    monkeypatch.setattr(crossed, "wants", lambda *_: taken.append(1) or False)
+
+    def run(x):
+        if way == "grad":
+            return torch.func.grad(lambda x: backends.crossed_matmul(first, second, x).square().sum())(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+            return backends.crossed_matmul(first, second, x)
+
+    graph = torch.compile(run, fullgraph=True, backend="eager")
+    assert graph(x).dtype is (torch.bfloat16 if way == "autocast" else torch.float32)
+    assert bool(taken) == (way == "plain")
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (3, 1), (2, 3)])
+@pytest.mark.parametrize("rows", [False, True])
+def test_what_the_kernel_writes_has_a_stride_that_it_knows(sizes, rows):
+    blocks, n = sizes
+    made = crossed._empty(torch.ones(1), (blocks, n, 64), rows)
+    assert crossed._stride(made) == (blocks * n if rows else 64)
 
 
 # ---------------------------------------------------------------- with one
 
 full = pytest.mark.full
+
+
+@full
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(1, 1, 2, 5, 7, 64), (1, 1, 1, 1, 1, 64), (3, 1, 1, 1, 2, 64), (1, 3, 2, 2, 1, 64)])
+def test_sides_of_one(compiled, ran, shape, layout, swapped):
+    leaves = [a.requires_grad_() for a in operands(shape, torch.float64, layout)]
+    y, expected = backends.crossed_matmul(*leaves, swapped), plain(*leaves, swapped)
+    close(y, expected, torch.float64)
+    g = torch.randn_like(expected)
+    for one, other in zip(torch.autograd.grad(y, leaves, g), torch.autograd.grad(expected, leaves, g)):
+        close(one, other, torch.float64)
+    assert len(ran) == 2
 
 
 @full
@@ -253,6 +380,31 @@ def test_layers_operators_and_compiled_graphs(compiled, ran, family):
 
 
 @full
+def test_compiled_graphs_of_transformations_and_casts(compiled, ran):
+    first, second, x = operands(SHAPES[0], torch.float32)
+
+    def product(x):
+        return backends.crossed_matmul(first, second, x)
+
+    def gradient(x):
+        return torch.func.grad(lambda x: product(x).square().sum())(x)
+
+    def compile(function):
+        return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+    torch.testing.assert_close(compile(gradient)(x), gradient(x))
+    mapped = torch.func.vmap(product)
+    torch.testing.assert_close(compile(mapped)(torch.stack([x, 2 * x])), mapped(torch.stack([x, 2 * x])))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = compile(product)(x)
+        assert y.dtype is torch.bfloat16
+        torch.testing.assert_close(y, product(x))
+    assert not ran
+    torch.testing.assert_close(compile(product)(x), plain(first, second, x))
+    assert len(ran) == 1
+
+
+@full
 def test_the_operators_are_those_of_torch(compiled):
     for layout in LAYOUTS[:2]:
         leaves = [a.requires_grad_() for a in operands(SHAPES[0], torch.float64, layout)]
@@ -275,15 +427,17 @@ def test_flops_are_counted(compiled):
 def test_auto_takes_what_was_measured(compiled, ran, monkeypatch):
     lo.kernels.use("auto")
     first, second, x = operands(SHAPES[3], torch.float32, "rows")
-    for ratio in (1.5, 1.1):
-        monkeypatch.setattr(crossed, "_measured", lambda *_, ratio=ratio: ratio)
-        choice.STATE.target = ""
+    for ratio, times in {1.5: 2, 1.1: 1}.items():  # once to see whether results agree
+        ran.clear()
+        choice.STATE.choices = None
+        monkeypatch.setattr(crossed, "_seconds", lambda ways, ratio=ratio: [ratio, 1.0])
         torch.testing.assert_close(backends.crossed_matmul(first, second, x), plain(first, second, x))
-    assert len(ran) == 1
+        assert len(ran) == times
     monkeypatch.undo()
-    choice.STATE.target = ""
+    choice.STATE.choices = None
     for leaf in (first, second):
         leaf.requires_grad_()
         backends.crossed_matmul(first, second, x)
-    assert len(lo.kernels.status().ratios) == 2  # gradients of one, of two
-    assert all(0 < ratio < 100 for ratio in lo.kernels.status().ratios.values())
+    assert len(lo.kernels.status().chosen) == 2  # gradients of one, of two
+    for times in choice.STATE.choices.why.values():
+        assert all(0 < seconds < 1 for seconds in times.values())

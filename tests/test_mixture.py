@@ -118,15 +118,30 @@ def test_balance_is_its_formula_and_moves_the_gate_alone():
     assert [name for name, one in layer.named_parameters() if one.grad is not None] == ["gate"]
 
 
+def test_balance_of_no_rows_is_zero():
+    layer = BTTMixture(64, 64, experts=4)
+    layer(torch.zeros(0, 64))
+    loss = lo.nn.balance_loss(layer)
+    loss.backward()
+    assert (loss.item(), layer.gate.grad.abs().max().item()) == (0, 0)
+
+
 def test_balance_is_summed_and_taken_once():
     model = nn.Sequential(BTTMixture(32, 32, 4, 1), nn.GELU(), BTTMixture(32, 32, 4, 2), BTTMixture(32, 32, balance=0))
     x = torch.randn(64, 32)
     first = model[0](x)
-    one = lo.nn.balance_loss(model)
+    with pytest.warns(
+        UserWarning, match=r"balance_loss: a structured layer is a mixture in training mode that has not"
+    ):
+        one = lo.nn.balance_loss(model)
     model[2](nn.functional.gelu(first))
-    both = one + lo.nn.balance_loss(model)
+    with pytest.warns(UserWarning, match="is not in the sum"):
+        both = one + lo.nn.balance_loss(model)
     model(x)
     torch.testing.assert_close(lo.nn.balance_loss(model), both)
+    model[2].eval()(model[0](x))
+    torch.testing.assert_close(lo.nn.balance_loss(model), one)
+    model.train()
     for run in (lambda: None, lambda: model.eval()(x), lambda: torch.no_grad()(model.train())(x)):
         run()
         with pytest.raises(RuntimeError, match="none of the model's 2 mixtures has run in training mode"):
@@ -134,6 +149,39 @@ def test_balance_is_summed_and_taken_once():
     assert lo.nn.balance_loss(nn.Linear(2, 2)).item() == 0
     with pytest.raises(TypeError, match=r"with_balance_loss of lo\.nn\.flax"):
         lo.nn.balance_loss([1])
+
+
+def test_balance_names_what_ran_under_a_reentrant_checkpoint():
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
+    lo.nn.replace_linear_(model, "btt_mixture:experts=4:active=1")
+    y = model[0](torch.randn(4, 32))
+    checkpoint(model[1], y, use_reentrant=True)
+    with pytest.warns(UserWarning, match=r"balance_loss: layer '1' is a mixture .*use_reentrant=False"):
+        lo.nn.balance_loss(model)
+
+
+def test_balance_within_torch_func_and_after_it():
+    layer, x = BTTMixture(32, 32, 4, 1), torch.randn(4, 32)
+    parameters = {name: one.detach() for name, one in layer.named_parameters()}
+
+    def balance(parameters):
+        torch.func.functional_call(layer, parameters, (x,))
+        return lo.nn.balance_loss(layer)
+
+    found = torch.func.grad(balance)(parameters)["gate"]
+    layer(x)
+    lo.nn.balance_loss(layer).backward()
+    torch.testing.assert_close(found, layer.gate.grad)
+    for left in (torch.func.grad(lambda x: layer(x).sum()), torch.func.vmap(layer, randomness="same")):
+        left(x)
+        with pytest.raises(RuntimeError, match=r"of torch\.func within the function transformed"):
+            lo.nn.balance_loss(layer)
+
+
+def test_evaluation_drops_what_was_kept():
+    layer = BTTMixture(32, 32, 4, 1)
+    layer(torch.randn(4, 32))
+    assert layer.eval()._balance is None
 
 
 def test_balance_that_nobody_takes_is_said_once():

@@ -1,5 +1,6 @@
 """Structures that are no linear maps in Flax NNX and Equinox: the numbers, rates and files of PyTorch."""
 
+import copy
 import warnings
 from functools import partial
 
@@ -13,6 +14,7 @@ from flax import nnx
 from torch import nn
 
 import linops as lo
+from linops.nn.jax_nonlinear import balance_of
 from linops.nn.nonlinear import MAKERS
 
 BOTH = ("chain:rank=4:activation=gelu", "btt_mixture:experts=4:active=2")
@@ -273,6 +275,48 @@ def test_muon_steps_as_torch(framework, target, tmp_path, x):
         np.testing.assert_allclose(np.asarray(state[name]), tensor.numpy(), rtol=1e-3, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_renormalised_adamw_steps_each_expert_as_torch(framework, tmp_path):
+    theirs, paths = (
+        swapped("torch", "btt_mixture:experts=4:active=1:rank=2"),
+        [tmp_path / "model", tmp_path / "gradient"],
+    )
+    given = copy.deepcopy(theirs)
+    with torch.no_grad():
+        for one in given.parameters():
+            one.normal_(generator=torch.Generator().manual_seed(one.numel()))
+        for name, parameter in theirs.named_parameters():  # experts of several norms, larger than drawn
+            if "cores" in name:
+                parameter.mul_(torch.linspace(1, 4, 4)[:, None, None, None])
+    for model, path in zip((theirs, given), paths):
+        lo.nn.save(model, path)
+    ours, gradient = (module(framework).load(DENSE[framework](), path) for path in paths)
+    before = theirs.layers[0].cores_0.detach().clone()
+    groups = [{"algorithm": "adamw"} | group for group in lo.nn.param_groups(theirs, 0.01, renormalize=True)]
+    optimizer, tx = lo.nn.torch.Muon(groups, betas=(0.9, 0.999)), module(framework).adamw(ours, 0.01, renormalize=True)
+    for parameter, one in zip(theirs.parameters(), given.parameters()):
+        parameter.grad = one.detach()
+    for _ in range(3):
+        optimizer.step()
+    if framework == "flax":
+        step = nnx.Optimizer(ours, tx, wrt=nnx.Param)
+        for _ in range(3):
+            step.update(ours, nnx.state(gradient, nnx.Param))
+    else:
+        arrays = eqx.filter(ours, eqx.is_inexact_array)
+        state = tx.init(arrays)
+        for _ in range(3):
+            updates, state = tx.update(eqx.filter(gradient, eqx.is_inexact_array), state, arrays)
+            arrays = eqx.apply_updates(arrays, updates)
+        ours = arrays
+    found = module(framework).state_dict(ours)
+    for name, tensor in theirs.state_dict().items():
+        np.testing.assert_allclose(np.asarray(found[name]), tensor.numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+    steps = (theirs.layers[0].cores_0 - before).abs().amax((1, 2, 3))
+    assert steps[1] > 1.2 * steps[3] > 0, "an expert's step follows its own norms"
+
+
 # ---------------------------------------------------------------- the balance loss
 
 
@@ -313,6 +357,11 @@ def test_balance_loss_is_that_of_torch(x):
         value, gradients = eqx.filter_jit(eqx.filter_value_and_grad(eqx_loss))(other)
         assert float(value) == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(gradients.leaves["gate"], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_balance_loss_of_no_rows_is_zero():
+    layer = lo.nn.flax.BTTMixture(64, 64, 4, rngs=nnx.Rngs(0))
+    assert float(balance_of(layer.nonlinear, jax.numpy.zeros((0, 4)))) == 0
 
 
 @pytest.mark.full

@@ -66,7 +66,9 @@ def test_every_grouping_is_the_product(case):
 def test_frozen_operators_are_the_same(case, batch, monkeypatch):
     operator, matrix, array = build(case, "complex128")
     if batch == 5:  # whatever it takes
-        monkeypatch.setattr(Machine, "total", lambda self, steps, itemsize: sum(step.merges for step in steps))
+        monkeypatch.setattr(
+            Machine, "total", lambda self, steps, itemsize, kept=False: sum(step.merges for step in steps)
+        )
         monkeypatch.setattr(freezing, "cheapest", lambda network, *_, **__: groupings(len(network.tensors))[1])
     frozen = lo.freeze(operator, batch)
     assert frozen.shape == operator.shape

@@ -9,6 +9,32 @@ import linops as lo
 
 
 @every_backend
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+@pytest.mark.parametrize("scale", [1.0, 1e-11, 1e-18, 1e14, 1e18])
+def test_the_size_of_the_operand_counts_for_nothing(backend, scale, size):
+    rng = np.random.default_rng(1)
+    v, X = rng.standard_normal(7).astype("float32"), rng.standard_normal((7, 3)).astype("float32")
+    expected = X - 2 * np.outer(v, v @ X) / (v @ v)
+    A, X = lo.Householder(on(backend, v * np.float32(scale))), X * np.float32(size)
+    size = np.float32(size)
+    np.testing.assert_allclose(as_numpy(A @ on(backend, X)) / size, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(as_numpy(A @ on(backend, X[:, 0])) / size, expected[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(as_numpy(A._rows(on(backend, X.T))) / size, expected.T, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-11, 1e14])
+def test_gradients_of_the_vector_at_the_ends_of_what_is_not_scaled(scale):
+    rng = torch.Generator().manual_seed(0)
+    v, X = torch.randn(5, generator=rng), torch.randn(5, 3, generator=rng)
+
+    def gradient(v):
+        v = v.requires_grad_()
+        return torch.autograd.grad((lo.Householder(v) @ X.to(v.dtype)).pow(3).sum(), v)[0]
+
+    torch.testing.assert_close(gradient(v * scale) * scale, gradient(v.double()).float(), rtol=1e-4, atol=1e-4)
+
+
+@every_backend
 @pytest.mark.parametrize("scale", [1.0, 1e-18, 1e-30, 1e18, 1e30, 0.0])
 def test_only_the_direction_counts(backend, scale):
     rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """Spectral renormalisation: what multiplies a leaf, the norms, and steps that keep their size while factors grow."""
 
+import copy
 import itertools
 import warnings
 
@@ -7,6 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.nn.utils import prune
 
 import linops as lo
 from linops.nn.torch import layer_steps
@@ -236,17 +243,6 @@ def test_steps_of_other_dtypes_are_measured_in_float32_at_least(dtype):
     assert moved(layer, 0.25 if dtype == torch.bfloat16 else 1e-4) == pytest.approx(1, rel=0.25)
 
 
-def test_layers_that_grow_are_measured_anew():
-    torch.manual_seed(0)
-    model = nn.Sequential(lo.btt(64, 64).to_layer())
-    optimizer = Muon(lo.nn.param_groups(model, lr=0.01, optimizer="muon", renormalize=True))
-    for _ in range(2):
-        model(torch.randn(8, 64)).square().mean().backward()
-        optimizer.step()
-        lo.nn.grow_(model, "btt:rank=2", optimizer=optimizer)
-    assert optimizer.param_groups[0]["leaves"][0].layer.structure.operator.ranks == (2,)
-
-
 def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):
     def made():
         torch.manual_seed(0)
@@ -270,6 +266,168 @@ def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):
     step(other, resumed)
     for one, two in zip(model.parameters(), other.parameters()):
         assert torch.equal(one, two)
+
+
+def muon(model, **options):
+    return Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True, **options))
+
+
+def trained(model, optimizer, steps=1, without=()):
+    """Steps, some leaves having no gradient; how far the last one moves the first layer, ‖ΔW‖₂ over the rate."""
+    before = model[0].operator.to_dense()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        before = model[0].operator.to_dense().detach().double()
+        model(torch.randn(32, 64, dtype=model[0].bias.dtype)).float().square().mean().backward()
+        for name in without:
+            getattr(model[0], name).grad = None
+        optimizer.step()
+    change = model[0].operator.to_dense().detach().double() - before
+    return torch.linalg.matrix_norm(change, 2).item() / 0.02
+
+
+@pytest.mark.parametrize("later", [torch.bfloat16, torch.float64])
+def test_what_is_kept_of_a_layer_is_loaded_as_it_is_whatever_the_dtype_of_leaves(later):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 64).to_layer()).bfloat16()
+    optimizer = muon(model)
+    trained(model, optimizer)
+    optimizer.state[model[0].cores_0]["layer_share"] = torch.tensor(1 / 3)  # as on a device
+    state = optimizer.state_dict()
+    resumed = muon(model.to(later))
+    resumed.load_state_dict(state)
+    for key in ("layer_vectors", "layer_share"):
+        found = resumed.state[model[0].cores_0][key]
+        assert found.dtype == torch.float32
+        assert torch.equal(found, optimizer.state[model[0].cores_0][key])
+    trained(model, resumed)
+
+
+def test_a_layer_that_grows_moves_as_far_as_before():
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(128, 64).to_layer())
+    optimizer = muon(model, base=16)
+    far = 2**0.5
+    assert trained(model, optimizer, 25) == pytest.approx(far, rel=0.1)
+    for rank in (2, 4):
+        lo.nn.grow_(model, f"btt:rank={rank}", optimizer=optimizer)
+        assert [trained(model, optimizer) for _ in range(3)] == pytest.approx([far] * 3, rel=0.1)
+
+
+@pytest.mark.parametrize("absent", ["U", "V"])
+def test_a_layer_is_measured_anew_when_other_leaves_move(absent):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.low_rank(64, 64, rank=8).to_layer())
+    with torch.no_grad():
+        model[0].U.mul_(3)
+        model[0].V.mul_(3)  # so that ρ is not at its bound
+    optimizer = muon(model)
+    trained(model, optimizer, 25)
+    for without in ([absent], [], [absent], [absent]):
+        assert trained(model, optimizer, without=without) == pytest.approx(1, rel=0.1)
+    model[0].get_parameter(absent).requires_grad_(False)
+    assert trained(model, optimizer) == pytest.approx(1, rel=0.1)
+    model[0].get_parameter(absent).requires_grad_(True)
+    assert trained(model, optimizer) == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("renormalize", [True, False])
+def test_a_state_dict_does_not_change_which_steps_are_renormalised(renormalize):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.low_rank(64, 64, rank=8).to_layer(), lo.btt(64, 64).to_layer())
+    with torch.no_grad():
+        for parameter in (*model[0].parameters(), *model[1].parameters()):
+            parameter.mul_(3)
+
+    def made(renormalize):
+        groups = lo.nn.param_groups(model, lr=0.02, optimizer="muon", adamw="1", renormalize=renormalize)
+        return Muon(groups)
+
+    other, optimizer, fresh = made(not renormalize), made(renormalize), made(renormalize)
+    trained(model, other)
+    optimizer.load_state_dict(other.state_dict())
+    for made_so, loaded in zip(fresh.param_groups, optimizer.param_groups):
+        assert made_so.get("partners") == loaded.get("partners")
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    found = []
+    for one in (optimizer, fresh):
+        model.load_state_dict(state)
+        torch.manual_seed(1)
+        first = trained(model, one)
+        found.append((first, (model[1].cores_0 - state["1.cores_0"]).norm().item()))
+    assert (found[0][0] == pytest.approx(1, rel=0.1)) is renormalize
+    assert found[0][1] == pytest.approx(found[1][1], rel=0.2)  # AdamW's, which is divided by the growth, or not
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_renormalised_steps_go_through_a_distributed_checkpoint(flat):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 64).to_layer())
+    optimizer, resumed = muon(model), muon(model)
+    trained(model, optimizer, 3)
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    optimizer.zero_grad()
+    state = get_optimizer_state_dict(model, optimizer, options=options)
+    set_optimizer_state_dict(model, resumed, state, options=options)
+    one, two = (each.state[model[0].cores_0] for each in (optimizer, resumed))
+    assert one.keys() == two.keys()
+    assert one["layer_steps"] == two["layer_steps"] == 3
+    assert torch.equal(one["layer_vectors"], two["layer_vectors"])
+    assert trained(model, resumed) == pytest.approx(1, rel=0.1)
+
+
+def test_groups_of_an_optimiser_are_plain_data_and_copies_of_it_step_copied_layers():
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 64).to_layer())
+    groups = lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True)
+    optimizers = [Muon(groups), Muon(groups)]  # which do not take what groups hold
+    assert not any("leaves" in group for optimizer in optimizers for group in optimizer.param_groups)
+    for optimizer in optimizers:
+        trained(model, optimizer)
+        assert "layer_vectors" in optimizer.state[model[0].cores_0]
+    copied, optimizer = copy.deepcopy((model, optimizers[0]))
+    before = model[0].cores_0.detach().clone()
+    trained(copied, optimizer)
+    assert optimizer.state[copied[0].cores_0]["layer_steps"] == 2
+    assert torch.equal(before, model[0].cores_0)
+
+
+@pytest.mark.parametrize("name", ["U", "values"])
+def test_a_layer_with_a_pruned_leaf_has_the_steps_of_static_rates_until_it_has_none(name):
+    """Whether it is pruned before there is an optimiser or after."""
+
+    def run(renormalize, late=False):
+        torch.manual_seed(0)
+        model = nn.Sequential(lo.low_rank_sparse(16, 16, rank=4).to_layer())
+        key = next(key for key, _ in model[0].named_parameters() if key.endswith(name))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3)
+        if not late:
+            prune.random_unstructured(model[0], key, 0.5)
+        optimizer = Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=renormalize))
+        if late:
+            prune.random_unstructured(model[0], key, 0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(2, 16)).square().mean().backward()
+            optimizer.step()
+        found = [value.clone() for value in model.state_dict().values()]
+        model(torch.ones(2, 16))  # masks what was stepped
+        prune.remove(model[0], key)
+        before = model[0].operator.to_dense().detach()
+        model(torch.ones(2, 16)).square().mean().backward()
+        optimizer.step()
+        return found, torch.linalg.matrix_norm(model[0].operator.to_dense().detach() - before, 2).item() / 0.02
+
+    (static, _), (early, moved), (late, moved_too) = run(False), run(True), run(True, late=True)
+    for one, two in zip(static, early, strict=True):
+        assert torch.equal(one, two)
+    assert sorted(value.double().sum().item() for value in early) == sorted(
+        value.double().sum().item() for value in late
+    )
+    assert moved == pytest.approx(1, rel=0.1)
+    assert moved_too == pytest.approx(1, rel=0.1)
 
 
 def test_an_optimiser_that_does_not_renormalise_is_told():

@@ -47,7 +47,9 @@ def test_torch_draws_by_it_again_and_again(scheme, tmp_path):
         torch.testing.assert_close(loaded[0].cores_0, model[0].cores_0, rtol=0, atol=0)
     other = mlp()
     lo.nn.replace_linear_(other, "btt", where=["0", "2"])  # of another scheme
-    lo.nn.load(other, tmp_path / "m")[0].reset_parameters()
+    layer = other[0]
+    assert lo.nn.load(other, tmp_path / "m")[0] is layer, "of another scheme, and still the layer that it was"
+    layer.reset_parameters()
     assert norm(other[0]) == pytest.approx(1, rel=1e-3)
 
 
@@ -67,6 +69,19 @@ def test_seeds_dtypes_zeros_and_the_meta_device():
     assert [norm(part) for part in parts[0]] == pytest.approx([1, 1, 1], rel=1e-3)
 
 
+def test_frozen_layers_keep_it():
+    model = nn.Sequential(lo.nn.torch.Linear(lo.dense(16, 16) + lo.dense(16, 16), scheme="orthogonal"))
+    assert lo.nn.freeze_(model).rows
+    assert model[0].scheme == "orthogonal"
+
+
+def test_frozen_layers_of_flax_keep_it():
+    operator = lo.dense(16, 16) + lo.dense(16, 16)
+    model = nnx.Sequential(lo.nn.flax.Linear(operator, scheme="orthogonal", rngs=nnx.Rngs(0)))
+    lo.nn.flax.freeze(model)
+    assert model.layers[0].scheme == "orthogonal"
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_flax_and_equinox_draw_by_it_and_files_say_so(scheme, tmp_path):
@@ -83,6 +98,20 @@ def test_flax_and_equinox_draw_by_it_and_files_say_so(scheme, tmp_path):
     assert loaded.scheme == scheme
     back = nnx.Sequential(nnx.Linear(64, 144, rngs=nnx.Rngs(0)), nnx.Linear(144, 64, rngs=nnx.Rngs(0)))
     assert lo.nn.flax.load(back, tmp_path / "f").layers[0].scheme == scheme
+    other = nnx.Sequential(nnx.Linear(64, 144, rngs=nnx.Rngs(0)), nnx.Linear(144, 64, rngs=nnx.Rngs(0)))
+    lo.nn.flax.replace_linear(other, "btt", where="layers.0", rngs=nnx.Rngs(1))  # of another scheme
+    layer = other.layers[0]
+    assert lo.nn.flax.load(other, tmp_path / "f").layers[0] is layer
+    assert layer.scheme == scheme
+    other = eqx.nn.MLP(64, 64, 144, 1, key=jax.random.key(0))
+    other, _ = lo.nn.equinox.replace_linear(other, "btt", where="layers.0", key=jax.random.key(2))
+    assert eqx.tree_equal(lo.nn.equinox.load(other, tmp_path / "m"), equinox)
+    assert other.layers[0].scheme == "mup", "the model that was given stays as it was"
+    low, _ = lo.nn.equinox.replace_linear(
+        eqx.nn.MLP(64, 64, 144, 1, key=jax.random.key(0)), "low_rank", where="layers.0", key=jax.random.key(2)
+    )
+    with pytest.raises(ValueError, match=r"layer 'layers\.0' is LowRank\(.*\) 144×64 in the model and BlockTensorT"):
+        lo.nn.equinox.load(low, tmp_path / "m")
     again = lo.nn.equinox.load(eqx.nn.MLP(64, 64, 144, 1, key=jax.random.key(2)), tmp_path / "m")
     assert eqx.tree_equal(again, equinox)
 

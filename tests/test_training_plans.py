@@ -9,9 +9,10 @@ from helpers import TOLERANCE, each, on
 
 import linops as lo
 from linops.operators import planned
-from linops.operators.planned import Forked, network_of
+from linops.operators.planned import Forked, Planned, network_of
 from linops.plan import Machine, Step, natural_order
 from linops.plan import plan as plans
+from linops.plan.contraction import OPERAND
 from linops.plan.gradient import backward, gradients, marked
 from linops.plan.plan import Plans, marked_naturally, plan_along
 from linops.plan.search import path
@@ -271,3 +272,34 @@ def test_one_matrix_of_a_stack_is_the_same_repeated(batch):
     expected = jax.jit(jax.grad(lambda A, x: jax_loss(lo.Dense(A.to_dense()), x), argnums=(0, 1)))(A, x)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_product_searches_once_at_most(monkeypatch):
+    """Whether the natural order runs whatever is wanted is found over several products; then nothing is looked for."""
+    monkeypatch.setattr(planned, "PLANS", Plans(1000))
+    searched = []
+    monkeypatch.setattr(Planned, "_make", lambda self, size, target, wanted: searched.append(wanted))
+    A, x = lo.btt(36, 36, rank=3).init(seed=0, backend="torch"), torch.ones(36, 5)
+    A = A.structure.fill([leaf.requires_grad_() for _, leaf in A.named_leaves()])
+    for count in (1, 2, 3, 4, 4):
+        A @ x
+        assert len(searched) == count
+    assert sorted(searched) == [0, 1, 0b110, 0b111]
+    monkeypatch.setattr(Planned, "_plan_for", None)
+    A @ x
+
+
+def test_frozen_leaves_take_their_own_plan(monkeypatch):
+    """Where it is another than that of any other gradients."""
+    monkeypatch.setattr(planned, "PLANS", Plans(1000))
+    own = plan_along(network_of(lo.btt(49, 49, rank=3)), ((1, 0), (0, OPERAND)))
+    monkeypatch.setattr(Planned, "_make", lambda self, size, target, wanted: own if wanted == 0b100 else None)
+    A, x = lo.btt(49, 49, rank=3).init(seed=0, backend="torch"), torch.ones(49, 5)
+    leaves = [leaf for _, leaf in A.named_leaves()]
+    leaves[1].requires_grad_()
+    A = A.structure.fill(leaves)
+    for _ in range(6):
+        assert A._plan_at(5, x) is own
+    torch.testing.assert_close(A @ x, A.to_dense() @ x)
+    with torch.no_grad():
+        assert A._plan_at(5, x) is None

@@ -34,12 +34,12 @@ def chosen(only: Sequence[str] = (), data: str | None = None) -> list[Part]:
         The parts.
 
     Raises:
-        ValueError: If a pattern matches no part, or a part that was named needs data.
+        ValueError: If a pattern matches no part, or only parts that need data, where there are none.
     """
     for pattern in only:
         if not any(fnmatchcase(part.name, pattern) for part in PLAN):
             raise ValueError(f"--only {pattern}: no such part; expected some of {', '.join(p.name for p in PLAN)}")
-        if data is None and any(part.name == pattern and part.user for part in PLAN):
+        if data is None and all(part.user for part in PLAN if fnmatchcase(part.name, pattern)):
             raise ValueError(f"--only {pattern}: it needs --data, your own images")
     found = [part for part in PLAN if not only or any(fnmatchcase(part.name, pattern) for pattern in only)]
     return [part for part in found if data is not None or not part.user]

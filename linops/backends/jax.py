@@ -33,9 +33,12 @@ def _block_matmul(a: Array, x: Array):
 def _apart(x: Any) -> Any:
     """An operand that XLA keeps apart from what made it, and its gradient from what that makes.
 
-    Otherwise XLA folds axes that are exchanged into the product, whose gradient then takes up to three times as long.
+    Otherwise XLA on a CPU folds axes that are exchanged into the product, whose gradient then takes up to three times
+    as long. What is not traced is apart already, and would be copied.
     """
-    return jax.lax.optimization_barrier(x) if _is_known(*x.shape) and x.size >= JAX_APART else x
+    if isinstance(x, Tracer) and _is_known(*x.shape) and x.size >= JAX_APART and backends.device_kind(x) == "cpu":
+        return jax.lax.optimization_barrier(x)
+    return x
 
 
 def _is_known(*sizes: Any) -> bool:
@@ -67,6 +70,7 @@ def _shared_matmul(a: Array, x: Array):
         _is_known(rows, columns, batch)
         and batch >= max(JAX_REPEATED, min(rows, columns))
         and rows * columns <= JAX_REPEATED**2
+        and backends.device_kind(x) == "cpu"
     ):
         return namespace.matmul(namespace.broadcast_to(a, (stack, rows, columns)), _apart(x))
     return namespace.matmul(a, x)  # XLA multiplies all by one product, whose result it turns

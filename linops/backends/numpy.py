@@ -136,9 +136,10 @@ def _reflected(x: np.ndarray, v: np.ndarray, rows: bool):
         square = np.dot(v, v)
     if not SQUARES[0] < square < SQUARES[1]:
         return None
+    u = v / (square / 2) ** 0.5  # before it meets x, whose products with v may overflow
     if rows:
-        return x - (x @ v * (2 / square))[:, None] * v
-    return x - (v if x.ndim == 1 else v[:, None]) * (v @ x * (2 / square))
+        return x - (x @ u)[:, None] * u
+    return x - (u if x.ndim == 1 else u[:, None]) * (u @ x)
 
 
 @p.add_slice.dispatch

@@ -143,19 +143,20 @@ def _three_diagonals(x: torch.Tensor, lower: torch.Tensor, diagonal: torch.Tenso
 def _reflected(x: torch.Tensor, v: torch.Tensor, rows: bool):
     if not v.is_cpu or not at_hand(v) or torch.is_autocast_enabled("cpu"):
         return None
-    square = torch.dot(v, v)
-    if not p.SQUARES[0] < square.item() < p.SQUARES[1]:
+    length = torch.linalg.vector_norm(v)
+    if not p.SQUARES[0] < length.item() ** 2 < p.SQUARES[1]:
         return None
+    u = v / length  # before it meets x, whose products with v may overflow
     if x.ndim == 1:
-        return _reflection(x.unsqueeze(1), v, square, rows).squeeze(1)
-    return _reflection(x, v, square, rows)
+        return _reflection(x.unsqueeze(1), u, rows).squeeze(1)
+    return _reflection(x, u, rows)
 
 
-def _reflection(x: torch.Tensor, v: torch.Tensor, square: torch.Tensor, rows: bool) -> torch.Tensor:
-    """As matrix products, which torch's counter of FLOPs sees."""
+def _reflection(x: torch.Tensor, u: torch.Tensor, rows: bool) -> torch.Tensor:
+    """The product x - 2 u uᵀ x, as matrix products, which torch's counter of FLOPs sees."""
     if rows:
-        return torch.addmm(x, ((x @ v) / square).unsqueeze(1), v.unsqueeze(0), alpha=-2)
-    return torch.addmm(x, v.unsqueeze(1), ((v @ x) / square).unsqueeze(0), alpha=-2)
+        return torch.addmm(x, (x @ u).unsqueeze(1), u.unsqueeze(0), alpha=-2)
+    return torch.addmm(x, u.unsqueeze(1), (u @ x).unsqueeze(0), alpha=-2)
 
 
 @p.scatter.dispatch

@@ -9,11 +9,13 @@ from torch.autograd.forward_ad import unpack_dual
 
 from linops.backends import primitives as p
 from linops.kernels import cuda
-from linops.kernels.choice import STATE as KERNELS
+from linops.kernels.choice import mode
 from linops.tuning import TORCH_LOOPED, TORCH_PART, TORCH_SMALL, TORCH_SPLIT, TORCH_TINY
 
 #: whether torch.func transforms what runs now (vmap, grad, jvp …); as autograd.Function asks itself
 transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+#: a graph that is traced keeps it: contexts cannot be traced
+_mode: Callable[[], str] = torch.compiler.assume_constant_result(mode)
 
 
 @p.block_matmul.dispatch
@@ -25,12 +27,13 @@ def _block_matmul(a: torch.Tensor, x: torch.Tensor):
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: bool = False):
-    if KERNELS.mode != "off" and _may_be_compiled(first, second, x):
+    if _mode() != "off" and _may_be_compiled(first, second, x):
         from linops.kernels import crossed  # an extra, whose operators take a while to declare
 
         if crossed.wants(first, second, x, swapped, _crossed_plain):
             return torch.ops.linops.crossed(first, second, x, swapped)
-    return _crossed_plain(first, second, x, swapped)
+    y = _crossed(first, second, x)
+    return y.transpose(0, 1) if swapped else y
 
 
 def _crossed_plain(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: bool) -> torch.Tensor:
@@ -52,7 +55,10 @@ def _crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> torc
         return _crossed_in_parts(first, second, x, -(-blocks * rows * batch // TORCH_PART))
     if x.is_cuda and not torch.compiler.is_compiling() and all(_is_plain(each, "cuda") for each in (first, second, x)):
         return cuda.crossed(first, second, x, _crossed_whole)
-    return _crossed_whole(first, second, x)
+    between = torch.bmm(first, x)  # as `_crossed_whole`, of which the call is a share of a small product's time
+    if middle != blocks:
+        between = between.reshape(middle, m, batch)
+    return torch.bmm(second, between.transpose(0, 1))
 
 
 def _crossed_whole(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -78,10 +84,8 @@ def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor
 
 def _may_be_compiled(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether a product may be an operator of linops' own: what is exported must run without linops."""
-    if not x.is_cpu:
+    if torch.compiler.is_compiling() and (_mode() != "compiled" or torch.compiler.is_exporting()):
         return False
-    if torch.compiler.is_compiling():
-        return KERNELS.mode == "compiled" and not torch.compiler.is_exporting()
     return all(each.is_cpu and _is_plain(each, "cpu") for each in (first, second, x))
 
 
@@ -96,7 +100,7 @@ def _is_plain(x: torch.Tensor, device: str) -> bool:
         type(x) in (torch.Tensor, torch.nn.Parameter)
         and not transforming()
         and not torch.is_autocast_enabled(device)
-        and unpack_dual(x).tangent is None
+        and (torch.compiler.is_compiling() or unpack_dual(x).tangent is None)
     )
 
 

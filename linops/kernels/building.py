@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import platform
+import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +22,7 @@ FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++20", "-fopenmp")
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, built if they were not.
+    """The compiled kernels, built if they were not; processes that do so at once build each for itself.
 
     Returns:
         The library; None where it cannot be built, and then `lo.kernels.status().reason` says why.
@@ -26,19 +30,31 @@ def library() -> ctypes.CDLL | None:
     try:
         from torch.utils import cpp_extension  # which needs setuptools
 
-        path = cpp_extension.load(
-            f"linops_{hashlib.sha256(target().encode()).hexdigest()[:16]}",
-            [str(SOURCE)],
-            extra_cflags=list(FLAGS),
-            extra_ldflags=["-fopenmp"],
-            is_python_module=False,
-        )
+        root = os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()
+        path = Path(root, "linops", f"linops_{hashlib.sha256(target().encode()).hexdigest()[:16]}.so")
+        if not path.exists():
+            _build(cpp_extension.load, path)
         found = ctypes.CDLL(str(path))
     except Exception as error:  # a compiler can fail in any way, and plain products need none
         STATE.reason = f"{type(error).__name__}: {str(error).strip()[:2000]}"
         return None
     STATE.library, STATE.reason = str(path), ""
     return found
+
+
+def _build(load: Callable[..., Any], path: Path) -> None:
+    """Build in a folder of this process, as torch waits without end for a lock that a killed build left in its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="building_", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        built = load(
+            path.stem,
+            [str(SOURCE)],
+            extra_cflags=list(FLAGS),
+            extra_ldflags=["-fopenmp"],
+            build_directory=folder,
+            is_python_module=False,
+        )
+        os.replace(built, path)
 
 
 @lru_cache(maxsize=1)

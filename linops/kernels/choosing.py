@@ -2,21 +2,21 @@
 
 A `Choices` knows no framework: it is given the ways as functions, something that times them, and something that says
 whether two results agree. What it finds is kept by *target* (a device and the versions of what runs there) and by
-*case* (what is computed, with sizes in classes), in this process and in a file, ``gpu_kernels.json`` beside the user's
+*case* (what is computed, with sizes in classes), in this process and in a file, ``kernels.json`` beside the user's
 machine file (`linops.plan.machine_file`); where that is set to none, no file is read or written.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from linops.plan.machine_file import machine_file
 from linops.replacing import replacing
 
-FORMAT, VERSION = "linops.gpu_kernels", 1
+FORMAT, VERSION = "linops.kernels", 2
 #: by so much must a way be measured to be faster than the plain one: below, the next measurement might say otherwise
 GAIN = 1.2
 
@@ -33,7 +33,7 @@ def choices_file() -> Path | None:
         path = machine_file()
     except RuntimeError:
         return None
-    return None if path is None else path.with_name("gpu_kernels.json")
+    return None if path is None else path.with_name("kernels.json")
 
 
 class Choices:
@@ -50,7 +50,7 @@ class Choices:
     Example:
         >>> choices = Choices("a device")
         >>> ways = {"plain": lambda: 4, "kernel": lambda: 4}
-        >>> choices.choose("2 + 2", ways, lambda way: {4: 2e-6}[way()], lambda a, b: a == b)
+        >>> choices.choose("2 + 2", ways, lambda ways: [{4: 2e-6}[way()] for way in ways], lambda a, b: a == b)
         'plain'
         >>> choices.known
         {'2 + 2': 'plain'}
@@ -66,7 +66,7 @@ class Choices:
         self,
         case: str,
         ways: Ways,
-        seconds: Callable[[Callable[[], Any]], float],
+        seconds: Callable[[Sequence[Callable[[], Any]]], Sequence[float]],
         agree: Callable[[Any, Any], bool],
     ) -> str:
         """The way to take, by measurement where the case is new.
@@ -75,7 +75,7 @@ class Choices:
             case: What is computed, with sizes in classes.
             ways: Functions of no arguments by name, the plain one first: it is taken unless another is `GAIN` times as
                 fast. One that raises or whose result does not agree with the plain one's is never taken.
-            seconds: Times a function.
+            seconds: Times functions, best in turns, so that what else the machine does slows them all alike.
             agree: Whether a result agrees with the plain one, the second.
 
         Returns:
@@ -85,17 +85,18 @@ class Choices:
             return self.known[case]
         plain, *others = ways
         expected = ways[plain]()
-        times, why = {plain: seconds(ways[plain]) / GAIN}, {}
+        able, why = [plain], {}
         for name in others:
             try:
                 if agree(ways[name](), expected):
-                    times[name] = seconds(ways[name])
+                    able.append(name)
                 else:
                     why[name] = "its result is another"
             except Exception as error:
                 why[name] = f"{type(error).__name__}: {error}"
-        self.why[case] = {**times, **why, plain: times[plain] * GAIN}
-        self.known[case] = min(times, key=lambda name: times[name])
+        times = dict(zip(able, seconds([ways[name] for name in able]))) if able[1:] else {}
+        self.why[case] = {**times, **why}
+        self.known[case] = min(able, key=lambda name: times.get(name, 0.0) * (1 if name == plain else GAIN))
         self._keep(case)
         return self.known[case]
 

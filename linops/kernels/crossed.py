@@ -9,7 +9,7 @@ gradients are those of plain products. Where there is no compiled library, both 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from statistics import median
 from time import perf_counter
@@ -19,7 +19,9 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from linops.kernels.building import library, target
-from linops.kernels.choice import STATE, pays
+from linops.kernels.choice import STATE, mode
+from linops.kernels.choosing import Choices, choices_file, size_class
+from linops.kernels.measuring import agree, step, watched
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 #: vectors from which a kernel is considered: a tile
@@ -30,6 +32,7 @@ _COLUMNS, _TILE = 64, 32
 _MIDDLE, _MIDDLE_BACKWARD = 1 << 18, 1 << 20
 #: rounds of a measurement
 _ROUNDS = 7
+_WAYS = "plain", "compiled"
 
 Plain = Callable[..., torch.Tensor]
 
@@ -63,15 +66,21 @@ def wants(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: b
         return _takes(first, second, x)
     if not _takes(first, second, x) or library() is None:
         return False
-    if STATE.mode == "compiled":
+    if mode() == "compiled":
         return True
     leaves = [torch.is_grad_enabled() and leaf.requires_grad for leaf in (first, second, x)]
-    (b, rm, n), (m, p, _), batch = first.shape, second.shape, x.shape[2]
-    key = f"{DTYPES[x.dtype]} ({b}, {rm}, {n}) ({m}, {p}) x {1 << (batch - 1).bit_length()} "
-    key += f"{'rows' if _rows(x) else 'columns'}{' swapped' if swapped else ''} "
-    gradients = "".join([name for name, leaf in zip("fsx", leaves) if leaf])
-    key += f"{gradients or 'forward'} {torch.get_num_threads()} threads"
-    return pays(target(), key, lambda: _measured(first, second, x, swapped, plain, leaves))
+    (b, rm, n), (m, p, _) = first.shape, second.shape
+    case = f"crossed {b},{rm},{n} {m},{p} {DTYPES[x.dtype]} {'rows' if _rows(x) else 'features'} "
+    case += f"{'swapped ' if swapped else ''}{size_class(x.shape[2])} gradients {tuple(leaves)} "
+    case += f"{torch.get_num_threads()} threads"
+    if STATE.choices is None:
+        STATE.choices = Choices(target(), choices_file())
+    known = STATE.choices.known
+    if known.get(case) not in _WAYS and not watched():
+        ways = [lambda *operands: plain(*operands, swapped), lambda *operands: _OPERATOR(*operands, swapped)]
+        bound = {name: step(way, (first, second, x)) for name, way in zip(_WAYS, ways)}
+        STATE.choices.choose(case, bound, _seconds, agree)
+    return known.get(case) == "compiled"
 
 
 def _takes(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> bool:
@@ -97,9 +106,8 @@ def _rows(x: torch.Tensor) -> bool:
 def _stride(x: torch.Tensor) -> int:
     """Numbers between vectors of rows, or between features where they come first; 0 where it is neither."""
     (b, n, k), (sb, sn, sk) = x.shape, x.stride()
-    if sk == 1 and (b == 1 or n == 1 or sb == n * sn):
-        stride = sb if n == 1 else sn
-        return stride if stride >= k else 0
+    if sk == 1 and (b == 1 or n == 1 or sb == n * sn) and (stride := sb if n == 1 else sn) >= k:
+        return stride
     if (sn == 1 or n == 1) and (b == 1 or sb == n) and sk >= b * n:
         return sk
     return 0
@@ -209,6 +217,7 @@ def _empty_gradients(
     )
 
 
+_OPERATOR = torch.ops.linops.crossed
 _LIBRARY.impl("crossed", _crossed, "CPU")
 _LIBRARY.impl("crossed_backward", _crossed_backward, "CPU")
 
@@ -279,25 +288,12 @@ def _flops_backward(
 # ---------------------------------------------------------------- the measurement
 
 
-def _measured(first: Any, second: Any, x: Any, swapped: bool, plain: Plain, leaves: list[bool]) -> float:
-    """How many times as fast as plain products the kernel is; forward, or with the gradients that are asked for."""
-    if any(leaves):
-        operands = [a.detach().requires_grad_(leaf) for a, leaf in zip((first, second, x), leaves)]
-        wanted = [a for a, leaf in zip(operands, leaves) if leaf]
-        g = torch.ones_like(_fake(first, second, x, swapped))
-        way: list[Callable[[], Any]] = [
-            lambda: torch.autograd.grad(torch.ops.linops.crossed(*operands, swapped), wanted, g),
-            lambda: torch.autograd.grad(plain(*operands, swapped), wanted, g),
-        ]
-    else:
-        operands = [a.detach() for a in (first, second, x)]
-        way = [lambda: torch.ops.linops.crossed(*operands, swapped), lambda: plain(*operands, swapped)]
-    ratios = []
+def _seconds(functions: Sequence[Callable[[], Any]]) -> list[float]:
+    """What calls take: medians of rounds in turns."""
+    taken: list[list[float]] = [[] for _ in functions]
     for turn in range(_ROUNDS + 1):
-        seconds = [0.0, 0.0]
-        for one in (0, 1) if turn % 2 else (1, 0):
+        for place in range(len(functions))[:: 1 if turn % 2 else -1]:
             start = perf_counter()
-            way[one]()
-            seconds[one] = perf_counter() - start
-        ratios.append(seconds[1] / seconds[0])
-    return median(ratios[1:])  # the first round warms up
+            functions[place]()
+            taken[place].append(perf_counter() - start)
+    return [median(each[1:]) for each in taken]  # the first round warms up

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from linops.kernels.choosing import Choices, choices_file, size_class
+from linops.kernels.measuring import agree, step, watched
 
 #: sides of blocks beyond which torch's products reach their speed, and vectors below which nothing is left to save
 LARGEST_SIDE, LEAST_VECTORS = 256, 16
-#: how far results may be apart, as a share of their norm
-APART = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+#: of the kernels
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 #: whether kernels beside torch's own may run, here and now; off by default, as they have not run on a GPU yet
 ALLOWED: ContextVar[bool] = ContextVar("allowed", default=False)
@@ -43,7 +44,7 @@ def crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, plain: P
         return plain(first, second, x)
     (b, rows, n), (m, p, middle), k = first.shape, second.shape, x.shape[2]
     dtypes = {first.dtype, second.dtype, x.dtype}
-    if max(n, p) > LARGEST_SIDE or k < LEAST_VECTORS or len(dtypes) > 1 or x.dtype not in APART:
+    if max(n, p) > LARGEST_SIDE or k < LEAST_VECTORS or len(dtypes) > 1 or x.dtype not in DTYPES:
         return plain(first, second, x)
     kernels = _kernels()
     if kernels is None or middle % b:
@@ -58,65 +59,39 @@ def crossed(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, plain: P
     case = f"crossed {b},{rows},{n} {m},{p} {x.dtype} {layout} {size_class(k)} gradients {needed}"
     choices = _choices(x.device.index)
     if choices.known.get(case) not in ways and not _busy():
-        bound = {name: _step(way, (first, second, x)) for name, way in ways.items()}
+        bound = {name: step(way, (first, second, x)) for name, way in ways.items()}
         with suppress(torch.OutOfMemoryError):  # the product itself may fit: it is measured another time
             choices.choose(case, bound, seconds, agree)
     return ways.get(choices.known.get(case, ""), plain)(first, second, x)
 
 
 def _busy() -> bool:
-    """Whether products are not to be tried now: a graph is captured, or a mode sees them, as one that counts FLOPs."""
-    return torch.cuda.is_current_stream_capturing() or torch._C._len_torch_dispatch_stack() > 0
+    """Whether products are not to be tried now: a graph is captured, or someone sees them."""
+    return torch.cuda.is_current_stream_capturing() or watched()
 
 
-def _step(way: Product, operands: tuple[torch.Tensor, ...]) -> Callable[[], Any]:
-    """A way on detached operands: the product, and where gradients are asked for, these."""
-    held = [t.detach().requires_grad_(t.requires_grad and torch.is_grad_enabled()) for t in operands]
-    leaves = [t for t in held if t.requires_grad]
-
-    def step() -> list[torch.Tensor]:
-        y = way(*held)
-        return [y.detach(), *(torch.autograd.grad(y, leaves, torch.ones_like(y)) if leaves else ())]
-
-    return step
-
-
-def agree(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
-    """Whether tensors are the same within the rounding of their dtypes.
+def seconds(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> list[float]:
+    """What calls take on the device: medians of so many, in turns, after two that warm up.
 
     Args:
-        found: The tensors.
-        expected: The others.
+        functions: The calls.
+        rounds: How many of each.
 
     Returns:
-        True or False; False where a number is not finite.
+        Seconds of each.
     """
-    for a, b in zip(found, expected):
-        apart = (a.double() - b.double()).norm()
-        if not bool(apart <= APART[b.dtype] * b.double().norm()):
-            return False
-    return True
-
-
-def seconds(function: Callable[[], Any], rounds: int = 7) -> float:
-    """What a call takes on the device: the median of so many, after two that warm up.
-
-    Args:
-        function: The call.
-        rounds: How many.
-
-    Returns:
-        Seconds.
-    """
-    for _ in range(2):
+    for function in [*functions, *functions]:
         function()
-    marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(rounds)]
-    for start, stop in marks:
-        start.record()
-        function()
-        stop.record()
+    marks: list[list[tuple[Any, Any]]] = [[] for _ in functions]
+    for _ in range(rounds):
+        for function, each in zip(functions, marks):
+            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            function()
+            stop.record()
+            each.append((start, stop))
     torch.cuda.synchronize()
-    return 1e-3 * median(start.elapsed_time(stop) for start, stop in marks)
+    return [1e-3 * median(start.elapsed_time(stop) for start, stop in each) for each in marks]
 
 
 @cache

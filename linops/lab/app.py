@@ -187,10 +187,17 @@ EXPERIMENT_STRUCTURES = "btt,monarch,kronecker,low_rank"
 
 @app.command()
 def coord_check(
+    context: typer.Context,
     model: o.Model = o.Architecture.mlp,
     data: o.Data = None,
     text: o.Text = None,
-    structures: o.Structures = EXPERIMENT_STRUCTURES,
+    structures: Annotated[
+        str,
+        typer.Option(
+            help="Families with options, as in `btt:rank=2,monarch`; also `chain` and `btt_mixture`, but not with "
+            "--over-time."
+        ),
+    ] = EXPERIMENT_STRUCTURES,
     over_time: Annotated[
         bool, typer.Option("--over-time", help="How far single steps move layers, all along training.")
     ] = False,
@@ -228,17 +235,18 @@ def coord_check(
     SGD, with rates that are right at the start and with those that follow the norms of factors.
     """
     if over_depth:
-        if over_time or data or text or quick or seeds > 1 or model is not o.Architecture.mlp:
-            raise typer.BadParameter("takes --structures, --seed and --threads alone", param_hint="'--over-depth'")
-        wanted = o.structures_of(structures)
+        kept = {"over_depth", "structures", "seed", "threads"}
+        o.require_apply(context, "--over-depth", [name for name in context.params if name not in kept])
+    elif not over_time:
+        o.require_apply(context, "coord-check without --over-time", ["optimizers", "rates", "widths", "steps"])
+    if over_depth:
+        wanted = o.structures_of(structures, of_layers=True)
         from linops.lab import threads as cpu
         from linops.lab.depth_check import run_depth_check
 
         cpu.limit(threads, "torch")
         run_depth_check(console(), wanted, seed)
         return
-    if not over_time and (rates or widths or steps):
-        raise typer.BadParameter("only with --over-time", param_hint="'--lr', '--width', '--steps'")
     experiments, told = _experiment(
         model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads, depth, base_depth
     )

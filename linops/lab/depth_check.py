@@ -20,7 +20,7 @@ from linops.lab.fits import PowerLaw, power_law
 from linops.lab.mnist1d import generate
 from linops.lab.models import MLP
 from linops.lab.tables import table
-from linops.nn import param_groups, replace_linear_
+from linops.nn import balance_loss, param_groups, replace_linear_
 
 DEPTHS = (2, 4, 8, 16, 32)
 BASE_DEPTH = 2
@@ -59,7 +59,7 @@ def trained(
         batch = torch.randint(len(x), (128,), generator=order)
         loss = cross_entropy(model(x[batch]), y[batch])
         optimizer.zero_grad()
-        loss.backward()
+        (loss + balance_loss(model)).backward()
         optimizer.step()
         losses.append(loss.detach())
     with torch.no_grad():

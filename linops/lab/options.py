@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from math import isfinite
 from pathlib import Path
@@ -110,6 +111,28 @@ def structures_of(
         return parse_list(text, shape=shape, of_layers=of_layers)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
+
+
+def require_apply(context: typer.Context, mode: str, names: Iterable[str]) -> None:
+    """Raise if options are written that a mode of a command does not heed.
+
+    Args:
+        context: Of the command.
+        mode: What errors call the mode.
+        names: The parameters that do not apply in it.
+
+    Raises:
+        BadParameter: With the options that were written.
+    """
+    ignored, given = set(names), []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name) if parameter.name in ignored else None
+        if source is not None and source.name == "COMMANDLINE":
+            given.append(f"'{parameter.opts[0]}'")
+    if given:
+        raise typer.BadParameter(
+            f"{mode} does not take {'it' if len(given) == 1 else 'them'}", param_hint=", ".join(given)
+        )
 
 
 Model = Annotated[Architecture, typer.Option(help="The paper's MLP, a ViT on images, or a GPT on text.")]

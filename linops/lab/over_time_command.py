@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from linops.families.text import NONLINEAR
 from linops.lab import distributed, over_time_plot
 from linops.lab import tables as t
 from linops.lab.experiments import Options, Sizes, finish, problem_of, with_dense
@@ -41,7 +42,15 @@ def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequen
 
     Returns:
         What summary.json holds: a row for each optimiser, rate, structure, rule and width.
+
+    Raises:
+        ValueError: If a structure is no linear map, so that its steps have no spectral norm.
     """
+    if unmeasured := [one.text for one in options.structures if one.family in NONLINEAR]:
+        raise ValueError(
+            f"--over-time measures matrices, and {unmeasured[0]} is no linear map: leave it out of --structures, or "
+            "leave out --over-time"
+        )
     with distributed.session(options.device) as device:
         work: list[Job] = []
         for seed in options.seeds:

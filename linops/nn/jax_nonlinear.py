@@ -99,12 +99,13 @@ def balance_of(mixture: Mixture, scores: Any) -> Any:
         scores: (…, experts): of all rows.
 
     Returns:
-        A scalar in float32; its gradient is that of p.
+        A scalar in float32, zero without rows; its gradient is that of p.
     """
     scores = scores.reshape(-1, mixture.experts)
     _, chosen = jax.lax.top_k(scores, mixture.active)
-    shares = (chosen[..., None] == jax.numpy.arange(mixture.experts)).mean((0, 1))
-    means = jax.nn.softmax(scores.astype(jax.numpy.promote_types(scores.dtype, "float32")), -1).mean(0)
+    rows = max(len(scores), 1)
+    shares = (chosen[..., None] == jax.numpy.arange(mixture.experts)).sum((0, 1)) / (rows * mixture.active)
+    means = jax.nn.softmax(scores.astype(jax.numpy.promote_types(scores.dtype, "float32")), -1).sum(0) / rows
     return mixture.balance * mixture.experts * (shares * means).sum()
 
 

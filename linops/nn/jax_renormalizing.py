@@ -191,7 +191,7 @@ def _multiplied(entries: Sequence[Entry], places: list[int], named: dict[str, in
     partners = {entry.name: partner(entry, entry.name, named) for entry in entries}
     if all(not norm for norm, *_ in partners.values()):
         return None
-    sizes = {name: pair for name, (_, _, pair) in partners.items()}
+    sizes = {name: pair for name, (_, _, pair, _) in partners.items()}
     is_matrix = [sizes[entry.name] == entry.size[:-3:-1] for entry in entries]
 
     def vectors(leaves: Sequence[Any]) -> tuple[Any, ...]:
@@ -212,7 +212,7 @@ def _multiplied(entries: Sequence[Entry], places: list[int], named: dict[str, in
                 norms[entry.name] = scale * jnp.sqrt(jnp.mean(jnp.square(jnp.abs(leaf))))
             after.append(vector)
         found = []
-        for norm, initial, _ in partners.values():
+        for norm, initial, *_ in partners.values():
             present = jnp.asarray(evaluate(norm, norms.__getitem__))
             found.append(jnp.where(present > 0, jnp.minimum(1.0, initial / present), 1.0))
         return tuple(found), tuple(after)

@@ -27,10 +27,11 @@ SETTLED, EVERY = 24, 6
 #: what is added to squares of norms of leaves
 LEAST = 1e-12
 
-#: what multiplies a parameter, that as `init` draws it, and its (fan_in, fan_out), if any
-Partner = tuple[Norm, float, "tuple[int, int] | None"]
+#: what multiplies a parameter, that as `init` draws it, its (fan_in, fan_out), if any, and the number of its first axes
+#: of copies, each with norms of its own: an expert's leaves multiply no other expert's
+Partner = tuple[Norm, float, "tuple[int, int] | None", int]
 #: of what nothing multiplies
-ALONE: Partner = ((), 1.0, None)
+ALONE: Partner = ((), 1.0, None, 0)
 
 
 def start(size: int) -> np.ndarray:
@@ -143,4 +144,6 @@ def partner(entry: Entry, name: str, trained: Container[str]) -> Partner:
         return ALONE
     norm, initial, place = partners(operator)[entry.key], initial_norms(operator), name.removesuffix(entry.key)
     found = renamed(norm, lambda leaf: place + leaf if place + leaf in trained else initial[leaf])
-    return found, evaluate(norm, initial.__getitem__), fans(operator).get(entry.key)
+    described = getattr(entry.layer, "nonlinear", None)
+    copies = int(described is not None and described.copies > 0)
+    return found, evaluate(norm, initial.__getitem__), fans(operator).get(entry.key), copies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,13 +198,14 @@ def require_same(
             raise ValueError(f"{name!r} is {dtype} in the model and {other} in the file: convert the model first")
 
 
-def require_fit(name: str, layer: Layer, found: Found | None) -> Found:
+def require_fit(name: str, layer: Layer, found: Found | None, there: Layer | None = None) -> Found:
     """The layer of a model that a structured layer takes the place of.
 
     Args:
         name: The layer's name.
         layer: The structured layer.
         found: The dense layer of that name, if there is one.
+        there: The structured layer of that name, if there is one.
 
     Returns:
         The dense layer.
@@ -211,6 +213,11 @@ def require_fit(name: str, layer: Layer, found: Found | None) -> Found:
     Raises:
         ValueError: If there is none, it is of another shape, cannot be replaced, or the layer is of parts.
     """
+    if found is None and there is not None:
+        raise ValueError(
+            f"layer {name!r} is {there} in the model and {layer} in the file: build the model as it was before its "
+            "layers were replaced"
+        )
     if found is None:
         raise ValueError(
             f"the model has no dense layer {name!r}: build the same model as was saved; an embedding cannot be "
@@ -241,7 +248,7 @@ def require_whole(name: str, layer: Layer) -> None:
 
 
 def is_same(one: Layer, other: Layer) -> bool:
-    """Whether two layers are one without their numbers; of what is no linear map dtypes do not count.
+    """Whether two layers are one without their numbers, however drawn; of what is no linear map dtypes do not count.
 
     Args:
         one: The one.
@@ -251,7 +258,7 @@ def is_same(one: Layer, other: Layer) -> bool:
         True or False.
     """
     if one.nonlinear is None or other.nonlinear is None:
-        return one == other
+        return one == replace(other, scheme=one.scheme)
     return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
 
 

@@ -17,6 +17,8 @@ from linops.running import multiply
 
 #: what was found of structures: plans by backend and class of batches, and where products are cut
 PLANS = Plans(bound=4096)
+#: of a class of batches: it is not known whether the same runs whatever gradients are wanted of, or it does not
+UNDECIDED, UNSETTLED = "undecided", "unsettled"
 
 
 class Choosing(LinearOperator):
@@ -40,7 +42,7 @@ class Choosing(LinearOperator):
     @remembered
     def _plan_target(self) -> Target | None:
         """What plans are made for; see `target_for`."""
-        return target_for(self)
+        return self._once("target", lambda: target_for(self))
 
     def _once(self, what: Hashable, find: Callable[[], Any]) -> Any:
         """What is found; of operators that share a structure it is looked for once."""
@@ -118,23 +120,55 @@ class Planned(Choosing):
 
     def _plan_at(self, batch: Any, x: Any) -> Any:
         """What runs on an operand: a plan, None for the natural order, or `Forked` where JAX decides later."""
-        plan, backend = self._plan(batch), self.backend
-        if backend == "torch":
-            if backends.is_recording() and not self._is_settled(batch):
-                plan = self._plan(batch, backends.gradients_wanted(x, self._leaves))
-        elif backend == "jax" and backends.is_traced_among(x, self._leaves) and not self._is_settled(batch):
-            plan = Forked(plan, batch)
+        if type(batch) is not int or backends.is_compiling():
+            return None
+        if ways.get() is not None:
+            plan = self._plan(batch)
+        else:
+            plan = self._plans.get(~batch.bit_length(), UNDECIDED)
+            if plan is None:
+                return None
+            if plan is UNDECIDED or plan is UNSETTLED:
+                plan = self._plan_for(batch, x, plan)
         return None if plan is None or x.dtype != self.dtype else plan
+
+    def _plan_for(self, batch: int, x: Any, known: str) -> Any:
+        """As `_plan_at`, where what runs depends on what gradients are wanted, or that is not decided yet."""
+        backend = self.backend
+        if backend == "torch":
+            wanted = backends.gradients_wanted(x, self._leaves) if backends.is_recording() else 0
+            return self._decided(batch, wanted) if wanted and known is UNDECIDED else self._plan(batch, wanted)
+        plan = self._plan(batch)
+        if backend != "jax":
+            self._plans[~batch.bit_length()] = plan
+        elif backends.is_traced_among(x, self._leaves) and not self._is_settled(batch):
+            return Forked(plan, batch)
+        return plan
+
+    def _decided(self, batch: int, wanted: int) -> Any:
+        """The plan for gradients that are wanted; and decides, one search a product, whether it is that of all others.
+
+        So where leaves were frozen before it is decided, they have a plan of their own.
+        """
+        plans, before = self._plans, len(self._plans)
+        plan = self._plan(batch, wanted)
+        for wish in (0, *self._wishes):
+            if len(plans) > before and self._plan_target is not None:
+                return plan  # the next product looks further
+            if self._plan(batch, wish) != plan:
+                plans[~batch.bit_length()] = UNSETTLED
+                return plan
+        plans[~batch.bit_length()] = plan
+        return plan
 
     def _is_settled(self, batch: int) -> bool:
         """Whether for so many vectors the same runs, whatever gradients are wanted of."""
-        if type(batch) is not int or backends.is_compiling() or ways.get() is not None:
-            return True
         plans, key = self._plans, ~batch.bit_length()
         if key not in plans:
             plan = self._plan(batch)
-            plans[key] = all(self._plan(batch, wanted) == plan for wanted in self._wishes)
-        return plans[key]
+            is_settled = all(self._plan(batch, wanted) == plan for wanted in self._wishes)
+            plans[key] = plan if is_settled else UNSETTLED
+        return plans[key] is not UNSETTLED
 
     @remembered
     def _wishes(self) -> tuple[int, ...]:

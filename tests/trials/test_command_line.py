@@ -470,7 +470,7 @@ def test_trial_27_results_alone_are_on_stdout(npz, tmp_path, command, monkeypatc
 
     sizes = experiments.Sizes((16, 64), Settings(2, 8), (1, 4))
     for name in ("coord_check_sizes", "lr_sweep_sizes", "scaling_sizes"):
-        monkeypatch.setattr(experiments, name, lambda model, quick: sizes)
+        monkeypatch.setattr(experiments, name, lambda model, quick, *optimizer: sizes)
     arguments = {
         "compare": [
             "compare",

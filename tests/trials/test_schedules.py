@@ -258,6 +258,19 @@ def test_trial_12_rates_changed_on_purpose_are_not_warned_of():
     optimizer.step()
 
 
+def test_rates_that_are_wiped_after_many_changes_are_warned_of():
+    optimizer = torch.optim.SGD(
+        lo.nn.param_groups(lo.nn.torch.Linear(lo.low_rank(64, 16, rank=4)), 0.1, optimizer="sgd")
+    )
+    for step in range(100):
+        lo.nn.set_lr(optimizer, 0.1 / (1 + step))
+        optimizer.step()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    with pytest.warns(UserWarning, match="have the rates 0.01, which are not in proportion"):
+        [optimizer.step() for _ in range(64)]
+
+
 def test_trial_12_a_step_that_raises_leaves_rates_right():
     optimizer, multipliers = structured()
     lo.nn.keep_rates(optimizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,17 +82,21 @@ def load(model: Model, path: str | Path) -> Model:
         stored.require_leaves()
         there, found = _structured(model), {one.name: one for one in find(model)}
         new: dict[str, Any] = {}
+        schemes: dict[str, str] = {}
         for name, layer in stored.layers.items():
             require_whole(name, layer)
-            if name in there and is_same(_described(there[name]), layer):
+            own_layer = _described(there[name]) if name in there else None
+            if own_layer is not None and is_same(own_layer, layer):
+                if own_layer.scheme != layer.scheme:
+                    schemes[name] = layer.scheme
                 continue
-            one = require_fit(name, layer, found.get(name))
+            one = require_fit(name, layer, found.get(name), own_layer)
             swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
             if layer.nonlinear is not None:
                 new[name] = blank(swap, layer.nonlinear)
             else:
                 new[name] = build(swap, layer.weight_norm, None, Fit((stored.operator(name, 0),), ()))
-        changed = exchanged(model, new.get)
+        changed = _drawn_by(exchanged(model, new.get), schemes)
         own = state_dict(changed)
         tensors = stored.without_counters(own)
         require_same({name: described(array) for name, array in own.items()}, tensors)
@@ -107,9 +113,12 @@ def _require(where: str, model: Any) -> None:
 
 def _structured(model: Any) -> dict[str, Any]:
     """The structured layers by name."""
-    kinds = (Linear, Nonlinear)
-    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, kinds))
-    return {name_of(path): leaf for path, leaf in leaves if isinstance(leaf, kinds)}
+    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_structured)
+    return {name_of(path): leaf for path, leaf in leaves if _is_structured(leaf)}
+
+
+def _is_structured(node: Any) -> bool:
+    return isinstance(node, (Linear, Nonlinear))
 
 
 def _described(layer: Any) -> Layer:
@@ -117,3 +126,16 @@ def _described(layer: Any) -> Layer:
     if isinstance(layer, Nonlinear):
         return Layer((layer.nonlinear.structure,), nonlinear=layer.nonlinear)
     return Layer((one_copy(layer.operator).structure,), weight_norm=layer.gains is not None, scheme=layer.scheme)
+
+
+def _drawn_by(model: Any, schemes: Mapping[str, str]) -> Any:
+    """The model with other schemes of the structured layers of these names."""
+
+    def change(path: Any, node: Any) -> Any:
+        if name_of(path) not in schemes or not isinstance(node, Linear):
+            return node
+        same = copy(node)
+        object.__setattr__(same, "scheme", schemes[name_of(path)])
+        return same
+
+    return jax.tree_util.tree_map_with_path(change, model, is_leaf=_is_structured) if schemes else model

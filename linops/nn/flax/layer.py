@@ -135,7 +135,7 @@ class Linear(nnx.Module):
 
     def _over(self, operator: LinearOperator) -> Linear:
         """The same kind of layer over another operator, without a bias."""
-        return Linear(operator, False, self.dtype)
+        return Linear(operator, False, self.dtype, scheme=self.scheme)
 
     def to_dense(self) -> nnx.Linear:
         """An `nnx.Linear` with the same weights, multiplied out.

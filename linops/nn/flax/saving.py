@@ -78,15 +78,18 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
     """
     _require("load", model)
     file, new, old = opened(path), {}, {}
+    drawn: list[tuple[Any, str]] = []
     try:
         stored = Stored(Reader(file, "jax"))
         stored.require_leaves()
         there, found = dict(_structured(model)), {one.name: one for one in find(model)}
         for name, layer in stored.layers.items():
             require_whole(name, layer)
-            if name in there and is_same(_described(there[name]), layer):
+            own_layer = _described(there[name]) if name in there else None
+            if own_layer is not None and is_same(own_layer, layer):
+                drawn += [(there[name], layer.scheme)] if own_layer.scheme != layer.scheme else []
                 continue
-            one = require_fit(name, layer, found.get(name))
+            one = require_fit(name, layer, found.get(name), own_layer)
             swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
             if layer.nonlinear is not None:
                 made = blank(swap, layer.nonlinear)
@@ -104,6 +107,8 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
         if isinstance(error, (ValueError, KeyError, AttributeError)):
             raise ValueError(f"{file.path}: {error}") from None
         raise
+    for kept, scheme in drawn:
+        kept.scheme = scheme
     load_state_dict(model, state)
     return model
 

@@ -97,7 +97,9 @@ def to_dense_(model: nn.Module) -> Report:
 
 def _frozen(layer: Linear, batch: int) -> Linear | None:
     operator = freeze(layer.operator, batch)
-    return None if operator.structure == layer.structure and not layer.weight_norm else Linear(operator, bias=False)
+    if operator.structure == layer.structure and not layer.weight_norm:
+        return None
+    return Linear(operator, bias=False, scheme=layer.scheme)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from linops.nn.patterns import Pattern, matches
 from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
-from linops.nn.torch.layer_steps import VECTORS
+from linops.nn.torch.layer_steps import KEPT
 from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.sharded import is_cut
 from linops.operator import LinearOperator
@@ -54,8 +54,9 @@ def grow_(
     Old entries of a leaf keep their values. New components are zero in the leaf that acts last, and drawn with the
     structure-aware initial scale in the others (`linops.convert`), so that the next step moves the zeros. What an
     optimiser holds of each entry (moments, momentum) goes with it, and is zero for new ones; its ``step`` is kept, and
-    so are rates: for rates of the new fans set up the groups anew, by `linops.nn.param_groups`. Biases, ``grad``,
-    ``requires_grad`` and layers that share parameters stay as they are. Nothing is changed if an error is raised.
+    so are rates: for rates of the new fans set up the groups anew, by `linops.nn.param_groups`. Renormalised steps of
+    Muon are measured anew, and move the layer as far as before. Biases, ``grad``, ``requires_grad`` and layers that
+    share parameters stay as they are. Nothing is changed if an error is raised.
 
     Args:
         model: A model, or a `linops.nn.torch.Linear` itself.
@@ -192,7 +193,7 @@ def _state(optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, places: n
     """What an optimiser holds of a parameter, for the new one."""
     found = {}
     for key, value in optimizer.state.get(old, {}).items():
-        if key == VECTORS:  # of the layer that was; it is found anew
+        if key in KEPT:  # of the layer that was; it is measured anew
             continue
         if isinstance(value, torch.Tensor) and value.shape == old.shape:
             value = _embedded(value, new, places)

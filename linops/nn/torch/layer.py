@@ -136,6 +136,9 @@ class Linear(Structured):
     def reset_parameters(self) -> None:
         """Draw the parameters anew by the layer's scheme, of structure-aware scale; scalars are one, bias zero.
 
+        What starts at zero and the scale of the layer that it replaced are kept, but not by files: after `lo.nn.load`
+        it draws as a layer made anew.
+
         Sharded ones become what one process draws, if all ranks have one seed: each draws all and keeps its part.
         """
         self._draw(list(self._parameters))

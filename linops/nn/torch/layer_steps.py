@@ -20,7 +20,11 @@ about 2e-5 ‖A‖ / d, and curvature one of the order of h.
 
 ρ is measured at each of the first 24 steps. Then it is at every sixth in layers of two leaves, every third in those of
 three, every second in those of four, and every one in those of more: the more leaves multiply one that moves, the
-sooner it changes.
+sooner it changes. When other leaves move than before (one has no gradient, or is unfrozen) it starts anew.
+
+ρ is one while a leaf of the layer stands behind another array, as by pruning (`torch.nn.utils.prune`) or
+parametrization: what its step does to the layer is not known. Where two layers share some leaves but not all, the
+shared ones are those of the first: Δ of the second leaves their step out, so it may move further than lr · d.
 
 Cost: at a step that measures four products of the operator with four vectors and a QR decomposition of (n, 4); 4 n
 numbers of state a layer. Of sharded layers all leaves and directions are gathered at such a step, a layer at a time.
@@ -28,7 +32,7 @@ numbers of state a layer. Of sharded layers all leaves and directions are gather
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -41,90 +45,100 @@ from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
 from linops.structure import Structure
 
-#: what the state of a layer's first leaf calls the number of steps, ρ, and the vectors
-COUNT, SHARE, VECTORS = "layer_steps", "layer_share", "layer_vectors"
+#: what the state of a layer's first leaf calls the number of steps, ρ, the vectors, and which leaves moved, as bits
+COUNT, SHARE, VECTORS, MOVING = KEPT = "layer_steps", "layer_share", "layer_vectors", "layer_moving"
 
 
 class Leaf:
-    """A leaf of a layer whose steps are measured: what a group holds of a parameter.
+    """A leaf of a layer whose steps are measured: what Muon holds of a parameter.
 
     Attributes:
         layer: The layer, whose parameters may be replaced, as FSDP2 and `lo.nn.grow_` do.
         key: The leaf's name in it.
+        goal: d of the layer, which stays while it grows; None for a leaf that Muon does not step.
     """
 
-    def __init__(self, layer: nn.Module, key: str) -> None:
-        self.layer, self.key = layer, key
+    def __init__(self, layer: nn.Module, key: str, goal: float | None = None) -> None:
+        self.layer, self.key, self.goal = layer, key, goal
 
     def __repr__(self) -> str:
         return f"{self.key} of {type(self.layer).__name__}"
 
 
-def leaf_of(entry: Entry, parameter: Tensor, by_muon: Container[int]) -> Leaf | None:
-    """What a group holds of a parameter.
+def leaf_of(entry: Entry, rule: str, factor: float, by_muon: Container[int]) -> Leaf | None:
+    """What Muon holds of a parameter.
 
     Args:
         entry: The parameter's place.
-        parameter: The parameter.
+        rule: ``"muon"`` or ``"adamw"``, which steps it.
+        factor: On its rate.
         by_muon: The ids of layers of which Muon steps a leaf.
 
     Returns:
-        The leaf; None if it is not one of several leaves of a layer that Muon steps, stands behind another array (as of
-        pruning), or is normalised.
+        The leaf; None if it is not one of several leaves of a layer that Muon steps, or is normalised.
     """
-    stands = getattr(entry.layer, entry.key, None) is parameter
-    return Leaf(entry.layer, entry.key) if stands and is_measured(entry, by_muon) else None
+    if not is_measured(entry, by_muon):
+        return None
+    operator: Any = entry.operator
+    goal = dense_multiplier(fans(operator), operator.shape, entry.key, factor) if rule == "muon" else None
+    return Leaf(entry.layer, entry.key, goal)
 
 
-def together(groups: Iterable[dict[str, Any]]) -> list[list[tuple[dict[str, Any], int]]]:
+def together(
+    groups: Sequence[dict[str, Any]], leaves: Sequence[Sequence[Leaf | None]]
+) -> list[list[tuple[Leaf | None, dict[str, Any], int]]]:
     """The parameters of an optimiser, those of one measured layer together.
 
     Args:
         groups: Its groups.
+        leaves: Of each parameter of each group.
 
     Returns:
-        Lists of (group, place in the group).
+        Lists of (leaf, group, place in the group).
     """
-    found: dict[Any, list[tuple[dict[str, Any], int]]] = {}
-    for group in groups:
-        leaves = group.get("leaves") or [None] * len(group["params"])
-        for place, leaf in enumerate(leaves):
-            key = id(group["params"][place]) if leaf is None else ("layer", id(leaf.layer))
-            found.setdefault(key, []).append((group, place))
+    found: dict[Any, list[tuple[Leaf | None, dict[str, Any], int]]] = {}
+    for group, own in zip(groups, leaves):
+        for place, (leaf, parameter) in enumerate(zip(own, group["params"])):
+            key = id(parameter) if leaf is None else ("layer", id(leaf.layer))
+            found.setdefault(key, []).append((leaf, group, place))
     return list(found.values())
 
 
-def share(moves: Sequence[tuple[Leaf, dict[str, Any], Tensor]], state: dict[str, Any]) -> Any:
+def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, Any]) -> Any:
     """ρ of a layer, before its step.
 
     Args:
         moves: Of each leaf that moves: the leaf, its group, and its direction.
-        state: Keeps the vectors, and ρ for the steps at which it is not measured.
+        state: Keeps the vectors, and ρ for the steps at which it is not measured. When other leaves move than at the
+            step before, as one without a gradient does not, all is found anew.
 
     Returns:
         A number, or a scalar tensor where reading it would wait for a device.
     """
-    count = state.get(COUNT, 0)
-    state[COUNT] = count + 1
     layer: Any = moves[0][0].layer
-    names, sizes, shape = _known(layer.structure)
-    if not is_due(count, len(sizes)):
+    names, most = _known(layer.structure)
+    if any(name not in layer._parameters for name in names):
+        state[MOVING] = 0
+        return 1.0
+    moving = sum([1 << names.index(leaf.key) for leaf, _, _ in moves])
+    is_known = state.get(MOVING) == moving
+    count, vectors = (state[COUNT], state.get(VECTORS)) if is_known else (0, None)
+    state[COUNT], state[MOVING] = count + 1, moving
+    if not is_due(count, most):
         return state[SHARE]
     before = {name: _whole(getattr(layer, name)) for name in names}
     after = dict(before)
     goal = None
     for leaf, group, direction in moves:
-        rate = group["lr_multiplier"]
-        after[leaf.key] = torch.add(before[leaf.key], _whole(direction), alpha=STEP * rate)
-        if group["algorithm"] == "muon":
-            goal = dense_multiplier(sizes, shape, leaf.key, rate)
+        after[leaf.key] = torch.add(before[leaf.key], _whole(direction), alpha=STEP * group["lr_multiplier"])
+        goal = goal or leaf.goal
     if goal is None:  # the leaves that Muon steps have no gradient
         state[SHARE] = 1.0
         return 1.0
     indices = [getattr(layer, name) for name in getattr(layer, "_indices", ())]
     now, then = (layer.structure.fill(leaves.values(), indices) for leaves in (before, after))
-    norm, state[VECTORS] = difference_norm(now, then, state.get(VECTORS))
-    found = (goal / norm).clamp(max=float(len(sizes)))
+    norm, state[VECTORS] = difference_norm(now, then, vectors)
+    found = (goal / norm).clamp(max=float(most))
     state[SHARE] = found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
     return state[SHARE]
 
@@ -146,7 +160,7 @@ def difference_norm(now: Any, then: Any, vectors: Tensor | None = None) -> tuple
         >>> round(difference_norm(now, then)[0].item(), 3)
         4.0
     """
-    basis = _start(now) if vectors is None else vectors
+    basis = _start(now) if vectors is None else vectors.to(now.device, now.dtype)  # a checkpoint of another dtype
     adjoints = now.H, then.H
     norm = basis.new_zeros(()).real
     for _ in range(FIRST if vectors is None else LATER):
@@ -164,9 +178,9 @@ def _start(operator: Any) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _known(structure: Structure) -> tuple[tuple[str, ...], dict[str, tuple[int, int]], tuple[int, int]]:
-    """The names of a structure's leaves, their fans, and its shape."""
-    return structure.names, fans(structure.operator), structure.operator.shape
+def _known(structure: Structure) -> tuple[tuple[str, ...], int]:
+    """The names of a structure's leaves, and how many of them multiply activations."""
+    return structure.names, len(fans(structure.operator))
 
 
 def _whole(leaf: Any) -> Tensor:

@@ -85,7 +85,7 @@ class BTTMixture(Nonlinear):
             nonlinear = btt_mixture(out_features, in_features, experts, active, balance, **options)
         super().__init__(nonlinear, bias, device, dtype, zero_init)
         self._balance: Any = None
-        self._has_warned = False
+        self._has_warned = self._was_missing = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The weighted outputs of the active experts, and the bias, over the last axis of x."""
@@ -144,10 +144,26 @@ class BTTMixture(Nonlinear):
 
     def _take(self) -> Any:
         loss, self._balance = self._balance, None
-        return loss
+        return None if loss is None or _is_left(loss) else loss
+
+    def train(self, mode: bool = True) -> Any:
+        """As of `torch.nn.Module`; in evaluation no balance loss is kept, nor its graph."""
+        if not mode:
+            self._balance = None
+        return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_balance": None}  # which belongs to a graph, and cannot be copied
+
+
+def _is_left(loss: torch.Tensor) -> bool:
+    """Whether a tensor is of a transform of torch.func that has ended."""
+    functorch = getattr(torch._C, "_functorch")  # noqa: B009 - not in its stubs
+    if torch.compiler.is_compiling():
+        return False
+    return functorch.is_dead_tensor_wrapper(loss) or functorch.maybe_get_level(loss) > (
+        functorch.maybe_current_level() or -1
+    )
 
 
 def balance_of(mixture: Mixture, scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -159,10 +175,11 @@ def balance_of(mixture: Mixture, scores: torch.Tensor, counts: torch.Tensor) -> 
         counts: How often each expert is chosen.
 
     Returns:
-        A scalar; its gradient is that of p.
+        A scalar, zero without rows; its gradient is that of p.
     """
-    shares = counts / (scores.shape[0] * mixture.active)
-    return mixture.balance * mixture.experts * (shares * scores.float().softmax(-1).mean(0)).sum()
+    rows = max(scores.shape[0], 1)
+    means = scores.float().softmax(-1).sum(0) / rows
+    return mixture.balance * mixture.experts * (counts / (rows * mixture.active) * means).sum()
 
 
 def balance_loss(model: nn.Module) -> torch.Tensor:
@@ -183,7 +200,11 @@ def balance_loss(model: nn.Module) -> torch.Tensor:
 
     Raises:
         TypeError: If it is no `torch.nn.Module`.
-        RuntimeError: If there are mixtures, and none has run in training mode with gradients since the last call.
+        RuntimeError: If there are mixtures, and none has run in training mode with gradients since the last call; what
+            ran within a transform of `torch.func` counts within that alone.
+
+    Warns:
+        UserWarning: If some mixtures in training mode have not run so, which the sum lacks; once a mixture.
 
     Example:
         >>> import linops as lo, torch
@@ -201,10 +222,29 @@ def balance_loss(model: nn.Module) -> torch.Tensor:
     layers = [one for one in model.modules() if isinstance(one, BTTMixture) and one.nonlinear.balance]
     if not layers:
         return torch.zeros((), device=next((one.device for one in model.parameters()), None))
-    found = [loss for loss in [layer._take() for layer in layers] if loss is not None]
+    losses = [layer._take() for layer in layers]
+    found = [loss for loss in losses if loss is not None]
     if not found:
         raise RuntimeError(
             f"balance_loss: none of the model's {len(layers)} mixtures has run in training mode with gradients since "
-            "the last call: call it once after each forward pass; of activation checkpoints take use_reentrant=False"
+            "the last call: call it once after each forward pass, of torch.func within the function transformed; of "
+            "activation checkpoints take use_reentrant=False"
         )
+    if not torch.compiler.is_compiling():
+        _warn_of_missing([layer for layer, loss in zip(layers, losses) if loss is None and layer.training])
     return torch.stack([loss.to(found[0].device) for loss in found]).sum()
+
+
+def _warn_of_missing(layers: list[BTTMixture]) -> None:
+    """Warn of mixtures whose balance loss is not in the sum, once of each."""
+    new = [layer for layer in layers if not layer._was_missing]
+    for layer in new:
+        layer._was_missing = True
+    if new:
+        more = f" (and {len(new) - 1} others)" if len(new) > 1 else ""
+        warnings.warn(
+            f"balance_loss: {new[0]._called}{more} is a mixture in training mode that has not run with gradients since "
+            "the last call, so its loss is not in the sum: it was not called, or ran under an activation checkpoint "
+            "(take use_reentrant=False), without gradients or within torch.func",
+            stacklevel=3,
+        )

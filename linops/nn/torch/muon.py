@@ -11,10 +11,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
-from linops.nn.torch.layer_steps import share, together
+from linops.nn.torch.layer_steps import SHARE, VECTORS, Leaf, share, together
 from linops.nn.torch.renormalizing import Norms
-from linops.nn.torch.sharded import on_whole
+from linops.nn.torch.sharded import cut_as, on_whole
 from linops.starting import MatrixAxes
+
+#: what a group has of the model, which a state dict does not change
+OWN = ("names", "partners")
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -44,7 +47,7 @@ class Muon(Optimizer):
 
     * for all leaves of a structured layer of which Muon steps at least one, the number with which their step moves the
       layer as far as an orthogonalised step moves a dense layer (`linops.nn.torch.layer_steps`), at most the number of
-      leaves; one for layers of a single leaf, whose step has that size;
+      leaves; one for layers of a single leaf, whose step has that size, and while a leaf is pruned or parametrised;
     * for layers that are left to AdamW as a whole, the initial over the present spectral norm of what multiplies the
       leaf, at most one (`linops.nn.torch.renormalizing`).
 
@@ -89,6 +92,7 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
     ) -> None:
+        self._leaves: list[list[Leaf | None]] = []  # of each group's parameters; no plain data, so in no group
         rest = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "eps": eps, "algorithm": "muon"}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         for group in self.param_groups:
@@ -98,6 +102,15 @@ class Muon(Optimizer):
                     f"Muon: parameters of shapes {flat} are no matrices; "
                     "take the groups of param_groups(optimizer='muon')"
                 )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As of `torch.optim.Optimizer`; a group's ``leaves`` do not become part of it, for it is plain data."""
+        super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
+        found = self.param_groups[-1]["params"]
+        self._leaves.append(list(param_group.get("leaves") or [None] * len(found)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_leaves": self._leaves}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -120,39 +133,45 @@ class Muon(Optimizer):
             for parameter, one in zip(group["params"], group.get("partners", ()))
             if parameter.grad is not None
         }
-        for members in together(self.param_groups):
+        for members in together(self.param_groups, self._leaves):
             moves = [
-                (group, place, parameter, self._direction(parameter, group, place))
-                for group, place in members
+                (leaf, group, self._direction(parameter, group, place), parameter)
+                for leaf, group, place in members
                 if (parameter := group["params"][place]).grad is not None
             ]
             if not moves:
                 continue
-            group, place, parameter, _ = moves[0]
-            if group.get("leaves") and group["leaves"][place]:
-                measured = [(group["leaves"][place], group, direction) for group, place, _, direction in moves]
-                ratio = share(measured, self.state[parameter])
+            leaf, group, place = members[0]
+            if leaf is not None:
+                ratio = share([move[:3] for move in moves], self.state[group["params"][place]])
             else:
-                ratio = ratios.get(id(parameter), 1.0)
-            for group, _, parameter, direction in moves:
+                ratio = ratios.get(id(group["params"][place]), 1.0)
+            for _, group, direction, parameter in moves:
+                if isinstance(ratio, Tensor) and ratio.ndim:  # a number a copy
+                    whole = ratio.reshape(-1, *[1] * (direction.ndim - 1)).expand(direction.shape)
+                    ratio = cut_as(whole.to(direction.dtype), direction)
                 direction, number = (direction * ratio, 1.0) if isinstance(ratio, Tensor) else (direction, ratio)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * number)
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
-        """As of `torch.optim.Optimizer`: plain data, so without the layers whose steps are measured."""
-        state = super().state_dict()
-        return state | {
-            "param_groups": [{key: group[key] for key in group if key != "leaves"} for group in state["param_groups"]]
-        }
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As of `torch.optim.Optimizer`; layers whose steps are measured stay those of this optimiser."""
-        leaves = [group.get("leaves") for group in self.param_groups]
+        """As of `torch.optim.Optimizer`; which steps are renormalised stays as this optimiser was made.
+
+        So a run whose steps were not renormalised goes on with steps that are, and the other way round.
+        """
+        own = [{key: group[key] for key in OWN if key in group} for group in self.param_groups]
         super().load_state_dict(state_dict)
-        for group, kept in zip(self.param_groups, leaves):
-            if kept:
-                group["leaves"] = kept
+        for group, kept in zip(self.param_groups, own):
+            for key in OWN:
+                group.pop(key, None)
+            group.update(kept)
+        saved = [key for group in state_dict["param_groups"] for key in group["params"]]
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for key, parameter in zip(saved, parameters):
+            held = state_dict["state"].get(key, {})
+            for name in {VECTORS, SHARE} & {*held}:  # torch has cast them to the parameter's dtype
+                found = held[name]
+                self.state[parameter][name] = found.to(parameter.device) if isinstance(found, Tensor) else found
 
     def _direction(self, parameter: Tensor, group: dict[str, Any], place: int) -> Any:
         gradient, state = parameter.grad, self.state[parameter]

@@ -51,7 +51,11 @@ class Nonlinear(Swapped):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); the bias becomes zero."""
+        """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); the bias becomes zero.
+
+        What starts at zero and the scale of the layer that it replaced are kept, but not by files: after `lo.nn.load`
+        it draws as a layer made anew.
+        """
         self._complete(list(self._parameters))
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 

@@ -78,7 +78,8 @@ def param_groups(
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
         ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``; where steps are
-        renormalised also ``partners`` and ``leaves``. To set the rate later, see `linops.nn.torch.schedules`.
+        renormalised also ``partners`` and ``leaves`` (which Muon keeps apart, for they hold layers). To set the rate
+        later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
@@ -139,9 +140,10 @@ def param_groups(
             group.setdefault("axes", []).append(_unusual(entry))
         if renormalize:
             group.setdefault("algorithm", rule)
-            leaf = leaf_of(entry, parameter, by_muon)
+            leaf = leaf_of(entry, rule, factor, by_muon)
             group.setdefault("leaves", []).append(leaf)
-            group.setdefault("partners", []).append(ALONE if leaf or rule == "muon" else partner(entry, name, names))
+            alone = id(entry.layer) in by_muon
+            group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names))
     for group in groups.values():
         for key in ("axes", "leaves"):
             if not any(group.get(key, ())):

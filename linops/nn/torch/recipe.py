@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -55,7 +56,7 @@ def rebuild_(
     operators: Callable[[str, int], Any],
     undo: list[Callable[[], object]],
 ) -> None:
-    """Put structured layers in the place of a model's, by a recipe; those that are so already stay.
+    """Put structured layers in the place of a model's, by a recipe; those that are so stay, and get its schemes.
 
     Args:
         model: The model.
@@ -72,9 +73,14 @@ def rebuild_(
     chosen: dict[bool, list[Swap]] = {False: [], True: []}
     fits: dict[str, Fit] = {}
     for name, layer in layers.items():
+        module: Any = modules.get(name)
         if name in there and _alike(there[name], layer):
+            parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
+            for part in parts:
+                if part.scheme != layer.scheme:
+                    undo.append(partial(setattr, part, "scheme", part.scheme))
+                    part.scheme = layer.scheme
             continue
-        module = modules.get(name)
         if isinstance(module, Swapped):
             shape = (module.out_features, module.in_features)
             found[name] = Found(name, module, shape, module.bias is not None, lambda: False)
@@ -82,20 +88,20 @@ def rebuild_(
         symbolic = (layer.nonlinear,) if layer.nonlinear else tuple(one.operator for one in layer.structures)
         chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to, scheme=layer.scheme))
         if layer.tied_to is None:
-            parts = () if layer.nonlinear else range(len(layer.structures))
-            built = tuple(operators(name, part) for part in parts)
+            places = () if layer.nonlinear else range(len(layer.structures))
+            built = tuple(operators(name, place) for place in places)
             fits[name] = Fit(built, ())
     for weight_norm, swaps in chosen.items():
         put(model, swaps, weight_norm, fits, undo)
 
 
 def _alike(one: Layer, other: Layer) -> bool:
-    """Whether two layers differ in dtypes at most."""
+    """Whether two layers differ in dtypes and how they are drawn at most."""
     if (one.nonlinear is None) != (other.nonlinear is None):
         return False
     if one.nonlinear and other.nonlinear:
         return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
-    told = [(layer.parts, layer.weight_norm, layer.scheme, len(layer.structures)) for layer in (one, other)]
+    told = [(layer.parts, layer.weight_norm, len(layer.structures)) for layer in (one, other)]
     if told[0] != told[1]:
         return False
     return all(a == b or _untyped(a) == _untyped(b) for a, b in zip(one.structures, other.structures))

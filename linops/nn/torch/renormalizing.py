@@ -9,7 +9,8 @@ grow, a step grows with the others. So it is multiplied by
 This is Spectron (Janson, Oyallon and Belilovsky, "Stabilizing Native Low-Rank LLM Pretraining", 2026,
 arXiv:2602.12429: orthogonalised steps of two factors, bounded by their present spectral norms) for any expression: what
 multiplies a leaf, sums of products included, is ∂N/∂‖W_i‖ of `linops.partners`. It only lowers: beside a factor that
-starts at zero, a step would be without bound. In a leaf of blocks the greatest norm of a block counts. Norms of
+starts at zero, a step would be without bound. In a leaf of blocks the greatest norm of a block counts;
+the experts of a mixture have norms and ρ of their own. Norms of
 matrices are found by power iteration, one a step with a vector that is kept; those of other leaves (a tensor train's
 cores, diagonals) follow from their root mean square, as of random ones.
 """
@@ -40,12 +41,12 @@ class Norms:
         self._found: dict[str, Any] = {}
         groups = [group for group in optimizer.param_groups if group.get("partners")]
         self._at = {
-            name: (parameter, sizes)
+            name: (parameter, sizes, copies)
             for group in groups
-            for name, parameter, (_, _, sizes) in zip(group["names"], group["params"], group["partners"])
+            for name, parameter, (_, _, sizes, copies) in zip(group["names"], group["params"], group["partners"])
         }
 
-    def share(self, norm: Norm, initial: float, _: Any = None) -> Any:
+    def share(self, norm: Norm, initial: float, *_: Any) -> Any:
         """ρ of a leaf.
 
         Args:
@@ -53,7 +54,7 @@ class Norms:
             initial: The same, as `init` draws it.
 
         Returns:
-            A number, or a scalar tensor where reading it would wait for a device.
+            A number; a scalar tensor where reading it would wait for a device; or a tensor of one number a copy.
         """
         present = evaluate(norm, self._norm)
         if isinstance(present, Tensor):
@@ -63,28 +64,31 @@ class Norms:
     def _norm(self, name: str) -> Any:
         if name not in self._found:
             found = self._measured(*self._at[name])
-            self._found[name] = found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
+            self._found[name] = (
+                found.item() if found.ndim == 0 and found.is_cpu and not torch.compiler.is_compiling() else found
+            )
         return self._found[name]
 
-    def _measured(self, leaf: Tensor, sizes: tuple[int, int] | None) -> Tensor:
+    def _measured(self, leaf: Tensor, sizes: tuple[int, int] | None, copies: int) -> Tensor:
         whole = leaf.full_tensor() if is_cut(leaf) else leaf  # type: ignore[operator]
-        if sizes is None or tuple(sizes) != tuple(leaf.shape[:-3:-1]):
+        if sizes is None or tuple(sizes) != tuple(leaf.shape[copies:][:-3:-1]):
             scale = sqrt(sizes[0]) + sqrt(sizes[1]) if sizes else 1.0
-            return scale * whole.abs().square().mean().sqrt()
+            return scale * _by_copy(whole.abs().square(), copies).mean(-1).sqrt()
         state = self._state[leaf]
-        norm, state["vector"] = spectral_norm(whole, state.get("vector"))
+        norm, state["vector"] = spectral_norm(whole, state.get("vector"), copies)
         return norm
 
 
-def spectral_norm(matrices: Tensor, vector: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def spectral_norm(matrices: Tensor, vector: Tensor | None = None, copies: int = 0) -> tuple[Tensor, Tensor]:
     """The greatest spectral norm of a batch of matrices by power iteration, from below.
 
     Args:
         matrices: (…, p, q).
         vector: (…, 1, q) of the last call; None starts anew, with more iterations.
+        copies: The number of first axes that have norms of their own.
 
     Returns:
-        The norm, a scalar tensor, and the vector.
+        The norm, a scalar tensor or one of the first axes, and the vector.
 
     Example:
         >>> norm, vector = spectral_norm(torch.diag(torch.tensor([1.0, 4.0])))
@@ -98,7 +102,12 @@ def spectral_norm(matrices: Tensor, vector: Tensor | None = None) -> tuple[Tenso
         back = back.add_(now, alpha=max(LEAST, torch.finfo(back.dtype).tiny))  # where a block is zero its vector stays
         length = torch.linalg.vector_norm(back, dim=-1, keepdim=True)
         now = back.div_(length)
-    return length.amax().sqrt(), now
+    return _by_copy(length, copies).amax(-1).sqrt(), now
+
+
+def _by_copy(numbers: Tensor, copies: int) -> Tensor:
+    """All numbers of a copy in the last axis, after the first ones."""
+    return numbers.reshape(*numbers.shape[:copies], -1)
 
 
 def _start(matrices: Tensor) -> Tensor:

@@ -1,0 +1,65 @@
+"""What a measurement of kernels in torch needs: when to make none, what is timed, and whether results agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch._C import _autograd
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+
+#: how far results may be apart, as a share of their norm
+APART = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+
+
+def watched() -> bool:
+    """Whether someone sees what runs now, so that nothing is to be tried.
+
+    Returns:
+        True under a mode of torch, as one that counts FLOPs (not that of a default device), and under hooks of saved
+        tensors, as of checkpoints.
+    """
+    return bool(
+        torch._C._len_torch_dispatch_stack() > 0
+        or any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
+        or _autograd._top_saved_tensors_default_hooks(False)
+    )
+
+
+def step(way: Callable[..., torch.Tensor], operands: tuple[torch.Tensor, ...]) -> Callable[[], list[torch.Tensor]]:
+    """A way on detached operands.
+
+    Args:
+        way: A product.
+        operands: Of it; none is changed.
+
+    Returns:
+        The function: the product, and where gradients are asked for, these.
+    """
+    held = [t.detach().requires_grad_(t.requires_grad and torch.is_grad_enabled()) for t in operands]
+    leaves = [t for t in held if t.requires_grad]
+
+    def run() -> list[torch.Tensor]:
+        y = way(*held)
+        return [y.detach(), *(torch.autograd.grad(y, leaves, torch.ones_like(y)) if leaves else ())]
+
+    return run
+
+
+def agree(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
+    """Whether tensors are the same within the rounding of their dtypes.
+
+    Args:
+        found: The tensors.
+        expected: The others.
+
+    Returns:
+        True or False; False where a number is not finite, unless the expected one is not either.
+    """
+    for a, b in zip(found, expected):
+        a, b = (torch.where(b.isfinite(), each, 0) for each in (a, b))  # operands with such numbers say nothing
+        apart = (a.double() - b.double()).norm()
+        if not bool(apart <= APART[b.dtype] * b.double().norm()):
+            return False
+    return True
