@@ -44,7 +44,7 @@ def write(result: Mapping[str, Any], images: Path) -> list[Path]:
     written = [PAGE]
     for optimizer in (MUON, ADAM):
         for name, draw, of in (
-            ("transfer", _pairs, complete(select(rows, "lr-sweep", optimizer))),
+            ("transfer", _pairs, _of_all_widths(complete(select(rows, "lr-sweep", optimizer)))),
             ("scaling", experiment_plots.scaling, select(rows, "scaling", optimizer)),
         ):
             if of := [row for row in of if rule_of(row["structure"]) in RULES]:
