@@ -52,7 +52,7 @@ def test_texts():
     assert parse("chain")(64, 16) == lo.nn.chain(64, 16)
     for text, words in [
         ("chain:rank=x", "rank=integer"),
-        ("chain:width=2", "none of chain's, rank, activation"),
+        ("chain:width=2", "chain has no option 'width'; it has rank, activation"),
         ("chain:rank=2:rank=2", "given twice"),
         ("chains", "expected one of chain, btt_mixture"),
     ]:
@@ -65,7 +65,15 @@ def test_texts():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: lo.nn.chain(8, 8, rank=7), "lower the rank"),
+        (
+            lambda: lo.nn.chain(8, 8, rank=7),
+            r"chain\(8, 8\): 112 MACs .* lower the rank to at most 4, or leave the layer dense$",
+        ),
+        (lambda: lo.nn.chain(1, 1, rank=1), "dense's 1; leave the layer dense$"),
+        (
+            lambda: lo.nn.btt_mixture(64, 64, rank=100),
+            r"btt_mixture\(64, 64\): .* lower active=, .* allow_dearer=True$",
+        ),
         (lambda: lo.nn.chain(1, 9), r"chain\(1, 9\): no rank is as cheap"),
         (lambda: lo.nn.chain(64, 16, activation="swish2"), "one of silu, gelu"),
         (lambda: lo.nn.btt_mixture(64, 64, experts=2, active=3), "3 of 2 experts active"),
