@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import results
 from benchmarks.bare import line_of, options_of, parsed
 from benchmarks.registry import BENCHMARKS, Benchmark
+from linops.lab import console as output
 from linops.lab.failures import OneLine
+from linops.lab.folding import Folding
 
 app = typer.Typer(
     cls=OneLine,
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(width=None if Console().is_terminal else 240)
+console = output.console()
 
 Threads = Annotated[int, typer.Option(help="Threads that products may use.", min=1)]
 Json = Annotated[Path | None, typer.Option("--json", help="Keep rows and conditions in this file.")]
@@ -57,9 +58,20 @@ def _show(benchmark: Benchmark, rows: list[dict[str, Any]], conditions: Mapping[
     threads, load = conditions["threads"], conditions["load_average"]
     caption = f"{conditions['processor']}, {threads} thread{'s' if threads > 1 else ''}, "
     caption += f"{benchmark.statistic}; load {load:.1f}"
+    rehearsal = "rehearsal" in str(conditions.get("device", ""))
+    title = f"A rehearsal on a CPU, no result: {benchmark.title}" if rehearsal else benchmark.title
     for shown in benchmark.tables(rows):
         names = list(dict.fromkeys(name for row in shown for name in row))
-        table = Table(title=benchmark.title, caption=caption)
+        first = next((k for k, name in enumerate(names) if any(isinstance(row.get(name), float) for row in shown)), 0)
+        if first and console.width < 120:  # what names a row in the first column; tables fold after it
+            columns = [name.replace("_", " ") for name in names[first:]]
+            cells = [
+                [" ".join(_cell(row.get(name)) for name in names[:first]), *(_cell(row.get(n)) for n in names[first:])]
+                for row in shown
+            ]
+            console.print(Folding(title, [" ".join(names[:first]), *columns], cells, caption))
+            continue
+        table = Table(title=title, caption=caption)
         for name in names:
             text = any(isinstance(row.get(name), str) for row in shown)
             table.add_column(name.replace("_", " "), justify="left" if text else "right")

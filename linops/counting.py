@@ -15,6 +15,9 @@ from linops.plan.gradient import backward
 from linops.plan.plan import for_training, planned_for
 from linops.plan.target import nearest, target_of
 
+#: columns of the lines above a table
+_WIDTH = 80
+
 
 class Counted(Expression):
     """An expression that says the steps of its product, and so what a product costs."""
@@ -96,7 +99,7 @@ class Counted(Expression):
                 of the gradients of the operand (``grad x``) and of what multiplies it (``grad A``).
 
         Returns:
-            A table as text; its first line has the FLOPs of the natural order where others run.
+            A table as text; the lines above it have the FLOPs of the natural order where others run.
 
         Raises:
             ValueError: If no numbers are known of the target.
@@ -113,15 +116,21 @@ class Counted(Expression):
             steps, found = self._steps(batch, order, training), self.flops(batch, order, training)
         natural = self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
-        header = f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters, {vectors}"
-        header += f", by a plan (in the natural order {natural:,} FLOPs)" if found != natural else ""
-        header += "" if target is None else f"; estimated on {where.name}"
+        header = [f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters"]
+        notes = [f", {vectors}"]
+        notes += [f", by a plan (in the natural order {natural:,} FLOPs)"] if found != natural else []
+        notes += [] if target is None else [f"; estimated on {where.name}"]
         if found != natural and target_of(where.backend, where.device) is None:
-            header += f", and planned so once a machine file has numbers of {where.backend}/{where.device}"
+            notes += [f", and planned so once a machine file has numbers of {where.backend}/{where.device}"]
         if training:
-            header += "; a training step"
+            notes += ["; a training step"]
             steps += backward([(step, True, True) for step in steps])
-        return explain(header, steps, self._itemsize, where.machine, training)
+        for note in notes:
+            if len(header[-1] + note) <= _WIDTH:
+                header[-1] += note
+            else:
+                header.append(note[2:])
+        return explain("\n".join(header), steps, self._itemsize, where.machine, training)
 
     @property
     def _target(self) -> Target:

@@ -190,6 +190,10 @@ def test_what_does_not_fit_is_refused_and_the_model_stays(tmp_path):
     refused(dense()[:3], r"its tensors are not those of the model; the file has beside it '3.weight', '3.bias'")
     refused(nn.Sequential(*dense(), nn.Linear(4, 4)), r"the file lacks '4.weight', '4.bias'")
     refused(nn.Sequential(*dense()[:2]), "the model has no dense layer .2.qkv.: build the same model as was saved")
+    refused(
+        nn.ModuleDict({"a": nn.Linear(4, 4)}), r"with modules of the same names \(this one's dense layers: 'a'\); an"
+    )
+    refused(nn.Sequential(nn.GELU()), r"\(this one's dense layers: none\)")
     wide = dense()
     wide[1].out = nn.Linear(16, 32, bias=False)
     refused(wide, r"layer '1.out' is 32×16 in the model and 16×16 in the file, BlockTensorTrain")

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 import linops as lo
+from linops.lab.parsing import parse as parse_of_layer
 from linops.nn.nonlinear import ACTIVATIONS, MAKERS, from_plain, parse
 from linops.nn.torch import BTTMixture, Chain
 
@@ -46,13 +47,23 @@ def test_counts_and_words():
     assert str(found).startswith("Mixture(2 of 8 experts, each BlockTensorTrain(")
 
 
+def test_a_name_that_is_none():
+    for make in (
+        lambda: lo.nn.replace_linear_(torch.nn.Linear(8, 8), "chian"),
+        lambda: lo.nn.replace_linear_(torch.nn.Linear(8, 8), where={"*": "chian:rank=1"}),
+        lambda: parse_of_layer("chian"),
+    ):
+        with pytest.raises(ValueError, match=r"no family 'chian'; expected one of dense, .*, chain, btt_mixture$"):
+            make()
+
+
 def test_texts():
     target = parse("btt_mixture:experts=4:active=1:balance=0.5:rank=2")
     assert target(64, 64) == lo.nn.btt_mixture(64, 64, experts=4, active=1, balance=0.5, rank=2)
     assert parse("chain")(64, 16) == lo.nn.chain(64, 16)
     for text, words in [
         ("chain:rank=x", "rank=integer"),
-        ("chain:width=2", "none of chain's, rank, activation"),
+        ("chain:width=2", "chain has no option 'width'; it has rank, activation"),
         ("chain:rank=2:rank=2", "given twice"),
         ("chains", "expected one of chain, btt_mixture"),
     ]:
@@ -65,7 +76,15 @@ def test_texts():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: lo.nn.chain(8, 8, rank=7), "lower the rank"),
+        (
+            lambda: lo.nn.chain(8, 8, rank=7),
+            r"chain\(8, 8\): 112 MACs .* lower the rank to at most 4, or leave the layer dense$",
+        ),
+        (lambda: lo.nn.chain(1, 1, rank=1), "dense's 1; leave the layer dense$"),
+        (
+            lambda: lo.nn.btt_mixture(64, 64, rank=100),
+            r"btt_mixture\(64, 64\): .* or rank=, .* allow_dearer=True$",
+        ),
         (lambda: lo.nn.chain(1, 9), r"chain\(1, 9\): no rank is as cheap"),
         (lambda: lo.nn.chain(64, 16, activation="swish2"), "one of silu, gelu"),
         (lambda: lo.nn.btt_mixture(64, 64, experts=2, active=3), "3 of 2 experts active"),

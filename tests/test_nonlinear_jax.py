@@ -364,6 +364,32 @@ def test_balance_loss_of_no_rows_is_zero():
     assert float(balance_of(layer.nonlinear, jax.numpy.zeros((0, 4)))) == 0
 
 
+def test_balance_loss_of_flax_asks_for_the_model(x):
+    with pytest.raises(ValueError, match=r"the first argument, of type \w+, has no model in it; give a model"):
+        lo.nn.flax.with_balance_loss(lambda x: x)(x)
+    with pytest.raises(ValueError, match="the first argument is missing"):
+        lo.nn.flax.with_balance_loss(lambda model: model(x))(model=None)
+
+
+@pytest.mark.full
+def test_balance_loss_of_flax_misses_no_mixture(x):
+    layer = lo.nn.flax.BTTMixture(64, 64, 4, 1, balance=0.5, rngs=nnx.Rngs(0))
+    other = nnx.Linear(64, 64, rngs=nnx.Rngs(0))
+    summed = lo.nn.flax.with_balance_loss
+    expected = float(summed(layer)(x)[1])
+    assert expected > 0.49
+    for wrap in (nnx.remat, nnx.jit):
+        found = summed(lambda model, x, wrap=wrap: wrap(lambda model, x: model(x))(model, x))(layer, x)[1]
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+    for closure in (lambda x: layer(x), lambda x: jax.vmap(layer)(x), nnx.jit(layer)):
+        with pytest.raises(ValueError, match="has no model in it"):
+            summed(closure)(x)
+    with pytest.raises(ValueError, match="a mixture runs that is not of the model"):
+        summed(lambda model, x: layer(model(x)))(other, x)
+    assert layer(x).shape == other(x).shape  # outside nothing is asked for
+    assert float(summed(lambda models, x: models[1](models[0](x)))((other, layer), x)[1]) > 0.49
+
+
 @pytest.mark.full
 def test_balance_loss_where_there_is_none(x):
     ours, other, expected, _ = _balances(x)

@@ -228,10 +228,16 @@ def test_explain_shows_both_passes():
     A = lo.btt(256, 256, rank=4)
     text = A.explain(256, order="natural", training=True)
     assert text.count("grad A: bmm") == text.count("grad x: bmm") == 2
-    assert "a training step" in text.splitlines()[0]
+    assert "a training step" in text.split("\nstep")[0]
     assert text.splitlines()[-1].split()[1] == f"{3 * A.cost(256).macs:,}"
     assert "grad" not in A.explain(256)
-    assert "grad A: matmul" in lo.toeplitz(64, 64).explain(4096, training=True)
+    text = lo.toeplitz(64, 64).explain(4096, training=True)
+    assert "grad A: matmul" in text
+    assert "grad A: tile" in text  # what it tiles is the leaf
+    assert "grad x: tile" not in text
+    assert "grad A: rfft" in lo.circulant(64, 64).explain(order="natural", training=True)
+    assert max(map(len, text.split("\nstep")[0].splitlines())) <= 80
+    assert "by a plan (in the natural order 19,949,760 FLOPs); a training step" in text.split("\nstep")[0]
 
 
 def test_training_may_take_another_order_than_a_forward_pass():

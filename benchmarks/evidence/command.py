@@ -38,7 +38,7 @@ def chosen(only: Sequence[str] = (), data: str | None = None) -> list[Part]:
     """
     for pattern in only:
         if not any(fnmatchcase(part.name, pattern) for part in PLAN):
-            raise ValueError(f"--only {pattern}: no such part; expected some of {', '.join(p.name for p in PLAN)}")
+            raise ValueError(f"--only {pattern}: no such part; python -m benchmarks evidence --list has them")
         if data is None and all(part.user for part in PLAN if fnmatchcase(part.name, pattern)):
             raise ValueError(f"--only {pattern}: it needs --data, your own images")
     found = [part for part in PLAN if not only or any(fnmatchcase(part.name, pattern) for pattern in only)]

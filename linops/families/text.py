@@ -42,11 +42,12 @@ class Variant:
         return FAMILIES[self.family](out_features, in_features, **self.options, **more)
 
 
-def parse(text: str) -> Variant:
+def parse(text: str, others: tuple[str, ...] = ()) -> Variant:
     """A structure from its text: ``family`` or ``family:option=value:option=value``.
 
     Args:
         text: The text.
+        others: Names that the caller knows beside families, which the error about an unknown one lists.
 
     Returns:
         The structure.
@@ -68,7 +69,7 @@ def parse(text: str) -> Variant:
             "makes layers of it, with weights that are drawn"
         )
     if family not in FAMILIES:
-        raise ValueError(f"structure {text!r}: no family {family!r}; expected one of {', '.join(FAMILIES)}")
+        raise ValueError(f"structure {text!r}: no family {family!r}; expected one of {', '.join((*FAMILIES, *others))}")
     known, found = options_of(family), {}
     for option in options:
         name, value = _option(text, option, declaration_of(family))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from linops.families import FAMILIES, knob_of, members
-from linops.families.text import Variant
+from linops.families.text import NONLINEAR, Variant
 from linops.families.text import parse as parse_family
 from linops.nn import nonlinear
 from linops.nn.nonlinear import Target
@@ -80,7 +80,7 @@ def parse(text: str) -> Structured:
     Raises:
         ValueError: If there is none of this name, or an option is wrong.
     """
-    return nonlinear.parse(text) if nonlinear.is_nonlinear(text) else parse_family(text)
+    return nonlinear.parse(text) if nonlinear.is_nonlinear(text) else parse_family(text, NONLINEAR)
 
 
 __all__ = ["Structured", "Variant", "parse", "parse_list"]

@@ -15,12 +15,13 @@ from linops.nn.nonlinear import Nonlinear
 from linops.operator import LinearOperator
 
 
-def named(family: Any) -> Any:
+def named(family: Any, others: tuple[str, ...] = ()) -> Any:
     """Families in the place of their names.
 
     Args:
         family: A name, with options or without (``"btt"``, ``"btt:rank=2"``), also of what is no linear map
             (``"chain"``), a function, None, or a dict with such values.
+        others: As of `linops.families.text.parse`.
 
     Returns:
         The same with functions for names.
@@ -33,12 +34,13 @@ def named(family: Any) -> Any:
         Variant(text='btt:rank=2', family='btt', options={'rank': 2})
     """
     if isinstance(family, Mapping):
-        return {key: named(value) for key, value in family.items()}
+        return {key: named(value, others) for key, value in family.items()}
     if not isinstance(family, str):
         return family
     if nonlinear.is_nonlinear(family):
         return nonlinear.parse(family)
-    return parse(family) if ":" in family else FAMILIES[parse(family).family]
+    found = parse(family, others)
+    return found if ":" in family else FAMILIES[found.family]
 
 
 def require_operator(layer: str, operator: Any, bias: Any = True) -> None:

@@ -214,10 +214,19 @@ def chain(
         >>> print(found, found.num_params, found.macs)
         Chain(rank 4, silu) 320 320
     """
-    operator: Any = low_rank(out_features, in_features, rank, **({} if dtype is None else {"dtype": dtype}))
+    options = {"allow_dearer": rank is not None} | ({} if dtype is None else {"dtype": dtype})
+    operator: Any = low_rank(out_features, in_features, rank, **options)
     if type(operator) is not LowRank:
         raise ValueError(f"chain({out_features}, {in_features}): no rank is as cheap as dense; leave the layer dense")
-    return Chain(operator.structure, activation)
+    found, dense = Chain(operator.structure, activation), out_features * in_features
+    if found.macs > dense:
+        most = dense // (out_features + in_features)
+        way = f"lower the rank to at most {most}, or leave" if most else "leave"
+        raise ValueError(
+            f"chain({out_features}, {in_features}): {found.macs:,} MACs a vector are more than dense's {dense:,}; "
+            f"{way} the layer dense"
+        )
+    return found
 
 
 def btt_mixture(
@@ -262,12 +271,12 @@ def btt_mixture(
         >>> print(found.num_params, found.macs)
         1600 832
     """
-    operator = btt(out_features, in_features, **options)
+    operator = btt(out_features, in_features, **options, allow_dearer=True)  # what all experts cost is looked at below
     found = Mixture(operator.structure, experts, active, balance)
     if found.macs > out_features * in_features and not allow_dearer:
         raise ValueError(
             f"btt_mixture({out_features}, {in_features}): {found.macs:,} MACs a vector are more than dense's "
-            f"{out_features * in_features:,}; lower active= or experts=, use lo.dense, or pass allow_dearer=True"
+            f"{out_features * in_features:,}; lower active=, experts= or rank=, use lo.dense, or pass allow_dearer=True"
         )
     return found
 
@@ -326,9 +335,10 @@ def parse(text: str) -> Target:
     known, found = _options(kind), {}
     for option in given:
         name, _, value = option.partition("=")
-        if name not in known or name in found:
-            what = "is given twice" if name in found else f"is none of {kind}'s, {', '.join(known)}"
-            raise ValueError(f"structure {text!r}: option {name!r} {what}")
+        if name in found:
+            raise ValueError(f"structure {text!r}: option {name!r} is given twice")
+        if name not in known:
+            raise ValueError(f"structure {text!r}: {kind} has no option {name!r}; it has {', '.join(known)}")
         form, read = _FORMS[known[name]]
         if not re.fullmatch(form, value, re.ASCII):
             raise ValueError(f"structure {text!r}: option {option!r}; expected {name}={known[name]}")

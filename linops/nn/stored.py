@@ -198,13 +198,13 @@ def require_same(
             raise ValueError(f"{name!r} is {dtype} in the model and {other} in the file: convert the model first")
 
 
-def require_fit(name: str, layer: Layer, found: Found | None, there: Layer | None = None) -> Found:
+def require_fit(name: str, layer: Layer, dense: Mapping[str, Found], there: Layer | None = None) -> Found:
     """The layer of a model that a structured layer takes the place of.
 
     Args:
         name: The layer's name.
         layer: The structured layer.
-        found: The dense layer of that name, if there is one.
+        dense: The dense layers of the model by name.
         there: The structured layer of that name, if there is one.
 
     Returns:
@@ -213,6 +213,7 @@ def require_fit(name: str, layer: Layer, found: Found | None, there: Layer | Non
     Raises:
         ValueError: If there is none, it is of another shape, cannot be replaced, or the layer is of parts.
     """
+    found = dense.get(name)
     if found is None and there is not None:
         raise ValueError(
             f"layer {name!r} is {there} in the model and {layer} in the file: build the model as it was before its "
@@ -220,8 +221,9 @@ def require_fit(name: str, layer: Layer, found: Found | None, there: Layer | Non
         )
     if found is None:
         raise ValueError(
-            f"the model has no dense layer {name!r}: build the same model as was saved; an embedding cannot be "
-            "structured: leave it out with linops compress --exclude"
+            f"the model has no dense layer {name!r}: build the same model as was saved, with modules of the same names "
+            f"(this one's dense layers: {_few(list(dense)) if dense else 'none'}); an embedding cannot be structured: "
+            "leave it out with linops compress --exclude"
         )
     if found.obstacle is not None and not getattr(found.obstacle, "soft", False):
         raise ValueError(f"layer {name!r} cannot be replaced: it {found.obstacle}")

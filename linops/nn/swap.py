@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from linops.families.text import NONLINEAR
 from linops.nn.members import build_any, named
 from linops.nn.nonlinear import Nonlinear
 from linops.nn.obstacles import Obstacle, brief, refuse, warn
@@ -127,8 +128,8 @@ def plan(
         raise TypeError(
             f"replace_linear(parts={parts!r}): expected a dict of pattern to a number or sizes, as in {{'*.c_attn': 3}}"
         )
-    family, given = named(family), where
-    where = named(where) if isinstance(where, Mapping) else where
+    family, given = named(family, NONLINEAR), where
+    where = named(where, NONLINEAR) if isinstance(where, Mapping) else where
     found = {layer.name: layer for layer in layers}
     wanted = {
         name: choice for name, one in found.items() if (choice := choose(name, one.layer, family, where, exclude))

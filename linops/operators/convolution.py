@@ -184,7 +184,8 @@ class Convolution(AlongAxis, Choosing):
     def _matrix_steps(self, batch: int) -> tuple[Step, ...]:
         """The steps of a product by the matrix."""
         m, n = self.shape
-        tile = Step("tile", f"({self._length},) → ({m}, {n})", inputs=self._length, outputs=self._written)
+        detail = f"({self._length},) → ({m}, {n})"
+        tile = Step("tile", detail, inputs=self._length, outputs=self._written, of_leaf=True)
         return tile, matmul_step(1, m, n, batch)
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
@@ -197,7 +198,7 @@ class Convolution(AlongAxis, Choosing):
         products = (length if is_complex else 6 * (length // 2 + 1)) * batch
         return (
             # once a product; counted as an operand, for the gradient of a transform is one transform
-            Step(kind, f"spectrum of ({length},)", other_flops=flops, inputs=leaves, outputs=length),
+            Step(kind, f"spectrum of ({length},)", other_flops=flops, inputs=leaves, outputs=length, of_leaf=True),
             Step(
                 kind, f"({n}, {batch}) → ({length}, {batch})", other_flops=flops * batch, inputs=n * batch, outputs=size
             ),

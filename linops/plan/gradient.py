@@ -41,18 +41,19 @@ def gradients(step: Step, of_operand: bool, of_tensor: bool) -> Iterator[Step]:
         yield from _of_tensor(step)
     if of_tensor and step.gradient_macs:
         yield Step("outer", step.detail, macs=step.gradient_macs, merges=step.merges, gradient=OF_TENSOR)
+    name = OF_TENSOR if step.of_leaf else OF_OPERAND
     if of_operand and (step.kind == "view" or step.inputs):
         if step.blocks:
             shared = step.weights if step.weights < step.blocks * step.rows * step.columns else None
             found = matmul_step(step.blocks, step.columns, step.rows, step.batch, weights=shared)
-            yield replace(found, merges=step.merges, gradient=OF_OPERAND)
+            yield replace(found, merges=step.merges, gradient=name)
         elif step.kind == "view" and step.viewed:  # frameworks join the axes of a gradient by a copy
-            yield replace(copy_step(step.detail, inputs=step.viewed), gradient=OF_OPERAND)
+            yield replace(copy_step(step.detail, inputs=step.viewed), gradient=name)
         elif step.kind == "scale" and step.outputs > step.inputs:  # of an operand whose numbers meet several
-            yield replace(step, inputs=step.outputs, gradient_macs=0, gradient=OF_OPERAND)
-            yield replace(_sum(step.outputs, step.inputs), merges=step.merges, gradient=OF_OPERAND)
+            yield replace(step, inputs=step.outputs, gradient_macs=0, gradient=name)
+            yield replace(_sum(step.outputs, step.inputs), merges=step.merges, gradient=name)
         else:
-            yield replace(step, inputs=step.outputs, outputs=step.inputs, gradient_macs=0, gradient=OF_OPERAND)
+            yield replace(step, inputs=step.outputs, outputs=step.inputs, gradient_macs=0, gradient=name)
 
 
 def _of_tensor(step: Step) -> Iterator[Step]:

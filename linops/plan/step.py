@@ -24,6 +24,7 @@ class Step:
             that the gradient of a solve ends with.
         merges: Whether it is among parameters alone, which are multiplied with each other before the operand.
         viewed: Of a view whose axes are exchanged, the numbers that it shows; where products read no views, a copy.
+        of_leaf: Whether what it reads, counted as `inputs`, is a leaf, so that its gradient is one of parameters.
         gradient: Of a backward pass, what it computes: ``"grad x"`` of an operand, ``"grad A"`` of parameters.
         blocks: Of a matrix product, how many there are.
         rows: Of a matrix product, the rows of each left operand; 0 for other steps.
@@ -41,6 +42,7 @@ class Step:
     gradient_macs: int = 0
     merges: bool = False
     viewed: int = 0
+    of_leaf: bool = False
     gradient: str = ""
     blocks: int = 0
     rows: int = 0

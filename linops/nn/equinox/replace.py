@@ -69,6 +69,7 @@ def replace_linear(
         scale: Of drawn weights: ``"keep"`` keeps it where the model has made a layer smaller on purpose, as for
             PyTorch, relative to 1/√(3 in), `equinox.nn.Linear`'s; ``"structure"`` takes the structure's own.
         scheme: How weights are drawn: ``"mup"``, ``"spectral"`` or ``"orthogonal"``, as in `LinearOperator.init`.
+            Projected weights do not depend on it; files keep it, for the ``reset_parameters()`` of PyTorch.
         calibration: For ``"project"`` batches of the model's inputs (an array; a tuple or list of arguments; a dict of
             named ones), each run by `jax.vmap` over the first axis of its arrays; or a function that takes the model
             and runs it as it likes: "nearest" is in the mean over what each layer is given then, and a bias makes up

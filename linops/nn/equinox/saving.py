@@ -90,7 +90,7 @@ def load(model: Model, path: str | Path) -> Model:
                 if own_layer.scheme != layer.scheme:
                     schemes[name] = layer.scheme
                 continue
-            one = require_fit(name, layer, found.get(name), own_layer)
+            one = require_fit(name, layer, found, own_layer)
             swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
             if layer.nonlinear is not None:
                 new[name] = blank(swap, layer.nonlinear)

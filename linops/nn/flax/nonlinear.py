@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -11,6 +13,13 @@ from flax import nnx
 from linops.nn import nonlinear as descriptions
 from linops.nn.jax_nonlinear import balance_of, mapped, start
 from linops.nn.nonlinear import btt_mixture, chain
+
+#: whether `with_balance_loss` runs, which must miss no mixture
+_SUMMED: ContextVar[bool] = ContextVar("with_balance_loss", default=False)
+_WAY = (
+    "give a model, or a function whose first argument is the model: with_balance_loss(lambda model, x: …)(model, x); "
+    "a transformation inside takes the model as an argument too, as nnx.remat(lambda model, x: model(x))(model, x)"
+)
 
 
 class BalanceLoss(nnx.Intermediate):
@@ -78,8 +87,11 @@ class Nonlinear(nnx.Module):
         if self.dtype is not None:
             leaves, bias, x = jax.tree.map(lambda array: array.astype(self.dtype), (leaves, bias, x))
         y, scores = mapped(self.nonlinear, leaves, x)
-        if scores is not None and self.nonlinear.balance and hasattr(self, "__captures__"):
-            self.sow(BalanceLoss, "balance_loss", balance_of(self.nonlinear, scores))
+        if scores is not None and self.nonlinear.balance:
+            if hasattr(self, "__captures__"):
+                self.sow(BalanceLoss, "balance_loss", balance_of(self.nonlinear, scores))
+            elif _SUMMED.get():
+                raise ValueError(f"with_balance_loss: a mixture runs that is not of the model; {_WAY}")
         y = y if bias is None else y + bias
         return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)
 
@@ -190,13 +202,19 @@ def with_balance_loss(function: Any) -> Callable[..., tuple[Any, jax.Array]]:
     """A function that returns beside its result the sum of the balance losses of the mixtures that it ran.
 
     It is `nnx.capture` of `BalanceLoss`, summed; see `lo.nn.balance_loss` for the formula. A mixture that runs twice
-    counts twice.
+    counts twice. Inside, `nnx.jit` and `nnx.remat` take the model as an argument; under `vmap` each row would be a
+    batch of its own, so a mixture runs on all rows.
 
     Args:
-        function: A model, a method of one, or a function whose first argument is the model.
+        function: A model, a method of one, or a function whose first argument is the model, or a tuple or list of
+            models.
 
     Returns:
         A function of the same arguments: (result, loss). The loss is zero where no mixture ran.
+
+    Raises:
+        ValueError: When called, if there is no model in the first argument, or a mixture runs that is not of it, as one
+            in a closure: its loss would be missed.
 
     Example:
         >>> import linops as lo
@@ -208,9 +226,17 @@ def with_balance_loss(function: Any) -> Callable[..., tuple[Any, jax.Array]]:
         >>> value, gradients = nnx.value_and_grad(loss)(model, jax.numpy.ones((8, 16)))
     """
     run: Any = nnx.capture(function, BalanceLoss)
+    owner = function.__self__ if inspect.ismethod(function) else function
 
     def summed(*args: Any, **kwargs: Any) -> tuple[Any, jax.Array]:
-        result, found = run(*args, **kwargs)
+        if not isinstance(owner, nnx.Module) and not (args and any(True for _ in nnx.iter_modules(args[0]))):
+            what = f"argument, of type {type(args[0]).__name__}, has no model in it" if args else "argument is missing"
+            raise ValueError(f"with_balance_loss: the first {what}; {_WAY}")
+        before = _SUMMED.set(True)
+        try:
+            result, found = run(*args, **kwargs)
+        finally:
+            _SUMMED.reset(before)
         return result, sum([loss.sum() for loss in jax.tree.leaves(found)], jax.numpy.zeros(()))
 
     return summed

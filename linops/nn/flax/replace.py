@@ -68,6 +68,7 @@ def replace_linear(
         scale: Of drawn weights: ``"keep"`` keeps it where the model has made a layer smaller on purpose, as for
             PyTorch, relative to 1/√in, `nnx.Linear`'s; ``"structure"`` takes the structure's own.
         scheme: How weights are drawn: ``"mup"``, ``"spectral"`` or ``"orthogonal"``, as in `LinearOperator.init`.
+            Projected weights do not depend on it; files keep it, for the ``reset_parameters()`` of PyTorch.
         calibration: For ``"project"`` batches of the model's inputs (an array; a tuple or list of arguments; a dict of
             named ones), or a function that takes the model and runs it on them: "nearest" is in the mean over what
             each layer is given then, and a bias makes up for the mean of what is lost.

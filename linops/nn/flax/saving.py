@@ -89,7 +89,7 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
             if own_layer is not None and is_same(own_layer, layer):
                 drawn += [(there[name], layer.scheme)] if own_layer.scheme != layer.scheme else []
                 continue
-            one = require_fit(name, layer, found.get(name), own_layer)
+            one = require_fit(name, layer, found, own_layer)
             swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
             if layer.nonlinear is not None:
                 made = blank(swap, layer.nonlinear)

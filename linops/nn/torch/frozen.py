@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from linops.freezing import freeze
+from linops.nn.obstacles import brief
 from linops.nn.report import Report, Row
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.nonlinear import Nonlinear
@@ -89,9 +90,9 @@ def to_dense_(model: nn.Module) -> Report:
         if isinstance(layer, Nonlinear)
     }
     report = replace(_exchange(model, Structured, lambda layer: layer.to_dense(), "layer.to_dense()"), skipped=skipped)
-    for name, reason in list(skipped.items())[:1]:
-        more = f" (and {len(skipped) - 1} others)" if len(skipped) > 1 else ""
-        warnings.warn(f"to_dense_ left layer {name!r} alone{more}, which {reason}", stacklevel=2)
+    if skipped:
+        message = f"to_dense_ left {brief(skipped)} alone: no linear maps, which have no dense weight"
+        warnings.warn(message, stacklevel=2)
     return report
 
 

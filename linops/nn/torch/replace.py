@@ -87,7 +87,8 @@ def replace_linear_(
             structure's rule for a dense layer. The factor nearest the output then starts smaller by what the weight is
             of the former. ``"structure"`` takes the structure's own. Either way the report says what was done.
         scheme: How weights are drawn, now and by ``layer.reset_parameters()``: ``"mup"``, ``"spectral"`` or
-            ``"orthogonal"``, as in `LinearOperator.init`.
+            ``"orthogonal"``, as in `LinearOperator.init`. Projected weights do not depend on it: with
+            ``weights="project"`` it is only how ``reset_parameters()`` draws later.
         calibration: For ``weights="project"``, batches of the model's inputs (a tensor; a tuple or list of arguments; a
             dict of named ones), where the model is, or a function that takes the model and runs it on them.
         sequential: False takes the inputs of all layers from one pass of the model as it is, and needs the moments of

@@ -74,7 +74,7 @@ def _check(optimizer: Any, *_: Any) -> None:
         _warned.add(optimizer)
         warnings.warn(
             f"groups of param_groups(renormalize=True) are stepped by {type(optimizer).__name__}, which does not "
-            "renormalise; take lo.nn.torch.Muon, which steps AdamW's groups too",
+            "renormalise; take lo.nn.muon.Muon, which steps AdamW's groups too",
             stacklevel=_outside(),
         )
         return
