@@ -48,7 +48,7 @@ class Outline:
     __slots__ = ("_hash", "parts")
 
     def __init__(self, parts: Iterable[Any]) -> None:
-        self.parts = tuple(parts)
+        self.parts: tuple[Any, ...] = tuple(parts)
         self._hash: int | None = None
 
     def __eq__(self, other: object) -> bool:

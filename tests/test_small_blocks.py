@@ -96,3 +96,11 @@ def test_plans_of_merges_are_counted():
     merges = [step for step in steps if step.merges]
     assert [step.other_flops for step in merges] == [step.outputs for step in merges] == [16, 16, 256] * 3
     assert sum(step.macs for step in steps) == 3 * 16 * 4096 * 16
+
+
+@every_backend
+def test_single_numbers_are_merged(backend):
+    array = on(backend, np.full((1, 1), 3.0))
+    A = lo.Diagonal(array[0]) @ lo.Dense(array)
+    for batch in (1, 8):
+        assert np.array_equal(as_numpy(lo.freeze(A, batch) @ on(backend, np.ones((1, 5)))), np.full((1, 5), 9.0))

@@ -71,6 +71,7 @@ def _shared_matmul(a: Array, x: Array):
         and batch >= max(JAX_REPEATED, min(rows, columns))
         and rows * columns <= JAX_REPEATED**2
         and backends.device_kind(x) == "cpu"
+        and not (jax_mesh.is_own(x) or jax_mesh.on_mesh(x))  # devices would add up gradients of all copies
     ):
         return namespace.matmul(namespace.broadcast_to(a, (stack, rows, columns)), _apart(x))
     return namespace.matmul(a, x)  # XLA multiplies all by one product, whose result it turns

@@ -64,6 +64,8 @@ def views(terms: Sequence[str], after: str, size: Size) -> list[tuple[tuple[int,
 
 def _view(term: list[str], whole: list[str], size: Size) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """A tensor of these runs of axes with those of a product."""
+    if not whole:  # single numbers
+        return (1,), None
     there = [group for group in whole if group in term]
     if there == term:
         return tuple([size(group) if group in term else 1 for group in whole]), None

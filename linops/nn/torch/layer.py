@@ -100,14 +100,16 @@ class Linear(Structured):
                 f"Linear({operator._short()}, zero_init=True): its arrays are its initial values; "
                 "give a symbolic operator"
             )
-        self.out_features, self.in_features = operator.shape
+        self.out_features: int = operator.shape[0]
+        self.in_features: int = operator.shape[1]
         self._structure = operator._map(  # before its index arrays are moved: on the meta device they have no numbers
             lambda leaf: Spec(tuple(leaf.shape), dtype_name(dtype or leaf.dtype)), backends.to_numpy
         ).structure
         if not any(symbolic):
             operator = operator.to(backend="torch", dtype=dtype, device=device)
             leaves = list(operator.named_leaves())
-        self.weight_norm, self.scheme = weight_norm, scheme
+        self.weight_norm: bool = weight_norm
+        self.scheme: str = scheme
         self._names = [name for name, _ in leaves]
         self._starts: dict[str, float] = {}  # factors on the scale of leaves, by which a model's own is kept
         self._zero = operator._output_leaves() if zero_init else ()
