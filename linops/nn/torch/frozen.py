@@ -91,7 +91,7 @@ def to_dense_(model: nn.Module) -> Report:
     }
     report = replace(_exchange(model, Structured, lambda layer: layer.to_dense(), "layer.to_dense()"), skipped=skipped)
     if skipped:
-        message = f"to_dense_ left {brief(skipped)} alone: no linear maps, which have no dense weight"
+        message = f"to_dense_ left {brief(skipped)} alone: each is no linear map, and has no dense weight"
         warnings.warn(message, stacklevel=2)
     return report
 
