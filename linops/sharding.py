@@ -173,14 +173,15 @@ def _derived(operator: LinearOperator, ranks: int, into: str, out: str) -> Divis
     """The division of a product, or sum of products, of tensors over axes; None of others."""
     leaves = list(operator.named_leaves())
     chains, paths, axes, partial, start = [], [], {}, set(), 0
-    for term in operator.terms if isinstance(operator, Sum) else (operator,):
+    terms = operator.terms if isinstance(operator, Sum) else (operator,)
+    for term in terms:
         own = leaves[start : start + term._num_leaves]
         network = network_of(term)
         if network is None or not network.into or not network.out or "" in network.tensors:
             return None
         shapes = [tuple(own[leaf][1].shape) for leaf in network.leaves]
         places = [_places(shape, axes_of, network) for shape, axes_of in zip(shapes, network.tensors)]
-        found = _divided(network, places, ranks, into, out)
+        found = _divided(network, places, ranks, into, out, len(terms))
         if found is None:
             return None
         path, held = found
@@ -196,10 +197,10 @@ def _derived(operator: LinearOperator, ranks: int, into: str, out: str) -> Divis
 
 
 def _divided(
-    network: Network, places: list[dict[str, int]], ranks: int, into: str, out: str
+    network: Network, places: list[dict[str, int]], ranks: int, into: str, out: str, terms: int
 ) -> tuple[Path, dict[int, tuple[int | None, bool]]] | None:
     """A division, and of each leaf over which axis it is split and whether its gradient is a part of a sum; or None."""
-    path = divide(network, ["".join(place) for place in places], ranks, into, out)
+    path = divide(network, ["".join(place) for place in places], ranks, into, out, terms)
     actions = [step for step in path or () if isinstance(step, Action)]
     held: dict[int, tuple[int | None, bool]] = {}
     for step in actions:
@@ -207,7 +208,7 @@ def _divided(
         if held.setdefault(leaf, way) != way:  # a leaf that acts more than once can be split in one way alone
             repeated = {leaf for leaf in network.leaves if network.leaves.count(leaf) > 1}
             whole = [{} if leaf in repeated else place for leaf, place in zip(network.leaves, places)]
-            return None if whole == places else _divided(network, whole, ranks, into, out)
+            return None if whole == places else _divided(network, whole, ranks, into, out, terms)
     return None if path is None else (path, held)
 
 

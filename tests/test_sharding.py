@@ -155,7 +155,7 @@ def test_nothing_is_sent_that_a_dense_layer_would_not_send_where_large_leaves_ar
         found = division(A, 4)
         if found.is_split:
             sent = sum(count for _, _, count in found.sent(VECTORS))
-            assert sent <= len(found.chains) * 3 * 3 / 4 * 256 * VECTORS  # each term of a sum sends its own
+            assert sent <= 3 * 3 / 4 * 256 * VECTORS
 
 
 def test_what_has_no_axes_is_whole_on_every_rank():

@@ -69,7 +69,7 @@ class Action(NamedTuple):
 Path = tuple[Transfer | Action, ...]
 
 
-def divide(network: Network, eligible: Sequence[str], ranks: int, into: str, out: str) -> Path | None:
+def divide(network: Network, eligible: Sequence[str], ranks: int, into: str, out: str, terms: int = 1) -> Path | None:
     """The division of a product among ranks.
 
     Every tensor of more numbers than the longer side is split, if that sends no more than a dense matrix with a whole
@@ -81,6 +81,7 @@ def divide(network: Network, eligible: Sequence[str], ranks: int, into: str, out
         ranks: How many.
         into: ``"whole"`` or ``"sharded"``: whether each rank has the whole operand, or its share of the features.
         out: The same of the result.
+        terms: How many products are added up, each with an equal share of what a dense matrix sends.
 
     Returns:
         Transfers and actions, in the order in which they happen; None if features cannot be shared equally.
@@ -98,7 +99,7 @@ def divide(network: Network, eligible: Sequence[str], ranks: int, into: str, out
     dense = (transfer.SLICE, n), (transfer.REDUCE, m)
     allowed = length([Transfer(kind, "", "", numbers) for kind, numbers in dense], ranks)
     strict = _shortest(network, eligible, ranks, into, out, max(m, n))
-    if strict is not None and length(strict, ranks) <= allowed * (1 + 1e-9):
+    if strict is not None and terms * length(strict, ranks) <= allowed * (1 + 1e-9):
         return strict
     return _shortest(network, eligible, ranks, into, out, None)
 
