@@ -14,6 +14,7 @@ from linops.lab.compress_command import compress
 from linops.lab.console import console
 from linops.lab.estimate_command import estimate
 from linops.lab.failures import OneLine
+from linops.lab.parsing import Structured
 
 app: typer.Typer = typer.Typer(
     cls=OneLine,
@@ -247,9 +248,11 @@ def coord_check(
         cpu.limit(threads, "torch")
         run_depth_check(console(), wanted, seed)
         return
-    experiments, told = _experiment(
-        model, data, text, structures, range(seed, seed + seeds), out, resume, device, threads, depth, base_depth
-    )
+    wanted = _begin(structures, out, threads)
+    from linops.lab import experiments
+
+    chosen = range(seed, seed + seeds)
+    told = experiments.Options(model.value, data, text, wanted, chosen, out, resume, device, depth, base_depth)
     if not over_time:
         experiments.run_coord_check(console(), told, experiments.coord_check_sizes(model, quick))
         return
@@ -279,20 +282,12 @@ def lr_sweep(
     threads: o.Threads = 1,
 ) -> None:
     """Rate transfer: the best factor on structured weights' rates at several widths, naive and structure-aware."""
-    experiments, told = _experiment(
-        model,
-        data,
-        text,
-        structures,
-        range(seed, seed + seeds),
-        out,
-        resume,
-        device,
-        threads,
-        depth,
-        base_depth,
-        optimizer,
-        rules,
+    wanted = _begin(structures, out, threads)
+    from linops.lab import experiments
+
+    chosen, by = range(seed, seed + seeds), o.rules_of(rules)
+    told = experiments.Options(
+        model.value, data, text, wanted, chosen, out, resume, device, depth, base_depth, optimizer.value, by
     )
     experiments.run_lr_sweep(console(), told, experiments.lr_sweep_sizes(model, quick, optimizer.value))
 
@@ -316,20 +311,12 @@ def scaling(
     threads: o.Threads = 1,
 ) -> None:
     """Scaling: train loss against MACs of each structure, fitted exponents, and what each saves against dense."""
-    experiments, told = _experiment(
-        model,
-        data,
-        text,
-        structures,
-        range(seed, seed + seeds),
-        out,
-        resume,
-        device,
-        threads,
-        depth,
-        base_depth,
-        optimizer,
-        rules,
+    wanted = _begin(structures, out, threads)
+    from linops.lab import experiments
+
+    chosen, by = range(seed, seed + seeds), o.rules_of(rules)
+    told = experiments.Options(
+        model.value, data, text, wanted, chosen, out, resume, device, depth, base_depth, optimizer.value, by
     )
     experiments.run_scaling(console(), told, experiments.scaling_sizes(model, quick))
 
@@ -338,29 +325,12 @@ app.command()(compress)
 app.command()(estimate)
 
 
-def _experiment(
-    model,
-    data,
-    text,
-    structures,
-    seeds,
-    out,
-    resume,
-    device,
-    threads,
-    depth,
-    base_depth,
-    optimizer=o.Optimizer.adam,
-    rules=(),
-):
+def _begin(structures: str, out: Path, threads: int) -> list[Structured]:
+    """The structures of an experiment, once it is clear that it can run."""
     wanted = o.structures_of(structures, of_layers=True)
-    from linops.lab import experiments, outputs
+    from linops.lab import outputs
     from linops.lab import threads as cpu
 
     outputs.require_folder(out)
     cpu.limit(threads, "torch")
-    ruled = [rule.value for rule in dict.fromkeys(rules or ())]
-    told = experiments.Options(
-        model.value, data, text, wanted, seeds, out, resume, device, depth, base_depth, optimizer.value, ruled
-    )
-    return experiments, told
+    return wanted

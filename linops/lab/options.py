@@ -113,6 +113,18 @@ def structures_of(
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
 
 
+def rules_of(rules: Iterable[Rule] | None) -> list[str]:
+    """The rules that were written, each once.
+
+    Args:
+        rules: As written, or None.
+
+    Returns:
+        Their names.
+    """
+    return [rule.value for rule in dict.fromkeys(rules or ())]
+
+
 def require_apply(context: typer.Context, mode: str, names: Iterable[str]) -> None:
     """Raise if options are written that a mode of a command does not heed.
 
