@@ -56,8 +56,8 @@ def case(d: int, rank: int, batch: int, seconds: float) -> dict[str, Any]:
     steps = {
         "paper": paper.training(x),
         "operator": training_step(operator, columns, "torch", lambda function: function),
-        "layer": _layer_step(layer, x),
-        **({"compiled": with_kernel(_layer_step(kernel, x))} if is_compiled else {}),
+        "layer": layer_step(layer, x),
+        **({"compiled": with_kernel(layer_step(kernel, x))} if is_compiled else {}),
     }
     training = side_by_side(steps, seconds=seconds / 2, rounds=ROUNDS, least_rounds=7)
     return {
@@ -73,10 +73,18 @@ def case(d: int, rank: int, batch: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def _layer_step(layer: torch.nn.Module, x: torch.Tensor) -> Function:
-    """The layer's product and its gradients for rows of ones."""
+def layer_step(layer: torch.nn.Module, x: torch.Tensor) -> Function:
+    """The product of a layer with in = out, and all its gradients for a gradient of ones.
+
+    Args:
+        layer: The layer.
+        x: (batch, in) contiguous rows.
+
+    Returns:
+        A function of no arguments.
+    """
     x = x.detach().requires_grad_()
-    leaves, ones = [x, *layer.parameters()], torch.ones_like(layer(x), memory_format=torch.contiguous_format)
+    leaves, ones = [x, *layer.parameters()], torch.ones_like(x)
     return lambda: torch.autograd.grad(layer(x), leaves, ones)
 
 

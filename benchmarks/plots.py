@@ -1,4 +1,4 @@
-"""Plots of the results: ratios to dense by family and size, and growth."""
+"""Plots of the results: ratios to dense by family and size, on CPUs and on a GPU, and growth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.cuda import page as cuda
+from benchmarks.cuda import page
 from benchmarks.growth_fits import growths
 from linops.lab.plots import COLORS, figure
 from linops.lab.plots import write as write_figure
@@ -61,7 +61,7 @@ def write(results: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
         "bench_growth.png": ("growth", growth),
         "bench_factors.png": ("growth", factors),
         "bench_memory.png": ("growth", memory),
-        cuda.IMAGE: ("cuda", cuda.draw),
+        page.IMAGE: ("cuda", cuda),
     }
     made = []
     for name, (benchmark, draw) in wanted.items():
@@ -187,6 +187,34 @@ def memory(rows: Rows, path: Path) -> None:
         _legend(axis, "fitted exponent")
     batch = next(row["batch"] for row in rows if row["against"] == "d")
     made.suptitle(f"peak memory beyond the operands, {batch} vectors, torch, float32")
+    write_figure(made, path)
+
+
+def cuda(rows: Rows, path: Path) -> None:
+    """Time over dense's against d, a panel for each dtype and number of tokens, with gradients.
+
+    Args:
+        rows: Those of `benchmarks.cuda.measure`.
+        path: The file.
+    """
+    timed = [row for row in page.summary(rows) if row["training_speedup"]]
+    panels = list(dict.fromkeys((row["dtype"], row["tokens"]) for row in timed))
+    made, axes = figure(max(len(panels), 1), width=4.2, height=4.4)
+    for axis, panel in zip(axes, panels):
+        ours = [row for row in timed if (row["dtype"], row["tokens"]) == panel]
+        for name in dict.fromkeys(row["structure"] for row in ours):
+            if name == page.DENSE or ": " in name:  # the paper's, and compiled ones
+                continue
+            points = sorted((row["d"], 1 / row["training_speedup"]) for row in ours if row["structure"] == name)
+            axis.plot(*zip(*points), **look(name))
+        sizes = sorted({row["d"] for row in ours})
+        axis.axhline(1, color="black", lw=1)
+        axis.set(xscale="log", yscale="log", xlabel="d = in = out", title=f"{panel[0]}, {panel[1]:,} tokens")
+        axis.set_xticks(sizes, labels=[f"{size:,}" for size in sizes])
+        axis.set_xticks([], minor=True)
+    axes[0].set_ylabel("time over nn.Linear (lower is faster)")
+    _legend(axes[-1], None)
+    made.suptitle("forward + backward on a GPU")
     write_figure(made, path)
 
 

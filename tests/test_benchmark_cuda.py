@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import benchmarks.cuda as cuda  # noqa: E402
-from benchmarks import report  # noqa: E402
+from benchmarks import plots, report  # noqa: E402
 from benchmarks.cuda import correctness, device, kernels, page, speed  # noqa: E402
 from benchmarks.cuda.running import Budget, Case, Part, run  # noqa: E402
 from benchmarks.registry import BENCHMARKS  # noqa: E402
@@ -160,7 +160,7 @@ def test_the_section_of_the_page(rows):
 
 @pytest.mark.full
 def test_the_plot(rows, tmp_path):
-    page.draw(rows, tmp_path / page.IMAGE)
+    plots.cuda(rows, tmp_path / page.IMAGE)
     assert (tmp_path / page.IMAGE).stat().st_size > 10_000
 
 

@@ -15,6 +15,7 @@ import torch
 
 import linops as lo
 from benchmarks.cuda.running import Case, Row, short
+from linops.specs import dtype_name
 
 TESTS = Path(__file__).parents[2] / "tests"
 VECTORS = 5
@@ -49,7 +50,7 @@ def operators(device: str, every: int = 1) -> Iterator[Case]:
             allowed = getattr(make, "names", None)
             wanted = "complex128" if dtype.is_complex else "float32"
             if allowed is None or {"torch", wanted} <= allowed:
-                yield Case({"case": name, "dtype": _name(dtype)}, partial(_operator, make, name, dtype, device))
+                yield Case({"case": name, "dtype": dtype_name(dtype)}, partial(_operator, make, name, dtype, device))
 
 
 def _operator(make: Any, name: str, dtype: torch.dtype, device: str) -> list[Row]:
@@ -95,7 +96,7 @@ def layers(device: str, every: int = 1) -> Iterator[Case]:
     made = list(tables()[1].items())[::every]
     for dtype in (torch.float32, torch.bfloat16):
         for name, make in made:
-            yield Case({"case": name, "dtype": _name(dtype)}, partial(_layer, make, dtype, device, None))
+            yield Case({"case": name, "dtype": dtype_name(dtype)}, partial(_layer, make, dtype, device, None))
 
 
 def compiled(device: str, backend: str, every: int = 1) -> Iterator[Case]:
@@ -242,7 +243,3 @@ def _randoms(name: str, is_complex: bool) -> Callable[..., np.ndarray]:
         return np.asarray(real + 1j * random.standard_normal(shape) if is_complex else real)
 
     return array
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

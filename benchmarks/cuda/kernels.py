@@ -21,6 +21,7 @@ import linops as lo
 from benchmarks.cuda.device import Device
 from benchmarks.cuda.running import Budget, Case, Part, Row, run
 from linops.kernels.triton_passes import passes
+from linops.specs import dtype_name
 
 NAME = "kernels"
 APART = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -43,11 +44,11 @@ def cases(device: Device, quick: bool) -> Iterator[Case]:
     for dtype in (torch.bfloat16, torch.float32):
         for d, rank in crossed:
             for layout in ("rows", "features"):
-                key = {"kernel": "crossed_matmul", "d": d, "rank": rank, "dtype": str(dtype)[6:], "layout": layout}
+                key = {"kernel": "crossed_matmul", "d": d, "rank": rank, "dtype": dtype_name(dtype), "layout": layout}
                 yield Case(key, partial(_crossed, device, d, rank, dtype, layout, tokens))
         for d in butterflies:
             for layout in ("rows", "features"):
-                key = {"kernel": "small_factors", "d": d, "rank": 0, "dtype": str(dtype)[6:], "layout": layout}
+                key = {"kernel": "small_factors", "d": d, "rank": 0, "dtype": dtype_name(dtype), "layout": layout}
                 yield Case(key, partial(_butterfly, device, d, dtype, layout, tokens))
 
 

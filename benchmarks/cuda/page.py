@@ -1,9 +1,8 @@
-"""What people read of the rows: checks counted, kernels, times, what went wrong; as tables, a section and a plot."""
+"""What people read of the rows: checks counted, kernels, times, what went wrong; as tables and a section."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.cuda.running import Row
@@ -159,34 +158,3 @@ def _pair(row: Row, forward: str, training: str) -> str:
     if row[forward] is None:
         return "–"
     return f"{brief(row[forward])}× / {brief(row[training])}×"
-
-
-def draw(rows: Rows, path: Path) -> None:
-    """Time over dense's against d, a panel for each dtype and number of tokens, with gradients.
-
-    Args:
-        rows: Those of `benchmarks.cuda.measure`.
-        path: The file.
-    """
-    from benchmarks.plots import look  # matplotlib is not where the rows are measured
-    from linops.lab.plots import figure, write
-
-    timed = [row for row in summary(rows) if row["training_speedup"]]
-    panels = list(dict.fromkeys((row["dtype"], row["tokens"]) for row in timed))
-    made, axes = figure(max(len(panels), 1), width=4.2, height=4.4)
-    for axis, panel in zip(axes, panels):
-        ours = [row for row in timed if (row["dtype"], row["tokens"]) == panel]
-        for name in dict.fromkeys(row["structure"] for row in ours):
-            if name == DENSE or ": " in name:  # the paper's, and compiled ones
-                continue
-            points = sorted((row["d"], 1 / row["training_speedup"]) for row in ours if row["structure"] == name)
-            axis.plot(*zip(*points), **look(name))
-        sizes = sorted({row["d"] for row in ours})
-        axis.axhline(1, color="black", lw=1)
-        axis.set(xscale="log", yscale="log", xlabel="d = in = out", title=f"{panel[0]}, {panel[1]:,} tokens")
-        axis.set_xticks(sizes, labels=[f"{size:,}" for size in sizes])
-        axis.set_xticks([], minor=True)
-    axes[0].set_ylabel("time over nn.Linear (lower is faster)")
-    axes[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    made.suptitle("forward + backward on a GPU")
-    write(made, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.btt import layer_step
 from benchmarks.cuda.device import Device
 from benchmarks.cuda.running import Case, Row, short
 from benchmarks.paper import paper_of
 from linops.families.text import parse
 from linops.lab.measure import Function, Roofline, Timing
 from linops.lab.products import bytes_moved, needed_flops
+from linops.specs import dtype_name
 
 DENSE = "linear"
 STRUCTURES = ("btt", "btt:rank=4", "monarch", "low_rank", "kronecker", "butterfly")
@@ -42,7 +44,7 @@ class Cell:
     @property
     def key(self) -> Row:
         """Columns that name it."""
-        return {"d": self.d, "tokens": self.tokens, "dtype": str(self.dtype).removeprefix("torch.")}
+        return {"d": self.d, "tokens": self.tokens, "dtype": dtype_name(self.dtype)}
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,12 @@ def limits(device: Device, quick: bool, found: dict[str, Roofline]) -> Iterator[
 
     def measured(dtype: torch.dtype) -> list[Row]:
         limit = device.roofline(dtype, size, numbers, 0.05 if quick else 2.0)
-        found[str(dtype).removeprefix("torch.")] = limit
+        found[dtype_name(dtype)] = limit
         device.free()
         return [{"tflops": limit.flops_per_second / 1e12, "gbytes_per_second": limit.bytes_per_second / 1e9}]
 
     for dtype in DTYPES:
-        yield Case({"dtype": str(dtype).removeprefix("torch.")}, partial(measured, dtype))
+        yield Case({"dtype": dtype_name(dtype)}, partial(measured, dtype))
 
 
 def speed(device: Device, quick: bool, limits: dict[str, Roofline], compiled: bool = False) -> Iterator[Case]:
@@ -148,7 +150,7 @@ def _cell(device: Device, cell: Cell, limits: dict[str, Roofline], compiled: boo
     with torch.no_grad():
         forward = device.times({name: each.forward for name, each in candidates.items()}, seconds)
     training = device.times({name: each.training for name, each in candidates.items()}, seconds)
-    limit = limits.get(cell.key["dtype"])
+    limit = limits.get(dtype_name(cell.dtype))
     for name, candidate in candidates.items():
         rows[name] |= _numbers(name, candidate, forward, training, limit)
     del candidates
@@ -160,9 +162,9 @@ def _candidate(name: str, cell: Cell, x: torch.Tensor, device: Device) -> Candid
     kind, structure = name.split(": ") if ": " in name else ("", name)
     if structure == DENSE:
         layer: Any = nn.Linear(cell.d, cell.d, bias=False, device=device.kind, dtype=cell.dtype)
-        symbolic = parse("dense")(cell.d, cell.d, dtype=_dtype(cell))
+        symbolic = parse("dense")(cell.d, cell.d, dtype=dtype_name(cell.dtype))
     else:
-        symbolic = parse(structure)(cell.d, cell.d, dtype=_dtype(cell))
+        symbolic = parse(structure)(cell.d, cell.d, dtype=dtype_name(cell.dtype))
         operator = symbolic.init(seed=0, backend="torch", dtype=cell.dtype, device=device.kind)
         layer = None if kind == "paper" else operator.to_layer(bias=False)
     flops, moved = needed_flops(symbolic, cell.tokens), bytes_moved(symbolic, cell.tokens)
@@ -172,14 +174,7 @@ def _candidate(name: str, cell: Cell, x: torch.Tensor, device: Device) -> Candid
     if kind == "compiled":
         compiled: Any = torch.compile  # whose overloads lack the option
         layer = compiled(layer, dynamic=False, isolate_recompiles=True)  # layers share their code
-    return Candidate(lambda: layer(x), _training(layer, x), flops, moved, symbolic.num_params)
-
-
-def _training(layer: Any, x: torch.Tensor) -> Function:
-    """The product and all gradients, for a gradient of ones."""
-    x = x.detach().requires_grad_()
-    leaves, ones = [x, *layer.parameters()], torch.ones_like(x)
-    return lambda: torch.autograd.grad(layer(x), leaves, ones)
+    return Candidate(lambda: layer(x), layer_step(layer, x), flops, moved, symbolic.num_params)
 
 
 def _numbers(
@@ -192,9 +187,8 @@ def _numbers(
         "backward_ms": 1e3 * (training[name].median - forward[name].median),
     }
     if limit is not None:
-        share: Callable[[float, float], float] = limit.seconds
-        row["roofline"] = share(candidate.flops, candidate.moved) / forward[name].median
-        row["training_roofline"] = share(3 * candidate.flops, 2 * candidate.moved) / training[name].median
+        row["roofline"] = limit.seconds(candidate.flops, candidate.moved) / forward[name].median
+        row["training_roofline"] = limit.seconds(3 * candidate.flops, 2 * candidate.moved) / training[name].median
     if DENSE in forward:
         row["speedup"] = forward[DENSE].ratio(forward[name])
         row["training_speedup"] = training[DENSE].ratio(training[name])
@@ -202,10 +196,6 @@ def _numbers(
         row["paper_speedup"] = forward[paper].ratio(forward[name])
         row["paper_training_speedup"] = training[paper].ratio(training[name])
     return row
-
-
-def _dtype(cell: Cell) -> str:
-    return str(cell.dtype).removeprefix("torch.")
 
 
 def _mib(size: int | None) -> float | None:
