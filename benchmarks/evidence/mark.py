@@ -31,17 +31,8 @@ def mark(rows: Sequence[Row]) -> str:
     shared = sorted(
         set.intersection(*({row["seed"] for row in rows if row["structure"] == n} for n in ("dense", "btt")))
     )
-    lines = [_below(rows), *_saves(rows), *_gaps(rows), *_above(rows, labels)]
+    lines = [_below(rows), *_saves(rows), *_gaps(rows), *_above(rows)]
     return f"Dense and BTT over the seeds {', '.join(map(str, shared))}.\n\n" + "\n".join(f"* {line}" for line in lines)
-
-
-def _means(rows: Sequence[Row], label: str) -> dict[int, float]:
-    """Mean loss by budget."""
-    found: dict[int, list[float]] = {}
-    for row in rows:
-        if row["structure"] == label:
-            found.setdefault(row["budget"], []).append(row["train_loss"])
-    return {budget: sum(losses) / len(losses) for budget, losses in sorted(found.items())}
 
 
 def _verdict(holds: bool) -> str:
@@ -49,8 +40,9 @@ def _verdict(holds: bool) -> str:
 
 
 def _below(rows: Sequence[Row]) -> str:
-    dense, btt = _means(rows, "dense"), _means(rows, "btt")
-    budgets = [budget for budget in dense if budget in btt and budget >= LEAST]
+    losses = scaling_laws.by_budget(rows)
+    dense, btt = losses["dense"], losses["btt"]
+    budgets = sorted(budget for budget in dense if budget in btt and budget >= LEAST)
     won = [budget for budget in budgets if btt[budget] < dense[budget]]
     text = f"BTT is below dense at {len(won)} of {len(budgets)} budgets from 50k MACs ({_verdict(won == budgets)})."
     return text + "".join(f" At {t.short(b)} it is not." for b in budgets if b not in won)
@@ -86,13 +78,14 @@ def _gaps(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _above(rows: Sequence[Row], labels: set[str]) -> list[str]:
-    dense, found = _means(rows, "dense"), []
+def _above(rows: Sequence[Row]) -> list[str]:
+    losses, found = scaling_laws.by_budget(rows), []
+    dense = losses["dense"]
     for label in ("btt (naive)", "kronecker", "low_rank"):
-        if label not in labels:
+        if label not in losses:
             found.append(f"{label}: not run.")
             continue
-        ours = {budget: loss for budget, loss in _means(rows, label).items() if budget in dense}
+        ours = {budget: loss for budget, loss in losses[label].items() if budget in dense}
         above = [budget for budget, loss in ours.items() if loss > dense[budget]]
         found.append(
             f"{label} is above dense at {len(above)} of {len(ours)} budgets ({_verdict(len(above) == len(ours))})."

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from benchmarks.evidence.mark import mark
@@ -271,12 +270,10 @@ def _scaling(rows: Rows, optimizer: str) -> str:
 
 def _over_dense(rows: Rows) -> str:
     """Losses over dense's at the same budget, of each structure by the rules that linops has."""
-    means: dict[str, dict[int, list[float]]] = {}
-    for row in rows:
-        means.setdefault(row["structure"], {}).setdefault(row["budget"], []).append(row["train_loss"])
-    dense, found = means.get("dense", {}), []
+    means, found = scaling_laws.by_budget(rows), []
+    dense = means.get("dense", {})
     for label, of in means.items():
-        ratios = [mean(of[budget]) / mean(dense[budget]) for budget in of if budget in dense]
+        ratios = [of[budget] / dense[budget] for budget in of if budget in dense]
         if ratios and label != "dense" and rule_of(label) in RULES:
             below = sum(ratio < 1 for ratio in ratios)
             found.append(f"{label} {min(ratios):.2f} to {max(ratios):.2f} (below dense at {below} of {len(ratios)})")

@@ -21,7 +21,7 @@ from linops.lab.runs import Run, count, with_factor, without_numbers
 from linops.lab.sweep import Job
 from linops.lab.train import Settings
 
-TRANSFER, SCALING, TIMES = "rate transfer", "scaling", "step times"
+TRANSFER, SCALING, TIMES = "rate transfer", "scaling", timing.EXPERIMENT
 FAMILIES = "btt,low_rank,kronecker,monarch"
 ALL = f"dense,{FAMILIES}"
 BOTH = (STATIC, RENORMALIZED)

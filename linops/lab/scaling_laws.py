@@ -103,6 +103,24 @@ def curves(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
     }
 
 
+def by_budget(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
+    """Train loss of each structure by budget, mean over seeds.
+
+    Args:
+        rows: Rows of the experiment.
+
+    Returns:
+        Dicts of budget to loss by structure, both in order of the rows.
+    """
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        found.setdefault(row["structure"], {}).setdefault(row["budget"], []).append(row["train_loss"])
+    return {
+        label: {budget: sum(losses) / len(losses) for budget, losses in points.items()}
+        for label, points in found.items()
+    }
+
+
 def laws(rows: Sequence[Row]) -> dict[str, PowerLaw]:
     """Train loss as a power of MACs, over all budgets and seeds.
 
@@ -192,12 +210,11 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, ...]]]:
     Returns:
         Headings, and the cells of each structure: the loss at each budget, mean over seeds, and what was fitted.
     """
-    fits, above, gains = laws(rows), gaps(rows), multipliers(rows)
+    fits, above, gains, losses = laws(rows), gaps(rows), multipliers(rows), by_budget(rows)
     budgets = sorted({row["budget"] for row in rows})
 
     def loss_at(label: str, budget: int) -> str:
-        losses = [row["train_loss"] for row in rows if row["structure"] == label and row["budget"] == budget]
-        return f"{sum(losses) / len(losses):.3f}" if losses else t.NONE
+        return f"{losses[label][budget]:.3f}" if budget in losses[label] else t.NONE
 
     def fitted_cells(label: str) -> tuple[str, str, str]:
         gap = f"{above[label][0]:.3f} ± {above[label][1]:.3f}" if label in above else t.NONE
