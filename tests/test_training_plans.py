@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from helpers import TOLERANCE, each, on
+from helpers import TOLERANCE, each, on, randoms
 
 import linops as lo
 from linops.operators import planned
@@ -49,9 +49,7 @@ def merging_in_training(monkeypatch):
 
 
 def numbers(dtype, *shape, seed=0):
-    random = np.random.default_rng(seed)
-    x = random.standard_normal(shape)
-    return (x + 1j * random.standard_normal(shape) if dtype == "complex128" else x).astype(dtype)
+    return randoms(str(seed), dtype)(*shape)
 
 
 def torch_gradients(A, x, frozen=(), operand=True):

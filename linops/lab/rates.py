@@ -73,8 +73,8 @@ def groups(
             entry = merged.setdefault((rate, *kept.values()), {"params": [], "lr": rate, "names": []} | kept)
             entry["params"].append(parameter)
             entry["names"].append(name)
-            for name in LISTS if optimizer == MUON else ():
-                entry.setdefault(name, []).append(group[name][place] if name in group else None)
+            for key in LISTS if optimizer == MUON else ():
+                entry.setdefault(key, []).append(group[key][place] if key in group else None)
             if "partners" in group:
                 entry.setdefault("partners", []).append(group["partners"][place])
     return list(merged.values())
@@ -94,9 +94,8 @@ def _groups(
     if optimizer == MUON:
         rest: dict[str, Any] = {"adamw": lambda name, _: not where(name), "adamw_lr": lr, "depth": deeper}
         return param_groups(model, MUON_LR, optimizer="muon", base=base, renormalize=renormalize, **rest)
-    if renormalize:
-        return param_groups(model, lr, optimizer="adamw", base=base, renormalize=True, depth=deeper)
-    return param_groups(model, lr, optimizer="adam", base=base, depth=deeper)
+    own = "adamw" if renormalize else "adam"
+    return param_groups(model, lr, optimizer=own, base=base, renormalize=renormalize, depth=deeper)
 
 
 def _dense(base: Any, layer: Any, lr: float, algorithm: str | None) -> float:
