@@ -14,6 +14,7 @@ from benchmarks.tables import markdown
 from linops.lab import experiment_plots, lr_sweep, scaling_laws
 from linops.lab import tables as t
 from linops.lab.fits import compute_multiplier
+from linops.lab.parsing import parse_label
 from linops.lab.rates import ADAM, MUON, NAIVE, RENORMALIZED, STATIC
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
@@ -232,7 +233,7 @@ def _against(rows: Rows) -> str:
     ratios: dict[str, list[tuple[float, str]]] = {}
     curves = lr_sweep.mean_losses(rows)
     for label, width in curves:
-        plain, rule = label.partition(" (")[0], rule_of(label)
+        plain, rule = parse_label(label)[0], rule_of(label)
         if rule == STATIC or (plain, width) not in curves:
             continue
         shared = {row["seed"] for row in rows if (row["structure"], row["width"]) == (label, width)}

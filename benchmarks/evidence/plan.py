@@ -14,7 +14,7 @@ import torch
 from benchmarks.evidence import timing
 from linops.lab import lr_sweep, scaling_laws
 from linops.lab.experiments import MUON_POWERS, POWERS, TOKENS
-from linops.lab.parsing import parse, parse_list
+from linops.lab.parsing import parse, parse_label, parse_list
 from linops.lab.problems import Problem, make
 from linops.lab.rates import ADAM, MUON, NAIVE, RENORMALIZED, STATIC
 from linops.lab.runs import Run, count, with_factor, without_numbers
@@ -158,7 +158,7 @@ def rule_of(label: str) -> str:
         >>> rule_of("btt (naive)"), rule_of("btt"), rule_of("btt (renormalized before 5b36aed)")
         ('naive', 'static', 'renormalized before 5b36aed')
     """
-    return label.rstrip(")").partition(" (")[2] or STATIC
+    return parse_label(label)[1] or STATIC
 
 
 def listed(parts: Sequence[Part], rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -12,9 +12,9 @@ from matplotlib import colormaps
 from linops.lab import coord_check as check
 from linops.lab import lr_sweep as transfer
 from linops.lab import scaling_laws
+from linops.lab.parsing import parse_label
 from linops.lab.plots import compute_ticks, figure, plain_ticks, styles, write
-
-NAIVE = " (naive)"
+from linops.lab.rates import NAIVE
 
 
 def coord_check(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -29,13 +29,14 @@ def coord_check(rows: Sequence[dict[str, Any]], path: Path) -> None:
     looks = styles(fits)
     for axis, naive in zip(axes, (True, False)):
         for label, law in fits.items():
-            if label != "dense" and label.endswith(NAIVE) != naive:
+            plain, rule = parse_label(label)
+            if label != "dense" and (rule == NAIVE) != naive:
                 continue
             points = [(row["width"], row["layer_change"]) for row in rows if row["structure"] == label]
             widths = sorted({width for width, _ in points})
             means = [np.mean([value for width, value in points if width == at]) for at in widths]
             style = {**looks[label], "linestyle": "none"}
-            axis.plot(widths, means, label=f"{label.removesuffix(NAIVE)}: slope {law}", **style)
+            axis.plot(widths, means, label=f"{plain}: slope {law}", **style)
             axis.plot(
                 widths,
                 law(np.array(widths)),

@@ -11,6 +11,7 @@ from linops.lab import distributed, over_time_plot
 from linops.lab import tables as t
 from linops.lab.experiments import Options, Sizes, finish, problem_of, with_dense
 from linops.lab.over_time import Way, curve, drift, greatest, grouped, jobs, level_drift
+from linops.lab.rates import STATIC
 from linops.lab.runs import require_members
 from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
@@ -60,7 +61,7 @@ def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequen
                 for way in ways
                 for structure in with_dense(options.structures)
                 for width in sizes.widths
-                if structure.family != "dense" or way.rule == "static"
+                if structure.family != "dense" or way.rule == STATIC
             ]
             require_members(problem, [run for run, _ in runs])
             work += jobs(problem, runs, sizes.settings, device)

@@ -83,4 +83,21 @@ def parse(text: str) -> Structured:
     return nonlinear.parse(text) if nonlinear.is_nonlinear(text) else parse_family(text, NONLINEAR)
 
 
-__all__ = ["Structured", "Variant", "parse", "parse_list"]
+def parse_label(label: str) -> tuple[str, str]:
+    """The structure and the rule of its rates in the label of a row (`linops.lab.runs.Run.label`).
+
+    Args:
+        label: As in ``"btt (naive)"``.
+
+    Returns:
+        Both; the rule is empty where none is named, for rates are static then.
+
+    Example:
+        >>> parse_label("btt:rank=2 (naive)"), parse_label("btt")
+        (('btt:rank=2', 'naive'), ('btt', ''))
+    """
+    structure, _, rule = label.rstrip(")").partition(" (")
+    return structure, rule
+
+
+__all__ = ["Structured", "Variant", "parse", "parse_label", "parse_list"]

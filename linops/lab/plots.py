@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from linops.lab.parsing import parse_label
 from linops.lab.tables import short
 
 #: Okabe and Ito's colours, which the colour-blind tell apart
@@ -77,7 +78,7 @@ def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     styled: dict[str, dict[str, Any]] = {}
     spare = iter(OTHERS * 8)
     for number, label in enumerate(dict.fromkeys(labels)):
-        plain, _, rule = label.rstrip(")").partition(" (")
+        plain, rule = parse_label(label)
         color = (
             COLORS.get(plain)
             or next((style["color"] for name, style in styled.items() if name == plain), None)
