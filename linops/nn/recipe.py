@@ -52,6 +52,11 @@ class Layer:
     nonlinear: Nonlinear | None = None
 
     @property
+    def operators(self) -> tuple[Any, ...]:
+        """The symbolic operators of its parts; or what it computes, if it is no linear map."""
+        return (self.nonlinear,) if self.nonlinear else tuple(one.operator for one in self.structures)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
         shapes = [structure.operator.shape for structure in self.structures]

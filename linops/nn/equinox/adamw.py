@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import optax
 
-from linops.nn.equinox.rates import _entries, _is_parameter
+from linops.nn.equinox.rates import entries_of
 from linops.nn.jax_optimizers import optimizer_of
 
 
@@ -56,9 +55,7 @@ def adamw(
         >>> updates.bias.shape
         (16,)
     """
-    if any(map(_is_parameter, jax.tree.leaves(base))):  # a model, not numbers
-        base = _entries(base, matrices)
-    found = _entries(model, matrices)
+    found, base = entries_of(model, base, matrices)
     return optimizer_of(
         "adamw",
         found,

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 
-from linops.nn.equinox.layer import Linear
-from linops.nn.equinox.nonlinear import Nonlinear
+from linops.nn.equinox.dense import name_of
+from linops.nn.equinox.structured import arrays_of, is_structured
 from linops.nn.state import filled
 
 Model = TypeVar("Model")
@@ -58,22 +58,13 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _is_layer(node: Any) -> bool:
-    return isinstance(node, (Linear, Nonlinear))
-
-
 def _arrays(model: Any) -> Iterator[tuple[str, Any]]:
     """Names and arrays in the order of the pytree's leaves."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_layer):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if isinstance(leaf, Linear):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_structured):
+        name = name_of(path)
+        if is_structured(leaf):
             dot = f"{name}." if name else ""
-            yield from ((dot + key, array) for key, array in leaf.operator.named_leaves())
-            yield from [] if leaf.bias is None else [(f"{dot}bias", leaf.bias)]
-            yield from ((f"{dot}{key}_gain", gain) for key, gain in sorted((leaf.gains or {}).items()))
-        elif isinstance(leaf, Nonlinear):
-            dot = f"{name}." if name else ""
-            yield from ((dot + key, array) for key, array in sorted(leaf.leaves.items()))
-            yield from [] if leaf.bias is None else [(f"{dot}bias", leaf.bias)]
+            own, elementwise = arrays_of(leaf)
+            yield from ((dot + key, array) for key, array in own + elementwise)
         elif _is_array(leaf):
             yield name, leaf

@@ -23,13 +23,16 @@ def build(swap: Swap, weight_norm: bool, key: Any, fit: Fit | None = None) -> An
         swap: The old layer.
         weight_norm: Whether the new one normalises its factors.
         key: Of random numbers, where its weight is drawn.
-        fit: What its weight is to be; drawn if None.
+        fit: What its weight is to be; drawn if None. That of what is no linear map says nothing: the layer is
+            abstract.
 
     Returns:
         The layer.
     """
     old = swap.found.layer
     if isinstance(target := swap.operators[0], Description):
+        if fit is not None:
+            return eqx.filter_eval_shape(partial(_build_nonlinear, swap, target), jax.random.key(0))
         return _build_nonlinear(swap, target, key)
     if fit is not None:
         layer = Linear(fit.operators[0], swap.found.bias, old.weight.dtype, weight_norm=weight_norm, scheme=swap.scheme)
@@ -56,16 +59,3 @@ def _build_nonlinear(swap: Swap, target: Any, key: Any) -> Nonlinear:
         scaled = {name: leaf * factors.get(name, 1) for name, leaf in layer.leaves.items()}
         layer = eqx.tree_at(lambda one: one.leaves, layer, scaled)
     return eqx.tree_at(lambda one: one.bias, layer, old.bias) if swap.found.bias else layer
-
-
-def blank(swap: Swap, target: Any) -> Nonlinear:
-    """A new layer that is no linear map, without numbers.
-
-    Args:
-        swap: The old layer.
-        target: What the new one computes.
-
-    Returns:
-        The layer.
-    """
-    return eqx.filter_eval_shape(lambda key: _build_nonlinear(swap, target, key), jax.random.key(0))

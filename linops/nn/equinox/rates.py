@@ -9,8 +9,10 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from linops.nn.equinox.dense import name_of
 from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.nonlinear import Nonlinear
+from linops.nn.equinox.structured import arrays_of, is_parameter, is_structured
 from linops.nn.jax import one_copy
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
@@ -43,12 +45,10 @@ def lr_multipliers(
         >>> jax.tree.leaves(lo.nn.equinox.lr_multipliers(layer))
         [2.0, 0.5, 1.0]
     """
-    entries = list(_entries(model, matrices))
+    entries, base = entries_of(model, base, matrices)
     if base is not None:
         known_or_warned("lr_multipliers", entries)
-    if any(map(_is_parameter, jax.tree.leaves(base))):  # a model, not numbers
-        base = _entries(base, matrices)
-    return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten(multipliers(entries, optimizer, base))
+    return jax.tree.structure(eqx.filter(model, is_parameter)).unflatten(multipliers(entries, optimizer, base))
 
 
 def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
@@ -70,7 +70,7 @@ def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) 
         [True, False]
     """
     found = known_or_warned("decay_mask", _entries(model, matrices))
-    return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten([entry.decays for entry in found])
+    return jax.tree.structure(eqx.filter(model, is_parameter)).unflatten([entry.decays for entry in found])
 
 
 def decay_shares(model: Any, *, matrices: Mapping[Any, str | None] | None = None) -> Any:
@@ -93,24 +93,31 @@ def decay_shares(model: Any, *, matrices: Mapping[Any, str | None] | None = None
         [0.5, 0.5, 0.0]
     """
     found = known_or_warned("decay_shares", _entries(model, matrices))
-    return jax.tree.structure(eqx.filter(model, _is_parameter)).unflatten(shares_of(found))
+    return jax.tree.structure(eqx.filter(model, is_parameter)).unflatten(shares_of(found))
 
 
-def _is_parameter(leaf: Any) -> bool:
-    return eqx.is_inexact_array(leaf) or (
-        isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
-    )
+def entries_of(model: Any, base: Any, matrices: Mapping[Any, str | None] | None) -> tuple[list[Entry], Any]:
+    """The parameters of a model, and its base as `linops.nn.rates` takes it.
+
+    Args:
+        model: The model.
+        base: As in `lr_multipliers`.
+        matrices: As in `lr_multipliers`.
+
+    Returns:
+        The parameters in the order of the tree; and those of a base model, or the base as it is.
+    """
+    is_model = any(map(is_parameter, jax.tree.leaves(base)))  # not numbers
+    return list(_entries(model, matrices)), list(_entries(base, matrices)) if is_model else base
 
 
 def _entries(model: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:
     """Every parameter with its layer, in the order of the tree."""
-    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_layer):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if isinstance(node, Linear):
-            yield from _leaves(name, node)
-        elif isinstance(node, Nonlinear):
-            yield from _leaves_of(name, node)
-        elif _is_parameter(node):
+    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_structured):
+        name = name_of(path)
+        if is_structured(node):
+            yield from _of_layer(name, node)
+        elif is_parameter(node):
             at, _, key = name.rpartition(".")
             layer: Any = model
             for step in path[:-1]:
@@ -124,35 +131,22 @@ def _entries(model: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[
             yield replace(entry, layout=_layout(layer, entry) if layout is None else layout)
 
 
-def _is_layer(node: Any) -> bool:
-    return isinstance(node, (Linear, Nonlinear))
-
-
-def _leaves_of(path: str, layer: Nonlinear) -> Iterator[Entry]:
-    """The parameters of a layer that is no linear map, or of several that are stacked."""
-    operator, matrices = layer.nonlinear.operator, layer.nonlinear.matrices
-    sizes = dict(operator.named_leaves())
-    for key, leaf in sorted(layer.leaves.items()):
-        if _is_parameter(leaf) and key in matrices:
-            yield Entry(path, key, layer, matrices[key], "out in", is_beside=True)
-        elif _is_parameter(leaf):
-            yield Entry(path, key, layer, tuple(sizes[key].shape), None, operator)
-    if layer.bias is not None and _is_parameter(layer.bias):
-        yield Entry(path, "bias", layer, layer.bias.shape, VECTOR)
-
-
-def _leaves(path: str, layer: Linear) -> Iterator[Entry]:
+def _of_layer(path: str, layer: Linear | Nonlinear) -> Iterator[Entry]:
     """The parameters of a structured layer, or of several that are stacked."""
-    structure = one_copy(layer.operator)
-    sizes = {name: leaf.shape for name, leaf in structure.named_leaves() if leaf is not None}
-    for key, leaf in layer.operator.named_leaves():
-        if _is_parameter(leaf):
-            yield Entry(path, key, layer, tuple(sizes[key]), None, structure)
-    if layer.bias is not None and _is_parameter(layer.bias):
-        yield Entry(path, "bias", layer, layer.bias.shape, VECTOR)
-    for key, gain in sorted((layer.gains or {}).items()):
-        if _is_parameter(gain):
-            yield Entry(path, f"{key}_gain", layer, gain.shape, VECTOR)
+    if isinstance(layer, Nonlinear):
+        operator, beside = layer.nonlinear.operator, layer.nonlinear.matrices
+    else:
+        operator, beside = one_copy(layer.operator), {}
+    sizes = {name: leaf.shape for name, leaf in operator.named_leaves() if leaf is not None}
+    own, elementwise = arrays_of(layer)
+    for key, leaf in own:
+        if is_parameter(leaf) and key in beside:
+            yield Entry(path, key, layer, beside[key], "out in", is_beside=True)
+        elif is_parameter(leaf):
+            yield Entry(path, key, layer, tuple(sizes[key]), None, operator)
+    for key, leaf in elementwise:
+        if is_parameter(leaf):
+            yield Entry(path, key, layer, leaf.shape, VECTOR)
 
 
 def _layout(layer: Any, entry: Entry) -> str | None:

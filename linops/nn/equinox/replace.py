@@ -12,10 +12,10 @@ from jax.core import Tracer
 
 from linops.nn.calibration import check_calibration
 from linops.nn.equinox.dense import exchanged, find, is_linear, name_of
-from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.nonlinear import Nonlinear
 from linops.nn.equinox.placing import build
 from linops.nn.equinox.project import project_layers
+from linops.nn.equinox.structured import is_parameter, is_structured
 from linops.nn.jax import entry_scale, output_scale
 from linops.nn.jax_nonlinear import mapped
 from linops.nn.obstacles import Obstacle, elsewhere
@@ -132,19 +132,9 @@ def _scale(old: Any, new: Any) -> float | None:
     return output_scale(old.weight, lambda x: mapped(new.nonlinear, new.leaves, x)[0], new.in_features)
 
 
-def _is_layer(node: Any) -> bool:
-    return isinstance(node, (Linear, Nonlinear))
-
-
-def _is_parameter(leaf: Any) -> bool:
-    return eqx.is_inexact_array(leaf) or (
-        isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
-    )
-
-
 def _count(model: Any) -> int:
     """The number of parameters."""
-    return sum(prod(leaf.shape) for leaf in jax.tree.leaves(model) if _is_parameter(leaf))
+    return sum(prod(leaf.shape) for leaf in jax.tree.leaves(model) if is_parameter(leaf))
 
 
 def _left(
@@ -154,8 +144,8 @@ def _left(
     replaced = {swap.found.name for swap in swaps}
     sizes: dict[str, dict[str, int]] = {}
     modules: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_layer):
-        if not _is_parameter(leaf):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_structured):
+        if not is_parameter(leaf):
             continue
         nodes = [model]
         for step in path[:-1]:

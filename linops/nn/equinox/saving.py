@@ -14,7 +14,8 @@ from linops.nn.equinox.checkpoint import load_state_dict, state_dict
 from linops.nn.equinox.dense import exchanged, find, name_of
 from linops.nn.equinox.layer import Linear
 from linops.nn.equinox.nonlinear import Nonlinear
-from linops.nn.equinox.placing import blank, build
+from linops.nn.equinox.placing import build
+from linops.nn.equinox.structured import is_structured
 from linops.nn.jax import one_copy
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
@@ -91,11 +92,9 @@ def load(model: Model, path: str | Path) -> Model:
                     schemes[name] = layer.scheme
                 continue
             one = require_fit(name, layer, found, own_layer)
-            swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
-            if layer.nonlinear is not None:
-                new[name] = blank(swap, layer.nonlinear)
-            else:
-                new[name] = build(swap, layer.weight_norm, None, Fit((stored.operator(name, 0),), ()))
+            fit = Fit(() if layer.nonlinear else (stored.operator(name, 0),), ())
+            swap = Swap(one, layer.operators, False, scheme=layer.scheme)
+            new[name] = build(swap, layer.weight_norm, None, fit)
         changed = _drawn_by(exchanged(model, new.get), schemes)
         own = state_dict(changed)
         tensors = stored.without_counters(own)
@@ -113,12 +112,8 @@ def _require(where: str, model: Any) -> None:
 
 def _structured(model: Any) -> dict[str, Any]:
     """The structured layers by name."""
-    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_structured)
-    return {name_of(path): leaf for path, leaf in leaves if _is_structured(leaf)}
-
-
-def _is_structured(node: Any) -> bool:
-    return isinstance(node, (Linear, Nonlinear))
+    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=is_structured)
+    return {name_of(path): leaf for path, leaf in leaves if is_structured(leaf)}
 
 
 def _described(layer: Any) -> Layer:
@@ -138,4 +133,4 @@ def _drawn_by(model: Any, schemes: Mapping[str, str]) -> Any:
         object.__setattr__(same, "scheme", schemes[name_of(path)])
         return same
 
-    return jax.tree_util.tree_map_with_path(change, model, is_leaf=_is_structured) if schemes else model
+    return jax.tree_util.tree_map_with_path(change, model, is_leaf=is_structured) if schemes else model

@@ -8,7 +8,7 @@ from typing import Any
 import optax
 from flax import nnx
 
-from linops.nn.flax.rates import _entries
+from linops.nn.flax.rates import entries_of
 from linops.nn.jax_optimizers import optimizer_of
 
 
@@ -66,9 +66,7 @@ def muon(
         >>> layer = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
         >>> optimizer = nnx.Optimizer(layer, lo.nn.flax.muon(layer, lr=0.02), wrt=nnx.Param)
     """
-    if isinstance(base, nnx.Module):
-        base = _entries(base, nnx.to_flat_state(nnx.state(base, wrt)), matrices)
-    found = _entries(model, nnx.to_flat_state(nnx.state(model, wrt)), matrices)
+    found, base = entries_of(model, base, wrt, matrices)
     return optimizer_of(
         "muon",
         found,

@@ -26,13 +26,16 @@ def build(swap: Swap, weight_norm: bool, rngs: nnx.Rngs | None, fit: Fit | None 
         swap: The old layer.
         weight_norm: Whether the new one normalises its factors.
         rngs: The random streams, where its weight is drawn.
-        fit: What its weight is to be; drawn if None.
+        fit: What its weight is to be; drawn if None. That of what is no linear map says nothing: the layer is
+            abstract.
 
     Returns:
         The layer.
     """
     old = swap.found.layer
     if isinstance(target := swap.operators[0], Description):
+        if fit is not None:
+            return nnx.eval_shape(partial(_build_nonlinear, swap, target), nnx.Rngs(0))
         return _build_nonlinear(swap, target, rngs)
     kernel = old.kernel.get_value()
 
@@ -83,19 +86,6 @@ def _build_nonlinear(swap: Swap, target: Any, rngs: nnx.Rngs | None) -> Nonlinea
     if swap.found.bias:
         layer.bias = old.bias
     return layer
-
-
-def blank(swap: Swap, target: Any) -> Nonlinear:
-    """A new layer that is no linear map, without numbers, with the bias of the old.
-
-    Args:
-        swap: The old layer.
-        target: What the new one computes.
-
-    Returns:
-        The layer.
-    """
-    return nnx.eval_shape(lambda rngs: _build_nonlinear(swap, target, rngs), nnx.Rngs(0))
 
 
 def exchange(model: nnx.Module, new: Mapping[int, Any], undo: list[Callable[[], object]] | None = None) -> None:

@@ -51,13 +51,10 @@ def lr_multipliers(
         >>> jax.tree.leaves(lo.nn.flax.lr_multipliers(layer))  # of U, V, bias
         [2.0, 0.5, 1.0]
     """
-    flat = nnx.to_flat_state(nnx.state(model, wrt))
-    entries = list(_entries(model, flat, matrices))
+    entries, base = entries_of(model, base, wrt, matrices)
     if base is not None:
         known_or_warned("lr_multipliers", entries)
-    if isinstance(base, nnx.Module):
-        base = _entries(base, nnx.to_flat_state(nnx.state(base, wrt)), matrices)
-    return _tree(flat, multipliers(entries, optimizer, base))
+    return _tree(model, wrt, multipliers(entries, optimizer, base))
 
 
 def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any, str | None] | None = None) -> Any:
@@ -80,8 +77,8 @@ def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any
         >>> jax.tree.leaves(decay_mask(attention.query))  # of bias (2, 4), kernel (8, 2, 4)
         [False, True]
     """
-    flat = nnx.to_flat_state(nnx.state(model, wrt))
-    return _tree(flat, [entry.decays for entry in known_or_warned("decay_mask", _entries(model, flat, matrices))])
+    found = known_or_warned("decay_mask", _entries(model, wrt, matrices))
+    return _tree(model, wrt, [entry.decays for entry in found])
 
 
 def decay_shares(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any, str | None] | None = None) -> Any:
@@ -105,19 +102,38 @@ def decay_shares(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[A
         >>> jax.tree.leaves(decay_shares(layer))  # of U, V, bias
         [0.5, 0.5, 0.0]
     """
+    return _tree(model, wrt, shares_of(known_or_warned("decay_shares", _entries(model, wrt, matrices))))
+
+
+def _tree(model: nnx.Module, wrt: Any, values: list) -> Any:
     flat = nnx.to_flat_state(nnx.state(model, wrt))
-    return _tree(flat, shares_of(known_or_warned("decay_shares", _entries(model, flat, matrices))))
-
-
-def _tree(flat: Any, values: list) -> Any:
     return nnx.as_pure(
         nnx.from_flat_state([(path, variable.replace(value)) for (path, variable), value in zip(flat, values)])
     )
 
 
-def _entries(model: nnx.Module, flat: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:
+def entries_of(
+    model: nnx.Module, base: Any, wrt: Any, matrices: Mapping[Any, str | None] | None
+) -> tuple[list[Entry], Any]:
+    """The parameters of a model, and its base as `linops.nn.rates` takes it.
+
+    Args:
+        model: The model.
+        base: As in `lr_multipliers`.
+        wrt: Which variables are trained, as in `nnx.Optimizer`.
+        matrices: As in `lr_multipliers`.
+
+    Returns:
+        The parameters in the order of the tree; and those of a base model, or the base as it is.
+    """
+    is_model = isinstance(base, nnx.Module)
+    return list(_entries(model, wrt, matrices)), list(_entries(base, wrt, matrices)) if is_model else base
+
+
+def _entries(model: nnx.Module, wrt: Any, matrices: Mapping[Any, str | None] | None) -> Iterator[Entry]:
     """Every parameter with its layer."""
     embedded = {id(module.embedding) for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Embed)}
+    flat: Any = nnx.to_flat_state(nnx.state(model, wrt))
     for path, parameter in flat:
         *parents, key = path
         owner: Any = model

@@ -11,7 +11,7 @@ from linops.nn.flax.checkpoint import load_state_dict, state_dict
 from linops.nn.flax.dense import find
 from linops.nn.flax.layer import Linear
 from linops.nn.flax.nonlinear import Nonlinear
-from linops.nn.flax.placing import blank, build, exchange
+from linops.nn.flax.placing import build, exchange
 from linops.nn.obstacles import elsewhere
 from linops.nn.projected import Fit
 from linops.nn.recipe import Layer
@@ -90,11 +90,8 @@ def load(model: nnx.Module, path: str | Path) -> nnx.Module:
                 drawn += [(there[name], layer.scheme)] if own_layer.scheme != layer.scheme else []
                 continue
             one = require_fit(name, layer, found, own_layer)
-            swap = Swap(one, (layer.nonlinear or layer.structures[0].operator,), False, scheme=layer.scheme)
-            if layer.nonlinear is not None:
-                made = blank(swap, layer.nonlinear)
-            else:
-                made = build(swap, layer.weight_norm, None, Fit((stored.operator(name, 0),), ()))
+            fit = Fit(() if layer.nonlinear else (stored.operator(name, 0),), ())
+            made = build(Swap(one, layer.operators, False, scheme=layer.scheme), layer.weight_norm, None, fit)
             new[id(one.layer)] = made
             old[id(made)] = one.layer
         exchange(model, new)

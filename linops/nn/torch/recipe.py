@@ -85,8 +85,7 @@ def rebuild_(
             shape = (module.out_features, module.in_features)
             found[name] = Found(name, module, shape, module.bias is not None, lambda: False)
         one = require_fit(name, layer, found)
-        symbolic = (layer.nonlinear,) if layer.nonlinear else tuple(one.operator for one in layer.structures)
-        chosen[layer.weight_norm].append(Swap(one, symbolic, False, layer.tied_to, scheme=layer.scheme))
+        chosen[layer.weight_norm].append(Swap(one, layer.operators, False, layer.tied_to, scheme=layer.scheme))
         if layer.tied_to is None:
             places = () if layer.nonlinear else range(len(layer.structures))
             built = tuple(operators(name, place) for place in places)
