@@ -227,11 +227,7 @@ def entry_scale(old: Any, operator: LinearOperator) -> float | None:
     if any(isinstance(array, (jax.ShapeDtypeStruct, Tracer)) for array in arrays):
         return None
     wide = jax.numpy.promote_types(old.dtype, "float32")
-    before = float(jax.numpy.linalg.norm(jax.numpy.ravel(old).astype(wide))) / old.size**0.5 if old.size else 0.0
-    m, n = operator.shape
-    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((4, n)), wide)
-    norm = jax.numpy.linalg.norm(operator.to(dtype=wide)._linear(x)) / jax.numpy.linalg.norm(x)
-    return float(norm) / m**0.5 / before or None if before else None
+    return output_scale(old, operator.to(dtype=wide)._linear, operator.shape[1])
 
 
 def output_scale(weight: Any, function: Callable[[Any], Any], into: int) -> float | None:
@@ -239,7 +235,7 @@ def output_scale(weight: Any, function: Callable[[Any], Any], into: int) -> floa
 
     Args:
         weight: The dense matrix, or its transpose.
-        function: Of rows.
+        function: Of rows, in float32 at least.
         into: How many numbers they have.
 
     Returns:
@@ -249,9 +245,9 @@ def output_scale(weight: Any, function: Callable[[Any], Any], into: int) -> floa
         return None
     wide = jax.numpy.promote_types(weight.dtype, "float32")
     before = float(jax.numpy.linalg.norm(jax.numpy.ravel(weight).astype(wide))) / weight.size**0.5
-    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((4, into)), weight.dtype)
+    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((4, into)), wide)
     y = function(x).astype(wide)
-    norm = jax.numpy.linalg.norm(y) / jax.numpy.linalg.norm(x.astype(wide))
+    norm = jax.numpy.linalg.norm(y) / jax.numpy.linalg.norm(x)
     return float(norm) / y.shape[1] ** 0.5 / before or None if before else None
 
 

@@ -12,7 +12,6 @@ from linops.nn.jax import drawn
 from linops.nn.nonlinear import Chain, Mixture, Nonlinear
 from linops.nn.obstacles import brief
 from linops.nn.routing import placed, sizes
-from linops.scaling import initial_std, initial_stds
 
 _ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -41,9 +40,7 @@ def start(nonlinear: Nonlinear, dtype: Any, key: Any, zero_init: bool, how: str)
     """
     if key is None:
         raise TypeError(f"{nonlinear}: its parameters are drawn, which needs {how}")
-    stds: dict[str, Any] = dict(initial_stds(nonlinear.operator))
-    stds |= dict.fromkeys(nonlinear._output_leaves() if zero_init else (), 0.0)
-    stds |= {name: initial_std(n, m) for name, (m, n) in nonlinear.matrices.items()}
+    stds = nonlinear.stds | dict.fromkeys(nonlinear._output_leaves() if zero_init else (), 0.0)
     dtype = nonlinear.operator.dtype if dtype is None else dtype
     keys = jax.random.split(key, len(stds))
     return {name: drawn(one, shape, stds[name], dtype) for one, (name, shape) in zip(keys, nonlinear.leaves.items())}

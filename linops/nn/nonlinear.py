@@ -19,7 +19,7 @@ from linops.families import btt, low_rank
 from linops.families.text import LONGEST, NONLINEAR
 from linops.operators import LowRank
 from linops.plan import natural_order
-from linops.scaling import fans
+from linops.scaling import fans, initial_std, initial_stds
 from linops.specs import Spec
 from linops.structure import Structure
 
@@ -83,6 +83,11 @@ class Nonlinear:
     def fans(self) -> dict[str, tuple[int, int]]:
         """(fan_in, fan_out) of each parameter."""
         return fans(self.operator) | {name: (n, m) for name, (m, n) in self.matrices.items()}
+
+    @property
+    def stds(self) -> dict[str, float | None]:
+        """The standard deviation with which each parameter starts; None is one that starts at one."""
+        return initial_stds(self.operator) | {name: initial_std(n, m) for name, (m, n) in self.matrices.items()}
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -129,7 +129,8 @@ def _scale(old: Any, new: Any) -> float | None:
         return entry_scale(old.weight, new.operator)
     if any(isinstance(leaf, jax.ShapeDtypeStruct | Tracer) for leaf in new.leaves.values()):
         return None
-    return output_scale(old.weight, lambda x: mapped(new.nonlinear, new.leaves, x)[0], new.in_features)
+    dtype = old.weight.dtype
+    return output_scale(old.weight, lambda x: mapped(new.nonlinear, new.leaves, x.astype(dtype))[0], new.in_features)
 
 
 def _count(model: Any) -> int:

@@ -128,7 +128,7 @@ def _scale(old: Any, new: Any) -> float | None:
     leaves = {name: getattr(new, name).get_value() for name in new.leaf_names}
     if any(isinstance(leaf, jax.ShapeDtypeStruct | Tracer) for leaf in leaves.values()):
         return None
-    return output_scale(kernel, lambda x: mapped(new.nonlinear, leaves, x)[0], new.in_features)
+    return output_scale(kernel, lambda x: mapped(new.nonlinear, leaves, x.astype(kernel.dtype))[0], new.in_features)
 
 
 def _count(model: nnx.Module) -> int:

@@ -10,7 +10,6 @@ from torch import nn
 from linops.nn.nonlinear import Nonlinear as Description
 from linops.nn.torch.sharded import normal_
 from linops.nn.torch.structured import Swapped
-from linops.scaling import initial_std, initial_stds
 from linops.specs import dtype_name
 
 
@@ -60,17 +59,14 @@ class Nonlinear(Swapped):
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def _complete(self, names: list[str]) -> None:
-        stds: dict[str, Any] = initial_stds(self.nonlinear.operator)
-        stds = {name: std and std * self._starts.get(name, 1) for name, std in stds.items()}
-        stds |= {name: initial_std(n, m) for name, (m, n) in self.nonlinear.matrices.items()}
         with torch.no_grad():
-            for name, std in stds.items():
+            for name, std in self.nonlinear.stds.items():
                 if name in names:
                     parameter = self.get_parameter(name)
                     if name in self._zero:
                         parameter.zero_()
                     else:
-                        parameter.fill_(1) if std is None else normal_(parameter, std)
+                        parameter.fill_(1) if std is None else normal_(parameter, std * self._starts.get(name, 1))
             if self.bias is not None and "bias" in names:
                 self.bias.zero_()
 
