@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from linops.nn.recipe import Layer, as_document, from_plain
 from linops.nn.swap import Found
 from linops.reading import Reader
 from linops.specs import dtype_name
+from linops.structure import Structure
 from linops.writing import STRUCTURE, Contents
 
 #: what BatchNorm of PyTorch counts in, and others do not
@@ -250,7 +250,7 @@ def require_whole(name: str, layer: Layer) -> None:
 
 
 def is_same(one: Layer, other: Layer) -> bool:
-    """Whether two layers are one without their numbers, however drawn; of what is no linear map dtypes do not count.
+    """Whether two layers differ in dtypes, ties and how they are drawn at most.
 
     Args:
         one: The one.
@@ -259,9 +259,16 @@ def is_same(one: Layer, other: Layer) -> bool:
     Returns:
         True or False.
     """
-    if one.nonlinear is None or other.nonlinear is None:
-        return one == replace(other, scheme=one.scheme)
-    return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
+    if one.nonlinear and other.nonlinear:
+        return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
+    told = [(layer.nonlinear, layer.parts, layer.weight_norm, len(layer.structures)) for layer in (one, other)]
+    if told[0] != told[1]:
+        return False
+    return all(a == b or _untyped(a) == _untyped(b) for a, b in zip(one.structures, other.structures))
+
+
+def _untyped(structure: Structure) -> Structure:
+    return structure.operator.to(dtype="float32").structure
 
 
 def described(array: Any) -> tuple[tuple[int, ...], str]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from linops.nn.projected import Fit
 from linops.nn.recipe import Layer
-from linops.nn.stored import require_fit
+from linops.nn.stored import is_same, require_fit
 from linops.nn.swap import Found, Swap
 from linops.nn.torch.dense import find
 from linops.nn.torch.nonlinear import Nonlinear
@@ -74,7 +74,7 @@ def rebuild_(
     fits: dict[str, Fit] = {}
     for name, layer in layers.items():
         module: Any = modules.get(name)
-        if name in there and _alike(there[name], layer):
+        if name in there and is_same(there[name], layer):
             parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
             for part in parts:
                 if part.scheme != layer.scheme:
@@ -92,19 +92,3 @@ def rebuild_(
             fits[name] = Fit(built, ())
     for weight_norm, swaps in chosen.items():
         put(model, swaps, weight_norm, fits, undo)
-
-
-def _alike(one: Layer, other: Layer) -> bool:
-    """Whether two layers differ in dtypes and how they are drawn at most."""
-    if (one.nonlinear is None) != (other.nonlinear is None):
-        return False
-    if one.nonlinear and other.nonlinear:
-        return one.nonlinear.of_dtype("float32") == other.nonlinear.of_dtype("float32")
-    told = [(layer.parts, layer.weight_norm, len(layer.structures)) for layer in (one, other)]
-    if told[0] != told[1]:
-        return False
-    return all(a == b or _untyped(a) == _untyped(b) for a, b in zip(one.structures, other.structures))
-
-
-def _untyped(structure: Any) -> Any:
-    return structure.operator.to(dtype="float32").structure
