@@ -11,11 +11,8 @@ import optax
 from linops.nn.jax_muon import scale_by_muon
 from linops.nn.jax_renormalizing import layers_of, renormalized
 from linops.nn.optax import like, scale_by_tree
-from linops.nn.patterns import matches
-from linops.nn.rates import Entry, epsilons, known_or_warned, multipliers, require_depth, weight_decays
-
-#: Adam's ε where nothing is said
-EPS = 1e-8
+from linops.nn.rates import Entry, known_or_warned, require_depth
+from linops.nn.stepping import EPS, stepped
 
 
 def optimizer_of(
@@ -66,19 +63,15 @@ def optimizer_of(
     found = list(entries)
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned(optimizer, found)
-    rules = [_rule(one, optimizer, adamw) for one in found]
-    base = list(base) if isinstance(base, Iterable) and not isinstance(base, Mapping) else base
-    factors = multipliers(found, rules, base)
     ratio = lr / adamw_lr if adamw_lr and not callable(lr) else 1.0
-    decays = weight_decays(found, rules, factors, weight_decay, decay, optimizer, ratio)
-    if adamw_lr is not None and not callable(lr):
-        factors = [factor * (adamw_lr / lr if rule == "adamw" else 1) for factor, rule in zip(factors, rules)]
-    scaled = eps is not None or depth is not None
-    shares = epsilons(found, base, depth or {}) if scaled else [1.0] * len(found)
+    said = stepped(found, optimizer, base, weight_decay, decay, ratio=ratio, adamw=adamw, depth=depth, eps=eps)
+    lower = adamw_lr / lr if adamw_lr is not None and not callable(lr) else 1.0
+    factors = [one.factor * (lower if one.rule == "adamw" else 1.0) for one in said]
+    rules, decays = [one.rule for one in said], [one.decay for one in said]
     directions: dict[Any, optax.GradientTransformation] = {}
     labels = []
-    for one, rule, share in zip(found, rules, shares):
-        axes, tiny = _unusual(one), (eps or EPS) * share
+    for entry, (rule, _, _, tiny) in zip(found, said):
+        axes, tiny = _unusual(entry), EPS if tiny is None else tiny
         labels.append(f"muon {axes}" if rule == "muon" else f"adamw {tiny}")
         made = scale_by_muon(momentum, nesterov, axes) if rule == "muon" else optax.scale_by_adam(*betas, tiny)
         directions.setdefault(labels[-1], made)
@@ -98,12 +91,6 @@ def optimizer_of(
         scale_by_tree(factors),
         optax.scale_by_learning_rate(lr),
     )
-
-
-def _rule(entry: Entry, optimizer: str, adamw: Any) -> str:
-    """The optimiser of a parameter: what Muon cannot orthogonalise, or is not to, falls back to AdamW."""
-    left = optimizer != "muon" or not entry.is_matrix or (adamw is not None and matches(adamw, entry.path, entry.layer))
-    return "adamw" if left else "muon"
 
 
 def _unusual(entry: Entry) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

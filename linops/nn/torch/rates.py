@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from linops.nn import rates
-from linops.nn.patterns import matches
-from linops.nn.rates import DECAYS, Entry, epsilons, known_or_warned, multipliers, require_depth, weight_decays
+from linops.nn.rates import DECAYS, Entry, known_or_warned, require_depth
 from linops.nn.renormalizing import ALONE, partner
+from linops.nn.stepping import stepped
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.layer_steps import leaf_of
@@ -116,17 +116,13 @@ def param_groups(
     found = [entry for entry, _, _ in trained.values()]
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned("param_groups", found)
-    rules = [_rule(entry, optimizer, adamw) for entry in found]
     base = [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
-    factors = multipliers(found, rules, base)
-    scaled = depth is not None or eps is not None
-    small = [(eps or 1e-8) * one for one in epsilons(found, base, depth or {})] if scaled else [None] * len(found)
     ratio = lr / adamw_lr if adamw_lr else 1.0
-    decays = weight_decays(found, rules, factors, weight_decay, decay, optimizer, ratio)
+    said = stepped(found, optimizer, base, weight_decay, decay, ratio=ratio, adamw=adamw, depth=depth, eps=eps)
     groups: dict[tuple, dict[str, Any]] = {}
     names = {name for _, name, _ in trained.values()}
-    by_muon = {id(entry.layer) for entry, rule in zip(found, rules) if rule == "muon"}
-    for (entry, name, parameter), rule, factor, decayed, tiny in zip(trained.values(), rules, factors, decays, small):
+    by_muon = {id(entry.layer) for entry, one in zip(found, said) if one.rule == "muon"}
+    for (entry, name, parameter), (rule, factor, decayed, tiny) in zip(trained.values(), said):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
         fresh = {"params": [], "names": [], "lr": peak * factor, "weight_decay": decayed, "lr_multiplier": multiplier}
@@ -156,10 +152,3 @@ def _unusual(entry: Entry) -> MatrixAxes | None:
     """The axes of matrices in a leaf, if they are not the last two."""
     axes, last = entry.matrix_axes, len(entry.size) - 1
     return None if axes is None or axes[1:] == ((last - 1,), (last,)) else axes
-
-
-def _rule(entry: Entry, optimizer: str, adamw: Any) -> str:
-    """The optimiser of a parameter: what Muon cannot orthogonalise, or is not to, falls back to AdamW."""
-    if optimizer != "muon" or (entry.is_matrix and (adamw is None or not matches(adamw, entry.path, entry.layer))):
-        return optimizer
-    return "adamw"
