@@ -21,8 +21,8 @@ from linops.nn.torch.divided import DividedLinear, Replicated, join
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
-from linops.nn.torch.schedules import replaced
 from linops.nn.torch.styles import REPLICATED, styles_of
+from linops.nn.torch.wrong_rates import replaced
 from linops.sharding import SHARDED, alike, division
 
 

@@ -14,7 +14,7 @@ from linops.nn.stepping import stepped
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.layer_steps import leaf_of
-from linops.nn.torch.schedules import watch
+from linops.nn.torch.wrong_rates import watch
 from linops.starting import MatrixAxes
 
 OPTIMIZERS = (*rates.OPTIMIZERS, "muon")
@@ -42,7 +42,7 @@ def param_groups(
     embedding if one of its layers is. Arrays of a model's own modules, of which it is unknown whether they are
     matrices, are treated as vectors, with a warning that lists them. Optimisers warn, once, if they are not of the kind
     that the groups are for, or if a loop or scheduler wipes the rates (a hook of `torch.optim`; see
-    `linops.nn.torch.schedules`).
+    `linops.nn.torch.wrong_rates`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.

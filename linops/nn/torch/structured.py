@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from linops.nn.torch.schedules import structured
 from linops.nn.torch.weight import Guarded, Weight, dense, read_only
+from linops.nn.torch.wrong_rates import structured
 
 #: bytes that torch's own memory on a CPU begins at a multiple of
 _ALIGNED = 64
