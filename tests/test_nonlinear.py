@@ -11,7 +11,8 @@ from torch import nn
 
 import linops as lo
 from linops.lab.parsing import parse as parse_of_layer
-from linops.nn.nonlinear import ACTIVATIONS, MAKERS, from_plain, parse
+from linops.nn.nonlinear import ACTIVATIONS, MAKERS, from_plain
+from linops.nn.nonlinear_text import parse
 from linops.nn.torch import BTTMixture, Chain
 
 BOTH = ("chain:rank=4", "btt_mixture:experts=4:active=2")

@@ -8,8 +8,8 @@ from typing import Any
 from linops.families import FAMILIES, knob_of, members
 from linops.families.text import NONLINEAR, Variant
 from linops.families.text import parse as parse_family
-from linops.nn import nonlinear
-from linops.nn.nonlinear import Target
+from linops.nn import nonlinear_text
+from linops.nn.nonlinear_text import Target
 
 #: a structure of layers: a family with options, or what is no linear map
 Structured = Variant | Target
@@ -80,7 +80,7 @@ def parse(text: str) -> Structured:
     Raises:
         ValueError: If there is none of this name, or an option is wrong.
     """
-    return nonlinear.parse(text) if nonlinear.is_nonlinear(text) else parse_family(text, NONLINEAR)
+    return nonlinear_text.parse(text) if nonlinear_text.is_nonlinear(text) else parse_family(text, NONLINEAR)
 
 
 def parse_label(label: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from linops.families import FAMILIES
 from linops.families.choice import structured
 from linops.families.text import parse
-from linops.nn import nonlinear
+from linops.nn import nonlinear_text
 from linops.nn.nonlinear import Nonlinear
 from linops.operator import LinearOperator
 
@@ -37,8 +37,8 @@ def named(family: Any, others: tuple[str, ...] = ()) -> Any:
         return {key: named(value, others) for key, value in family.items()}
     if not isinstance(family, str):
         return family
-    if nonlinear.is_nonlinear(family):
-        return nonlinear.parse(family)
+    if nonlinear_text.is_nonlinear(family):
+        return nonlinear_text.parse(family)
     found = parse(family, others)
     return found if ":" in family else FAMILIES[found.family]
 
