@@ -162,11 +162,15 @@ class Planned(Choosing):
         return plan
 
     def _is_settled(self, batch: int) -> bool:
-        """Whether for so many vectors the same runs, whatever gradients are wanted of."""
+        """Whether for so many vectors the same runs, whatever gradients are wanted of.
+
+        Never of a plan that multiplies tensors with each other: in `jax.shard_map` gradients are to be summed over
+        devices as those of the tensors, which `backends.forked` sees to, and not as those of their products.
+        """
         plans, key = self._plans, ~batch.bit_length()
         if key not in plans:
             plan = self._plan(batch)
-            is_settled = all(self._plan(batch, wanted) == plan for wanted in self._wishes)
+            is_settled = not (plan and plan.merges) and all(self._plan(batch, one) == plan for one in self._wishes)
             plans[key] = plan if is_settled else UNSETTLED
         return plans[key] is not UNSETTLED
 

@@ -91,6 +91,11 @@ class Plan:
     path: Path
     program: Program
 
+    @property
+    def merges(self) -> bool:
+        """Whether tensors are multiplied with each other."""
+        return any(kernel.onto != OPERAND for kernel in self.program.kernels)
+
     def steps(self, batch: int) -> tuple[Step, ...]:
         """What runs, and what it costs.
 

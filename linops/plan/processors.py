@@ -112,6 +112,25 @@ def write_row(vendor: str, features: frozenset[str], measured: str, machines: di
         rows[same[0]] = row
     else:
         rows.append(row)
-    TABLE.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    TABLE.write_text(_text(rows), encoding="utf-8")
     processors.cache_clear()
     return name
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    """The table, a line for each backend of a row."""
+    parts = []
+    for row in rows:
+        machines = ",\n".join(f"      {json.dumps(name)}: {_line(one)}" for name, one in row["machines"].items())
+        said = ",\n".join(f"    {json.dumps(key)}: {json.dumps(row[key])}" for key in row if key != "machines")
+        parts.append(f'  {{\n{said},\n    "machines": {{\n{machines}\n    }}\n  }}')
+    return "[\n" + ",\n".join(parts) + "\n]\n"
+
+
+def _line(numbers: dict[str, Any]) -> str:
+    """The numbers of a machine as an object of JSON in one line, without their zeros."""
+    pairs = (
+        f"{json.dumps(key)}: {f'{value:g}' if isinstance(value, float) else json.dumps(value)}"
+        for key, value in numbers.items()
+    )
+    return "{" + ", ".join(pairs) + "}"
