@@ -83,12 +83,17 @@ def test_arrays_say_where_they_are(backend):
     assert target_of("torch", "cuda") is None
 
 
+def at_hand():
+    """The numbers of this CPU by backend."""
+    return processors.matching(processors.processors(), *processors.described()).machines
+
+
 def test_a_file_is_read_and_used(own):
     machine_file.save(own, "my machine", {("numpy", "cpu"): MACHINE, ("torch", "cuda"): MACHINE})
     target.reload()
     assert target_of("numpy").machine == MACHINE
     assert target_of("numpy").name == "my machine"
-    assert target_of("torch").machine == MEASURED["torch"]
+    assert target_of("torch").machine == at_hand()["torch"]
     assert target_of("torch", "cuda").machine == MACHINE
     assert "my machine" in lo.btt(16, 16).explain(target="torch/cuda")
     A = lo.btt(16, 16).init(seed=0)
@@ -129,10 +134,10 @@ def test_a_bad_file_is_named_and_not_used(own, change):
     own.write_text(text)
     target.reload()
     with pytest.warns(RuntimeWarning, match=r"machine\.json is no machine file .*calibrate --save writes one"):
-        assert target_of("numpy").machine == MEASURED["numpy"]
+        assert target_of("numpy").machine == at_hand()["numpy"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert target_of("numpy").machine == MEASURED["numpy"]  # said once
+        assert target_of("numpy").machine == at_hand()["numpy"]  # said once
 
 
 @pytest.mark.parametrize(
@@ -166,7 +171,7 @@ def test_a_file_that_the_variable_names_and_is_not_there_is_told_once(own):
     told = rf"LINOPS_MACHINE names {re.escape(str(own))}, where there is no file; python -m benchmarks calibrate --save"
     with pytest.warns(RuntimeWarning, match=told) as warned:
         found = {backend: target_of(backend).machine for backend in MEASURED}
-    assert found == MEASURED
+    assert found == at_hand()
     assert len(warned) == 1
 
 
