@@ -9,6 +9,8 @@ from flax import nnx
 from torch import nn
 
 import linops as lo
+from linops.nn.recipe import Layer, as_document, from_plain
+from linops.safetensors import opened
 
 SCHEMES = ("orthogonal", "spectral")
 
@@ -49,8 +51,56 @@ def test_torch_draws_by_it_again_and_again(scheme, tmp_path):
     lo.nn.replace_linear_(other, "btt", where=["0", "2"])  # of another scheme
     layer = other[0]
     assert lo.nn.load(other, tmp_path / "m")[0] is layer, "of another scheme, and still the layer that it was"
+    other[2].reset_parameters()
     layer.reset_parameters()
     assert norm(other[0]) == pytest.approx(1, rel=1e-3)
+    assert norm(other[2]) == pytest.approx(kept, rel=1e-3), "the file has the model's own scale"
+
+
+@pytest.mark.parametrize("family", ["btt", "chain", "btt_mixture"])
+def test_files_have_what_starts_at_zero_and_a_models_own_scale(family, tmp_path):
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[2].weight.mul_(0.1)
+    lo.nn.replace_linear_(model, family, where=["0", "2"])
+    small = {name: leaf.std().item() for name, leaf in model[2].named_parameters() if leaf.ndim > 1}
+    lo.nn.save(model, tmp_path / "m")
+    swapped = mlp()
+    lo.nn.replace_linear_(swapped, family, where=["0", "2"])
+    for start in (mlp(), swapped):  # built from the file, or there
+        layers = [start[0], start[2]]
+        lo.nn.load(start, tmp_path / "m")
+        assert (start is swapped) == (layers == [start[0], start[2]])
+        for place in (0, 2):
+            start[place].reset_parameters()
+        assert not start[0].eval()(torch.ones(64)).any()
+        for name, std in small.items():
+            assert start[2].get_parameter(name).std().item() == pytest.approx(std, rel=0.3)
+        again = tmp_path / f"again {start is swapped}"
+        lo.nn.save(start, again)
+        assert opened(again).metadata["linops"] == opened(tmp_path / "m").metadata["linops"]
+    plain = mlp()
+    lo.nn.replace_linear_(plain, family, where=["0", "2"])
+    lo.nn.save(plain, tmp_path / "plain")
+    lo.nn.load(swapped, tmp_path / "plain")
+    swapped[0].reset_parameters()
+    assert swapped[0].eval()(torch.ones(64)).any(), "of a file without zeros"
+
+
+@pytest.mark.parametrize(
+    "starts", [3, [], [{}, {}], [{"x": 1}], [{"U": -1}], [{"U": True}], [{"U": float("inf")}], [[]]]
+)
+def test_starts_of_a_recipe_are_factors_of_leaves(starts):
+    structure = lo.low_rank(4, 4).structure
+    plain = as_document({"a": Layer((structure,), starts=({"U": 0.5},))})
+    assert from_plain(plain)["a"].starts == ({"U": 0.5},)
+    plain["layers"]["a"]["starts"] = starts
+    if starts == []:
+        assert from_plain(plain)["a"].starts == ()
+    else:
+        with pytest.raises(ValueError, match="layer 'a' of the recipe: starts "):
+            from_plain(plain)
 
 
 def test_seeds_dtypes_zeros_and_the_meta_device():

@@ -6,11 +6,12 @@ A recipe as plain data::
      "layers": {"blocks.0.fc": {"structures": [0]},
                 "blocks.0.qkv": {"structures": [1, 1, 1], "parts": true},
                  "head": {"structures": [0], "weight_norm": true, "tied_to": "blocks.0.fc", "scheme": "orthogonal"},
-                 "blocks.1.fc": {"structures": [2], "nonlinear": {"kind": "chain", "activation": "silu"}}}}
+                 "blocks.1.fc": {"structures": [2], "nonlinear": {"kind": "chain", "activation": "silu"}},
+                 "blocks.1.proj": {"structures": [2], "starts": [{"U": 0.5}]}}}
 
 Structures are as `linops.encoding` has them, each once. A scheme is one of `linops.scaling.SCHEMES`, by which the layer
-is drawn anew; ``"mup"`` is left out. A recipe with layers that are no linear maps (`linops.nn.nonlinear`) is of
-version 2.
+is drawn anew; ``"mup"`` is left out. Starts are factors on the scale of leaves that are drawn, for each part: 0 of what
+starts at zero. A recipe with layers that are no linear maps (`linops.nn.nonlinear`) is of version 2.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from linops.scaling import SCHEMES
 from linops.structure import Structure
 
 VERSION = 2
-_KEYS = {"structures", "parts", "weight_norm", "tied_to", "scheme", "nonlinear"}
+_KEYS = {"structures", "parts", "weight_norm", "tied_to", "scheme", "nonlinear", "starts"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Layer:
         tied_to: The layer before it that it shares its parameters with, or None.
         scheme: How it is drawn; see `LinearOperator.init`.
         nonlinear: What it computes over its one structure, if it is no linear map.
+        starts: Of each part, factors on the scale of its leaves where they are drawn anew; nothing if all are 1.
     """
 
     structures: tuple[Structure, ...]
@@ -50,6 +52,7 @@ class Layer:
     tied_to: str | None = None
     scheme: str = "mup"
     nonlinear: Nonlinear | None = None
+    starts: tuple[dict[str, float], ...] = ()
 
     @property
     def operators(self) -> tuple[Any, ...]:
@@ -102,6 +105,7 @@ def as_document(
         records[name] |= {"weight_norm": True} if layer.weight_norm else {}
         records[name] |= {"tied_to": layer.tied_to} if layer.tied_to else {}
         records[name] |= {"scheme": layer.scheme} if layer.scheme != "mup" else {}
+        records[name] |= {"starts": list(layer.starts)} if any(layer.starts) else {}
         if layer.nonlinear is not None:
             try:
                 records[name]["nonlinear"] = {"kind": layer.nonlinear.kind, **layer.nonlinear.plain}
@@ -158,7 +162,8 @@ def _layer(record: Any, structures: list[Structure], before: Mapping[str, Layer]
     found = None if said is None else nonlinear.from_plain(said, structures[places[0]])
     if found is not None and (parts or weight_norm):
         raise ValueError(f"{record!r:.100} says no layer")
-    layer = Layer(tuple(structures[place] for place in places), parts, weight_norm, tied_to, scheme, found)
+    own = tuple(structures[place] for place in places)
+    layer = Layer(own, parts, weight_norm, tied_to, scheme, found, _starts(record.get("starts", []), own))
     if parts and not all(one.operator.shape[0] for one in layer.structures):
         raise ValueError("it has parts without outputs")
     if len({one.operator.shape[1] for one in layer.structures}) > 1:
@@ -169,3 +174,17 @@ def _layer(record: Any, structures: list[Structure], before: Mapping[str, Layer]
     if (other.structures, other.nonlinear) != (layer.structures, layer.nonlinear):
         raise ValueError(f"it is tied to {tied_to!r:.100}, which has another structure")
     return layer
+
+
+def _starts(given: Any, structures: tuple[Structure, ...]) -> tuple[dict[str, float], ...]:
+    """The factors on the scale of leaves that plain data say, of each part."""
+    if given == []:
+        return ()
+    if not isinstance(given, list) or len(given) != len(structures):
+        raise ValueError(f"starts {given!r:.100} are not of {len(structures)} parts")
+    for one, structure in zip(given, structures):
+        if not isinstance(one, dict) or not one.keys() <= set(structure.names):
+            raise ValueError(f"starts {one!r:.100} are not of leaves {', '.join(structure.names)}")
+        if not all(type(factor) in (int, float) and 0 <= factor < float("inf") for factor in one.values()):
+            raise ValueError(f"starts {one!r:.100} are no factors")
+    return tuple({name: float(factor) for name, factor in one.items()} for one in given)

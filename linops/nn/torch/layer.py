@@ -111,9 +111,8 @@ class Linear(Structured):
         self.weight_norm: bool = weight_norm
         self.scheme: str = scheme
         self._names = [name for name, _ in leaves]
-        self._starts: dict[str, float] = {}  # factors on the scale of leaves, by which a model's own is kept
-        self._zero = operator._output_leaves() if zero_init else ()
-        if zero_init and not self._zero:
+        self._starts: dict[str, float] = dict.fromkeys(operator._output_leaves() if zero_init else (), 0.0)
+        if zero_init and not self._starts:
             raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
         kind = {"device": device, "dtype": dtype or _dtype(operator)}
         for name, leaf in leaves:
@@ -138,8 +137,7 @@ class Linear(Structured):
     def reset_parameters(self) -> None:
         """Draw the parameters anew by the layer's scheme, of structure-aware scale; scalars are one, bias zero.
 
-        What starts at zero and the scale of the layer that it replaced are kept, but not by files: after `lo.nn.load`
-        it draws as a layer made anew.
+        What starts at zero and the scale of the layer that it replaced are kept, also by `lo.nn.save` and `load`.
 
         Sharded ones become what one process draws, if all ranks have one seed: each draws all and keeps its part.
         """
@@ -152,13 +150,13 @@ class Linear(Structured):
         with torch.no_grad():
             for name, std in initial_stds(self.structure.operator).items():
                 if name in names:
-                    parameter = self.get_parameter(name)
-                    if name in self._zero:
+                    parameter, factor = self.get_parameter(name), self._starts.get(name, 1)
+                    if not factor:
                         parameter.zero_()
                     elif name in whole and std is not None:
-                        parameter.copy_(cut_as(whole[name], parameter)).mul_(self._starts.get(name, 1))
+                        parameter.copy_(cut_as(whole[name], parameter)).mul_(factor)
                     else:
-                        parameter.fill_(1) if std is None else normal_(parameter, std * self._starts.get(name, 1))
+                        parameter.fill_(1) if std is None else normal_(parameter, std * factor)
             for name in self._scales:
                 if f"{name}_gain" in names:
                     self.get_parameter(f"{name}_gain").fill_(1)

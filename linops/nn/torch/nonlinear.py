@@ -40,8 +40,7 @@ class Nonlinear(Swapped):
         self.nonlinear: Any = nonlinear
         self.out_features, self.in_features = nonlinear.shape
         self._names = list(nonlinear.structure.names)
-        self._zero = nonlinear._output_leaves() if zero_init else ()
-        self._starts: dict[str, float] = {}  # factors on the scale of leaves, by which a model's own is kept
+        self._starts: dict[str, float] = dict.fromkeys(nonlinear._output_leaves() if zero_init else (), 0.0)
         kind: dict[str, Any] = {"device": device, "dtype": dtype}
         for name, shape in nonlinear.leaves.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, **kind)))
@@ -52,8 +51,7 @@ class Nonlinear(Swapped):
     def reset_parameters(self) -> None:
         """Draw the parameters anew, of structure-aware scale (`linops.initial_stds`); the bias becomes zero.
 
-        What starts at zero and the scale of the layer that it replaced are kept, but not by files: after `lo.nn.load`
-        it draws as a layer made anew.
+        What starts at zero and the scale of the layer that it replaced are kept, also by `lo.nn.save` and `load`.
         """
         self._complete(list(self._parameters))
         self._blank = any(parameter.is_meta for parameter in self.parameters())
@@ -62,11 +60,11 @@ class Nonlinear(Swapped):
         with torch.no_grad():
             for name, std in self.nonlinear.stds.items():
                 if name in names:
-                    parameter = self.get_parameter(name)
-                    if name in self._zero:
+                    parameter, factor = self.get_parameter(name), self._starts.get(name, 1)
+                    if not factor:
                         parameter.zero_()
                     else:
-                        parameter.fill_(1) if std is None else normal_(parameter, std * self._starts.get(name, 1))
+                        parameter.fill_(1) if std is None else normal_(parameter, std * factor)
             if self.bias is not None and "bias" in names:
                 self.bias.zero_()
 

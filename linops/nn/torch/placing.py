@@ -144,7 +144,7 @@ def _adopt(layer: Any, swap: Swap) -> None:
 @torch.no_grad()
 def _start(layer: Linear | Nonlinear, factors: dict[str, float]) -> None:
     """Scale leaves that have been drawn, and let them be scaled whenever they are drawn anew."""
-    layer._starts = factors
+    layer._starts |= factors
     for name, factor in factors.items():
         layer.get_parameter(name).mul_(factor)
 

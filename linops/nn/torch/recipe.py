@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,9 @@ from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.placing import put
 from linops.nn.torch.structured import Swapped
+
+#: what `Layer` calls how a layer is drawn
+DRAWN = "scheme", "starts"
 
 
 def recipe_of(model: nn.Module) -> dict[str, Layer]:
@@ -38,14 +41,14 @@ def recipe_of(model: nn.Module) -> dict[str, Layer]:
         inside |= set(map(id, parts))
         leaves = tuple(id(leaf) for part in parts for leaf in part._leaves())
         tied_to = owners.get(leaves) if leaves else None
+        drawn: dict[str, Any] = dict(zip(DRAWN, _drawn(parts)))
         if isinstance(module, Nonlinear):
             one = module._described()
-            layers[name] = Layer((one.structure,), tied_to=tied_to, nonlinear=one)
+            layers[name] = Layer((one.structure,), tied_to=tied_to, nonlinear=one, **drawn)
         else:
             structures = tuple(part.structure for part in parts)
             is_capped = any(part.weight_norm for part in parts)
-            scheme = next((part.scheme for part in parts), "mup")
-            layers[name] = Layer(structures, isinstance(module, Parts), is_capped, tied_to, scheme)
+            layers[name] = Layer(structures, isinstance(module, Parts), is_capped, tied_to, **drawn)
         owners.setdefault(leaves, name)
     return layers
 
@@ -76,10 +79,8 @@ def rebuild_(
         module: Any = modules.get(name)
         if name in there and is_same(there[name], layer):
             parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
-            for part in parts:
-                if part.scheme != layer.scheme:
-                    undo.append(partial(setattr, part, "scheme", part.scheme))
-                    part.scheme = layer.scheme
+            undo.append(partial(_draw_by, parts, *_drawn(parts)))
+            _draw_by(parts, layer.scheme, layer.starts)
             continue
         if isinstance(module, Swapped):
             shape = (module.out_features, module.in_features)
@@ -91,4 +92,17 @@ def rebuild_(
             built = tuple(operators(name, place) for place in places)
             fits[name] = Fit(built, ())
     for weight_norm, swaps in chosen.items():
-        put(model, swaps, weight_norm, fits, undo)
+        for name, new in put(model, swaps, weight_norm, fits, undo).items():
+            _draw_by(list(new) if isinstance(new, Parts) else [new], layers[name].scheme, layers[name].starts)
+
+
+def _drawn(parts: Sequence[Any]) -> tuple[str, tuple[dict[str, float], ...]]:
+    """How the parts of a layer are drawn: the scheme, and factors on the scale of leaves if there are any."""
+    starts = tuple(dict(part._starts) for part in parts)
+    return next((part.scheme for part in parts), "mup"), starts if any(starts) else ()
+
+
+def _draw_by(parts: Sequence[Any], scheme: str, starts: Sequence[dict[str, float]]) -> None:
+    """Let the parts of a layer be drawn so from now on."""
+    for part, factors in zip(parts, starts or [{}] * len(parts)):
+        part.scheme, part._starts = scheme, dict(factors)
