@@ -129,7 +129,10 @@ def everything(
     fresh: Fresh = False,
     folder: Annotated[Path, typer.Option(help="Where the JSON files are.")] = results.FOLDER,
 ) -> None:
-    """Run every benchmark and keep the results; those of this machine, versions and options stay, unless --fresh."""
+    """Run every benchmark and keep the results; those of this machine, versions and options stay, unless --fresh.
+
+    Those of another machine are copied to earlier/MACHINE before they are replaced; the page shows both.
+    """
     for name, benchmark in BENCHMARKS.items():
         if why := benchmark.absent():
             console.print(f"{name}: left out: {why}", highlight=False)
@@ -168,7 +171,7 @@ def evidence(
 
 @app.command()
 def report() -> None:
-    """Write docs/benchmarks.md and its plots from the JSON files in benchmarks/results/ alone."""
+    """Write docs/benchmarks.md and its plots from the JSON files below benchmarks/results/ alone."""
     from benchmarks import report
 
     for path in report.write():

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.cuda import page
 from benchmarks.growth_fits import growths
+from benchmarks.machines import Results, of_each, plotted
 from linops.lab.plots import COLORS, figure
 from linops.lab.plots import write as write_figure
 
@@ -42,32 +43,34 @@ def look(structure: str) -> dict[str, Any]:
     return style | {"mfc": "white" if options else color, "markersize": 5, "lw": 1.4, "label": structure}
 
 
-def write(results: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
+#: by file: whose rows, and what draws them
+PLOTS: dict[str, tuple[str, Callable[[Rows, Path], None]]] = {
+    "bench_forward.png": ("families", lambda rows, path: ratios(rows, "forward_ratio", "forward", path)),
+    "bench_training.png": ("families", lambda rows, path: ratios(rows, "training_ratio", "forward + backward", path)),
+    "bench_growth.png": ("growth", lambda rows, path: growth(rows, path)),
+    "bench_factors.png": ("growth", lambda rows, path: factors(rows, path)),
+    "bench_memory.png": ("growth", lambda rows, path: memory(rows, path)),
+    page.IMAGE: ("cuda", lambda rows, path: cuda(rows, path)),
+}
+
+
+def write(results: Results, folder: Path, earlier: Sequence[Results] = ()) -> list[Path]:
     """Writes the plots for which there are results.
 
     Args:
-        results: Results by name of the benchmark.
+        results: Results by name of the benchmark, of the machine at hand.
         folder: Where.
+        earlier: Those of each machine before it.
 
     Returns:
         The files.
     """
-    wanted: dict[str, tuple[str, Callable[[Rows, Path], None]]] = {
-        "bench_forward.png": ("families", lambda rows, path: ratios(rows, "forward_ratio", "forward", path)),
-        "bench_training.png": (
-            "families",
-            lambda rows, path: ratios(rows, "training_ratio", "forward + backward", path),
-        ),
-        "bench_growth.png": ("growth", growth),
-        "bench_factors.png": ("growth", factors),
-        "bench_memory.png": ("growth", memory),
-        page.IMAGE: ("cuda", cuda),
-    }
     made = []
-    for name, (benchmark, draw) in wanted.items():
-        if rows := results.get(benchmark, {}).get("rows"):
-            draw(rows, folder / name)
-            made.append(folder / name)
+    for name, (benchmark, draw) in PLOTS.items():
+        for place, result in enumerate(of_each(benchmark, results, earlier)):
+            path = folder / (plotted(name, result) if place else name)
+            draw(result["rows"], path)
+            made.append(path)
     return made
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import environment, use_threads
+from benchmarks.machines import folder_of, name_of
+from benchmarks.progress import say
 from benchmarks.registry import Benchmark
 from linops.replacing import replacing
 
 #: where ``python -m benchmarks all`` keeps results
 FOLDER = Path(__file__).parent / "results"
+#: its folder of machines before the one at hand, which has a folder of results for each
+EARLIER = "earlier"
 #: conditions under which rows may stand side by side
 SAME = ("device", "processor", "cores", "threads", "python", "versions", "seconds")
 
@@ -48,6 +53,37 @@ def load_all(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
         Results by name of the benchmark.
     """
     return {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
+
+
+def load_earlier(folder: Path = FOLDER) -> list[dict[str, dict[str, Any]]]:
+    """Reads the results of the machines before the one at hand.
+
+    Args:
+        folder: That of the machine at hand.
+
+    Returns:
+        Results by name of the benchmark, for each machine.
+    """
+    return [load_all(machine) for machine in sorted((folder / EARLIER).glob("*/"))]
+
+
+def put_aside(path: Path, conditions: Mapping[str, Any]) -> Path | None:
+    """Keeps what another machine measured, before a result of this one takes its place.
+
+    Args:
+        path: The file.
+        conditions: Those of what will be measured.
+
+    Returns:
+        The file among those of earlier machines; None where there is nothing to keep.
+    """
+    old = load(path)
+    if not old["rows"] or name_of(old["conditions"]) == name_of(conditions):
+        return None
+    aside = path.parent / EARLIER / folder_of(old["conditions"]) / path.name
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, aside)
+    return aside
 
 
 def save(path: Path, conditions: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
@@ -88,7 +124,7 @@ def run(
             on.
         fresh: Whether to measure everything again.
         keep: Whether the file is the result where the benchmark does not know how to go on, and is replaced where
-            conditions are others.
+            conditions are others; what another machine measured is put aside first, as for files of `FOLDER`.
 
     Returns:
         All rows, and the conditions.
@@ -111,6 +147,8 @@ def run(
         old = NOTHING
     if old["rows"] and not resumes:
         return old["rows"], old["conditions"]
+    if path and (keep or path.resolve().parent == FOLDER.resolve()) and (aside := put_aside(path, conditions)):
+        say(f"{path} is of another machine; a copy is kept as {aside}")
     rows = [row for row in old["rows"] if not benchmark.again(row)]
     more = {"known": tuple(rows), "threads": threads}
     for row in benchmark.measure(**options, **{name: value for name, value in more.items() if name in parameters}):

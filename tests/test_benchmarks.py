@@ -257,7 +257,7 @@ def test_every_goal_is_about_a_benchmark_and_its_columns():
 
 
 def test_the_page_is_fresh():
-    assert report.PAGE.read_text(encoding="utf-8") == report.page(results.load_all()), (
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(results.load_all(), results.load_earlier()), (
         "stale: python -m benchmarks report"
     )
 
@@ -286,16 +286,19 @@ def test_the_page_is_made_of_whatever_was_measured():
     assert all(page.count(text) == 1 for text in report.ABSENT.values())
     names = re.findall(r"\{\{(\w+)\}\}", report.TEMPLATE.read_text(encoding="utf-8"))
     assert set(names) == {*report.SECTIONS, "goals", "conditions"}
-    assert {benchmark for benchmark, _ in report.SECTIONS.values()} | {"reliability", "compression"} >= set(BENCHMARKS)
+    assert {section.benchmark for section in report.SECTIONS.values()} | {"reliability", "compression"} >= set(
+        BENCHMARKS
+    )
 
 
 @pytest.mark.full
 def test_plots(tmp_path):
     from benchmarks import plots
 
-    made = plots.write(results.load_all(), tmp_path)
+    machines = results.load_all(), results.load_earlier()
+    made = plots.write(machines[0], tmp_path, machines[1])
     assert all(path.stat().st_size > 10_000 for path in made)
-    pictures = set(re.findall(r"images/(\S+\.png)", report.page(results.load_all())))
+    pictures = set(re.findall(r"images/(\S+\.png)", report.page(*machines)))
     assert {path.name for path in made} == pictures
     assert all((report.IMAGES / name).exists() for name in pictures)
 
@@ -345,7 +348,7 @@ def test_a_benchmark_may_say_what_people_read(monkeypatch):
     assert Benchmark("fake", "fake").tables([{"a": 1}, {"a": 2}]) == [[{"a": 1}]]
 
 
-@pytest.mark.parametrize("module", ["goals", "tables"])
+@pytest.mark.parametrize("module", ["goals", "machines", "tables"])
 def test_doctests(module):
     found = doctest.testmod(importlib.import_module(f"benchmarks.{module}"))
     assert found.attempted > 2
