@@ -112,6 +112,8 @@ def by_machine(benchmarks: Iterable[str], results: Results, earlier: Sequence[Re
 def side_by_side(found: Sequence[Result]) -> Rows:
     """Rows of all machines, those of one case one after the other, each with the column ``machine``.
 
+    Cores are left out of its names where those tell the machines apart without.
+
     Args:
         found: A result of each machine.
 
@@ -121,8 +123,9 @@ def side_by_side(found: Sequence[Result]) -> Rows:
     if len(found) == 1:
         return found[0]["rows"]
     cases: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for result in found:
-        machine = name_of(result["conditions"])
+    names = [name_of(result["conditions"]) for result in found]
+    short = [name.partition(",")[0] for name in names]
+    for machine, result in zip(short if len(set(short)) == len(names) else names, found):
         for row in result["rows"]:
             named = {name: value for name, value in row.items() if name in NAMES}
             rows = cases.setdefault(tuple(sorted(named.items(), key=lambda item: item[0])), [])

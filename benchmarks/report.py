@@ -105,10 +105,11 @@ def goals(results: Results, earlier: Sequence[Results] = ()) -> str:
     machines = by_machine((goal.benchmark for goal in GOALS), results, earlier)
     judged = [verdicts(of) for of in machines.values()]
     rows = [
-        (goal.what, bound_of(goal), *(_judged(each[place]) for each in judged), f"`{goal.benchmark}`")
+        (f"{goal.what}: **{bound_of(goal)}** (`{goal.benchmark}`)", *(_judged(each[place]) for each in judged))
         for place, goal in enumerate(GOALS)
     ]
-    return markdown(["what", "goal", *machines, "`python -m benchmarks`"], rows, left=3 + len(machines))
+    table = markdown(["goal", *machines], rows, left=1 + len(machines))
+    return f'<div class="goals" markdown="1">\n\n{table}\n\n</div>'
 
 
 def _judged(verdict: Verdict) -> str:
