@@ -270,6 +270,11 @@ def _magnitude(x: Array, axis: int):
     return namespace.where(largest > 0, namespace.ldexp(namespace.ones_like(largest), exponents), 1)
 
 
+@p.is_at_hand.dispatch
+def _is_at_hand(x: Array):
+    return False
+
+
 @p.all_finite.dispatch
 def _all_finite(x: Array):
     return None

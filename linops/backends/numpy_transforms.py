@@ -53,6 +53,11 @@ def _magnitude(x: np.ndarray, axis: int):
     )
 
 
+@p.is_at_hand.dispatch
+def _is_at_hand(x: np.ndarray):
+    return True
+
+
 @p.all_finite.dispatch
 def _all_finite(x: np.ndarray):
     return bool(np.isfinite(x).all())

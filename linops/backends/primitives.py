@@ -291,6 +291,11 @@ def magnitude(x, axis):
 
 
 @generic
+def is_at_hand(x):
+    """Whether numbers can be looked at, without waiting for a device."""
+
+
+@generic
 def all_finite(x):
     """Whether all numbers are finite; None where they cannot be looked at, or not without waiting for a device."""
 

@@ -66,7 +66,7 @@ class Convolution(AlongAxis, Choosing):
             kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
         is_complex = self._is_complex if own else backends.is_complex(dtype)
         narrow = dtype != result  # half precision, whose sums single holds
-        if narrow or backends.all_finite(kernel[:1]) is not None:
+        if narrow or backends.is_at_hand(x):
             y = self._transformed(kernel, x, axis, is_complex)
             if narrow or backends.all_finite(y):
                 return as_dtype(y, result)
