@@ -80,6 +80,21 @@ print(json.dumps([type(y).__module__.split('.')[0], [float(item) for item in y]]
     assert numbers == [2.0, 2.0, 2.0]
 
 
+def test_a_first_product_in_torch_does_not_load_its_compiler():
+    code = """
+import sys, json, torch
+before = "torch._dynamo" in sys.modules
+import linops as lo
+x = torch.ones(8)
+for A in (lo.btt(12, 8), lo.monarch(12, 8), lo.toeplitz(12, 8, allow_dearer=True)):
+    A.init(seed=0, backend="torch") @ x, lo.nn.torch.Linear(A)(x).sum().backward()
+lo.linalg.solve(lo.Dense(torch.eye(3)), torch.ones(3))
+print(json.dumps([before, "torch._dynamo" in sys.modules]))
+"""
+    before, after = run(code)
+    assert after == before  # 2 s and more
+
+
 FIRST = {
     "met before": "import jax, torch, linops as lo",
     "met there": "import linops as lo; import torch",

@@ -14,8 +14,6 @@ from linops.tuning import TORCH_LOOPED, TORCH_PART, TORCH_SMALL, TORCH_SPLIT, TO
 
 #: whether torch.func transforms what runs now (vmap, grad, jvp …); as autograd.Function asks itself
 transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-#: a graph that is traced keeps it: contexts cannot be traced
-_mode: Callable[[], str] = torch.compiler.assume_constant_result(mode)
 
 
 @p.block_matmul.dispatch
@@ -27,7 +25,7 @@ def _block_matmul(a: torch.Tensor, x: torch.Tensor):
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: bool = False):
-    if _mode() != "off" and _may_be_compiled(first, second, x):
+    if mode() != "off" and _may_be_compiled(first, second, x):
         from linops.kernels import crossed  # an extra, whose operators take a while to declare
 
         if crossed.wants(first, second, x, swapped, _crossed_plain):
@@ -84,7 +82,7 @@ def _crossed_in_parts(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor
 
 def _may_be_compiled(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether a product may be an operator of linops' own: what is exported must run without linops."""
-    if torch.compiler.is_compiling() and (_mode() != "compiled" or torch.compiler.is_exporting()):
+    if torch.compiler.is_compiling() and (mode() != "compiled" or torch.compiler.is_exporting()):
         return False
     return all(each.is_cpu and _is_plain(each, "cpu") for each in (first, second, x))
 

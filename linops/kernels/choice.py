@@ -58,6 +58,11 @@ def mode() -> str:
     return MODE.get() or _environment()
 
 
+# a graph that is traced keeps it: contexts cannot be traced. So says torch.compiler.assume_constant_result, which loads
+# torch.compile
+setattr(mode, "_dynamo_marked_constant", True)
+
+
 class use:
     """Say whether compiled kernels are used from now on; as a context manager, until it ends.
 
