@@ -1,7 +1,8 @@
-"""Operators that a layer may keep from one forward to the next: those that multiply by their leaves as they are then."""
+"""The operator that a layer keeps from one forward to the next, while its parameters are the same tensors."""
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 import torch
@@ -59,13 +60,62 @@ def reads_anew(structure: Structure) -> bool:
     return all(type(node) in READ_ANEW for _, node in structure.operator._nodes())
 
 
-def are_own(tensors: list[Any]) -> bool:
-    """Whether a layer's tensors are its own, and none that a transformation or a parametrisation puts in their place.
+def held(layer: Any, names: list[str]) -> list[Any]:
+    """What a layer has by these names.
 
     Args:
-        tensors: Parameters and buffers.
+        layer: The layer.
+        names: Names of parameters or buffers.
 
     Returns:
-        True or False. Others are not to be kept alive: they hold the graph that they were computed in.
+        Tensors.
     """
+    return [getattr(layer, name) for name in names]
+
+
+def kinds(leaves: list[Any]) -> list[Any]:
+    """What of leaves an operator relies on, beside their numbers.
+
+    Args:
+        leaves: Tensors.
+
+    Returns:
+        Shape, dtype and device of each.
+    """
+    return [(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves]
+
+
+def acting(layer: Any) -> tuple[Any, Any]:
+    """Operator and bias of a `Linear` for one product.
+
+    The operator is that of the last product while its tensors are the same objects. `layer.operator` is always made
+    anew, for what users ask of it may be kept by it, such as how it is solved.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        The operator, and the bias or None.
+    """
+    if type(layer) is not layer._keeps or torch.compiler.is_compiling():
+        return layer.operator, layer.bias
+    kept, parameters, buffers = layer._kept, layer._parameters, layer._buffers
+    if kept and layer.__dict__.keys().isdisjoint((*layer._names, "bias")):  # as FSDP1 hides them
+        leaves, indices, operator = kept
+        if (
+            all(map(is_, map(parameters.get, layer._names), leaves))
+            and all(map(is_, map(buffers.get, layer._indices), indices))
+            and kinds(leaves) == layer._kinds  # `.data` may be another
+            and "bias" in parameters
+        ):
+            return operator, parameters["bias"]
+    leaves, indices = held(layer, layer._names), held(layer, layer._indices)
+    operator = layer._over(leaves, indices)
+    if _are_own(leaves) and _are_own(indices):
+        layer._kept = leaves, indices, operator
+    return operator, layer.bias
+
+
+def _are_own(tensors: list[Any]) -> bool:
+    """Whether tensors are a layer's own; others, as of torch.func and parametrisations, hold what they came of."""
     return all(type(one) is nn.Parameter or (type(one) is torch.Tensor and not one.requires_grad) for one in tensors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from operator import is_
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import fx, nn
 
 from linops import backends
 from linops.nn.members import require_operator
-from linops.nn.torch.kept import are_own, reads_anew
+from linops.nn.torch.kept import acting, held, kinds, reads_anew
 from linops.nn.torch.sharded import cut_as, normal_, own, require_whole
 from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
@@ -78,8 +77,8 @@ class Linear(Structured):
 
     bias: nn.Parameter | None
     features_first = False
-    #: whether an operator may be kept, and that of the last forward with its leaves and index arrays
-    _keeps, _kept = False, None
+    #: the class whose instances may keep an operator, and that of the last forward with its leaves and index arrays
+    _keeps, _kept = None, None
 
     def __init__(
         self,
@@ -180,35 +179,13 @@ class Linear(Structured):
     @property
     def operator(self) -> Any:
         """The operator over the layer's parameters as they are now."""
-        return self._over([self._leaf(name) for name in self._names], self._held(self._indices))
-
-    def _held(self, names: list[str]) -> list[Any]:
-        return [getattr(self, name) for name in names]
+        return self._over([self._leaf(name) for name in self._names], held(self, self._indices))
 
     def _over(self, leaves: list[Any], indices: list[Any]) -> Any:
         """The operator over leaves and index arrays."""
-        alike = _kinds(leaves) == self._kinds  # functional_call may put tensors of other shapes and dtypes there
+        alike = kinds(leaves) == self._kinds  # functional_call may put tensors of other shapes and dtypes there
         # compilers make no plans
         return self._structure.fill(leaves, indices, alike=alike and not backends.is_compiling())
-
-    def _acting(self) -> tuple[Any, Any]:
-        """`operator` and bias, for one product: the operator of the last forward while its tensors are the same."""
-        if not self._keeps or type(self) is not Linear or torch.compiler.is_compiling():
-            return self.operator, self.bias
-        kept, parameters, buffers = self._kept, self._parameters, self._buffers
-        if kept and self.__dict__.keys().isdisjoint((*self._names, "bias")):  # as FSDP1 hides them
-            leaves, indices, operator = kept
-            if (
-                all(map(is_, map(parameters.get, self._names), leaves))
-                and all(map(is_, map(buffers.get, self._indices), indices))
-                and _kinds(leaves) == self._kinds  # `.data` may be another
-            ):
-                return operator, parameters["bias"] if "bias" in parameters else self.bias
-        leaves, indices = self._held(self._names), self._held(self._indices)
-        operator = self._over(leaves, indices)
-        if are_own(leaves) and are_own(indices):
-            self._kept = leaves, indices, operator
-        return operator, self.bias
 
     def _leaf(self, name: str) -> torch.Tensor:
         leaf = getattr(self, name)
@@ -227,7 +204,7 @@ class Linear(Structured):
             raise TypeError(
                 f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}"
             )
-        operator, bias = self._acting()
+        operator, bias = acting(self)
         y = operator._linear(x)
         # as `torch.nn.Linear` gives it: on other layouts attention holds all pairs of tokens, and views fail
         rows = y if self.features_first else y.contiguous()
@@ -310,12 +287,12 @@ class Linear(Structured):
 
     def _take_dtypes(self) -> None:
         """Give the structure the dtypes of the parameters as they are now: its plans are of them."""
-        leaves = self._held(self._names)
+        leaves = held(self, self._names)
         self._structure = self._structure.fill(
             [Spec(tuple(leaf.shape), dtype_name(leaf.dtype)) for leaf in leaves]
         ).structure
-        self._kinds = _kinds(leaves)
-        self._keeps, self._kept = not self._scales and reads_anew(self._structure), None
+        self._kinds = kinds(leaves)
+        self._keeps, self._kept = None if self._scales or not reads_anew(self._structure) else Linear, None
 
     def __getstate__(self) -> dict[str, Any]:
         """As of `torch.nn.Module`, without the kept operator."""
@@ -341,10 +318,6 @@ def multiply(structure: Any, leaves: tuple[Any, ...], indices: tuple[Any, ...], 
         Rows (…, m).
     """
     return structure.fill(leaves, indices)._linear(x)
-
-
-def _kinds(leaves: list[Any]) -> list[Any]:
-    return [(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves]
 
 
 def _index_names(structure: LinearOperator) -> list[str]:

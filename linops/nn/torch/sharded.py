@@ -55,7 +55,7 @@ def own(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     Returns:
         The same numbers in the same memory.
     """
-    base = None if torch.compiler.is_compiling() or not y.requires_grad else y._base
+    base = None if not y.requires_grad or torch.compiler.is_compiling() else y._base
     return y if base is None or base is x or base is x._base else torch.ops.aten._unsafe_view(y, y.shape)
 
 
