@@ -63,6 +63,10 @@ class Choosing(LinearOperator):
         size, way = batch.bit_length(), ways.get()
         if way is not None:
             return None if way == NATURAL else self._made(size, way, wanted)
+        return self._found(size, wanted)
+
+    def _found(self, size: int, wanted: int) -> Any:
+        """As `_plan`, for the batches of so many binary digits."""
         plans, key = self._plans, (size, wanted) if wanted else size
         return plans[key] if key in plans else plans.setdefault(key, self._made(size, self._plan_target, wanted))
 
@@ -137,7 +141,9 @@ class Planned(Choosing):
         backend = self.backend
         if backend == "torch":
             wanted = backends.gradients_wanted(x, self._leaves) if backends.is_recording() else 0
-            return self._decided(batch, wanted) if wanted and known is UNDECIDED else self._plan(batch, wanted)
+            if wanted and known is UNDECIDED:
+                return self._decided(batch, wanted)
+            return self._found(batch.bit_length(), wanted)
         plan = self._plan(batch)
         if backend != "jax":
             self._plans[~batch.bit_length()] = plan
