@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def _close(layer, x):
 
 @pytest.mark.parametrize("name", sorted(set(OPERATORS) - {"function"}))
 def test_a_forward_makes_no_new_operator(name, filled):
-    layer = layer_of(name)
+    layer: Any = layer_of(name)
     layer(inputs(layer, 3))
     filled.clear()
     layer(inputs(layer, 3)).sum().backward()
@@ -71,7 +72,7 @@ def test_an_inverse_follows_its_numbers():
 
 
 def test_other_tensors_in_the_place_of_parameters_count():
-    layer = layer_of("btt_rank")
+    layer: Any = layer_of("btt_rank")
     x = inputs(layer, 3)
     layer(x)
     layer.cores_0 = nn.Parameter(layer.cores_0.detach() * 3)
@@ -88,7 +89,7 @@ def test_other_tensors_in_the_place_of_parameters_count():
 
 
 def test_another_dtype_counts():
-    layer = layer_of("btt_rank")
+    layer: Any = layer_of("btt_rank")
     x = inputs(layer, 3)
     y = layer(x)
     for parameter in layer.parameters():
@@ -98,7 +99,7 @@ def test_another_dtype_counts():
 
 
 def test_index_arrays_count():
-    layer = layer_of("permuted")
+    layer: Any = layer_of("permuted")
     x = inputs(layer, 3)
     layer(x)
     name = layer._indices[0]
@@ -107,7 +108,7 @@ def test_index_arrays_count():
 
 
 def test_parametrizations_count(filled):
-    layer = layer_of("btt_rank")
+    layer: Any = layer_of("btt_rank")
     x = inputs(layer, 3)
     layer(x)
     parametrize.register_parametrization(layer, "cores_0", nn.Tanh())
@@ -121,7 +122,7 @@ def test_parametrizations_count(filled):
 
 
 def test_a_tensor_that_hides_a_parameter_counts():
-    layer = layer_of("btt_rank")
+    layer: Any = layer_of("btt_rank")
     x = inputs(layer, 3)
     layer(x)
     for name in ("cores_0", "bias"):
@@ -142,7 +143,7 @@ def test_an_operator_of_a_class_of_its_own_counts():
 
 
 def test_freezing_between_two_products_counts():
-    layer = layer_of("btt_rank")
+    layer: Any = layer_of("btt_rank")
     x = inputs(layer, 64)
     layer(x)
     layer.cores_0.requires_grad_(False)
@@ -152,7 +153,7 @@ def test_freezing_between_two_products_counts():
 
 
 def test_transformations_leave_nothing_behind():
-    layer = layer_of("btt_rank")
+    layer: Any = layer_of("btt_rank")
     x = inputs(layer, 3)
     layer(x)
     values = {name: one.detach() for name, one in layer.named_parameters()}
@@ -170,7 +171,7 @@ def test_transformations_leave_nothing_behind():
 
 
 def test_copies_and_files_carry_no_operator():
-    layer = layer_of("permuted")
+    layer: Any = layer_of("permuted")
     x = inputs(layer, 3)
     size = len(pickle.dumps(layer_of("permuted")))
     y = layer(x)
