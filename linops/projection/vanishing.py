@@ -24,9 +24,9 @@ from linops.projection.goal import Goal
 from linops.projection.nets import Net
 
 #: the most numbers in all leaves, whose normal matrix is solved with
-LIMIT = 1024
-#: random starts at most; the default `max_iterations` allows as many
-STARTS = 8
+LIMIT = 2000
+#: random starts at most, of few numbers; of many ones fewer, by the cubes that steps take, but some
+STARTS, WORK, FEW = 8, 8 * 10**9, 2
 #: a start for so many of `max_iterations`
 SWEEPS = 12
 #: ridges, as shares of the mean of the normal matrix's diagonal at the start; each for so many steps at most
@@ -71,7 +71,8 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
     if not 100 * eps * whole < before < NEAR * whole:
         return None
     path, taken, best = _Path(net, _wide(goal)), 0, None
-    for number in range(min(STARTS, effort.max_iterations // SWEEPS)):
+    starts = max(FEW, min(STARTS, WORK // path.ends[-1] ** 3))
+    for number in range(min(starts, effort.max_iterations // SWEEPS)):
         point, steps = path.followed(number, effort.tol, None if best is None else best.square)
         taken += steps
         if point is not None and (best is None or point.square < best.square):
