@@ -649,7 +649,7 @@ def test_every_family_takes_part():
 
 
 def test_blast_of_ranks_beyond_the_sides_of_blocks():
-    """Up to the side of a block planted members come back; beyond it is not told what they were made of."""
+    """Up to the side of a block planted members come back; beyond it few sweeps come near."""
     errors = {}
     for rank in (4, 5):
         target = lo.blast(16, 16, blocks=4, rank=rank, allow_dearer=True)

@@ -3,8 +3,8 @@
 With Q_i a basis of block row i and P_j one of block column j, C_ij = Q_iᴴ W_ij P_jᴴ = A_i diag(s_ij) B_j are square,
 and (C_00 C_10⁻¹)(C_01 C_11⁻¹)⁻¹ = A_0 D A_0⁻¹: its eigenvectors are A_0. From it follow B_j = A_0⁻¹ C_0j (with s_0j =
 1), A_i = C_i0 B_0⁻¹ with columns of one norm, and s_ij. It finds what W was made of, where the rank is at most a
-block's sides: of more directions a block shows no more than it has sides. Other matrices start from their nearest one
-of low rank, where all s are one.
+block's sides: of more directions a block shows no more than it has sides, and `vanishing.py` finds those. Other
+matrices start from their nearest one of low rank, where all s are one.
 """
 
 from __future__ import annotations
@@ -62,6 +62,19 @@ def blast_of(net: Net) -> Blast | None:
     if not r or set(U) != set(i + p + r) or set(V) != set(j + r + q):
         return None
     return Blast(net, (last, middle, first), (i, p, j, q, r))
+
+
+def is_beyond(blast: Blast) -> bool:
+    """Whether eigenvectors do not tell what a matrix was made of: the rank is larger than the sides of a block.
+
+    Args:
+        blast: The structure.
+
+    Returns:
+        Whether it is so, or there is but one row or column of blocks.
+    """
+    count, rows, J, columns, rank = map(blast.net.size, blast.axes)
+    return min(count, J) < 2 or rank > min(rows, columns)
 
 
 def starts(blast: Blast, entries: Any) -> list[list[Any]]:

@@ -9,10 +9,10 @@ from linops.backends import factorizations as lapack
 from linops.dispatch import generic
 from linops.linalg.inputs import fits
 from linops.operator import LinearOperator
-from linops.projection import polish
+from linops.projection import polish, vanishing
 from linops.projection.alternating import alternating, least_squares
 from linops.projection.balance import balanced
-from linops.projection.blast import blast_of, starts
+from linops.projection.blast import blast_of, is_beyond, starts
 from linops.projection.descent import descended
 from linops.projection.effort import Effort, Found
 from linops.projection.goal import Goal
@@ -109,11 +109,17 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
     goal = goal.constant()
     tensors, lost = _start(net, goal, effort)
     tensors, sweeps, converged = alternating(net, goal, tensors, effort)
+    method, blast = "alternating least squares", blast_of(net)
+    if blast is not None and is_beyond(blast) and vanishing.fits(net, goal):
+        better = vanishing.vanishing(net, goal, tensors, effort)
+        if better is not None:
+            tensors, steps, converged = better
+            method, sweeps = "Levenberg and Marquardt's method", sweeps + steps
     if not converged and effort.max_iterations and polish.fits([net], goal):
         (tensors,), steps, converged = polish.polished([net], goal, [tensors], effort)
         sweeps += steps
     operator = net.operator(balanced(net, tensors))
-    return Found(operator, "alternating least squares", lost=lost, iterations=sweeps, converged=converged)
+    return Found(operator, method, lost=lost, iterations=sweeps, converged=converged)
 
 
 #: where leaves, in the order in which they act, are cut into two groups: halves, the first alone, the last alone
