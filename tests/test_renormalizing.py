@@ -216,20 +216,84 @@ def test_leaves_of_more_axes_are_orthogonalised_as_the_matrices_that_they_multip
         assert rates[name] == pytest.approx((fan_out / fan_in * 27 / 8) ** 0.5 / 3)
 
 
-@pytest.mark.parametrize(
-    ("layer", "later"),
-    [(lo.low_rank(16, 16, rank=2), 3), (lo.btt(27, 27, cores=3), 6), (lo.butterfly(32, 32), 16)],  # of 2, 3, 5 leaves
-)
-def test_steps_are_measured_often_at_first_and_then_the_more_often_the_more_leaves_there_are(monkeypatch, layer, later):
-    counted = []
-    monkeypatch.setattr(layer_steps, "difference_norm", lambda *given: counted.append(1) or (torch.ones(()), given[-1]))
-    layer = layer.to_layer(bias=False)
-    optimizer = Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True))
+@pytest.mark.parametrize(("options", "later"), [({}, 3), ({"every": 4}, 4), ({"every": 1}, 16)])
+def test_steps_are_measured_often_at_first_and_then_as_often_as_is_asked_for(monkeypatch, options, later):
+    """And what is kept for several steps is the geometric mean, in which the new one has four tenths."""
+    norms = [1.0] * 24 + [4.0] * 16
+    monkeypatch.setattr(layer_steps, "difference_norm", lambda *_: (torch.tensor(next(given)), None))
+    given = iter(norms)
+    layer = lo.low_rank(16, 16, rank=2).to_layer(bias=False)
+    optimizer = Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True), **options)
     for parameter in layer.parameters():
         parameter.grad = torch.ones_like(parameter)
+    shares = []
     for _ in range(40):
         optimizer.step()
-    assert len(counted) == 24 + later
+        shares.append(optimizer.state[layer.U]["layer_share"])
+    assert len(norms) - len(list(given)) == 24 + later
+    assert shares[:24] == [1.0] * 24
+    kept = 0.0 if options == {"every": 1} else 0.6
+    assert shares[24] == pytest.approx(0.25 ** (1 - kept))
+    assert shares[-1] == pytest.approx(0.25 ** (1 - kept**later))
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True])
+def test_how_often_steps_are_measured_is_a_number_of_steps(every):
+    layer = lo.low_rank(16, 16, rank=2).to_layer()
+    with pytest.raises(ValueError, match=r"Muon\(every=.*\): expected a number of steps, at least 1"):
+        Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True), every=every)
+
+
+def test_how_often_steps_are_measured_is_the_optimisers_whatever_a_state_dict_says():
+    layer = lo.low_rank(16, 16, rank=2).to_layer()
+    one, other = (Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True), every=n) for n in (1, 6))
+    state = other.state_dict()
+    for group in state["param_groups"]:
+        del group["every"]  # as of a release before
+    one.load_state_dict(state)
+    assert {group["every"] for group in one.param_groups} == {1}
+
+
+@pytest.mark.parametrize("every", [1, 6])
+def test_what_is_kept_between_two_measurements_survives_a_state_dict(every):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.low_rank(64, 64, rank=8).to_layer())
+    optimizer = muon(model, every=every)
+    trained(model, optimizer, 27)
+    other = copy.deepcopy(model)
+    resumed = muon(other, every=every)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    found = []
+    for one, its in ((model, optimizer), (other, resumed)):
+        torch.manual_seed(1)
+        trained(one, its, 8)  # over the next measurement
+        found.append([parameter.detach() for parameter in one.parameters()])
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["low rank", "btt of three cores"])
+def test_a_kept_share_holds_the_mean_and_one_of_every_step_holds_each(name):
+    """From batches that are not alike, as real ones are not."""
+    drifts = {}
+    for every in (1, 6):
+        torch.manual_seed(0)
+        operator = {"low rank": lo.low_rank(64, 64, rank=8), "btt of three cores": lo.btt(64, 64, cores=3)}[name]
+        model = nn.Sequential(operator.to_layer(), nn.Tanh(), nn.Linear(64, 64))
+        optimizer, wanted = muon(model, every=every), nn.Linear(64, 64)
+        changes = []
+        for _ in range(120):
+            x = torch.randn(16, 64)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), wanted(x).detach()).backward()
+            before = model[0].operator.to_dense().detach()
+            optimizer.step()
+            changes.append(torch.linalg.matrix_norm(model[0].operator.to_dense().detach() - before, 2).item())
+        changes = changes[24:]
+        means = [sum(changes[at : at + 24]) for at in range(0, 96, 24)]
+        drifts[every] = max(changes) / min(changes), max(means) / min(means)
+    assert drifts[1][0] < 1.3
+    assert drifts[6][1] < 1.2
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -268,8 +332,8 @@ def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):
         assert torch.equal(one, two)
 
 
-def muon(model, **options):
-    return Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True, **options))
+def muon(model, every=6, **options):
+    return Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True, **options), every=every)
 
 
 def trained(model, optimizer, steps=1, without=()):

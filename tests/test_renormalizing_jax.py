@@ -37,14 +37,14 @@ def grown(operator, dtype):
     return drawn.with_leaves([(1.5 * leaf).astype(dtype) for _, leaf in drawn.named_leaves()])
 
 
-def stepped_in_torch(operator, optimizer, renormalize, x, y, steps=STEPS):
+def stepped_in_torch(operator, optimizer, renormalize, x, y, steps=STEPS, **own):
     layer = lo.nn.torch.Linear(operator)
     betas = {"betas": (0.9, 0.999)} if optimizer == "adamw" else {}
     options = {"weight_decay": 0.1, "decay": "product", "base": 8}
     groups = lo.nn.param_groups(layer, 0.02, optimizer=optimizer, renormalize=renormalize, **options)
     for group in groups:
         group["algorithm"] = group.pop("optimizer", group.get("algorithm"))  # AdamW's too by one class
-    step = lo.nn.torch.Muon(groups, **betas)
+    step = lo.nn.torch.Muon(groups, **betas, **own)
     x, y = torch.from_numpy(x), torch.from_numpy(y)
     for _ in range(steps):
         step.zero_grad()
@@ -53,14 +53,14 @@ def stepped_in_torch(operator, optimizer, renormalize, x, y, steps=STEPS):
     return {name: parameter.detach().numpy() for name, parameter in layer.named_parameters()}
 
 
-def transformation(module, layer, optimizer, renormalize):
-    options = {"weight_decay": 0.1, "decay": "product", "base": 8, "renormalize": renormalize}
+def transformation(module, layer, optimizer, renormalize, **own):
+    options = {"weight_decay": 0.1, "decay": "product", "base": 8, "renormalize": renormalize, **own}
     return getattr(module, optimizer)(layer, 0.02, **options)
 
 
-def stepped_in_equinox(operator, optimizer, renormalize, x, y, steps=STEPS):
+def stepped_in_equinox(operator, optimizer, renormalize, x, y, steps=STEPS, **own):
     layer = lo.nn.equinox.Linear(operator)
-    tx = transformation(lo.nn.equinox, layer, optimizer, renormalize)
+    tx = transformation(lo.nn.equinox, layer, optimizer, renormalize, **own)
 
     def step(carried, _):
         layer, state = carried
@@ -119,12 +119,17 @@ def test_flax_steps_as_torch_does(renormalize):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["low_rank", "btt:cores=3"])  # every sixth step and every third
-def test_what_is_measured_at_times_alone_is_so_in_both(name):
+@pytest.mark.parametrize("every", [1, 6])
+@pytest.mark.parametrize("name", ["low_rank", "btt:cores=3"])
+def test_what_is_measured_at_times_alone_is_so_in_both(name, every):
     operator = grown(FAMILIES[name](), "float32")
     x, y = batch(operator, "float32")
-    expected = stepped_in_torch(operator, "muon", True, x, y, 40)
-    assert differs(stepped_in_equinox(operator, "muon", True, x, y, 40), expected) < 1e-5
+    expected = stepped_in_torch(operator, "muon", True, x, y, 40, every=every)
+    assert differs(stepped_in_equinox(operator, "muon", True, x, y, 40, every=every), expected) < 1e-5
+    for module in (lo.nn.equinox, lo.nn.flax):
+        layer = module.Linear(operator)
+        with pytest.raises(ValueError, match=r"muon\(every=0\): expected a number of steps"):
+            module.muon(layer, 0.1, every=0)
 
 
 @pytest.mark.full

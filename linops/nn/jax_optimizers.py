@@ -12,6 +12,7 @@ from linops.nn.jax_muon import scale_by_muon
 from linops.nn.jax_renormalizing import layers_of, renormalized
 from linops.nn.optax import like, scale_by_tree
 from linops.nn.rates import Entry, known_or_warned, require_depth
+from linops.nn.renormalizing import EVERY, require_every
 from linops.nn.stepping import EPS, stepped
 
 
@@ -31,6 +32,7 @@ def optimizer_of(
     adamw: Any = None,
     momentum: float = 0.95,
     nesterov: bool = True,
+    every: int = EVERY,
 ) -> optax.GradientTransformation:
     """The optimiser of a model whose parameters are known: what `muon` and `adamw` are in each framework.
 
@@ -49,14 +51,16 @@ def optimizer_of(
         adamw: Patterns of layers for AdamW.
         momentum: Of Muon.
         nesterov: Of Muon.
+        every: Once in how many steps layers that Muon steps are measured, if steps are renormalised.
 
     Returns:
         The optimiser.
 
     Raises:
-        ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, or steps are to be
-            renormalised of a layer that is trained in part.
+        ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, `every` is less than 1, or
+            steps are to be renormalised of a layer that is trained in part.
     """
+    require_every(optimizer, every)
     if adamw_lr is not None and (callable(lr) or not lr):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     require_depth(optimizer, depth)
@@ -86,7 +90,7 @@ def optimizer_of(
 
     return optax.chain(
         optax.partition(directions, lambda params: like(labels, params)),
-        renormalized(layers_of(optimizer, found, rules, factors)) if renormalize else optax.identity(),
+        renormalized(layers_of(optimizer, found, rules, factors, every)) if renormalize else optax.identity(),
         optax.stateless(decayed) if any(decays) else optax.identity(),
         scale_by_tree(factors),
         optax.scale_by_learning_rate(lr),

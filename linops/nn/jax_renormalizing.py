@@ -16,11 +16,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from linops.nn.rates import Entry
 from linops.nn.renormalizing import (
+    EVERY,
     FIRST,
     LATER,
     LEAST,
     STEP,
+    WEIGHT,
     dense_multiplier,
+    is_averaged,
     is_due,
     is_measured,
     normalises,
@@ -61,7 +64,9 @@ class RenormalizedState(NamedTuple):
     kept: Any
 
 
-def layers_of(where: str, entries: Sequence[Entry], rules: Sequence[str], factors: Sequence[float]) -> list[Layer]:
+def layers_of(
+    where: str, entries: Sequence[Entry], rules: Sequence[str], factors: Sequence[float], every: int = EVERY
+) -> list[Layer]:
     """The layers of a model whose steps are renormalised.
 
     Args:
@@ -69,6 +74,7 @@ def layers_of(where: str, entries: Sequence[Entry], rules: Sequence[str], factor
         entries: The parameters.
         rules: Their optimisers: ``"muon"`` or ``"adamw"``.
         factors: On their rates.
+        every: Once in how many steps a layer is measured.
 
     Returns:
         Those with leaves that other leaves multiply.
@@ -100,7 +106,7 @@ def layers_of(where: str, entries: Sequence[Entry], rules: Sequence[str], factor
                 )
             stepped = next(place for place in places if rules[place] == "muon")
             goal = dense_multiplier(fans(operator), operator.shape, entries[stepped].key, factors[stepped])
-            found.append(_measured(operator, places, [factors[place] for place in places], goal))
+            found.append(_measured(operator, places, [factors[place] for place in places], goal, every))
     return [layer for layer in found if layer is not None]
 
 
@@ -147,7 +153,7 @@ def renormalized(layers: Iterable[Layer]) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _measured(operator: LinearOperator, places: list[int], rates: list[float], goal: float) -> Layer:
+def _measured(operator: LinearOperator, places: list[int], rates: list[float], goal: float, every: int) -> Layer:
     """A layer that Muon steps: all its leaves by min(k, d / ‖Δ‖₂), with Δ what they move it by together."""
     structure, most = operator.structure, len(fans(operator))
     sizes = [len(leaf.shape) for _, leaf in operator.named_leaves()]
@@ -160,9 +166,10 @@ def _measured(operator: LinearOperator, places: list[int], rates: list[float], g
         def measured(held: Any) -> Any:
             then = structure.fill([leaf + STEP * rate * move for leaf, rate, move in zip(leaves, rates, directions)])
             norm, vectors = _difference_norm(structure.fill(leaves), then, held[0], _iterations(count))
-            return vectors, jnp.minimum(float(most), goal / norm)
+            found = jnp.minimum(float(most), goal / norm)
+            return vectors, jnp.where(is_averaged(count, every), held[1] ** (1 - WEIGHT) * found**WEIGHT, found)
 
-        after = jax.lax.cond(is_due(count, most), measured, lambda held: held, held)
+        after = jax.lax.cond(is_due(count, every), measured, lambda held: held, held)
         return (after[1],) * len(places), after
 
     return Layer(tuple(places), tuple(sizes), kept, shares)

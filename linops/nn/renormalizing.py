@@ -22,8 +22,10 @@ STEP = 1 / 256
 VECTORS = 4
 #: iterations with new vectors, and with those that were kept
 FIRST, LATER = 8, 1
-#: after so many steps, in which factors that start at zero grow, a layer of two leaves is measured at every sixth alone
+#: after so many steps, in which factors that start at zero grow, a layer is measured at every sixth alone
 SETTLED, EVERY = 24, 6
+#: the weight of a new ρ in the geometric mean with those before, where it holds for more than one step
+WEIGHT = 0.4
 #: what is added to squares of norms of leaves
 LEAST = 1e-12
 
@@ -85,21 +87,52 @@ def is_linear(entry: Entry) -> bool:
     return getattr(entry.layer, "nonlinear", None) is None
 
 
-def is_due(count: Any, leaves: int) -> Any:
-    """Whether a layer is measured at a step: always at first, and then the more often the more leaves multiply another.
+def require_every(where: str, every: int) -> int:
+    """How often layers are measured, checked.
+
+    Args:
+        where: The public name of what asks, for errors.
+        every: As given.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: If it is no integer, or less than 1.
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"{where}(every={every!r}): expected a number of steps, at least 1; 1 measures at every step")
+    return every
+
+
+def is_due(count: Any, every: int = EVERY) -> Any:
+    """Whether layers are measured at a step: always at first, and then once in so many.
 
     Args:
         count: How many steps there were, a number or a traced one.
-        leaves: How many leaves of the layer multiply activations, at least 2.
+        every: So many.
 
     Returns:
         True or False, or a traced one.
 
     Example:
-        >>> [[step for step in range(24, 37) if is_due(step, leaves)] for leaves in (2, 3)]
-        [[24, 30, 36], [24, 27, 30, 33, 36]]
+        >>> [[step for step in range(22, 37) if is_due(step, every)] for every in (6, 4)]
+        [[22, 23, 24, 30, 36], [22, 23, 24, 28, 32, 36]]
     """
-    return (count < SETTLED) | (count % max(EVERY // (leaves - 1), 1) == 0)
+    return (count < SETTLED) | (count % every == 0)
+
+
+def is_averaged(count: Any, every: int = EVERY) -> Any:
+    """Whether ρ of a step that measures is averaged with those before: where it is to hold for further steps.
+
+    Args:
+        count: How many steps there were, a number or a traced one.
+        every: Once in how many steps layers are measured.
+
+    Returns:
+        True or False, or a traced one.
+    """
+    return (count >= SETTLED) & (every > 1)
 
 
 def normalises(entry: Entry) -> bool:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from linops.nn.flax.rates import entries_of
 from linops.nn.jax_optimizers import optimizer_of
+from linops.nn.renormalizing import EVERY
 
 
 def muon(
@@ -29,6 +30,7 @@ def muon(
     eps: float | None = None,
     depth: Mapping[Any, float] | None = None,
     renormalize: bool = False,
+    every: int = EVERY,
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al., 2024) for a model's matrices, AdamW for the rest, with structure-aware rates.
 
@@ -52,13 +54,15 @@ def muon(
         depth: How much deeper the model is than the one that was tuned, as in `lo.nn.param_groups`: ε falls with it.
         renormalize: Whether steps keep their size while factors grow, as in `lo.nn.param_groups`; updates then need the
             parameters, and all leaves of a layer that Muon steps are to be trained.
+        every: Once in how many steps, after the first 24, the steps of layers are measured if `renormalize` is true. 1
+            holds single steps of single layers, for a longer step; else their mean is held.
 
     Returns:
         The optimiser, for `nnx.Optimizer`.
 
     Raises:
         ValueError: If there is no such kind of decay, the base model lacks a layer, or `adamw_lr` stands beside a
-            schedule, or steps are to be renormalised of a layer that is trained in part.
+            schedule, `every` is less than 1, or steps are to be renormalised of a layer that is trained in part.
 
     Example:
         >>> import linops as lo
@@ -82,4 +86,5 @@ def muon(
         adamw=adamw,
         momentum=momentum,
         nesterov=nesterov,
+        every=every,
     )

@@ -18,9 +18,12 @@ nothing but their products. ‖Δ‖₂ is found from below, by one power iterat
 kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposition of Δᴴ Δ V. In float32 rounding makes an error of
 about 2e-5 ‖A‖ / d, and curvature one of the order of h.
 
-ρ is measured at each of the first 24 steps. Then it is at every sixth in layers of two leaves, every third in those of
-three, every second in those of four, and every one in those of more: the more leaves multiply one that moves, the
-sooner it changes. When other leaves move than before (one has no gradient, or is unfrozen) it starts anew.
+ρ is measured at each of the first 24 steps, and then at every sixth (`every` of `linops.nn.torch.Muon`). ‖Δ‖₂ changes
+from step to step by about 7 % (butterflies 13 %), with the batch: the ratio of two steps scatters by as much whether
+they are one step apart or six. So no rule that keeps ρ holds single steps, however often it measures; and a ρ of one
+measurement adds the scatter of its own step to that of each that follows. What holds for more than one step is
+therefore a mean: after the first 24 steps, ρ ← ρ^0.6 · ρ_measured^0.4. With ``every=1`` each step has its own ρ. When
+other leaves move than before (one has no gradient, or is unfrozen) it starts anew.
 
 ρ is one while a leaf of the layer stands behind another array, as by pruning (`torch.nn.utils.prune`) or
 parametrization: what its step does to the layer is not known. Where two layers share some leaves but not all, the
@@ -40,7 +43,17 @@ import torch
 from torch import Tensor, nn
 
 from linops.nn.rates import Entry
-from linops.nn.renormalizing import FIRST, LATER, STEP, dense_multiplier, is_due, is_measured, starts
+from linops.nn.renormalizing import (
+    FIRST,
+    LATER,
+    STEP,
+    WEIGHT,
+    dense_multiplier,
+    is_averaged,
+    is_due,
+    is_measured,
+    starts,
+)
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
 from linops.structure import Structure
@@ -124,7 +137,8 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     is_known = state.get(MOVING) == moving
     count, vectors = (state[COUNT], state.get(VECTORS)) if is_known else (0, None)
     state[COUNT], state[MOVING] = count + 1, moving
-    if not is_due(count, most):
+    every = moves[0][1]["every"]
+    if not is_due(count, every):
         return state[SHARE]
     before = {name: _whole(getattr(layer, name)) for name in names}
     after = dict(before)
@@ -139,6 +153,8 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     now, then = (layer.structure.fill(leaves.values(), indices) for leaves in (before, after))
     norm, state[VECTORS] = difference_norm(now, then, vectors)
     found = (goal / norm).clamp(max=float(most))
+    if is_averaged(count, every):
+        found = state[SHARE] ** (1 - WEIGHT) * found**WEIGHT
     state[SHARE] = found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
     return state[SHARE]
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
+from linops.nn.renormalizing import EVERY, require_every
 from linops.nn.torch.layer_steps import SHARE, VECTORS, Leaf, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
 from linops.starting import MatrixAxes
 
 #: what a group has of the model, which a state dict does not change
-OWN = ("names", "partners")
+OWN = ("names", "partners", "every")
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -55,9 +56,8 @@ class Muon(Optimizer):
 
     Parameters of FSDP2 and other DTensors are stepped as one process steps them: momentum stays cut; where blocks are
     cut each rank orthogonalises its own, and matrices that are cut themselves are gathered for it, one at a time (an
-    all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). When ρ is measured, at the first
-    24 steps and then every sixth (with more than two leaves more often), leaves and directions of a layer are gathered,
-    one layer at a time.
+    all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). When ρ is measured, leaves
+    and directions of a layer are gathered, one layer at a time.
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
@@ -67,9 +67,11 @@ class Muon(Optimizer):
         nesterov: Whether Muon's momentum is Nesterov's.
         betas: Of AdamW.
         eps: Of AdamW.
+        every: Once in how many steps, after the first 24, the steps of layers are measured where groups were made with
+            ``renormalize=True``. 1 holds single steps of single layers, for a longer step; else their mean is held.
 
     Raises:
-        ValueError: If a group for Muon has a parameter that is no matrix.
+        ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1.
 
     Example:
         >>> import linops as lo
@@ -91,9 +93,18 @@ class Muon(Optimizer):
         nesterov: bool = True,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
+        every: int = EVERY,
     ) -> None:
+        require_every("Muon", every)
         self._leaves: list[list[Leaf | None]] = []  # of each group's parameters; no plain data, so in no group
-        rest = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "eps": eps, "algorithm": "muon"}
+        rest = {
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "betas": betas,
+            "eps": eps,
+            "algorithm": "muon",
+            "every": every,
+        }
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         for group in self.param_groups:
             flat = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
@@ -155,7 +166,7 @@ class Muon(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As of `torch.optim.Optimizer`; which steps are renormalised stays as this optimiser was made.
+        """As of `torch.optim.Optimizer`; which steps are renormalised, and how often, stays as this optimiser was made.
 
         So a run whose steps were not renormalised goes on with steps that are, and the other way round.
         """
