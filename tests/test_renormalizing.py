@@ -216,23 +216,33 @@ def test_leaves_of_more_axes_are_orthogonalised_as_the_matrices_that_they_multip
         assert rates[name] == pytest.approx((fan_out / fan_in * 27 / 8) ** 0.5 / 3)
 
 
-@pytest.mark.parametrize(("options", "later"), [({}, 3), ({"every": 4}, 4), ({"every": 1}, 16)])
-def test_steps_are_measured_often_at_first_and_then_as_often_as_is_asked_for(monkeypatch, options, later):
+@pytest.mark.parametrize(
+    ("layer", "every", "later"),
+    [
+        (lo.low_rank(16, 16, rank=2), None, 3),
+        (lo.btt(27, 27, cores=3), None, 3),
+        (lo.butterfly(32, 32), None, 16),  # of five leaves
+        (lo.butterfly(32, 32), 4, 4),
+        (lo.low_rank(16, 16, rank=2), 1, 16),
+    ],
+)
+def test_steps_are_measured_often_at_first_and_then_as_often_as_is_asked_for(monkeypatch, layer, every, later):
     """And what is kept for several steps is the geometric mean, in which the new one has four tenths."""
     norms = [1.0] * 24 + [4.0] * 16
     monkeypatch.setattr(layer_steps, "difference_norm", lambda *_: (torch.tensor(next(given)), None))
     given = iter(norms)
-    layer = lo.low_rank(16, 16, rank=2).to_layer(bias=False)
-    optimizer = Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True), **options)
+    layer = layer.to_layer(bias=False)
+    first = next(iter(layer.parameters()))
+    optimizer = Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True), every=every)
     for parameter in layer.parameters():
         parameter.grad = torch.ones_like(parameter)
     shares = []
     for _ in range(40):
         optimizer.step()
-        shares.append(optimizer.state[layer.U]["layer_share"])
+        shares.append(optimizer.state[first]["layer_share"])
     assert len(norms) - len(list(given)) == 24 + later
     assert shares[:24] == [1.0] * 24
-    kept = 0.0 if options == {"every": 1} else 0.6
+    kept = 0.0 if later == 16 else 0.6
     assert shares[24] == pytest.approx(0.25 ** (1 - kept))
     assert shares[-1] == pytest.approx(0.25 ** (1 - kept**later))
 
@@ -332,7 +342,7 @@ def test_groups_of_renormalised_steps_survive_a_state_dict(tmp_path):
         assert torch.equal(one, two)
 
 
-def muon(model, every=6, **options):
+def muon(model, every=None, **options):
     return Muon(lo.nn.param_groups(model, lr=0.02, optimizer="muon", renormalize=True, **options), every=every)
 
 

@@ -12,7 +12,7 @@ from linops.nn.jax_muon import scale_by_muon
 from linops.nn.jax_renormalizing import layers_of, renormalized
 from linops.nn.optax import like, scale_by_tree
 from linops.nn.rates import Entry, known_or_warned, require_depth
-from linops.nn.renormalizing import EVERY, require_every
+from linops.nn.renormalizing import require_every
 from linops.nn.stepping import EPS, stepped
 
 
@@ -32,7 +32,7 @@ def optimizer_of(
     adamw: Any = None,
     momentum: float = 0.95,
     nesterov: bool = True,
-    every: int = EVERY,
+    every: int | None = None,
 ) -> optax.GradientTransformation:
     """The optimiser of a model whose parameters are known: what `muon` and `adamw` are in each framework.
 
@@ -51,7 +51,8 @@ def optimizer_of(
         adamw: Patterns of layers for AdamW.
         momentum: Of Muon.
         nesterov: Of Muon.
-        every: Once in how many steps layers that Muon steps are measured, if steps are renormalised.
+        every: Once in how many steps layers that Muon steps are measured, if steps are renormalised; None leaves it
+            to `linops.nn.renormalizing.cadence`.
 
     Returns:
         The optimiser.

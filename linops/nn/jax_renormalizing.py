@@ -16,12 +16,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from linops.nn.rates import Entry
 from linops.nn.renormalizing import (
-    EVERY,
     FIRST,
     LATER,
     LEAST,
     STEP,
     WEIGHT,
+    cadence,
     dense_multiplier,
     is_averaged,
     is_due,
@@ -65,7 +65,7 @@ class RenormalizedState(NamedTuple):
 
 
 def layers_of(
-    where: str, entries: Sequence[Entry], rules: Sequence[str], factors: Sequence[float], every: int = EVERY
+    where: str, entries: Sequence[Entry], rules: Sequence[str], factors: Sequence[float], every: int | None = None
 ) -> list[Layer]:
     """The layers of a model whose steps are renormalised.
 
@@ -74,7 +74,7 @@ def layers_of(
         entries: The parameters.
         rules: Their optimisers: ``"muon"`` or ``"adamw"``.
         factors: On their rates.
-        every: Once in how many steps a layer is measured.
+        every: Once in how many steps a layer is measured; None leaves it to `cadence`.
 
     Returns:
         Those with leaves that other leaves multiply.
@@ -153,9 +153,10 @@ def renormalized(layers: Iterable[Layer]) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _measured(operator: LinearOperator, places: list[int], rates: list[float], goal: float, every: int) -> Layer:
+def _measured(operator: LinearOperator, places: list[int], rates: list[float], goal: float, asked: int | None) -> Layer:
     """A layer that Muon steps: all its leaves by min(k, d / ‖Δ‖₂), with Δ what they move it by together."""
     structure, most = operator.structure, len(fans(operator))
+    every = cadence(asked, most)
     sizes = [len(leaf.shape) for _, leaf in operator.named_leaves()]
 
     def kept(leaves: Sequence[Any]) -> tuple[Any, ...]:

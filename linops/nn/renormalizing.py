@@ -22,8 +22,8 @@ STEP = 1 / 256
 VECTORS = 4
 #: iterations with new vectors, and with those that were kept
 FIRST, LATER = 8, 1
-#: after so many steps, in which factors that start at zero grow, a layer is measured at every sixth alone
-SETTLED, EVERY = 24, 6
+#: after so many steps, in which factors that start at zero grow, a layer of few leaves is measured at every sixth alone
+SETTLED, EVERY, FEW = 24, 6, 4
 #: the weight of a new ρ in the geometric mean with those before, where it holds for more than one step
 WEIGHT = 0.4
 #: what is added to squares of norms of leaves
@@ -87,25 +87,38 @@ def is_linear(entry: Entry) -> bool:
     return getattr(entry.layer, "nonlinear", None) is None
 
 
-def require_every(where: str, every: int) -> int:
-    """How often layers are measured, checked.
+def require_every(where: str, every: int | None) -> None:
+    """Raise if layers cannot be measured once in so many steps.
 
     Args:
         where: The public name of what asks, for errors.
-        every: As given.
-
-    Returns:
-        The same.
+        every: So many; None leaves it to `cadence`.
 
     Raises:
         ValueError: If it is no integer, or less than 1.
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
         raise ValueError(f"{where}(every={every!r}): expected a number of steps, at least 1; 1 measures at every step")
-    return every
 
 
-def is_due(count: Any, every: int = EVERY) -> Any:
+def cadence(every: int | None, leaves: int) -> int:
+    """Once in how many steps a layer is measured.
+
+    Args:
+        every: What was asked for, or None.
+        leaves: How many leaves of the layer multiply activations.
+
+    Returns:
+        A number of steps: of what nobody asked for, 6 for layers of at most four leaves, and 1 for those of more.
+
+    Example:
+        >>> cadence(None, 2), cadence(None, 7), cadence(6, 7)
+        (6, 1, 6)
+    """
+    return every or (EVERY if leaves <= FEW else 1)
+
+
+def is_due(count: Any, every: int) -> Any:
     """Whether layers are measured at a step: always at first, and then once in so many.
 
     Args:
@@ -122,7 +135,7 @@ def is_due(count: Any, every: int = EVERY) -> Any:
     return (count < SETTLED) | (count % every == 0)
 
 
-def is_averaged(count: Any, every: int = EVERY) -> Any:
+def is_averaged(count: Any, every: int) -> Any:
     """Whether ρ of a step that measures is averaged with those before: where it is to hold for further steps.
 
     Args:

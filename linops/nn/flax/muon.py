@@ -10,7 +10,6 @@ from flax import nnx
 
 from linops.nn.flax.rates import entries_of
 from linops.nn.jax_optimizers import optimizer_of
-from linops.nn.renormalizing import EVERY
 
 
 def muon(
@@ -30,7 +29,7 @@ def muon(
     eps: float | None = None,
     depth: Mapping[Any, float] | None = None,
     renormalize: bool = False,
-    every: int = EVERY,
+    every: int | None = None,
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al., 2024) for a model's matrices, AdamW for the rest, with structure-aware rates.
 
@@ -55,7 +54,8 @@ def muon(
         renormalize: Whether steps keep their size while factors grow, as in `lo.nn.param_groups`; updates then need the
             parameters, and all leaves of a layer that Muon steps are to be trained.
         every: Once in how many steps, after the first 24, the steps of layers are measured if `renormalize` is true. 1
-            holds single steps of single layers, for a longer step; else their mean is held.
+            holds single steps of single layers, for a longer step; else their mean is held. None takes 6 for layers of
+            at most four leaves, and 1 for those of more.
 
     Returns:
         The optimiser, for `nnx.Optimizer`.

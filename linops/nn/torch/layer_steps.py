@@ -18,7 +18,8 @@ nothing but their products. ‖Δ‖₂ is found from below, by one power iterat
 kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposition of Δᴴ Δ V. In float32 rounding makes an error of
 about 2e-5 ‖A‖ / d, and curvature one of the order of h.
 
-ρ is measured at each of the first 24 steps, and then at every sixth (`every` of `linops.nn.torch.Muon`). ‖Δ‖₂ changes
+ρ is measured at each of the first 24 steps. Then it is at every sixth in layers of at most four leaves, and at every
+one in those of more, such as butterflies (`every` of `linops.nn.torch.Muon` sets one number for all). ‖Δ‖₂ changes
 from step to step by about 7 % (butterflies 13 %), with the batch: the ratio of two steps scatters by as much whether
 they are one step apart or six. So no rule that keeps ρ holds single steps, however often it measures; and a ρ of one
 measurement adds the scatter of its own step to that of each that follows. What holds for more than one step is
@@ -48,6 +49,7 @@ from linops.nn.renormalizing import (
     LATER,
     STEP,
     WEIGHT,
+    cadence,
     dense_multiplier,
     is_averaged,
     is_due,
@@ -137,7 +139,7 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     is_known = state.get(MOVING) == moving
     count, vectors = (state[COUNT], state.get(VECTORS)) if is_known else (0, None)
     state[COUNT], state[MOVING] = count + 1, moving
-    every = moves[0][1]["every"]
+    every = cadence(moves[0][1]["every"], most)
     if not is_due(count, every):
         return state[SHARE]
     before = {name: _whole(getattr(layer, name)) for name in names}

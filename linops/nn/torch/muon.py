@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
-from linops.nn.renormalizing import EVERY, require_every
+from linops.nn.renormalizing import require_every
 from linops.nn.torch.layer_steps import SHARE, VECTORS, Leaf, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
@@ -69,6 +69,7 @@ class Muon(Optimizer):
         eps: Of AdamW.
         every: Once in how many steps, after the first 24, the steps of layers are measured where groups were made with
             ``renormalize=True``. 1 holds single steps of single layers, for a longer step; else their mean is held.
+            None takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Raises:
         ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1.
@@ -93,7 +94,7 @@ class Muon(Optimizer):
         nesterov: bool = True,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
-        every: int = EVERY,
+        every: int | None = None,
     ) -> None:
         require_every("Muon", every)
         self._leaves: list[list[Leaf | None]] = []  # of each group's parameters; no plain data, so in no group
