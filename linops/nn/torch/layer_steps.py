@@ -152,7 +152,10 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
         state[SHARE] = 1.0
         return 1.0
     indices = [getattr(layer, name) for name in getattr(layer, "_indices", ())]
-    now, then = (layer.structure.fill(leaves.values(), indices) for leaves in (before, after))
+    # plans hold for leaves like those of the layer alone; wider ones than bfloat16 and those under compilers have none
+    kinds = [(leaf.shape, leaf.dtype, leaf.device) for leaf in before.values()]
+    alike = kinds == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
+    now, then = (layer.structure.fill(leaves.values(), indices, alike=alike) for leaves in (before, after))
     norm, state[VECTORS] = difference_norm(now, then, vectors)
     found = (goal / norm).clamp(max=float(most))
     if is_averaged(count, every):
