@@ -13,8 +13,11 @@ import numpy as np
 import linops as lo
 from benchmarks.thresholds.case import Case, normal
 from linops.backends.jax_mesh import _by_matrix, _chirped, _in_two
+from linops.backends.jax_parts import _columns_in_parts
 from linops.backends.jax_sparse import _compressed_rows, _segment_sums
 from linops.lab.measure import Function
+from linops.plan import natural_order
+from linops.tuning import JAX_PART
 
 
 def _sparse(batch: int) -> tuple[int, Function, Function]:
@@ -57,10 +60,33 @@ def _repeated(batch: int) -> tuple[int, Function, Function]:
     return batch, lambda: one(a, x), lambda: repeated(a, x)
 
 
+def _in_parts(count: int, size: int) -> Function:
+    """BTT of rank 4 and d = 1024 with 2^14 bytes between its products a vector; all at once, or so many at a time."""
+    A, x = lo.btt(1024, 1024, rank=4).init(seed=0, backend="jax"), normal("jax", 1024, count)
+
+    def product(A: Any, x: Any) -> Any:
+        with natural_order():
+            return _columns_in_parts(x, lambda x: A @ x, size, 1024) if size < count else A @ x
+
+    compiled = jax.jit(product)
+    return lambda: compiled(A, x)
+
+
+def _parts(size: int) -> tuple[int, Function, Function]:
+    count = size >> 14
+    return size, _in_parts(count, count), _in_parts(count, JAX_PART)
+
+
+def _part(size: int) -> tuple[int, Function, Function]:
+    return size, _in_parts(2048, size), _in_parts(2048, JAX_PART)
+
+
 PRIMES = (127, 257, 1021, 2053)
 CASES = [
     Case("JAX_APART", "jax", "gradient of BTT of rank 4", ("in one", "apart"), _apart),
     Case("JAX_REPEATED", "jax", "16×64 times a stack of 16", ("one product", "repeated"), _repeated),
+    Case("JAX_PARTS", "jax", "BTT of rank 4, bytes between products", ("whole", "in parts"), _parts),
+    Case("JAX_PART", "jax", "the same in parts, 32 MiB", ("of this size", "of the constant"), _part, best=True),
     Case("JAX_COMPRESSED", "jax", "16,384 sparse entries", ("sums over segments", "compressed rows"), _sparse),
     Case("JAX_WHOLE", "jax", "transform by products", ("one", "two"), partial(_transforms, other="two")),
     Case(

@@ -13,12 +13,12 @@ from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 
 import linops.backends as backends
-from linops.backends import jax_linalg, jax_matrix_functions, jax_mesh, jax_sparse, jax_spectra
+from linops.backends import jax_linalg, jax_matrix_functions, jax_mesh, jax_parts, jax_sparse, jax_spectra
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
 from linops.tuning import JAX_APART, JAX_REPEATED
 
-__all__ = ["convert", "jax_linalg", "jax_matrix_functions", "jax_sparse", "jax_spectra", "namespace"]
+__all__ = ["convert", "jax_linalg", "jax_matrix_functions", "jax_parts", "jax_sparse", "jax_spectra", "namespace"]
 
 Array = Union[ArrayImpl, Tracer]
 backends.register_type(ArrayImpl, "jax")

@@ -291,6 +291,21 @@ def magnitude(x, axis):
 
 
 @generic
+def part_of(x, count: int):
+    """How many of so many vectors to multiply at a time where they are better multiplied in parts; 0 for all."""
+
+
+@generic
+def rows_in_parts(x, product, size: int):
+    """product(x) of rows, so many at a time, which is computed again for gradients."""
+
+
+@generic
+def columns_in_parts(x, product, size: int, rows: int):
+    """product(x) of columns, so many at a time, with so many rows and the dtype of x; not for gradients."""
+
+
+@generic
 def is_at_hand(x):
     """Whether numbers can be looked at, without waiting for a device."""
 

@@ -14,6 +14,7 @@ from linops.plan.plan import NATURAL, Plan, Plans, choose, representative, train
 from linops.plan.step import Step
 from linops.plan.target import Target, target_of
 from linops.running import multiply
+from linops.tuning import JAX_PARTS
 
 #: what was found of structures: plans by backend and class of batches, and where products are cut
 PLANS = Plans(bound=4096)
@@ -85,10 +86,12 @@ class Forked(NamedTuple):
     Attributes:
         forward: The plan where none are wanted, or None for the natural order.
         batch: Number of vectors.
+        part: How many of them are multiplied at a time; 0 for all (`linops.backends.jax_parts`).
     """
 
     forward: Plan | None
     batch: int
+    part: int = 0
 
 
 class Planned(Choosing):
@@ -148,7 +151,7 @@ class Planned(Choosing):
         if backend != "jax":
             self._plans[~batch.bit_length()] = plan
         elif backends.is_traced_among(x, self._leaves) and not self._is_settled(batch):
-            return Forked(plan, batch)
+            return Forked(plan, batch, backends.part_of(x, batch) if self._is_large(batch) else 0)
         return plan
 
     def _decided(self, batch: int, wanted: int) -> Any:
@@ -171,14 +174,21 @@ class Planned(Choosing):
         """Whether for so many vectors the same runs, whatever gradients are wanted of.
 
         Never of a plan that multiplies tensors with each other: in `jax.shard_map` gradients are to be summed over
-        devices as those of the tensors, which `backends.forked` sees to, and not as those of their products.
+        devices as those of the tensors, which `backends.forked` sees to, and not as those of their products. Nor where
+        some numbers of vectors are multiplied in parts.
         """
-        plans, key = self._plans, ~batch.bit_length()
-        if key not in plans:
+        plans, size = self._plans, batch.bit_length()
+        if ~size not in plans:
             plan = self._plan(batch)
-            is_settled = not (plan and plan.merges) and all(self._plan(batch, one) == plan for one in self._wishes)
-            plans[key] = plan if is_settled else UNSETTLED
-        return plans[key] is not UNSETTLED
+            is_one = not (plan and plan.merges) and not self._is_large((1 << size) - 1)
+            is_settled = is_one and all(self._plan(batch, wanted) == plan for wanted in self._wishes)
+            plans[~size] = plan if is_settled else UNSETTLED
+        return plans[~size] is not UNSETTLED
+
+    def _is_large(self, batch: int) -> bool:
+        """Whether what JAX keeps between the steps of a product exceeds the cache by far."""
+        between = [step.outputs for step in self._lower(batch)[:-1] if not (step.merges or step.of_leaf)]
+        return max(between, default=0) * self._itemsize >= JAX_PARTS
 
     @remembered
     def _wishes(self) -> tuple[int, ...]:
@@ -207,9 +217,15 @@ class Planned(Choosing):
         """A product along a plan, or along the one for those gradients that JAX then wants."""
         if not isinstance(plan, Forked):
             return product(self, plan, x)
+        part = plan.part
+        if part and product is Planned._rows_along:
+            return backends.rows_in_parts(x, self._rows, part)
 
         def forward(wanted: int, leaves: Sequence[Any], x: Any) -> Any:
             operator = self._with_leaves(iter(leaves))
+            if part and not wanted:
+                x = x.reshape(self.shape[1], x.shape[-1])
+                return backends.columns_in_parts(x, operator._columns, part, self.shape[0])
             return product(operator, self._plan(plan.batch, wanted) if wanted else plan.forward, x)
 
         return backends.forked(x, self._leaves, forward)
