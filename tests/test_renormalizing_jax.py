@@ -136,7 +136,7 @@ def test_what_is_measured_at_times_alone_is_so_in_both(name, every):
 def test_stacked_layers_step_as_each_does_alone():
     """Of `equinox.filter_vmap`, for scans over layers: one factor for each copy, by either rule."""
     operator = lo.low_rank(M, N, rank=2)
-    alone = [lo.nn.equinox.Linear(operator.init(seed=seed, dtype="float32")) for seed in (0, 1)]
+    alone = [lo.nn.equinox.Linear(operator.init(seed=seed, dtype="float64")) for seed in (0, 1)]
     alone[1] = jax.tree.map(lambda leaf: 3 * leaf, alone[1])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
     gradients = [jax.tree.map(lambda leaf: jnp.cos(7 * leaf + 1), layer) for layer in alone]
@@ -151,7 +151,7 @@ def test_stacked_layers_step_as_each_does_alone():
                 updates, state = jax.jit(tx.update)(gradient, state, layer)
             found.append(updates)
         for one, two, both in zip(*map(jax.tree.leaves, found)):
-            np.testing.assert_allclose(both, jnp.stack([one, two]), rtol=1e-4, atol=1e-7)
+            np.testing.assert_allclose(both, jnp.stack([one, two]), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.full
