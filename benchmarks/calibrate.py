@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 import linops as lo
 from benchmarks.environment import environment
-from benchmarks.progress import say
+from benchmarks.progress import progress, say
 from linops import backends
 from linops.lab.measure import compiler, side_by_side
 from linops.plan import Step, machine_file, natural_order
@@ -79,7 +79,7 @@ def samples(backend: str, products: list[Shape], seconds: float) -> Samples:
         return min(side_by_side({"it": function}, seconds=seconds, rounds=5, wait=wait)["it"].seconds)
 
     times = []
-    for blocks, rows, columns, batch in products:
+    for blocks, rows, columns, batch in progress(products, f"calibrate {backend}"):
         a, x = array(blocks, rows, columns), array(blocks, columns, batch)
         times.append(timed(lambda a=a, x=x: multiply(a, x)))
     copies = []
@@ -142,7 +142,8 @@ def measure(seconds: float = 0.05, count: int = 160, save: bool = False, row: bo
 
     With ``--save`` they are written to the user's own machine file (linops/plan/machine_file.py), which linops reads
     from then on; numbers of other devices stay there. With ``--row`` they become the row of this kind of CPU in
-    linops/plan/processors.json, which all users of such a CPU get.
+    linops/plan/processors.json, which all users of such a CPU get. With neither they are only shown. By default it takes
+    about a minute and a half.
 
     Args:
         seconds: About how long to measure each product.

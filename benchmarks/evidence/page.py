@@ -135,7 +135,7 @@ def _ran(rows: Rows) -> str:
 
 
 def _waits(rows: Rows) -> str:
-    return _listed(part for part in listed(PLAN, rows) if part[2].startswith("0 "))
+    return _listed(part for part in listed(PLAN, rows) if len(set(part[2].split(" of "))) == 2)
 
 
 def _listed(parts: Iterable[tuple[str, str, str]]) -> str:

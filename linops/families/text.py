@@ -109,7 +109,9 @@ def _option(text: str, option: str, declared: Any) -> tuple[str, int | float]:
     ):
         return name, float(value)
     if not name.isidentifier() or not (value.isascii() and value.isdigit() and len(value) <= LONGEST):
-        raise ValueError(f"structure {text!r}: option {option!r}; expected name=integer, as in btt:rank=2")
+        raise ValueError(
+            f"structure {text!r}: option {option!r}; expected name=integer, as in btt:rank=2 or btt:rank=2:cores=3"
+        )
     if int(value) < 1 and name not in ("allow_dearer", "seed"):
         raise ValueError(f"structure {text!r}: option {option!r}; expected at least 1")
     return name, int(value)
