@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from linops.nn.torch.collectives import move
 from linops.nn.torch.layer import Linear
+from linops.nn.torch.leaves import held
 from linops.nn.torch.sharded import cut_as
 from linops.nn.torch.sharded import own as own_memory
 from linops.plan.shares import Movement
@@ -39,7 +40,7 @@ class DividedLinear(Linear):
         """The whole operator over the parameters as they are now, which are gathered on every rank."""
         leaves = [self._leaf(name) for name in self._names]
         whole = [leaf.full_tensor() if isinstance(leaf, DTensor) else leaf for leaf in leaves]
-        return self.structure.fill(whole, [getattr(self, name) for name in self._indices])
+        return self.structure.fill(whole, held(self, self._indices))
 
     def forward(self, x: Tensor) -> Tensor:
         """X @ A.T + bias over the last axis of x."""
@@ -72,8 +73,7 @@ class DividedLinear(Linear):
 
     def _whole(self, leaves: list[Tensor], x: Tensor) -> Tensor:
         """The product with the operator itself."""
-        indices = [getattr(self, name) for name in self._indices]
-        return self.structure.fill(leaves, indices)._linear(x.T).T
+        return self.structure.fill(leaves, held(self, self._indices))._linear(x.T).T
 
     def _share(self, name: str, group: Any) -> Tensor:
         """This rank's share of a leaf."""

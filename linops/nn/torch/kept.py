@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from linops import operators
+from linops.nn.torch.leaves import held, kinds
+from linops.nn.torch.structured import Structured
 from linops.structure import Structure
 
 #: operators that keep nothing of the numbers in their leaves: these may be written in place between two products
@@ -60,60 +62,46 @@ def reads_anew(structure: Structure) -> bool:
     return all(type(node) in READ_ANEW for _, node in structure.operator._nodes())
 
 
-def held(layer: Any, names: list[str]) -> list[Any]:
-    """What a layer has by these names.
+class Keeping(Structured):
+    """A layer that keeps its operator from one forward to the next."""
 
-    Args:
-        layer: The layer.
-        names: Names of parameters or buffers.
+    _indices: list[str]
+    _kinds: list[Any]
+    #: the class whose instances may keep an operator
+    _keeps: Any = None
+    #: leaves, index arrays and operator of the last forward
+    _kept: Any = None
 
-    Returns:
-        Tensors.
-    """
-    return [getattr(layer, name) for name in names]
+    def _acting(self) -> tuple[Any, Any]:
+        """Operator and bias for one product: those of the last one while its tensors are the same objects.
 
+        `operator` is always made anew, for what users ask of it may be kept by it, such as how it is solved.
+        """
+        if type(self) is not self._keeps or torch.compiler.is_compiling():
+            return self.operator, self.bias
+        kept, parameters, buffers = self._kept, self._parameters, self._buffers
+        if kept and self.__dict__.keys().isdisjoint((*self._names, "bias")):  # as FSDP1 hides them
+            leaves, indices, operator = kept
+            if (
+                all(map(is_, map(parameters.get, self._names), leaves))
+                and all(map(is_, map(buffers.get, self._indices), indices))
+                and kinds(leaves) == self._kinds  # `.data` may be another
+                and "bias" in parameters
+            ):
+                return operator, parameters["bias"]
+        leaves, indices = held(self, self._names), held(self, self._indices)
+        operator = self._over(leaves, indices)
+        if _are_own(leaves) and _are_own(indices):
+            self._kept = leaves, indices, operator
+        return operator, self.bias
 
-def kinds(leaves: list[Any]) -> list[Any]:
-    """What of leaves an operator relies on, beside their numbers.
+    def _over(self, leaves: list[Any], indices: list[Any]) -> Any:
+        """The operator over leaves and index arrays."""
+        raise NotImplementedError
 
-    Args:
-        leaves: Tensors.
-
-    Returns:
-        Shape, dtype and device of each.
-    """
-    return [(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves]
-
-
-def acting(layer: Any) -> tuple[Any, Any]:
-    """Operator and bias of a `Linear` for one product.
-
-    The operator is that of the last product while its tensors are the same objects. `layer.operator` is always made
-    anew, for what users ask of it may be kept by it, such as how it is solved.
-
-    Args:
-        layer: The layer.
-
-    Returns:
-        The operator, and the bias or None.
-    """
-    if type(layer) is not layer._keeps or torch.compiler.is_compiling():
-        return layer.operator, layer.bias
-    kept, parameters, buffers = layer._kept, layer._parameters, layer._buffers
-    if kept and layer.__dict__.keys().isdisjoint((*layer._names, "bias")):  # as FSDP1 hides them
-        leaves, indices, operator = kept
-        if (
-            all(map(is_, map(parameters.get, layer._names), leaves))
-            and all(map(is_, map(buffers.get, layer._indices), indices))
-            and kinds(leaves) == layer._kinds  # `.data` may be another
-            and "bias" in parameters
-        ):
-            return operator, parameters["bias"]
-    leaves, indices = held(layer, layer._names), held(layer, layer._indices)
-    operator = layer._over(leaves, indices)
-    if _are_own(leaves) and _are_own(indices):
-        layer._kept = leaves, indices, operator
-    return operator, layer.bias
+    def __getstate__(self) -> dict[str, Any]:
+        """As of `torch.nn.Module`, without the kept operator."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
 
 def _are_own(tensors: list[Any]) -> bool:

@@ -10,9 +10,9 @@ from torch import fx, nn
 
 from linops import backends
 from linops.nn.members import require_operator
-from linops.nn.torch.kept import acting, held, kinds, reads_anew
-from linops.nn.torch.sharded import cut_as, normal_, own, require_whole
-from linops.nn.torch.structured import Structured
+from linops.nn.torch.kept import Keeping, reads_anew
+from linops.nn.torch.leaves import draw_, excess, held, index_arrays, kinds
+from linops.nn.torch.sharded import own, require_whole
 from linops.operator import LinearOperator
 from linops.scaling import initial_stds, require_scheme
 from linops.specs import Spec, dtype_name
@@ -21,7 +21,7 @@ from linops.structure import Structure
 backends.load("torch")  # a layer made from specs has seen no tensor yet
 
 
-class Linear(Structured):
+class Linear(Keeping):
     """``y = x @ A.T + bias`` with the leaves of an operator A as parameters: `torch.nn.Linear` for any structure.
 
     Each forward computes from the registered parameters, which have the flat names of `LinearOperator.named_leaves`;
@@ -77,8 +77,6 @@ class Linear(Structured):
 
     bias: nn.Parameter | None
     features_first = False
-    #: the class whose instances may keep an operator, and that of the last forward with its leaves and index arrays
-    _keeps, _kept = None, None
 
     def __init__(
         self,
@@ -117,7 +115,8 @@ class Linear(Structured):
         self._starts: dict[str, float] = dict.fromkeys(operator._output_leaves() if zero_init else (), 0.0)
         if zero_init and not self._starts:
             raise ValueError(f"Linear({operator._short()}, zero_init=True): no factor of it can be zero")
-        kind = {"device": device, "dtype": dtype or _dtype(operator)}
+        own_dtype = None if operator.dtype is None else backends.canonical_dtype(operator.dtype, "torch")
+        kind = {"device": device, "dtype": dtype or own_dtype}
         for name, leaf in leaves:
             value = torch.empty(leaf.shape, **kind) if any(symbolic) else leaf.detach().clone()
             self.register_parameter(name, nn.Parameter(value))
@@ -128,7 +127,7 @@ class Linear(Structured):
         self._scales = {name: std for name, std in stds.items() if std} if weight_norm else {}
         for name in self._scales:
             self.register_parameter(f"{name}_gain", nn.Parameter(torch.ones(1, **kind)))
-        self._indices = _index_names(self.structure.operator)
+        self._indices = [name for name, _ in index_arrays(self.structure.operator)]
         for name in self._indices:
             self.register_buffer(name, None, persistent=False)
         self._place_indices(next((parameter.device for parameter in self.parameters()), device))
@@ -148,28 +147,20 @@ class Linear(Structured):
         self._blank = any(parameter.is_meta for parameter in self.parameters())
 
     def _draw(self, names: list[str]) -> None:
-        by_norm = self.scheme != "mup" and not all(self.get_parameter(name).is_meta for name in self._names)
-        whole = dict(self._drawn().named_leaves()) if by_norm else {}
+        whole: dict[str, Any] = {}
+        if self.scheme != "mup" and not all(self.get_parameter(name).is_meta for name in self._names):
+            seed = int(torch.randint(2**62, (), device="cpu"))
+            drawn = self.structure.operator.init(seed, "torch", device="cpu", scheme=self.scheme)
+            whole = dict(drawn.named_leaves())
         with torch.no_grad():
             for name, std in initial_stds(self.structure.operator).items():
                 if name in names:
-                    parameter, factor = self.get_parameter(name), self._starts.get(name, 1)
-                    if not factor:
-                        parameter.zero_()
-                    elif name in whole and std is not None:
-                        parameter.copy_(cut_as(whole[name], parameter)).mul_(factor)
-                    else:
-                        parameter.fill_(1) if std is None else normal_(parameter, std * factor)
+                    draw_(self.get_parameter(name), std, self._starts.get(name, 1), whole.get(name))
             for name in self._scales:
                 if f"{name}_gain" in names:
                     self.get_parameter(f"{name}_gain").fill_(1)
             if self.bias is not None and "bias" in names:
                 self.bias.zero_()
-
-    def _drawn(self) -> Any:
-        """The operator with numbers of the layer's scheme, from a seed that torch draws."""
-        seed = int(torch.randint(2**62, (), device="cpu"))
-        return self.structure.operator.init(seed, "torch", device="cpu", scheme=self.scheme)
 
     @property
     def structure(self) -> Structure:
@@ -179,21 +170,19 @@ class Linear(Structured):
     @property
     def operator(self) -> Any:
         """The operator over the layer's parameters as they are now."""
-        return self._over([self._leaf(name) for name in self._names], held(self, self._indices))
+        return self._over([*map(self._leaf, self._names)], held(self, self._indices))
 
     def _over(self, leaves: list[Any], indices: list[Any]) -> Any:
         """The operator over leaves and index arrays."""
-        alike = kinds(leaves) == self._kinds  # functional_call may put tensors of other shapes and dtypes there
-        # compilers make no plans
-        return self._structure.fill(leaves, indices, alike=alike and not backends.is_compiling())
+        # functional_call may put tensors of other shapes and dtypes there; compilers make no plans
+        alike = kinds(leaves) == self._kinds and not backends.is_compiling()
+        return self._structure.fill(leaves, indices, alike=alike)
 
     def _leaf(self, name: str) -> torch.Tensor:
         leaf = getattr(self, name)
         if name not in self._scales:
             return leaf
-        # max(1, rms / s) as the root of a maximum, for the root has no gradient at zero
-        excess = (leaf.abs().square().mean() / self._scales[name] ** 2).clamp(min=1).sqrt()
-        return leaf * (getattr(self, f"{name}_gain") / excess)
+        return leaf * (getattr(self, f"{name}_gain") / excess(leaf, self._scales[name]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """X @ A.T + bias over the last axis of x."""
@@ -204,7 +193,7 @@ class Linear(Structured):
             raise TypeError(
                 f"layer of {structure}: expected a torch tensor (…, {self.in_features}), got {type(x).__name__}"
             )
-        operator, bias = acting(self)
+        operator, bias = self._acting()
         y = operator._linear(x)
         # as `torch.nn.Linear` gives it: on other layouts attention holds all pairs of tokens, and views fail
         rows = y if self.features_first else y.contiguous()
@@ -219,7 +208,7 @@ class Linear(Structured):
         if tracer.root is not self:
             return tracer.create_proxy("call_module", tracer.path_of_module(self), (x,), {})
         structure = tracer.create_proxy("get_attr", "_structure", (), {})
-        leaves, indices = tuple(map(self._leaf, self._names)), tuple(getattr(self, name) for name in self._indices)
+        leaves, indices = tuple(map(self._leaf, self._names)), tuple(held(self, self._indices))
         y = tracer.create_proxy("call_function", multiply, (structure, leaves, indices, x), {})
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
@@ -242,12 +231,11 @@ class Linear(Structured):
         """Raise the gains of weight normalisation to what it takes off, so that the layer computes its parameters."""
         with torch.no_grad():
             for name, std in self._scales.items():
-                excess = self.get_parameter(name).abs().square().mean() / std**2
-                self.get_parameter(f"{name}_gain").copy_(excess.clamp(min=1).sqrt().reshape(1))
+                self.get_parameter(f"{name}_gain").copy_(excess(self.get_parameter(name), std).reshape(1))
 
     def extra_repr(self) -> str:
         """Sizes and structure, for repr."""
-        # its arrays are here
+        # the structure is symbolic, and its arrays are the layer's parameters
         structure = re.sub(" +symbolic$", "", repr(self.structure.operator), flags=re.MULTILINE).replace("\n", "\n  ")
         inner = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         inner += ", weight_norm=True" if self.weight_norm else ""
@@ -256,14 +244,12 @@ class Linear(Structured):
 
     def _place_indices(self, device: Any) -> None:
         """Put index buffers on a device, with the structure's numbers: `to_empty` and the meta device lose theirs."""
-        arrays: list[Any] = []
-        self.structure.operator._map(lambda leaf: leaf, lambda indices: arrays.append(indices))
-        for name, array in zip(self._indices, arrays):
+        for name, array in index_arrays(self.structure.operator):
             setattr(self, name, torch.from_numpy(array).to(device=device, dtype=torch.int64))
 
     def _leaves(self) -> list[Any]:
         own = self._parameters  # of which a replica of torch.nn.DataParallel has none
-        return [own[name] for name in self._names] if own else [getattr(self, name) for name in self._names]
+        return [own[name] for name in self._names] if own else held(self, self._names)
 
     @property
     def _gives_complex(self) -> bool:
@@ -273,10 +259,9 @@ class Linear(Structured):
         self._draw(names)
         self._take_dtypes()  # those of a checkpoint
         for name in self._indices[:1]:
+            # of parameters offloaded to disk, that of the indices
             devices = [one.device for one in (*self.parameters(), getattr(self, name)) if not one.is_meta]
-            self._place_indices(
-                devices[0] if devices else "meta"
-            )  # of parameters offloaded to disk, that of the indices
+            self._place_indices(devices[0] if devices else "meta")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
@@ -288,21 +273,15 @@ class Linear(Structured):
     def _take_dtypes(self) -> None:
         """Give the structure the dtypes of the parameters as they are now: its plans are of them."""
         leaves = held(self, self._names)
-        self._structure = self._structure.fill(
-            [Spec(tuple(leaf.shape), dtype_name(leaf.dtype)) for leaf in leaves]
-        ).structure
+        specs = [Spec(tuple(leaf.shape), dtype_name(leaf.dtype)) for leaf in leaves]
+        self._structure = self._structure.fill(specs).structure
         self._kinds = kinds(leaves)
         self._keeps, self._kept = None if self._scales or not reads_anew(self._structure) else Linear, None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """As of `torch.nn.Module`, without the kept operator."""
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
-
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self._take_dtypes()  # with assign=True the parameters may be of another
-        if self._indices:  # with assign=True the parameters may have come to another device
-            self._place_indices(next((parameter.device for parameter in self.parameters()), None))
+        self._take_dtypes()  # with assign=True the parameters may be of another dtype, on another device
+        self._place_indices(next((parameter.device for parameter in self.parameters()), None))
 
 
 def multiply(structure: Any, leaves: tuple[Any, ...], indices: tuple[Any, ...], x: torch.Tensor) -> torch.Tensor:
@@ -318,20 +297,3 @@ def multiply(structure: Any, leaves: tuple[Any, ...], indices: tuple[Any, ...], 
         Rows (…, m).
     """
     return structure.fill(leaves, indices)._linear(x)
-
-
-def _index_names(structure: LinearOperator) -> list[str]:
-    """A name for each index array, in the order of `LinearOperator._map`."""
-    paths = {
-        id(array): prefix + name
-        for prefix, node in structure._nodes()
-        for name, kind in node._fields
-        if kind == "index" and (array := getattr(node, name)) is not None
-    }
-    names: list[str] = []
-    structure._map(lambda leaf: leaf, lambda array: names.append(paths[id(array)]))
-    return names
-
-
-def _dtype(operator: LinearOperator) -> Any:
-    return None if operator.dtype is None else getattr(torch, dtype_name(operator.dtype))

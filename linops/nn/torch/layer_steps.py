@@ -56,6 +56,7 @@ from linops.nn.renormalizing import (
     is_measured,
     starts,
 )
+from linops.nn.torch.leaves import held, kinds
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
 from linops.structure import Structure
@@ -151,10 +152,9 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     if goal is None:  # the leaves that Muon steps have no gradient
         state[SHARE] = 1.0
         return 1.0
-    indices = [getattr(layer, name) for name in getattr(layer, "_indices", ())]
+    indices = held(layer, getattr(layer, "_indices", ()))
     # plans hold for leaves like those of the layer alone; wider ones than bfloat16 and those under compilers have none
-    kinds = [(leaf.shape, leaf.dtype, leaf.device) for leaf in before.values()]
-    alike = kinds == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
+    alike = kinds(before.values()) == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
     now, then = (layer.structure.fill(leaves.values(), indices, alike=alike) for leaves in (before, after))
     norm, state[VECTORS] = difference_norm(now, then, vectors)
     found = (goal / norm).clamp(max=float(most))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from linops.nn.nonlinear import Nonlinear as Description
-from linops.nn.torch.sharded import normal_
+from linops.nn.torch.leaves import draw_, held
 from linops.nn.torch.structured import Swapped
 from linops.specs import dtype_name
 
@@ -60,16 +60,12 @@ class Nonlinear(Swapped):
         with torch.no_grad():
             for name, std in self.nonlinear.stds.items():
                 if name in names:
-                    parameter, factor = self.get_parameter(name), self._starts.get(name, 1)
-                    if not factor:
-                        parameter.zero_()
-                    else:
-                        parameter.fill_(1) if std is None else normal_(parameter, std * factor)
+                    draw_(self.get_parameter(name), std, self._starts.get(name, 1))
             if self.bias is not None and "bias" in names:
                 self.bias.zero_()
 
     def _leaves(self) -> list[Any]:
-        return [getattr(self, name) for name in self.nonlinear.leaves]
+        return held(self, self.nonlinear.leaves)
 
     def _described(self) -> Any:
         """What it computes, over the dtype that its parameters have now."""
