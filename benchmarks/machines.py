@@ -109,7 +109,7 @@ def by_machine(benchmarks: Iterable[str], results: Results, earlier: Sequence[Re
     return {name: found[name] for name in sorted(found, key=latest.__getitem__, reverse=True)}
 
 
-def side_by_side(found: Sequence[Result]) -> Rows:
+def compared(found: Sequence[Result]) -> Rows:
     """Rows of all machines, those of one case one after the other, each with the column ``machine``.
 
     Cores are left out of its names where those tell the machines apart without.
@@ -122,14 +122,13 @@ def side_by_side(found: Sequence[Result]) -> Rows:
     """
     if len(found) == 1:
         return found[0]["rows"]
-    cases: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    cases: dict[frozenset[Any], list[dict[str, Any]]] = {}
     names = [name_of(result["conditions"]) for result in found]
     short = [name.partition(",")[0] for name in names]
     for machine, result in zip(short if len(set(short)) == len(names) else names, found):
         for row in result["rows"]:
-            named = {name: value for name, value in row.items() if name in NAMES}
-            rows = cases.setdefault(tuple(sorted(named.items(), key=lambda item: item[0])), [])
-            rows.append({**named, "machine": machine, **row})
+            case = {name: value for name, value in row.items() if name in NAMES}
+            cases.setdefault(frozenset(case.items()), []).append({**case, "machine": machine, **row})
     return [row for rows in cases.values() for row in rows]
 
 
@@ -150,16 +149,3 @@ def plotted(name: str, result: Result) -> str:
     """
     stem, _, kind = name.rpartition(".")
     return f"{stem}_{folder_of(result['conditions'])}.{kind}"
-
-
-def folded(title: str, text: str) -> str:
-    """Text below a line that unfolds it, on the site and where Markdown alone is shown.
-
-    Args:
-        title: The line.
-        text: Markdown.
-
-    Returns:
-        Markdown with HTML.
-    """
-    return f'<details class="note" markdown="1">\n<summary>{title}</summary>\n\n{text}\n\n</details>'

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,9 @@ from matplotlib.axes import Axes
 
 from benchmarks.cuda import page
 from benchmarks.growth_fits import growths
-from benchmarks.machines import Results, of_each, plotted
+from benchmarks.machines import Results, Rows, of_each, plotted
 from linops.lab.plots import COLORS, figure
 from linops.lab.plots import write as write_figure
-
-Rows = Sequence[Mapping[str, Any]]
 
 FAMILY_COLORS = COLORS | {
     "blast": "#8C564B",
@@ -43,45 +42,14 @@ def look(structure: str) -> dict[str, Any]:
     return style | {"mfc": "white" if options else color, "markersize": 5, "lw": 1.4, "label": structure}
 
 
-#: by file: whose rows, and what draws them
-PLOTS: dict[str, tuple[str, Callable[[Rows, Path], None]]] = {
-    "bench_forward.png": ("families", lambda rows, path: ratios(rows, "forward_ratio", "forward", path)),
-    "bench_training.png": ("families", lambda rows, path: ratios(rows, "training_ratio", "forward + backward", path)),
-    "bench_growth.png": ("growth", lambda rows, path: growth(rows, path)),
-    "bench_factors.png": ("growth", lambda rows, path: factors(rows, path)),
-    "bench_memory.png": ("growth", lambda rows, path: memory(rows, path)),
-    page.IMAGE: ("cuda", lambda rows, path: cuda(rows, path)),
-}
-
-
-def write(results: Results, folder: Path, earlier: Sequence[Results] = ()) -> list[Path]:
-    """Writes the plots for which there are results.
-
-    Args:
-        results: Results by name of the benchmark, of the machine at hand.
-        folder: Where.
-        earlier: Those of each machine before it.
-
-    Returns:
-        The files.
-    """
-    made = []
-    for name, (benchmark, draw) in PLOTS.items():
-        for place, result in enumerate(of_each(benchmark, results, earlier)):
-            path = folder / (plotted(name, result) if place else name)
-            draw(result["rows"], path)
-            made.append(path)
-    return made
-
-
-def ratios(rows: Rows, key: str, title: str, path: Path) -> None:
+def ratios(rows: Rows, path: Path, key: str, title: str) -> None:
     """Time over dense's against the batch, a panel a size, on one backend.
 
     Args:
         rows: Those of `benchmarks.families`.
+        path: The file.
         key: The ratio.
         title: What it is of.
-        path: The file.
     """
     rows = [row for row in rows if key in row]
     backend = next((name for name in PREFERRED if any(row["backend"] == name for row in rows)), None)
@@ -239,3 +207,34 @@ def _plain(axis: Axes, values: Sequence[int]) -> None:
         values, labels=[f"{value:,}" for value in values], rotation=40 if len(values) > 4 else 0, fontsize=8
     )
     axis.set_xticks([], minor=True)
+
+
+#: by file: whose rows, and what draws them
+PLOTS: dict[str, tuple[str, Callable[[Rows, Path], None]]] = {
+    "bench_forward.png": ("families", partial(ratios, key="forward_ratio", title="forward")),
+    "bench_training.png": ("families", partial(ratios, key="training_ratio", title="forward + backward")),
+    "bench_growth.png": ("growth", growth),
+    "bench_factors.png": ("growth", factors),
+    "bench_memory.png": ("growth", memory),
+    page.IMAGE: ("cuda", cuda),
+}
+
+
+def write(results: Results, folder: Path, earlier: Sequence[Results] = ()) -> list[Path]:
+    """Writes the plots for which there are results.
+
+    Args:
+        results: Results by name of the benchmark, of the machine at hand.
+        folder: Where.
+        earlier: Those of each machine before it.
+
+    Returns:
+        The files.
+    """
+    made = []
+    for name, (benchmark, draw) in PLOTS.items():
+        for place, result in enumerate(of_each(benchmark, results, earlier)):
+            path = folder / (plotted(name, result) if place else name)
+            draw(result["rows"], path)
+            made.append(path)
+    return made

@@ -11,20 +11,10 @@ from benchmarks import results as kept
 from benchmarks.cuda import page as cuda
 from benchmarks.evidence import page as evidence
 from benchmarks.goals import GOALS, Verdict, bound_of, verdicts
-from benchmarks.machines import (
-    Result,
-    Results,
-    by_machine,
-    dated,
-    folded,
-    name_of,
-    of_each,
-    plotted,
-    side_by_side,
-)
+from benchmarks.machines import Result, Results, by_machine, compared, dated, name_of, of_each, plotted
 from benchmarks.reliability import page as reliability
 from benchmarks.sections import MISSING, SECTIONS, Section
-from benchmarks.tables import markdown, text_of
+from benchmarks.tables import folded, markdown, text_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -52,11 +42,11 @@ def page(results: Results, earlier: Sequence[Results] = ()) -> str:
 
 
 def _section(section: Section, found: Sequence[Result]) -> str:
-    """The tables of all machines: in one another, or those of the first one and the others folded below."""
+    """The tables of all machines: merged, or those of the first one with the others folded below."""
     first, *others = found
     if section.beside:
         measured = "; ".join(dated(result["conditions"]) for result in found)
-        return f"*{measured}.*\n\n{section.tables(side_by_side(found))}"
+        return f"*{measured}.*\n\n{section.tables(compared(found))}"
     parts = [f"*{dated(first['conditions'])}.*", _tables(section, first)]
     for result in others:
         parts.append(folded(dated(result["conditions"]), _tables(section, result, earlier=True)))

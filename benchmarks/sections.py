@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.cuda import page as cuda
 from benchmarks.growth_fits import growths
+from benchmarks.machines import Rows
 from benchmarks.registry import BENCHMARKS
 from benchmarks.tables import brief, markdown, pivot, plain, span, text_of
 
 MISSING = "*Not measured.*"
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -131,3 +131,16 @@ def span(values: Iterable[float], unit: str = "") -> str:
     """
     low, high = min(known := list(values)), max(known)
     return f"{number(low)}{unit}" if number(low) == number(high) else f"{number(low)}{unit} – {number(high)}{unit}"
+
+
+def folded(title: str, text: str) -> str:
+    """Text below a line that unfolds it, on the site and where Markdown alone is shown.
+
+    Args:
+        title: The line.
+        text: Markdown.
+
+    Returns:
+        Markdown with HTML.
+    """
+    return f'<details class="note" markdown="1">\n<summary>{title}</summary>\n\n{text}\n\n</details>'

@@ -79,15 +79,15 @@ def test_files_of_earlier_machines_lie_in_the_folder_of_their_machine():
 def test_rows_of_a_case_stand_one_below_the_other():
     intel = result(INTEL, {"d": 8, "batch": 1, "ms": 1.0}, {"d": 16, "batch": 1, "ms": 2.0})
     amd = result(AMD, {"d": 16, "batch": 1, "ms": 4.0}, {"d": 32, "batch": 1, "ms": 5.0, "new": 6.0})
-    rows = machines.side_by_side([amd, intel])
+    rows = machines.compared([amd, intel])
     assert [(row["d"], row["machine"], row["ms"]) for row in rows] == [
         (16, "AMD EPYC", 4.0),
         (16, "Intel Xeon", 2.0),
         (32, "AMD EPYC", 5.0),
         (8, "Intel Xeon", 1.0),
     ]
-    assert machines.side_by_side([intel]) == intel["rows"]
-    alike = machines.side_by_side([result(AMD, {"d": 8}), result(AMD | {"cores": 8}, {"d": 8})])
+    assert machines.compared([intel]) == intel["rows"]
+    alike = machines.compared([result(AMD, {"d": 8}), result(AMD | {"cores": 8}, {"d": 8})])
     assert [row["machine"] for row in alike] == ["AMD EPYC, 2 cores", "AMD EPYC, 8 cores"]
 
 
