@@ -10,15 +10,33 @@ import jax.numpy as namespace
 import numpy as np
 from jax._src.array import ArrayImpl
 from jax.core import Tracer
-from jax.custom_derivatives import SymbolicZero
 
 import linops.backends as backends
-from linops.backends import jax_linalg, jax_matrix_functions, jax_mesh, jax_parts, jax_sparse, jax_spectra
+from linops.backends import (
+    jax_derivatives,
+    jax_linalg,
+    jax_matrix_functions,
+    jax_mesh,
+    jax_parts,
+    jax_sparse,
+    jax_spectra,
+    jax_transforms,
+)
 from linops.backends import primitives as p
 from linops.backends.tree import register_jax
 from linops.tuning import JAX_APART, JAX_REPEATED
 
-__all__ = ["convert", "jax_linalg", "jax_matrix_functions", "jax_parts", "jax_sparse", "jax_spectra", "namespace"]
+__all__ = [
+    "convert",
+    "jax_derivatives",
+    "jax_linalg",
+    "jax_matrix_functions",
+    "jax_parts",
+    "jax_sparse",
+    "jax_spectra",
+    "jax_transforms",
+    "namespace",
+]
 
 Array = Union[ArrayImpl, Tracer]
 backends.register_type(ArrayImpl, "jax")
@@ -164,25 +182,6 @@ def _map_columns(x: Array, function: Any):
     return jax.vmap(function, in_axes=1, out_axes=1)(x)
 
 
-@p.jvp.dispatch
-def _jvp(x: Array, function: Any, tangent: Array):
-    if namespace.iscomplexobj(tangent) and not namespace.iscomplexobj(x):
-        return jax.lax.complex(_jvp(x, function, tangent.real), _jvp(x, function, tangent.imag))
-    dtype = namespace.result_type(x, tangent)
-    return jax.jvp(function, (x.astype(dtype),), (tangent.astype(dtype),))[1]
-
-
-@p.vjp.dispatch
-def _vjp(x: Array, function: Any, cotangent: Array):
-    value, pull, *_ = jax.vjp(function, x)
-    if namespace.iscomplexobj(cotangent) and not namespace.iscomplexobj(value):
-        return jax.lax.complex(_vjp(x, function, cotangent.real), _vjp(x, function, cotangent.imag))
-    dtype = namespace.result_type(value, cotangent)
-    if dtype != value.dtype:
-        value, pull, *_ = jax.vjp(function, x.astype(namespace.result_type(x, dtype)))
-    return pull(cotangent.astype(value.dtype))[0]
-
-
 @p.value_of.dispatch
 def _value_of(x: Array, function: Any):
     return jax.eval_shape(function, x)
@@ -233,89 +232,9 @@ def _to_numpy(x: Array):
     return np.asarray(x)
 
 
-@p.fourier.dispatch
-def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
-    if jax_mesh.on_mesh(x):
-        return jax_mesh.fourier(x, transform, length, axis, norm)
-    return getattr(namespace.fft, transform)(x, length, axis, norm)
-
-
-@p.columns_at_once.dispatch
-def _columns_at_once(x: Array, length: int):
-    return None
-
-
-@p.suits_rows.dispatch
-def _suits_rows(x: Array, length: int):
-    return False
-
-
-@p.multiply_quietly.dispatch
-def _multiply_quietly(x: Array, y: Array):
-    return x * y
-
-
-@p.multiplies_integers.dispatch
-def _multiplies_integers(x: Array):
-    return True
-
-
-@p.magnitude.dispatch
-def _magnitude(x: Array, axis: int):
-    x = jax.lax.stop_gradient(x)
-    largest = namespace.maximum(abs(x.real), abs(x.imag)) if namespace.iscomplexobj(x) else abs(x)
-    largest = largest.max(axis, keepdims=True, initial=0)
-    limits = namespace.finfo(largest.dtype)
-    exponents = namespace.clip(namespace.frexp(largest)[1] - 1, int(limits.minexp), int(limits.maxexp) - 1)
-    return namespace.where(largest > 0, namespace.ldexp(namespace.ones_like(largest), exponents), 1)
-
-
-@p.is_at_hand.dispatch
-def _is_at_hand(x: Array):
-    return False
-
-
-@p.all_finite.dispatch
-def _all_finite(x: Array):
-    return None
-
-
 @p.any_nonzero.dispatch
 def _any_nonzero(x: Array):
     return None
-
-
-@p.differentiates.dispatch
-def _differentiates(x: Array):
-    return True
-
-
-@p.forked.dispatch
-def _forked(x: Array, leaves: tuple, product: Any):
-    """A rule for derivatives in forward mode, from which JAX makes those in reverse mode and of higher order."""
-
-    def with_gradients(primals: Any, tangents: Any) -> Any:
-        asked = [not isinstance(tangent, SymbolicZero) for tangent in tangents]
-        wanted = sum([1 << place for place, asks in enumerate(asked) if asks])
-
-        def of_asked(*values: Any) -> Any:
-            given = iter(values)
-            x, *leaves = [next(given) if asks else primal for primal, asks in zip(primals, asked)]
-            return product(wanted, leaves, x)
-
-        given, moved = ([value for value, asks in zip(values, asked) if asks] for values in (primals, tangents))
-        return jax.jvp(of_asked, tuple(given), tuple(moved))
-
-    forward = jax.custom_jvp(lambda x, *leaves: product(0, leaves, x))
-    forward.defjvp(with_gradients, symbolic_zeros=True)
-    return forward(x, *[_varying_as(x, leaf) for leaf in leaves])
-
-
-def _varying_as(x: Any, leaf: Any) -> Any:
-    """A leaf as what devices have of their own wherever they do of x: its gradients are summed as they reach it."""
-    vary, varies = (jax.typeof(array).manual_axis_type.varying for array in (x, leaf))
-    axes = tuple(sorted(vary - varies))
-    return jax.lax.pcast(leaf, axes, to="varying") if axes else leaf
 
 
 @p.on_mesh.dispatch
@@ -326,12 +245,6 @@ def _on_mesh(x: Array):
 @p.mesh_product.dispatch
 def _mesh_product(x: Array, operator: Any, axis: int):
     return jax_mesh.multiply(x, operator, axis)
-
-
-@p.to_integers.dispatch
-def _to_integers(x: Array, dtype: Any):
-    # XLA clamps floats, and wraps integers
-    return namespace.round(x).astype(f"int{8 * x.dtype.itemsize}").astype(dtype)
 
 
 def convert(x: Any, dtype: Any, device: Any) -> jax.Array:
