@@ -63,7 +63,11 @@ class Counted(Expression):
             >>> lo.Dense(lo.spec(4, 3)).cost(batch=10).macs
             120
         """
-        return count(self._steps(batch, order, training), self.num_params, batch, self._itemsize)
+        return self._counted(self._steps(batch, order, training), batch)
+
+    def _counted(self, steps: tuple[Step, ...], batch: int) -> Cost:
+        """The cost of steps."""
+        return count(steps, self.num_params, batch, self._itemsize)
 
     def flops(self, batch: int = 1, order: str = "planned", training: bool = False) -> int:
         """FLOPs (additions and multiplications) of a product with `batch` vectors.
@@ -113,8 +117,8 @@ class Counted(Expression):
         """
         where = self._target if target is None else target if isinstance(target, Target) else Target.named(target)
         with nullcontext() if target is None else planned_for(where):
-            steps, found = self._steps(batch, order, training), self.flops(batch, order, training)
-        natural = self.flops(batch, "natural")
+            steps = self._steps(batch, order, training)
+        found, natural = self._counted(steps, batch).flops, self.flops(batch, "natural")
         vectors = f"{batch} vector{'' if batch == 1 else 's'}"
         header = [f"{self._short()} @ ({self.shape[1]}, {batch}): {self.num_params:,} parameters"]
         notes = [f", {vectors}"]

@@ -10,6 +10,7 @@ from linops.dispatch import generic
 from linops.operator import LinearOperator, as_batch, assume
 from linops.operators.block import Block
 from linops.operators.block_diag import BlockDiag
+from linops.operators.choosing import has_sizes
 from linops.operators.convolution import Convolution
 from linops.operators.dense import Dense
 from linops.operators.diagonal import Diagonal
@@ -17,14 +18,15 @@ from linops.operators.einsum import Einsum
 from linops.operators.function import Function
 from linops.operators.hessian import Hessian
 from linops.operators.jacobian import Jacobian
-from linops.operators.planned import has_sizes, network_of
+from linops.operators.planned import network_of
 from linops.operators.power import Power
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.scipy_operator import ScipyOperator
 from linops.operators.sum import Sum
-from linops.plan.contraction import OPERAND, actions, sizes_of
+from linops.plan.contraction import OPERAND, sizes_of
 from linops.plan.network import Network, alphabet, joined
+from linops.plan.plan import actions_along
 from linops.plan.search import cheapest, path
 from linops.rules.pairs import computable, merging_for
 from linops.running import contract
@@ -202,7 +204,7 @@ def _multiplied(network: Network, along: Any, leaves: Any) -> LinearOperator:
     size = sizes_of(network.sizes)
     tensors = [leaves[place] for place in network.leaves]
     names, arrays, order = [], [], (network.out + network.into + "".join(network.tensors)).index
-    for action in actions(network.tensors, network.into, network.out, along, tuple(network.sizes.items())):
+    for action in actions_along(network, along):
         tensor = tensors[action.tensor]
         if action.onto == OPERAND:
             names.append(action.blocks + "".join(sorted(action.rows, key=order)) + action.columns)

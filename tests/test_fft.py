@@ -13,7 +13,7 @@ from helpers import as_numpy, assert_close, every_backend, on, randoms
 
 import linops as lo
 from linops import backends
-from linops.operators import convolution, planned
+from linops.operators import choosing, convolution
 from linops.operators.fourier import fast_length, is_fast
 from linops.plan import natural_order
 from linops.plan.plan import Plans
@@ -284,10 +284,10 @@ class TestTheFasterWay:
     def test_a_decision_is_made_once_a_structure(self):
         operator = lo.toeplitz(61, 67).init(seed=0)
         operator.T._plan(8)
-        before = len(planned.PLANS)
+        before = len(choosing.PLANS)
         operator.T._plan(9)
         operator.with_leaves([leaf + 1 for _, leaf in operator.named_leaves()]).T._plan(10)
-        assert len(planned.PLANS) == before
+        assert len(choosing.PLANS) == before
 
     def test_natural_order_and_other_leaves(self):
         with natural_order():
@@ -308,7 +308,7 @@ class TestTheFasterWay:
     def test_both_ways_have_the_same_products_and_gradients(self, monkeypatch, backend, dtype, sizes):
         m, n = sizes
         monkeypatch.setattr(convolution, "MATRIX_GAIN", 0)  # the matrix is always faster
-        monkeypatch.setattr(planned, "PLANS", Plans(bound=64))
+        monkeypatch.setattr(choosing, "PLANS", Plans(bound=64))
         random = randoms(f"ways {m} {n}", dtype)
         for operator in (lo.Toeplitz(random(m), random(n)), lo.Circulant(random(max(m, n)), m, n)):
             for each in (operator, operator.T, operator.H):

@@ -16,7 +16,7 @@ from cases import CASES
 from helpers import TOLERANCE, as_numpy, assert_product, build, each, every_backend, every_case, on, uses
 
 import linops as lo
-from linops.operators import planned
+from linops.operators import choosing, planned
 from linops.operators.planned import network_of
 from linops.plan import natural_order, target_of
 from linops.plan import plan as plans
@@ -107,7 +107,7 @@ def test_most_operators_are_networks():
 @pytest.fixture
 def merging(monkeypatch):
     """Whatever is multiplied, all tensors are multiplied with each other first."""
-    monkeypatch.setattr(planned, "PLANS", Plans(1000))
+    monkeypatch.setattr(choosing, "PLANS", Plans(1000))
     monkeypatch.setattr(plans, "PLAN_GAIN", 0.0)
     monkeypatch.setattr(plans, "TRAINING_GAIN", 0.0)
     monkeypatch.setattr(plans, "cheapest", lambda network, *_, **__: ((0, len(network.tensors) - 1),))
@@ -219,7 +219,7 @@ def test_mixed_precision_keeps_the_natural_order():
 
 
 def test_plans_are_made_once_and_bounded(monkeypatch):
-    monkeypatch.setattr(planned, "PLANS", Plans(3))
+    monkeypatch.setattr(choosing, "PLANS", Plans(3))
     made = []
     monkeypatch.setattr(planned, "choose", lambda *_: made.append(None))
     for _ in range(2):  # another operator of the same structure
@@ -229,7 +229,7 @@ def test_plans_are_made_once_and_bounded(monkeypatch):
     assert len(made) == 1  # 5 and 6 are of one class
     for size in range(1, 7):
         (lo.dense(4, size) @ lo.dense(size, 4)).cost(5)
-    assert len(planned.PLANS) == 3
+    assert len(choosing.PLANS) == 3
 
 
 def left_first(sizes, batch):
@@ -273,7 +273,7 @@ def test_layers_keep_what_is_found_of_their_structure(monkeypatch):
         layer(torch.ones(3, 16))
         with monkeypatch.context() as patched:
             patched.setattr(Plans, "get", lambda *_: pytest.fail("looked for again"))
-            patched.setattr(planned, "target_for", lambda _: pytest.fail("looked for again"))
+            patched.setattr(choosing, "target_for", lambda _: pytest.fail("looked for again"))
             layer(torch.ones(3, 16))
             layer.double().float()
         layer(torch.ones(3, 16))

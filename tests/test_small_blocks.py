@@ -8,9 +8,9 @@ from helpers import as_numpy, every_backend, on
 import linops as lo
 from linops.operators.planned import network_of
 from linops.plan import natural_order, target_of
-from linops.plan.contraction import OPERAND, actions, sizes_of
+from linops.plan.contraction import OPERAND, sizes_of
 from linops.plan.outer import layout
-from linops.plan.plan import plan_along
+from linops.plan.plan import actions_along, plan_along
 from linops.plan.search import path
 from linops.running import multiply
 
@@ -27,7 +27,7 @@ def merging(A, groups):
     """The actions on a plan with these groups."""
     network = network_of(A)
     along = path(network, groups, 16, target_of("torch").machine, 4)
-    found = actions(network.tensors, network.into, network.out, along, tuple(network.sizes.items()))
+    found = actions_along(network, along)
     return [(action, action.kernel(sizes_of(network.sizes))) for action in found]
 
 

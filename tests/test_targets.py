@@ -14,7 +14,7 @@ import pytest
 from helpers import on
 
 import linops as lo
-from linops.operators.planned import target_for
+from linops.operators.choosing import target_for
 from linops.plan import Machine, Target, machine_file, natural_order, processors, target, target_of
 from linops.plan.machines import DATASHEETS, MEASURED
 

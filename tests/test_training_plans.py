@@ -8,7 +8,7 @@ import torch
 from helpers import TOLERANCE, each, on, randoms
 
 import linops as lo
-from linops.operators import planned
+from linops.operators import choosing, planned
 from linops.operators.planned import Forked, Planned, network_of
 from linops.plan import Machine, Step, natural_order
 from linops.plan import plan as plans
@@ -43,7 +43,7 @@ def merging_in_training(monkeypatch):
         groups = ((0, count - 1),)
         return plan_along(network, path(network, groups, batch, machine, itemsize)) if wanted and count > 1 else None
 
-    monkeypatch.setattr(planned, "PLANS", Plans(1000))
+    monkeypatch.setattr(choosing, "PLANS", Plans(1000))
     monkeypatch.setattr(planned, "choose", choose)
     return taken
 
@@ -280,7 +280,7 @@ def test_one_matrix_of_a_stack_is_the_same_repeated(batch):
 
 def test_a_product_searches_once_at_most(monkeypatch):
     """Whether the natural order runs whatever is wanted is found over several products; then nothing is looked for."""
-    monkeypatch.setattr(planned, "PLANS", Plans(1000))
+    monkeypatch.setattr(choosing, "PLANS", Plans(1000))
     searched = []
     monkeypatch.setattr(Planned, "_make", lambda self, size, target, wanted: searched.append(wanted))
     A, x = lo.btt(36, 36, rank=3).init(seed=0, backend="torch"), torch.ones(36, 5)
@@ -295,7 +295,7 @@ def test_a_product_searches_once_at_most(monkeypatch):
 
 def test_frozen_leaves_take_their_own_plan(monkeypatch):
     """Where it is another than that of any other gradients."""
-    monkeypatch.setattr(planned, "PLANS", Plans(1000))
+    monkeypatch.setattr(choosing, "PLANS", Plans(1000))
     own = plan_along(network_of(lo.btt(49, 49, rank=3)), ((1, 0), (0, OPERAND)))
     monkeypatch.setattr(Planned, "_make", lambda self, size, target, wanted: own if wanted == 0b100 else None)
     A, x = lo.btt(49, 49, rank=3).init(seed=0, backend="torch"), torch.ones(49, 5)

@@ -12,24 +12,26 @@ derivatives JAX would copy the whole: they run so only where no gradient is want
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Union
 
 import jax
-from jax import Array
+from jax._src.array import ArrayImpl
 from jax.core import Tracer
 
 from linops import backends
 from linops.backends import primitives as p
 from linops.tuning import JAX_PART
 
+Array = Union[ArrayImpl, Tracer]
 
-@p.part_of.dispatch
-def _part_of(x: Array, count: int):
+
+@p.vectors_at_once.dispatch
+def _vectors_at_once(x: Array, count: int):
     # on more devices the vectors may be divided among these, which cannot be seen while JAX traces
     if not isinstance(x, Tracer) or backends.device_kind(x) != "cpu" or jax.device_count() > 1:
         return 0
-    sizes = range(JAX_PART, JAX_PART // 2, -1), range(JAX_PART + 1, 2 * JAX_PART + 1)
-    return next((size for some in sizes for size in some if size < count and not count % size), 0)
+    sizes = (*range(JAX_PART, JAX_PART // 2, -1), *range(JAX_PART + 1, 2 * JAX_PART + 1))
+    return next((size for size in sizes if size < count and not count % size), 0)
 
 
 @p.rows_in_parts.dispatch

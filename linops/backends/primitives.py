@@ -291,7 +291,7 @@ def magnitude(x, axis):
 
 
 @generic
-def part_of(x, count: int):
+def vectors_at_once(x, count: int):
     """How many of so many vectors to multiply at a time where they are better multiplied in parts; 0 for all."""
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from linops import backends
 from linops.declaration import remembered
+from linops.operators.choosing import Choosing
 from linops.operators.fourier import AlongAxis, as_dtype, transform_dtype, transform_flops
 from linops.operators.limbs import convolve_limbs, limb_bits
-from linops.operators.planned import Choosing
 from linops.plan.plan import representative
 from linops.plan.step import Step, matmul_step
 from linops.plan.target import Target

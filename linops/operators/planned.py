@@ -1,83 +1,24 @@
-"""`Choosing` and `Planned`: operators whose product runs in the way that is fastest for the number of vectors."""
+"""`Planned`: operators of several tensors, which run in the order that is fastest for the number of vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from linops import backends
 from linops.declaration import remembered
 from linops.operator import LinearOperator, flat
+from linops.operators.choosing import Choosing
 from linops.plan.network import Graph, Network
-from linops.plan.plan import NATURAL, Plan, Plans, choose, representative, trains, ways
+from linops.plan.plan import Plan, choose, representative, trains, ways
 from linops.plan.step import Step
-from linops.plan.target import Target, target_of
+from linops.plan.target import Target
 from linops.running import multiply
 from linops.tuning import JAX_PARTS
 
-#: what was found of structures: plans by backend and class of batches, and where products are cut
-PLANS = Plans(bound=4096)
 #: of a class of batches: it is not known whether the same runs whatever gradients are wanted of, or it does not
 UNDECIDED, UNSETTLED = "undecided", "unsettled"
-
-
-class Choosing(LinearOperator):
-    """An operator that runs its natural way, or another where that is predicted to be faster for a number of vectors.
-
-    It is decided once a class of batches (up to a factor of two). Under torch.compile and torch.export, where the
-    number of vectors may be a symbol, the natural way runs.
-    """
-
-    _shares = True
-
-    @remembered
-    def _plans(self) -> dict[Hashable, Any]:
-        """What was decided, by class of batches: by all operators of the structure and target."""
-        return self._once("plans", self._find_plans)
-
-    def _find_plans(self) -> dict[Hashable, Any]:
-        target = self._plan_target
-        return {} if target is None else PLANS.get((target, self.structure.outline), dict)
-
-    @remembered
-    def _plan_target(self) -> Target | None:
-        """What plans are made for; see `target_for`."""
-        return self._once("target", lambda: target_for(self))
-
-    def _once(self, what: Hashable, find: Callable[[], Any]) -> Any:
-        """What is found; of operators that share a structure it is looked for once."""
-        if self._shared is None:
-            return find()
-        known = self._shared.known
-        if what not in known:
-            known[what] = find()
-        return known[what]
-
-    def _plan(self, batch: Any, wanted: int = 0) -> Any:
-        """What runs for a number of vectors, or None for the natural way.
-
-        Where gradients are wanted (see `linops.plan.gradient`), forward and backward pass count.
-        """
-        if type(batch) is not int or backends.is_compiling():
-            return None
-        size, way = batch.bit_length(), ways.get()
-        if way is not None:
-            return None if way == NATURAL else self._made(size, way, wanted)
-        return self._found(size, wanted)
-
-    def _found(self, size: int, wanted: int) -> Any:
-        """As `_plan`, for the batches of so many binary digits."""
-        plans, key = self._plans, (size, wanted) if wanted else size
-        return plans[key] if key in plans else plans.setdefault(key, self._made(size, self._plan_target, wanted))
-
-    def _made(self, size: int, target: Any, wanted: int) -> Any:
-        """As `_make`; None where no plans are made."""
-        return None if self._plan_target is None else self._make(size, target, wanted)
-
-    def _make(self, size: int, target: Any, wanted: int) -> Any:
-        """What runs on a target for the batches of so many binary digits, or None for the natural way; see `_plan`."""
-        raise NotImplementedError
 
 
 class Forked(NamedTuple):
@@ -86,12 +27,12 @@ class Forked(NamedTuple):
     Attributes:
         forward: The plan where none are wanted, or None for the natural order.
         batch: Number of vectors.
-        part: How many of them are multiplied at a time; 0 for all (`linops.backends.jax_parts`).
+        at_once: How many of them are multiplied at a time; 0 for all (`linops.backends.jax_parts`).
     """
 
     forward: Plan | None
     batch: int
-    part: int = 0
+    at_once: int = 0
 
 
 class Planned(Choosing):
@@ -151,7 +92,7 @@ class Planned(Choosing):
         if backend != "jax":
             self._plans[~batch.bit_length()] = plan
         elif backends.is_traced_among(x, self._leaves) and not self._is_settled(batch):
-            return Forked(plan, batch, backends.part_of(x, batch) if self._is_large(batch) else 0)
+            return Forked(plan, batch, backends.vectors_at_once(x, batch) if self._is_large(batch) else 0)
         return plan
 
     def _decided(self, batch: int, wanted: int) -> Any:
@@ -211,21 +152,20 @@ class Planned(Choosing):
 
     def _rows(self, x: Any) -> Any:
         plan = self._plan_at(x.shape[0], x)
+        if isinstance(plan, Forked) and plan.at_once:  # also where gradients are wanted
+            return backends.rows_in_parts(x, self._rows, plan.at_once)
         return self._natural_rows(x) if plan is None else self._along(plan, x, Planned._rows_along)
 
     def _along(self, plan: Any, x: Any, product: Callable[[Any, Plan | None, Any], Any]) -> Any:
         """A product along a plan, or along the one for those gradients that JAX then wants."""
         if not isinstance(plan, Forked):
             return product(self, plan, x)
-        part = plan.part
-        if part and product is Planned._rows_along:
-            return backends.rows_in_parts(x, self._rows, part)
 
         def forward(wanted: int, leaves: Sequence[Any], x: Any) -> Any:
             operator = self._with_leaves(iter(leaves))
-            if part and not wanted:
+            if plan.at_once and not wanted:
                 x = x.reshape(self.shape[1], x.shape[-1])
-                return backends.columns_in_parts(x, operator._columns, part, self.shape[0])
+                return backends.columns_in_parts(x, operator._columns, plan.at_once, self.shape[0])
             return product(operator, self._plan(plan.batch, wanted) if wanted else plan.forward, x)
 
         return backends.forked(x, self._leaves, forward)
@@ -278,36 +218,3 @@ def network_of(operator: LinearOperator) -> Network | None:
     out = operator._trace(graph, into, 0)
     network = None if out is None else graph.network(into, out)
     return None if network is None or 0 in network.sizes.values() else network
-
-
-def target_for(operator: LinearOperator) -> Target | None:
-    """What plans are made for: leaves of one dtype of at least 32 bits, of known sizes, on one device of known numbers.
-
-    Products of narrower or of several dtypes would be rounded earlier than in the natural order, or overflow.
-
-    Args:
-        operator: The operator.
-
-    Returns:
-        The target, or None where no plans are made.
-    """
-    dtype = operator.dtype
-    if dtype is None or (backends.itemsize(dtype) < 4 and backends.is_inexact(dtype)) or not has_sizes(operator):
-        return None
-    leaves = [leaf for _, leaf in operator.named_leaves()]
-    kinds = {backends.device_kind(leaf) for leaf in leaves if leaf.dtype == dtype}
-    if len(kinds) != 1 or any(leaf.dtype != dtype for leaf in leaves):
-        return None
-    return target_of(operator.backend, kinds.pop())
-
-
-def has_sizes(operator: LinearOperator) -> bool:
-    """Whether the sizes of all leaves are known: they are no symbols, as in programs that are exported for any size.
-
-    Args:
-        operator: The operator.
-
-    Returns:
-        True or False.
-    """
-    return all(type(size) is int for _, leaf in operator.named_leaves() for size in leaf.shape)

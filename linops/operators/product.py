@@ -10,9 +10,10 @@ from linops import backends
 from linops.checks import require_same_backend
 from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
+from linops.operators.choosing import PLANS, has_sizes
 from linops.operators.fused import fuse
 from linops.operators.outputs import first, numbered
-from linops.operators.planned import PLANS, Planned, first_leaves, has_sizes
+from linops.operators.planned import Planned, first_leaves
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step
 from linops.sameness import adjoint_of

@@ -245,28 +245,18 @@ def _merging(path: Path, member: int) -> list[int]:
     return groups[member]
 
 
-def program(
-    tensors: tuple[str, ...],
-    into: str,
-    out: str,
-    path: Path,
-    size: Callable[[Iterable[str]], int],
-    sizes: tuple[tuple[str, int], ...] = (),
-) -> Program:
-    """What a product runs along a path.
+def program(found: tuple[Action, ...], into: str, out: str, size: Callable[[Iterable[str]], int]) -> Program:
+    """What a product runs.
 
     Args:
-        tensors: The axes of each tensor.
+        found: The actions, the last of which is one on the operand.
         into: The axes of the operand.
         out: The axes of the result.
-        path: The path; its last action is one on the operand.
         size: The product of the sizes of axes.
-        sizes: The size of each axis; needed where tensors act on each other.
 
     Returns:
         The program.
     """
-    found = actions(tensors, into, out, path, sizes)
     held = found[-1].after
     turn = None if held == out else (*[held.index(axis) for axis in out], len(out))
     dims = tuple([size(axis) for axis in held]) if turn else (size(out),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from linops.plan.contraction import Program, constant, one_by_one, program, sizes_of
+from linops.plan.contraction import Program, actions, constant, one_by_one, program, sizes_of
 
 #: up to how many tensors all orders are compared
 COMPARED = 8
@@ -106,7 +106,7 @@ def einsum_program(
         The program.
     """
     tensors, into, out = terms(expression)
-    return program(tensors, into, out, one_by_one(order), sizer(expression, in_dims, shapes))
+    return program(actions(tensors, into, out, one_by_one(order)), into, out, sizer(expression, in_dims, shapes))
 
 
 #: of constants; torch.compile does not look into caches, and its sizes may be symbols

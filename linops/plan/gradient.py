@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from linops.plan.machine import Machine
+from linops.plan.network import Network
 from linops.plan.step import Step, copy_step, matmul_step
 
 #: how the gradients of a step are called in tables
@@ -20,6 +21,19 @@ OF_OPERAND, OF_TENSOR = "grad x", "grad A"
 
 #: a step, and which gradients of it are wanted: of its operand, and of its tensor
 Marked = tuple[Step, bool, bool]
+
+
+def tensors_wanted(network: Network, wanted: int) -> list[bool]:
+    """Of each tensor of a network, whether its gradient is wanted.
+
+    Args:
+        network: The network.
+        wanted: Of what gradients are wanted, in bits.
+
+    Returns:
+        True or False of each.
+    """
+    return [bool(wanted >> leaf + 1 & 1) for leaf in network.leaves]
 
 
 def gradients(step: Step, of_operand: bool, of_tensor: bool) -> Iterator[Step]:

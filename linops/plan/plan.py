@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from linops.plan.contraction import OPERAND, Path, Program, actions, program, sizes_of
-from linops.plan.gradient import Marked, marked, total
+from linops.plan.contraction import OPERAND, Action, Path, Program, actions, program, sizes_of
+from linops.plan.gradient import Marked, marked, tensors_wanted, total
 from linops.plan.machine import Machine
 from linops.plan.network import Network
 from linops.plan.search import cheapest, path
@@ -120,24 +120,11 @@ class Plan:
         network, found = self.network, []
         size = sizes_of(network.sizes)
         asks = dict(enumerate(tensors_wanted(network, wanted))) | {OPERAND: bool(wanted & 1)}
-        for action in actions(network.tensors, network.into, network.out, self.path, tuple(network.sizes.items())):
+        for action in actions_along(network, self.path):
             own, onto = asks[action.tensor], asks[action.onto]
             found += [(step, onto, own) for step in action.steps(size, batch)]
             asks[action.onto] = own or onto
         return found
-
-
-def tensors_wanted(network: Network, wanted: int) -> list[bool]:
-    """Of each tensor of a network, whether its gradient is wanted.
-
-    Args:
-        network: The network.
-        wanted: Of what gradients are wanted; see `linops.plan.gradient`.
-
-    Returns:
-        True or False of each.
-    """
-    return [bool(wanted >> leaf + 1 & 1) for leaf in network.leaves]
 
 
 def plan_along(network: Network, along: Path) -> Plan:
@@ -150,8 +137,21 @@ def plan_along(network: Network, along: Path) -> Plan:
     Returns:
         The plan.
     """
-    tensors, _, into, out, sizes = network
-    return Plan(network, along, program(tensors, into, out, along, sizes_of(sizes), tuple(sizes.items())))
+    found = actions_along(network, along)
+    return Plan(network, along, program(found, network.into, network.out, sizes_of(network.sizes)))
+
+
+def actions_along(network: Network, along: Path) -> tuple[Action, ...]:
+    """How the tensors of a network act on each other and on the operand along a path.
+
+    Args:
+        network: The network.
+        along: The path.
+
+    Returns:
+        The actions.
+    """
+    return actions(network.tensors, network.into, network.out, along, tuple(network.sizes.items()))
 
 
 def representative(size: int) -> int:

@@ -26,6 +26,7 @@ from itertools import accumulate
 from operator import or_
 
 from linops.plan.contraction import OPERAND, Path
+from linops.plan.gradient import tensors_wanted
 from linops.plan.machine import Machine
 from linops.plan.network import Network
 
@@ -115,7 +116,7 @@ class _Search:
         self.after = [*[*accumulate(reversed(tensors), or_)][::-1], 0]  # axes of tensors i … c - 1
         self.held = [(self.into | before) & (after | self.out) for before, after in zip(self.before, self.after)]
         # of tensors 0 … i - 1, how many have gradients: if one has, or the operand, tensor i's operand has one
-        self.asking = [*accumulate([wanted >> leaf + 1 & 1 for leaf in network.leaves], initial=0)]
+        self.asking = [*accumulate(tensors_wanted(network, wanted), initial=0)]
         self.operand_asks = wanted & 1
         self._merged: dict[tuple[int, int], tuple[float, int, int]] = {}
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from linops import backends
-from linops.operators.planned import Choosing, network_of, target_for
+from linops.operators.choosing import Choosing, target_for
+from linops.operators.planned import network_of
 from linops.plan import natural_order
 from linops.plan.plan import plan_along
 from linops.plan.search import path
