@@ -54,8 +54,8 @@ def muon(
         renormalize: Whether steps keep their size while factors grow, as in `lo.nn.param_groups`; updates then need the
             parameters, and all leaves of a layer that Muon steps are to be trained.
         every: Once in how many steps, after the first 24, the steps of layers are measured if `renormalize` is true. 1
-            holds single steps of single layers, for a longer step; else their mean is held. None takes 6 for layers of
-            at most four leaves, and 1 for those of more.
+            keeps the size of each single step, which takes more time; else that of their mean is kept. None takes 6 for
+            layers of at most four leaves, and 1 for those of more.
 
     Returns:
         The optimiser, for `nnx.Optimizer`.

@@ -19,12 +19,10 @@ kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposit
 about 2e-5 ‖A‖ / d, and curvature one of the order of h.
 
 ρ is measured at each of the first 24 steps. Then it is at every sixth in layers of at most four leaves, and at every
-one in those of more, such as butterflies (`every` of `linops.nn.torch.Muon` sets one number for all). ‖Δ‖₂ changes
-from step to step by about 7 % (butterflies 13 %), with the batch: the ratio of two steps scatters by as much whether
-they are one step apart or six. So no rule that keeps ρ holds single steps, however often it measures; and a ρ of one
-measurement adds the scatter of its own step to that of each that follows. What holds for more than one step is
-therefore a mean: after the first 24 steps, ρ ← ρ^0.6 · ρ_measured^0.4. With ``every=1`` each step has its own ρ. When
-other leaves move than before (one has no gradient, or is unfrozen) it starts anew.
+one in those of more, such as butterflies (`every` of `linops.nn.torch.Muon` sets one number for all). A ρ that holds
+for more than one step is a mean, ρ ← ρ^0.6 · ρ_measured^0.4, since ‖Δ‖₂ scatters from batch to batch (by about 7 %),
+and a single measurement would give the scatter of its own step to all that follow. With ``every=1`` each step has its
+own ρ. When other leaves move than before (one has no gradient, or is unfrozen) it starts anew.
 
 ρ is one while a leaf of the layer stands behind another array, as by pruning (`torch.nn.utils.prune`) or
 parametrization: what its step does to the layer is not known. Where two layers share some leaves but not all, the
@@ -153,7 +151,7 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
         state[SHARE] = 1.0
         return 1.0
     indices = held(layer, getattr(layer, "_indices", ()))
-    # plans hold for leaves like those of the layer alone; wider ones than bfloat16 and those under compilers have none
+    # plans hold for leaves of the layer's own kinds: not for those made wider than bfloat16, nor under compilers
     alike = kinds(before.values()) == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
     now, then = (layer.structure.fill(leaves.values(), indices, alike=alike) for leaves in (before, after))
     norm, state[VECTORS] = difference_norm(now, then, vectors)

@@ -68,8 +68,8 @@ class Muon(Optimizer):
         betas: Of AdamW.
         eps: Of AdamW.
         every: Once in how many steps, after the first 24, the steps of layers are measured where groups were made with
-            ``renormalize=True``. 1 holds single steps of single layers, for a longer step; else their mean is held.
-            None takes 6 for layers of at most four leaves, and 1 for those of more.
+            ``renormalize=True``. 1 keeps the size of each single step, which takes more time; else that of their mean
+            is kept. None takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Raises:
         ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1.
