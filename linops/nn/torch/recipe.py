@@ -18,9 +18,6 @@ from linops.nn.torch.parts import Parts
 from linops.nn.torch.placing import put
 from linops.nn.torch.structured import Swapped
 
-#: what `Layer` calls how a layer is drawn
-DRAWN = "scheme", "starts"
-
 
 def recipe_of(model: nn.Module) -> dict[str, Layer]:
     """The structured layers of a model.
@@ -37,18 +34,18 @@ def recipe_of(model: nn.Module) -> dict[str, Layer]:
     for name, module in model.named_modules():
         if not isinstance(module, Swapped) or id(module) in inside:
             continue
-        parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
+        parts = _parts_of(module)
         inside |= set(map(id, parts))
         leaves = tuple(id(leaf) for part in parts for leaf in part._leaves())
         tied_to = owners.get(leaves) if leaves else None
-        drawn: dict[str, Any] = dict(zip(DRAWN, _drawn(parts)))
+        scheme, starts = _drawn(parts)
         if isinstance(module, Nonlinear):
             one = module._described()
-            layers[name] = Layer((one.structure,), tied_to=tied_to, nonlinear=one, **drawn)
+            layers[name] = Layer((one.structure,), tied_to=tied_to, scheme=scheme, nonlinear=one, starts=starts)
         else:
             structures = tuple(part.structure for part in parts)
             is_capped = any(part.weight_norm for part in parts)
-            layers[name] = Layer(structures, isinstance(module, Parts), is_capped, tied_to, **drawn)
+            layers[name] = Layer(structures, isinstance(module, Parts), is_capped, tied_to, scheme, starts=starts)
         owners.setdefault(leaves, name)
     return layers
 
@@ -78,7 +75,7 @@ def rebuild_(
     for name, layer in layers.items():
         module: Any = modules.get(name)
         if name in there and is_same(there[name], layer):
-            parts: list[Any] = list(module) if isinstance(module, Parts) else [module]
+            parts = _parts_of(module)
             undo.append(partial(_draw_by, parts, *_drawn(parts)))
             _draw_by(parts, layer.scheme, layer.starts)
             continue
@@ -93,7 +90,12 @@ def rebuild_(
             fits[name] = Fit(built, ())
     for weight_norm, swaps in chosen.items():
         for name, new in put(model, swaps, weight_norm, fits, undo).items():
-            _draw_by(list(new) if isinstance(new, Parts) else [new], layers[name].scheme, layers[name].starts)
+            _draw_by(_parts_of(new), layers[name].scheme, layers[name].starts)
+
+
+def _parts_of(layer: Any) -> list[Any]:
+    """The structured layers that one dense layer has become."""
+    return list(layer) if isinstance(layer, Parts) else [layer]
 
 
 def _drawn(parts: Sequence[Any]) -> tuple[str, tuple[dict[str, float], ...]]:
