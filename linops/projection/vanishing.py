@@ -20,6 +20,7 @@ from linops.operators.dense import Dense
 from linops.projection.alternating import Equations
 from linops.projection.contraction import contract, primes
 from linops.projection.effort import Effort
+from linops.projection.environments import Part
 from linops.projection.goal import Goal
 from linops.projection.nets import Net
 
@@ -89,11 +90,8 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
 def _wide(goal: Goal) -> Goal:
     """The goal in NumPy's double precision."""
     dtype = complex if backends.is_complex(goal.matrix.dtype) else float
-    matrix, A, C = (
-        None if one is None else backends.to_numpy(one) for one in (goal.matrix, goal.output_metric, goal.second_moment)
-    )
-    assert matrix is not None
-    return Goal(Dense(matrix.astype(dtype)), A, C)
+    A, C = (None if one is None else backends.to_numpy(one) for one in (goal.output_metric, goal.second_moment))
+    return Goal(Dense(backends.to_numpy(goal.matrix).astype(dtype)), A, C)
 
 
 class _Path:
@@ -169,9 +167,8 @@ class _Path:
         E, square = self._error(leaves)
         image, found = net.read(self.goal.weighted(E)), []
         for k, axes in enumerate(net.tensors):
-            others = [other for other in range(len(leaves)) if other != k]
-            terms = [net.open, *[net.tensors[other] for other in others]]
-            found.append(contract(terms, axes, image, *[leaves[other].conj() for other in others]).ravel())
+            others = [Part(net.tensors[i], leaf.conj()) for i, leaf in enumerate(leaves) if i != k]
+            found.append(_contracted([Part(net.open, image), *others], axes).ravel())
         return square, np.concatenate(found) - ridge * x, self.normal(leaves)
 
     def normal(self, leaves: list[np.ndarray]) -> np.ndarray:
@@ -189,25 +186,23 @@ class _Path:
         net, equations = self.net, self.equations
         sizes = net.sizes | {equations.second[axis]: size for axis, size in net.sizes.items()}
         rows, columns = equations.named(net.tensors[k]), net.tensors[j]
-        terms = [equations.named(net.tensors[other]) for other in range(len(leaves)) if other != k]
-        terms += [net.tensors[other] for other in range(len(leaves)) if other != j]
-        arrays = [leaf.conj() for other, leaf in enumerate(leaves) if other != k]
-        arrays += [leaf for other, leaf in enumerate(leaves) if other != j]
-        for part in equations.weights:
-            terms.append(part.axes)
-            arrays.append(part.array)
-        kept = "".join(dict.fromkeys(rows + columns))
-        within = "".join(terms)
-        lacking = [axis for axis in kept if axis not in within]
-        ones = [np.ones(sizes[axis]) for axis in lacking]
-        values = contract([*terms, *lacking], kept, *arrays, *ones)
-        both = "".join([axis for axis in rows if axis in columns])  # of which the block is diagonal
-        new = primes(both, "".join(sizes))
-        eyes = [axis + new[axis] for axis in both]
+        around = [Part(equations.named(net.tensors[i]), leaf.conj()) for i, leaf in enumerate(leaves) if i != k]
+        around += [Part(net.tensors[i], leaf) for i, leaf in enumerate(leaves) if i != j]
+        around += equations.weights
+        kept, within = "".join(dict.fromkeys(rows + columns)), "".join([part.axes for part in around])
+        around += [Part(axis, np.ones(sizes[axis])) for axis in kept if axis not in within]
+        shared = "".join([axis for axis in rows if axis in columns])  # of which the block is diagonal
+        new = primes(shared, "".join(sizes))
+        eyes = [Part(axis + new[axis], np.eye(sizes[axis])) for axis in shared]
         result = rows + "".join([new.get(axis, axis) for axis in columns])
-        block = contract([kept, *eyes], result, values, *[np.eye(sizes[axis]) for axis in both])
+        block = _contracted([Part(kept, _contracted(around, kept)), *eyes], result)
         return equations.copies * block.reshape(self.sizes[k], self.sizes[j])
 
 
 def _square(x: np.ndarray) -> float:
     return float(np.real(np.vdot(x, x)))
+
+
+def _contracted(parts: Sequence[Part], result: str) -> Any:
+    """The contraction of parts to the axes of the result."""
+    return contract([part.axes for part in parts], result, *[part.array for part in parts])
