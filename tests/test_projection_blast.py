@@ -52,11 +52,12 @@ def comes_back(size, seed=0, backend="numpy", dtype="float64", limit=1e-6, **nor
     assert info.iterations > 0
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("torch", marks=pytest.mark.full)])
 def test_random_members_come_back(backend):
     comes_back(SMALL[2], backend=backend)
 
 
+@pytest.mark.full
 def test_complex_ones_and_those_of_other_sizes_too():
     comes_back(SMALL[1], dtype="complex128")
     comes_back(SWEEP[5])
@@ -79,6 +80,7 @@ def test_in_jax(size):
     comes_back(size, backend="jax")
 
 
+@pytest.mark.full
 def test_in_other_norms():
     m, n, *_ = size = SMALL[2]
     rng = np.random.default_rng(0)
@@ -93,6 +95,7 @@ def test_in_two_full_metrics():
     comes_back(size, second_moment=moment(rng, n), output_metric=moment(rng, m))
 
 
+@pytest.mark.full
 def test_more_iterations_never_raise_the_error():
     target, W = planted(*SMALL[2])
     W = W + 1e-2 * np.linalg.norm(W) / W.size**0.5 * np.random.default_rng(0).standard_normal(W.shape)
