@@ -142,8 +142,8 @@ def measure(seconds: float = 0.05, count: int = 160, save: bool = False, row: bo
 
     With ``--save`` they are written to the user's own machine file (linops/plan/machine_file.py), which linops reads
     from then on; numbers of other devices stay there. With ``--row`` they become the row of this kind of CPU in
-    linops/plan/processors.json, which all users of such a CPU get. With neither they are only shown. By default it takes
-    about a minute and a half.
+    linops/plan/processors.json, which all users of such a CPU get. With neither they are only shown. By default it
+    takes about a minute and a half.
 
     Args:
         seconds: About how long to measure each product.
