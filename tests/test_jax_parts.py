@@ -96,6 +96,42 @@ def test_products_and_derivatives_are_those_of_all_vectors(small, name, dtype):
     assert 8 in small
 
 
+@pytest.mark.parametrize("around", [jax.jit, jax.checkpoint, lambda f: jax.jit(jax.checkpoint(f))])
+def test_derivatives_of_what_was_traced_before(small, around):
+    A = lo.btt(16, 36, rank=2).init(seed=0, backend="jax", dtype="float32")
+    dense = A.to_dense()
+    for product, matrix, shape in (
+        (lambda x: A @ x, lambda x: dense @ x, (36, COUNT)),
+        (lambda x: x @ A.T, lambda x: x @ dense.T, (COUNT, 36)),
+    ):
+        x, traced = numbers(1, shape, "float32"), around(product)
+        for derivative in (
+            lambda f, x: jax.grad(lambda x: (f(x) ** 2).sum())(x),
+            lambda f, x: jax.jvp(f, (x,), (x,))[1],
+            lambda f, x: jax.vmap(lambda x: jax.grad(lambda x: (f(x) ** 3).sum())(x))(x[None])[0],
+            lambda f, x: jax.linear_transpose(f, x)(f(x))[0],
+            lambda f, x: jax.grad(lambda x: jax.lax.scan(lambda c, _: (c + f(x), None), f(x), None, 2)[0].sum())(x),
+        ):
+            wanted = derivative(matrix, x)
+            np.testing.assert_allclose(derivative(traced, x), wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    assert 8 in small
+
+
+def test_shard_map_over_one_device(small):
+    A = lo.btt(16, 36, rank=2).init(seed=0, backend="jax", dtype="float32")
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    for product, spec, shape in (
+        (lambda x: A @ x, jax.P(None, "d"), (36, COUNT)),
+        (lambda x: x @ A.T, jax.P("d"), (COUNT, 36)),
+    ):
+        x = numbers(1, shape, "float32")
+        divided = jax.jit(jax.shard_map(product, mesh=mesh, in_specs=spec, out_specs=spec))
+        np.testing.assert_allclose(divided(x), product(x), atol=1e-4)
+        gradients = [jax.grad(lambda x, f=f: (f(x) ** 2).sum())(x) for f in (divided, product)]
+        np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-3)
+    assert 8 in small
+
+
 def test_batches_stacks_and_layers(small):
     A = lo.btt(16, 16, rank=2).init(seed=0, backend="jax")
     x = numbers(1, (3, 16, COUNT), "float32")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -36,7 +37,8 @@ def _close(layer, x):
 @pytest.mark.parametrize("name", sorted(set(OPERATORS) - {"function"}))
 def test_a_forward_makes_no_new_operator(name, filled):
     layer: Any = layer_of(name)
-    layer(inputs(layer, 3))
+    for _ in range(2):  # what comes a second time is kept
+        layer(inputs(layer, 3))
     filled.clear()
     layer(inputs(layer, 3)).sum().backward()
     with torch.no_grad():
@@ -55,6 +57,32 @@ def test_numbers_written_in_place_count(name):
             two.copy_(one)
     torch.testing.assert_close(layer(x), other(x), rtol=0, atol=0)
     _close(layer, x)
+
+
+def test_tensors_of_one_call_are_not_held():
+    """Of `torch.func`, and of hooks that put other parameters in before a forward and take them out after it."""
+    layer: Any = layer_of("btt")
+    x = inputs(layer, 3)
+    own = dict(layer.named_parameters())
+
+    def called(tensors):
+        held = [weakref.ref(one) for one in tensors.values()]
+        torch.func.functional_call(layer, tensors, x)
+        return held
+
+    held = called({name: one.detach().clone() for name, one in own.items()})
+    held += called({name: nn.Parameter(one.detach().clone()) for name, one in own.items()})
+    assert all(one() is None for one in held)
+    for _ in range(2):  # as accelerate's offloading
+        held = []
+        for name, one in own.items():
+            layer._parameters[name] = real = nn.Parameter(one.detach().clone())
+            held.append(weakref.ref(real))
+        del real
+        layer(x)
+        for name, one in own.items():
+            layer._parameters[name] = nn.Parameter(one.detach().to("meta"))
+        assert all(one() is None for one in held)
 
 
 def test_all_operators_are_kept_that_keep_nothing_of_their_numbers():

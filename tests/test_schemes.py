@@ -89,7 +89,7 @@ def test_files_have_what_starts_at_zero_and_a_models_own_scale(family, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "starts", [3, [], [{}, {}], [{"x": 1}], [{"U": -1}], [{"U": True}], [{"U": float("inf")}], [[]]]
+    "starts", [3, [], [{}, {}], [{"x": 1}], [{"U": -1}], [{"U": True}], [{"U": float("inf")}], [{"U": 10**400}], [[]]]
 )
 def test_starts_of_a_recipe_are_factors_of_leaves(starts):
     structure = lo.low_rank(4, 4).structure

@@ -57,11 +57,19 @@ def _forked(x: Array, leaves: tuple, product: Any):
 
     forward = jax.custom_jvp(lambda x, *leaves: product(0, leaves, x))
     forward.defjvp(with_gradients, symbolic_zeros=True)
-    return forward(x, *[_varying_as(x, leaf) for leaf in leaves])
+    return forward(x, *[varying_as(x, leaf) for leaf in leaves])
 
 
-def _varying_as(x: Any, leaf: Any) -> Any:
-    """A leaf as what devices have of their own wherever they do of x: its gradients are summed as they reach it."""
+def varying_as(x: Any, leaf: Any) -> Any:
+    """A leaf as what devices have of their own wherever they do of x: its gradients are summed as they reach it.
+
+    Args:
+        x: What devices of `jax.shard_map` may have of their own.
+        leaf: What they may all have.
+
+    Returns:
+        The leaf.
+    """
     vary, varies = (jax.typeof(array).manual_axis_type.varying for array in (x, leaf))
     axes = tuple(sorted(vary - varies))
     return jax.lax.pcast(leaf, axes, to="varying") if axes else leaf

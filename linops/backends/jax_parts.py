@@ -20,6 +20,7 @@ from jax.core import Tracer
 
 from linops import backends
 from linops.backends import primitives as p
+from linops.backends.jax_derivatives import varying_as
 from linops.tuning import JAX_PART
 
 Array = Union[ArrayImpl, Tracer]
@@ -46,4 +47,5 @@ def _columns_in_parts(x: Array, product: Callable[[Any], Any], size: int, rows: 
         part = jax.lax.dynamic_slice_in_dim(x, place * size, size, 1)
         return jax.lax.dynamic_update_slice_in_dim(y, product(part).reshape(rows, size), place * size, 1)
 
-    return jax.lax.fori_loop(0, x.shape[1] // size, one, jax.numpy.zeros((rows, x.shape[1]), x.dtype))
+    whole = varying_as(x, jax.numpy.zeros((rows, x.shape[1]), x.dtype))
+    return jax.lax.fori_loop(0, x.shape[1] // size, one, whole)

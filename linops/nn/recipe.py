@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from sys import float_info
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,6 @@ def _starts(given: Any, structures: tuple[Structure, ...]) -> tuple[dict[str, fl
     for one, structure in zip(given, structures):
         if not isinstance(one, dict) or not one.keys() <= set(structure.names):
             raise ValueError(f"starts {one!r:.100} are not of leaves {', '.join(structure.names)}")
-        if not all(type(factor) in (int, float) and 0 <= factor < float("inf") for factor in one.values()):
+        if not all(type(factor) in (int, float) and 0 <= factor <= float_info.max for factor in one.values()):
             raise ValueError(f"starts {one!r:.100} are no factors")
     return tuple({name: float(factor) for name, factor in one.items()} for one in given)

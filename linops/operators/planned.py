@@ -166,7 +166,8 @@ class Planned(Choosing):
             if plan.at_once and not wanted:
                 x = x.reshape(self.shape[1], x.shape[-1])
                 return backends.columns_in_parts(x, operator._columns, plan.at_once, self.shape[0])
-            return product(operator, self._plan(plan.batch, wanted) if wanted else plan.forward, x)
+            y = product(operator, self._plan(plan.batch, wanted) if wanted else plan.forward, x)
+            return flat(y) if plan.at_once else y
 
         return backends.forked(x, self._leaves, forward)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import is_
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
@@ -71,10 +72,14 @@ class Keeping(Structured):
     _keeps: Any = None
     #: leaves, index arrays and operator of the last forward
     _kept: Any = None
+    #: weak references to the leaves of the last forward
+    _met: Any = None
 
     def _acting(self) -> tuple[Any, Any]:
         """Operator and bias for one product: those of the last one while its tensors are the same objects.
 
+        They are kept when they come a second time, so that those of one call alone (of `torch.func`, or of weights that
+        wait elsewhere between two calls, as in accelerate's offloading) are not held.
         `operator` is always made anew, for what users ask of it may be kept by it, such as how it is solved.
         """
         if type(self) is not self._keeps or torch.compiler.is_compiling():
@@ -90,9 +95,11 @@ class Keeping(Structured):
             ):
                 return operator, parameters["bias"]
         leaves, indices = held(self, self._names), held(self, self._indices)
-        operator = self._over(leaves, indices)
+        operator, met, self._kept = self._over(leaves, indices), self._met, None
         if _are_own(leaves) and _are_own(indices):
-            self._kept = leaves, indices, operator
+            if met is not None and len(met) == len(leaves) and all(one() is leaf for one, leaf in zip(met, leaves)):
+                self._kept = leaves, indices, operator
+            self._met = [ref(leaf) for leaf in leaves]
         return operator, self.bias
 
     def _over(self, leaves: list[Any], indices: list[Any]) -> Any:
@@ -101,7 +108,7 @@ class Keeping(Structured):
 
     def __getstate__(self) -> dict[str, Any]:
         """As of `torch.nn.Module`, without the kept operator."""
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_met")}
 
 
 def _are_own(tensors: list[Any]) -> bool:

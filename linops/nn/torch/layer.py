@@ -225,6 +225,7 @@ class Linear(Keeping):
         for name in self._scales:
             delattr(self, f"{name}_gain")
         self._scales, self.weight_norm = {}, False
+        self._take_dtypes()
         return self
 
     def _uncap_(self) -> None:
