@@ -24,11 +24,14 @@ class Goal:
         source: W, an operator (m, n).
         output_metric: A: None for the identity, a vector (m,) for a diagonal, or a matrix (m, m).
         second_moment: C, likewise of n.
+        entries: (m, n) weights of squared errors entry by entry, beside metrics that are diagonal; None where all are
+            one. For iterations on leaves of a net: closed forms do not heed them.
     """
 
     source: LinearOperator
     output_metric: Any = None
     second_moment: Any = None
+    entries: Any = None
 
     @remembered
     def matrix(self) -> Any:
@@ -73,7 +76,7 @@ class Goal:
     @property
     def is_plain(self) -> bool:
         """Whether the norm is Frobenius'."""
-        return self.output_metric is None and self.second_moment is None
+        return self.output_metric is None and self.second_moment is None and self.entries is None
 
     @property
     def has_full(self) -> bool:
@@ -89,7 +92,7 @@ class Goal:
     def T(self) -> Goal:
         """The goal of the transpose."""
         A, C = (metric.T if is_full(metric) else metric for metric in self._metrics)
-        return Goal(self.source.T, C, A)
+        return Goal(self.source.T, C, A, None if self.entries is None else self.entries.T)
 
     def plain(self) -> Goal:
         """The same W in Frobenius' norm."""
@@ -119,7 +122,7 @@ class Goal:
             source = Dense(lapack.stop_gradient(self.matrix))
         return Goal(
             source,
-            *[None if metric is None else lapack.stop_gradient(metric) for metric in self._metrics],
+            *[None if metric is None else lapack.stop_gradient(metric) for metric in (*self._metrics, self.entries)],
         )
 
     @property
@@ -127,8 +130,10 @@ class Goal:
         return self.output_metric, self.second_moment
 
     def weighted(self, E: Any) -> Any:
-        """A E C of a matrix (m, n)."""
+        """A E C of a matrix (m, n), with weights of entries."""
         A, C = self._metrics
+        if self.entries is not None:
+            E = E * self.entries
         if C is not None:
             E = E * C if len(C.shape) == 1 else E @ C
         if A is not None:

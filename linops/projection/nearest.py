@@ -114,7 +114,7 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
         better = vanishing.vanishing(net, goal, tensors, effort)
         if better is not None:
             tensors, steps, converged = better
-            method, sweeps = "Levenberg and Marquardt's method", sweeps + steps
+            method, sweeps = vanishing.METHOD, sweeps + steps
     if not converged and effort.max_iterations and polish.fits([net], goal):
         (tensors,), steps, converged = polish.polished([net], goal, [tensors], effort)
         sweeps += steps

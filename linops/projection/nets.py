@@ -134,7 +134,7 @@ def net_of(target: LinearOperator) -> Net | None:
 
 
 def weights_of(net: Net, goal: Goal) -> tuple[list[str], list[Any]]:
-    """The diagonal metrics of a goal as tensors over the net's axes.
+    """The diagonal metrics of a goal, and its weights of entries, as tensors over the net's axes.
 
     Args:
         net: The net.
@@ -148,4 +148,7 @@ def weights_of(net: Net, goal: Goal) -> tuple[list[str], list[Any]]:
         if metric is not None and len(metric.shape) == 1:
             terms.append(axes)
             arrays.append(metric.reshape(net.dims(axes)))
+    if goal.entries is not None:
+        terms.append(net.open)
+        arrays.append(net.read(goal.entries))
     return terms, arrays

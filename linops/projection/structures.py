@@ -15,10 +15,11 @@ from linops.operators.low_rank import LowRank
 from linops.operators.product import Product
 from linops.operators.scaled import Scaled
 from linops.operators.sum import Sum
-from linops.projection import polish
+from linops.projection import polish, vanishing
 from linops.projection.alternating import is_settled
 from linops.projection.balance import balanced
 from linops.projection.effort import Effort, Found
+from linops.projection.eliminated import eliminated
 from linops.projection.ends import within
 from linops.projection.factors import are_linear, factor_by_factor
 from linops.projection.goal import Goal, adjoint, is_full, root
@@ -143,6 +144,12 @@ def _by_terms(terms: list[LinearOperator], free: Sequence[int], goal: Goal, effo
     rest = replace(effort, max_iterations=max(effort.max_iterations - TRIAL, 0))
     found, _, (sweeps, converged) = _swept(terms, free, goal, found, rest)
     sweeps += trial.max_iterations
+    if rest.max_iterations:
+        better = eliminated(terms, free, found, goal, effort)
+        if better is not None:
+            found, steps, converged = better
+            whole = Sum(tuple([found.get(k, term) for k, term in enumerate(terms)]))
+            return Found(whole, vanishing.METHOD, iterations=sweeps + steps, converged=converged)
     nets = [net_of(terms[k]) for k in free]
     if (
         not converged
