@@ -48,13 +48,11 @@ def eliminated(
     """
     if goal.is_large or goal.has_full:
         return None
-    before, eps = error_of(goal, [matrix_of(one, goal) for one in found.values()]), _eps(goal)
-    if before <= 100 * eps * goal.norm:
-        return None
     parted = _parted(terms, free, goal)
     if parted is None:
         return None
     core, net, others = parted
+    before = error_of(goal, [matrix_of(one, goal) for one in found.values()])
     rest = replace(goal, entries=backends.constant(goal.matrix, others, real_part(goal.matrix).dtype))
     tensors = [net.tensor(k, leaf) for k, (_, leaf) in enumerate(found[core].named_leaves())]
     steps, converged, is_better = 0, False, False
@@ -87,7 +85,3 @@ def _parted(terms: Sequence[LinearOperator], free: Sequence[int], goal: Goal) ->
     if net is None or len(free) == 1 or not vanishing.fits(net, goal) or not others.any():
         return None
     return cores[0], net, others
-
-
-def _eps(goal: Goal) -> float:
-    return float(goal.space.finfo(goal.source.dtype).eps)

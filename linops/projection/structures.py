@@ -142,9 +142,9 @@ def _by_terms(terms: list[LinearOperator], free: Sequence[int], goal: Goal, effo
     trial = replace(effort, max_iterations=min(TRIAL, effort.max_iterations))
     found, _, _ = min([_swept(terms, order, goal, {}, trial) for order in (free, free[::-1])], key=itemgetter(1))
     rest = replace(effort, max_iterations=max(effort.max_iterations - TRIAL, 0))
-    found, _, (sweeps, converged) = _swept(terms, free, goal, found, rest)
-    sweeps += trial.max_iterations
-    if rest.max_iterations:
+    found, error, (sweeps, converged) = _swept(terms, free, goal, found, rest)
+    sweeps, converged = sweeps + trial.max_iterations, converged or vanishing.is_nothing(error, goal)
+    if rest.max_iterations and not vanishing.is_nothing(error, goal):
         better = eliminated(terms, free, found, goal, effort)
         if better is not None:
             found, steps, converged = better

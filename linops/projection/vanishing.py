@@ -36,6 +36,8 @@ RIDGES, STEPS = (10**-1, 10**-1.5, 10**-2, 10**-2.5), 60
 NEAR = 0.3
 #: a share of ‖W‖ that is as good as none
 EXACT = 1e-10
+#: a start that ends at the same error as what it is to be better than, to this share of it, is taken for proof enough
+SAME = 1e-3
 #: a seed that no one is likely to have drawn W with
 SEED = 90_001
 #: what `ProjectionInfo` calls these steps
@@ -56,6 +58,11 @@ def fits(net: Net, goal: Goal) -> bool:
     return all(net.free) and net.is_closed and not goal.is_large and count <= LIMIT
 
 
+def is_nothing(error: float, goal: Goal) -> bool:
+    """Whether an error is no more than rounding makes."""
+    return error <= 100 * float(goal.space.finfo(goal.source.dtype).eps) * goal.norm
+
+
 def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> tuple[list[Any], int, bool] | None:
     """Better tensors than some, from random starts, the nearest of which is kept.
 
@@ -70,9 +77,9 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
         leave nothing, or so much that W is no member.
     """
     before, whole = goal.error(net.written(tensors)), goal.norm
-    eps = float(goal.space.finfo(goal.source.dtype).eps)
-    if not 100 * eps * whole < before < NEAR * whole:
+    if is_nothing(before, goal) or not before < NEAR * whole:
         return None
+    eps = float(goal.space.finfo(goal.source.dtype).eps)
     path, taken, best = _Path(net, _wide(goal)), 0, None
     starts = max(FEW, min(STARTS, WORK // path.ends[-1] ** 3))
     for number in range(min(starts, effort.max_iterations // SWEEPS)):
@@ -81,6 +88,8 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
         if point is not None and (best is None or point.square < best.square):
             best = point
         if best is not None and best.square <= max(EXACT, 10 * eps) ** 2:
+            break
+        if point is not None and abs(point.square**0.5 * whole - before) <= SAME * before:
             break
     found = None if best is None else path.nearer(best, goal, before)
     return None if best is None or found is None else (found, taken, best.settled)
