@@ -28,6 +28,8 @@ from linops.projection.nets import Net
 LIMIT = 2000
 #: random starts at most, of few numbers; of many ones fewer, by the cubes that steps take, but some
 STARTS, WORK, FEW = 8, 8 * 10**9, 2
+#: steps of all starts, times the cubes: where W is no member, they would take minutes
+STEPS_WORK = 6 * 10**11
 #: a start for so many of `max_iterations`
 SWEEPS = 12
 #: ridges, as shares of the mean of the normal matrix's diagonal at the start; each for so many steps at most
@@ -36,6 +38,8 @@ RIDGES, STEPS = (10**-1, 10**-1.5, 10**-2, 10**-2.5), 60
 NEAR = 0.3
 #: a share of ‖W‖ that is as good as none
 EXACT = 1e-10
+#: a share of ‖W‖ with which W is a member, but for what its numbers were rounded to before
+MEMBER = 1e-6
 #: a start that ends at the same error as what it is to be better than, to this share of it, is taken for proof enough
 SAME = 1e-3
 #: a seed that no one is likely to have drawn W with
@@ -81,13 +85,16 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
         return None
     eps = float(goal.space.finfo(goal.source.dtype).eps)
     path, taken, best = _Path(net, _wide(goal)), 0, None
-    starts = max(FEW, min(STARTS, WORK // path.ends[-1] ** 3))
+    cube = path.ends[-1] ** 3
+    starts, left = max(FEW, min(STARTS, WORK // cube)), max(STEPS, STEPS_WORK // cube)
     for number in range(min(starts, effort.max_iterations // SWEEPS)):
-        point, steps = path.followed(number, effort.tol, None if best is None else best.square)
+        if taken >= left:
+            break
+        point, steps = path.followed(number, effort.tol, None if best is None else best.square, left - taken)
         taken += steps
         if point is not None and (best is None or point.square < best.square):
             best = point
-        if best is not None and best.square <= max(EXACT, 10 * eps) ** 2:
+        if best is not None and best.settled and best.square <= max(MEMBER, 10 * eps) ** 2:
             break
         if point is not None and abs(point.square**0.5 * whole - before) <= SAME * before:
             break
@@ -146,7 +153,7 @@ class _Path:
         found = [backends.constant(like, leaf, like.dtype) for leaf in self.leaves(point.x)]
         return found if goal.error(self.net.written(found)) < before else None
 
-    def followed(self, number: int, tol: float, best: float | None) -> tuple[Point | None, int]:
+    def followed(self, number: int, tol: float, best: float | None, left: int) -> tuple[Point | None, int]:
         """Where a start ends, and steps; None where with the last ridge it is no nearer than the best."""
         drawn = self.net.target.init(seed=SEED + number, backend="numpy", dtype=self.goal.matrix.dtype)
         leaves = [self.net.tensor(k, leaf) for k, (_, leaf) in enumerate(drawn.named_leaves())]
@@ -158,11 +165,11 @@ class _Path:
         unit = float(np.mean(np.real(np.diag(self.normal(self.leaves(x))))))
         taken = 0
         for ridge in RIDGES:
-            point, steps = self.descended(x, ridge * unit, 1e-5)
+            point, steps = self.descended(x, ridge * unit, 1e-5, max(1, min(STEPS, left - taken)))
             x, taken = point.x, taken + steps
         if best is not None and point.square >= best and point.square > 1e-4:
             return None, taken
-        point, steps = self.descended(x, 0.0, min(tol, 1e-4))
+        point, steps = self.descended(x, 0.0, min(tol, 1e-4), max(1, min(STEPS, left - taken)))
         return point, taken + steps
 
     def descended(self, x: np.ndarray, ridge: float, tol: float, most: int = STEPS) -> tuple[Point, int]:
