@@ -152,3 +152,15 @@ def test_the_normal_matrix_is_that_of_the_derivatives(family, metrics):
     assert np.allclose(normal, adjoint(J) @ weighted)
     assert np.allclose(gradient, adjoint(J) @ goal.weighted(W - net.written(leaves)).ravel())
     assert np.isclose(square, float(goal.square(W - net.written(leaves))))
+
+
+@pytest.mark.full
+def test_more_iterations_allow_larger_members(monkeypatch):
+    monkeypatch.setattr(vanishing, "LIMIT", 300)
+    target = lo.blast(24, 24, blocks=4, rank=7, dtype="float64")  # of 448 numbers, whose cube is 3.3 times that of 300
+    W = target.init(seed=1).to_dense()
+    for iterations, comes_back in ((100, False), (400, True)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, info = lo.project(W, target, max_iterations=iterations, return_info=True)
+        assert (info.weight_error < 1e-10) == comes_back

@@ -48,7 +48,7 @@ def eliminated(
     """
     if goal.is_large or goal.has_full:
         return None
-    parted = _parted(terms, free, goal)
+    parted = _parted(terms, free, goal, effort)
     if parted is None:
         return None
     core, net, others = parted
@@ -72,7 +72,9 @@ def eliminated(
     return (result, steps, converged) if after < before else None
 
 
-def _parted(terms: Sequence[LinearOperator], free: Sequence[int], goal: Goal) -> tuple[int, Net, np.ndarray] | None:
+def _parted(
+    terms: Sequence[LinearOperator], free: Sequence[int], goal: Goal, effort: Effort
+) -> tuple[int, Net, np.ndarray] | None:
     """The one term that is no pattern, as a net, and (m, n) where no pattern has entries."""
     others, cores = np.ones(goal.shape, bool), []
     for k in free:
@@ -82,6 +84,6 @@ def _parted(terms: Sequence[LinearOperator], free: Sequence[int], goal: Goal) ->
         else:
             cores.append(k)
     net = net_of(terms[cores[0]]) if len(cores) == 1 else None
-    if net is None or len(free) == 1 or not vanishing.fits(net, goal) or not others.any():
+    if net is None or len(free) == 1 or not vanishing.fits(net, goal, effort) or not others.any():
         return None
     return cores[0], net, others

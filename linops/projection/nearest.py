@@ -110,7 +110,7 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
     tensors, lost = _start(net, goal, effort)
     tensors, sweeps, converged = alternating(net, goal, tensors, effort)
     method, blast = "alternating least squares", blast_of(net)
-    if blast is not None and is_beyond(blast) and vanishing.fits(net, goal):
+    if blast is not None and is_beyond(blast) and vanishing.fits(net, goal, effort):
         better = vanishing.vanishing(net, goal, tensors, effort)
         if better is not None:
             tensors, steps, converged = better

@@ -24,11 +24,12 @@ from linops.projection.environments import Part
 from linops.projection.goal import Goal
 from linops.projection.nets import Net
 
-#: the most numbers in all leaves, whose normal matrix is solved with
-LIMIT = 2000
+#: the most numbers in all leaves, whose normal matrix is solved with, for `USUAL` iterations; their cubes, which steps
+#: take, may be more in proportion to `max_iterations`
+LIMIT, USUAL = 2000, 100
 #: random starts at most, of few numbers; of many ones fewer, by the cubes that steps take, but some
 STARTS, WORK, FEW = 8, 8 * 10**9, 2
-#: steps of all starts, times the cubes: where W is no member, they would take minutes
+#: steps of all starts, times these cubes, in proportion too: where W is no member, they would take minutes
 STEPS_WORK = 6 * 10**11
 #: a start for so many of `max_iterations`
 SWEEPS = 12
@@ -56,10 +57,15 @@ class Point(NamedTuple):
     settled: bool
 
 
-def fits(net: Net, goal: Goal) -> bool:
-    """Whether a net is closed, of leaves that are all free, and small enough."""
+def fits(net: Net, goal: Goal, effort: Effort) -> bool:
+    """Whether a net is closed, of leaves that are all free, and small enough for the effort."""
     count = sum([net.size(axes) for axes in net.tensors])
-    return all(net.free) and net.is_closed and not goal.is_large and count <= LIMIT
+    return all(net.free) and net.is_closed and not goal.is_large and count**3 <= LIMIT**3 * _times(effort)
+
+
+def _times(effort: Effort) -> float:
+    """How many times the usual work may be done."""
+    return max(effort.max_iterations / USUAL, 1)
 
 
 def is_nothing(error: float, goal: Goal) -> bool:
@@ -86,7 +92,7 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
     eps = float(goal.space.finfo(goal.source.dtype).eps)
     path, taken, best = _Path(net, _wide(goal)), 0, None
     cube = path.ends[-1] ** 3
-    starts, left = max(FEW, min(STARTS, WORK // cube)), max(STEPS, STEPS_WORK // cube)
+    starts, left = max(FEW, min(STARTS, WORK // cube)), max(STEPS, int(STEPS_WORK * _times(effort)) // cube)
     for number in range(min(starts, effort.max_iterations // SWEEPS)):
         if taken >= left:
             break
