@@ -118,7 +118,7 @@ def test_what_is_no_member_pays_nothing():
     exact = Goal(lo.Dense(net.written(tensors)))
     assert vanishing.vanishing(net, exact, tensors, Effort()) is None
     large = net_of(lo.blast(256, 256, blocks=16, rank=20))
-    assert not vanishing.fits(large, goal)
+    assert not vanishing.fits(large, goal, Effort())
 
 
 @pytest.mark.parametrize("metrics", ["none", "weights", "full"])
