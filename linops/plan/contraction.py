@@ -78,11 +78,6 @@ class Action(NamedTuple):
     merged: bool
     after: str
 
-    @property
-    def _groups(self) -> tuple[str, ...]:
-        """The groups of the tensor's axes, as they are turned."""
-        return (self.rows, self.blocks) if self.kind == "scale" else (self.blocks, self.rows, self.columns)
-
     def kernel(self, size: Callable[[Iterable[str]], int]) -> Kernel:
         """What runs, in numbers: sizes without vectors.
 
@@ -105,7 +100,9 @@ class Action(NamedTuple):
         split = tuple([size(group) for group in self.split])
         dims, turn = tuple([size(axis) for axis in self.own]), self.turn
         if turn:  # as few axes as there are
-            runs, *turned = joined([self.own, *self._groups])
+            scales = self.kind == "scale"
+            groups = (self.rows, self.blocks) if scales else (self.blocks, self.rows, self.columns)
+            runs, *turned = joined((self.own, *groups))
             dims, turn = tuple(map(size, runs)), tuple([runs.index(run) for group in turned for run in group])
         return Kernel(
             self.tensor,
