@@ -38,6 +38,7 @@ def small(monkeypatch):
     monkeypatch.setattr(jax_parts, "JAX_PART", 8)
     monkeypatch.setattr(choosing, "PLANS", Plans(bound=4096))
     monkeypatch.setattr(planned.backends, "vectors_at_once", vectors_at_once)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # other tests may have asked for more
     return taken
 
 
@@ -158,7 +159,8 @@ def test_what_has_no_divisor_and_what_is_not_traced_is_multiplied_at_once(small)
     assert "scan" not in program
 
 
-def test_few_numbers_are_multiplied_at_once():
+def test_few_numbers_are_multiplied_at_once(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     A = lo.btt(256, 256, rank=4).init(seed=0, backend="jax")
     for count, cut in ((512, False), (4096, True), (4093, False)):
         program = str(jax.make_jaxpr(lambda x: A @ x)(jnp.ones((256, count), "float32")))
@@ -168,8 +170,9 @@ def test_few_numbers_are_multiplied_at_once():
 
 
 @pytest.mark.full
-def test_what_is_between_is_not_kept_for_gradients():
+def test_what_is_between_is_not_kept_for_gradients(monkeypatch):
     """Of 2²⁴ numbers between two products of blocks, gradients of rows hold those of one part."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     A = lo.btt(1024, 1024, rank=4).init(seed=0, backend="jax")
     x = jnp.ones((4096, 1024), "float32")
 

@@ -162,7 +162,8 @@ def test_sums_and_multiples(is_complex):
     spec = lo.spec
     given = lo.Toeplitz(np.linspace(1, 0, 48), np.linspace(1, 2, 48))
     for norm in ({}, weights):
-        trial(A, W, lo.Diagonal(spec(48)) + lo.LowRank(spec(48, 3), spec(3, 48)), norm)
+        # of the matrix, steps on all leaves at once end nearer than terms in turn
+        trial(A, W, lo.Diagonal(spec(48)) + lo.LowRank(spec(48, 3), spec(3, 48)), norm, rel=1e-2)
         trial(A, W, given + lo.btt(48, 48), norm)
         trial(A, W, Scaled(given, 1, spec()), norm)
 

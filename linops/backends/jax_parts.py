@@ -11,7 +11,6 @@ derivatives JAX would copy the whole: they run so only where no gradient is want
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Union
 
 import jax
@@ -36,13 +35,13 @@ def _vectors_at_once(x: Array, count: int):
 
 
 @p.rows_in_parts.dispatch
-def _rows_in_parts(x: Array, product: Callable[[Any], Any], size: int):
+def _rows_in_parts(x: Array, product: Any, size: int):
     y = jax.lax.map(jax.checkpoint(product, prevent_cse=False), x.reshape(-1, size, x.shape[1]))
     return y.reshape(x.shape[0], y.shape[2])
 
 
 @p.columns_in_parts.dispatch
-def _columns_in_parts(x: Array, product: Callable[[Any], Any], size: int, rows: int):
+def _columns_in_parts(x: Array, product: Any, size: int, rows: int):
     def one(place: Any, y: Any) -> Any:
         part = jax.lax.dynamic_slice_in_dim(x, place * size, size, 1)
         return jax.lax.dynamic_update_slice_in_dim(y, product(part).reshape(rows, size), place * size, 1)

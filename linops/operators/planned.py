@@ -167,7 +167,7 @@ class Planned(Choosing):
                 x = x.reshape(self.shape[1], x.shape[-1])
                 return backends.columns_in_parts(x, operator._columns, plan.at_once, self.shape[0])
             y = product(operator, self._plan(plan.batch, wanted) if wanted else plan.forward, x)
-            return flat(y) if plan.at_once else y
+            return flat(y) if y.ndim > 2 else y  # in each way of one shape, as JAX asks of a rule
 
         return backends.forked(x, self._leaves, forward)
 
