@@ -97,7 +97,14 @@ def test_products_and_derivatives_are_those_of_all_vectors(small, name, dtype):
     assert 8 in small
 
 
-@pytest.mark.parametrize("around", [jax.jit, jax.checkpoint, lambda f: jax.jit(jax.checkpoint(f))])
+@pytest.mark.parametrize(
+    "around",
+    [
+        jax.jit,
+        pytest.param(jax.checkpoint, marks=pytest.mark.full),
+        pytest.param(lambda f: jax.jit(jax.checkpoint(f)), marks=pytest.mark.full),
+    ],
+)
 def test_derivatives_of_what_was_traced_before(small, around):
     A = lo.btt(16, 36, rank=2).init(seed=0, backend="jax", dtype="float32")
     dense = A.to_dense()
