@@ -16,6 +16,7 @@ import numpy as np
 
 from linops.install import command
 from linops.specs import Spec, dtype_name, numpy_dtype
+from linops.tracing import assume_constant_result
 
 FRAMEWORKS = ("torch", "jax")
 
@@ -128,6 +129,7 @@ def backend_of(value: Any) -> str | None:
     return _backend_of_class(type(value))
 
 
+@assume_constant_result
 def _backend_of_class(kind: type) -> str | None:
     """The backend of the arrays of a class; torch.compile traces no import, so it runs this and keeps the result."""
     found = _BACKENDS.get(kind)
@@ -141,9 +143,6 @@ def _resolve(kind: type) -> str | None:
     found = next((_BACKENDS[base] for base in kind.__mro__ if _BACKENDS.get(base)), None)
     _BACKENDS[kind] = found
     return found
-
-
-_backend_of_class._dynamo_marked_constant = True
 
 
 def is_array(value: Any) -> bool:

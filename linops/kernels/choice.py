@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final
 
 from linops.kernels.choosing import Choices
+from linops.tracing import assume_constant_result
 
 MODES: Final = ("off", "auto", "compiled")
 VARIABLE: Final = "LINOPS_KERNELS"
@@ -46,6 +47,7 @@ def _environment() -> str:
     return _checked(os.environ.get(VARIABLE) or "off", f"the environment variable {VARIABLE}")
 
 
+@assume_constant_result  # contexts cannot be traced
 def mode() -> str:
     """What `use` says here, or else the environment.
 
@@ -56,11 +58,6 @@ def mode() -> str:
         ValueError: If the environment says another.
     """
     return MODE.get() or _environment()
-
-
-# a graph that is traced keeps it: contexts cannot be traced. So says torch.compiler.assume_constant_result, which loads
-# torch.compile
-setattr(mode, "_dynamo_marked_constant", True)
 
 
 class use:

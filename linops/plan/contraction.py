@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from linops.plan.network import joined
 from linops.plan.outer import layout, views
 from linops.plan.step import Step, copy_step, matmul_step
+from linops.tracing import assume_constant_result
 
 #: the place of the operand among the tensors
 OPERAND = -1
@@ -30,12 +31,11 @@ def constant(function: Callable[..., Any]) -> Any:
     """A function of hashable constants, cached; torch.compile, which ignores caches, takes its results as constants."""
     cached = lru_cache(maxsize=4096)(function)
 
+    @assume_constant_result
     @wraps(function)
     def call(*arguments: Any) -> Any:
         return cached(*arguments)
 
-    # as torch.compiler.assume_constant_result does, but torch need not be there
-    setattr(call, "_dynamo_marked_constant", True)
     return call
 
 

@@ -95,7 +95,8 @@ class Keeping(Structured):
             ):
                 return operator, parameters["bias"]
         leaves, indices = held(self, self._names), held(self, self._indices)
-        operator, met, self._kept = self._over(leaves, indices), self._met, None
+        operator, met = self._over(leaves, indices), self._met
+        self._kept = None
         if _are_own(leaves) and _are_own(indices):
             if met is not None and len(met) == len(leaves) and all(one() is leaf for one, leaf in zip(met, leaves)):
                 self._kept = leaves, indices, operator
