@@ -164,7 +164,7 @@ def evidence(
     elif not list_:
         command.run(parts, json_path, folder, minutes, data, text)
     table = Table("part", "what", "runs", title=str(json_path))
-    for row in plan.listed(parts, results.load(json_path)["rows"]):
+    for row in plan.listed(plan.finished(parts, results.load(json_path)["rows"])):
         table.add_row(*row)
     console.print(table)
 

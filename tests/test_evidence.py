@@ -43,9 +43,9 @@ def test_a_plan_resumes_and_changes_no_row(small, tmp_path):
     assert after[:2] == before
     assert [row["lr_factor"] for row in after] == [1, 1, 2, 2]
     assert not any(path.is_file() for path in folder.rglob("*"))
-    assert plan.listed([SWEEP], after) == [("sweep", SWEEP.says, "4 of 4")]
+    assert plan.listed(plan.finished([SWEEP], after)) == [("sweep", SWEEP.says, "4 of 4")]
     old = [row | {"structure": "btt (renormalized before 5b36aed)"} for row in after]
-    assert plan.listed([SWEEP], after + old)[0][2] == "4 of 4"
+    assert plan.listed(plan.finished([SWEEP], after + old))[0][2] == "4 of 4"
 
 
 def test_rows_of_another_file_are_taken_once(tmp_path):

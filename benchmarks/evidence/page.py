@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.mark import mark
-from benchmarks.evidence.plan import FACTORS, PLAN, TIMES, listed, rule_of
+from benchmarks.evidence.plan import FACTORS, PLAN, TIMES, Part, finished, listed, rule_of
 from benchmarks.tables import markdown
 from linops.lab import experiment_plots, lr_sweep, scaling_laws
 from linops.lab import tables as t
@@ -131,15 +131,15 @@ def _titled(title: str, text: str) -> str:
 
 
 def _ran(rows: Rows) -> str:
-    return _listed(part for part in listed(PLAN, rows) if not part[2].startswith("0 ")) if rows else MISSING
+    return _listed((part, done) for part, done in finished(PLAN, rows) if done) if rows else MISSING
 
 
 def _waits(rows: Rows) -> str:
-    return _listed(part for part in listed(PLAN, rows) if len(set(part[2].split(" of "))) == 2)
+    return _listed((part, done) for part, done in finished(PLAN, rows) if done < part.size)
 
 
-def _listed(parts: Iterable[tuple[str, str, str]]) -> str:
-    return markdown(["part", "what", "runs"], list(parts), left=2)
+def _listed(counted: Iterable[tuple[Part, int]]) -> str:
+    return markdown(["part", "what", "runs"], listed(counted), left=2)
 
 
 def _conditions(rows: Rows, conditions: Mapping[str, Any]) -> str:

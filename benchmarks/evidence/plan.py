@@ -161,19 +161,31 @@ def rule_of(label: str) -> str:
     return parse_label(label)[1] or STATIC
 
 
-def listed(parts: Sequence[Part], rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """The parts, what they are, and how many of their runs are there.
+def finished(parts: Sequence[Part], rows: Iterable[Mapping[str, Any]]) -> list[tuple[Part, int]]:
+    """The parts, and how many of their runs are there.
 
     Args:
         parts: Of the plan.
         rows: Of finished runs.
 
     Returns:
-        (name, what it runs, finished runs) of each; those of a rule that linops has no more do not count.
+        (part, finished runs) of each; those of a rule that linops has no more do not count.
     """
     rules = {part.name: part.rules for part in parts}
     done = Counter(row["part"] for row in rows if rule_of(row.get("structure", "")) in rules.get(row["part"], ()))
-    return [(part.name, part.says, f"{done[part.name]} of {part.size}") for part in parts]
+    return [(part, done[part.name]) for part in parts]
+
+
+def listed(counted: Iterable[tuple[Part, int]]) -> list[tuple[str, str, str]]:
+    """Parts as people read them.
+
+    Args:
+        counted: As `finished` counts them.
+
+    Returns:
+        (name, what it runs, finished runs) of each.
+    """
+    return [(part.name, part.says, f"{done} of {part.size}") for part, done in counted]
 
 
 @cache
