@@ -106,7 +106,8 @@ def test_as_scipy_solves_its_own_cases(case, name):
         return
     x, info = solve(operator, b, METHODS[name](rtol=rtol), return_info=True)
     assert np.linalg.norm(A @ x - b) <= rtol * np.linalg.norm(b)
-    assert abs(info.iterations - expected[1]) <= max(2, 0.1 * expected[1])  # BLAS rounds otherwise on other CPUs
+    more = info.iterations - expected[1]
+    assert -max(2, 0.1 * expected[1]) <= more <= 0.1 * expected[1]  # on an AMD EPYC LSMR takes 13, SciPy's 15
     if len(b) > 1000:
         return
     dense = A if isinstance(A, np.ndarray) else A.toarray()

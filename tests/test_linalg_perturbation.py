@@ -9,6 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import linops as lo
 from linops import backends
+from linops.backends import jax_spectra, torch_spectra
 from linops.linalg import LOBPCG, Lanczos, RandomizedSVD
 
 N = 12
@@ -169,6 +170,16 @@ def test_values_that_coincide_among_those_wanted():
         step = h * numbers(8, 8, seed=5)
         around = [curvature(space, X + sign * step)[0].detach().numpy() for sign in (1, -1)]
         np.testing.assert_allclose(curvature(space, X)[1].detach(), (around[0] - around[1]) / (2 * h), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_two_values_apart_by_the_rounding_of_a_larger_matrix_coincide(backend, dtype):
+    eps = float(np.finfo(dtype).eps)
+    gaps = {"torch": torch_spectra, "jax": jax_spectra}[backend]._inverse_gaps
+    for values, wanted in (((5, 5 * (1 + 8 * eps)), 0), ((5, 5 * (1 + 64 * eps)), 1 / (320 * eps)), ((5, 4), -1)):
+        found = backends.to_numpy(gaps(backends.asarray(np.array(values, dtype), backend)))
+        np.testing.assert_allclose(found, [[0, wanted], [-wanted, 0]], rtol=0.1)
 
 
 def test_a_value_that_coincides_with_one_that_is_not_wanted_has_no_second_derivative():

@@ -81,23 +81,19 @@ def test_diagonals_bands_and_several_patterns_are_eliminated_too():
         comes_back(target, max_iterations=20)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("rank", "kept"), RANKS)
-def test_sweep_of_semi_structured_members(size, rank, kept):
-    target = semi(*size, rank, kept)
-    assert is_determined(target, rank)
-    for seed in range(4):
-        comes_back(target, seed)
+#: family, (m, n), rank, and the option that says where its term has numbers; how many seeds
+SWEEP = (
+    *[(semi, size, *options, 4) for size in SIZES for options in RANKS],
+    *[(sparse, size, *options, 3) for size in SIZES[:3] for options in ((2, 0.1), (4, 0.2), (2, 0.3))],
+)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("size", SIZES[:3])
-@pytest.mark.parametrize(("rank", "density"), [(2, 0.1), (4, 0.2), (2, 0.3)])
-def test_sweep_of_sparse_members(size, rank, density):
-    target = sparse(*size, rank, density)
+@pytest.mark.parametrize(("family", "size", "rank", "option", "seeds"), SWEEP)
+def test_sweep_of_random_members(family, size, rank, option, seeds):
+    target = family(*size, rank, option)
     assert is_determined(target, rank)
-    for seed in range(3):
+    for seed in range(seeds):
         comes_back(target, seed)
 
 

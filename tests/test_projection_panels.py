@@ -11,7 +11,7 @@ from test_projection_operators import planted
 import linops as lo
 from linops.linalg import inputs
 from linops.operators.scaled import Scaled
-from linops.projection import panels
+from linops.projection import panels, structures
 
 TARGETS = [
     "low_rank:rank=4",
@@ -116,12 +116,16 @@ def test_on_other_backends(target, backend, norm, is_complex):
 
 
 def trial(A, W, target, norm, rel=1e-3):
-    """That iterations on panels come as near as those on the matrix, if not to the same member."""
+    """That iterations on panels come as near as those on the matrix, if not to the same member.
+
+    Terms of a sum are found in turn by both: of a matrix, steps on all leaves at once may come nearer.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "DENSE_LIMIT", 100)
         patch.setattr(panels, "PANEL", 5 * 48)
         found, info = lo.project(A, target, **norm, return_info=True)
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(structures, "eliminated", lambda *_: None)
         warnings.simplefilter("ignore")
         _, its = lo.project(W, target, **norm, return_info=True)
     error = info.activation_error if norm else info.weight_error
@@ -162,8 +166,7 @@ def test_sums_and_multiples(is_complex):
     spec = lo.spec
     given = lo.Toeplitz(np.linspace(1, 0, 48), np.linspace(1, 2, 48))
     for norm in ({}, weights):
-        # of the matrix, steps on all leaves at once end nearer than terms in turn
-        trial(A, W, lo.Diagonal(spec(48)) + lo.LowRank(spec(48, 3), spec(3, 48)), norm, rel=1e-2)
+        trial(A, W, lo.Diagonal(spec(48)) + lo.LowRank(spec(48, 3), spec(3, 48)), norm)
         trial(A, W, given + lo.btt(48, 48), norm)
         trial(A, W, Scaled(given, 1, spec()), norm)
 
