@@ -40,7 +40,7 @@ def moved(structure, given, t):
 
 @pytest.mark.parametrize("structure", SUMS)
 @pytest.mark.parametrize("is_complex", [False, True])
-@pytest.mark.parametrize("values", [(2.0, 2.0, 3.0, 3.5), (1.0, 1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("values", [(2.0, 2.0, 3.0, 3.5), (2.0, 2.0 + 8e-15, 3.0, 3.5), (1.0, 1.0, 1.0, 1.0)])
 def test_in_torch(structure, is_complex, values):
     given = [tuple(map(torch.tensor, one)) for one in points(is_complex, values)]
     t = torch.zeros(2, dtype=torch.float64)

@@ -10,23 +10,27 @@ from jax._src.array import ArrayImpl
 from jax.core import Tracer
 
 from linops.backends import factorizations as p
+from linops.backends.coinciding import rounding_of_values
 
 Array = Union[ArrayImpl, Tracer]
+
+
+def _rounding(one: Any) -> Any:
+    """The largest difference of two values that are one."""
+    largest = jax.lax.stop_gradient(jnp.abs(one).max(-1, keepdims=True))
+    return rounding_of_values(one.shape[-1], float(jnp.finfo(one.dtype).eps)) * largest
 
 
 def _inverse_gaps(one: Any) -> Any:
     """1 / (x_j − x_i), and 0 where that is a difference by rounding alone."""
     gaps = one[..., None, :] - one[..., :, None]
-    # values of few columns carry the rounding of the larger matrix that they came from
-    limit = (one.shape[-1] + 16) * jnp.finfo(one.dtype).eps * jnp.abs(one).max(-1, keepdims=True)[..., None]
-    apart = jnp.abs(gaps) > jax.lax.stop_gradient(limit)
+    apart = jnp.abs(gaps) > _rounding(one)[..., None]
     return jnp.where(apart, 1 / jnp.where(apart, gaps, 1), 0)
 
 
 def _inverse(one: Any) -> Any:
     """1 / x, and 0 where x is zero but for rounding."""
-    limit = one.shape[-1] * jnp.finfo(one.dtype).eps * jnp.abs(one).max(-1, keepdims=True)
-    away = jnp.abs(one) > jax.lax.stop_gradient(limit)
+    away = jnp.abs(one) > _rounding(one)
     return jnp.where(away, 1 / jnp.where(away, one, 1), 0)
 
 

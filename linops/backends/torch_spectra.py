@@ -11,21 +11,25 @@ from typing import Any
 import torch
 
 from linops.backends import factorizations as p
+from linops.backends.coinciding import rounding_of_values
 from linops.backends.numpy_linalg import are_few
+
+
+def _rounding(one: torch.Tensor) -> torch.Tensor:
+    """The largest difference of two values that are one."""
+    return rounding_of_values(one.shape[-1], torch.finfo(one.dtype).eps) * one.detach().abs().amax(-1, keepdim=True)
 
 
 def _inverse_gaps(one: torch.Tensor) -> torch.Tensor:
     """1 / (x_j − x_i), and 0 where that is a difference by rounding alone."""
     gaps = one[..., None, :] - one[..., :, None]
-    # values of few columns carry the rounding of the larger matrix that they came from
-    limit = (one.shape[-1] + 16) * torch.finfo(one.dtype).eps * one.detach().abs().amax(-1, keepdim=True)[..., None]
-    apart = gaps.detach().abs() > limit
+    apart = gaps.detach().abs() > _rounding(one)[..., None]
     return torch.where(apart, 1 / torch.where(apart, gaps, 1), 0)
 
 
 def _inverse(one: torch.Tensor) -> torch.Tensor:
     """1 / x, and 0 where x is zero but for rounding."""
-    away = one.detach().abs() > one.shape[-1] * torch.finfo(one.dtype).eps * one.detach().abs().amax(-1, keepdim=True)
+    away = one.detach().abs() > _rounding(one)
     return torch.where(away, 1 / torch.where(away, one, 1), 0)
 
 

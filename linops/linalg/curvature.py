@@ -18,6 +18,7 @@ from typing import Any
 
 from linops import backends
 from linops.backends import factorizations as lapack
+from linops.backends.coinciding import rounding_of_values
 from linops.linalg.eigenvalues import eigvalsh_
 from linops.linalg.inputs import matrices_of
 from linops.linalg.parts import adjoint, alike, is_constant, space_of
@@ -74,7 +75,7 @@ def _coinciding(w: Any) -> Any:
     n = w.shape[0]
     if not n:
         return None
-    limit = n * float(space.finfo(w.dtype).eps) * space.max(space.abs(w))
+    limit = rounding_of_values(n, float(space.finfo(w.dtype).eps)) * space.max(space.abs(w))
     together = (space.abs(w[None, :] - w[:, None]) <= limit) & (backends.eye(w, n, w.dtype) == 0)
     return None if lapack.is_known(w) and not bool(space.any(together)) else together
 
