@@ -58,10 +58,10 @@ def optimizer_of(
         The optimiser.
 
     Raises:
-        ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, `every` is less than 1, or
-            steps are to be renormalised of a layer that is trained in part.
+        ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, `every` is less than 1 or
+            stands without `renormalize`, or steps are to be renormalised of a layer that is trained in part.
     """
-    require_every(optimizer, every)
+    require_every(optimizer, every, renormalize, "give renormalize=True")
     if adamw_lr is not None and (callable(lr) or not lr):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     require_depth(optimizer, depth)

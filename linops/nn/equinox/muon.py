@@ -59,7 +59,8 @@ def muon(
 
     Raises:
         ValueError: If there is no such kind of decay, the base model lacks a layer, or `adamw_lr` stands beside a
-            schedule, `every` is less than 1, or steps are to be renormalised of a layer that is trained in part.
+            schedule, `every` is less than 1 or stands without `renormalize`, or steps are to be
+            renormalised of a layer that is trained in part.
 
     Example:
         >>> import jax, linops as lo

@@ -72,7 +72,8 @@ class Muon(Optimizer):
             is kept. None takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Raises:
-        ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1.
+        ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1, or given where no
+            group was made with ``renormalize=True``.
 
     Example:
         >>> import linops as lo
@@ -96,7 +97,6 @@ class Muon(Optimizer):
         eps: float = 1e-8,
         every: int | None = None,
     ) -> None:
-        require_every("Muon", every)
         self._leaves: list[list[Leaf | None]] = []  # of each group's parameters; no plain data, so in no group
         rest = {
             "momentum": momentum,
@@ -107,6 +107,8 @@ class Muon(Optimizer):
             "every": every,
         }
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
+        renormalizes = any("partners" in group for group in self.param_groups)
+        require_every("Muon", every, renormalizes, "make groups with param_groups(..., renormalize=True)")
         for group in self.param_groups:
             flat = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
             if group["algorithm"] == "muon" and flat:
