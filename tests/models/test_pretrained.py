@@ -100,6 +100,19 @@ def test_families(family, options, tmp_path):
     assert_same(model, loaded(tmp_path))
 
 
+@pytest.mark.parametrize("family", ["chain:activation=gelu", "btt_mixture"])
+def test_layers_that_are_no_linear_map(family, tmp_path):
+    model = swapped(family)
+    model.save_pretrained(tmp_path)
+    other = loaded(tmp_path)
+    assert_same(model, other)
+    assert [layer.nonlinear for layer in nonlinear(other)] == [layer.nonlinear for layer in nonlinear(model)] != []
+
+
+def nonlinear(model):
+    return [layer for layer in model.modules() if isinstance(layer, (lo.nn.torch.Chain, lo.nn.torch.BTTMixture))]
+
+
 def test_gpt2_with_a_fused_projection_and_a_tied_head(tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel
 
