@@ -1,6 +1,7 @@
 """Small models, wrapped by PyTorch's engines on several processes, and trained beside the same model on one."""
 
 import copy
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -21,9 +22,13 @@ MORE = {
     "btt_rank_4": lambda: lo.btt(16, 16, rank=4, allow_dearer=True),
     "permuted_product": lambda: lo.Permute.random(16, seed=0) @ lo.monarch(16, 8, blocks=2) @ lo.Permute.random(8, 1),
 }
+#: no linear maps
+NONLINEAR = {
+    "chain": partial(lo.nn.torch.Chain, 16, 16, rank=4),
+    "btt_mixture": partial(lo.nn.torch.BTTMixture, 16, 16, experts=4, balance=0, allow_dearer=True),
+}
 
-
-NAMES = (*OPERATORS, *MORE)
+NAMES = (*OPERATORS, *MORE, *NONLINEAR)
 #: whose scale has no effect, so that the gradient of a gain is noise, which AdamW scales up
 SCALELESS = ("reflected_triangular",)
 
@@ -43,13 +48,23 @@ class Branch(nn.Sequential):
                 parameter.add_(torch.randn_like(parameter), alpha=0.5)
 
 
+class NonlinearBranch(nn.Sequential):
+    """A layer that is no linear map, dense, and another one."""
+
+    def __init__(self, name, dtype):
+        layers = [NONLINEAR[name](dtype=dtype) for _ in range(2)]
+        super().__init__(layers[0], nn.Tanh(), nn.Linear(16, 16, dtype=dtype), layers[1])
+
+
 class Model(nn.Module):
     """A branch for each name, each of its own inputs."""
 
     def __init__(self, names, dtype=torch.float64):
         super().__init__()
         torch.manual_seed(0)
-        self.branches = nn.ModuleDict({name: Branch(name, dtype) for name in names})
+        self.branches = nn.ModuleDict(
+            {name: (NonlinearBranch if name in NONLINEAR else Branch)(name, dtype) for name in names}
+        )
 
     @property
     def layers(self):

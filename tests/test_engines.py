@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 full = pytest.mark.full
 #: what runs by default: weights of one axis, of two and of three, a transform, index arrays
-FEW = ("low_rank", "btt_rank", "circulant", "permuted_product")
+FEW = ("low_rank", "btt_rank", "circulant", "permuted_product", "chain")
 BY_DEFAULT = ("ddp", "fsdp_placed", "fsdp_bf16")
 
 
