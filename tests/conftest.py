@@ -24,6 +24,10 @@ os.environ["LINOPS_MACHINE"] = ""  # plans by the numbers that linops has, whate
 os.environ["TRITON_INTERPRET"] = "1"  # where triton is installed; it reads this when it is first imported
 settle()
 
+#: modules whose examples take long, for JAX compiles each of their operations: they run with full
+LONG_EXAMPLES = {f"linops.nn.{name}" for name in ("flax.nonlinear", "flax.project", "equinox.nonlinear")}
+LONG_EXAMPLES |= {f"linops.nn.equinox.{name}" for name in ("project", "balance")}
+
 _STARTED = time.monotonic()
 _memory = {"limit": 4e9}
 
@@ -89,6 +93,9 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left_out)
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.rpartition(".")[0] in LONG_EXAMPLES:
+            item.add_marker("full")
     whole = config.option.markexpr == "full"
     sample = _sample(items)
     # what only `-m full` runs comes first, and of that what is no product

@@ -211,6 +211,7 @@ def test_a_failed_apply_changes_nothing_and_can_be_repeated():
     assert len(plan.apply_()) == 2
 
 
+@pytest.mark.full
 def test_random_calibration_is_reproducible():
     model, state = net(widths=(32, 32, 32)), torch.get_rng_state()
 

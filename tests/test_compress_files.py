@@ -111,6 +111,7 @@ def test_second_moments_are_used(model, tmp_path):
     assert report["weights"]["a.weight"]["activation_error"] == pytest.approx(aware / np.linalg.norm(x @ W.T), rel=1e-3)
 
 
+@pytest.mark.full
 def test_a_result_is_not_overwritten_unless_forced(model, tmp_path):
     out = tmp_path / "out"
     assert invoke(model, "--out", out).exit_code == 0
@@ -177,6 +178,7 @@ def test_damaged_files_are_refused(kind, tmp_path):
     refused(invoke(tmp_path / "bad.safetensors", "--out", tmp_path / "out"), match, tmp_path / "out")
 
 
+@pytest.mark.full
 def test_other_input_is_refused(model, tmp_path):
     out = tmp_path / "out"
     refused(invoke(tmp_path / "none.safetensors", "--out", out), "No such file", out)

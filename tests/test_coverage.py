@@ -12,6 +12,7 @@ def test_the_page_is_fresh_and_has_no_gaps():
     assert PAGE.read_text(encoding="utf-8") == page(runs), "stale: python tests/coverage_page.py --write"
 
 
+@pytest.mark.full
 def test_what_is_not_collected_is_missed():
     assert gaps(RUNS) == []
     assert gaps([run for run in RUNS if run[0] != "diagonal"]) == ["Diagonal: no case"]

@@ -143,6 +143,7 @@ def transformation(multipliers, optimizer, decay):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("optimizer", "decay", "weight_norm"),
     [
@@ -203,6 +204,7 @@ def test_muon_gives_the_same_losses_and_parameters(options):
     np.testing.assert_allclose(train_equinox(equinox, lo.nn.equinox.muon(equinox, lr, **options)), expected, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_what_muon_refuses():
     *_, equinox, _ = structured()
     with pytest.raises(ValueError, match="decay='none'"):
@@ -254,6 +256,7 @@ def test_reports_agree():
     assert reports[1].new_params < reports[1].old_params
 
 
+@pytest.mark.full
 def test_checkpoint_goes_round(tmp_path):
     safetensors = pytest.importorskip("safetensors")
     from safetensors.flax import load_file, save_file

@@ -175,6 +175,7 @@ def test_it_is_its_matrix(make):
     assert_close(operator @ x, matrix @ x, scale)
 
 
+@pytest.mark.full
 @some_expressions
 def test_nothing_overflows_or_takes_long(make):
     operator, _ = make()
@@ -220,6 +221,7 @@ def test_torch_gradients():
     assert x.grad is not None
 
 
+@pytest.mark.full
 def test_what_is_walked_by_loops():
     operator, matrix = alternating(COUNT)  # a thousand levels
     assert operator.num_params == 9 * (COUNT + 1)

@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 #: pages and examples that take long: they run with full, and always in .ci/run
-LONG = {"compression.md", "models.md", "loops.md", "coming-from.md", "nonlinear.md", "saving.md"}
+LONG = {"compression.md", "models.md", "loops.md", "coming-from.md", "nonlinear.md", "saving.md", "export.md"}
 LONG |= {"project_and_train_on.py", "parallel_gpt.py", "sharded_jax.py", "train_jax.py", "train_torch.py", "fsdp.py"}
 
 

@@ -23,6 +23,7 @@ FEW = ("low_rank", "btt_rank", "circulant", "permuted_product", "chain")
 BY_DEFAULT = ("ddp", "fsdp_placed", "fsdp_bf16")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", BY_DEFAULT)
 def test_steps_of_adamw_are_those_of_one_process(processes, way):
     processes(2, same_as_one, FEW, way, "adamw", 2)

@@ -77,6 +77,7 @@ def test_equal_structures_share_a_compilation():
     assert len(traces) == 1
 
 
+@pytest.mark.full
 def test_ensemble_by_vmap():
     models = eqx.filter_vmap(lambda key: lo.nn.equinox.Linear(lo.monarch(12, 8), key=key))(jax.random.split(KEY, 4))
     y = eqx.filter_vmap(lambda model, x: model(x), in_axes=(eqx.if_array(0), None))(models, x(3))
@@ -176,6 +177,7 @@ def test_replaces_everywhere_in_a_new_model():
     assert not np.array_equal(weights[0], weights[2])
 
 
+@pytest.mark.full
 def test_zero_stays_zero_with_a_gradient():
     new, report = replace(Model(KEY), where="pair.zero")
     assert [row.zero_init for row in report] == [True]

@@ -116,6 +116,7 @@ CASES = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "family", "engine", "precision", "optimizer", "ranks"),
     [pytest.param(*case, marks=pytest.mark.full if case[-1] == 4 or case[-2] == "muon" else ()) for case in CASES],

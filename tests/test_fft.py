@@ -332,6 +332,7 @@ class TestTheFasterWay:
         return products
 
 
+@pytest.mark.full
 def test_the_matrix_compiles_with_symbolic_sizes():
     @torch.compile(fullgraph=True, backend="aot_eager", dynamic=True)
     def matrix(c):

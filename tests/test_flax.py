@@ -69,6 +69,7 @@ def test_equal_structures_share_a_compilation():
     assert len(traces) == 2
 
 
+@pytest.mark.full
 def test_ensemble_by_vmap():
     @nnx.split_rngs(splits=4)
     @nnx.vmap
@@ -185,6 +186,7 @@ def test_replaces_everywhere_and_once():
     assert np.isfinite(nnx.jit(lambda model, x: model(x))(model, x(2, 3))).all()
 
 
+@pytest.mark.full
 def test_zero_stays_zero_with_a_gradient():
     model = Model(nnx.Rngs(0))
     report = replace(model, where="*.down")

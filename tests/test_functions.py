@@ -22,6 +22,7 @@ def norm_of_residual(x, w):
     return ((w * x).sum(-1) ** 2).sum() + (x**3).sum()
 
 
+@pytest.mark.full
 @uses("torch")
 @pytest.mark.parametrize(
     "case",
@@ -172,6 +173,7 @@ class TestDerivatives:
         assert_close(lo.Jacobian(sine, x, mode="reverse") @ x, np.asarray(jnp.cos(x) * x))
         assert_close(lo.Hessian(lambda x: sine(x).sum(), x, mode="reverse") @ x, np.asarray(-jnp.sin(x) * x))
 
+    @pytest.mark.full
     def test_functions_of_reals_and_complex_vectors(self):
         point = jnp.asarray(array(4))
         A, B = (lo.Jacobian(f.squares, point, (jnp.asarray(W),), mode=mode) for mode in ("forward", "reverse"))

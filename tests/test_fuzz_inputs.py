@@ -63,6 +63,7 @@ def test_structures_are_read_or_refused(words):
     refused_or_done(lambda: parse_list(words, (16, 16)), ValueError)
 
 
+@pytest.mark.full
 @SETTINGS
 @given(words=st.lists(st.one_of(WORDS, PIECES), max_size=4), command=st.sampled_from(["compare", "train", "compress"]))
 def test_command_lines_of_any_words_end_with_one_line(words, command, tmp_path):

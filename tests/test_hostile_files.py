@@ -20,6 +20,7 @@ from linops.encoding import document
 SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
 def test_hostile_files_are_refused_in_bounded_memory(tmp_path):
     rows = read_hostile(tmp_path, memory=600 << 20)

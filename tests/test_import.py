@@ -65,6 +65,7 @@ print(json.dumps([seconds, len([name for name in set(sys.modules) - before if no
     assert seconds < 1.0  # the goal is 0.25 s; this bound is loose, for loaded machines
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_frameworks_imported_later_are_found(framework):
     array = {"torch": "torch.ones(3)", "jax": "jax.numpy.ones(3)"}[framework]
@@ -80,6 +81,7 @@ print(json.dumps([type(y).__module__.split('.')[0], [float(item) for item in y]]
     assert numbers == [2.0, 2.0, 2.0]
 
 
+@pytest.mark.full
 def test_a_first_product_in_torch_does_not_load_its_compiler():
     code = """
 import sys, json, torch
@@ -103,6 +105,7 @@ FIRST = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("imports", each(4, FIRST.values()), ids=FIRST)
 def test_the_first_use_may_be_compiled(imports):
     """Also where linops meets a framework there: torch.compile cannot trace an import."""

@@ -51,6 +51,7 @@ def numbers(seed, shape, dtype):
     return jnp.asarray(found + 1j * random.standard_normal(shape) if dtype == "complex64" else found, dtype)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
@@ -97,6 +98,7 @@ def test_products_and_derivatives_are_those_of_all_vectors(small, name, dtype):
     assert 8 in small
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "around",
     [
@@ -125,6 +127,7 @@ def test_derivatives_of_what_was_traced_before(small, around):
     assert 8 in small
 
 
+@pytest.mark.full
 def test_shard_map_over_one_device(small):
     A = lo.btt(16, 36, rank=2).init(seed=0, backend="jax", dtype="float32")
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))

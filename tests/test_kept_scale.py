@@ -126,6 +126,7 @@ def test_parts_and_what_is_not_known():
         lo.nn.replace_linear_(nn.Sequential(nn.Linear(4, 4)), "btt", scale="own")
 
 
+@pytest.mark.full
 def test_flax_and_equinox_keep_it_too():
     import equinox as eqx
     import jax

@@ -144,6 +144,7 @@ def test_scaling_reads_curves(problem):
 SMALL = experiments.Sizes((16, 64), Settings(4, 16), (1, 4))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("experiment", "plot"),
     [

@@ -137,6 +137,7 @@ def test_clipping_and_bf16(problem):
     np.testing.assert_allclose(low, plain, rtol=0.05)
 
 
+@pytest.mark.full
 def test_compiled_training_has_the_same_losses(problem, monkeypatch):
     compiled = []
 

@@ -238,6 +238,7 @@ def test_gradients_in_torch(name, dtype):
     assert gradgradcheck(DIFFERENTIATED[name], tensors)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", each(9, DIFFERENTIATED))
 def test_gradients_in_jax(name):
     arrays = [on("jax", _tensor(*shape).detach().numpy()) for shape in SHAPES[name]]
@@ -416,6 +417,7 @@ def test_structures(name, backend, dtype):
     close(lo.linalg.diagonal(A), np.diagonal(M), 10)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("name", ["woodbury", "sparse", "toeplitz", "kronecker sum", "two kronecker products", "btt"])
 def test_structures_have_gradients(name, dtype):
@@ -510,6 +512,7 @@ def test_a_rule_says_for_which_operators_it_is():
         inverse_.rule("anything")(lambda a, kept: a)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["toeplitz", "sparse", "kronecker sum", "two kronecker products"])
 def test_gradients_of_single_precision_beside_double_in_jax(name):
     A = STRUCTURES[name][0]("float64").to(backend="jax", dtype="float32")
@@ -539,6 +542,7 @@ def test_determinants_of_tridiagonals(backend):
     assert float(lo.linalg.slogdet(large)[1]) == pytest.approx(np.log(n + 1), abs=1e-6)
 
 
+@pytest.mark.full
 def test_derivatives_of_determinants_of_tridiagonals():
     arrays = [_random(4) + 1, np.array([1.0, 3.0, -2.0, 4.0, 3.0]), _random(4)[::-1].copy() + 2]
 

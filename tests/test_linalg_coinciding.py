@@ -81,6 +81,7 @@ def test_derivatives_along_directions(name, spectrum, dtype):
     np.testing.assert_allclose(twice, expected, atol=tolerance * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("spectrum", ["two equal", "all equal"])
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -203,6 +204,7 @@ def test_third_derivatives_are_nan_in_jax():
         assert np.isnan(outer(jax.hessian(f))(M)).all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "spectrum", each(2, [([1.0, 1.0, 2.0],), ([2.0, 2.0, 2.0],), ([1.0, 1.0 + 1e-9, 3.0],), ([0.5, 1.0, 2.0],)])
 )

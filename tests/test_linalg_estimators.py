@@ -55,6 +55,7 @@ def test_estimates_of_traces_are_unbiased(kind, dtype):
         assert 0.4 < np.sqrt(np.mean(np.square(errors))) / np.std(estimates) < 2.5
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("backend", "dtype"),
     each(2, [(b, d) for b in BACKENDS for d in ("float64", "complex128") if (b, d) != ("jax", "float64")]),
@@ -195,6 +196,7 @@ def test_derivatives_of_hutchinson_in_jax():
     check_grads(estimated(lo.linalg.Hutchinson, 4, 0), [on("jax", _weights(5))], 2)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", [TRACES[0], TRACES[2], pytest.param(TRACES[1], marks=pytest.mark.full), lo.linalg.SLQ])
 def test_derivatives_agree_in_jax_and_torch(kind):
     M = matrix(4, "float64", 0.8) + 0.2 * np.eye(4)

@@ -372,6 +372,7 @@ def test_gradients_in_torch(name, dtype):
 IN_JAX = [pytest.param(name, marks=() if name == "exponential" else pytest.mark.full) for name in DIFFERENTIATED]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", IN_JAX)
 def test_gradients_in_jax(name):
     array = on("jax", near(n=2))

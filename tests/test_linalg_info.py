@@ -17,6 +17,7 @@ def told(matrix, b, method):
     return (lstsq if isinstance(method, LSMR) else solve)(operator, b, method, return_info=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", [None, CG(1e-5), GMRES(1e-5), LSMR(1e-5)])
 def test_info_comes_out_of_jit(method):
     matrix, b = jnp.asarray(A, "float32"), jnp.ones((3, 2), "float32")

@@ -141,6 +141,7 @@ def spectrum(s, m, n, dtype):
     return (U * s) @ V.conj().T
 
 
+@pytest.mark.full
 @every_backend
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
@@ -179,6 +180,7 @@ def test_damping_against_dense(shape, dtype, backend):
     np.testing.assert_array_equal(as_numpy(zero), np.zeros((2, n, 3)))
 
 
+@pytest.mark.full
 @every_backend
 @pytest.mark.parametrize("shape", [(9, 5), (5, 9)])
 def test_least_squares_begin_where_they_are_told(shape, backend):
@@ -208,16 +210,18 @@ DIFFERENTIATED = {
     "qr": lambda M, b: lstsq(M, b),
     "wide": lambda M, b: lstsq(M.T, b[:3]),
     "pinv": lambda M, b: pinv(M) @ b,
-    "lsmr": lambda M, b: lstsq(M, b, LSMR(1e-14)),
-    "wide lsmr": lambda M, b: lstsq(M.T, b[:3], LSMR(1e-14)),
     "by qr": lambda M, b: lstsq(M, b, QR()),
     "wide by qr": lambda M, b: lstsq(M.T, b[:3], QR()),
     "by svd": lambda M, b: lstsq(M, b, SVD()),
     "truncated": lambda M, b: lstsq(M, b, SVD(0.5)),
     "wide truncated": lambda M, b: pinv(M.T, SVD(0.5)) @ b[:3],
-    "damped": lambda M, b: lstsq(M, b, LSMR(1e-14, damp=0.3)),
     "circulant": lambda M, b: pinv(lo.Circulant(M[:, 0])) @ b,
     "blocks": lambda M, b: lstsq(lo.BlockDiag(M[None, :4, :]), b[:4]),
+}
+ITERATED = {
+    "lsmr": lambda M, b: lstsq(M, b, LSMR(1e-14)),
+    "wide lsmr": lambda M, b: lstsq(M.T, b[:3], LSMR(1e-14)),
+    "damped": lambda M, b: lstsq(M, b, LSMR(1e-14, damp=0.3)),
 }
 
 
@@ -229,21 +233,23 @@ def test_gradients_in_torch(name, dtype):
     assert gradgradcheck(DIFFERENTIATED[name], (M, b))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "wide",
-        *[
-            pytest.param(name, marks=pytest.mark.full)
-            for name in ("truncated", "lsmr", "qr", "pinv", "damped", "by qr")
-        ],
-    ],
-)
+@pytest.mark.full
+@pytest.mark.parametrize("name", ITERATED)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_gradients_of_what_iterates_in_torch(name, dtype):
+    M, b = [torch.tensor(randoms(*shape, dtype=dtype), requires_grad=True) for shape in ((5, 3), (5, 1))]
+    assert gradcheck(ITERATED[name], (M, b))
+    assert gradgradcheck(ITERATED[name], (M, b))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["wide", "truncated", "lsmr", "qr", "pinv", "damped", "by qr"])
 def test_gradients_in_jax(name):
+    function = (DIFFERENTIATED | ITERATED)[name]
     M, b = on("jax", randoms(5, 3)), on("jax", randoms(5, 1))
-    check_grads(lambda M, b: DIFFERENTIATED[name](jax.numpy.asarray(M), jax.numpy.asarray(b)), (M, b), 1)
-    compiled = jax.jit(DIFFERENTIATED[name])(M, b)
-    np.testing.assert_allclose(as_numpy(compiled), as_numpy(DIFFERENTIATED[name](M, b)), atol=1e-9)
+    check_grads(lambda M, b: function(jax.numpy.asarray(M), jax.numpy.asarray(b)), (M, b), 1)
+    compiled = jax.jit(function)(M, b)
+    np.testing.assert_allclose(as_numpy(compiled), as_numpy(function(M, b)), atol=1e-9)
 
 
 def test_pseudoinverses_of_degenerate_singular_values_have_gradients():
@@ -324,6 +330,7 @@ def test_preconditioners(name, backend, dtype, shown):
         assert info.iterations < plain.iterations / 2
 
 
+@pytest.mark.full
 def test_preconditioners_follow_the_operator():
     """Of Aᵀ and Aᴴ they are transposed, in derivatives too; and a kept inverse makes them once."""
     M = randoms(5, 5, dtype="complex128") + 6 * np.eye(5)

@@ -114,6 +114,7 @@ def test_gradients_in_torch(name):
     assert gradgradcheck(DIFFERENTIATED[name], [X])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", each(5, DIFFERENTIATED))
 def test_gradients_in_jax(name):
     X = on("jax", numbers(3, 3))

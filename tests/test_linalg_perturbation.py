@@ -79,6 +79,7 @@ def in_part(name):
     return pytest.param(name, marks=() if name == "Kronecker" else pytest.mark.full)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", [in_part(name) for name in CASES])
 def test_second_derivatives_of_what_iterates(name):
     function, shapes = CASES[name]
@@ -108,6 +109,7 @@ def whole(X):
     return torch.autograd.functional.hessian(lambda X: of_both(X, None), torch.tensor(X)).numpy()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("shape", [(5, 5), (7, 5)])
 def test_second_derivatives_are_those_of_the_whole_matrix(shape):
     X = numbers(*shape)

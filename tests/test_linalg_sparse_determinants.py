@@ -74,6 +74,7 @@ def test_transformed_in_torch():
     torch.testing.assert_close(torch.func.hessian(value)(x), expected)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")  # of torch's own
 def test_compiled_by_torch():
     x = torch.tensor(numbers("float64"))

@@ -223,6 +223,7 @@ def test_eigsh_in_closed_form_forms_no_other_vectors():
     assert np.linalg.norm(lo.KroneckerSum(grid, grid) @ v - w[0] * v) < 1e-12
 
 
+@pytest.mark.full
 def test_what_does_not_converge_says_so():
     A = lo.assume(lo.Dense(symmetric(600)), lo.Tag.SYMMETRIC)
     with pytest.raises(lo.linalg.ConvergenceError, match=r"did not converge in 78 products.*sigma") as caught:
@@ -398,6 +399,7 @@ def test_gradients_in_torch(name, dtype):
     assert gradgradcheck(function, [X])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", each(6, FUNCTIONS))
 def test_gradients_in_jax(name):
     X = on("jax", numbers(3, 3))
@@ -467,6 +469,7 @@ def test_derivatives_of_some_eigenvalues_and_singular_values():
         close(jax.grad(function)(on("jax", X)), expected[name], 1e-7)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.full)])
 def test_few_eigenvalues_of_a_ring_come_with_their_copies(backend):
     c = np.zeros(600)

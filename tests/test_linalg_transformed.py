@@ -89,6 +89,7 @@ def test_vmap_in_jax(name):
         np.testing.assert_allclose(as_numpy(found), expected, atol=1e-9)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")  # of torch's own
 @pytest.mark.parametrize("name", ["eigsh", "svds", "svds, estimated", "norm"])
 def test_compiled_by_torch(name):

@@ -107,6 +107,7 @@ def factor(beside, diag):
     return x.real + (2 * x.imag if "complex" in str(x.dtype) else 0)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("n", [2, 6, 9])
 def test_derivatives_of_cholesky_in_torch(dtype, n):
@@ -140,6 +141,7 @@ def test_the_gradient_is_that_of_the_dense_factor():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.full
 def test_compiled_by_torch():
     leaves = [torch.tensor(numbers(6) / 2), torch.tensor(numbers(7))]
     torch.testing.assert_close(torch.compile(factor, backend="eager")(*leaves), factor(*leaves))

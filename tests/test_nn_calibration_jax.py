@@ -194,6 +194,7 @@ def test_what_fails_later_leaves_the_model_too():
     assert nnx.graphdef(model) == structure
 
 
+@pytest.mark.full
 @WAYS
 def test_layers_that_no_input_reaches(way):
     x = jax.numpy.asarray(skewed(100, 12).float().numpy())
@@ -202,6 +203,7 @@ def test_layers_that_no_input_reaches(way):
     assert [row.activation_error is None for row in report] == [True, True, False]
 
 
+@pytest.mark.full
 def test_modes_of_flax_are_kept():
     rngs = nnx.Rngs(0)
     model = nnx.Sequential(
@@ -247,6 +249,7 @@ def test_layers_within_scans_and_maps():
     np.testing.assert_allclose(one[0].bias, other[0].bias, atol=1e-5)
 
 
+@pytest.mark.full
 @WAYS
 def test_half_precision(way):
     model, x = way.model(net()), jax.numpy.asarray(skewed(100, 12).numpy(), "bfloat16")

@@ -102,6 +102,7 @@ def test_weight_norm_does_not_cap(replaced):
     np.testing.assert_allclose(y, (x @ best.to_dense().T + model[0].bias).detach(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.full
 @JAX
 def test_zeros_are_drawn_and_need_a_key(replaced):
     model = net()
@@ -115,6 +116,7 @@ def test_zeros_are_drawn_and_need_a_key(replaced):
     assert [row.weight_error is None for row in report] == [False, True, False]
 
 
+@pytest.mark.full
 @JAX
 def test_numbers_that_are_not_finite_name_their_layer(replaced):
     model = net()

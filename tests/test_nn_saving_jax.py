@@ -88,6 +88,7 @@ def assert_same(one, other):
         assert (a[name].dtype, a[name].shape, a[name].tobytes()) == (b[name].dtype, b[name].shape, b[name].tobytes())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("to", [Torch, Flax, Equinox])
 @pytest.mark.parametrize("kind", [Torch, Flax, Equinox])
 @pytest.mark.parametrize("weight_norm", [False, True])
@@ -167,6 +168,7 @@ def test_a_counter_of_batches_may_be_missing(tmp_path):
     assert float(lo.nn.flax.load(Net(), tmp_path / "torch").bn.var.get_value().sum()) == 4
 
 
+@pytest.mark.full
 def test_axes_of_attention(tmp_path):
     def attention(seed):
         return nnx.MultiHeadAttention(4, 8, decode=False, rngs=nnx.Rngs(seed))

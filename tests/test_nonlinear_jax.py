@@ -109,6 +109,7 @@ def x():
 # ---------------------------------------------------------------- numbers and files
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("target", BOTH)
 @pytest.mark.parametrize(
     ("source", "goal"),
@@ -143,6 +144,7 @@ def test_load_is_bit_for_bit_and_of_abstract_models(framework, tmp_path, x):
             assert np.array_equal(run(framework, module(framework).load(dense, path), x), run(framework, ours, x))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_load_that_fails_leaves_the_model(framework, tmp_path):
     path = tmp_path / "model.safetensors"
@@ -442,6 +444,7 @@ def test_chains_train_by_optax(x):
 # ---------------------------------------------------------------- what needs an operator
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("kind", sorted(MAKERS))
 def test_what_needs_an_operator(framework, kind):

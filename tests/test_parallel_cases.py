@@ -206,6 +206,7 @@ def test_what_would_train_wrongly_is_told(processes):
         assert "no structured layers" in said[1]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("function", [shapes, copies, second_derivatives, dense_between], ids=lambda one: one.__name__)
 def test_odd_cases(processes, function):
     processes(2, call, function.__name__)

@@ -408,6 +408,7 @@ def test_circulant_in_a_product_is_found():
     assert lo.same_structure(A, planted)
 
 
+@pytest.mark.full
 def test_triangular_factors_are_found_together():
     W = np.random.default_rng(13).standard_normal((6, 6)) + 4 * np.eye(6)  # which has an LU decomposition
     target = lo.Triangular(lo.spec(6, 6)) @ lo.Triangular(lo.spec(6, 6), lower=False)
@@ -496,6 +497,7 @@ def test_operators_and_stacks():
     assert np.allclose(dense(lo.project(lo.Identity(6), "diagonal")), np.eye(6))
 
 
+@pytest.mark.full
 def test_large_operators_go_to_low_rank_by_products_alone():
     huge = lo.low_rank(6_000, 7_000, rank=5).init(seed=0, backend="numpy", dtype="float64")
     A, info = lo.project(huge, "low_rank:rank=5", return_info=True)
@@ -662,6 +664,7 @@ def test_blast_of_ranks_beyond_the_sides_of_blocks():
     assert errors[5] < 0.5 * smaller
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("target", SUMS)
 def test_each_term_of_a_sum_is_nearest_to_what_the_other_leaves(target):
     W = np.random.default_rng(21).standard_normal((24, 16))

@@ -151,6 +151,7 @@ def test_options_that_there_are_not(target, options, match):
         lo.project(np.eye(16), target, **options)
 
 
+@pytest.mark.full
 def test_what_is_streamed_keeps_its_dtype(small):
     for dtype in (torch.float32, torch.bfloat16):
         A, _ = planted(48, 32, "torch")

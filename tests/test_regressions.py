@@ -28,6 +28,7 @@ def fresh(code):
 # ---------------------------------------------------------------- state and backends
 
 
+@pytest.mark.full
 def test_poisoned_leaves():
     """CoLA: a NumPy operator built first emptied torch operators of its class of their leaves, by a class's cache."""
     code = """
@@ -49,6 +50,7 @@ print(json.dumps([[len(leaves(a)), len(leaves(b)), len(flat(b)), tensors(b)] for
         assert tensors
 
 
+@pytest.mark.full
 def test_float64_stays_float64_with_jax_installed():
     """CoLA: with JAX installed every NumPy operator ran in JAX, and float64 became float32."""
     code = """
@@ -70,6 +72,7 @@ def test_float32_stays_float32():
         assert (operator @ np.ones(operator.shape[1], np.float32)).dtype == np.float32
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "int64"])
 def test_the_backend_is_not_guessed_from_the_dtype(dtype):
     """CoLA: the backend was guessed from the dtype, by making arrays of JAX and torch in each constructor."""
@@ -83,6 +86,7 @@ def test_the_backend_is_not_guessed_from_the_dtype(dtype):
     assert fresh(code) is False
 
 
+@pytest.mark.full
 def test_importing_leaves_jaxs_x64_flag_alone():
     """Linox: importing it set jax_enable_x64 for the whole program."""
     code = (

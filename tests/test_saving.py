@@ -150,6 +150,7 @@ assert resident() - start < 4e7
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
 def test_loading_reads_no_numbers(tmp_path):
     lo.save(tmp_path / "a", lo.LowRank(np.arange(4e6)[:, None], np.arange(4e6)[None]))
@@ -288,6 +289,7 @@ except OSError as error:
     assert lo.load(tmp_path / "a").shape == (3, 3)
 
 
+@pytest.mark.full
 def test_x64_is_asked_for_and_not_set(tmp_path):
     lo.save(tmp_path / "a", lo.Diagonal(np.ones(3)))
     script = f"""
@@ -301,6 +303,7 @@ except TypeError as error:
     assert "jax_enable_x64" in done.stdout, done.stderr
 
 
+@pytest.mark.full
 def test_a_class_of_the_users_own_is_declared_first(tmp_path):
     module = tmp_path / "mine.py"
     module.write_text(

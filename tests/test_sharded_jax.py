@@ -32,6 +32,7 @@ def wrong(*words):
     return lines
 
 
+@pytest.mark.full
 def test_programs_have_the_predicted_collectives_alone():
     assert wrong("kronecker", "sharded", "model", "auto") == []
 
@@ -115,6 +116,7 @@ def test_layers_of_flax_by_patterns():
     assert specs["odd"]["bias"] == WHOLE
 
 
+@pytest.mark.full
 def test_layers_of_equinox_and_those_that_are_stacked():
     keys = jax.random.split(jax.random.key(0), 3)
     stack = eqx.filter_vmap(lambda key: lo.nn.equinox.Linear(lo.low_rank(64, 64, rank=4), key=key))(keys)

@@ -114,7 +114,7 @@ SELECTIONS = {
 }
 
 
-@pytest.mark.parametrize("selection", each(2, SELECTIONS.values()), ids=SELECTIONS)
+@pytest.mark.parametrize("selection", each(5, SELECTIONS.values()), ids=SELECTIONS)
 def test_torch_compiles_subscripts(selection):
     torch._dynamo.reset()
     matrix = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)

@@ -316,6 +316,7 @@ def test_trees_are_their_matrices(data, dtype):
         assert (operator @ x).dtype == np.result_type(operator.dtype, x.dtype)
 
 
+@pytest.mark.full
 @every_field
 @settings(common, max_examples=150)
 @given(data=st.data())

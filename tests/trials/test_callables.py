@@ -226,6 +226,7 @@ def test_trial_04_products_in_no_grad_are_the_same_and_have_no_graph(around):
     assert (lo.Jacobian(lambda x: x**2, x) @ torch.ones(3)).requires_grad
 
 
+@pytest.mark.full
 def test_trial_04_compiled_products_are_the_same():
     torch._dynamo.reset()
     J = lo.Jacobian(_no_grad, torch.ones(3))
@@ -490,6 +491,7 @@ def test_trial_37_layers_say_how_they_are_frozen():
         lo.nn.to_dense_(layer)
 
 
+@pytest.mark.full
 def test_trial_37_jax_models_are_frozen_or_dense_in_one_call():
     x = jnp.ones((3, 8))
     model = {"a": lo.nn.equinox.Linear(_sums(), weight_norm=True, key=jax.random.key(0)), "b": None}
@@ -508,6 +510,7 @@ def test_trial_37_jax_models_are_frozen_or_dense_in_one_call():
         np.testing.assert_allclose(flax(x), expected, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_trial_37_layers_over_several_axes_stay_so():
     attention = nnx.MultiHeadAttention(num_heads=4, in_features=64, decode=False, rngs=nnx.Rngs(0))
     lo.nn.flax.replace_linear(attention, "btt", rngs=nnx.Rngs(1))

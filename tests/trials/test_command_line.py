@@ -295,6 +295,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.full
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     command=st.sampled_from([*COMMANDS, "nonsense"]),
@@ -341,6 +342,7 @@ def train(npz, out, *more):
     return invoke("train", "--data", npz, "--out", out, *SMALL, *more)
 
 
+@pytest.mark.full
 def test_trial_27_a_second_train_goes_on_and_never_overwrites(npz, tmp_path, monkeypatch):
     out = tmp_path / "out"
     assert train(npz, out).exit_code == 0
@@ -384,6 +386,7 @@ def test_trial_27_other_data_of_the_same_name_is_another_run(npz, tmp_path):
     assert_refused(train(npz, tmp_path / "out"), "digest", 1)
 
 
+@pytest.mark.full
 def test_trial_27_a_checkpoint_without_results_is_kept_too(npz, tmp_path):
     out = tmp_path / "out"
     assert train(npz, out).exit_code == 0
@@ -463,6 +466,7 @@ def test_trial_27_piped_output_shows_progress():
     ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("command", COMMANDS)
 def test_trial_27_results_alone_are_on_stdout(npz, tmp_path, command, monkeypatch):
     from linops.lab import experiments

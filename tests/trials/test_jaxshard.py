@@ -103,6 +103,7 @@ def test_trial_17_flax_models_are_built_where_jax_traces():
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.full
 def test_trial_17_equinox_models_are_built_where_jax_traces():
     key = jax.random.key(0)
     concrete, abstract = eqx.filter_jit(equinox_net)(key), eqx.filter_eval_shape(equinox_net, key)

@@ -35,6 +35,7 @@ def one_map(A, matrix, x, rtol):
         np.testing.assert_allclose(np.asarray(B[1, 0]), matrix[1, 0], rtol=rtol)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["numpy", "jax"])
 @pytest.mark.parametrize("wide", ["float32", "float64", "int64"])
 @pytest.mark.parametrize("narrow", ["int8", "uint8", "float16"])
@@ -130,6 +131,7 @@ def test_trial_05_reflections_of_any_length(backend, dtype):
             np.testing.assert_allclose(dense, expected, atol=20 * float(limits.eps))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("k", [1, 3])
 def test_trial_05_a_vector_of_zeros_reflects_nothing_and_has_a_gradient(k):
     for H in (lo.Householder(np.zeros(3)), lo.Householder(np.zeros((k, 3))), lo.Householder(jnp.zeros((k, 3)))):
@@ -269,6 +271,7 @@ def test_trial_23_families_of_any_number_of_digits(name):
     assert balanced_splits(2**40, 2) == ((2**20, 2**20),)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_trial_41_transforms_do_not_overflow_on_the_way(backend, dtype):
@@ -316,6 +319,7 @@ def test_even_powers_of_fourier_transforms_are_complex(backend, base):
         )
 
 
+@pytest.mark.full
 def test_trial_38_numbers_of_other_types_are_other_programs():
     A, x = lo.Dense(jnp.ones((2, 2), "int32")), jnp.ones(2, "int32")
     product = jax.jit(lambda A, x: A @ x)

@@ -324,6 +324,7 @@ def test_trial_12_equal_multipliers_are_not_warned_of():
     optimizer.step()
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch compiling
 @pytest.mark.parametrize("keep", [False, True])
 def test_trial_12_compiled_steps(keep):
@@ -385,6 +386,7 @@ def test_kept_rates_leave_nothing_in_the_groups_that_they_are_loaded_into():
 # ---------------------------------------------------------------- names
 
 
+@pytest.mark.full
 def test_trial_31_modules_are_found_without_importing_them():
     import subprocess
     import sys
