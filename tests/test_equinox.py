@@ -51,6 +51,7 @@ def test_vectors_batches_and_vmap():
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "gradient", [eqx.filter_grad(loss), jax.grad(loss), eqx.filter_jit(eqx.filter_grad(loss)), jax.jit(jax.grad(loss))]
 )

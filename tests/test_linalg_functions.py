@@ -260,6 +260,7 @@ def test_errors_say_what_to_do():
         lo.linalg.HermitianFunction(lo.Dense(general(3)), np.exp)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_complex_values_of_real_numbers(backend):
     A = lo.Dense(on(backend, np.array([[-1.0, 0.5], [0.0, 2.0]]))).to(dtype="complex128")

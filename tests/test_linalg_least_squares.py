@@ -100,6 +100,7 @@ def test_what_is_wrong_is_said():
         lstsq(randoms(9, 5), np.ones(9), LSMR(max_iterations=2))
 
 
+@pytest.mark.full
 @every_backend
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])

@@ -53,6 +53,7 @@ def test_halves():
         assert float(logarithm) == pytest.approx(2 * np.log(4), rel=1e-2)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("panel", [1, 2**22])
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_derivatives_in_torch(dtype, panel, monkeypatch):

@@ -198,6 +198,7 @@ def test_what_solves_once_says_that_it_is_singular():
         assert np.isinf(lo.linalg.solve(tiny, np.array([1e200, 1.0]))[0])  # it overflows, and is not singular
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_kronecker_factors_by_their_inverses(backend, dtype):

@@ -102,6 +102,7 @@ def batches(x, size=100):
     return [jax.numpy.asarray(part.numpy()) for part in x.split(size)]
 
 
+@pytest.mark.full
 @WAYS
 @pytest.mark.parametrize(
     "family", ["low_rank:rank=3", *[pytest.param(one, marks=pytest.mark.full) for one in ("btt", "monarch:blocks=4")]]
@@ -129,6 +130,7 @@ def test_the_same_as_in_torch(way, family, how, compiled, capsys):
     assert f"1 of 3  {first}" in printed[0]
 
 
+@pytest.mark.full
 @WAYS
 def test_batches_of_every_kind_and_functions(way):
     x = skewed(60, 12).float()

@@ -61,6 +61,7 @@ def moments(x, hidden):
     return {"0": known, "1": (hidden.T @ hidden / len(hidden)).numpy()}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("replaced", [flax_replaced, equinox_replaced])
 @pytest.mark.parametrize("family", each(3, FAMILIES))
 @pytest.mark.parametrize("known", [False, True])

@@ -150,6 +150,7 @@ def torch_case(dtype=torch.float64):
     return lo.Sparse(values, ROWS, COLUMNS, (5, 3)), torch.randn(3, 4, generator=generator, dtype=dtype)
 
 
+@pytest.mark.full
 @torchs_own_warnings
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("cached", [0, 2**20])

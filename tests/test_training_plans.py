@@ -155,6 +155,7 @@ def test_eager_jax_and_numpy_want_no_gradients(merging_in_training):
     assert set(merging_in_training) == {0}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("layout", ["vector", "rows", "stack"])
 def test_every_layout_is_differentiated(layout, merging_in_training):
     A = lo.low_rank(6, 8, rank=3, allow_dearer=True).init(seed=0, backend="jax", dtype="float64")

@@ -202,6 +202,7 @@ CUT = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 @pytest.mark.parametrize("cut", CUT)
 def test_trial_04_what_is_cut_from_the_graph_is_constant_in_both_modes(cut, mode):
@@ -264,6 +265,7 @@ def test_trial_04_a_function_without_forward_mode_is_told_of_the_other():
 SHAPES = [(3,), (3, 4), (3, 0), (2, 3, 4), (0, 3, 4)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_trial_21_hessians_of_linear_and_constant_functions(backend, mode):

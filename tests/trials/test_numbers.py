@@ -74,6 +74,7 @@ def test_trial_01_a_sum_counts_what_is_true():
         np.testing.assert_array_equal(B @ x, [2, 0, 2])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "int64", "uint32", "uint64"])
 def test_trial_02_integers_through_transforms_are_those_of_the_matrix(backend, dtype):
@@ -184,6 +185,7 @@ def test_trial_06_scalars_of_torch_and_jax_and_zero():
             np.testing.assert_array_equal((lo.Dense(matrix) / zero).to_dense(), matrix / zero)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 3), (3, 1), (0, 2), (2, 0), (0, 0)])
 def test_trial_22_tiny_operators_freeze(backend, m, n):
