@@ -129,6 +129,7 @@ class Counted(Expression):
         if training:
             notes += ["; a training step"]
             steps += backward([(step, True, True) for step in steps])
+        notes += [f"; times of {where.name}"] if target is None else []
         for note in notes:
             if len(header[-1] + note) <= _WIDTH:
                 header[-1] += note
