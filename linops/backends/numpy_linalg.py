@@ -279,7 +279,7 @@ def _apart(like: np.ndarray, function: Any, arguments: tuple):
 
 
 @p.put.dispatch
-def _put(x: np.ndarray, axis: int, index: int, value: Any):
+def _put(x: np.ndarray, axis: int, index: Any, value: Any):
     x[(slice(None),) * axis + (index,)] = value
     return x
 

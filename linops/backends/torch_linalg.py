@@ -260,8 +260,8 @@ def _iterate(like: torch.Tensor, state: tuple, keeps_on: Any, step: Any):
 
 
 @p.put.dispatch
-def _put(x: torch.Tensor, axis: int, index: int, value: Any):
-    x.select(axis, index).copy_(value)
+def _put(x: torch.Tensor, axis: int, index: Any, value: Any):
+    x[(slice(None),) * axis + (index,)] = value
     return x
 
 

@@ -159,6 +159,7 @@ def _whole(pair: Pair, goal: Goal) -> _Factors:
         return backends.conj(found).reshape(sizes[1], -1)
 
     kept = min(pair.rank, *sizes)
-    U, B, is_settled = krylov(product, adjoint_product, like, kept, sizes, kept + 8)
+    U, is_settled = krylov(lambda x: product(adjoint_product(x)), like, kept, sizes, kept + 8)
+    B = backends.conj(adjoint_product(U).T)
     factors = padded(goal.space, U, pair.rank - kept, -1), padded(goal.space, B, pair.rank - kept, -2)
     return _Factors(factors, "block Krylov space", converged=is_settled)

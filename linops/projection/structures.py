@@ -82,7 +82,7 @@ def _nearest_low_rank(target: LowRank, goal: Goal, effort: Effort):
     def adjoint_product(y: Any) -> Any:
         return C(flat(source.H @ A(y, False)), True)
 
-    U, _, is_settled = krylov(product, adjoint_product, like, pair.rank, source.shape)
+    U, is_settled = krylov(lambda x: product(adjoint_product(x)), like, pair.rank, source.shape)
     B = adjoint(flat(source.H @ A(U, False)))  # the columns' metric is not inverted
     return Found(pair.operator(left(U)[None], B[None]), "block Krylov space", converged=is_settled)
 

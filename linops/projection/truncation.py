@@ -34,17 +34,17 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
         U, B, squares = truncated(M[0], rank)
         return U[None], B[None], squares[None]
     p, q = M.shape[-2:]
-    kept, B = min(rank, p, q), None
+    kept = min(rank, p, q)
     if p == 1 or kept == 0:
         U = space.zeros_like(M[..., :1]) + 1 if kept else M[..., :0]
     elif not lapack.is_constant(M) or 2 * kept > min(p, q):
         U = lapack.svd(M)[0][..., :kept]
     elif len(M.shape) == 2 and min(p, q) >= LARGE and BLOCK * (kept + 8) <= min(p, q):
-        U, B, is_settled = _of_krylov(space, M, kept)
-        U, B = (U, B) if is_settled else (_of_gram(space, M, kept), None)
+        # NumPy's calls take less time than torch's
+        U = lapack.on_numpy(M, _of_large, (kept,)) if backends.is_at_hand(M) else _of_large(M, kept)
     else:
         U = _of_gram(space, M, kept)
-    B = adjoint(U) @ M if B is None else B
+    B = adjoint(U) @ M
     if kept > 1 and lapack.is_constant(M):  # rotated, so that rows are orthogonal and descend
         _, R = lapack.eigh(B @ adjoint(B))
         R = space.flip(R, axis=-1)
@@ -54,13 +54,15 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
     return U, B, space.sum(space.abs(B) ** 2, axis=-1)
 
 
-def _of_krylov(space: Any, M: Any, rank: int) -> tuple[Any, Any, bool]:
-    """The leading left singular vectors U (p, r) of a large matrix, Uᴴ M, and whether they are settled."""
-    width = 1 if rank <= SINGLE and backends.backend_of(M) != "jax" else BLOCK if 2 * rank > BLOCK else BLOCK // 2
+def _of_large(M: Any, rank: int) -> Any:
+    """The leading left singular vectors (p, r) of a large matrix: in a Krylov space, unless it does not settle."""
+    space, is_jax = backends.namespace(backends.backend_of(M)), backends.backend_of(M) == "jax"
+    width = 1 if rank <= SINGLE and not is_jax else BLOCK if 2 * rank > BLOCK else BLOCK // 2
     most = min(M.shape) // (4 if width == 1 else BLOCK)  # about the work of all singular vectors
-    entries = M.reshape(-1)
+    entries, H = M.reshape(-1), adjoint(M)
     whole = float(space.abs(backends.conj(entries) @ entries))  # ‖M‖², without an array of squares
-    return krylov(lambda x: M @ x, lambda y: adjoint(adjoint(y) @ M), M, rank, None, width, most, whole)
+    U, is_settled = krylov(lambda x: M @ (H @ x), M, rank, M.shape, width, most, whole)
+    return U if is_settled else _of_gram(space, M, rank)
 
 
 def _of_gram(space: Any, M: Any, rank: int) -> Any:
