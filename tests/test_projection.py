@@ -272,6 +272,24 @@ def test_low_rank_is_optimal_for_singular_moments():
     assert np.isclose(np.linalg.norm((W - dense(A)) @ X.T), np.sqrt((s[4:] ** 2).sum()), rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(40, 30), (30, 45), (520, 530)], ids=str)  # the last in a Krylov space
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_low_rank_by_moments_needs_no_root_of_them(backend, is_complex, shape):
+    rng, (m, n), rank = np.random.default_rng(31), shape, 6
+    W, X = random(rng, m, n, is_complex=is_complex), random(rng, n // 2, n, is_complex=is_complex)
+    X = X * np.arange(1, n + 1) ** -1.0
+    C = X.conj().T @ X  # singular: half of its eigenvalues are zero
+    A = np.linspace(1, 2, m)
+    for weights in (None, A):
+        found = lo.project(
+            made(W, backend), f"low_rank:rank={rank}", second_moment=made(C, backend), row_weights=weights
+        )
+        root = 1 if weights is None else np.sqrt(weights)[:, None]
+        squares = np.linalg.svd(root * W @ X.conj().T, compute_uv=False) ** 2
+        assert loss(W - dense(found), weights, C) <= (1 + 2e-6) * squares[rank:].sum()
+
+
 @pytest.mark.parametrize(("alpha", "plain", "ends"), each(2, [(1, 0.892, 0.66), (2, 0.892, 0.17), (0.5, 0.889, 0.846)]))
 def test_block_tensor_trains_by_activations(alpha, plain, ends):
     rng = np.random.default_rng(0)

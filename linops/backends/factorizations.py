@@ -208,7 +208,7 @@ def apart(like, function, arguments: tuple):
 
 @generic
 def put(x, axis: int, index, value):
-    """X with one index, or a slice, along an axis replaced: written to where the framework can; x is no longer of use."""
+    """X with an index, or a slice, of an axis replaced: written to where the framework can; x is no longer of use."""
 
 
 @generic

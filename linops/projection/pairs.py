@@ -19,7 +19,7 @@ from linops.projection.effort import Effort
 from linops.projection.goal import Goal, adjoint, is_full, root
 from linops.projection.nets import Net
 from linops.projection.sweeps import Blocks, swept
-from linops.projection.truncation import truncated
+from linops.projection.truncation import truncated, truncated_in
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,20 @@ def optimum(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any] | None:
     Returns:
         U (blocks, rows, rank) and B (blocks, rank, columns); None where blocks are coupled.
     """
-    found = whitened(pair, goal, entries)
+    found = _weighed(pair, goal, entries)
     if found is None:
         return None
-    weighted, M, rows = found
-    U, B, _ = truncated(weighted, pair.rank)
-    if weighted is not M:
-        B = adjoint(U) @ M  # the columns' metric is not inverted
+    M, rows, columns = found
+    factors = None
+    if len(columns) == 1 and is_full(columns[0]) and M.shape[0] == 1:
+        factors = truncated_in(M[0], columns[0], pair.rank)
+    if factors is not None:
+        U, B = factors[0][None], factors[1][None]
+    else:
+        weighted = _rooted(M, columns)
+        U, B, _ = truncated(weighted, pair.rank)
+        if weighted is not M:
+            B = adjoint(U) @ M  # the columns' metric is not inverted
     for _, back in rows:
         U = back * U if back.shape[-1] == 1 else adjoint(back) @ U
     return U, B
@@ -132,26 +139,49 @@ def whitened(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, Any, list[Any]]
         The blocks, those before columns were multiplied by the root of their metric, and the roots, with their
         inverses, that rows were multiplied by; None where blocks are coupled.
     """
+    found = _weighed(pair, goal, entries)
+    if found is None:
+        return None
+    M, rows, columns = found
+    return _rooted(M, columns), M, rows
+
+
+def _weighed(pair: Pair, goal: Goal, entries: Any) -> tuple[Any, list[tuple[Any, Any]], list[Any]] | None:
+    """The blocks times roots of their rows' metrics, those with their inverses, and the columns' metrics."""
     M = pair.blockwise(entries)
-    sides = [_sides(pair, goal, M, axes, metric) for axes, metric in _metrics(pair.net, goal)]
+    sides = [_side(pair, goal, M, axes, metric) for axes, metric in _metrics(pair.net, goal)]
     if None in sides:
         return None
-    rows = [roots for side, roots in filter(None, sides) if side == "rows"]
-    columns = [roots for side, roots in filter(None, sides) if side == "columns"]
+    rows = [_roots(metric) for side, metric in filter(None, sides) if side == "rows"]
     for S, _ in rows:
         M = S * M if S.shape[-1] == 1 else adjoint(S) @ M
-    weighted = M
-    for S, _ in columns:
-        weighted = weighted * backends.permute(S, (0, 2, 1)) if S.shape[-1] == 1 else weighted @ S
-    return weighted, M, rows
+    return M, rows, [metric for side, metric in filter(None, sides) if side == "columns"]
+
+
+def _rooted(M: Any, columns: list[Any]) -> Any:
+    """Blocks times the roots of their columns' metrics."""
+    for metric in columns:
+        S, _ = _roots(metric)
+        M = M * backends.permute(S, (0, 2, 1)) if S.shape[-1] == 1 else M @ S
+    return M
+
+
+def _roots(metric: Any) -> tuple[Any, Any]:
+    """The root (blocks, k, 1 or k) of what `_side` gives, and its inverse."""
+    if is_full(metric):
+        S, back = root(metric)
+        return S[None], back[None]
+    space: Any = backends.namespace(backends.backend_of(metric))
+    S = space.sqrt(metric)
+    return S, space.where(S == 0, S, 1 / space.where(S == 0, space.ones_like(S), S))
 
 
 def _metrics(net: Net, goal: Goal) -> list[tuple[str, Any]]:
     return [(axes, M) for axes, M in ((net.out, goal.output_metric), (net.into, goal.second_moment)) if M is not None]
 
 
-def _sides(pair: Pair, goal: Goal, M: Any, axes: str, metric: Any) -> tuple[str, tuple[Any, Any]] | None:
-    """Which side of the blocks a metric weighs, and its root (blocks, k, 1 or k) with the inverse; None for both."""
+def _side(pair: Pair, goal: Goal, M: Any, axes: str, metric: Any) -> tuple[str, Any] | None:
+    """Which side of the blocks a metric weighs, and it as (k, k), or weights (blocks, k, 1); None for both."""
     net, space = pair.net, goal.space
     side = next((side for side in ("rows", "columns") if set(axes) <= set(pair.blocks + getattr(pair, side))), None)
     if side is None:
@@ -164,16 +194,13 @@ def _sides(pair: Pair, goal: Goal, M: Any, axes: str, metric: Any) -> tuple[str,
         twice = axes + "".join([there[axis] for axis in axes])
         wanted = order + "".join([there[axis] for axis in order])
         metric = contract([twice], wanted, metric.reshape(net.dims(axes + axes)))
-        S, back = root(metric.reshape(net.size(order), net.size(order)))
-        return side, (S[None], back[None])
+        return side, metric.reshape(net.size(order), net.size(order))
     shape = net.size(pair.blocks), net.size(getattr(pair, side)), 1
     ones = space.ones_like(M[:1, :1, :1])
     every = pair.blocks + getattr(pair, side)
     weights = contract([axes], "".join([axis for axis in every if axis in axes]), metric.reshape(net.dims(axes)))
     weights = weights.reshape(tuple([net.sizes[axis] if axis in axes else 1 for axis in every]))
-    weights = space.broadcast_to(weights, net.dims(every)).reshape(shape) * ones
-    S = space.sqrt(weights)
-    return side, (S, space.where(S == 0, S, 1 / space.where(S == 0, space.ones_like(S), S)))
+    return side, space.broadcast_to(weights, net.dims(every)).reshape(shape) * ones
 
 
 def coupled(pair: Pair, goal: Goal, entries: Any, effort: Effort) -> tuple[Any, Any, int, bool] | None:

@@ -39,19 +39,64 @@ def truncated(M: Any, rank: int) -> tuple[Any, Any, Any]:
         U = space.zeros_like(M[..., :1]) + 1 if kept else M[..., :0]
     elif not lapack.is_constant(M) or 2 * kept > min(p, q):
         U = lapack.svd(M)[0][..., :kept]
-    elif len(M.shape) == 2 and min(p, q) >= LARGE and BLOCK * (kept + 8) <= min(p, q):
+    elif len(M.shape) == 2 and _is_large(M, kept):
         # NumPy's calls take less time than torch's
         U = lapack.on_numpy(M, _of_large, (kept,)) if backends.is_at_hand(M) else _of_large(M, kept)
     else:
         U = _of_gram(space, M, kept)
     B = adjoint(U) @ M
     if kept > 1 and lapack.is_constant(M):  # rotated, so that rows are orthogonal and descend
-        _, R = lapack.eigh(B @ adjoint(B))
-        R = space.flip(R, axis=-1)
+        R = _turned(space, B @ adjoint(B))
         U, B = U @ R, adjoint(R) @ B
     if kept < rank:
         U, B = padded(space, U, rank - kept, -1), padded(space, B, rank - kept, -2)
     return U, B, space.sum(space.abs(B) ** 2, axis=-1)
+
+
+def truncated_in(M: Any, C: Any, rank: int) -> tuple[Any, Any] | None:
+    """The factors of the best approximation U B of rank r in the norm ‖E C^½‖, without a root of C, which is constant.
+
+    U are the leading eigenvectors of M C Mᴴ, made exact by a product with it and an orthogonalisation, and B = Uᴴ M.
+
+    Args:
+        M: A constant array (p, q).
+        C: (q, q), positive semidefinite.
+        rank: r.
+
+    Returns:
+        U (p, r), Uᴴ U = I, and B (r, q); None where a root of C takes less time, or most of the rank is kept.
+    """
+    p, q = M.shape
+    if not 0 < 2 * rank <= min(p, q) or p > 2 * q or not (lapack.is_constant(M) and lapack.is_constant(C)):
+        return None
+    U = lapack.on_numpy(M, _of_both, (C, rank)) if backends.is_at_hand(M) else _of_both(M, C, rank)
+    return U, adjoint(U) @ M
+
+
+def _of_both(M: Any, C: Any, rank: int) -> Any:
+    """The leading eigenvectors (p, r) of M C Mᴴ, descending."""
+    space: Any = backends.namespace(backends.backend_of(M))
+    H, U, is_settled = adjoint(M), None, False
+
+    def product(x: Any) -> Any:
+        return M @ (C @ (H @ x))
+
+    if _is_large(M, rank):
+        U, is_settled = krylov(product, M, rank, M.shape, None, min(M.shape) // BLOCK)
+    if U is None or not is_settled:
+        U = lapack.leading_eigenvectors((M @ C) @ H, rank)
+    U = _orthonormal(space, product(U))
+    return U @ _turned(space, adjoint(U) @ product(U))
+
+
+def _is_large(M: Any, rank: int) -> bool:
+    """Whether so few singular vectors are looked for in a Krylov space."""
+    return min(M.shape) >= LARGE and BLOCK * (rank + 8) <= min(M.shape)
+
+
+def _turned(space: Any, gram: Any) -> Any:
+    """The eigenvectors of a Gram matrix, descending."""
+    return space.flip(lapack.eigh(gram)[1], axis=-1)
 
 
 def _of_large(M: Any, rank: int) -> Any:
@@ -74,12 +119,17 @@ def _of_gram(space: Any, M: Any, rank: int) -> Any:
         Y = M @ (adjoint(M) @ U)
     else:
         Y = M @ _leading(space, adjoint(M), rank)
+    return _orthonormal(space, Y)
+
+
+def _orthonormal(space: Any, Y: Any) -> Any:
+    """An orthonormal basis (…, p, r) of columns, small ones too."""
     # in units of each column, for small ones would be lost beside large ones
     size = space.sqrt(space.sum(space.abs(Y) ** 2, axis=-2, keepdims=True))
     Y = Y / space.where(size == 0, space.ones_like(size), size)
-    if rank > 1:
+    if Y.shape[-1] > 1:
         return space.linalg.qr(Y)[0]
-    return space.where(size == 0, Y + M.shape[-2] ** -0.5, Y)
+    return space.where(size == 0, Y + Y.shape[-2] ** -0.5, Y)
 
 
 def _leading(space: Any, M: Any, rank: int) -> Any:
