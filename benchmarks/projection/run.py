@@ -21,8 +21,8 @@ from benchmarks.projection.names import TITLES
 if TYPE_CHECKING:
     from benchmarks.projection.cases import Case
 
-#: shares up to which errors count as the same, and errors that single precision makes of none
-SAME, ROUNDING = 1e-3, 1e-5
+#: shares up to which errors count as the same, and errors that single precision makes of none, in all and at the least
+SAME, ROUNDING, ROUNDED = 1e-3, 1e-5, 1e-6
 BACKENDS = ("numpy", "torch")
 
 #: (what is timed, what makes the matrix of its result; None where it is none)
@@ -110,7 +110,7 @@ def rows_of(
             if not who.startswith("linops"):
                 notes.setdefault(key, _judged(error, ours))
             elif theirs and error is not None:
-                row["over_best"] = (error + ROUNDING) / (min(theirs) + ROUNDING)
+                row["over_best"] = max(error, ROUNDED) / max(min(theirs), ROUNDED)
         rows.append(row | {"note": notes.get(key, "")})
     return rows
 

@@ -125,6 +125,11 @@ class Goal:
             *[None if metric is None else lapack.stop_gradient(metric) for metric in (*self._metrics, self.entries)],
         )
 
+    def on_numpy(self) -> Goal:
+        """The same in NumPy's arrays, for what iterates on a CPU."""
+        arrays = [None if one is None else backends.to_numpy(one) for one in (*self._metrics, self.entries)]
+        return Goal(Dense(backends.to_numpy(self.matrix)), *arrays)
+
     @property
     def _metrics(self) -> tuple[Any, Any]:
         return self.output_metric, self.second_moment

@@ -107,6 +107,9 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
             tensors = least_squares(net, goal, tensors)
         return Found(net.operator(tensors), "least squares", is_optimal=True)
     goal = goal.constant()
+    like = goal.matrix
+    if all(net.free) and backends.is_at_hand(like):  # small products take less time in NumPy than in torch
+        goal = goal.on_numpy()
     tensors, lost = _start(net, goal, effort)
     tensors, sweeps, converged = alternating(net, goal, tensors, effort)
     method, blast = "alternating least squares", blast_of(net)
@@ -118,8 +121,10 @@ def _nearest_net(net: Net, goal: Goal, effort: Effort) -> Found:
     if not converged and effort.max_iterations and polish.fits([net], goal):
         (tensors,), steps, converged = polish.polished([net], goal, [tensors], effort)
         sweeps += steps
-    operator = net.operator(balanced(net, tensors))
-    return Found(operator, method, lost=lost, iterations=sweeps, converged=converged)
+    tensors = balanced(net, tensors)
+    if goal.backend != backends.backend_of(like):
+        tensors = [backends.constant(like, tensor, like.dtype) for tensor in tensors]
+    return Found(net.operator(tensors), method, lost=lost, iterations=sweeps, converged=converged)
 
 
 #: where leaves, in the order in which they act, are cut into two groups: halves, the first alone, the last alone

@@ -16,7 +16,6 @@ import numpy as np
 import scipy  # whose submodules load when they are first used
 
 from linops import backends
-from linops.operators.dense import Dense
 from linops.projection.alternating import Equations
 from linops.projection.contraction import contract, primes
 from linops.projection.effort import Effort
@@ -130,11 +129,8 @@ def onwards(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> tup
 def _wide(goal: Goal) -> Goal:
     """The goal in NumPy's double precision."""
     dtype = complex if backends.is_complex(goal.matrix.dtype) else float
-    A, C, entries = (
-        None if one is None else backends.to_numpy(one)
-        for one in (goal.output_metric, goal.second_moment, goal.entries)
-    )
-    return Goal(Dense(backends.to_numpy(goal.matrix).astype(dtype)), A, C, entries)
+    goal = goal.on_numpy()
+    return goal.of(goal.matrix.astype(dtype))
 
 
 class _Path:
