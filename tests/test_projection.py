@@ -1,6 +1,7 @@
 """`lo.project`: members come back, closed forms cannot be improved, norms are those that were asked for."""
 
 import itertools
+import re
 import warnings
 from pathlib import Path
 
@@ -658,10 +659,32 @@ def test_errors_say_what_to_do():
             lo.project(*args, **options)
 
 
-def test_what_has_not_converged_is_a_warning():
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("butterfly", "'butterfly' of 16×16"),
+        (lo.blast, "'blast' of 16×16"),
+        (lo.families.text.parse("blast:blocks=2:rank=3"), "'blast:blocks=2:rank=3' of 16×16"),
+        (lo.blast(16, 16, blocks=4, rank=3), "BLAST(16×16, 4×4 blocks, rank 3)"),
+        (lo.tensor_train(16, 16, rank=1, cores=3), "TensorTrain(16×16"),
+    ],
+    ids=["name", "family", "text", "BLAST", "operator"],
+)
+def test_what_has_not_converged_is_a_warning(target, name):
     W = np.random.default_rng(20).standard_normal((16, 16))
-    with pytest.warns(UserWarning, match="had not converged after 2 iterations"):
-        lo.project(W, "butterfly", max_iterations=2, tol=0.0)
+    with pytest.warns(UserWarning, match=f"for {re.escape(name)}.* had not converged after 2 iterations"):
+        lo.project(W, target, max_iterations=2, tol=0.0)
+
+
+def test_a_start_that_rounding_alone_is_left_of_stays():
+    W = scipy.linalg.hadamard(64) / 8.0
+    for backend in ("numpy", "torch"):
+        start, found = (
+            lo.project(made(W, backend, "float32"), "butterfly", max_iterations=k, return_info=True) for k in (0, 100)
+        )
+        assert found[1].converged
+        assert found[1].iterations == 0
+        assert np.array_equal(dense(start[0]), dense(found[0]))
 
 
 def test_every_family_takes_part():

@@ -18,10 +18,12 @@ from linops.linalg.inputs import floating
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
 from linops.operators.wrap import aslinearoperator
+from linops.projection.blast import blast_of
 from linops.projection.effort import Effort
 from linops.projection.goal import Goal, adjoint, root
 from linops.projection.magnitude import exponent_of, largest_of, times
 from linops.projection.moments import Moments, moments_of
+from linops.projection.nets import net_of
 from linops.projection.special import SPECIAL
 
 
@@ -94,6 +96,30 @@ def with_options(target: Any, options: Mapping[str, Any], what: str = "project")
     if twice := [one for one in options if one in variant.options]:
         raise TypeError(f"{what}(…, {variant.text!r}, {twice[0]}=…): the option is given twice")
     return Variant(variant.text, variant.family, {**variant.options, **options})
+
+
+def called(target: Any, structure: LinearOperator) -> str:
+    """What a structure is called in messages: as it was asked for; BLAST, an einsum, by its name.
+
+    Args:
+        target: As `with_options` gives it.
+        structure: What it is of some size.
+
+    Returns:
+        The text.
+    """
+    m, n = structure.shape
+    name = target.text if isinstance(target, Variant) else target if isinstance(target, str) else None
+    if name is None and not isinstance(target, LinearOperator):
+        name = getattr(target, "__name__", None)
+    if name is not None:
+        return f"{name!r} of {m}×{n}"
+    net = net_of(structure)
+    blast = None if net is None else blast_of(net)
+    if blast is None:
+        return structure._short()
+    rows, _, columns, _, rank = map(blast.net.size, blast.axes)
+    return f"BLAST({m}×{n}, {rows}×{columns} blocks, rank {rank})"
 
 
 def target_of(target: Any, m: int, n: int, what: str = "project") -> Any:

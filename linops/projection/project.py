@@ -12,7 +12,16 @@ from linops.backends import factorizations as lapack
 from linops.linalg.inputs import wide_dtype
 from linops.operator import LinearOperator
 from linops.projection import grids, special, structures  # noqa: F401  rules
-from linops.projection.asking import effort_of, in_norm, require_finite, source_of, stack_of, target_of, with_options
+from linops.projection.asking import (
+    called,
+    effort_of,
+    in_norm,
+    require_finite,
+    source_of,
+    stack_of,
+    target_of,
+    with_options,
+)
 from linops.projection.effort import Found
 from linops.projection.goal import Goal
 from linops.projection.magnitude import exponent_of, largest_of, multiplied, probe, shares
@@ -183,7 +192,7 @@ def project(
     goal = in_norm(goal, inputs, second_moment, cross, output_metric, row_weights, column_weights)
     found = nearest(scaled, goal, effort)
     if not found.converged:
-        _warn(found, structure)
+        _warn(found, called(target, structure))
     operator = found.operator
     if exponents is not None:
         operator = multiplied(operator, structure, exponents, 1)
@@ -218,10 +227,10 @@ def _narrowed(operator: LinearOperator, structure: Any, dtype: Any) -> LinearOpe
     )
 
 
-def _warn(found: Found, structure: Any) -> None:
+def _warn(found: Found, what: str) -> None:
     if found.iterations:
         warnings.warn(
-            f"project: {found.method} for {structure._short()} had not converged after {found.iterations} iterations; "
+            f"project: {found.method} for {what} had not converged after {found.iterations} iterations; "
             "raise max_iterations or tol",
             stacklevel=3,
         )
