@@ -9,32 +9,58 @@ import platform
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from linops.kernels.choice import STATE
 
-SOURCE = Path(__file__).with_name("crossed.cpp")
+SOURCES = {name: Path(__file__).with_name(f"{name}.cpp") for name in ("crossed", "chain")}
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++20", "-fopenmp")
 
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, built if they were not; processes that do so at once build each for itself.
+    """The compiled kernels of two block products, built if they were not.
 
     Returns:
         The library; None where it cannot be built, and then `lo.kernels.status().reason` says why.
     """
+    return _loaded("crossed", lambda path: ctypes.CDLL(str(path)))
+
+
+@lru_cache(maxsize=1)
+def chain_module() -> Any:
+    """The compiled module that multiplies by chains of tensors, built if it was not.
+
+    Returns:
+        The module; None where it cannot be built, and then `lo.kernels.status().reason` says why.
+    """
+    return _loaded("chain", _imported)
+
+
+def _imported(path: Path) -> ModuleType:
+    loader = ExtensionFileLoader(path.stem, str(path))
+    module = module_from_spec(ModuleSpec(path.stem, loader, origin=str(path)))
+    loader.exec_module(module)
+    return module
+
+
+def _loaded(name: str, load: Callable[[Path], Any]) -> Any:
+    """What a source was compiled to; processes that compile it at once do so each for itself."""
     try:
         from torch.utils import cpp_extension  # which needs setuptools
 
         root = os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()
-        path = Path(root, "linops", f"linops_{hashlib.sha256(target().encode()).hexdigest()[:16]}.so")
+        told = target() if name == "crossed" else f"{name}; {target()}"
+        path = Path(root, "linops", f"linops_{hashlib.sha256(told.encode()).hexdigest()[:16]}.so")
         if not path.exists():
-            _build(cpp_extension.load, path)
-        found = ctypes.CDLL(str(path))
+            _build(cpp_extension.load, SOURCES[name], path)
+        found = load(path)
     except Exception as error:  # a compiler can fail in any way, and plain products need none
         STATE.reason = f"{type(error).__name__}: {str(error).strip()[:2000]}"
         return None
@@ -42,13 +68,13 @@ def library() -> ctypes.CDLL | None:
     return found
 
 
-def _build(load: Callable[..., Any], path: Path) -> None:
+def _build(load: Callable[..., Any], source: Path, path: Path) -> None:
     """Build in a folder of this process, as torch waits without end for a lock that a killed build left in its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="building_", dir=path.parent, ignore_cleanup_errors=True) as folder:
         built = load(
             path.stem,
-            [str(SOURCE)],
+            [str(source)],
             extra_cflags=list(FLAGS),
             extra_ldflags=["-fopenmp"],
             build_directory=folder,
@@ -62,9 +88,10 @@ def target() -> str:
     """What the kernels are compiled for, and measured on.
 
     Returns:
-        The CPU and what it has, torch's version, and a hash of source and flags.
+        The CPU and what it has, torch's version, and a hash of sources and flags.
     """
-    source = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
+    read = b"".join([source.read_bytes() for source in SOURCES.values()])
+    source = hashlib.sha256(read + " ".join(FLAGS).encode()).hexdigest()[:16]
     return f"{_cpu()}; torch {torch.__version__}; {source}"
 
 

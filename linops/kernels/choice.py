@@ -24,11 +24,13 @@ class _State:
         library: The file of the compiled kernels, once they are built.
         reason: Why there are none; empty if that is not known.
         choices: What was measured here; None before the first product that asks.
+        asked: Whether kernels may be wanted somewhere: until then products do not look further.
     """
 
     library: str = ""
     reason: str = ""
     choices: Choices | None = None
+    asked: bool = bool(os.environ.get(VARIABLE))
 
 
 STATE: Final = _State()
@@ -87,6 +89,7 @@ class use:
     def __init__(self, mode: str) -> None:
         self._before = MODE.get()
         MODE.set(_checked(mode, "lo.kernels.use"))
+        STATE.asked = STATE.asked or mode != "off"
 
     def __enter__(self) -> None:
         return None

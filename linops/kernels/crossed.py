@@ -9,10 +9,8 @@ gradients are those of plain products. Where there is no compiled library, both 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -21,7 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 from linops.kernels.building import library, target
 from linops.kernels.choice import STATE, mode
 from linops.kernels.choosing import Choices, choices_file, size_class
-from linops.kernels.measuring import agree, step, watched
+from linops.kernels.measuring import agree, seconds, step, watched
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 #: vectors from which a kernel is considered: a tile
@@ -30,8 +28,6 @@ LEAST = 32
 _COLUMNS, _TILE = 64, 32
 #: bytes of the middle that stay in a core's cache, forward and backward
 _MIDDLE, _MIDDLE_BACKWARD = 1 << 18, 1 << 20
-#: rounds of a measurement
-_ROUNDS = 7
 _WAYS = "plain", "compiled"
 
 Plain = Callable[..., torch.Tensor]
@@ -79,7 +75,7 @@ def wants(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: b
     if known.get(case) not in _WAYS and not watched():
         ways = [lambda *operands: plain(*operands, swapped), lambda *operands: _OPERATOR(*operands, swapped)]
         bound = {name: step(way, (first, second, x)) for name, way in zip(_WAYS, ways)}
-        STATE.choices.choose(case, bound, _seconds, agree)
+        STATE.choices.choose(case, bound, seconds, agree)
     return known.get(case) == "compiled"
 
 
@@ -283,17 +279,3 @@ def _flops_backward(
 ) -> int:
     # the middle anew, for that of second; the gradient of the middle, for those of first and x
     return 2 * x[2] * (prod(first) * (of_second + of_first + of_x) + prod(second) * (of_second + (of_first or of_x)))
-
-
-# ---------------------------------------------------------------- the measurement
-
-
-def _seconds(functions: Sequence[Callable[[], Any]]) -> list[float]:
-    """What calls take: medians of rounds in turns."""
-    taken: list[list[float]] = [[] for _ in functions]
-    for turn in range(_ROUNDS + 1):
-        for place in range(len(functions))[:: 1 if turn % 2 else -1]:
-            start = perf_counter()
-            functions[place]()
-            taken[place].append(perf_counter() - start)
-    return [median(each[1:]) for each in taken]  # the first round warms up

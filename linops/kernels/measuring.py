@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any
 
 import torch
 from torch._C import _autograd
@@ -11,6 +14,26 @@ from torch.utils._device import DeviceContext
 
 #: how far results may be apart, as a share of their norm
 APART = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+#: rounds of a measurement
+ROUNDS = 7
+
+
+def seconds(functions: Sequence[Callable[[], Any]]) -> list[float]:
+    """What calls take on a CPU.
+
+    Args:
+        functions: The calls.
+
+    Returns:
+        Medians of rounds in turns.
+    """
+    taken: list[list[float]] = [[] for _ in functions]
+    for turn in range(ROUNDS + 1):
+        for place in range(len(functions))[:: 1 if turn % 2 else -1]:
+            start = perf_counter()
+            functions[place]()
+            taken[place].append(perf_counter() - start)
+    return [median(each[1:]) for each in taken]  # the first round warms up
 
 
 def watched() -> bool:

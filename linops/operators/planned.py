@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from linops import backends
 from linops.declaration import remembered
+from linops.kernels.choice import MODE, STATE, mode
 from linops.operator import LinearOperator, flat
-from linops.operators.choosing import Choosing
+from linops.operators.choosing import Choosing, has_sizes
 from linops.plan.network import Graph, Network
 from linops.plan.plan import Plan, choose, representative, trains, ways
 from linops.plan.step import Step
@@ -143,18 +144,45 @@ class Planned(Choosing):
         return (2 << self._num_leaves) - 1
 
     def _columns(self, x: Any) -> Any:
+        if STATE.asked and (y := self._compiled(x, x.shape[-1], False)) is not None:
+            return y
         plan = self._plan_at(x.shape[-1], x)
         return self._natural(x) if plan is None else self._along(plan, x, Planned._columns_along)
 
     def _vector(self, x: Any) -> Any:
+        if STATE.asked and (y := self._compiled(x, 1, False)) is not None:
+            return y
         plan = self._plan_at(1, x)
         return self._natural_vector(x) if plan is None else self._along(plan, x, Planned._vector_along)
 
     def _rows(self, x: Any) -> Any:
+        if STATE.asked and (y := self._compiled(x, x.shape[0], True)) is not None:
+            return y
         plan = self._plan_at(x.shape[0], x)
         if isinstance(plan, Forked) and plan.at_once:  # also where gradients are wanted
             return backends.rows_in_parts(x, self._rows, plan.at_once)
         return self._natural_rows(x) if plan is None else self._along(plan, x, Planned._rows_along)
+
+    def _compiled(self, x: Any, batch: Any, rows: bool) -> Any:
+        """The product with few vectors in one compiled call (`linops.kernels.chain`); None where it runs as ever."""
+        if self.backend != "torch" or type(batch) is not int or backends.is_compiling():
+            return None
+        way = MODE.get() or mode()
+        if way == "off" or (chain := self._chain) is None or batch > chain.most:
+            return None
+        return chain.product(way, self, self._leaves, x, rows)
+
+    @remembered
+    def _chain(self) -> Any:
+        """The compiled chain of the structure, or None."""
+        return self._once("chain", self._find_chain)
+
+    def _find_chain(self) -> Any:
+        if not has_sizes(self):
+            return None
+        from linops.kernels.chain import chain_of  # an extra, which loads torch
+
+        return chain_of(network_of(self), self._num_leaves)
 
     def _along(self, plan: Any, x: Any, product: Callable[[Any, Plan | None, Any], Any]) -> Any:
         """A product along a plan, or along the one for those gradients that JAX then wants."""

@@ -1,0 +1,210 @@
+"""Products with few vectors in one compiled call on CPUs, of operators that are chains of tensors (`chain.cpp`).
+
+With few vectors, calls of torch take longer than what they compute: a butterfly of 256 is eight products of blocks, and
+as many views. A `Chain` is a network (`linops.plan.network`) whose tensors act on the operand one by one, in tables of
+where the numbers of each index stand. It runs where nothing but numbers is asked for: no gradient, no transformation,
+no tracing, no mode of torch. The compiled module itself sees to that, as it takes less time there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+
+from linops.kernels.building import chain_module, target
+from linops.kernels.choice import STATE
+from linops.kernels.choosing import Choices, choices_file, size_class
+from linops.kernels.measuring import agree, seconds, watched
+from linops.plan.network import Network
+
+#: up to which there is a chain: vectors, those of two tensors (from there on `crossed.cpp` takes products of blocks),
+#: MACs, numbers between two steps, leaves, and numbers of a table
+MOST, MOST_OF_TWO, WORK, BETWEEN, LEAVES, TABLE = 64, 31, 1 << 22, 1 << 18, 64, 1 << 15
+_WAYS = "plain", "compiled"
+
+
+class Chain:
+    """A compiled chain of one network, and what was chosen for it.
+
+    Args:
+        case: What is computed, in words.
+        compiled: What the compiled module made of it.
+        most: Up to how many vectors it multiplies.
+    """
+
+    def __init__(self, case: str, compiled: Any, most: int) -> None:
+        self.case = case
+        self.most = most
+        self._compiled, self._run = compiled, chain_module().run
+        self._ways: dict[Any, bool] = {}
+        self._measures = False
+
+    def product(self, way: str, operator: Any, leaves: tuple[Any, ...], x: Any, rows: bool) -> Any:
+        """The product in one call.
+
+        Args:
+            way: ``"auto"`` or ``"compiled"``.
+            operator: The operator, which multiplies in other ways too.
+            leaves: Its leaves.
+            x: A vector (n,), columns (…, k), or rows (k, n).
+            rows: Whether x is rows.
+
+        Returns:
+            (m,), (m, k), or rows (k, m); None where it is to be computed in another way.
+        """
+        if self._measures:
+            return None
+        y = self._run(self._compiled, x, leaves, rows)
+        if y is None or way == "compiled":
+            return y
+        shape = x.shape
+        key = len(shape), rows, (shape[0] if rows else shape[-1]).bit_length(), x.dtype
+        takes = self._ways.get(key)
+        if takes is None:
+            takes = self._decided(key, operator, leaves, x, rows)
+        return y if takes else None
+
+    def _decided(self, key: Any, operator: Any, leaves: tuple[Any, ...], x: Any, rows: bool) -> bool:
+        """Whether the chain was measured to be faster; what is not known is measured."""
+        if watched():
+            return False
+        kind = "vector" if x.ndim == 1 else f"{'rows' if rows else 'columns'} {size_class(x.shape[0 if rows else -1])}"
+        case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} {torch.get_num_threads()} threads"
+        if STATE.choices is None:
+            STATE.choices = Choices(target(), choices_file())
+        if STATE.choices.known.get(case) not in _WAYS:
+            plain = operator._vector if x.ndim == 1 else operator._rows if rows else operator._columns
+            self._measures = True
+            try:
+                ways = {
+                    "plain": lambda: [plain(x)],
+                    "compiled": lambda: [self._run(self._compiled, x, leaves, rows)],
+                }
+                STATE.choices.choose(case, ways, seconds, _agree)
+            finally:
+                self._measures = False
+        self._ways[key] = STATE.choices.known[case] == "compiled"
+        return self._ways[key]
+
+
+def _agree(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
+    """As `agree`, whose features may stand in several axes."""
+    return agree([found[0].reshape(expected[0].shape)], expected)
+
+
+def chain_of(network: Network | None, leaves: int) -> Chain | None:
+    """The compiled chain of a network.
+
+    Args:
+        network: The network, if there is one.
+        leaves: How many leaves the operator has.
+
+    Returns:
+        The chain; None where there is none, or it cannot be compiled.
+    """
+    if network is None or not network.tensors or leaves > LEAVES:
+        return None
+    return _chain_of(*network[:4], tuple(network.sizes.items()), leaves)
+
+
+@lru_cache(maxsize=256)
+def _chain_of(
+    tensors: tuple[str, ...],
+    places: tuple[int, ...],
+    into: str,
+    out: str,
+    sizes: tuple[tuple[str, int], ...],
+    leaves: int,
+) -> Chain | None:
+    size = dict(sizes)
+
+    def count(axes: Iterable[str]) -> int:
+        return prod([size[axis] for axis in axes])
+
+    steps = steps_of(tensors, into, out)
+    if steps is None or max(count(group) for step in steps for group in step.groups) > TABLE:
+        return None
+    macs = sum([count({*step.own, *step.held}) for step in steps])
+    most = max(count(axes) for step in steps for axes in (step.held, step.after))
+    vectors = min(MOST if len(tensors) > 2 else MOST_OF_TWO, WORK // macs, BETWEEN // most)
+    module = chain_module() if vectors else None
+    if module is None:
+        return None
+    ready = []
+    for place, step in zip(places, steps):
+        blocks, rows, columns, rest = step.groups
+        tables = [_offsets(group, step.own, size) for group in (blocks, rows, columns)]
+        tables += [_offsets(group, step.held, size) for group in (blocks, columns, rest)]
+        tables += [_offsets(group, step.after, size) for group in (blocks, rows, rest)]
+        ready.append((place, count(step.own), *tables))
+    case = f"{','.join(tensors)} {into}>{out} {','.join([f'{axis}{number}' for axis, number in sizes])}"
+    return Chain(case, module.make(count(out), count(into), most, leaves, tuple(ready)), vectors)
+
+
+class Acting(NamedTuple):
+    """How a tensor acts on an operand.
+
+    Attributes:
+        own: Its axes.
+        groups: The axes of both that stay, its own rows, those that are summed over, and the operand's others.
+        held: The operand's axes as it lies in memory.
+        after: The result's.
+    """
+
+    own: str
+    groups: tuple[str, str, str, str]
+    held: str
+    after: str
+
+
+def steps_of(tensors: Sequence[str], into: str, out: str) -> list[Acting] | None:
+    """How tensors act on an operand, one by one.
+
+    Args:
+        tensors: Their axes.
+        into: Those of the operand.
+        out: Those of the result.
+
+    Returns:
+        A step for each tensor; None where it takes more than these, as a sum over axes that no tensor has.
+
+    Example:
+        >>> for step in steps_of(["ba", "dc"], "ac", "bd"):  # a Kronecker product
+        ...     print(step.groups, step.held, step.after)
+        ('', 'b', 'a', 'c') ac bc
+        ('', 'd', 'c', 'b') bc bd
+    """
+    held, steps = into, []
+    for place, own in enumerate(tensors):
+        later = out + "".join(tensors[place + 1 :])
+        blocks = "".join([axis for axis in own if axis in held and axis in later])
+        columns = "".join([axis for axis in own if axis in held and axis not in later])
+        rows = "".join([axis for axis in own if axis not in held])
+        rest = "".join([axis for axis in held if axis not in own])
+        if place == len(tensors) - 1:
+            after = out
+        elif columns and not blocks and columns in held:
+            after = held.replace(columns, rows)
+        else:
+            after = blocks + rows + rest
+        if sorted(after) != sorted(blocks + rows + rest) or len({*own}) < len(own):
+            return None
+        steps.append(Acting(own, (blocks, rows, columns, rest), held, after))
+        held = after
+    return steps
+
+
+def _offsets(axes: str, layout: str, size: dict[str, int]) -> tuple[int, ...]:
+    """Where the numbers of each index over axes stand in an array that lies in memory as `layout`."""
+    strides, stride = {}, 1
+    for axis in reversed(layout):
+        strides[axis] = stride
+        stride *= size[axis]
+    found = [0]
+    for axis in axes:
+        found = [start + place * strides[axis] for start in found for place in range(size[axis])]
+    return tuple(found)
