@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import linops as lo
 import linops.backends.torch_blocks as torch_blocks
 from linops import backends
-from linops.kernels import building, choice, crossed
+from linops.kernels import building, chain, choice, crossed
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2}
 # blocks, n, rank, m, p, batch: multiples of no vector, of some, one vector more than a tile, fewer rows than a register
@@ -148,9 +148,12 @@ def no_compiler(monkeypatch, tmp_path):
         raise RuntimeError("no compiler here")
 
     monkeypatch.setattr(cpp_extension, "load", fails)
-    building.library.cache_clear()
+    caches = building.library, building.chain_module, chain._chain_of
+    for each in caches:
+        each.cache_clear()
     yield
-    building.library.cache_clear()
+    for each in caches:
+        each.cache_clear()
 
 
 @pytest.mark.parametrize("way", ["auto", "compiled"])
