@@ -7,6 +7,7 @@ from string import ascii_lowercase
 import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 import linops as lo
@@ -236,7 +237,7 @@ def test_where_more_than_numbers_is_asked_for_products_run_as_ever(compiled, ran
         "device": lambda: _under(torch.device("cpu"), lambda: A @ x),
         "flops": lambda: _under(FlopCounterMode(display=False), lambda: A @ x),
         "compiled": lambda: torch.compile(lambda x: A @ x, fullgraph=True, backend="aot_eager")(x),
-        "traced": lambda: torch.fx.experimental.proxy_tensor.make_fx(lambda x: A @ x)(x)(x),
+        "traced": lambda: make_fx(lambda x: A @ x)(x)(x),
         "of double precision": lambda: concrete(name) @ x.double().requires_grad_(),
     }
     for way, each in ways.items():

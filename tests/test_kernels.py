@@ -357,7 +357,7 @@ def test_transformations_take_plain_products(compiled, ran):
 )
 def test_layers_operators_and_compiled_graphs(compiled, ran, family):
     A = family.init(seed=0, backend="torch")
-    layer, x = A.to_layer(), torch.randn(3, 50, A.shape[1])
+    layer, x = A.to_layer(), torch.randn(3, 70, A.shape[1])  # more than chains take
     matrix = A.to_dense()
     ran.clear()
     y = layer(x)

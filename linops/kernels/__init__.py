@@ -1,7 +1,7 @@
 """Kernels beyond those of the frameworks: each is used where it is installed and measured to be faster.
 
-What users say is about the compiled one, an extra that is off until it is asked for: two products of blocks on CPUs, in
-torch.
+What users say is about the compiled ones, extras that are off until they are asked for, on CPUs in torch: two products
+of blocks, and chains of tensors with few vectors.
 """
 
 from linops.kernels.choice import Status, status, use

@@ -21,9 +21,8 @@ from linops.kernels.choosing import Choices, choices_file, size_class
 from linops.kernels.measuring import agree, seconds, watched
 from linops.plan.network import Network
 
-#: up to which there is a chain: vectors, those of two tensors (from there on `crossed.cpp` takes products of blocks),
-#: MACs, numbers between two steps, leaves, and numbers of a table
-MOST, MOST_OF_TWO, WORK, BETWEEN, LEAVES, TABLE = 64, 31, 1 << 22, 1 << 18, 64, 1 << 15
+#: up to which there is a chain: vectors, MACs, numbers between two steps, leaves, and numbers of a table
+MOST, WORK, BETWEEN, LEAVES, TABLE = 64, 1 << 22, 1 << 18, 64, 1 << 15
 _WAYS = "plain", "compiled"
 
 
@@ -130,7 +129,7 @@ def _chain_of(
         return None
     macs = sum([count({*step.own, *step.held}) for step in steps])
     most = max(count(axes) for step in steps for axes in (step.held, step.after))
-    vectors = min(MOST if len(tensors) > 2 else MOST_OF_TWO, WORK // macs, BETWEEN // most)
+    vectors = min(MOST, WORK // macs, BETWEEN // most)
     module = chain_module() if vectors else None
     if module is None:
         return None

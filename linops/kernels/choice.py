@@ -21,7 +21,7 @@ class _State:
     """What holds for the process.
 
     Attributes:
-        library: The file of the compiled kernels, once they are built.
+        library: The file of the compiled kernel that was loaded last.
         reason: Why there are none; empty if that is not known.
         choices: What was measured here; None before the first product that asks.
         asked: Whether kernels may be wanted somewhere: until then products do not look further.
@@ -67,7 +67,7 @@ class use:
 
     The mode is that of this thread or task (a `contextvars` context); elsewhere, and until the first call, it is what
     the environment variable ``LINOPS_KERNELS`` says, or ``"off"``. A graph of `torch.compile` keeps the mode under
-    which it was traced. A kernel is compiled at the first product that could use it (about 10 s, once for each
+    which it was traced. A kernel is compiled at the first product that could use it (10 to 30 s, once for each
     machine and version of torch), by torch's extension machinery, which needs a C++ compiler and ninja. Without one
     products run as ever; `status` says why.
 
@@ -106,7 +106,7 @@ class Status:
 
     Attributes:
         mode: What `use` said here, or else the environment.
-        library: The file of the compiled kernels; empty while there are none.
+        library: The file of the compiled kernel that was loaded last; empty while there is none.
         reason: Why there are none, if it was tried; else empty.
         chosen: Which way was measured to be faster, ``"plain"`` or ``"compiled"``, by class of products.
     """
