@@ -22,6 +22,11 @@ def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
     return getattr(namespace.fft, transform)(x, length, axis, norm)
 
 
+@p.convolved.dispatch
+def _convolved(x: Array, kernel: Array, length: int, axis: int, reverse: bool):
+    return None
+
+
 @p.columns_at_once.dispatch
 def _columns_at_once(x: Array, length: int):
     return None

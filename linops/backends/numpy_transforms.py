@@ -16,6 +16,11 @@ def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
     return getattr(scipy.fft, transform)(x, length, axis, norm)  # several times faster than numpy.fft on many vectors
 
 
+@p.convolved.dispatch
+def _convolved(x: np.ndarray, kernel: np.ndarray, length: int, axis: int, reverse: bool):
+    return None
+
+
 @p.columns_at_once.dispatch
 def _columns_at_once(x: np.ndarray, length: int):
     # pocketfft gathers columns from all over the memory: parts of them stay in the cache

@@ -262,6 +262,14 @@ def fourier(x, transform: str, length: int, axis: int, norm):
 
 
 @generic
+def convolved(x, kernel, length: int, axis: int, reverse: bool):
+    """The circular convolution of reals along an axis, -1 or -2, with a (length,) kernel, or with it in reverse.
+
+    None where it is to be made of its transforms, one by one: where numbers cannot be looked at, or overflow.
+    """
+
+
+@generic
 def columns_at_once(x, length: int):
     """How many columns of x to transform at once, each of `length` numbers; None for all."""
 

@@ -21,7 +21,7 @@ def plain(x: torch.Tensor) -> bool:
     Returns:
         True or False.
     """
-    return type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
+    return type(x) in (torch.Tensor, torch.nn.Parameter) and not x.is_meta
 
 
 def at_hand(x: torch.Tensor) -> bool:
@@ -42,6 +42,20 @@ def _fourier(x: torch.Tensor, transform: str, length: int, axis: int, norm: Any)
         y = getattr(torch.fft, transform)(x.sum().expand(x.shape[axis]), length, -1, norm)
         return y.expand(*x.shape[:-1], -1) if axis == -1 else y[:, None].expand(*x.shape[:-2], -1, x.shape[-1])
     return getattr(torch.fft, transform)(x, length, axis, norm)
+
+
+@p.convolved.dispatch
+def _convolved(x: torch.Tensor, kernel: torch.Tensor, length: int, axis: int, reverse: bool):
+    # for a short vector everything but the transforms is most of the time
+    if not x.is_cpu or not x.numel() or not at_hand(x) or not plain(kernel):
+        return None
+    spectrum = torch.fft.rfft(kernel, length)
+    if reverse:
+        spectrum = spectrum.conj()
+    if axis == -2:
+        spectrum = spectrum.unsqueeze(1)
+    y = torch.fft.irfft(torch.fft.rfft(x, length, axis) * spectrum, length, axis)
+    return y if _sums_to_a_number(y) else None
 
 
 @p.columns_at_once.dispatch
@@ -85,10 +99,13 @@ def _is_at_hand(x: torch.Tensor):
 
 @p.all_finite.dispatch
 def _all_finite(x: torch.Tensor):
-    if not (x.is_cpu and at_hand(x)):
-        return None
-    x = x.detach()
-    # a sum is one kernel, and torch.isfinite five: 256×2048 numbers take it 60 times as long
+    return _sums_to_a_number(x) if x.is_cpu and at_hand(x) else None
+
+
+def _sums_to_a_number(x: torch.Tensor) -> bool:
+    """Whether all numbers are finite: a sum is one kernel, and torch.isfinite five, 60 times as long for 256×2048."""
+    if x.requires_grad:
+        x = x.detach()
     return isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 

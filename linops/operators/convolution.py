@@ -51,13 +51,13 @@ class Convolution(AlongAxis, Choosing):
         own = x.dtype == self.dtype
         if own and self._plan(prod(x.shape) // max(self.shape[1], 1)):
             return x @ self._matrix().T if axis == -1 and x.ndim > 1 else self._matrix() @ x
-        backend = backends.backend_of(x)
         if axis == -2 and backends.suits_rows(x, self._length):
             order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
             y = self._along(backends.copy(backends.permute(x, order)), -1)
             return backends.copy(backends.permute(y, order))
         kernel = self._kernel()
-        dtype = result = x.dtype
+        dtype, backend = x.dtype, self.backend or backends.backend_of(x)
+        result = dtype
         if not (own and self._transforms_as_it_is) or dtype != kernel.dtype:
             result = backends.result_type(backend, kernel.dtype, dtype)
             dtype = transform_dtype(result, backend)
@@ -65,6 +65,10 @@ class Convolution(AlongAxis, Choosing):
                 return self._exact(kernel, x, axis, result, dtype.itemsize)
             kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
         is_complex = self._is_complex if own else backends.is_complex(dtype)
+        if dtype == result and not is_complex:
+            y = backends.convolved(x, kernel, self._length, axis, self.transposed)
+            if y is not None:
+                return self._cropped(y, axis)
         narrow = dtype != result  # half precision, whose sums single holds
         if narrow or backends.is_at_hand(x):
             y = self._transformed(kernel, x, axis, is_complex)
@@ -78,7 +82,7 @@ class Convolution(AlongAxis, Choosing):
 
     def _transformed(self, kernel: Any, x: Any, axis: int, is_complex: bool) -> Any:
         """The product of floats, by transforms of their dtype."""
-        length, rows, backend = self._length, self.shape[0], backends.backend_of(x)
+        length, backend = self._length, backends.backend_of(x)
         forward, inverse = ("fft", "ifft") if is_complex else ("rfft", "irfft")
         spectrum = self._spectrum(kernel, is_complex)
         if axis == -2:
@@ -87,16 +91,20 @@ class Convolution(AlongAxis, Choosing):
         def convolved(x: Any) -> Any:
             y = backends.fourier(x, forward, length, axis, None)
             y = backends.multiply_quietly(y, spectrum)  # what overflows is seen in the result, and run again
-            y = backends.fourier(y, inverse, length, axis, None)
-            if rows == length:
-                return y
-            return y[..., :rows] if axis == -1 else y[..., :rows, :]
+            return self._cropped(backends.fourier(y, inverse, length, axis, None), axis)
 
         step = backends.columns_at_once(x, length) if axis == -2 else None
         if step is None:
             return convolved(x)
         parts = [convolved(x[..., start : start + step]) for start in range(0, x.shape[-1], step)]
         return backends.namespace(backend).concat(parts, axis=-1)
+
+    def _cropped(self, y: Any, axis: int) -> Any:
+        """The rows of the operator, of as many as are transformed."""
+        rows = self.shape[0]
+        if rows == self._length:
+            return y
+        return y[..., :rows] if axis == -1 else y[..., :rows, :]
 
     def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
         """The product of integers or booleans, as exact as the matrix's; `itemsize` is of the floats transformed."""
@@ -162,7 +170,8 @@ class Convolution(AlongAxis, Choosing):
 
     def _plan(self, batch: Any, wanted: int = 0) -> Any:
         # under autocast a matrix product is narrowed, and a transform is not
-        return None if backends.is_autocasting() else super()._plan(batch, wanted)
+        plan = super()._plan(batch, wanted)
+        return None if plan and backends.is_autocasting() else plan
 
     @property
     def _may_be_written(self) -> bool:
