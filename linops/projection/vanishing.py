@@ -27,20 +27,22 @@ from linops.projection.nets import Net
 #: take, may be more in proportion to `max_iterations`
 LIMIT, USUAL = 2000, 100
 #: random starts at most, of few numbers; of many ones fewer, by the cubes that steps take, but some
-STARTS, WORK, FEW = 8, 8 * 10**9, 2
+STARTS, WORK, FEW = 16, 8 * 10**9, 2
 #: steps of all starts, times these cubes, in proportion too: where W is no member, they would take minutes
 STEPS_WORK = 6 * 10**11
 #: a start for so many of `max_iterations`
-SWEEPS = 12
-#: ridges, as shares of the mean of the normal matrix's diagonal at the start; each for so many steps at most
-RIDGES, STEPS = (10**-1, 10**-1.5, 10**-2, 10**-2.5), 60
+SWEEPS = 6
+#: ridges, as shares of the mean of the normal matrix's diagonal at the start, of one start after the other: where those
+#: from large ridges all end at one point, others do not; each for so many steps at most
+RIDGES, STEPS = ((10**-1, 10**-1.5, 10**-2, 10**-2.5), (10**-2, 10**-3), (10**-3, 10**-4)), 60
 #: a share of ‖W‖: of a larger error W is taken for no member, and none is looked for
 NEAR = 0.3
 #: a share of ‖W‖ that is as good as none
 EXACT = 1e-10
 #: a share of ‖W‖ with which W is a member, but for what its numbers were rounded to before
 MEMBER = 1e-6
-#: a start that ends at the same error as what it is to be better than, to this share of it, is taken for proof enough
+#: starts with ridges of every kind that end at the same error as what they are to be better than, to this share of it,
+#: are taken for proof enough
 SAME = 1e-3
 #: a seed that no one is likely to have drawn W with
 SEED = 90_001
@@ -89,19 +91,24 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
     if is_nothing(before, goal) or not before < NEAR * whole:
         return None
     eps = float(goal.space.finfo(goal.source.dtype).eps)
-    path, taken, best = _Path(net, _wide(goal)), 0, None
+    path, taken, same, best = _Path(net, _wide(goal)), 0, 0, None
     cube = path.ends[-1] ** 3
     starts, left = max(FEW, min(STARTS, WORK // cube)), max(STEPS, int(STEPS_WORK * _times(effort)) // cube)
     for number in range(min(starts, effort.max_iterations // SWEEPS)):
         if taken >= left:
             break
-        point, steps = path.followed(number, effort.tol, None if best is None else best.square, left - taken)
+        is_better = best is not None and best.square**0.5 * whole < (1 - SAME) * before
+        rival = best.square if best is not None and is_better else None
+        point, steps = path.followed(number, effort.tol, rival, left - taken)
         taken += steps
-        if point is not None and (best is None or point.square < best.square):
+        if point is None:
+            continue
+        if best is None or point.square < best.square:
             best = point
-        if best is not None and best.settled and best.square <= max(MEMBER, 10 * eps) ** 2:
+        if best.settled and best.square <= max(MEMBER, 10 * eps) ** 2:
             break
-        if point is not None and abs(point.square**0.5 * whole - before) <= SAME * before:
+        same += abs(point.square**0.5 * whole - before) <= SAME * before
+        if same == len(RIDGES) and not is_better:
             break
     found = None if best is None else path.nearer(best, goal, before)
     return None if best is None or found is None else (found, taken, best.settled)
@@ -166,7 +173,7 @@ class _Path:
         x = np.concatenate([factor * leaf.ravel() for leaf in leaves])
         unit = float(np.mean(np.real(np.diag(self.normal(self.leaves(x))))))
         taken = 0
-        for ridge in RIDGES:
+        for ridge in RIDGES[number % len(RIDGES)]:
             point, steps = self.descended(x, ridge * unit, 1e-5, max(1, min(STEPS, left - taken)))
             x, taken = point.x, taken + steps
         if best is not None and point.square >= best and point.square > 1e-4:
