@@ -126,7 +126,7 @@ PLAN: tuple[Part, ...] = (
     _sweep("b-adam-naive", ADAM, FAMILIES, (NAIVE,), SIXTEEN),
     _sweep("b-muon-256", MUON, FAMILIES, BOTH, (256,), seeds=LATER),
     _sweep("b-muon-1024", MUON, "btt,low_rank,kronecker", BOTH, (1024,), seeds=LATER),
-    _sweep("b-muon-monarch-1024", MUON, "monarch", BOTH, (1024,), seeds=LATER),
+    _sweep("b-muon-1024-monarch", MUON, "monarch", BOTH, (1024,), seeds=LATER),
     Part("c-muon-others", SCALING, MUON, "monarch,kronecker,low_rank", BOTH, FEW),
     Part("c-muon-1", SCALING, MUON, ALL, BOTH, FEW, LATER),
     Part("c-muon-between", SCALING, MUON, ALL, BOTH, BETWEEN, (0, *LATER)),
