@@ -274,9 +274,41 @@ def _under(context, function):
 
 @full
 def test_leaves_that_do_not_lie_in_order_take_plain_products(compiled, ran):
-    A = concrete("btt").T
-    x = torch.randn(A.shape[1], 3, dtype=torch.float64)
+    A = lo.Dense(torch.randn(5, 6).T) @ lo.Dense(torch.randn(5, 7))
+    x = torch.randn(7, 3)
     close(A @ x, plain(lambda: A @ x))
+    assert not ran
+
+
+@full
+@pytest.mark.parametrize("freed", ["leaf", "operand"])
+def test_memory_that_was_freed_is_an_error_as_ever(compiled, freed):
+    """As FSDP frees that of weights."""
+    A, x = lo.Dense(torch.randn(6, 5)) @ lo.Dense(torch.randn(5, 7)), torch.randn(7)
+    A @ x
+    (x if freed == "operand" else next(leaf for _, leaf in A.named_leaves())).untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="not allocated"):
+        A @ x
+
+
+def test_nothing_is_compiled_for_products_that_it_cannot_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr(chain, "chain_module", lambda: asked.append(1))
+    chain._chain_of.cache_clear()
+    lo.kernels.use("compiled")
+    A = concrete("btt", torch.float32)
+    for B, x in [
+        (A.to(dtype=torch.bfloat16), torch.ones(20, dtype=torch.bfloat16)),
+        (A.to(dtype=torch.complex64), torch.ones(20, dtype=torch.complex64)),
+        (A.to(device="meta"), torch.ones(20, device="meta")),
+        (A, torch.ones(20, chain.MOST + 1)),
+        (A, torch.ones(20, requires_grad=True)),
+    ]:
+        assert (B @ x).shape[0] == 24
+    assert not asked
+    assert torch.equal(A @ torch.ones(20), plain(lambda: A @ torch.ones(20)))
+    assert asked
+    chain._chain_of.cache_clear()
 
 
 @full
@@ -312,6 +344,10 @@ def test_auto_measures_once_a_class(compiled, ran, monkeypatch, faster, count):
     assert len(timed) == 1
     assert len(ran) == count
     assert [*lo.kernels.status().chosen.values()] == ["compiled" if faster else "plain"]
+    if not faster:  # then it does not run
+        with monkeypatch.context() as without:
+            without.setattr(B._chain, "_run", None)
+            B @ x
     A @ x[:, 0]
     A._linear(x.T)
     assert len(timed) == 3

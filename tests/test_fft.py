@@ -10,6 +10,7 @@ import scipy.fft
 import scipy.linalg
 import torch
 from helpers import as_numpy, assert_close, every_backend, on, randoms
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import linops as lo
 from linops import backends
@@ -341,3 +342,9 @@ def test_the_matrix_compiles_with_symbolic_sizes():
     for n in (4, 7):
         c = torch.arange(n) + 0.5
         torch.testing.assert_close(matrix(c), lo.Circulant(c).to_dense(), rtol=0, atol=0)
+
+
+def test_of_numbers_beside_a_fake_mode():
+    A, x = lo.Circulant(torch.randn(64)), torch.randn(64)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert (A @ x).shape == (64,)

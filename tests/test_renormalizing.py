@@ -260,9 +260,10 @@ def test_how_often_is_asked_of_steps_that_are_measured():
         Muon(lo.nn.param_groups(layer, lr=0.01, optimizer="muon"), every=3)
     with pytest.raises(ValueError, match=r"Muon\(every=3\): no steps are measured"):
         Muon([{"params": [nn.Parameter(torch.eye(2))]}], every=3)
-    Muon(
-        lo.nn.param_groups(nn.Linear(4, 4), lr=0.01, optimizer="muon", renormalize=True), every=3
-    )  # has dense ones alone
+    Muon(lo.nn.param_groups(nn.Linear(4, 4), lr=0.01, optimizer="muon", renormalize=True), every=3)  # dense ones alone
+    groups = lo.nn.param_groups(layer, lr=0.01, optimizer="muon", renormalize=True)
+    with pytest.raises(ValueError, match="expected a number of steps"):
+        Muon([{**group, "every": 0} for group in groups])
 
 
 def test_how_often_steps_are_measured_is_the_optimisers_whatever_a_state_dict_says():

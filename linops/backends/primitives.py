@@ -265,7 +265,7 @@ def fourier(x, transform: str, length: int, axis: int, norm):
 def convolved(x, kernel, length: int, axis: int, reverse: bool):
     """The circular convolution of reals along an axis, -1 or -2, with a (length,) kernel, or with it in reverse.
 
-    None where it is to be made of its transforms, one by one: where numbers cannot be looked at, or overflow.
+    None where it is to be made of its transforms, one by one: where numbers cannot be looked at.
     """
 
 

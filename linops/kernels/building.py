@@ -62,9 +62,10 @@ def _loaded(name: str, load: Callable[[Path], Any]) -> Any:
             _build(cpp_extension.load, SOURCES[name], path)
         found = load(path)
     except Exception as error:  # a compiler can fail in any way, and plain products need none
-        STATE.reason = f"{type(error).__name__}: {str(error).strip()[:2000]}"
+        STATE.reasons[name] = f"{type(error).__name__}: {str(error).strip()[:2000]}"
         return None
-    STATE.library, STATE.reason = str(path), ""
+    STATE.library = str(path)
+    STATE.reasons.pop(name, None)
     return found
 
 

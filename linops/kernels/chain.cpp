@@ -2,11 +2,11 @@
 //
 //     y[b, r, s, k] = Σ_c a[b, r, c] x[b, c, s, k],
 //
-// where b, r, c, s are runs of axes and k counts vectors. Where the numbers of each index stand is a table of offsets, so
-// that no operand is copied to another order. `linops/kernels/chain.py` makes the tables and says what runs here.
+// where b, r, c, s are runs of axes and k counts vectors. Where the numbers of each index stand is a table of offsets,
+// so that no operand is copied to another order. `linops/kernels/chain.py` makes the tables and says what runs here.
 //
-// A module of Python, not operators of torch's dispatcher, whose calls take longer than these products do. `run` returns
-// None wherever the dispatcher would do more than multiply: record for gradients, transform, trace, cast or count.
+// A module of Python, not operators of torch's dispatcher, whose calls take longer than these products do. `run`
+// returns None wherever the dispatcher would do more than multiply: record for gradients, transform, trace, cast or count.
 
 #include <torch/csrc/autograd/python_variable.h>
 
@@ -48,7 +48,7 @@ struct Step {
 };
 
 struct Chain {
-  long m, n, most, leaves;
+  long m, n, most, leaves, work = 0;  // MACs of one vector
   std::vector<Step> steps;
 };
 
@@ -144,7 +144,8 @@ template <class T, int R, int C> void small(const Step& step, const T* a, const 
 }
 
 // R inner products with one vector, whose numbers stand side by side
-template <class T, int R> inline void inner(const Step& step, const T* a, const int* ar, const T* x, T* y, const int* yr) {
+template <class T, int R>
+inline void inner(const Step& step, const T* a, const int* ar, const T* x, T* y, const int* yr) {
   constexpr int N = BYTES / sizeof(T);
   using V = vec<T, N>;
   V acc[R];
@@ -214,7 +215,8 @@ template <class T> void turned(const T* from, long rows, long columns, T* to) {
       for (long c = start; c < std::min(start + 16, columns); ++c) to[c * rows + r] = from[r * columns + c];
 }
 
-template <class T> void multiply(const Chain& chain, const void* const* leaves, const T* x, long k, T* y, bool rows) {
+template <class T>
+void multiply(const Chain& chain, const void* const* leaves, const T* x, long k, T* y, bool rows) {
   thread_local std::vector<T> kept;
   const size_t size = chain.most * k;
   if (kept.size() < 3 * size) kept.resize(3 * size);
@@ -240,13 +242,15 @@ inline bool within(c10::DispatchKeySet keys, c10::DispatchKeySet allowed) {
   return (keys.raw_repr() & ~allowed.raw_repr()) == 0;
 }
 
-// whether there is nothing about a tensor but numbers: no lazy sign, no transformation, no tangent, no subclass
+// whether there is nothing about a tensor but numbers, and these are there: no lazy sign, no transformation, no tangent,
+// no subclass
 bool is_mere(const at::Tensor& tensor, at::ScalarType dtype, bool records) {
   constexpr c10::DispatchKeySet allowed{
       c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU, c10::DispatchKey::ADInplaceOrView,
       c10::DispatchKey::AutocastCPU};
   return within(tensor.key_set(), allowed) && tensor.scalar_type() == dtype &&
-         !(records && tensor.requires_grad()) && !tensor._fw_grad(0).defined();
+         !(records && tensor.requires_grad()) && !tensor._fw_grad(0).defined() &&
+         tensor.unsafeGetTensorImpl()->storage_initialized();
 }
 
 // whether nothing stands between a call of torch and its kernel
@@ -257,19 +261,35 @@ bool is_plain_now() {
          !at::impl::torch_function_mode_enabled();
 }
 
+// MACs from which other threads of Python run meanwhile
+constexpr long ALONE = 50000;
+struct Released {
+  PyThreadState* state = PyEval_SaveThread();
+  ~Released() { PyEval_RestoreThread(state); }
+};
+
 template <class T>
 PyObject* run_as(const Chain& chain, const at::Tensor& x, const void* const* leaves, long k, bool rows, at::Tensor y) {
   const T* from = static_cast<const T*>(x.const_data_ptr());
   T* to = static_cast<T*>(y.mutable_data_ptr());
-  multiply<T>(chain, leaves, from, k, to, rows);
+  if (k * chain.work >= ALONE) {
+    Released others;
+    multiply<T>(chain, leaves, from, k, to, rows);
+  } else {
+    multiply<T>(chain, leaves, from, k, to, rows);
+  }
   return THPVariable_Wrap(std::move(y));
 }
 
 constexpr long MOST_LEAVES = 64;
 
 // run(chain, x, leaves, rows): the product with a vector (n,), columns (…, k) or rows (k, n), or None
-PyObject* run(PyObject*, PyObject* const* given, Py_ssize_t) {
+PyObject* run(PyObject*, PyObject* const* given, Py_ssize_t count) {
   HANDLE_TH_ERRORS
+  if (count != 4 || !PyTuple_Check(given[2])) {
+    PyErr_SetString(PyExc_TypeError, "run: expected a chain, a tensor, a tuple of leaves, and whether it is rows");
+    return nullptr;
+  }
   const auto* chain = static_cast<const Chain*>(PyCapsule_GetPointer(given[0], nullptr));
   if (!chain) return nullptr;
   PyObject* operands = given[2];
@@ -312,7 +332,8 @@ bool read(PyObject* from, Table& to) {
 PyObject* make(PyObject*, PyObject* arguments) {
   auto* chain = new Chain;
   PyObject *steps, *tables[9];
-  bool right = PyArg_ParseTuple(arguments, "llllO!", &chain->m, &chain->n, &chain->most, &chain->leaves, &PyTuple_Type, &steps);
+  bool right = PyArg_ParseTuple(
+      arguments, "llllO!", &chain->m, &chain->n, &chain->most, &chain->leaves, &PyTuple_Type, &steps);
   right = right && chain->leaves <= MOST_LEAVES;
   for (Py_ssize_t place = 0; right && place < PyTuple_GET_SIZE(steps); ++place) {
     Step step;
@@ -325,6 +346,7 @@ PyObject* make(PyObject*, PyObject* arguments) {
     step.run = run_of(step.ac);
     step.packed = run_of(step.xc) == long(step.xc.size()) && step.xc[0] == 0;
     step.flat = run_of(step.xs) == long(step.xs.size()) && run_of(step.ys) == long(step.ys.size());
+    chain->work += step.ab.size() * step.ar.size() * step.ac.size() * step.xs.size();
     chain->steps.push_back(std::move(step));
   }
   if (!right) {

@@ -31,14 +31,17 @@ class Chain:
 
     Args:
         case: What is computed, in words.
-        compiled: What the compiled module made of it.
+        made_of: What the compiled module makes it of, at the first product that it can run.
         most: Up to how many vectors it multiplies.
     """
 
-    def __init__(self, case: str, compiled: Any, most: int) -> None:
+    def __init__(self, case: str, made_of: tuple[Any, ...], most: int) -> None:
         self.case = case
         self.most = most
-        self._compiled, self._run = compiled, chain_module().run
+        self._made_of = made_of
+        self._compiled: Any = None
+        self._run: Any = None
+        self._choices: Choices | None = None
         self._ways: dict[Any, bool] = {}
         self._measures = False
 
@@ -55,17 +58,35 @@ class Chain:
         Returns:
             (m,), (m, k), or rows (k, m); None where it is to be computed in another way.
         """
-        if self._measures:
+        if self._measures or (self._compiled is None and not self._is_made(x, leaves)):
+            return None
+        if way == "compiled":
+            return self._run(self._compiled, x, leaves, rows)
+        if self._choices is not STATE.choices:
+            self._choices, self._ways = STATE.choices, {}
+        shape = x.shape
+        key = len(shape), rows, (shape[0] if rows else shape[-1]).bit_length(), x.dtype, torch.get_num_threads()
+        takes = self._ways.get(key)
+        if takes is False:
             return None
         y = self._run(self._compiled, x, leaves, rows)
-        if y is None or way == "compiled":
+        if y is None or takes:
             return y
-        shape = x.shape
-        key = len(shape), rows, (shape[0] if rows else shape[-1]).bit_length(), x.dtype
-        takes = self._ways.get(key)
-        if takes is None:
-            takes = self._decided(key, operator, leaves, x, rows)
-        return y if takes else None
+        return y if self._decided(key, operator, leaves, x, rows) else None
+
+    def _is_made(self, x: Any, leaves: tuple[Any, ...]) -> bool:
+        """Whether it is there: it is compiled where it can run, as far as operands say."""
+        operands = (x, *leaves)
+        if x.dtype not in (torch.float32, torch.float64) or not all(one.is_cpu for one in operands):
+            return False
+        if torch.is_grad_enabled() and any(one.requires_grad for one in operands):
+            return False
+        module = chain_module()
+        if module is None:
+            self.most = 0
+            return False
+        self._compiled, self._run = module.make(*self._made_of), module.run
+        return True
 
     def _decided(self, key: Any, operator: Any, leaves: tuple[Any, ...], x: Any, rows: bool) -> bool:
         """Whether the chain was measured to be faster; what is not known is measured."""
@@ -74,7 +95,7 @@ class Chain:
         kind = "vector" if x.ndim == 1 else f"{'rows' if rows else 'columns'} {size_class(x.shape[0 if rows else -1])}"
         case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} {torch.get_num_threads()} threads"
         if STATE.choices is None:
-            STATE.choices = Choices(target(), choices_file())
+            self._choices = STATE.choices = Choices(target(), choices_file())
         if STATE.choices.known.get(case) not in _WAYS:
             plain = operator._vector if x.ndim == 1 else operator._rows if rows else operator._columns
             self._measures = True
@@ -103,7 +124,7 @@ def chain_of(network: Network | None, leaves: int) -> Chain | None:
         leaves: How many leaves the operator has.
 
     Returns:
-        The chain; None where there is none, or it cannot be compiled.
+        The chain; None where there is none.
     """
     if network is None or not network.tensors or leaves > LEAVES:
         return None
@@ -130,8 +151,7 @@ def _chain_of(
     macs = sum([count({*step.own, *step.held}) for step in steps])
     most = max(count(axes) for step in steps for axes in (step.held, step.after))
     vectors = min(MOST, WORK // macs, BETWEEN // most)
-    module = chain_module() if vectors else None
-    if module is None:
+    if not vectors:
         return None
     ready = []
     for place, step in zip(places, steps):
@@ -141,7 +161,7 @@ def _chain_of(
         tables += [_offsets(group, step.after, size) for group in (blocks, rows, rest)]
         ready.append((place, count(step.own), *tables))
     case = f"{','.join(tensors)} {into}>{out} {','.join([f'{axis}{number}' for axis, number in sizes])}"
-    return Chain(case, module.make(count(out), count(into), most, leaves, tuple(ready)), vectors)
+    return Chain(case, (count(out), count(into), most, leaves, tuple(ready)), vectors)
 
 
 class Acting(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
 from typing import Final
@@ -22,13 +22,13 @@ class _State:
 
     Attributes:
         library: The file of the compiled kernel that was loaded last.
-        reason: Why there are none; empty if that is not known.
+        reasons: Why there is none, of each source that cannot be built or loaded.
         choices: What was measured here; None before the first product that asks.
         asked: Whether kernels may be wanted somewhere: until then products do not look further.
     """
 
     library: str = ""
-    reason: str = ""
+    reasons: dict[str, str] = field(default_factory=dict)
     choices: Choices | None = None
     asked: bool = bool(os.environ.get(VARIABLE))
 
@@ -46,7 +46,9 @@ def _checked(mode: object, where: str) -> str:
 
 @cache
 def _environment() -> str:
-    return _checked(os.environ.get(VARIABLE) or "off", f"the environment variable {VARIABLE}")
+    found = _checked(os.environ.get(VARIABLE) or "off", f"the environment variable {VARIABLE}")
+    STATE.asked = STATE.asked or found != "off"
+    return found
 
 
 @assume_constant_result  # contexts cannot be traced
@@ -129,4 +131,5 @@ def status() -> Status:
         'off'
     """
     chosen = {} if STATE.choices is None else dict(STATE.choices.known)
-    return Status(mode(), STATE.library, STATE.reason, chosen)
+    reasons = "; ".join(dict.fromkeys(STATE.reasons.values()))
+    return Status(mode(), STATE.library, reasons, chosen)

@@ -65,12 +65,14 @@ class Convolution(AlongAxis, Choosing):
                 return self._exact(kernel, x, axis, result, dtype.itemsize)
             kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
         is_complex = self._is_complex if own else backends.is_complex(dtype)
-        if dtype == result and not is_complex:
-            y = backends.convolved(x, kernel, self._length, axis, self.transposed)
-            if y is not None:
-                return self._cropped(y, axis)
         narrow = dtype != result  # half precision, whose sums single holds
-        if narrow or backends.is_at_hand(x):
+        y = None
+        if not (narrow or is_complex):
+            y = backends.convolved(x, kernel, self._length, axis, self.transposed)
+        if y is not None:
+            if backends.all_finite(y):
+                return self._cropped(y, axis)
+        elif narrow or backends.is_at_hand(x):
             y = self._transformed(kernel, x, axis, is_complex)
             if narrow or backends.all_finite(y):
                 return as_dtype(y, result)

@@ -120,6 +120,7 @@ class Muon(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As of `torch.optim.Optimizer`; a group's ``leaves`` do not become part of it, for it is plain data."""
         super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
+        require_every("Muon", self.param_groups[-1]["every"], True, "")
         found = self.param_groups[-1]["params"]
         self._leaves.append(list(param_group.get("leaves") or [None] * len(found)))
 
