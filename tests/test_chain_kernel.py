@@ -7,6 +7,7 @@ from string import ascii_lowercase
 import numpy as np
 import pytest
 import torch
+from kernel_modes import kept_mode, use_compiled
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,22 +42,13 @@ OPERATORS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def mode():
-    """The mode and what is known are as before after each test."""
-    before, mode = dict(choice.STATE.__dict__), choice.MODE.get()
-    choice.STATE.choices = None
-    yield
-    choice.MODE.set(mode)
-    choice.STATE.__dict__.update(before)
+mode = pytest.fixture(autouse=True)(kept_mode)
 
 
 @pytest.fixture
 def compiled():
     """Kernels are used wherever they can be."""
-    lo.kernels.use("compiled")
-    if building.chain_module() is None:
-        pytest.skip(f"no compiled kernels: {lo.kernels.status().reason}")
+    use_compiled(building.chain_module)
 
 
 @pytest.fixture

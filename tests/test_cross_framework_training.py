@@ -147,10 +147,10 @@ def transformation(multipliers, optimizer, decay):
 @pytest.mark.parametrize(
     ("optimizer", "decay", "weight_norm"),
     [
-        pytest.param("adamw", "coupled", False, marks=pytest.mark.full),
+        ("adamw", "coupled", False),
         ("adamw", "independent", False),
-        pytest.param("sgd", "coupled", False, marks=pytest.mark.full),
-        pytest.param("adamw", "coupled", True, marks=pytest.mark.full),
+        ("sgd", "coupled", False),
+        ("adamw", "coupled", True),
     ],
 )
 def test_same_losses(optimizer, decay, weight_norm):

@@ -119,7 +119,7 @@ CASES = [
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "family", "engine", "precision", "optimizer", "ranks"),
-    [pytest.param(*case, marks=pytest.mark.full if case[-1] == 4 or case[-2] == "muon" else ()) for case in CASES],
+    CASES,
 )
 def test_what_ranks_hold_and_send_is_what_was_estimated(processes, name, family, engine, precision, optimizer, ranks):
     found = processes(ranks, train, name, family, engine, precision, optimizer)

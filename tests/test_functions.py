@@ -28,13 +28,13 @@ def norm_of_residual(x, w):
     "case",
     [
         "function_wide",
-        pytest.param("function_of_matrices", marks=pytest.mark.full),
+        "function_of_matrices",
         "function_transposed_by_the_framework",
-        pytest.param("function_with_complex_entries", marks=pytest.mark.full),
-        pytest.param("jacobian_tall", marks=pytest.mark.full),
+        "function_with_complex_entries",
+        "jacobian_tall",
         "jacobian_reverse",
-        pytest.param("hessian", marks=pytest.mark.full),
-        pytest.param("hessian_reverse", marks=pytest.mark.full),
+        "hessian",
+        "hessian_reverse",
     ],
 )
 def test_torch_compiles_products_written_as_methods(case):

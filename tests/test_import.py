@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from helpers import each
 
 
 def run(code):
@@ -106,7 +105,7 @@ FIRST = {
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("imports", each(4, FIRST.values()), ids=FIRST)
+@pytest.mark.parametrize("imports", FIRST.values(), ids=FIRST)
 def test_the_first_use_may_be_compiled(imports):
     """Also where linops meets a framework there: torch.compile cannot trace an import."""
     code = f"""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kernel_modes import kept_mode, use_compiled
 from torch.utils import cpp_extension
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,22 +28,13 @@ SHAPES = (
 LAYOUTS = ("rows", "columns", "wider rows", "part of columns")
 
 
-@pytest.fixture(autouse=True)
-def mode():
-    """The mode and what is known are as before after each test."""
-    before, mode = dict(choice.STATE.__dict__), choice.MODE.get()
-    choice.STATE.choices = None
-    yield
-    choice.MODE.set(mode)
-    choice.STATE.__dict__.update(before)
+mode = pytest.fixture(autouse=True)(kept_mode)
 
 
 @pytest.fixture
 def compiled():
     """Kernels are used wherever they can be."""
-    lo.kernels.use("compiled")
-    if building.library() is None:
-        pytest.skip(f"no compiled kernels: {lo.kernels.status().reason}")
+    use_compiled(building.library)
 
 
 @pytest.fixture
@@ -219,12 +211,12 @@ def test_what_was_measured_is_kept_for_each_target(auto, monkeypatch, tmp_path):
     monkeypatch.setenv("LINOPS_MACHINE", str(tmp_path / "folder" / "machine.json"))
     for target, measured in {"this": 1, "another": 2}.items():
         choice.STATE.choices = None  # as another process starts
-        monkeypatch.setattr(crossed, "target", lambda target=target: target)
+        monkeypatch.setattr(building, "target", lambda target=target: target)
         assert wants()
         assert len(auto) == measured
     for target in ("this", "another"):
         choice.STATE.choices = None
-        monkeypatch.setattr(crossed, "target", lambda target=target: target)
+        monkeypatch.setattr(building, "target", lambda target=target: target)
         assert wants()
     assert len(auto) == 2
     assert [*lo.kernels.status().chosen.values()] == ["compiled"]

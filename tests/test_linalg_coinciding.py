@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from helpers import as_numpy, each
+from helpers import as_numpy
 
 import linops as lo
 
@@ -98,7 +98,7 @@ def test_gradients_backwards(name, spectrum, dtype):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["expm", *[pytest.param(name, marks=pytest.mark.full) for name in ("turned", "logm")]])
+@pytest.mark.parametrize("name", ["expm", "turned", "logm"])
 def test_jax_has_the_derivatives_of_torch(name):
     M, E, G = (matrix(one) for one in (SPECTRA["two equal"], [1.0, -0.5, 0.3], [0.2, 0.7, -1.0]))
     function, reference = FUNCTIONS[name]
@@ -205,9 +205,7 @@ def test_third_derivatives_are_nan_in_jax():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    "spectrum", each(2, [([1.0, 1.0, 2.0],), ([2.0, 2.0, 2.0],), ([1.0, 1.0 + 1e-9, 3.0],), ([0.5, 1.0, 2.0],)])
-)
+@pytest.mark.parametrize("spectrum", [[1.0, 1.0, 2.0], [2.0, 2.0, 2.0], [1.0, 1.0 + 1e-9, 3.0], [0.5, 1.0, 2.0]])
 def test_funm_of_a_matrix_that_is_not_hermitian(spectrum):
     X = np.random.default_rng(5).standard_normal((3, 3)) + 3 * np.eye(3)
     M = X @ np.diag(spectrum) @ np.linalg.inv(X)

@@ -226,21 +226,23 @@ ITERATED = {
 }
 
 
+def check_derivatives(function, dtype):
+    M, b = [torch.tensor(randoms(*shape, dtype=dtype), requires_grad=True) for shape in ((5, 3), (5, 1))]
+    assert gradcheck(function, (M, b))
+    assert gradgradcheck(function, (M, b))
+
+
 @pytest.mark.parametrize("name", DIFFERENTIATED)
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_gradients_in_torch(name, dtype):
-    M, b = [torch.tensor(randoms(*shape, dtype=dtype), requires_grad=True) for shape in ((5, 3), (5, 1))]
-    assert gradcheck(DIFFERENTIATED[name], (M, b))
-    assert gradgradcheck(DIFFERENTIATED[name], (M, b))
+    check_derivatives(DIFFERENTIATED[name], dtype)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", ITERATED)
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_gradients_of_what_iterates_in_torch(name, dtype):
-    M, b = [torch.tensor(randoms(*shape, dtype=dtype), requires_grad=True) for shape in ((5, 3), (5, 1))]
-    assert gradcheck(ITERATED[name], (M, b))
-    assert gradgradcheck(ITERATED[name], (M, b))
+    check_derivatives(ITERATED[name], dtype)
 
 
 @pytest.mark.full

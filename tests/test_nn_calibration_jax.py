@@ -104,9 +104,7 @@ def batches(x, size=100):
 
 @pytest.mark.full
 @WAYS
-@pytest.mark.parametrize(
-    "family", ["low_rank:rank=3", *[pytest.param(one, marks=pytest.mark.full) for one in ("btt", "monarch:blocks=4")]]
-)
+@pytest.mark.parametrize("family", ["low_rank:rank=3", "btt", "monarch:blocks=4"])
 @pytest.mark.parametrize(
     ("how", "compiled"),
     [({}, False), ({"anchor": True}, False), ({"anchor": True}, True), ({"sequential": False}, True)],

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from helpers import each
 from test_nn_project import matrix, net, randn, skewed
 
 import linops as lo
@@ -63,7 +62,7 @@ def moments(x, hidden):
 
 @pytest.mark.full
 @pytest.mark.parametrize("replaced", [flax_replaced, equinox_replaced])
-@pytest.mark.parametrize("family", each(3, FAMILIES))
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("known", [False, True])
 def test_the_same_as_in_torch(replaced, family, known):
     model, x = net(), skewed(200, 12).float()

@@ -114,12 +114,12 @@ def x():
 @pytest.mark.parametrize(
     ("source", "goal"),
     [
-        pytest.param("torch", "flax", marks=pytest.mark.full),
+        ("torch", "flax"),
         ("flax", "equinox"),
-        pytest.param("equinox", "torch", marks=pytest.mark.full),
-        pytest.param("torch", "equinox", marks=pytest.mark.full),
-        pytest.param("flax", "torch", marks=pytest.mark.full),
-        pytest.param("equinox", "flax", marks=pytest.mark.full),
+        ("equinox", "torch"),
+        ("torch", "equinox"),
+        ("flax", "torch"),
+        ("equinox", "flax"),
     ],
 )
 def test_one_file_for_all_frameworks(source, goal, target, tmp_path, x):

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from linops.kernels.choice import STATE
+from linops.kernels.choosing import Choices, choices_file
 
 SOURCES = {name: Path(__file__).with_name(f"{name}.cpp") for name in ("crossed", "chain")}
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++20", "-fopenmp")
@@ -94,6 +95,17 @@ def target() -> str:
     read = b"".join([source.read_bytes() for source in SOURCES.values()])
     source = hashlib.sha256(read + " ".join(FLAGS).encode()).hexdigest()[:16]
     return f"{_cpu()}; torch {torch.__version__}; {source}"
+
+
+def measured() -> Choices:
+    """What was measured of kernels on this CPU.
+
+    Returns:
+        It, as read from the user's file at the first call.
+    """
+    if STATE.choices is None:
+        STATE.choices = Choices(target(), choices_file())
+    return STATE.choices
 
 
 def _cpu() -> str:

@@ -15,15 +15,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from linops.kernels.building import chain_module, target
-from linops.kernels.choice import STATE
-from linops.kernels.choosing import Choices, choices_file, size_class
+from linops.kernels.building import chain_module, measured
+from linops.kernels.choosing import Choices, size_class
 from linops.kernels.measuring import agree, seconds, watched
 from linops.plan.network import Network
 
 #: up to which there is a chain: vectors, MACs, numbers between two steps, leaves, and numbers of a table
 MOST, WORK, BETWEEN, LEAVES, TABLE = 64, 1 << 22, 1 << 18, 64, 1 << 15
-_WAYS = "plain", "compiled"
 
 
 class Chain:
@@ -62,17 +60,18 @@ class Chain:
             return None
         if way == "compiled":
             return self._run(self._compiled, x, leaves, rows)
-        if self._choices is not STATE.choices:
-            self._choices, self._ways = STATE.choices, {}
+        choices = measured()
+        if self._choices is not choices:
+            self._choices, self._ways = choices, {}
         shape = x.shape
         key = len(shape), rows, (shape[0] if rows else shape[-1]).bit_length(), x.dtype, torch.get_num_threads()
         takes = self._ways.get(key)
         if takes is False:
             return None
         y = self._run(self._compiled, x, leaves, rows)
-        if y is None or takes:
+        if y is None or takes or self._decided(choices, key, operator, leaves, x, rows):
             return y
-        return y if self._decided(key, operator, leaves, x, rows) else None
+        return None
 
     def _is_made(self, x: Any, leaves: tuple[Any, ...]) -> bool:
         """Whether it is there: it is compiled where it can run, as far as operands say."""
@@ -88,26 +87,19 @@ class Chain:
         self._compiled, self._run = module.make(*self._made_of), module.run
         return True
 
-    def _decided(self, key: Any, operator: Any, leaves: tuple[Any, ...], x: Any, rows: bool) -> bool:
+    def _decided(self, choices: Choices, key: Any, operator: Any, leaves: tuple[Any, ...], x: Any, rows: bool) -> bool:
         """Whether the chain was measured to be faster; what is not known is measured."""
         if watched():
             return False
         kind = "vector" if x.ndim == 1 else f"{'rows' if rows else 'columns'} {size_class(x.shape[0 if rows else -1])}"
         case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} {torch.get_num_threads()} threads"
-        if STATE.choices is None:
-            self._choices = STATE.choices = Choices(target(), choices_file())
-        if STATE.choices.known.get(case) not in _WAYS:
-            plain = operator._vector if x.ndim == 1 else operator._rows if rows else operator._columns
-            self._measures = True
-            try:
-                ways = {
-                    "plain": lambda: [plain(x)],
-                    "compiled": lambda: [self._run(self._compiled, x, leaves, rows)],
-                }
-                STATE.choices.choose(case, ways, seconds, _agree)
-            finally:
-                self._measures = False
-        self._ways[key] = STATE.choices.known[case] == "compiled"
+        plain = operator._vector if x.ndim == 1 else operator._rows if rows else operator._columns
+        ways = {"plain": lambda: [plain(x)], "compiled": lambda: [self._run(self._compiled, x, leaves, rows)]}
+        self._measures = True  # plain products come by here
+        try:
+            self._ways[key] = choices.choose(case, ways, seconds, _agree) == "compiled"
+        finally:
+            self._measures = False
         return self._ways[key]
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from linops.kernels.building import library, target
-from linops.kernels.choice import STATE, mode
-from linops.kernels.choosing import Choices, choices_file, size_class
+from linops.kernels.building import library, measured
+from linops.kernels.choice import mode
+from linops.kernels.choosing import size_class
 from linops.kernels.measuring import agree, seconds, step, watched
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -69,13 +69,12 @@ def wants(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: b
     case = f"crossed {b},{rm},{n} {m},{p} {DTYPES[x.dtype]} {'rows' if _rows(x) else 'features'} "
     case += f"{'swapped ' if swapped else ''}{size_class(x.shape[2])} gradients {tuple(leaves)} "
     case += f"{torch.get_num_threads()} threads"
-    if STATE.choices is None:
-        STATE.choices = Choices(target(), choices_file())
-    known = STATE.choices.known
+    choices = measured()
+    known = choices.known
     if known.get(case) not in _WAYS and not watched():
         ways = [lambda *operands: plain(*operands, swapped), lambda *operands: _OPERATOR(*operands, swapped)]
         bound = {name: step(way, (first, second, x)) for name, way in zip(_WAYS, ways)}
-        STATE.choices.choose(case, bound, seconds, agree)
+        choices.choose(case, bound, seconds, agree)
     return known.get(case) == "compiled"
 
 

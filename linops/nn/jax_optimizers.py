@@ -12,7 +12,7 @@ from linops.nn.jax_muon import scale_by_muon
 from linops.nn.jax_renormalizing import layers_of, renormalized
 from linops.nn.optax import like, scale_by_tree
 from linops.nn.rates import Entry, known_or_warned, require_depth
-from linops.nn.renormalizing import require_every
+from linops.nn.renormalizing import require_every, require_renormalized
 from linops.nn.stepping import EPS, stepped
 
 
@@ -61,7 +61,8 @@ def optimizer_of(
         ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, `every` is less than 1 or
             stands without `renormalize`, or steps are to be renormalised of a layer that is trained in part.
     """
-    require_every(optimizer, every, renormalize, "give renormalize=True")
+    require_every(optimizer, every)
+    require_renormalized(optimizer, every, renormalize, "give renormalize=True")
     if adamw_lr is not None and (callable(lr) or not lr):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     require_depth(optimizer, depth)

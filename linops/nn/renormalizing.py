@@ -87,20 +87,32 @@ def is_linear(entry: Entry) -> bool:
     return getattr(entry.layer, "nonlinear", None) is None
 
 
-def require_every(where: str, every: int | None, renormalizes: bool, how: str) -> None:
+def require_every(where: str, every: int | None) -> None:
     """Raise if layers cannot be measured once in so many steps.
 
     Args:
         where: The public name of what asks, for errors.
         every: So many; None leaves it to `cadence`.
+
+    Raises:
+        ValueError: If it is no integer, or less than 1.
+    """
+    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        raise ValueError(f"{where}(every={every!r}): expected a number of steps, at least 1; 1 measures at every step")
+
+
+def require_renormalized(where: str, every: int | None, renormalizes: bool, how: str) -> None:
+    """Raise if it is said how often steps are measured, and none are.
+
+    Args:
+        where: The public name of what asks, for errors.
+        every: Once in so many steps, or None.
         renormalizes: Whether any are measured.
         how: What a user writes for that, for errors.
 
     Raises:
-        ValueError: If it is no integer, or less than 1, or nothing is measured.
+        ValueError: If none are.
     """
-    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-        raise ValueError(f"{where}(every={every!r}): expected a number of steps, at least 1; 1 measures at every step")
     if every is not None and not renormalizes:
         raise ValueError(
             f"{where}(every={every}): no steps are measured, as none are renormalised; {how}, or leave every out"

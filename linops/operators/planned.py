@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from linops import backends
 from linops.declaration import remembered
-from linops.kernels.choice import MODE, STATE, mode
+from linops.kernels.choice import STATE, mode
 from linops.operator import LinearOperator, flat
 from linops.operators.choosing import Choosing, has_sizes
 from linops.plan.network import Graph, Network
@@ -167,7 +167,7 @@ class Planned(Choosing):
         """The product with few vectors in one compiled call (`linops.kernels.chain`); None where it runs as ever."""
         if self.backend != "torch" or type(batch) is not int or backends.is_compiling():
             return None
-        way = MODE.get() or mode()
+        way = mode()
         if way == "off" or (chain := self._chain) is None or batch > chain.most:
             return None
         return chain.product(way, self, self._leaves, x, rows)

@@ -97,8 +97,7 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
     for number in range(min(starts, effort.max_iterations // SWEEPS)):
         if taken >= left:
             break
-        is_better = best is not None and best.square**0.5 * whole < (1 - SAME) * before
-        rival = best.square if best is not None and is_better else None
+        rival = None if best is None or best.square**0.5 * whole >= (1 - SAME) * before else best.square
         point, steps = path.followed(number, effort.tol, rival, left - taken)
         taken += steps
         if point is None:
@@ -108,7 +107,7 @@ def vanishing(net: Net, goal: Goal, tensors: Sequence[Any], effort: Effort) -> t
         if best.settled and best.square <= max(MEMBER, 10 * eps) ** 2:
             break
         same += abs(point.square**0.5 * whole - before) <= SAME * before
-        if same == len(RIDGES) and not is_better:
+        if same == len(RIDGES) and rival is None:
             break
     found = None if best is None else path.nearer(best, goal, before)
     return None if best is None or found is None else (found, taken, best.settled)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
-from linops.nn.renormalizing import require_every
+from linops.nn.renormalizing import require_every, require_renormalized
 from linops.nn.torch.layer_steps import SHARE, VECTORS, Leaf, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
@@ -108,7 +108,7 @@ class Muon(Optimizer):
         }
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         renormalizes = any("partners" in group for group in self.param_groups)
-        require_every("Muon", every, renormalizes, "make groups with param_groups(..., renormalize=True)")
+        require_renormalized("Muon", every, renormalizes, "make groups with param_groups(..., renormalize=True)")
         for group in self.param_groups:
             flat = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
             if group["algorithm"] == "muon" and flat:
@@ -120,7 +120,7 @@ class Muon(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As of `torch.optim.Optimizer`; a group's ``leaves`` do not become part of it, for it is plain data."""
         super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
-        require_every("Muon", self.param_groups[-1]["every"], True, "")
+        require_every("Muon", self.param_groups[-1]["every"])
         found = self.param_groups[-1]["params"]
         self._leaves.append(list(param_group.get("leaves") or [None] * len(found)))
 
