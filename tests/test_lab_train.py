@@ -69,7 +69,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(problem, tmp_path, run):
     assert checkpoint.load(tmp_path / "killed" / "checkpoint.pt")["step"] == 10
     resumed, again = runs.execute(problem, run, SETTINGS, folder=tmp_path / "killed", resume=True)
     assert again == losses
-    assert resumed["train_loss"] == whole["train_loss"]
+    assert {name for name in whole if resumed[name] != whole[name]} <= set(runs.TIMES) < set(whole)
     logs = [checkpoint.read_lines(tmp_path / name / "log.jsonl") for name in ("whole", "killed")]
     assert logs[0] == logs[1]
     assert [line["step"] for line in logs[0]] == list(range(30))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from linops.lab.runs import TIMES
 from linops.safetensors import stored, write
 
 #: the long commands, each some seconds of work
@@ -25,8 +26,6 @@ COMMANDS = {
     "coord-check": ("coord-check", "--quick", "--structures", "btt"),
     "compress": ("compress", "{model}", "--budget", "0.4", "--families", "low_rank,btt"),
 }
-#: what differs between two runs of the same
-TIMES = ("seconds",)
 STEPS_BETWEEN_CHECKPOINTS = 200
 TORCHRUN = "torchrun train"
 
