@@ -6,6 +6,7 @@ every parameter occurs; the rest is marked `full`, and `pytest -m full` runs eve
 number.
 """
 
+import gc
 import os
 import random
 import sys
@@ -14,15 +15,17 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestModule
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
 from covering import covering
-from frameworks import settle
+from frameworks import compile_fast, settle
 from processes import Processes
 
 os.environ["LINOPS_MACHINE"] = ""  # plans by the numbers that linops has, whatever file the user has
 os.environ["TRITON_INTERPRET"] = "1"  # where triton is installed; it reads this when it is first imported
 settle()
+gc.disable()  # while tests are collected, whose objects all stay; see `pytest_collection_finish`
 
 #: modules whose examples take long, for JAX compiles each of their operations: they run with full
 LONG_EXAMPLES = {f"linops.nn.{name}" for name in ("flax.nonlinear", "flax.project", "equinox.nonlinear")}
@@ -75,6 +78,8 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "uses(*names): the backends and dtypes that a test over cases uses besides its parameters"
     )
+    if config.option.markexpr == "not full":  # `-m full` compiles as users do
+        compile_fast()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -83,6 +88,12 @@ def pytest_sessionfinish(session):
     alone = not session.config.getoption("numprocesses", None)
     if alone and "hypothesis" not in sys.modules and session.config.pluginmanager.has_plugin("hypothesispytest"):
         session.config.pluginmanager.unregister(name="hypothesispytest")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """No file of tests has examples: not to look for them spares importing the scripts that tests start."""
+    return [found for found in (yield) if not isinstance(found, DoctestModule)]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
@@ -105,6 +116,13 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if (whole or item not in sample) and not item.get_closest_marker("full"):
             item.add_marker("full")
+
+
+def pytest_collection_finish():
+    """Collect garbage again, seldom, and not among what was collected of tests: a tenth of all time went there."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def _sample(items):
