@@ -59,7 +59,10 @@ import linops
 seconds = time.process_time() - start
 print(json.dumps([seconds, len([name for name in set(sys.modules) - before if not name.startswith("linops")])]))
 """
-    seconds, modules = min(run(code) for _ in range(3))
+    for _ in range(3):
+        seconds, modules = run(code)
+        if seconds < 1.0:
+            break
     assert modules < 510  # of others than linops: plum brings rich and beartype, some 430
     assert seconds < 1.0  # the goal is 0.25 s; this bound is loose, for loaded machines
 
