@@ -25,7 +25,6 @@ from processes import Processes
 os.environ["LINOPS_MACHINE"] = ""  # plans by the numbers that linops has, whatever file the user has
 os.environ["TRITON_INTERPRET"] = "1"  # where triton is installed; it reads this when it is first imported
 settle()
-gc.disable()  # while tests are collected, whose objects all stay; see `pytest_collection_finish`
 
 #: modules whose examples take long, for JAX compiles each of their operations: they run with full
 LONG_EXAMPLES = {f"linops.nn.{name}" for name in ("flax.nonlinear", "flax.project", "equinox.nonlinear")}
@@ -91,6 +90,18 @@ def pytest_sessionfinish(session):
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is collected of tests stays: to look for garbage among it took a tenth of the time of all tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collect_file():
     """No file of tests has examples: not to look for them spares importing the scripts that tests start."""
     return [found for found in (yield) if not isinstance(found, DoctestModule)]
@@ -116,13 +127,6 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if (whole or item not in sample) and not item.get_closest_marker("full"):
             item.add_marker("full")
-
-
-def pytest_collection_finish():
-    """Collect garbage again, seldom, and not among what was collected of tests: a tenth of all time went there."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    gc.enable()
 
 
 def _sample(items):
