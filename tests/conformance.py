@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 from cases import CASES
 from cases.limits import BACKENDS, DTYPES, names
 from covering import covering
@@ -72,6 +73,13 @@ def _sample():
 
 
 SAMPLE = _sample()
+
+
+def marked(runs, step):
+    """Parameters of a test over runs: by default those of the sample, of which on JAX every `step`-th."""
+    kept = [run for run in runs if run in SAMPLE]
+    kept = {run for run in kept if run[1] != "jax"} | {*[run for run in kept if run[1] == "jax"][::step]}
+    return [pytest.param(*run, marks=() if run in kept else pytest.mark.full) for run in runs]
 
 
 def left_out(case, backend, dtype):

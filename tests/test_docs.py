@@ -24,6 +24,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 #: pages and examples that take long: they run with full, and always in .ci/run
 LONG = {"compression.md", "models.md", "loops.md", "coming-from.md", "nonlinear.md", "saving.md", "export.md"}
+LONG |= {"projection.md", "linalg-uses.md", "estimate.md"}
 LONG |= {"project_and_train_on.py", "parallel_gpt.py", "sharded_jax.py", "train_jax.py", "train_torch.py", "fsdp.py"}
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from conformance import RUNS, SAMPLE
+from conformance import RUNS, marked
 from helpers import as_numpy, build, on
 from jax.test_util import check_grads
 from torch.autograd import gradcheck, gradgradcheck
@@ -14,7 +14,7 @@ import linops as lo
 from linops.linalg.inversion import inverse_
 
 SQUARE = [run for run in RUNS if len(set(build(run[0])[1].shape)) == 1 and run[2] != "float32"]
-MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in SQUARE]
+MARKED = marked(SQUARE, 3)
 TOLERANCE = 1e-9
 
 

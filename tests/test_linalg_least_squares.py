@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from conformance import RUNS, SAMPLE
+from conformance import RUNS, marked
 from helpers import as_numpy, build, every_backend, on
 from jax.test_util import check_grads
 from torch.autograd import gradcheck, gradgradcheck
@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import linops as lo
 from linops.linalg import CG, GMRES, LSMR, QR, SVD, BlockJacobi, Jacobi, Nystrom, PivotedCholesky, lstsq, pinv, solve
 
-MARKED = [pytest.param(*run, marks=() if run in SAMPLE else pytest.mark.full) for run in RUNS if run[2] != "float32"]
+MARKED = marked([run for run in RUNS if run[2] != "float32"], 3)
 
 
 def randoms(*shape, dtype="float64", seed=0):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from conformance import RUNS, SAMPLE
+from conformance import RUNS, marked
 from helpers import as_numpy, build, on
 from jax.test_util import check_grads
 from torch.autograd import gradcheck, gradgradcheck
@@ -14,11 +14,7 @@ import linops as lo
 BACKENDS = ["numpy", "torch", "jax"]
 DTYPES = ["float64", "complex128"]
 WIDE = [run for run in RUNS if run[2] != "float32"]
-ON_JAX = [run for run in WIDE if run in SAMPLE and run[1] == "jax"][::4]
-MARKED = [
-    pytest.param(*run, marks=() if run in SAMPLE and (run[1] != "jax" or run in ON_JAX) else pytest.mark.full)
-    for run in WIDE
-]
+MARKED = marked(WIDE, 4)
 
 
 def plain(number):
