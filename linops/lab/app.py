@@ -101,10 +101,10 @@ def compare(
     if plot is not None:
         plots.compare(found.to_dict(), plot)
     if as_json:
-        typer.echo(json.dumps(found.to_dict() | {"threads": threads, "cpus": cpu.available()}, indent=1))
+        typer.echo(json.dumps(found.to_dict() | {"threads": cpu.used(backend), "cpus": cpu.available()}, indent=1))
         return
     shown = console()
-    shown.print(comparison_table(found, threads or "default", cpu.available()))
+    shown.print(comparison_table(found, cpu.used(backend), cpu.available()))
     for name, reason in found.refused.items():
         shown.print(f"left out {name}: {reason}", style="dim", highlight=False, markup=False)
     if plot is not None:

@@ -7,7 +7,7 @@ from linops.lab.comparison import Comparison
 from linops.lab.folding import Folding
 
 
-def comparison_table(found: Comparison, threads: int | str, cpus: int) -> Folding:
+def comparison_table(found: Comparison, threads: int, cpus: int) -> Folding:
     """A row a structure.
 
     Args:
@@ -34,15 +34,18 @@ def comparison_table(found: Comparison, threads: int | str, cpus: int) -> Foldin
         )
         for row in found.rows
     ]
-    vectors = f"{found.batch} vector{'' if found.batch == 1 else 's'}"
-    title = f"{found.out_features}×{found.in_features}, {vectors}, {found.backend}, {found.dtype}, "
-    title += f"{cpus} CPUs, threads: {threads}"
+    title = f"{found.out_features}×{found.in_features}, {_of(found.batch, 'vector')}, {found.backend}, {found.dtype}, "
+    title += f"{_of(threads, 'thread')} on {_of(cpus, 'CPU')}"
     roof = f"{t.rate(found.roofline.flops_per_second, 'FLOP')}, {t.rate(found.roofline.bytes_per_second, 'B')}"
-    rounds = f"{found.rounds} round{'' if found.rounds == 1 else 's'} in {t.duration(found.seconds)}"
     caption = (
-        f"MACs and FLOPs of one vector, share of dense's FLOPs; median times of the batch, ratio to dense; {rounds}.\n"
+        "MACs and FLOPs of one vector, share of dense's FLOPs; median times of the batch, ratio to dense; "
+        f"{_of(found.rounds, 'round')} in {t.duration(found.seconds)}.\n"
         f"Roofline: share of what this machine allows, measured at {roof}."
     )
     if any(row.roofline_share > 1 for row in found.rows):
         caption += "\nShares over 100 %: other work slowed that measurement down; measure again, or for more --seconds."
     return t.table(title, columns, rows, caption)
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

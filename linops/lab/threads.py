@@ -31,6 +31,26 @@ def limit(threads: int, backend: str) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
+def used(backend: str) -> int:
+    """How many threads products may use.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
+
+    Returns:
+        The number; of JAX, whose threads nothing else limits, that of the CPUs.
+    """
+    if backend == "torch":
+        import torch
+
+        return torch.get_num_threads()
+    if backend == "numpy":
+        from threadpoolctl import threadpool_info
+
+        return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+    return available()
+
+
 def available() -> int:
     """How many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
