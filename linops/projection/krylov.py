@@ -175,7 +175,8 @@ def _beside(space: Any, basis: Any, block: Any, before: Any = None) -> Any:
 
 def _squares(space: Any, block: Any) -> Any:
     """The squared norms of rows."""
-    return space.sum(space.abs(block) ** 2, axis=1)
+    squares = space.vecdot(block, block, axis=-1)
+    return space.real(squares) if backends.is_complex(squares.dtype) else squares
 
 
 def _is_settled(energies: list[float], lacking: float) -> bool:
