@@ -23,7 +23,7 @@ def _fourier(x: Array, transform: str, length: int, axis: int, norm: Any):
 
 
 @p.convolved.dispatch
-def _convolved(x: Array, kernel: Array, length: int, axis: int, reverse: bool):
+def _convolved(x: Array, leaves: tuple, kernel: Any, length: int, axis: int, reverse: bool, kept: dict):
     return None
 
 

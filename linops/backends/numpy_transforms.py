@@ -17,8 +17,34 @@ def _fourier(x: np.ndarray, transform: str, length: int, axis: int, norm: Any):
 
 
 @p.convolved.dispatch
-def _convolved(x: np.ndarray, kernel: np.ndarray, length: int, axis: int, reverse: bool):
-    return None
+def _convolved(x: np.ndarray, leaves: tuple, kernel: Any, length: int, axis: int, reverse: bool, kept: dict):
+    if not x.size or (axis == -2 and _columns_at_once(x, length) is not None):
+        return None
+    spectrum = _spectrum(leaves, kernel, length, reverse, kept)
+    if axis == -2:
+        spectrum = spectrum[:, None]
+    y = scipy.fft.rfft(x, length, axis)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is seen in the result, and run again
+        y *= spectrum
+    y = scipy.fft.irfft(y, length, axis)
+    return y if np.isfinite(y).all() else None
+
+
+def _spectrum(leaves: tuple, kernel: Any, length: int, reverse: bool, kept: dict) -> np.ndarray:
+    """The spectrum of a kernel, or its conjugate, which a reversed one has; see `convolved`."""
+    if reverse not in kept:
+        kept[reverse] = None  # of a product that stays the only one nothing is kept
+        numbers = None
+    else:
+        numbers = [leaf.tobytes() for leaf in leaves]
+        if (found := kept[reverse]) and found[0] == numbers:
+            return found[1]
+    spectrum = scipy.fft.rfft(kernel(), length)
+    if reverse:
+        spectrum = spectrum.conj()
+    if numbers is not None:
+        kept[reverse] = numbers, spectrum
+    return spectrum
 
 
 @p.columns_at_once.dispatch

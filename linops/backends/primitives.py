@@ -262,10 +262,13 @@ def fourier(x, transform: str, length: int, axis: int, norm):
 
 
 @generic
-def convolved(x, kernel, length: int, axis: int, reverse: bool):
+def convolved(x, leaves: tuple, kernel, length: int, axis: int, reverse: bool, kept: dict):
     """The circular convolution of reals along an axis, -1 or -2, with a (length,) kernel, or with it in reverse.
 
-    None where it is to be made of its transforms, one by one: where numbers cannot be looked at.
+    The kernel is a function that makes it of leaves of the dtype of x. From the second product on its spectrum is kept,
+    with a copy of the leaves, and taken again where they are the same numbers and no gradient is wanted of them.
+
+    None where it is to be made of its transforms, one by one: where numbers cannot be looked at, or overflowed.
     """
 
 

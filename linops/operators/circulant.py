@@ -88,7 +88,7 @@ class Circulant(Convolution):
         return backends.concatenate(c[:rows], [backends.zeros(c, (length - rows - above.shape[0],), c.dtype), above])
 
     def _transpose(self) -> Circulant:
-        return Circulant(self.c, self.rows, self.columns, not self.transposed)
+        return self._sharing(Circulant(self.c, self.rows, self.columns, not self.transposed))
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         m, n = self.shape

@@ -49,12 +49,16 @@ class Convolution(AlongAxis, Choosing):
 
     def _along(self, x: Any, axis: int) -> Any:
         own = x.dtype == self.dtype
-        if own and self._plan(prod(x.shape) // max(self.shape[1], 1)):
+        if own and self._plan(1 if x.ndim == 1 else prod(x.shape) // max(self.shape[1], 1)):
             return x @ self._matrix().T if axis == -1 and x.ndim > 1 else self._matrix() @ x
         if axis == -2 and backends.suits_rows(x, self._length):
             order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
             y = self._along(backends.copy(backends.permute(x, order)), -1)
             return backends.copy(backends.permute(y, order))
+        if own and self._is_one_real and not backends.is_compiling():
+            y = backends.convolved(x, self._leaves, self._kernel, self._length, axis, self.transposed, self._spectra)
+            if y is not None:
+                return self._cropped(y, axis)
         kernel = self._kernel()
         dtype, backend = x.dtype, self.backend or backends.backend_of(x)
         result = dtype
@@ -66,13 +70,7 @@ class Convolution(AlongAxis, Choosing):
             kernel, x = as_dtype(kernel, dtype), as_dtype(x, dtype)
         is_complex = self._is_complex if own else backends.is_complex(dtype)
         narrow = dtype != result  # half precision, whose sums single holds
-        y = None
-        if not (narrow or is_complex):
-            y = backends.convolved(x, kernel, self._length, axis, self.transposed)
-        if y is not None:
-            if backends.all_finite(y):
-                return self._cropped(y, axis)
-        elif narrow or backends.is_at_hand(x):
+        if narrow or backends.is_at_hand(x):
             y = self._transformed(kernel, x, axis, is_complex)
             if narrow or backends.all_finite(y):
                 return as_dtype(y, result)
@@ -106,6 +104,8 @@ class Convolution(AlongAxis, Choosing):
         rows = self.shape[0]
         if rows == self._length:
             return y
+        if y.ndim == 1:  # half the time of "…"
+            return y[:rows]
         return y[..., :rows] if axis == -1 else y[..., :rows, :]
 
     def _exact(self, kernel: Any, x: Any, axis: int, result: Any, itemsize: int) -> Any:
@@ -137,6 +137,27 @@ class Convolution(AlongAxis, Choosing):
             limb_bits(length, itemsize),
         )
         return as_dtype(y, result)
+
+    @remembered
+    def _leaves(self) -> tuple[Any, ...]:
+        return tuple([leaf for _, leaf in self.named_leaves()])
+
+    @remembered
+    def _is_one_real(self) -> bool:
+        """Whether the leaves are of one real dtype that is transformed as it is."""
+        dtypes = {leaf.dtype for leaf in self._leaves}
+        return len(dtypes) == 1 and self._transforms_as_it_is and not self._is_complex
+
+    @remembered
+    def _spectra(self) -> dict[bool, Any]:
+        """What the backend keeps of products, of this operator and of transposes made of it."""
+        return {}
+
+    def _sharing(self, transpose: Any) -> Any:
+        """The transpose, which has the same spectra."""
+        if not backends.is_compiling():
+            transpose.__dict__["_spectra"] = self._spectra
+        return transpose
 
     @remembered
     def _transforms_as_it_is(self) -> bool:

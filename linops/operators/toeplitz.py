@@ -73,7 +73,7 @@ class Toeplitz(Convolution):
         return backends.concatenate(c, [gap, above])
 
     def _transpose(self) -> Toeplitz:
-        return Toeplitz(self.c, self.r, not self.transposed)
+        return self._sharing(Toeplitz(self.c, self.r, not self.transposed))
 
     def _leaf_fans(self) -> dict[str, tuple[int, int]]:
         m, n = self.shape
