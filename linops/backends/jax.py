@@ -140,7 +140,9 @@ def _add_slice(y: Array, x: Array, start: int, axis: int):
 
 
 @p.three_diagonals.dispatch
-def _three_diagonals(x: Array, lower: Array, diagonal: Array, upper: Array):
+def _three_diagonals(x: Array, lower: Array, diagonal: Array, upper: Array, columns: bool):
+    if columns:
+        return _three_diagonals(x.T, lower, diagonal, upper, False).T
     n, axis = x.shape[-1], x.ndim - 1
     y = _add_slice(diagonal * x, lower * x[..., : n - 1], min(1, n), axis)
     return _add_slice(y, upper * x[..., 1:], 0, axis)

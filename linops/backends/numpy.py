@@ -120,14 +120,16 @@ def _spread(x: np.ndarray, start: int, step: int, rows: int):
 
 
 @p.three_diagonals.dispatch
-def _three_diagonals(x: np.ndarray, lower: Any, diagonal: Any, upper: Any):
+def _three_diagonals(x: np.ndarray, lower: Any, diagonal: Any, upper: Any, columns: bool):
+    if columns:
+        x = x.T
     y = diagonal * x
     if not lower.dtype == diagonal.dtype == upper.dtype:
         y = y.astype(np.result_type(y, lower, upper), copy=False)
     below, above = y[..., 1:], y[..., :-1]
     below += lower * x[..., :-1]
     above += upper * x[..., 1:]
-    return y
+    return y.T if columns else y
 
 
 @p.reflected.dispatch

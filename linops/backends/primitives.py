@@ -130,8 +130,11 @@ def add_slice(y, x, start: int, axis: int):
 
 
 @generic
-def three_diagonals(x, lower, diagonal, upper):
-    """Three diagonals times the vectors along the last axis: l[i-1] x[…, i-1] + d[i] x[…, i] + u[i] x[…, i+1]."""
+def three_diagonals(x, lower, diagonal, upper, columns: bool):
+    """Three diagonals times the vectors along the last axis: l[i-1] x[…, i-1] + d[i] x[…, i] + u[i] x[…, i+1].
+
+    Or times the columns of a matrix.
+    """
 
 
 #: sums of squares between which no square that counts over- or underflows in single precision

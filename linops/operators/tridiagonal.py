@@ -61,7 +61,7 @@ class Tridiagonal(LinearOperator):
     _prefers_rows = True  # type: ignore[assignment]
 
     def _columns(self, x: Any) -> Any:
-        return self._vector(flat(x).T).T
+        return backends.three_diagonals(flat(x), self.lower, self.diag, self.upper, True)
 
     def _rows(self, x: Any) -> Any:
         return self._vector(x)
@@ -70,7 +70,7 @@ class Tridiagonal(LinearOperator):
         return self._vector(x.swapaxes(1, 2)).swapaxes(1, 2)
 
     def _vector(self, x: Any) -> Any:
-        return backends.three_diagonals(x, self.lower, self.diag, self.upper)
+        return backends.three_diagonals(x, self.lower, self.diag, self.upper, False)
 
     def _transpose(self) -> Tridiagonal:
         return Tridiagonal(self.upper, self.diag, self.lower)
