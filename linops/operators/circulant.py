@@ -19,9 +19,10 @@ class Circulant(Convolution):
     transform (Golub & Van Loan, Matrix Computations, §4.8). Real numbers have real transforms. Where N has a prime
     factor above 13, the convolution runs in a fast length of at least m + n - 1, without wrapping around.
 
-    Cost: with L = N, or that length, a transform of c a product, and two transforms of length L a vector, of 2.5 L log2
-    L FLOPs each (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many
-    of some hundred numbers, the matrix is written out and multiplied by: m n MACs a vector.
+    Cost: with L = N, or that length, a transform of c a product (real ones are kept where c stays the same and no
+    gradient of it is wanted), and two transforms of length L a vector, of 2.5 L log2 L FLOPs each (complex: 1.5 L log2
+    L); no MACs. Where that is predicted to be faster, as for short vectors, or many of some hundred numbers, the matrix
+    is written out and multiplied by: m n MACs a vector.
 
     A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Products of
     integers are exact and wrap around as NumPy's: numbers are split into parts so short that transforms of floats give

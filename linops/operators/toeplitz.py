@@ -21,9 +21,9 @@ class Toeplitz(Convolution):
     A x is a part of a circular convolution of length L ≥ m + n - 1, a product of spectra (Golub & Van Loan, Matrix
     Computations, §4.8). Real numbers have real transforms.
 
-    Cost: a transform of the entries a product, and two transforms of length L a vector, of 2.5 L log2 L FLOPs each
-    (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or many of some
-    hundred numbers, the matrix is written out and multiplied by: m n MACs a vector.
+    Cost: a transform of the entries a product (kept as by `Circulant`), and two transforms of length L a vector, of 2.5
+    L log2 L FLOPs each (complex: 1.5 L log2 L); no MACs. Where that is predicted to be faster, as for short vectors, or
+    many of some hundred numbers, the matrix is written out and multiplied by: m n MACs a vector.
 
     A NaN or infinity in a vector leaves no finite number in its product; transforms mostly leave NaN. Integers are
     multiplied, and floats rounded (relative to the norms, so that small entries beside large ones are lost), as by
