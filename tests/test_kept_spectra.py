@@ -145,12 +145,13 @@ def test_leaves_of_inference(make):
 
 
 @each
-def test_derivatives_forward_and_maps(make):
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_derivatives_forward_and_maps(make, mode):
     leaves, x, tangent = (numbers(0, N), numbers(1, N)), numbers(2, N), numbers(3, N)
     A = make(*leaves)
     for _ in range(3):
         A @ x
-    with forward_ad.dual_level():
+    with forward_ad.dual_level(), mode():
         dual = forward_ad.make_dual(leaves[0], tangent)
         B = make(dual, leaves[1])
         for _ in range(3):

@@ -88,10 +88,10 @@ def _transformed(kernel: torch.Tensor, length: int, reverse: bool) -> torch.Tens
 
 def _are_constant(leaves: tuple) -> bool:
     """Whether leaves are no more than their numbers now: no gradient is wanted of them, and no mode looks on."""
-    if torch.is_grad_enabled():
-        for leaf in leaves:
-            if leaf.requires_grad or unpack_dual(leaf).tangent is not None:
-                return False
+    wanted = torch.is_grad_enabled()
+    for leaf in leaves:
+        if (wanted and leaf.requires_grad) or unpack_dual(leaf).tangent is not None:  # tangents know no `no_grad`
+            return False
     return not torch._C._len_torch_dispatch_stack()
 
 
