@@ -139,8 +139,9 @@ def halved(model, x):
 
 
 def optimizer_of(model, kind="adamw"):
-    """AdamW, Muon, or Muon renormalised, with the rates of linops."""
-    options = {"optimizer": "muon", "renormalize": True} if kind == "renormalized" else {"optimizer": kind}
+    """AdamW, Muon with static rates, or Muon as it is by default, with the rates of linops."""
+    options = {"muon": {"renormalize": False}, "renormalized": {"optimizer": "muon"}}.get(kind, {})
+    options = {"optimizer": kind} | options
     groups = lo.nn.param_groups(model, lr=1e-2, weight_decay=0.1, **options)
     return torch.optim.AdamW(groups) if kind == "adamw" else lo.nn.torch.Muon(groups)
 

@@ -27,7 +27,7 @@ def optimizer_of(
     betas: tuple[float, float],
     eps: float | None,
     depth: Mapping[Any, float] | None,
-    renormalize: bool,
+    renormalize: bool | None,
     adamw_lr: float | None = None,
     adamw: Any = None,
     momentum: float = 0.95,
@@ -46,7 +46,7 @@ def optimizer_of(
         betas: Of AdamW.
         eps: Of AdamW at the base width and depth; None takes 1e-8, scaled only with `depth`.
         depth: How much deeper the model is than its base, by patterns over layers.
-        renormalize: Whether steps are renormalised.
+        renormalize: Whether steps are renormalised; None: those of layers that Muon steps, where they can be measured.
         adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
         adamw: Patterns of layers for AdamW.
         momentum: Of Muon.
@@ -62,7 +62,8 @@ def optimizer_of(
             stands without `renormalize`, or steps are to be renormalised of a layer that is trained in part.
     """
     require_every(optimizer, every)
-    require_renormalized(optimizer, every, renormalize, "give renormalize=True")
+    renormalizes = optimizer == "muon" if renormalize is None else renormalize
+    require_renormalized(optimizer, every, renormalizes, "give renormalize=True")
     if adamw_lr is not None and (callable(lr) or not lr):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     require_depth(optimizer, depth)
@@ -90,9 +91,11 @@ def optimizer_of(
             raise ValueError(f"{optimizer}: decay needs the parameters; call update(updates, state, params)")
         return jax.tree.structure(updates).unflatten(jax.tree.leaves(params))
 
+    is_asked = renormalize is not None
+    layers = layers_of(optimizer, found, rules, factors, every, is_asked=is_asked) if renormalizes else []
     return optax.chain(
         optax.partition(directions, lambda params: like(labels, params)),
-        renormalized(layers_of(optimizer, found, rules, factors, every)) if renormalize else optax.identity(),
+        renormalized(layers) if layers else optax.identity(),
         optax.stateless(decayed) if any(decays) else optax.identity(),
         scale_by_tree(factors),
         optax.scale_by_learning_rate(lr),

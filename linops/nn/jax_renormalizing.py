@@ -65,7 +65,13 @@ class RenormalizedState(NamedTuple):
 
 
 def layers_of(
-    where: str, entries: Sequence[Entry], rules: Sequence[str], factors: Sequence[float], every: int | None = None
+    where: str,
+    entries: Sequence[Entry],
+    rules: Sequence[str],
+    factors: Sequence[float],
+    every: int | None = None,
+    *,
+    is_asked: bool = True,
 ) -> list[Layer]:
     """The layers of a model whose steps are renormalised.
 
@@ -75,12 +81,15 @@ def layers_of(
         rules: Their optimisers: ``"muon"`` or ``"adamw"``.
         factors: On their rates.
         every: Once in how many steps a layer is measured; None leaves it to `cadence`.
+        is_asked: Whether a user has written ``renormalize=True``. Else there are only layers that Muon steps, and of
+            these only such as can be measured.
 
     Returns:
         Those with leaves that other leaves multiply.
 
     Raises:
-        ValueError: If a leaf of a layer that Muon steps is not among the parameters: its numbers are not seen.
+        ValueError: If it is asked for, and a leaf of a layer that Muon steps is not among the parameters: its numbers
+            are not seen.
     """
     by_muon = {id(entry.layer) for entry, rule in zip(entries, rules) if rule == "muon"}
     named = {entry.name: place for place, entry in enumerate(entries)}
@@ -95,9 +104,13 @@ def layers_of(
         order = [name for name, _ in operator.named_leaves()]
         places = sorted(unordered, key=lambda place: order.index(entries[place].key))
         if id(entry.layer) not in by_muon:
+            if not is_asked:
+                continue
             found.append(_multiplied([entries[place] for place in places], places, named))
         elif is_measured(entry, by_muon):
             missing = {*order} - {entries[place].key for place in places}
+            if missing and not is_asked:
+                continue
             if missing:
                 raise ValueError(
                     f"{where}(renormalize=True): layer {entry.path!r} is not trained as to "
@@ -134,7 +147,10 @@ def renormalized(layers: Iterable[Layer]) -> optax.GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RenormalizedState]:
         if params is None:
-            raise ValueError("renormalize=True needs the parameters; call update(updates, state, params)")
+            raise ValueError(
+                "update needs the parameters, for steps are renormalised, as Muon's are by default: call "
+                "update(updates, state, params), or make the optimiser with renormalize=False"
+            )
         leaves, (directions, tree) = jax.tree.leaves(params), jax.tree.flatten(updates)
         kept = []
         for layer, before in zip(layers, state.kept):

@@ -26,7 +26,7 @@ def muon(
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float | None = None,
     depth: Mapping[Any, float] | None = None,
-    renormalize: bool = False,
+    renormalize: bool | None = None,
     every: int | None = None,
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al., 2024) for a model's matrices, AdamW for the rest, with structure-aware rates.
@@ -49,18 +49,20 @@ def muon(
             with `depth` alone.
         depth: How much deeper the model is than the one that was tuned, as in `lo.nn.param_groups`: ε falls with it.
         renormalize: Whether steps keep their size while factors grow, as in `lo.nn.param_groups`; updates then need the
-            parameters, and all leaves of a layer that Muon steps are to be trained.
-        every: Once in how many steps, after the first 24, the steps of layers are measured if `renormalize` is true. 1
-            keeps the size of each single step, which takes more time; else that of their mean is kept. None takes 6 for
-            layers of at most four leaves, and 1 for those of more.
+            parameters. None: those of the layers that Muon steps and that are trained as a whole; layers of which some
+            leaves are not trained keep static rates, for updates do not see these. True: such a layer is an error, and
+            layers that are left to AdamW are renormalised as `adamw` does it. False: rates are static.
+        every: Once in how many steps, after the first 24, the steps of layers are measured, unless `renormalize` is
+            false. 1 keeps the size of each single step, which takes more time; else that of their mean is kept. None
+            takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Returns:
         The optimiser, for the parameters ``equinox.filter(model, equinox.is_inexact_array)``.
 
     Raises:
         ValueError: If there is no such kind of decay, the base model lacks a layer, or `adamw_lr` stands beside a
-            schedule, `every` is less than 1 or stands without `renormalize`, or steps are to be
-            renormalised of a layer that is trained in part.
+            schedule, `every` is less than 1 or stands beside ``renormalize=False``, or with ``renormalize=True`` a
+            layer is trained in part.
 
     Example:
         >>> import jax, linops as lo

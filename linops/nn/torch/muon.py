@@ -44,13 +44,14 @@ class Muon(Optimizer):
 
     A step is  w ← (1 − lr · weight_decay) w − lr · ρ · orthogonalize(momentum), with no further factor of the shape:
     the groups' rates have it. Leaves of more axes, such as the cores of tensor trains, are orthogonalised as the
-    matrices that they multiply as. ρ is one, or where groups were made with ``renormalize=True``:
+    matrices that they multiply as. ρ is
 
     * for all leaves of a structured layer of which Muon steps at least one, the number with which their step moves the
       layer as far as an orthogonalised step moves a dense layer (`linops.nn.torch.layer_steps`), at most the number of
-      leaves; one for layers of a single leaf, whose step has that size, and while a leaf is pruned or parametrised;
-    * for layers that are left to AdamW as a whole, the initial over the present spectral norm of what multiplies the
-      leaf, at most one (`linops.nn.torch.renormalizing`).
+      leaves; one for layers of a single leaf, whose step has that size, while a leaf is pruned or parametrised, and
+      where groups were made with ``renormalize=False``;
+    * for layers that are left to AdamW as a whole one, or where groups were made with ``renormalize=True`` the initial
+      over the present spectral norm of what multiplies the leaf, at most one (`linops.nn.torch.renormalizing`).
 
     Decay is not multiplied by it.
 
@@ -67,13 +68,13 @@ class Muon(Optimizer):
         nesterov: Whether Muon's momentum is Nesterov's.
         betas: Of AdamW.
         eps: Of AdamW.
-        every: Once in how many steps, after the first 24, the steps of layers are measured where groups were made with
-            ``renormalize=True``. 1 keeps the size of each single step, which takes more time; else that of their mean
+        every: Once in how many steps, after the first 24, the steps of layers are measured, unless groups were made
+            with ``renormalize=False``. 1 keeps the size of each single step, which takes more time; else that of their mean
             is kept. None takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Raises:
         ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1, or given where no
-            group was made with ``renormalize=True``.
+            group was made for renormalised steps.
 
     Example:
         >>> import linops as lo
@@ -146,7 +147,7 @@ class Muon(Optimizer):
             id(parameter): norms.share(*one)
             for group in self.param_groups
             for parameter, one in zip(group["params"], group.get("partners", ()))
-            if parameter.grad is not None
+            if one[0] and parameter.grad is not None
         }
         for members in together(self.param_groups, self._leaves):
             moves = [

@@ -33,7 +33,7 @@ def param_groups(
     depth: Mapping[Any, float] | None = None,
     eps: float | None = None,
     matrices: Mapping[Any, str | None] | None = None,
-    renormalize: bool = False,
+    renormalize: bool | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; rules are in `linops.nn.rates`.
 
@@ -70,10 +70,11 @@ def param_groups(
         matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
             in ``{"*.experts.up": "expert out in", "*.mix": "in out"}``, or None for no matrix. See
             `linops.nn.matrices`.
-        renormalize: Whether steps keep their size while factors grow. For ``"muon"`` the step of each structured layer
-            is measured, and made as large as a dense layer's (`linops.nn.torch.layer_steps`); for ``"adamw"`` each step
-            of a leaf is divided by the growth of the leaves that multiply it (`linops.nn.torch.renormalizing`).
-            `linops.nn.torch.Muon` steps the groups of both.
+        renormalize: Whether steps keep their size while factors grow. None: those of the layers that Muon steps do,
+            and no others. True: for ``"muon"`` the step of each structured layer is measured, and made as large as a
+            dense layer's (`linops.nn.torch.layer_steps`); for ``"adamw"``, and layers that are left to it, each step of
+            a leaf is divided by the growth of the leaves that multiply it (`linops.nn.torch.renormalizing`).
+            `linops.nn.torch.Muon` steps the groups of both. False: rates are static.
 
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
@@ -122,6 +123,7 @@ def param_groups(
     groups: dict[tuple, dict[str, Any]] = {}
     names = {name for _, name, _ in trained.values()}
     by_muon = {id(entry.layer) for entry, one in zip(found, said) if one.rule == "muon"}
+    renormalizes = optimizer == "muon" if renormalize is None else renormalize
     for (entry, name, parameter), (rule, factor, decayed, tiny) in zip(trained.values(), said):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
@@ -134,11 +136,11 @@ def param_groups(
         group["names"].append(name)
         if rule == "muon":
             group.setdefault("axes", []).append(_unusual(entry))
-        if renormalize:
+        if renormalizes:
             group.setdefault("algorithm", rule)
             leaf = leaf_of(entry, rule, factor, by_muon)
             group.setdefault("leaves", []).append(leaf)
-            alone = id(entry.layer) in by_muon
+            alone = renormalize is None or id(entry.layer) in by_muon
             group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names))
     for group in groups.values():
         for key in ("axes", "leaves"):

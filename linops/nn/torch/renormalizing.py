@@ -17,6 +17,7 @@ cores, diagonals) follow from their root mean square, as of random ones.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import sqrt
 from typing import Any
 
@@ -37,12 +38,15 @@ class Norms:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._state = optimizer.state
+        self._state, self._groups = optimizer.state, optimizer.param_groups
         self._found: dict[str, Any] = {}
-        groups = [group for group in optimizer.param_groups if group.get("partners")]
-        self._at = {
+
+    @cached_property
+    def _at(self) -> dict[str, Any]:
+        return {
             name: (parameter, sizes, copies)
-            for group in groups
+            for group in self._groups
+            if group.get("partners")
             for name, parameter, (_, _, sizes, copies) in zip(group["names"], group["params"], group["partners"])
         }
 

@@ -63,7 +63,9 @@ def _check(optimizer: Any, *_: Any) -> None:
         seen[1] += 1
         if seen[1] > _OFTEN and seen[1] % _OFTEN:  # those of the last look stay, so a last change is seen too
             return
-    if not hasattr(optimizer, "renormalizes") and any(group.get("partners") for group in optimizer.param_groups):
+    if not hasattr(optimizer, "renormalizes") and any(
+        norm for group in optimizer.param_groups for norm, *_ in group.get("partners", ())
+    ):
         _warned.add(optimizer)
         warnings.warn(
             f"groups of param_groups(renormalize=True) are stepped by {type(optimizer).__name__}, which does not "
