@@ -174,6 +174,15 @@ def test_experiments_take_muon_and_rules(tmp_path):
     assert set(found) == {"dense", "btt", "btt (renormalized)"}
 
 
+@pytest.mark.full
+def test_muons_rules_by_default_are_those_of_param_groups(tmp_path):
+    options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path / "b", optimizer="muon")
+    assert set(experiments.run_lr_sweep(quiet(), options, SMALL)) == {"btt (renormalized)", "btt (naive)"}
+    options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path / "c", optimizer="muon")
+    found = experiments.run_scaling(quiet(), options, experiments.Sizes((32,), Settings(4, 16)))
+    assert set(found) == {"dense", "btt (renormalized)", "btt (naive)"}
+
+
 def test_the_check_over_time_writes_its_files(tmp_path):
     options = experiments.Options("mlp", "digits", None, [parse("btt")], range(1), tmp_path)
     sizes = over_time_command.over_time_sizes(True, [16], 4)

@@ -249,6 +249,19 @@ def test_orthogonalize_is_the_polar_factor_of_each_block(shape):
     assert not orthogonalize(torch.zeros(shape)).any()
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (4, 9), (3, 7, 5)], ids=str)
+def test_orthogonalize_takes_complex_matrices(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    result = orthogonalize(matrices, steps=10)
+    values = torch.linalg.svdvals(result)
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    alignment = torch.einsum("...ip,...ij,...pj->...p", u.conj(), result, v.conj())
+    torch.testing.assert_close(alignment.imag, torch.zeros_like(alignment.imag), rtol=0, atol=1e-6)
+    torch.testing.assert_close(alignment.real.sort(dim=-1).values, values.sort(dim=-1).values, rtol=1e-6, atol=1e-6)
+
+
 def test_muon_rates_make_the_step_of_a_factor_as_large_as_its_fans_ask():
     model = structured(64, "low_rank", rank=8)
     groups = lo.nn.param_groups(model, lr=1.0, optimizer="muon", adamw_lr=0.1, adamw="head")

@@ -15,7 +15,7 @@ from linops.lab.keeping import write_json
 from linops.lab.parsing import Structured, parse
 from linops.lab.problems import Problem, make
 from linops.lab.progress import Progress
-from linops.lab.rates import ADAM, MUON, NAIVE, STATIC
+from linops.lab.rates import ADAM, MUON, NAIVE, STATIC, default
 from linops.lab.runs import Run, require_members, with_factor
 from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
@@ -121,8 +121,9 @@ class Options:
         depth: Number of blocks.
         base_depth: The depth at which rates were tuned (CompleteP); None scales nothing by depth.
         optimizer: Of structured weights: ``"adam"`` or ``"muon"``.
-        rules: How structured weights get their rates, for lr-sweep and scaling: of `linops.lab.rates`. Empty: static
-            and naive, in scaling naive for BTT alone.
+        rules: How structured weights get their rates, for lr-sweep and scaling: of `linops.lab.rates`. Empty: what
+            `linops.nn.param_groups` does by default, static for Adam and renormalised for Muon, and naive, in scaling
+            naive for BTT alone.
     """
 
     model: str
@@ -239,7 +240,7 @@ def run_lr_sweep(console: Console, options: Options, sizes: Sizes) -> Row:
         for seed in options.seeds:
             runs = [
                 options.run(structure, width, seed=seed, factor=factor, rule=rule, optimizer=options.optimizer)
-                for structure, rule in _ruled(options.structures, options.rules or (STATIC, NAIVE))
+                for structure, rule in _ruled(options.structures, options.rules or (default(options.optimizer), NAIVE))
                 for width in sizes.widths
                 for factor in sizes.factors
             ]
@@ -276,7 +277,7 @@ def run_scaling(console: Console, options: Options, sizes: Sizes) -> Row:
     Returns:
         What summary.json holds: exponents with standard errors, compute multipliers, and the curves.
     """
-    named = _ruled(with_dense(options.structures), options.rules or (STATIC,))
+    named = _ruled(with_dense(options.structures), options.rules or (default(options.optimizer),))
     if not options.rules:
         named += [(structure, NAIVE) for structure, _ in named if structure.family == "btt"]
     with distributed.session(options.device) as device:

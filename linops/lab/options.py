@@ -177,7 +177,8 @@ Rules = Annotated[
     typer.Option(
         "--rule",
         help="How structured weights get their rates, may be repeated: structure-aware and static, naive, or "
-        "structure-aware and renormalised as factors grow. Default: static and naive; in scaling, naive for BTT alone.",
+        "structure-aware and renormalised as factors grow. Default: static and naive, under Muon renormalized and "
+        "naive; in scaling, naive for BTT alone.",
     ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Few widths and steps: a look, not a result.")]

@@ -24,6 +24,18 @@ MUON_LR = 0.05
 GROUPS, LISTS = ("algorithm", "eps", "lr_multiplier"), ("axes", "leaves")
 
 
+def default(optimizer: str) -> str:
+    """The rule that `linops.nn.param_groups` has by default.
+
+    Args:
+        optimizer: `ADAM` or `MUON`.
+
+    Returns:
+        `RENORMALIZED` for Muon, `STATIC` for Adam.
+    """
+    return RENORMALIZED if optimizer == MUON else STATIC
+
+
 def groups(
     model: nn.Module,
     base: nn.Module,

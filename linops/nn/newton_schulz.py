@@ -22,6 +22,6 @@ def newton_schulz(matrices: Any, steps: int) -> Any:
     x = matrices.mT if tall else matrices
     a, b, c = _QUINTIC
     for _ in range(steps):
-        gram = x @ x.mT
+        gram = x @ x.mT.conj()
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x

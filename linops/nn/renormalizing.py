@@ -73,13 +73,14 @@ def is_measured(entry: Entry, by_muon: Container[int]) -> bool:
         by_muon: The ids of layers of which Muon steps a leaf.
 
     Returns:
-        True or False; False in a layer with weight normalisation, which caps norms itself, and in one that is no linear
-        map: its leaves keep their rates under Muon.
+        True or False; False in a layer with weight normalisation, which caps norms itself, in one that is no linear
+        map, and in one with an empty leaf: their leaves keep their rates under Muon.
     """
     operator = entry.operator
     if operator is None or not is_linear(entry) or normalises(entry):
         return False
-    return id(entry.layer) in by_muon and len(fans(operator)) > 1
+    sizes = fans(operator)
+    return id(entry.layer) in by_muon and len(sizes) > 1 and all(map(all, sizes.values()))
 
 
 def is_linear(entry: Entry) -> bool:

@@ -60,6 +60,8 @@ class Muon(Optimizer):
     all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). When ρ is measured, leaves
     and directions of a layer are gathered, one layer at a time.
 
+    Under `torch.compile` a step in which ρ is measured runs as it does without; static ones are compiled.
+
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
         lr: The rate of groups that have none.
@@ -86,6 +88,8 @@ class Muon(Optimizer):
 
     #: that it heeds ``partners`` of groups
     renormalizes = True
+    #: whether a group was made for steps that are measured, though there may be no layer to measure
+    _is_measured = False
 
     def __init__(
         self,
@@ -108,7 +112,7 @@ class Muon(Optimizer):
             "every": every,
         }
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
-        renormalizes = any("partners" in group for group in self.param_groups)
+        renormalizes = self._is_measured or any("partners" in group for group in self.param_groups)
         require_renormalized("Muon", every, renormalizes, "make groups with param_groups(..., renormalize=True)")
         for group in self.param_groups:
             flat = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
@@ -122,6 +126,7 @@ class Muon(Optimizer):
         """As of `torch.optim.Optimizer`; a group's ``leaves`` do not become part of it, for it is plain data."""
         super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
         require_every("Muon", self.param_groups[-1]["every"])
+        self._is_measured |= "leaves" in param_group
         found = self.param_groups[-1]["params"]
         self._leaves.append(list(param_group.get("leaves") or [None] * len(found)))
 
@@ -142,6 +147,18 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_dynamo_compiling() and self._renormalizes():
+            _uncompiled(self._update)
+        else:
+            self._update()
+        return loss
+
+    def _renormalizes(self) -> bool:
+        """Whether any step is measured or divided."""
+        is_divided = any(norm for group in self.param_groups for norm, *_ in group.get("partners", ()))
+        return is_divided or any(leaf is not None for leaves in self._leaves for leaf in leaves)
+
+    def _update(self) -> None:
         norms = Norms(self)  # all of before the step
         ratios = {
             id(parameter): norms.share(*one)
@@ -168,7 +185,6 @@ class Muon(Optimizer):
                     ratio = cut_as(whole.to(direction.dtype), direction)
                 direction, number = (direction * ratio, 1.0) if isinstance(ratio, Tensor) else (direction, ratio)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * number)
-        return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As of `torch.optim.Optimizer`; which steps are renormalised, and how often, stays as this optimiser was made.
@@ -195,6 +211,14 @@ class Muon(Optimizer):
         if group["algorithm"] != "muon":
             return _adamw(gradient, state, group)
         return _muon(gradient, state, group, group["axes"][place] if "axes" in group else None)
+
+
+def _uncompiled(update: Callable[[], None]) -> None:
+    """An update that is not compiled: Dynamo breaks where it is measured, and gives one leaf the momentum of another."""
+    torch.compiler.disable(update)()
+
+
+setattr(_uncompiled, "_torchdynamo_disable", True)  # as torch.compiler.disable says it, which loads Dynamo
 
 
 def _muon(gradient: Tensor, state: dict[str, Any], group: dict[str, Any], axes: MatrixAxes | None) -> Tensor:

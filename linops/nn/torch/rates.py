@@ -138,13 +138,13 @@ def param_groups(
             group.setdefault("axes", []).append(_unusual(entry))
         if renormalizes:
             group.setdefault("algorithm", rule)
-            leaf = leaf_of(entry, rule, factor, by_muon)
-            group.setdefault("leaves", []).append(leaf)
-            alone = renormalize is None or id(entry.layer) in by_muon
+            group.setdefault("leaves", []).append(leaf_of(entry, rule, factor, by_muon))
+        if renormalize:
+            alone = id(entry.layer) in by_muon
             group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names))
     for group in groups.values():
         for key in ("axes", "leaves"):
-            if not any(group.get(key, ())):
+            if not any(group.get(key, ())) and (key, renormalize) != ("leaves", None):
                 group.pop(key, None)
     watch()
     return list(groups.values())

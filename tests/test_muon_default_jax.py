@@ -1,0 +1,191 @@
+"""Muon of Flax and Equinox as it is by default: torch's steps, and static ones where layers cannot be measured."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from flax import nnx
+from torch import nn
+
+import linops as lo
+
+STEPS = 20
+OPERATORS = {
+    "btt": lambda: lo.btt(24, 16),
+    "low_rank": lambda: lo.low_rank(24, 16, rank=2),
+    "product": lambda: lo.monarch(24, 16, blocks=2) @ lo.btt(16, 16),
+    "butterfly": lambda: lo.butterfly(16, 16),
+}
+
+
+def grown(operator):
+    """The operator with larger numbers than are drawn, and a batch."""
+    drawn = operator.init(seed=0, dtype="float32")
+    random = np.random.default_rng(1)
+    x, y = (random.standard_normal((32, size)).astype("float32") for size in operator.shape[::-1])
+    return drawn.with_leaves([(1.5 * leaf).astype("float32") for _, leaf in drawn.named_leaves()]), x, y
+
+
+def of_torch(operator, x, y, **options):
+    layer = lo.nn.torch.Linear(operator)
+    optimizer = lo.nn.torch.Muon(lo.nn.param_groups(layer, 0.02, 0.1, "muon", **options))
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(layer(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        optimizer.step()
+    return {name: parameter.detach().numpy() for name, parameter in layer.named_parameters()}
+
+
+def of_equinox(operator, x, y):
+    layer = lo.nn.equinox.Linear(operator)
+    tx = lo.nn.equinox.muon(layer, 0.02, 0.1)
+
+    def step(carried, _):
+        layer, state = carried
+        updates, state = tx.update(jax.grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer), state, layer)
+        return (optax.apply_updates(layer, updates), state), None
+
+    (layer, _), _ = jax.jit(lambda *carried: jax.lax.scan(step, carried, length=STEPS))(layer, tx.init(layer))
+    return dict(layer.operator.named_leaves()) | {"bias": layer.bias}
+
+
+def of_flax(operator, x, y):
+    layer = lo.nn.flax.Linear(operator)
+    trained = nnx.Optimizer(layer, lo.nn.flax.muon(layer, 0.02, 0.1), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(layer, trained):
+        trained.update(layer, nnx.grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer))
+
+    for _ in range(STEPS):
+        step(layer, trained)
+    return {name: getattr(layer, name).get_value() for name in (*layer.leaf_names, "bias")}
+
+
+def differs(found, expected):
+    assert found.keys() == expected.keys()
+    return max(np.linalg.norm(found[name] - leaf) / np.linalg.norm(leaf) for name, leaf in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        pytest.param(name, steps, marks=() if (name, steps) == ("btt", of_flax) else pytest.mark.full)
+        for name in OPERATORS
+        for steps in (of_flax, of_equinox)
+    ],
+)
+def test_twenty_steps_of_the_defaults_are_those_of_torch(name, steps):
+    drawn = grown(OPERATORS[name]())
+    expected = of_torch(*drawn)
+    assert differs(steps(*drawn), expected) < 1e-5
+    assert differs(of_torch(*drawn, renormalize=False), expected) > 1e-2
+
+
+def updates_of(tx, params, with_params=True):
+    """Updates from gradients of some numbers."""
+    gradients = jax.tree.map(lambda leaf: jnp.cos(7 * leaf + 1), params)
+    return jax.tree.leaves(tx.update(gradients, tx.init(params), *([params] if with_params else []))[0])
+
+
+def are_equal(one, other):
+    return all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_a_layer_that_is_trained_in_part_has_static_steps_which_need_no_parameters():
+    layer = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
+    wrt = nnx.All(nnx.Param, nnx.PathContains("cores_1"))
+    params = nnx.as_pure(nnx.state(layer, wrt))
+    found = updates_of(lo.nn.flax.muon(layer, 0.02, wrt=wrt), params, with_params=False)
+    assert are_equal(found, updates_of(lo.nn.flax.muon(layer, 0.02, wrt=wrt, renormalize=False), params))
+    with pytest.raises(ValueError, match=r"muon\(renormalize=True\): layer '' is not trained as to 'cores_0'"):
+        lo.nn.flax.muon(layer, 0.02, wrt=wrt, renormalize=True)
+
+
+@pytest.mark.full
+def test_beside_it_a_layer_that_is_trained_as_a_whole_is_measured():
+    class Model(nnx.Module):
+        def __init__(self):
+            self.part = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
+            self.whole = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(1))
+            for leaf in (self.whole.cores_0, self.whole.cores_1):
+                leaf.set_value(3 * leaf.get_value())
+
+    model = Model()
+    wrt = nnx.All(nnx.Param, nnx.Not(nnx.All(nnx.PathContains("part"), nnx.PathContains("cores_0"))))
+    params = nnx.as_pure(nnx.state(model, wrt))
+    found, static = (updates_of(lo.nn.flax.muon(model, 0.02, wrt=wrt, **one), params) for one in NO)
+    names = ["/".join(step.key for step in path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    changed = {name for name, one, other in zip(names, found, static) if not np.array_equal(one, other)}
+    assert changed == {"whole/cores_0", "whole/cores_1"}
+
+
+NO = ({}, {"renormalize": False})
+
+
+@pytest.mark.full
+def test_a_leaf_that_two_layers_share_counts_for_one_and_the_other_has_static_steps():
+    class Model(nnx.Module):
+        def __init__(self):
+            self.one = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
+            self.other = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(1))
+            self.other.cores_0 = self.one.cores_0
+
+    model = Model()
+    params = nnx.as_pure(nnx.state(model, nnx.Param))
+    assert all(np.isfinite(one).all() for one in updates_of(lo.nn.flax.muon(model, 0.02), params))
+    nnx.Optimizer(model, lo.nn.flax.muon(model, 0.02), wrt=nnx.Param).update(model, nnx.state(model, nnx.Param))
+
+
+@pytest.mark.parametrize("module", [lo.nn.flax, lo.nn.equinox], ids=lambda module: module.__name__)
+def test_updates_without_parameters_are_told_both_ways_out(module):
+    options = {"rngs": nnx.Rngs(0)} if module is lo.nn.flax else {"key": jax.random.key(0)}
+    layer = module.Linear(lo.btt(16, 16), **options)
+    params = nnx.as_pure(nnx.state(layer, nnx.Param)) if module is lo.nn.flax else layer
+    tx = module.muon(layer, 0.02)
+    with pytest.raises(ValueError, match=r"update needs the parameters.*update\(updates, state, params\).*=False"):
+        tx.update(params, tx.init(params))
+    static = module.muon(layer, 0.02, renormalize=False)
+    static.update(params, static.init(params))
+
+
+@pytest.mark.full
+def test_other_layers_are_static():
+    """Those that are left to AdamW, of a single leaf, with an empty one; and no parameters are needed."""
+    empty = (lo.Dense(lo.spec(8, 0)) @ lo.Dense(lo.spec(0, 8))).init(seed=0)
+    for operator, options in (
+        (lo.btt(16, 16).init(seed=0), {"adamw": ""}),
+        (lo.block_diag(16, 16, blocks=2).init(seed=0), {}),
+        (empty, {}),
+    ):
+        layer = jax.tree.map(lambda leaf: 3 * leaf, lo.nn.equinox.Linear(operator))
+        params = eqx.filter(layer, eqx.is_inexact_array)
+        found = updates_of(lo.nn.equinox.muon(layer, 0.02, **options), params, with_params=False)
+        assert are_equal(found, updates_of(lo.nn.equinox.muon(layer, 0.02, renormalize=False, **options), params))
+    layer = lo.nn.equinox.Linear(lo.btt(16, 16).init(seed=0))
+    with pytest.raises(ValueError, match="needs the parameters"):
+        updates_of(lo.nn.equinox.muon(layer, 0.02, adamw="", renormalize=True), layer, with_params=False)
+
+
+@pytest.mark.full
+def test_complex_layers_step_as_torchs():
+    drawn = lo.btt(16, 16).init(seed=0, dtype="complex128")
+    drawn = drawn.with_leaves([3 * leaf for _, leaf in drawn.named_leaves()])
+    ours, theirs = lo.nn.equinox.Linear(drawn, bias=False), lo.nn.torch.Linear(drawn, bias=False)
+    optimizer = lo.nn.torch.Muon(lo.nn.param_groups(theirs, 0.02, optimizer="muon"))
+    tx = lo.nn.equinox.muon(ours, 0.02)
+    gradient = jax.tree.map(lambda leaf: jnp.cos(7 * leaf + 1), ours)
+    for name, leaf in gradient.operator.named_leaves():
+        getattr(theirs, name).grad = torch.from_numpy(np.asarray(leaf).copy())
+    state = tx.init(ours)
+    for _ in range(3):
+        optimizer.step()
+        updates, state = jax.jit(tx.update)(gradient, state, ours)
+        ours = optax.apply_updates(ours, updates)
+    for name, leaf in ours.operator.named_leaves():
+        np.testing.assert_allclose(leaf, getattr(theirs, name).detach().numpy(), rtol=1e-9, atol=1e-11)
+    values = jnp.linalg.svd(lo.nn.optax.orthogonalize(gradient.operator.cores_0), compute_uv=False)
+    assert 0.6 < values.min() < values.max() < 1.3
