@@ -71,8 +71,8 @@ class Muon(Optimizer):
         betas: Of AdamW.
         eps: Of AdamW.
         every: Once in how many steps, after the first 24, the steps of layers are measured, unless groups were made
-            with ``renormalize=False``. 1 keeps the size of each single step, which takes more time; else that of their mean
-            is kept. None takes 6 for layers of at most four leaves, and 1 for those of more.
+            with ``renormalize=False``. 1 keeps the size of each single step, which takes more time; else that of their
+            mean is kept. None takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Raises:
         ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1, or given where no
@@ -214,7 +214,7 @@ class Muon(Optimizer):
 
 
 def _uncompiled(update: Callable[[], None]) -> None:
-    """An update that is not compiled: Dynamo breaks where it is measured, and gives one leaf the momentum of another."""
+    """An update that is not compiled: Dynamo breaks where steps are measured, and then mixes up momenta of leaves."""
     torch.compiler.disable(update)()
 
 
