@@ -59,7 +59,7 @@ def optimizer_of(
 
     Raises:
         ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, `every` is less than 1 or
-            stands without `renormalize`, or steps are to be renormalised of a layer that is trained in part.
+            stands where no steps are renormalised, or with ``renormalize=True`` a layer is trained in part.
     """
     require_every(optimizer, every)
     renormalizes = optimizer == "muon" if renormalize is None else renormalize

@@ -8,7 +8,7 @@ multiplied by
 
     ρ = min(k, d / ‖Δ‖₂).
 
-With ρ the layer moves by lr · d while its factors grow. The bound k, the number of leaves that multiply activations,
+With ρ the layer moves by lr · d while its factors grow. It is Muon's default. The bound k, the number of leaves that multiply activations,
 is what one leaf moves by if it is alone: so beside factors that start at zero, steps stay bounded. ρ does not depend on
 lr. It has the aim of Spectron (Janson, Oyallon and Belilovsky, 2026, arXiv:2602.12429: steps of two factors, bounded by
 their spectral norms), but measures the step itself: so it holds for any expression, sums and repeated leaves included.

@@ -79,8 +79,8 @@ def param_groups(
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
         ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``; where steps are
-        renormalised also ``partners`` and ``leaves`` (which Muon keeps apart, for they hold layers). To set the rate
-        later, see `linops.nn.torch.schedules`.
+        renormalised also ``leaves`` (which Muon keeps apart, for they hold layers), and if `renormalize` is true
+        ``partners``. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
