@@ -8,10 +8,11 @@ multiplied by
 
     ρ = min(k, d / ‖Δ‖₂).
 
-With ρ the layer moves by lr · d while its factors grow. It is Muon's default. The bound k, the number of leaves that multiply activations,
-is what one leaf moves by if it is alone: so beside factors that start at zero, steps stay bounded. ρ does not depend on
-lr. It has the aim of Spectron (Janson, Oyallon and Belilovsky, 2026, arXiv:2602.12429: steps of two factors, bounded by
-their spectral norms), but measures the step itself: so it holds for any expression, sums and repeated leaves included.
+With ρ the layer moves by lr · d while its factors grow. It is Muon's default. The bound k, the number of leaves that
+multiply activations, is what one leaf moves by if it is alone: so beside factors that start at zero, steps stay
+bounded. ρ does not depend on lr. It has the aim of Spectron (Janson, Oyallon and Belilovsky, 2026, arXiv:2602.12429:
+steps of two factors, bounded by their spectral norms), but measures the step itself: so it holds for any expression,
+sums and repeated leaves included.
 
 Δ x is a difference quotient of two products, Δ x = (A(W + h r D) x − A(W) x) / h, and Δᴴ likewise, so operators need
 nothing but their products. ‖Δ‖₂ is found from below, by one power iteration with four orthonormal vectors V that are
