@@ -213,7 +213,7 @@ class Muon(Optimizer):
         return _muon(gradient, state, group, group["axes"][place] if "axes" in group else None)
 
 
-def _uncompiled(update: Callable[[], None]) -> None:
+def _uncompiled(update: Any) -> None:
     """An update that is not compiled: Dynamo breaks where steps are measured, and then mixes up momenta of leaves."""
     torch.compiler.disable(update)()
 
