@@ -215,7 +215,8 @@ class Muon(Optimizer):
 
 def _uncompiled(update: Any) -> None:
     """An update that is not compiled: Dynamo breaks where steps are measured, and then mixes up momenta of leaves."""
-    torch.compiler.disable(update)()
+    disabled: Any = torch.compiler.disable(update)
+    disabled()
 
 
 setattr(_uncompiled, "_torchdynamo_disable", True)  # as torch.compiler.disable says it, which loads Dynamo
