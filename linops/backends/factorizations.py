@@ -75,6 +75,11 @@ def eigh(a):
 
 
 @generic
+def dots(x, y):
+    """The inner products Σ x̄ᵢ yᵢ along the last axis of two stacks of vectors of one dtype."""
+
+
+@generic
 def leading_eigenvectors(a, count: int):
     """Those of the largest eigenvalues of a Hermitian matrix, ascending, of its lower triangle; stacks of constants."""
 

@@ -108,6 +108,11 @@ def _eigh(a: Array):
     return _hermitian(a) if a.size else tuple(jnp.linalg.eigh(a))
 
 
+@p.dots.dispatch
+def _dots(x: Array, y: Array):
+    return jnp.vecdot(x, y)
+
+
 @p.leading_eigenvectors.dispatch
 def _leading_eigenvectors(a: Array, count: int):
     return p.eigh(a)[1][..., a.shape[-1] - count :]

@@ -102,6 +102,11 @@ def are_few(count: int, n: int) -> bool:
     return n >= 16 and count * (4 if n >= 512 else 8) <= n
 
 
+@p.dots.dispatch
+def _dots(x: np.ndarray, y: Any):
+    return np.einsum("...i,...i->...", x.conj(), y)  # without the arrays of products: up to ten times as fast as a sum
+
+
 @p.leading_eigenvectors.dispatch
 def _leading_eigenvectors(a: np.ndarray, count: int):
     n = a.shape[-1]

@@ -111,6 +111,11 @@ def _eigh(a: torch.Tensor):
     return _Eigh.apply(a) if a.numel() else tuple(torch.linalg.eigh(a))
 
 
+@p.dots.dispatch
+def _dots(x: torch.Tensor, y: torch.Tensor):
+    return torch.linalg.vecdot(x, y)
+
+
 @p.leading_eigenvectors.dispatch
 def _leading_eigenvectors(a: torch.Tensor, count: int):
     n = a.shape[-1]

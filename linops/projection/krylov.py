@@ -175,7 +175,7 @@ def _beside(space: Any, basis: Any, block: Any, before: Any = None) -> Any:
 
 def _squares(space: Any, block: Any) -> Any:
     """The squared norms of rows."""
-    squares = space.vecdot(block, block, axis=-1)
+    squares = lapack.dots(block, block)
     return space.real(squares) if backends.is_complex(squares.dtype) else squares
 
 

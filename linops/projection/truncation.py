@@ -145,9 +145,9 @@ def _of_two(space: Any, M: Any) -> Any:
     Of the Gram matrix [[a, b], [b̄, d]] it is (cos θ, sin θ b̄/|b|) with tan 2θ = 2 |b| / (a − d).
     """
     one, other = M[..., 0, :], M[..., 1, :]
-    b = space.sum(one * backends.conj(other), axis=-1)
+    b = lapack.dots(other, one)
     if not backends.is_complex(M.dtype):
-        angle = space.atan2(2 * b, space.sum((one - other) * (one + other), axis=-1)) / 2
+        angle = space.atan2(2 * b, lapack.dots(one - other, one + other)) / 2
         return space.stack([space.cos(angle), space.sin(angle)], axis=-1)[..., None]
     size = space.abs(b)
     angle = space.atan2(2 * size, space.sum(space.abs(one) ** 2 - space.abs(other) ** 2, axis=-1)) / 2
