@@ -175,3 +175,17 @@ def test_beside_a_fake_mode(make):
     for operator in (A, B):
         for _ in range(3):
             close(operator @ x, expected(make, leaves) @ x.numpy())
+
+
+@each
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_traced_has_its_leaves(make):
+    leaves, x = [numbers(0, N), numbers(1, N)], numbers(2, N)
+    A = make(*leaves)
+    layer = A.to_layer(bias=False).requires_grad_(False)
+    for _ in range(3):
+        layer(x)
+    traced = torch.jit.trace(layer, x, check_trace=False)
+    for parameter in layer.parameters():
+        parameter.mul_(3)
+    close(traced(x), 3 * (expected(make, leaves) @ x.numpy()))

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -209,3 +210,63 @@ def test_a_compiled_step_is_the_same():
             step()
     for one, other in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(one.detach(), other, rtol=1e-4, atol=1e-6)
+
+
+def test_groups_that_are_split_filtered_or_added_to_keep_each_layers_steps():
+    def moves(change):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(lo.btt(64, 16).to_layer(), torch.nn.GELU(), lo.low_rank(16, 64).to_layer())
+        added = torch.nn.Parameter(torch.eye(4))
+        optimizer = lo.nn.torch.Muon(change(lo.nn.param_groups(net, 0.02, optimizer="muon"), added))
+        (net(torch.randn(8, 16)).square().sum() + added.square().sum()).backward()
+        before = [parameter.detach().clone() for parameter in [*net.parameters(), added]]
+        optimizer.step()
+        return [after.detach() - old for after, old in zip([*net.parameters(), added], before)]
+
+    def as_made(groups, added):
+        return [*groups, {**groups[0], "params": [added], "names": ["added"]}]
+
+    def split(groups, added):
+        one = [{**group, "params": [each], "axes": [None]} for group in groups for each in group["params"]]
+        return [*reversed(one), {**groups[0], "params": [added], "names": ["added"]}]
+
+    def added_to(groups, added):
+        groups[0]["params"].insert(0, added)
+        return groups
+
+    expected = moves(as_made)
+    for change in (split, added_to):
+        for found, right in zip(moves(change), expected):
+            torch.testing.assert_close(found, right)
+            assert found.abs().max() > 0
+
+
+def test_what_is_known_of_measured_steps_does_not_outlive_static_ones():
+    torch.manual_seed(0)
+    net = lo.btt(16, 16).to_layer(bias=False)
+    makers = [
+        lambda: lo.nn.torch.Muon(lo.nn.param_groups(net, 0.02, optimizer="muon")),
+        lambda: lo.nn.torch.Muon(lo.nn.param_groups(net, 0.02, optimizer="muon", renormalize=False)),
+    ]
+    optimizer = makers[0]()
+    for parameter in net.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    for _ in range(30):
+        optimizer.step()
+    assert any("layer_share" in state for state in optimizer.state.values())
+    static = makers[1]()
+    static.load_state_dict(optimizer.state_dict())
+    assert all({*state} == {"momentum"} for state in static.state.values())
+    again = makers[0]()
+    again.load_state_dict(static.state_dict())
+    again.step()
+    assert any(state.get("layer_steps") == 1 for state in again.state.values())
+
+
+def test_a_step_of_fake_tensors():
+    with FakeTensorMode():
+        net = lo.btt(16, 16).to_layer()
+        optimizer = lo.nn.torch.Muon(lo.nn.param_groups(net, 0.02, optimizer="muon"))
+        for parameter in net.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()

@@ -92,7 +92,7 @@ def _are_constant(leaves: tuple) -> bool:
     for leaf in leaves:
         if (wanted and leaf.requires_grad) or unpack_dual(leaf).tangent is not None:  # tangents know no `no_grad`
             return False
-    return not torch._C._len_torch_dispatch_stack()
+    return not (torch._C._len_torch_dispatch_stack() or torch._C._is_tracing())
 
 
 @p.columns_at_once.dispatch

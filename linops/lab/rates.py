@@ -25,7 +25,7 @@ GROUPS, LISTS = ("algorithm", "eps", "lr_multiplier"), ("axes", "leaves")
 
 
 def default(optimizer: str) -> str:
-    """The rule that `linops.nn.param_groups` has by default.
+    """The rule that `linops.nn.param_groups` has by default, of layers that the optimiser steps.
 
     Args:
         optimizer: `ADAM` or `MUON`.

@@ -63,7 +63,7 @@ def optimizer_of(
     """
     require_every(optimizer, every)
     renormalizes = optimizer == "muon" if renormalize is None else renormalize
-    require_renormalized(optimizer, every, renormalizes, "give renormalize=True")
+    require_renormalized(optimizer, every, renormalizes, "leave renormalize=False out")
     if adamw_lr is not None and (callable(lr) or not lr):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     require_depth(optimizer, depth)

@@ -151,6 +151,11 @@ def renormalized(layers: Iterable[Layer]) -> optax.GradientTransformation:
                 "update needs the parameters, for steps are renormalised, as Muon's are by default: call "
                 "update(updates, state, params), or make the optimiser with renormalize=False"
             )
+        if not isinstance(state, RenormalizedState):
+            raise ValueError(
+                "the optimiser's state is of a run whose steps were not renormalised: make the optimiser with "
+                "renormalize=False, or a new state with init"
+            )
         leaves, (directions, tree) = jax.tree.leaves(params), jax.tree.flatten(updates)
         kept = []
         for layer, before in zip(layers, state.kept):

@@ -70,21 +70,37 @@ class Leaf:
     Attributes:
         layer: The layer, whose parameters may be replaced, as FSDP2 and `lo.nn.grow_` do.
         key: The leaf's name in it.
+        parameter: The leaf as groups have it, by which an optimiser knows it while it takes them; None afterwards.
         goal: d of the layer, which stays while it grows; None for a leaf that Muon does not step.
     """
 
-    def __init__(self, layer: nn.Module, key: str, goal: float | None = None) -> None:
-        self.layer, self.key, self.goal = layer, key, goal
+    def __init__(self, layer: nn.Module, key: str, parameter: Any = None, goal: float | None = None) -> None:
+        self.layer, self.key, self.parameter, self.goal = layer, key, parameter, goal
 
     def __repr__(self) -> str:
         return f"{self.key} of {type(self.layer).__name__}"
 
 
-def leaf_of(entry: Entry, rule: str, factor: float, by_muon: Container[int]) -> Leaf | None:
+def of_group(group: dict[str, Any]) -> list[Leaf | None]:
+    """What Muon holds of each parameter of a group, of which some may have been left out, and others added.
+
+    Args:
+        group: From `lo.nn.param_groups`, or made of such.
+
+    Returns:
+        A leaf a parameter, or None.
+    """
+    given = {id(leaf.parameter): leaf for leaf in group.get("leaves", ()) if leaf is not None}
+    found = [given.get(id(parameter)) for parameter in group["params"]]
+    return [leaf and Leaf(leaf.layer, leaf.key, goal=leaf.goal) for leaf in found]
+
+
+def leaf_of(entry: Entry, parameter: Tensor, rule: str, factor: float, by_muon: Container[int]) -> Leaf | None:
     """What Muon holds of a parameter.
 
     Args:
         entry: The parameter's place.
+        parameter: The parameter.
         rule: ``"muon"`` or ``"adamw"``, which steps it.
         factor: On its rate.
         by_muon: The ids of layers of which Muon steps a leaf.
@@ -96,7 +112,7 @@ def leaf_of(entry: Entry, rule: str, factor: float, by_muon: Container[int]) -> 
         return None
     operator: Any = entry.operator
     goal = dense_multiplier(fans(operator), operator.shape, entry.key, factor) if rule == "muon" else None
-    return Leaf(entry.layer, entry.key, goal)
+    return Leaf(entry.layer, entry.key, parameter, goal)
 
 
 def together(
@@ -159,7 +175,8 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     found = (goal / norm).clamp(max=float(most))
     if is_averaged(count, every):
         found = state[SHARE] ** (1 - WEIGHT) * found**WEIGHT
-    state[SHARE] = found.item() if found.is_cpu and not torch.compiler.is_compiling() else found
+    is_read = found.is_cpu and type(found) is Tensor and not torch.compiler.is_compiling()  # a fake one is not
+    state[SHARE] = found.item() if is_read else found
     return state[SHARE]
 
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
 from linops.nn.renormalizing import require_every, require_renormalized
-from linops.nn.torch.layer_steps import SHARE, VECTORS, Leaf, share, together
+from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, of_group, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
 from linops.starting import MatrixAxes
@@ -60,7 +60,8 @@ class Muon(Optimizer):
     all-gather of (p − 1)/p of the matrix a step, and each rank computes all of it). When ρ is measured, leaves
     and directions of a layer are gathered, one layer at a time.
 
-    Under `torch.compile` a step in which ρ is measured runs as it does without; static ones are compiled.
+    Under `torch.compile` all steps of an optimiser that measures a layer run as they do without; those of one that
+    measures none are compiled.
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
@@ -113,7 +114,7 @@ class Muon(Optimizer):
         }
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         renormalizes = self._is_measured or any("partners" in group for group in self.param_groups)
-        require_renormalized("Muon", every, renormalizes, "make groups with param_groups(..., renormalize=True)")
+        require_renormalized("Muon", every, renormalizes, "leave renormalize=False out of param_groups")
         for group in self.param_groups:
             flat = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
             if group["algorithm"] == "muon" and flat:
@@ -127,8 +128,7 @@ class Muon(Optimizer):
         super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
         require_every("Muon", self.param_groups[-1]["every"])
         self._is_measured |= "leaves" in param_group
-        found = self.param_groups[-1]["params"]
-        self._leaves.append(list(param_group.get("leaves") or [None] * len(found)))
+        self._leaves.append(of_group(self.param_groups[-1] | {"leaves": param_group.get("leaves") or ()}))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_leaves": self._leaves}
@@ -199,7 +199,12 @@ class Muon(Optimizer):
             group.update(kept)
         saved = [key for group in state_dict["param_groups"] for key in group["params"]]
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for leaf, parameter in zip([leaf for leaves in self._leaves for leaf in leaves], parameters):
+            if leaf is None and parameter in self.state:  # what is kept of measured steps is of no use to static ones
+                self.state[parameter] = {k: v for k, v in self.state[parameter].items() if k not in KEPT}
         for key, parameter in zip(saved, parameters):
+            if parameter not in self.state or SHARE not in self.state[parameter]:
+                continue
             held = state_dict["state"].get(key, {})
             for name in {VECTORS, SHARE} & {*held}:  # torch has cast them to the parameter's dtype
                 found = held[name]

@@ -138,7 +138,7 @@ def param_groups(
             group.setdefault("axes", []).append(_unusual(entry))
         if renormalizes:
             group.setdefault("algorithm", rule)
-            group.setdefault("leaves", []).append(leaf_of(entry, rule, factor, by_muon))
+            group.setdefault("leaves", []).append(leaf_of(entry, parameter, rule, factor, by_muon))
         if renormalize:
             alone = id(entry.layer) in by_muon
             group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names))
