@@ -270,3 +270,16 @@ def test_a_step_of_fake_tensors():
         for parameter in net.parameters():
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
+
+
+@pytest.mark.parametrize("make", [lambda A: A**4, lambda A: 3 * A, lambda A: A**2 @ A.T])
+def test_a_single_leaf_that_is_multiplied_moves_its_layer_as_far_as_a_dense_one(make):
+    torch.manual_seed(0)
+    net = make(lo.Dense(lo.spec(32, 32))).to_layer(bias=False)
+    optimizer = Muon(lo.nn.param_groups(net, 0.02, optimizer="muon"), every=1)
+    for _ in range(6):
+        optimizer.zero_grad()
+        net(torch.randn(64, 32)).sub(1).square().mean().backward()
+        before = net.to_dense().weight.detach().clone()
+        optimizer.step()
+    assert torch.linalg.matrix_norm(net.to_dense().weight - before, 2) < 1.4 * 0.02

@@ -190,3 +190,21 @@ def test_complex_layers_step_as_torchs():
     wide = jax.random.normal(jax.random.key(0), (3, 4, 16), "complex128")
     values = jnp.linalg.svd(lo.nn.optax.orthogonalize(wide), compute_uv=False)
     assert 0.6 < values.min() < values.max() < 1.3
+
+
+@pytest.mark.parametrize("make", [lambda A: A**4, lambda A: 3 * A])
+def test_a_single_leaf_that_is_multiplied_steps_as_torchs(make):
+    drawn = make(lo.Dense(np.random.default_rng(0).standard_normal((8, 8)) / 3))
+    ours, theirs = lo.nn.equinox.Linear(drawn, bias=False), lo.nn.torch.Linear(drawn, bias=False)
+    optimizer = lo.nn.torch.Muon(lo.nn.param_groups(theirs, 0.02, optimizer="muon"))
+    tx = lo.nn.equinox.muon(ours, 0.02)
+    gradient = jax.tree.map(lambda leaf: jnp.cos(7 * leaf + 1), ours)
+    for name, leaf in gradient.operator.named_leaves():
+        getattr(theirs, name).grad = torch.from_numpy(np.asarray(leaf).copy())
+    state, before = tx.init(ours), theirs.to_dense().weight.detach().clone()
+    optimizer.step()
+    assert torch.linalg.matrix_norm(theirs.to_dense().weight - before, 2) < 1.4 * 0.02
+    updates, state = jax.jit(tx.update)(gradient, state, ours)
+    ours = optax.apply_updates(ours, updates)
+    for name, leaf in ours.operator.named_leaves():
+        np.testing.assert_allclose(leaf, getattr(theirs, name).detach().numpy(), rtol=1e-6, atol=1e-8)

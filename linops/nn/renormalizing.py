@@ -66,21 +66,24 @@ def starts(size: int) -> np.ndarray:
 
 
 def is_measured(entry: Entry, by_muon: Container[int]) -> bool:
-    """Whether a parameter is one of several leaves of a layer that Muon steps, whose step is measured.
+    """Whether a parameter is of a layer that Muon steps, and something multiplies it, so that its step is measured.
 
     Args:
         entry: The parameter.
         by_muon: The ids of layers of which Muon steps a leaf.
 
     Returns:
-        True or False; False in a layer with weight normalisation, which caps norms itself, in one that is no linear
-        map, and in one with an empty leaf: their leaves keep their rates under Muon.
+        True or False; False where a layer is a single leaf that nothing multiplies, not even itself as in a power; in
+        one with weight normalisation, which caps norms itself; in one that is no linear map; and in one with an empty
+        leaf: their leaves keep their rates under Muon.
     """
     operator = entry.operator
     if operator is None or not is_linear(entry) or normalises(entry):
         return False
+    if id(entry.layer) not in by_muon:
+        return False
     sizes = fans(operator)
-    return id(entry.layer) in by_muon and len(sizes) > 1 and all(map(all, sizes.values()))
+    return (len(sizes) > 1 or any(partners(operator).values())) and all(map(all, sizes.values()))
 
 
 def is_linear(entry: Entry) -> bool:

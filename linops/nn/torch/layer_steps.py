@@ -106,7 +106,7 @@ def leaf_of(entry: Entry, parameter: Tensor, rule: str, factor: float, by_muon: 
         by_muon: The ids of layers of which Muon steps a leaf.
 
     Returns:
-        The leaf; None if it is not one of several leaves of a layer that Muon steps, or is normalised.
+        The leaf; None if its layer is not measured (`linops.nn.renormalizing.is_measured`).
     """
     if not is_measured(entry, by_muon):
         return None

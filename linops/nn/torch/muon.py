@@ -48,8 +48,8 @@ class Muon(Optimizer):
 
     * for all leaves of a structured layer of which Muon steps at least one, the number with which their step moves the
       layer as far as an orthogonalised step moves a dense layer (`linops.nn.torch.layer_steps`), at most the number of
-      leaves; one for layers of a single leaf, whose step has that size, while a leaf is pruned or parametrised, and
-      where groups were made with ``renormalize=False``;
+      leaves; one for layers of a single leaf that nothing multiplies, whose step has that size, while a leaf is pruned
+      or parametrised, and where groups were made with ``renormalize=False``;
     * for layers that are left to AdamW as a whole one, or where groups were made with ``renormalize=True`` the initial
       over the present spectral norm of what multiplies the leaf, at most one (`linops.nn.torch.renormalizing`).
 
