@@ -650,6 +650,8 @@ def test_errors_say_what_to_do():
         ((W, "btt"), {"row_weights": -np.ones(6)}, ValueError, "negative"),
         ((W, "btt"), {"cross": np.eye(8)}, ValueError, "member's inputs"),
         ((W, "btt"), {"second_moment": -np.eye(8)}, ValueError, "positive semidefinite"),
+        ((W, "btt"), {"second_moment": np.ones((8, 8)) - np.eye(8) / 2}, ValueError, "has negative eigenvalues"),
+        ((W, "btt"), {"second_moment": np.triu(np.ones((8, 8)))}, ValueError, "must be Hermitian"),
         ((W, lo.Dense(lo.spec(6, 8)) @ lo.DFT(8)), {}, TypeError, "the target is complex; make W complex"),
         ((W, "btt"), {"tol": 2}, ValueError, "tol"),
         ((W, "btt"), {"max_iterations": -1}, ValueError, "max_iterations"),
