@@ -164,8 +164,8 @@ def like(multipliers: Any, tree: Any) -> Any:
     if len(numbers) != structure.num_leaves:
         raise ValueError(
             f"{len(numbers)} multipliers for {structure.num_leaves} parameters: "
-            "take both from the same model and filter: in Flax by the same wrt= of muon, adamw or lr_multipliers, and of "
-            "nnx.Optimizer; in Equinox from the part of the model that is trained"
+            "take both from the same model and filter: in Flax by the same wrt= of muon, adamw or lr_multipliers, "
+            "and of nnx.Optimizer; in Equinox from the part of the model that is trained"
         )
     return structure.unflatten(numbers)
 
