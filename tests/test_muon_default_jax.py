@@ -208,3 +208,16 @@ def test_a_single_leaf_that_is_multiplied_steps_as_torchs(make):
     ours = optax.apply_updates(ours, updates)
     for name, leaf in ours.operator.named_leaves():
         np.testing.assert_allclose(leaf, getattr(theirs, name).detach().numpy(), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("of", [lambda part: lo.nn.equinox.muon(part, 0.02), lo.nn.equinox.lr_multipliers])
+def test_a_part_of_a_layer_of_equinox_is_an_error_with_a_way_out(of):
+    net = lo.nn.equinox.Linear(lo.btt(16, 16).init(seed=0))
+    frozen = eqx.tree_at(lambda layer: layer.operator.cores[0], jax.tree.map(lambda _: False, net), True)
+    part, _ = eqx.partition(net, jax.tree.map(lambda one: not one, frozen))
+    with pytest.raises(ValueError, match=r"lacks 'cores.0'.*optax.set_to_zero"):
+        of(part)
+    tx = optax.chain(lo.nn.equinox.muon(net, 0.02), optax.masked(optax.set_to_zero(), frozen))
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, net), tx.init(net), net)
+    moved = [bool(jnp.abs(leaf).max() > 0) for leaf in jax.tree.leaves(updates)]
+    assert moved == [not one for one in jax.tree.leaves(frozen)]

@@ -17,6 +17,7 @@ from linops.nn.jax import one_copy
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
 from linops.nn.rates import Entry, known_or_warned, multipliers
 from linops.nn.rates import decay_shares as shares_of
+from linops.scaling import fans
 
 
 def lr_multipliers(
@@ -138,6 +139,8 @@ def _of_layer(path: str, layer: Linear | Nonlinear) -> Iterator[Entry]:
     else:
         operator, beside = one_copy(layer.operator), {}
     sizes = {name: leaf.shape for name, leaf in operator.named_leaves() if leaf is not None}
+    if sizes:
+        _require_whole(path, operator)
     own, elementwise = arrays_of(layer)
     for key, leaf in own:
         if is_parameter(leaf) and key in beside:
@@ -147,6 +150,22 @@ def _of_layer(path: str, layer: Linear | Nonlinear) -> Iterator[Entry]:
     for key, leaf in elementwise:
         if is_parameter(leaf):
             yield Entry(path, key, layer, leaf.shape, VECTOR)
+
+
+def _require_whole(path: str, operator: Any) -> None:
+    """Raise ValueError where a layer has some of its leaves alone."""
+    try:
+        fans(operator)
+    except (AttributeError, TypeError):  # of None, where an array should be
+        places = jax.tree_util.tree_leaves_with_path(operator, is_leaf=lambda leaf: leaf is None)
+        gone = ", ".join([repr(name_of(place)) for place, leaf in places if leaf is None])
+        if not gone:
+            raise
+        raise ValueError(
+            f"layer {path!r} lacks {gone}, as parts of eqx.partition do, and rates of its other leaves follow from all "
+            "of them: make the optimiser for the whole layer, and keep leaves as they are by "
+            "optax.chain(optimiser, optax.masked(optax.set_to_zero(), frozen))"
+        ) from None
 
 
 def _layout(layer: Any, entry: Entry) -> str | None:
