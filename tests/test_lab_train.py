@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import linops as lo
 from linops.lab import checkpoint, runs
 from linops.lab.data import Dataset
+from linops.lab.keeping import TIMES
 from linops.lab.macs import macs
 from linops.lab.parsing import parse
 from linops.lab.problems import Classification
@@ -69,7 +70,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(problem, tmp_path, run):
     assert checkpoint.load(tmp_path / "killed" / "checkpoint.pt")["step"] == 10
     resumed, again = runs.execute(problem, run, SETTINGS, folder=tmp_path / "killed", resume=True)
     assert again == losses
-    assert {name for name in whole if resumed[name] != whole[name]} <= set(runs.TIMES) < set(whole)
+    assert {name for name in whole if resumed[name] != whole[name]} <= set(TIMES) < set(whole)
     logs = [checkpoint.read_lines(tmp_path / name / "log.jsonl") for name in ("whole", "killed")]
     assert logs[0] == logs[1]
     assert [line["step"] for line in logs[0]] == list(range(30))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from linops.lab.runs import TIMES
+from linops.lab.keeping import TIMES
 from linops.safetensors import stored, write
 
 #: the long commands, each some seconds of work

@@ -10,6 +10,8 @@ from typing import Any
 from linops.replacing import replacing
 
 Row = dict[str, Any]
+#: the fields of a row that differ between two runs of the same
+TIMES = ("seconds", "cpu_seconds")
 
 
 def kept_rows(path: Path, identities: Sequence[Row], resume: bool = True) -> list[Row | None]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from linops.lab import memory, rates
+from linops.lab.keeping import TIMES
 from linops.lab.macs import macs
 from linops.lab.parsing import Structured, parse
 from linops.lab.problems import Problem
@@ -21,8 +22,6 @@ from linops.nn.torch.replace import replace_linear_
 DENSE = parse("dense")
 LR = 3e-3
 WIDEST = 8192
-#: the fields of a row that differ between two runs of the same
-TIMES = ("seconds", "cpu_seconds")
 
 
 @dataclass(frozen=True)
