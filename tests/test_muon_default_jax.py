@@ -8,6 +8,7 @@ import optax
 import pytest
 import torch
 from flax import nnx
+from layer_steps import by_equinox, by_flax, differs
 from torch import nn
 
 import linops as lo
@@ -41,33 +42,20 @@ def of_torch(operator, x, y, **options):
 
 def of_equinox(operator, x, y):
     layer = lo.nn.equinox.Linear(operator)
-    tx = lo.nn.equinox.muon(layer, 0.02, 0.1)
-
-    def step(carried, _):
-        layer, state = carried
-        updates, state = tx.update(jax.grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer), state, layer)
-        return (optax.apply_updates(layer, updates), state), None
-
-    (layer, _), _ = jax.jit(lambda *carried: jax.lax.scan(step, carried, length=STEPS))(layer, tx.init(layer))
-    return dict(layer.operator.named_leaves()) | {"bias": layer.bias}
+    return by_equinox(layer, lo.nn.equinox.muon(layer, 0.02, 0.1), x, y, STEPS)
 
 
 def of_flax(operator, x, y):
     layer = lo.nn.flax.Linear(operator)
-    trained = nnx.Optimizer(layer, lo.nn.flax.muon(layer, 0.02, 0.1), wrt=nnx.Param)
-
-    @nnx.jit
-    def step(layer, trained):
-        trained.update(layer, nnx.grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer))
-
-    for _ in range(STEPS):
-        step(layer, trained)
-    return {name: getattr(layer, name).get_value() for name in (*layer.leaf_names, "bias")}
+    return by_flax(layer, lo.nn.flax.muon(layer, 0.02, 0.1), x, y, STEPS)
 
 
-def differs(found, expected):
-    assert found.keys() == expected.keys()
-    return max(np.linalg.norm(found[name] - leaf) / np.linalg.norm(leaf) for name, leaf in expected.items())
+class Layers(nnx.Module):
+    """Layers by name."""
+
+    def __init__(self, *names):
+        for seed, name in enumerate(names):
+            setattr(self, name, lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(seed)))
 
 
 @pytest.mark.parametrize(
@@ -107,14 +95,9 @@ def test_a_layer_that_is_trained_in_part_has_static_steps_which_need_no_paramete
 
 @pytest.mark.full
 def test_beside_it_a_layer_that_is_trained_as_a_whole_is_measured():
-    class Model(nnx.Module):
-        def __init__(self):
-            self.part = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
-            self.whole = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(1))
-            for leaf in (self.whole.cores_0, self.whole.cores_1):
-                leaf.set_value(3 * leaf.get_value())
-
-    model = Model()
+    model = Layers("part", "whole")
+    for leaf in (model.whole.cores_0, model.whole.cores_1):
+        leaf.set_value(3 * leaf.get_value())
     wrt = nnx.All(nnx.Param, nnx.Not(nnx.All(nnx.PathContains("part"), nnx.PathContains("cores_0"))))
     params = nnx.as_pure(nnx.state(model, wrt))
     found, static = (updates_of(lo.nn.flax.muon(model, 0.02, wrt=wrt, **one), params) for one in NO)
@@ -128,13 +111,8 @@ NO = ({}, {"renormalize": False})
 
 @pytest.mark.full
 def test_a_leaf_that_two_layers_share_counts_for_one_and_the_other_has_static_steps():
-    class Model(nnx.Module):
-        def __init__(self):
-            self.one = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(0))
-            self.other = lo.nn.flax.Linear(lo.btt(16, 16), rngs=nnx.Rngs(1))
-            self.other.cores_0 = self.one.cores_0
-
-    model = Model()
+    model = Layers("one", "other")
+    model.other.cores_0 = model.one.cores_0
     params = nnx.as_pure(nnx.state(model, nnx.Param))
     assert all(np.isfinite(one).all() for one in updates_of(lo.nn.flax.muon(model, 0.02), params))
     nnx.Optimizer(model, lo.nn.flax.muon(model, 0.02), wrt=nnx.Param).update(model, nnx.state(model, nnx.Param))

@@ -10,6 +10,7 @@ import optax
 import pytest
 import torch
 from flax import nnx
+from layer_steps import by_equinox, by_flax, differs
 from torch import nn
 
 import linops as lo
@@ -60,40 +61,17 @@ def transformation(module, layer, optimizer, renormalize, **own):
 
 def stepped_in_equinox(operator, optimizer, renormalize, x, y, steps=STEPS, **own):
     layer = lo.nn.equinox.Linear(operator)
-    tx = transformation(lo.nn.equinox, layer, optimizer, renormalize, **own)
-
-    def step(carried, _):
-        layer, state = carried
-        gradient = jax.grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer)
-        updates, state = tx.update(gradient, state, layer)
-        return (optax.apply_updates(layer, updates), state), None
-
-    (layer, _), _ = jax.jit(lambda *carried: jax.lax.scan(step, carried, length=steps))(layer, tx.init(layer))
-    return dict(layer.operator.named_leaves()) | {"bias": layer.bias}
+    return by_equinox(layer, transformation(lo.nn.equinox, layer, optimizer, renormalize, **own), x, y, steps)
 
 
 def stepped_in_flax(operator, optimizer, renormalize, x, y):
     layer = lo.nn.flax.Linear(operator)
-    trained = nnx.Optimizer(layer, transformation(lo.nn.flax, layer, optimizer, renormalize), wrt=nnx.Param)
-
-    @nnx.jit
-    def step(layer, trained):
-        trained.update(layer, nnx.grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer))
-
-    for _ in range(STEPS):
-        step(layer, trained)
-    return {name: getattr(layer, name).get_value() for name in (*layer.leaf_names, "bias")}
+    return by_flax(layer, transformation(lo.nn.flax, layer, optimizer, renormalize), x, y, STEPS)
 
 
 def batch(operator, dtype):
     random = np.random.default_rng(1)
     return tuple(random.standard_normal((32, size)).astype(dtype) for size in operator.shape[::-1])
-
-
-def differs(found, expected):
-    """The greatest relative difference of a leaf."""
-    assert found.keys() == expected.keys()
-    return max(np.linalg.norm(found[name] - leaf) / np.linalg.norm(leaf) for name, leaf in expected.items())
 
 
 @pytest.mark.parametrize(

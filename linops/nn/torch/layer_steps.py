@@ -81,17 +81,18 @@ class Leaf:
         return f"{self.key} of {type(self.layer).__name__}"
 
 
-def of_group(group: dict[str, Any]) -> list[Leaf | None]:
-    """What Muon holds of each parameter of a group, of which some may have been left out, and others added.
+def leaves_of(parameters: Sequence[Tensor], leaves: Sequence[Leaf | None]) -> list[Leaf | None]:
+    """What Muon holds of each parameter of a group, from which some may have been taken, and to which others added.
 
     Args:
-        group: From `lo.nn.param_groups`, or made of such.
+        parameters: Those of the group now.
+        leaves: Those of the group as `lo.nn.param_groups` made it, in any order.
 
     Returns:
         A leaf a parameter, or None.
     """
-    given = {id(leaf.parameter): leaf for leaf in group.get("leaves", ()) if leaf is not None}
-    found = [given.get(id(parameter)) for parameter in group["params"]]
+    given = {id(leaf.parameter): leaf for leaf in leaves if leaf is not None}
+    found = [given.get(id(parameter)) for parameter in parameters]
     return [leaf and Leaf(leaf.layer, leaf.key, goal=leaf.goal) for leaf in found]
 
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from linops.nn.newton_schulz import newton_schulz
 from linops.nn.renormalizing import require_every, require_renormalized
-from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, of_group, share, together
+from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, leaves_of, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
 from linops.starting import MatrixAxes
@@ -128,7 +128,7 @@ class Muon(Optimizer):
         super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
         require_every("Muon", self.param_groups[-1]["every"])
         self._is_measured |= "leaves" in param_group
-        self._leaves.append(of_group(self.param_groups[-1] | {"leaves": param_group.get("leaves") or ()}))
+        self._leaves.append(leaves_of(self.param_groups[-1]["params"], param_group.get("leaves") or ()))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_leaves": self._leaves}
@@ -199,11 +199,11 @@ class Muon(Optimizer):
             group.update(kept)
         saved = [key for group in state_dict["param_groups"] for key in group["params"]]
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        for leaf, parameter in zip([leaf for leaves in self._leaves for leaf in leaves], parameters):
-            if leaf is None and parameter in self.state:  # what is kept of measured steps is of no use to static ones
-                self.state[parameter] = {k: v for k, v in self.state[parameter].items() if k not in KEPT}
-        for key, parameter in zip(saved, parameters):
-            if parameter not in self.state or SHARE not in self.state[parameter]:
+        leaves = [leaf for found in self._leaves for leaf in found]
+        for key, parameter, leaf in zip(saved, parameters, leaves):
+            if leaf is None:  # what is kept of measured steps is of no use to static ones
+                for name in KEPT if parameter in self.state else ():
+                    self.state[parameter].pop(name, None)
                 continue
             held = state_dict["state"].get(key, {})
             for name in {VECTORS, SHARE} & {*held}:  # torch has cast them to the parameter's dtype
