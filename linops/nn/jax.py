@@ -214,7 +214,7 @@ def is_zero(array: Any) -> bool:
 
 
 def entry_scale(old: Any, operator: LinearOperator) -> float | None:
-    """The root mean square of an operator's entries, by a few random vectors, over that of the matrix it replaces.
+    """The root mean square of an operator's entries, by 64 random vectors, over that of the matrix it replaces.
 
     Args:
         old: The matrix, or its transpose.
@@ -245,7 +245,7 @@ def output_scale(weight: Any, function: Callable[[Any], Any], into: int) -> floa
         return None
     wide = jax.numpy.promote_types(weight.dtype, "float32")
     before = float(jax.numpy.linalg.norm(jax.numpy.ravel(weight).astype(wide))) / weight.size**0.5
-    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((4, into)), wide)
+    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((64, into)), wide)
     y = function(x).astype(wide)
     norm = jax.numpy.linalg.norm(y) / jax.numpy.linalg.norm(x)
     return float(norm) / y.shape[1] ** 0.5 / before or None if before else None

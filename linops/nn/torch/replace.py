@@ -168,7 +168,7 @@ def _left(
 
 @torch.no_grad()
 def _scale(old: Any, new: Any) -> float | None:
-    """The root mean square of a layer's entries, by a few random vectors, over that of the layer it replaces.
+    """The root mean square of a layer's entries, by 64 random vectors, over that of the layer it replaces.
 
     Of what is no linear map it is that of outputs for normal inputs.
     """
@@ -176,7 +176,7 @@ def _scale(old: Any, new: Any) -> float | None:
     wide = torch.promote_types(weight.dtype, torch.float32)  # which transforms have on every device
     if weight.is_meta or not (before := float(torch.linalg.vector_norm(weight, dtype=wide)) / weight.numel() ** 0.5):
         return None
-    x = torch.randn(4, new.in_features, generator=torch.Generator().manual_seed(0)).to(weight.device, wide)
+    x = torch.randn(64, new.in_features, generator=torch.Generator().manual_seed(0)).to(weight.device, wide)
     if isinstance(new, Nonlinear):
         y = new._mapped(x.to(weight.dtype)).to(wide)
     else:
