@@ -51,6 +51,28 @@ def test_results_are_compared_and_the_best_that_is_right_is_shown():
     assert {row["who"] for row in linalg.missing(rows)} == {"right", "wrong", "failing"}
 
 
+class OnTorch:
+    BACKEND = "torch"
+
+    def functions(self, case, arrays, b):
+        blocks, x = arrays["blocks"], b.reshape(64, 64, -1)
+        return {"torch: by hand": (lambda: (blocks.inverse() @ x).reshape(b.shape), None)}
+
+
+def test_a_peer_is_compared_with_linops_on_its_own_backend():
+    rows = run.rows_of(cases.case("block_diag"), {"here": Peer("here"), "torch": OnTorch()}, seconds=0.01)
+    rows = [row | {"environment": "common"} for row in rows if row["what"] == "once"]
+    found = {row["who"]: row for row in rows}
+    assert {who: row["beside"] for who, row in found.items()} == {
+        "linops": "linops",
+        "linops, torch": "linops",
+        "here": "linops",
+        "torch: by hand": "linops, torch",
+    }
+    (line,) = linalg.summary([row for row in rows if row["who"] != "here"])
+    assert (line["best peer"], line["linops, ms"]) == ("torch: by hand", found["linops, torch"]["ms"])
+
+
 def test_by_hand_and_by_linops_is_the_same():
     for name in ("kronecker", "kronecker_noise", "toeplitz_definite", "kronecker_slogdet", "kronecker_noise_logdet"):
         case = cases.case(name)

@@ -41,7 +41,8 @@ def measure(
         known: Rows that need not be measured again.
 
     Yields:
-        Rows: ``ms`` is the median, ``ratio`` how many times as long as linops on NumPy, ``error`` the relative error.
+        Rows: ``ms`` is the median, ``ratio`` how many times as long as ``beside``, linops on the peer's own backend,
+        ``error`` the relative error.
 
     Raises:
         ValueError: If there is no such work.
@@ -76,12 +77,12 @@ def _run(python: Path, work: str, names: list[str], seconds: float, threads: int
 
 
 def _without_numbers(work: str, who: str, note: str) -> dict[str, Any]:
-    blank = dict.fromkeys(("ms", "ratio", "error"))
+    blank = dict.fromkeys(("beside", "ms", "ratio", "error"))
     return {"work": work, "title": TITLES[work], "what": "", "who": who, **blank, "note": note}
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each work, once and kept: linops, and the best peer whose result is right.
+    """A row for each work, once and kept: the best peer whose result is right, and linops on its backend.
 
     Args:
         rows: Those of `measure`.
@@ -91,12 +92,15 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     table = []
     for (title, what), group in _groups(rows).items():
-        ours = next((row for row in group if row["who"] == "linops" and row["ms"] is not None), None)
+        best = best_peer(group)
+        beside = (best["beside"], best["environment"]) if best else ("linops", "common")
+        timed = [row for row in group if row["ms"] is not None]
+        ours = next((row for row in timed if (row["who"], row["environment"]) == beside), None)
         line = {"work": title, "what": what, "linops, ms": None, "error": None, "best peer": "", "ms": None}
         line |= {"its error": None, "ratio": None}
         if ours:
             line |= {"linops, ms": ours["ms"], "error": f"{ours['error']:.0e}"}
-        if best := best_peer(group):
+        if best:
             line |= {"best peer": best["who"], "ms": best["ms"], "its error": f"{best['error']:.0e}"}
             line["ratio"] = best["ratio"]
         table.append(line)
@@ -116,7 +120,8 @@ def missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (title, what), group in _groups(rows).items():
         best = best_peer(group)
         for row in group:
-            if row["who"] == "linops" or (best and row is best) or row["note"].endswith("has none"):
+            again = row["who"].startswith("linops") and row["environment"] != "common"
+            if again or row["who"] == "linops" or (best and row is best) or row["note"].endswith("has none"):
                 continue
             error = None if row.get("error") is None else f"{row['error']:.0e}"
             line = {"work": title, "what": what, "who": row["who"], "ms": row.get("ms"), "error": error}
@@ -127,7 +132,7 @@ def missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        if row["title"] and row["what"] and not (row["who"] == "linops" and row["environment"] == "cola"):
+        if row["title"] and row["what"]:
             groups.setdefault((row["title"], row["what"]), []).append(row)
     return groups
 

@@ -53,7 +53,7 @@ def linops(case: Case, backend: str) -> tuple[Callable[[], Any], Callable[[], An
     return call(backend, lambda A: function(A, **options), A), None
 
 
-def candidates(case: Case, modules: dict[str, Any]) -> Functions:
+def candidates(case: Case, modules: dict[str, Any]) -> tuple[Functions, dict[str, str]]:
     """All that compute a case: linops on each backend of the peers, and those.
 
     Args:
@@ -61,20 +61,27 @@ def candidates(case: Case, modules: dict[str, Any]) -> Functions:
         modules: The peers, by name.
 
     Returns:
-        Functions by name.
+        Functions by name; and linops' name on the backend of each peer, by the peer's name.
     """
     found: Functions = {"linops": linops(case, "numpy")}
     for backend in dict.fromkeys(module.BACKEND for module in modules.values() if module.BACKEND != "numpy"):
         try:
-            found[f"linops, {backend}"] = linops(case, backend)
+            found[_ours(backend)] = linops(case, backend)
         except Exception as error:
-            found[f"linops, {backend}"] = short(error)
+            found[_ours(backend)] = short(error)
+    beside: dict[str, str] = {}
     for name, module in modules.items():
         try:
-            found |= module.functions(case, *case.on(module.BACKEND))
+            functions = module.functions(case, *case.on(module.BACKEND))
         except Exception as error:
-            found[name] = short(error)
-    return found
+            functions = {name: short(error)}
+        found |= functions
+        beside |= dict.fromkeys(functions, _ours(module.BACKEND))
+    return found, beside
+
+
+def _ours(backend: str) -> str:
+    return "linops" if backend == "numpy" else f"linops, {backend}"
 
 
 def rows_of(case: Case, modules: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
@@ -86,11 +93,12 @@ def rows_of(case: Case, modules: dict[str, Any], seconds: float) -> list[dict[st
         seconds: About how long to time each.
 
     Returns:
-        Rows. ``ratio`` says how many times as long as linops on NumPy it took, ``error`` how far the result is off.
+        Rows. ``ratio`` says how many times as long it took as ``beside``, which is linops on the backend of a peer, and
+        of linops on other backends that on NumPy; ``error`` how far the result is off.
     """
     from linops.lab.measure import side_by_side
 
-    found, rows = candidates(case, modules), []
+    (found, beside), rows = candidates(case, modules), []
     whats = ("once", "kept") if case.work.is_kept else (case.work.task,)
     for place, what in enumerate(whats):
         errors: dict[str, float] = {}
@@ -112,9 +120,10 @@ def rows_of(case: Case, modules: dict[str, Any], seconds: float) -> list[dict[st
         for name in found:
             row: dict[str, Any] = {"work": case.name, "title": TITLES[case.name], "what": what, "who": name}
             row |= dict.fromkeys(("ms", "ratio", "error"))
+            ours = row["beside"] = next((one for one in (beside.get(name), "linops") if one in times), "linops")
             if name in times:
                 row |= {"ms": 1e3 * times[name].median, "error": errors[name]}
-                row["ratio"] = times[name].ratio(times["linops"]) if "linops" in times else None
+                row["ratio"] = times[name].ratio(times[ours]) if ours in times else None
             right = errors.get(name, 0) <= case.work.tolerance
             if case.work.method and "Cholesky" in name and name in times:
                 notes[name] = "another method"
