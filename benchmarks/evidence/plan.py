@@ -25,8 +25,8 @@ TRANSFER, SCALING, TIMES = "rate transfer", "scaling", timing.EXPERIMENT
 FAMILIES = "btt,low_rank,kronecker,monarch"
 ALL = f"dense,{FAMILIES}"
 BOTH = (STATIC, RENORMALIZED)
-#: dense widths whose MACs are budgets: 69k, 269k, 1.06M; between and below; above, to 4.2M
-FEW, BETWEEN, ABOVE = (64, 128, 256), (32, 48, 96, 192), (384, 512)
+#: dense widths whose MACs are budgets: 69k, 269k, 1.06M; with some between and below; and above, to 4.2M
+FEW = (64, 128, 256)
 SEVEN, NINE = (32, 48, 64, 96, 128, 192, 256), (32, 48, 64, 96, 128, 192, 256, 384, 512)
 #: widths over 16 times
 SIXTEEN = (64, 256, 1024)
@@ -113,7 +113,7 @@ PLAN: tuple[Part, ...] = (
     _sweep("b-muon-monarch", MUON, "monarch", BOTH, SIXTEEN[:2]),
     _sweep("b-muon-kronecker", MUON, "kronecker", BOTH, SIXTEEN[:2]),
     Part("c-muon", SCALING, MUON, "dense,btt", BOTH, FEW),
-    _sweep("b-muon-wide", MUON, "low_rank,monarch,kronecker", BOTH, SIXTEEN[2:]),
+    _sweep("b-muon-wide", MUON, "low_rank,kronecker", BOTH, SIXTEEN[2:]),
     _sweep("b-adam-btt", ADAM, "btt", (STATIC, RENORMALIZED), SIXTEEN),
     _sweep("b-muon-64", MUON, FAMILIES, BOTH, (64,), seeds=LATER),
     Part("c-adam", SCALING, ADAM, "dense,btt", (STATIC,), NINE),
@@ -126,20 +126,17 @@ PLAN: tuple[Part, ...] = (
     _sweep("b-adam-naive", ADAM, FAMILIES, (NAIVE,), SIXTEEN),
     _sweep("b-muon-256", MUON, FAMILIES, BOTH, (256,), seeds=LATER),
     _sweep("b-muon-1024", MUON, "btt,low_rank,kronecker", BOTH, (1024,), seeds=LATER),
-    _sweep("b-muon-1024-monarch", MUON, "monarch", BOTH, (1024,), seeds=LATER),
+    _sweep("b-muon-wide-monarch", MUON, "monarch", BOTH, SIXTEEN[2:]),
     Part("c-muon-others", SCALING, MUON, "monarch,kronecker,low_rank", BOTH, FEW),
     Part("c-muon-1", SCALING, MUON, ALL, BOTH, FEW, LATER),
-    Part("c-muon-between", SCALING, MUON, ALL, BOTH, BETWEEN, (0, *LATER)),
-    Part("c-adam-others", SCALING, ADAM, "monarch,kronecker,low_rank", (STATIC,), NINE, (0, *LATER)),
-    Part("c-adam-renormalized", SCALING, ADAM, FAMILIES, (RENORMALIZED,), SEVEN, (0, *LATER)),
+    Part("c-adam-others", SCALING, ADAM, "monarch,kronecker,low_rank", (STATIC,), SEVEN, (0, *LATER)),
+    Part("c-adam-renormalized", SCALING, ADAM, FAMILIES, (RENORMALIZED,), SEVEN),
     Part("c-adam-naive", SCALING, ADAM, "btt", (NAIVE,), NINE, (0, *LATER)),
-    _sweep("b-muon-naive", MUON, FAMILIES, (NAIVE,), SIXTEEN, seeds=(0, *LATER)),
+    _sweep("b-muon-naive", MUON, FAMILIES, (NAIVE,), SIXTEEN[:2]),
     _sweep("b-muon-dense", MUON, "dense", (STATIC,), (32, 64, 128, 256)),
     _sweep("b-gpt-muon", MUON, "dense,btt", BOTH, (64,), model="gpt"),
-    _sweep("b-gpt-muon-wide", MUON, "dense,btt", BOTH, (128, 256), model="gpt"),
-    _sweep("b-vit-muon", MUON, "dense,btt", BOTH, (64, 128, 256), model="vit"),
-    Part("c-muon-above", SCALING, MUON, FAMILIES, BOTH, ABOVE, (0, *LATER)),
-    Part("c-muon-dense-above", SCALING, MUON, "dense", (STATIC,), ABOVE, (0, *LATER)),
+    _sweep("b-gpt-muon-wide", MUON, "dense,btt", BOTH, (128,), model="gpt"),
+    _sweep("b-vit-muon", MUON, "dense,btt", BOTH, (64, 128), model="vit"),
     *_transformer("images", "vit", (0, *LATER), user=True),
     Part("times-adam", TIMES, ADAM, ALL, (STATIC,), (64, 128, 256, 512)),
     Part("times-muon", TIMES, MUON, ALL, BOTH, FEW),
