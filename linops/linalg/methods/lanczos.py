@@ -15,6 +15,10 @@ from linops.linalg.methods.method import Method
 from linops.linalg.parts import adjoint
 
 
+#: after how many steps the basis is looked at, and after how many from another start
+SOME, AGAIN = 5, 10
+
+
 @dataclass(frozen=True)
 class Lanczos(Method):
     """Thick-restart Lanczos with full orthogonalisation (Wu and Simon, 2000), from a start that is always the same.
@@ -26,7 +30,7 @@ class Lanczos(Method):
     Cost: a product and 4 n m MACs a step, for a basis of m vectors.
 
     Attributes:
-        basis: m, the number of vectors kept; None for max(2 k + 20, 40).
+        basis: m, the largest number of vectors kept; None for max(2 k + 20, 40).
         max_iterations: The number of products after which no restart begins; None for max(1000, 10 n).
 
     Example:
@@ -64,39 +68,42 @@ class Lanczos(Method):
         Q, columns = backends.zeros(like, (size, n), dtype), []  # the basis, in rows, and T = Qᴴ A Q above its diagonal
         left: Any = None
         places = backends.indices_beside(Q, np.arange(size))[:, None]
+        # JAX compiles each shape anew, so there a basis is looked at when it is whole
+        some, again = (size, size) if backend == "jax" else (SOME, AGAIN)
+        end = min(size, k + some)
         while True:
-            while len(columns) < size:
+            while len(columns) < end:
                 step = len(columns)
                 known = lapack.is_known(vector)
                 Q = lapack.put(Q, 0, step, vector) if known else space.where(places == step, vector, Q)
                 image, count = product(vector[:, None])[:, 0], count + 1
-                # of one shape throughout in JAX, which compiles each shape anew
                 vector, left, column = orthogonal(image, Q if backend == "jax" else Q[: step + 1], count)
                 columns.append(backends.pad_rows(column[:, None], size)[:, 0])
-            values, S = lapack.eigh(_hermitian(space.stack(columns, axis=1)))
-            order = picked(values, k, which)
-            w, s = values[order], S[:, order]
-            V = backends.permute(s, (1, 0)) @ Q
+            basis = Q if end == size else Q[:end]
+            values, S = lapack.eigh(_hermitian(space.stack(columns, axis=1)[:end]))
             residuals = space.abs(left * S[-1])  # A Q = Q T + left · vector eᵀ
-            scale = space.max(space.abs(values))
-            converged = residuals[order] <= tol * scale
-            found = Found(w, backends.permute(V, (1, 0)), residuals[order], converged, scale, count)
-            if not lapack.is_known(values) or size == n:
-                return found
-            done = finished(found.converged)
+            order = picked(values, k, which)
+            w, scale = values[order], space.max(space.abs(values))
+            converged, known = residuals[order] <= tol * scale, lapack.is_known(values)
+            done = known and finished(converged)
             if done and looks:
                 done = _is_beyond(values, residuals, k, which, tol * scale)
+            if known and not done and end < size:
+                end = min(size, end + some)
+                continue
             nothing_new = before is not None and bool(space.max(space.abs(w - before)) <= tol * scale)
-            if (done and nothing_new) or count >= limit:
-                return found
+            if not known or end == n or (done and nothing_new) or count >= limit:
+                V = backends.permute(S[:, order], (1, 0)) @ basis
+                return Found(w, backends.permute(V, (1, 0)), residuals[order], converged, scale, count)
             if not done:
                 order = picked(values, min(k + (size - k) // 2, size - 1), which)
-                w, V = values[order], backends.permute(S[:, order], (1, 0)) @ Q
-            Q = backends.pad_rows(V, size)
-            if done:  # once more, in what is left over, from another start
-                before, looks = w, looks + 1
-                vector, _, _ = orthogonal(start_vector(like, n, dtype, looks)[:, 0], Q, count)
+                w = values[order]
+            Q = backends.pad_rows(backends.permute(S[:, order], (1, 0)) @ basis, size)
             columns = list(backends.eye(like, size, Q.dtype)[: w.shape[0]] * space.astype(w, Q.dtype)[:, None])
+            end = min(size, len(columns) + some)
+            if done:  # once more, in what is left over, from another start
+                before, looks, end = w, looks + 1, min(size, k + again)
+                vector, _, _ = orthogonal(start_vector(like, n, dtype, looks)[:, 0], Q, count)
 
 
 def _is_beyond(values: Any, residuals: Any, k: int, which: str, limit: Any) -> bool:
