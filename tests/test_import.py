@@ -51,6 +51,18 @@ def test_import_leaves_the_modules_of_scipy_for_their_first_use():
     assert loaded == []
 
 
+def test_import_leaves_linear_algebra_and_projections_for_their_first_use():
+    code = """
+import sys, json, linops as lo
+later = ("linops.linalg", "linops.projection", "linops.testing")
+before, listed = [name for name in later if name in sys.modules], {"linalg", "project", "testing"} <= set(dir(lo))
+inverse = (lo.Diagonal([2.0, 4.0]) ** -1 @ [1.0, 1.0]).tolist()
+found = [lo.project.__module__, lo.linalg.solve.__module__, lo.testing.__name__]
+print(json.dumps([before, listed, inverse, [name for name in later if name not in sys.modules], found]))
+"""
+    assert run(code)[:4] == [[], True, [0.5, 0.25], []]
+
+
 def test_import_adds_few_modules_and_little_time():
     code = """
 import sys, json, time, numpy

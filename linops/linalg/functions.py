@@ -7,7 +7,6 @@ from numbers import Integral, Real
 from typing import Any
 
 from linops import backends
-from linops.hooks import inverted
 from linops.linalg.asking import asked, require_finite
 from linops.linalg.exponential import Exponential
 from linops.linalg.function import Function
@@ -15,7 +14,6 @@ from linops.linalg.function_rules import expm_, funm_, logm_, power_, sqrtm_
 from linops.linalg.inputs import operator_of
 from linops.linalg.inversion import inverse_
 from linops.linalg.scalars import EXP, LOG, SQRT, Scalar, power_of
-from linops.linalg.solving import inv
 from linops.operator import LinearOperator
 
 
@@ -179,11 +177,6 @@ def matrix_power(A: Any, p: float) -> LinearOperator:
     if isinstance(p, Integral) or float(p).is_integer():
         return operator_of("matrix_power", A, square=True, symbolic=True) ** int(p)
     return _of(sqrtm_, SQRT, A) if p == 0.5 else _of(power_, power_of(float(p)), A)
-
-
-@inverted.dispatch
-def _inverted(a: LinearOperator):
-    return inv(a)
 
 
 @inverse_.rule("e^−A", cost="that of e^A")

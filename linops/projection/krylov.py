@@ -40,8 +40,8 @@ def krylov(
     and Musco, "On the Unreasonable Effectiveness of Single Vector Krylov Methods", 2024). Where it has grown large, the
     best of it stays and it goes on from there (thick restarts, Wu and Simon, 2000); where it is exhausted, it goes on
     from random vectors. It is settled when what is to come is a share of 1e-8 of the energy Σ σ², or of rounding. Then
-    it may lack some of singular values that coincide, more of them than a block has vectors: where more are looked for, it
-    goes on from one random vector, and is left where that adds no more.
+    it may lack some of singular values that coincide, more of them than a block has vectors: where more are looked for,
+    it goes on from one random vector, and is left where that adds no more.
 
     Args:
         product: X ↦ G X of columns.

@@ -14,7 +14,6 @@ from linops.linalg.methods.krylov import Found, finished, orthogonal, picked, st
 from linops.linalg.methods.method import Method
 from linops.linalg.parts import adjoint
 
-
 #: after how many steps the basis is looked at, and after how many from another start
 SOME, AGAIN = 5, 10
 
