@@ -49,6 +49,9 @@ TORCH_SMALL = 1 << 15
 #: numbers between two products of blocks from which they run in parts (0.9, 1.7), for they are `FRESH_BYTES` in
 #: float32, and numbers of a part: a best size (1.2, 1.3); on the Xeon BTT became 1.3 to 2.4 times faster by it
 TORCH_SPLIT, TORCH_PART = FRESH_BYTES // 4, 1 << 22
+#: columns up to which MKL multiplies a sparse matrix in float32; more of them go through bags (on the Xeon, 8 to 64
+#: entries a row: at half 1.1 to 1.5, at twice 1.2 to 2.4; in float64 it is 1.3 to 5 times as fast for up to 64)
+TORCH_CSR_COLUMNS = 8
 #: numbers up to which the gradient of a sparse matrix's entries gathers them; then it goes through bags (1.3, 2.4)
 TORCH_GATHERED = 1 << 20
 #: length from which columns that leave the cache are transformed as the rows of a copy (0.6, 1.0; on the Xeon 1.04 to

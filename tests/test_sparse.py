@@ -10,8 +10,10 @@ import torch
 from cases.sparse import COLUMNS, ROWS, case_sparse_tall
 from helpers import as_numpy, assert_close, assert_is, randoms
 from jax.experimental import sparse as jax_sparse
+from torch.utils.flop_counter import FlopCounterMode
 
 import linops as lo
+from linops import tuning
 from linops.backends import torch_sparse
 
 #: from inside torch: its own sparse tensors are in beta, and its forward mode first loads decompositions
@@ -175,6 +177,22 @@ def test_bags_are_plain_sums():
             plain = torch_sparse._sparse_sums(A.values, A._positions(), y)
             torch.testing.assert_close(
                 A @ y, plain, rtol=2e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5
+            )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("columns", [1, 8, 9])
+def test_mkl_multiplies_as_bags_do(dtype, columns):
+    operator = torch_case(dtype)[0]
+    for A in (operator, operator.T):
+        positions, x = A._positions(), torch.randn(A.shape[1], columns, dtype=dtype)
+        is_first = torch_sparse._has_csr() and (dtype is torch.float64 or columns <= tuning.TORCH_CSR_COLUMNS)
+        assert torch_sparse._runs_csr(A.values.detach(), positions, x) == is_first
+        with FlopCounterMode(display=False):  # which would count the matrix as a dense one
+            assert not torch_sparse._runs_csr(A.values.detach(), positions, x)
+        if torch_sparse._has_csr():
+            torch.testing.assert_close(
+                torch_sparse._csr(A.values, positions, x), torch_sparse._bags(A.values, positions, x)
             )
 
 

@@ -10,7 +10,7 @@ import torch
 import linops as lo
 from benchmarks.thresholds.case import Case, normal
 from linops.backends.torch_blocks import _crossed_in_parts
-from linops.backends.torch_sparse import _bagged, _gathered
+from linops.backends.torch_sparse import _bagged, _bags, _csr, _gathered
 from linops.lab.measure import Function
 from linops.tuning import TORCH_PART, TORCH_SPLIT
 
@@ -90,6 +90,14 @@ def _sparse(numbers: int) -> tuple[int, Function, Function]:
     )
 
 
+def _sparse_columns(count: int) -> tuple[int, Function, Function]:
+    n, entries = 1 << 14, 1 << 17
+    rows, columns = np.random.default_rng(0).integers(0, n, (2, entries))
+    A = lo.Sparse(normal("torch", entries), np.sort(rows), columns, (n, n))
+    x, positions = normal("torch", n, count), A._positions()
+    return count, lambda: _csr(A.values, positions, x), lambda: _bags(A.values, positions, x)
+
+
 def _transforms(length: int, columns: int) -> tuple[Function, Function]:
     x, spectrum = normal("torch", length, columns), torch.fft.rfft(normal("torch", length))
 
@@ -126,6 +134,7 @@ CASES = [
     Case("FRESH_BYTES", "torch", "x + 1", ("fresh memory", "memory that is there"), _fresh),
     Case("TORCH_SPLIT", "torch", "BTT, d = 1024, rank 4", ("whole", "in parts"), _split),
     Case("TORCH_PART", "torch", "the same in parts, 64 MiB", ("of this size", "of the constant"), _part, best=True),
+    Case("TORCH_CSR_COLUMNS", "torch", "131,072 sparse entries times columns", ("CSR", "bags"), _sparse_columns),
     Case("TORCH_GATHERED", "torch", "gradient of 16,384 sparse entries", ("gathered", "bags"), _sparse),
     Case("TORCH_FFT_LENGTH", "torch", "convolution of 1024 columns", ("columns", "rows of a copy"), _length),
     Case("CORE_CACHE", "torch", "convolution of columns of 4096", ("columns", "rows of a copy"), _cache),

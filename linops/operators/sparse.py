@@ -21,9 +21,9 @@ class Sparse(LinearOperator):
     """The (m, n) operator with few entries, A = Σ_i values[i] e(rows[i]) e(columns[i])ᵀ; those at one position add up.
 
     The entries are kept in order of rows, with the order of columns beside it, so that T only exchanges the two, and
-    A x and Aᵀ y both sum runs of entries: compressed rows and columns. NumPy runs scipy's kernels, torch embedding bags
-    (and plain sums where it compiles), JAX segment sums. Only the values are parameters; the positions are structure,
-    some 12 bytes an entry.
+    A x and Aᵀ y both sum runs of entries: compressed rows and columns. NumPy runs scipy's kernels, torch MKL's on
+    CPUs that have it, or embedding bags (and plain sums where it compiles), JAX segment sums. Only the values are
+    parameters; the positions are structure, some 12 bytes an entry.
 
     Cost: nnz multiplications and additions a vector; no MACs, for they run in no matrix product.
 
