@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from linops.nn.hyperparameters import require_hyperparameters
 from linops.nn.newton_schulz import newton_schulz
 
 
@@ -55,7 +56,7 @@ def scale_by_muon(
         The transformation, without rates: `linops.nn.flax.muon` and `linops.nn.equinox.muon` have those.
 
     Raises:
-        ValueError: If an array has less than two axes.
+        ValueError: If an array has less than two axes, or momentum is not from 0 up to 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -64,6 +65,7 @@ def scale_by_muon(
         >>> updates["a"].shape
         (3, 3)
     """
+    require_hyperparameters("scale_by_muon", momentum=momentum)
 
     def init(params: Any) -> MuonState:
         flat = [tuple(leaf.shape) for leaf in jax.tree.leaves(params) if leaf.ndim < 2]

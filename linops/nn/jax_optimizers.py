@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 
+from linops.nn.hyperparameters import require_base, require_hyperparameters, require_schedule
 from linops.nn.jax_muon import scale_by_muon
 from linops.nn.jax_renormalizing import layers_of, renormalized
 from linops.nn.optax import like, scale_by_tree
@@ -61,12 +62,19 @@ def optimizer_of(
         ValueError: If there is no such kind of decay, `adamw_lr` stands beside a schedule, `every` is less than 1 or
             stands where no steps are renormalised, or with ``renormalize=True`` a layer is trained in part.
     """
+    require_hyperparameters(
+        optimizer, momentum=momentum, betas=betas, weight_decay=weight_decay, eps=EPS if eps is None else eps
+    )
+    require_schedule(optimizer, "lr", lr)
     require_every(optimizer, every)
     renormalizes = optimizer == "muon" if renormalize is None else renormalize
     require_renormalized(optimizer, every, renormalizes, "leave renormalize=False out")
+    if adamw_lr is not None:
+        require_hyperparameters(optimizer, adamw_lr=adamw_lr)
     if adamw_lr is not None and (callable(lr) or not lr):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     require_depth(optimizer, depth)
+    require_base(optimizer, base)
     found = list(entries)
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned(optimizer, found)

@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import optax
 
+from linops.nn.hyperparameters import require_schedule
 from linops.nn.jax_muon import orthogonalize, scale_by_muon
 from linops.nn.matrices import VECTOR, by_name
 
@@ -73,7 +74,8 @@ def add_decay(weight_decay: Any, shares: Any) -> optax.GradientTransformation:
         The transformation, which adds weight_decay · share · parameter to each update; its state counts steps.
 
     Raises:
-        ValueError: If updates have another number of leaves, or there are no parameters.
+        ValueError: If updates have another number of leaves, there are no parameters, or the decay is no number of at
+            least 0.
 
     Example:
         >>> import jax, optax
@@ -83,6 +85,7 @@ def add_decay(weight_decay: Any, shares: Any) -> optax.GradientTransformation:
         >>> round(float(updates["U"]), 3), float(updates["bias"])
         (-0.05, -0.0)
     """
+    require_schedule("add_decay", "weight_decay", weight_decay)
 
     def init(params: Any) -> Any:
         return optax.ScaleByScheduleState(count=jax.numpy.zeros([], "int32"))

@@ -27,6 +27,7 @@ from itertools import repeat
 from math import sqrt
 from typing import Any
 
+from linops.nn.hyperparameters import is_positive, require_base
 from linops.nn.matrices import EMBEDDING, axes, is_matrix
 from linops.nn.patterns import matches
 from linops.operator import LinearOperator
@@ -127,10 +128,11 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
         A factor for each, of 12 digits: another order of operations makes no other group.
 
     Raises:
-        ValueError: If there is no such optimiser, or the base model lacks a layer.
+        ValueError: If there is no such optimiser, the base model lacks a layer, or a base width is not positive.
     """
     if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
         raise ValueError(f"lr_multipliers(optimizer={optimizer!r}): expected one of {', '.join(OPTIMIZERS)}")
+    require_base("lr_multipliers", base)
     rules = repeat(optimizer) if isinstance(optimizer, str) else optimizer
     if isinstance(base, Iterable) and not isinstance(base, Mapping):
         base = _Layers(base)
@@ -174,7 +176,7 @@ def require_depth(where: str, depth: Any) -> None:
     Raises:
         ValueError: If it is not.
     """
-    if depth is not None and (not isinstance(depth, Mapping) or any(not one > 0 for one in depth.values())):
+    if depth is not None and (not isinstance(depth, Mapping) or not all(map(is_positive, depth.values()))):
         raise ValueError(f"{where}(depth={depth!r}): expected patterns to positive numbers, as {{'blocks.*': 6.0}}")
 
 

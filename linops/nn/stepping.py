@@ -65,7 +65,7 @@ def stepped(
     decays = weight_decays(entries, rules, factors, weight_decay, decay, optimizer, ratio)
     small: Sequence[float | None] = [None] * len(entries)
     if depth is not None or eps is not None:
-        small = [(eps or EPS) * share for share in epsilons(entries, base, depth or {})]
+        small = [(EPS if eps is None else eps) * share for share in epsilons(entries, base, depth or {})]
     return [Stepped(*one) for one in zip(rules, factors, decays, small)]
 
 

@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from linops.nn.hyperparameters import require_hyperparameters
 from linops.nn.newton_schulz import newton_schulz
 from linops.nn.renormalizing import require_every, require_renormalized
 from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, leaves_of, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
+from linops.nn.torch.wrong_rates import structured_in
 from linops.starting import MatrixAxes
 
 #: what a group has of the model, which a state dict does not change
 OWN = ("names", "partners", "every")
+#: what is checked of a group
+CHECKED = ("lr", "weight_decay", "momentum", "betas", "eps")
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -76,8 +80,10 @@ class Muon(Optimizer):
             mean is kept. None takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Raises:
-        ValueError: If a group for Muon has a parameter that is no matrix, or `every` is less than 1, or given where no
-            group was made for renormalised steps.
+        ValueError: If a group for Muon has a parameter that is no matrix, or has lost its ``leaves``, as those that
+            another optimiser had have; a number, in a group too, is out of its range: `lr`, `weight_decay` and `eps`
+            are at least 0, `momentum` and `betas` less than 1 too; or `every` is less than 1, or given where no group
+            was made for renormalised steps.
 
     Example:
         >>> import linops as lo
@@ -103,6 +109,7 @@ class Muon(Optimizer):
         eps: float = 1e-8,
         every: int | None = None,
     ) -> None:
+        require_hyperparameters("Muon", lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas, eps=eps)
         self._leaves: list[list[Leaf | None]] = []  # of each group's parameters; no plain data, so in no group
         rest = {
             "momentum": momentum,
@@ -124,9 +131,19 @@ class Muon(Optimizer):
                 )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As of `torch.optim.Optimizer`; a group's ``leaves`` do not become part of it, for it is plain data."""
-        super().add_param_group({key: value for key, value in param_group.items() if key != "leaves"})
-        require_every("Muon", self.param_groups[-1]["every"])
+        """As of `torch.optim.Optimizer`; a group's ``leaves`` do not become part of it, for it is plain data.
+
+        Raises:
+            ValueError: As the constructor.
+        """
+        whole = {**self.defaults, **param_group}
+        require_hyperparameters("Muon.add_param_group", **{key: whole[key] for key in CHECKED})
+        require_every("Muon", whole["every"])
+        _require_leaves(param_group)
+        plain = {key: one for key, one in param_group.items() if key not in ("leaves", "measured")}
+        if isinstance(whole["lr"], Tensor):
+            plain["lr"] = whole["lr"].reshape(())  # of the same memory
+        super().add_param_group(plain)
         self._is_measured |= "leaves" in param_group
         self._leaves.append(leaves_of(self.param_groups[-1]["params"], param_group.get("leaves") or ()))
 
@@ -216,6 +233,18 @@ class Muon(Optimizer):
         if group["algorithm"] != "muon":
             return _adamw(gradient, state, group)
         return _muon(gradient, state, group, group["axes"][place] if "axes" in group else None)
+
+
+def _require_leaves(group: dict[str, Any]) -> None:
+    """Raise if a group of `param_groups` has lost what tells whether its steps are measured, and of which layers."""
+    if group.get("algorithm") != "muon" or not {"names", "lr_multiplier"} <= {*group}:
+        return
+    if "leaves" not in group and group.get("measured", True) and (layer := structured_in([group])):
+        raise ValueError(
+            f"Muon: the group of {', '.join(map(repr, group['names'][:4]))} does not say whether steps of structured "
+            f"layers ({layer!r}) are measured: it has lost its 'leaves', which no Muon keeps in its param_groups. Pass "
+            "what lo.nn.param_groups(model, lr, optimizer='muon') returns; for static rates, with renormalize=False"
+        )
 
 
 def _uncompiled(update: Any) -> None:

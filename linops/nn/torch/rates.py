@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 
 from linops.nn import rates
+from linops.nn.hyperparameters import require_base, require_hyperparameters
 from linops.nn.rates import DECAYS, Entry, known_or_warned, require_depth
 from linops.nn.renormalizing import ALONE, partner
-from linops.nn.stepping import stepped
+from linops.nn.stepping import EPS, stepped
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
 from linops.nn.torch.layer_steps import leaf_of
@@ -79,13 +80,15 @@ def param_groups(
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
         ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``; where steps are
-        renormalised also ``leaves`` (which Muon keeps apart, for they hold layers), and if `renormalize` is true
-        ``partners``. To set the rate later, see `linops.nn.torch.schedules`.
+        renormalised also ``leaves``, and if `renormalize` is true ``partners``; where those of Muon are not,
+        ``measured``, which is False. Muon keeps ``leaves`` and ``measured`` apart, so that its own groups are plain
+        data, of which no other Muon can be made. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
-        ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, or decay is to be
-            independent for Adam, which decays through the gradient.
+        ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, decay is to be
+            independent for Adam, which decays through the gradient; or `lr`, `adamw_lr`, `weight_decay` or `eps` is no
+            finite number of at least 0, or a base width no positive one.
 
     Example:
         >>> import linops as lo
@@ -103,7 +106,15 @@ def param_groups(
         )
     if (depth is not None or eps is not None) and optimizer not in ("adam", "adamw", "muon"):
         raise ValueError(f"param_groups(optimizer={optimizer!r}, depth=… or eps=…): it has no ε; they are for Adam's")
+    require_hyperparameters(
+        "param_groups",
+        lr=lr,
+        adamw_lr=lr if adamw_lr is None else adamw_lr,
+        weight_decay=weight_decay,
+        eps=EPS if eps is None else eps,
+    )
     require_depth("param_groups", depth)
+    require_base("param_groups", base)
     if renormalize and optimizer not in ("muon", "adamw"):
         raise ValueError(
             f"param_groups(optimizer={optimizer!r}, renormalize=True): expected 'muon' or 'adamw', whose steps do not "
@@ -146,6 +157,8 @@ def param_groups(
         for key in ("axes", "leaves"):
             if not any(group.get(key, ())) and (key, renormalize) != ("leaves", None):
                 group.pop(key, None)
+        if group.get("algorithm") == "muon" and "leaves" not in group:
+            group["measured"] = False
     watch()
     return list(groups.values())
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 from torch.optim import Optimizer
 
+from linops.nn.hyperparameters import require_hyperparameters
+
 Kind = TypeVar("Kind", bound=Optimizer)
 
 #: rates in a group: those after the first are of schedulers
@@ -32,7 +34,8 @@ def set_lr(optimizer: Any, lr: float) -> None:
         lr: The rate of a dense layer of the base shape.
 
     Raises:
-        ValueError: If no group has a multiplier: the optimiser was not made from `param_groups`.
+        ValueError: If no group has a multiplier: the optimiser was not made from `param_groups`; or the rate is no
+            number, or less than 0.
         TypeError: If it is no optimiser.
 
     Example:
@@ -43,11 +46,14 @@ def set_lr(optimizer: Any, lr: float) -> None:
         [(['U'], 0.2), (['V'], 0.05), (['bias'], 0.1)]
     """
     _require_multipliers("set_lr", optimizer)
+    require_hyperparameters("set_lr", lr=lr)
     kept = keeper_of(optimizer) is not None
     for group in optimizer.param_groups:
         rate = lr if kept else lr * group.get("lr_multiplier", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)  # as schedulers do: a captured graph reads it
+            group["lr"].fill_(
+                rate.reshape(()) if isinstance(rate, Tensor) else rate
+            )  # as schedulers do: a captured graph reads it
         else:
             group["lr"] = rate
 

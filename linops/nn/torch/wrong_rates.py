@@ -1,8 +1,8 @@
 """Warnings of rates that are wrong, from a hook before every step, once an optimiser.
 
 They are of rates that are wiped (`linops.nn.torch.schedules`), of groups that `param_groups` has made for another kind
-of optimiser (Muon's in AdamW, SGD's in Adam), of an optimiser that holds parameters which the model no longer has, and
-of one that Hugging Face's Trainer has made itself for structured layers, all with one rate.
+of optimiser (Muon's in AdamW, SGD's in Adam), of an optimiser that holds parameters which the model no longer has,
+and of one that Hugging Face's Trainer has made itself, or a user Muon, for structured layers, all with one rate.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import sys
 import warnings
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -117,6 +118,20 @@ def structured(layer: Any) -> None:
     _layers.add(layer)
 
 
+def structured_in(groups: Iterable[dict[str, Any]]) -> str:
+    """The name of a structured layer whose parameters stand in groups.
+
+    Args:
+        groups: Of an optimiser.
+
+    Returns:
+        The path of the layer, or its class; empty if there is none.
+    """
+    held = {id(one) for group in groups for one in group["params"]}
+    found = [layer for layer in _layers if not held.isdisjoint(map(id, layer.parameters()))]
+    return min([str(layer._path or type(layer).__name__) for layer in found], default="")
+
+
 def _check_trainer(optimizer: Any) -> None:
     """Warn of an optimiser that Hugging Face's Trainer has made, which gives all leaves of structured layers one rate.
 
@@ -124,10 +139,8 @@ def _check_trainer(optimizer: Any) -> None:
     """
     if any(group.keys() >= _OURS for group in optimizer.param_groups) or not _calls("transformers.trainer"):
         return
-    held = {id(one) for group in optimizer.param_groups for one in group["params"]}
-    found = [layer for layer in _layers if not held.isdisjoint(map(id, layer.parameters()))]
-    if found:
-        name = min(str(layer._path or type(layer).__name__) for layer in found)
+    name = structured_in(optimizer.param_groups)
+    if name:
         warnings.warn(
             f"Trainer has made {type(optimizer).__name__} itself, so that the leaves of structured layers ({name!r}) "
             "have no rates of their own: give it one as Trainer(optimizers=(optimizer, None)), with "
@@ -164,6 +177,13 @@ def _check_kind(optimizer: Any) -> None:
     if kind == "muon":
         made = {group["optimizer"] for group in ours if "optimizer" in group and "partners" not in group}
         wrong = bool(made)
+        plain = [one for one in optimizer.param_groups if "lr_multiplier" not in one and one["algorithm"] == "muon"]
+        if left := structured_in(plain):
+            warnings.warn(
+                f"Muon steps the leaves of structured layers ({left!r}) at one rate, and does not measure their steps, "
+                "as their groups are not those of lo.nn.param_groups(model, lr, optimizer='muon'): make them so",
+                stacklevel=_outside(),
+            )
     else:
         other = kind is not None and any((one == "sgd") != (kind == "sgd") for one in made)
         wrong = "muon" in made or other or (kind == "another Muon" and bool(made))
