@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from linops.nn.hyperparameters import require_base, require_hyperparameters, require_schedule
@@ -88,7 +89,9 @@ def optimizer_of(
     for entry, (rule, _, _, tiny) in zip(found, said):
         axes, tiny = _unusual(entry), EPS if tiny is None else tiny
         labels.append(f"muon {axes}" if rule == "muon" else f"adamw {tiny}")
-        made = scale_by_muon(momentum, nesterov, axes) if rule == "muon" else optax.scale_by_adam(*betas, tiny)
+        made = (
+            scale_by_muon(momentum, nesterov, axes) if rule == "muon" else by_parts(optax.scale_by_adam(*betas, tiny))
+        )
         directions.setdefault(labels[-1], made)
 
     def decayed(updates: Any, params: Any) -> Any:
@@ -107,6 +110,41 @@ def optimizer_of(
         optax.stateless(decayed) if any(decays) else optax.identity(),
         scale_by_tree(factors),
         optax.scale_by_learning_rate(lr),
+    )
+
+
+def by_parts(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A transformation to which a complex number is a pair of real ones, as torch's optimisers have it.
+
+    Args:
+        inner: The transformation of real arrays, elementwise; its state has arrays like the parameters.
+
+    Returns:
+        The transformation; its state is that of `inner`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> tx, params = by_parts(optax.scale_by_adam()), jnp.ones(1, "complex64")
+        >>> tx.update(jnp.asarray([3 - 4j]), tx.init(params))[0].round(3)
+        Array([1.-1.j], dtype=complex64)
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        moves, after = inner.update(_pairs(updates), _pairs(state), _pairs(params))
+        return _complex(moves, updates), _complex(after, state)
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+def _pairs(tree: Any) -> Any:
+    """Complex arrays as real ones, with a last axis of two."""
+    return jax.tree.map(lambda leaf: jnp.stack([leaf.real, leaf.imag], -1) if jnp.iscomplexobj(leaf) else leaf, tree)
+
+
+def _complex(tree: Any, like: Any) -> Any:
+    """The arrays of `_pairs` complex again."""
+    return jax.tree.map(
+        lambda leaf, one: jax.lax.complex(*jnp.moveaxis(leaf, -1, 0)) if jnp.iscomplexobj(one) else leaf, tree, like
     )
 
 

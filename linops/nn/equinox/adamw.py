@@ -26,6 +26,8 @@ def adamw(
 ) -> optax.GradientTransformation:
     """AdamW with structure-aware rates, decay and ε: what ``lo.nn.param_groups(…, optimizer="adamw")`` is in PyTorch.
 
+    A complex number is a pair of real ones, as in `torch.optim.AdamW`.
+
     Args:
         model: The model, or the part of it that is trained, as from `equinox.filter`.
         lr: The rate of a dense layer of the base shape, or a schedule of optax.

@@ -33,7 +33,8 @@ def muon(
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al., 2024) for a model's matrices, AdamW for the rest, with structure-aware rates.
 
-    It steps as `linops.nn.torch.Muon` does with the groups of ``lo.nn.param_groups(…, optimizer="muon")``.
+    It steps as `linops.nn.torch.Muon` does with the groups of ``lo.nn.param_groups(…, optimizer="muon")``. Complex
+    matrices are orthogonalised as complex ones; to AdamW a complex number is a pair of real ones.
 
     Args:
         model: The model.

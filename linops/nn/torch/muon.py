@@ -57,7 +57,8 @@ class Muon(Optimizer):
     * for layers that are left to AdamW as a whole one, or where groups were made with ``renormalize=True`` the initial
       over the present spectral norm of what multiplies the leaf, at most one (`linops.nn.torch.renormalizing`).
 
-    Decay is not multiplied by it.
+    Decay is not multiplied by it. Complex matrices are orthogonalised as complex ones; to AdamW a complex number is a
+    pair of real ones, as in `torch.optim.AdamW`.
 
     Parameters of FSDP2 and other DTensors are stepped as one process steps them: momentum stays cut; where blocks are
     cut each rank orthogonalises its own, and matrices that are cut themselves are gathered for it, one at a time (an
@@ -281,6 +282,10 @@ def _adamw(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Te
         state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
     state["step"] += 1
     first, second = group["betas"]
-    mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first ** state["step"])
-    square = state["square"].lerp_(gradient.square(), 1 - second) / (1 - second ** state["step"])
-    return mean / (square.sqrt() + group["eps"])
+    parts = (gradient, state["mean"], state["square"])
+    if gradient.is_complex():  # as torch.optim.AdamW has it: a pair of real numbers
+        parts = tuple(map(torch.view_as_real, parts))
+    mean = parts[1].lerp_(parts[0], 1 - first) / (1 - first ** state["step"])
+    square = parts[2].lerp_(parts[0].square(), 1 - second) / (1 - second ** state["step"])
+    direction = mean / (square.sqrt() + group["eps"])
+    return torch.view_as_complex(direction) if gradient.is_complex() else direction
