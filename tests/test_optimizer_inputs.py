@@ -1,5 +1,6 @@
 """What torch's optimisers are given: numbers in their range, and groups that say how they are stepped."""
 
+import importlib
 import warnings
 
 import numpy as np
@@ -151,3 +152,48 @@ def test_parameters_of_structured_layers_in_groups_of_ones_own_are_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Muon(plain.parameters()).step()
+
+
+def test_a_group_has_partners_of_the_parameters_that_it_has():
+    layer = lo.kronecker(16, 16).to_layer()
+    groups = lo.nn.param_groups(layer, 0.02, optimizer="muon", adamw="", renormalize=True)
+    assert any(len(group["params"]) > 1 for group in groups)
+    for group in groups:
+        group["params"] = group["params"][:1]
+    with pytest.raises(ValueError, match=r"'partners' of \d parameters"):
+        Muon(groups)
+
+
+def by_zero(options):
+    """How far two layers are moved by Muon and by Muon in ZeroRedundancyOptimizer; or what the latter raises."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own scripts
+        wrapper = importlib.import_module("torch.distributed.optim").ZeroRedundancyOptimizer
+    for within in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(*[make(16, 16).to_layer() for make in (lo.low_rank, lo.tensor_train, lo.kronecker)])
+        groups = lo.nn.param_groups(model, 0.02, optimizer="muon", **options)
+        try:
+            optimizer = wrapper(groups, Muon, lr=0.02) if within else Muon(groups)
+        except ValueError as error:
+            return str(error)
+        model(torch.randn(8, 16)).square().mean().backward()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own
+            optimizer.step()
+        found.append([parameter.detach().numpy() for parameter in model.parameters()])
+    return max(float(np.abs(one - other).max()) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_zero_redundancy_optimizer_steps_as_one_or_says_why_not(processes, ranks):
+    assert processes(ranks, by_zero, {"renormalize": False}) == [pytest.approx(0, abs=1e-6)] * ranks
+    for options in ({}, {"renormalize": True}, {"renormalize": True, "adamw": ""}):
+        for found in processes(ranks, by_zero, options):
+            if ranks == 1:
+                assert found == pytest.approx(0, abs=1e-6)
+            else:
+                assert "ZeroRedundancyOptimizer" in found
+                assert "renormalize=False" in found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -16,7 +16,7 @@ from linops.nn.renormalizing import require_every, require_renormalized
 from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, leaves_of, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
-from linops.nn.torch.wrong_rates import structured_in
+from linops.nn.torch.wrong_rates import calls, structured_in
 from linops.starting import MatrixAxes
 
 #: what a group has of the model, which a state dict does not change
@@ -82,7 +82,8 @@ class Muon(Optimizer):
 
     Raises:
         ValueError: If a group for Muon has a parameter that is no matrix, or has lost its ``leaves``, as those that
-            another optimiser had have; a number, in a group too, is out of its range: `lr`, `weight_decay` and `eps`
+            another optimiser had have; `ZeroRedundancyOptimizer` has given other leaves of a layer that is measured to
+            other ranks; a number, in a group too, is out of its range: `lr`, `weight_decay` and `eps`
             are at least 0, `momentum` and `betas` less than 1 too; or `every` is less than 1, or given where no group
             was made for renormalised steps.
 
@@ -120,6 +121,9 @@ class Muon(Optimizer):
             "algorithm": "muon",
             "every": every,
         }
+        params = list(params)
+        if calls("torch.distributed.optim.zero_redundancy_optimizer"):
+            _require_whole(params)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         renormalizes = self._is_measured or any("partners" in group for group in self.param_groups)
         require_renormalized("Muon", every, renormalizes, "leave renormalize=False out of param_groups")
@@ -141,6 +145,7 @@ class Muon(Optimizer):
         require_hyperparameters("Muon.add_param_group", **{key: whole[key] for key in CHECKED})
         require_every("Muon", whole["every"])
         _require_leaves(param_group)
+        _require_partners(param_group)
         plain = {key: one for key, one in param_group.items() if key not in ("leaves", "measured")}
         if isinstance(whole["lr"], Tensor):
             plain["lr"] = whole["lr"].reshape(())  # of the same memory
@@ -245,6 +250,33 @@ def _require_leaves(group: dict[str, Any]) -> None:
             f"Muon: the group of {', '.join(map(repr, group['names'][:4]))} does not say whether steps of structured "
             f"layers ({layer!r}) are measured: it has lost its 'leaves', which no Muon keeps in its param_groups. Pass "
             "what lo.nn.param_groups(model, lr, optimizer='muon') returns; for static rates, with renormalize=False"
+        )
+
+
+def _require_partners(group: dict[str, Any]) -> None:
+    """Raise if a group has lost parameters whose partners it still has: none would be multiplied by its own."""
+    params, partners = group["params"], group.get("partners")
+    if partners is not None and (isinstance(params, Tensor) or len([*params]) != len(partners)):
+        raise ValueError(
+            f"Muon: a group has 'partners' of {len(partners)} parameters, but other parameters than those, as "
+            "ZeroRedundancyOptimizer makes them: leave renormalize=True out of param_groups (renormalize=False for "
+            "that optimiser), or take the same places out of the group's 'names' and 'partners'"
+        )
+
+
+def _require_whole(groups: Sequence[Any]) -> None:
+    """Raise if some leaves of a layer whose steps are measured stand in groups, and others do not."""
+    groups = [group for group in groups if isinstance(group, dict)]
+    here = {id(one) for group in groups for one in group["params"]}
+    held: dict[int, set[bool]] = {}
+    for leaf in [one for group in groups for one in group.get("leaves", ()) if one is not None]:
+        held.setdefault(id(leaf.layer), set()).add(id(leaf.parameter) in here)
+    if any(len(found) > 1 for found in held.values()):
+        raise ValueError(
+            "Muon in ZeroRedundancyOptimizer: this rank has some leaves of a structured layer and other ranks have the "
+            "others, so that none can measure how far the layer moves. Take static rates, "
+            "lo.nn.param_groups(model, lr, optimizer='muon', renormalize=False), or divide parameters by FSDP2, of "
+            "which Muon measures layers"
         )
 
 

@@ -38,12 +38,12 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups with structure-aware rates, for an optimiser of `torch.optim`; rules are in `linops.nn.rates`.
 
-    Parameters of one rate and decay share a group, so there are as many groups as different rates. Frozen parameters
-    are left out. Vectors and scalars (biases, norms, gains, positions) are not decayed. A tied parameter is an
-    embedding if one of its layers is. Arrays of a model's own modules, of which it is unknown whether they are
-    matrices, are treated as vectors, with a warning that lists them. Optimisers warn, once, if they are not of the kind
-    that the groups are for, or if a loop or scheduler wipes the rates (a hook of `torch.optim`; see
-    `linops.nn.torch.wrong_rates`).
+    Parameters of one rate and decay share a group, so there are as many groups as different rates (to Muon matrices
+    that lie in their arrays by other axes are others). Frozen parameters are left out. Vectors and scalars (biases,
+    norms, gains, positions) are not decayed. A tied parameter is an embedding if one of its layers is. Arrays of a
+    model's own modules, of which it is unknown whether they are matrices, are treated as vectors, with a warning that
+    lists them. Optimisers warn, once, if they are not of the kind that the groups are for, or if a loop or scheduler
+    wipes the rates (a hook of `torch.optim`; see `linops.nn.torch.wrong_rates`).
 
     Args:
         model: Any model; its `linops.nn.torch.Linear` layers get a rate for each leaf.
@@ -142,11 +142,12 @@ def param_groups(
         fresh["algorithm" if optimizer == "muon" else "optimizer"] = rule
         if tiny is not None and rule != "muon":
             fresh["eps"] = tiny
-        group = groups.setdefault((rule, factor, decayed, fresh.get("eps")), fresh)
+        axes = _unusual(entry) if rule == "muon" else None
+        group = groups.setdefault((rule, factor, decayed, fresh.get("eps"), axes), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
-        if rule == "muon":
-            group.setdefault("axes", []).append(_unusual(entry))
+        if axes:
+            group.setdefault("axes", []).append(axes)
         if renormalizes:
             group.setdefault("algorithm", rule)
             group.setdefault("leaves", []).append(leaf_of(entry, parameter, rule, factor, by_muon))
@@ -154,9 +155,8 @@ def param_groups(
             alone = id(entry.layer) in by_muon
             group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names))
     for group in groups.values():
-        for key in ("axes", "leaves"):
-            if not any(group.get(key, ())) and (key, renormalize) != ("leaves", None):
-                group.pop(key, None)
+        if not any(group.get("leaves", ())) and renormalize is not None:
+            group.pop("leaves", None)
         if group.get("algorithm") == "muon" and "leaves" not in group:
             group["measured"] = False
     watch()

@@ -137,7 +137,7 @@ def _check_trainer(optimizer: Any) -> None:
 
     Elsewhere a loop that takes ``model.parameters()`` may mean it; the Trainer does so where nothing is said.
     """
-    if any(group.keys() >= _OURS for group in optimizer.param_groups) or not _calls("transformers.trainer"):
+    if any(group.keys() >= _OURS for group in optimizer.param_groups) or not calls("transformers.trainer"):
         return
     name = structured_in(optimizer.param_groups)
     if name:
@@ -149,8 +149,15 @@ def _check_trainer(optimizer: Any) -> None:
         )
 
 
-def _calls(module: str) -> bool:
-    """Whether a module's code is among the callers."""
+def calls(module: str) -> bool:
+    """Whether a module's code is among the callers.
+
+    Args:
+        module: Its full name.
+
+    Returns:
+        True or False.
+    """
     frame: Any = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") != module:
         frame = frame.f_back
