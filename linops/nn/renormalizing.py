@@ -196,13 +196,14 @@ def dense_multiplier(sizes: Mapping[str, tuple[int, int]], shape: tuple[int, int
     return rate * len(sizes) * sqrt(shape[0] / shape[1] * fan_in / fan_out)
 
 
-def partner(entry: Entry, name: str, trained: Container[str]) -> Partner:
+def partner(entry: Entry, name: str, trained: Container[str], same: Mapping[str, str] | None = None) -> Partner:
     """What multiplies a parameter, in plain data that a state dict holds.
 
     Args:
         entry: The parameter.
         name: Its name in the model.
         trained: The names of parameters that the optimiser has; the norms of others are what `init` draws.
+        same: Of names of parameters that several layers share those under which the optimiser has them.
 
     Returns:
         The norm over names of parameters; nothing for one that stands alone, or in a layer with weight normalisation.
@@ -211,7 +212,10 @@ def partner(entry: Entry, name: str, trained: Container[str]) -> Partner:
     if operator is None or not name.endswith(entry.key) or normalises(entry):
         return ALONE
     norm, initial, place = partners(operator)[entry.key], initial_norms(operator), name.removesuffix(entry.key)
-    found = renamed(norm, lambda leaf: place + leaf if place + leaf in trained else initial[leaf])
+    same = same or {}
+    found = renamed(
+        norm, lambda leaf: same.get(place + leaf, place + leaf) if place + leaf in trained else initial[leaf]
+    )
     described = getattr(entry.layer, "nonlinear", None)
     copies = int(described is not None and described.copies > 0)
     return found, evaluate(norm, initial.__getitem__), fans(operator).get(entry.key), copies

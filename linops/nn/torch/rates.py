@@ -75,7 +75,8 @@ def param_groups(
             and no others. True: for ``"muon"`` the step of each structured layer is measured, and made as large as a
             dense layer's (`linops.nn.torch.layer_steps`); for ``"adamw"``, and layers that are left to it, each step of
             a leaf is divided by the growth of the leaves that multiply it (`linops.nn.torch.renormalizing`).
-            `linops.nn.torch.Muon` steps the groups of both. False: rates are static.
+            `linops.nn.torch.Muon` steps the groups of both. False: rates are static. A leaf that layers share has the
+            step of the first; of the others the steps of their own leaves alone are measured.
 
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
@@ -122,9 +123,10 @@ def param_groups(
         )
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
+    names: dict[str, str] = {}  # of a parameter that layers share all of them, each with its first
     for entry, name, parameter in entries(model, matrices):
         if parameter is not None and parameter.requires_grad:
-            trained.setdefault(id(parameter), (entry, name, parameter))
+            names[name] = trained.setdefault(id(parameter), (entry, name, parameter))[1]
     found = [entry for entry, _, _ in trained.values()]
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned("param_groups", found)
@@ -132,7 +134,6 @@ def param_groups(
     ratio = lr / adamw_lr if adamw_lr else 1.0
     said = stepped(found, optimizer, base, weight_decay, decay, ratio=ratio, adamw=adamw, depth=depth, eps=eps)
     groups: dict[tuple, dict[str, Any]] = {}
-    names = {name for _, name, _ in trained.values()}
     by_muon = {id(entry.layer) for entry, one in zip(found, said) if one.rule == "muon"}
     renormalizes = optimizer == "muon" if renormalize is None else renormalize
     for (entry, name, parameter), (rule, factor, decayed, tiny) in zip(trained.values(), said):
@@ -153,7 +154,7 @@ def param_groups(
             group.setdefault("leaves", []).append(leaf_of(entry, parameter, rule, factor, by_muon))
         if renormalize:
             alone = id(entry.layer) in by_muon
-            group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names))
+            group.setdefault("partners", []).append(ALONE if alone else partner(entry, name, names, names))
     for group in groups.values():
         if not any(group.get("leaves", ())) and renormalize is not None:
             group.pop("leaves", None)
