@@ -54,10 +54,14 @@ def test_the_table_names_every_layer():
     watched = lo.nn.watch(nn.Sequential(lo.btt(16, 16).to_layer(), nn.Linear(16, 4)))
     assert "BlockTensorTrain" not in str(watched)
     watched.look()
-    head, first, second = str(watched).splitlines()
+    head, first, second, *legend = str(watched).splitlines()
     assert head.split() == ["layer", "structure", "shape", "‖W‖", "‖ΔW‖/lr", "/√(out/in)"]
     assert first.split()[:3] == ["0", "BlockTensorTrain", "16×16"]
     assert second.split()[:3] == ["1", "Dense", "4×16"]
+    assert [line.split(":")[0] for line in legend] == [*head.split()[3:], "lr"]
+    assert legend[-1] == "lr: 1"
+    watched.look(0.5)
+    assert str(watched).endswith("lr: 0.5")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.complex64], ids=str)
@@ -73,3 +77,16 @@ def test_a_model_without_linear_layers_and_no_model():
         lo.nn.watch(nn.GELU())
     with pytest.raises(TypeError, match="watch"):
         lo.nn.watch([nn.Linear(2, 2)])
+
+
+@pytest.mark.parametrize("other", [0.1, [], [{"params": []}], nn.Linear(2, 2), lo.nn.watch], ids=repr)
+def test_a_second_argument_that_is_no_optimiser(other):
+    with pytest.raises(TypeError, match=r"^watch\(Linear, …\): expected an optimiser, got .*torch\.optim"):
+        lo.nn.watch(nn.Linear(2, 2), other)
+
+
+@pytest.mark.parametrize("lr", [-1, float("nan"), "0.1"])
+def test_a_rate_to_divide_by_is_a_number(lr):
+    watched = lo.nn.watch(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"^look\(lr="):
+        watched.look(lr)

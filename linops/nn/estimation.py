@@ -14,6 +14,7 @@ from linops.nn.hardware import Hardware
 from linops.nn.hardware import hardware as hardware_of
 from linops.nn.members import named
 from linops.nn.mesh import mesh_of
+from linops.nn.obstacles import framework_of
 from linops.nn.sending import STYLES
 from linops.nn.step import ENGINES, OPTIMIZERS, PRECISIONS, Setting, step
 from linops.nn.transformer import Transformer
@@ -82,7 +83,8 @@ def estimate(
 
     Args:
         model: `lo.nn.Transformer`, a config.json of Hugging Face (path or mapping), operators (one, in a list or by
-            name), or a PyTorch model, on the meta device too. Nothing is allocated.
+            name), or a PyTorch model, on the meta device too. Nothing is allocated. Of a model of Flax or Equinox, give
+            the operators of its layers.
         mesh: How many devices: a number of data ranks, ``{"data": 8, "model": 4}``, or a mesh of torch or JAX with
             these names; ``"model"`` divides layers as `lo.nn.communication` says.
         batch: Examples of a data rank in a step: rows of tokens, or vectors for operators.
@@ -161,6 +163,12 @@ def _described(model: Any, family: Any, where: Any, exclude: Any, example: Any) 
     elif isinstance(model, LinearOperator | Mapping | list | tuple):
         found = of_operators(model)
     else:
+        if kind := framework_of(model):
+            raise TypeError(
+                f"estimate({type(model).__name__}): it is {kind}, of which there is no estimate: give the operators of "
+                "its linear layers by name, as {'up': model.up.operator, 'head': lo.dense(10, 256)}, or the sizes of a "
+                "transformer, lo.nn.Transformer(…)"
+            )
         raise TypeError(
             f"estimate({type(model).__name__}): expected lo.nn.Transformer, a config.json, operators or a PyTorch "
             "model; of another model, give the operators or the sizes"

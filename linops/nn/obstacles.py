@@ -104,6 +104,24 @@ def elsewhere(model: Any, functions: tuple[str, ...] = _REPLACE) -> str | None:
     return next((way for home, way in ways.items() if any(one.startswith(home) for one in homes)), None)
 
 
+def framework_of(model: Any) -> str | None:
+    """What a model of Flax or Equinox is called in errors.
+
+    Args:
+        model: A model, or what was taken for one.
+
+    Returns:
+        A few words, or None if it is of neither.
+    """
+    homes = [kind.__module__ for kind in type(model).__mro__]
+    kinds = {
+        "flax.linen.": "a module of Flax Linen",
+        "flax.nnx.": "a module of Flax NNX",
+        "equinox.": "an Equinox module",
+    }
+    return next((kind for home, kind in kinds.items() if any(one.startswith(home) for one in homes)), None)
+
+
 def star(name: str) -> str:
     """A dotted name with stars for its numbers."""
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
@@ -149,4 +167,4 @@ def brief(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(groups[:most]) + more
 
 
-__all__ = ["Obstacle", "brief", "elsewhere", "refuse", "star", "starred", "warn"]
+__all__ = ["Obstacle", "brief", "elsewhere", "framework_of", "refuse", "star", "starred", "warn"]

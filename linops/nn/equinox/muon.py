@@ -40,7 +40,9 @@ def muon(
         weight_decay: The decay of matrices and embeddings.
         base: The model's base shapes, as in `lr_multipliers`.
         decay: ``"coupled"``, ``"independent"`` or ``"product"``, as in `lo.nn.param_groups`.
-        adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
+        adamw_lr: The rate in the place of `lr` of what falls back to AdamW: vectors, embeddings, convolutions, leaves
+            that are no matrices from fan_in to fan_out, and layers of `adamw`; AdamW's multipliers multiply it. It
+            stands beside a number `lr`, not beside a schedule. None takes `lr`, as in `lo.nn.param_groups`.
         adamw: Which layers to leave to AdamW too, such as the head: a pattern, predicate or list of those.
         matrices: What arrays are that linops does not know, as in `lr_multipliers`.
         momentum: Of Muon.

@@ -26,6 +26,7 @@ def clip_grad_norm_(
         The norm before, the same on every rank.
 
     Raises:
+        TypeError: If they are no parameters, but a model, say.
         RuntimeError: If the norm is not finite, where that is asked for.
 
     Cost: one number a mesh is summed over the ranks.
@@ -36,6 +37,11 @@ def clip_grad_norm_(
         >>> clip_grad_norm_([parameter], max_norm=1.0), parameter.grad
         (tensor(5.), tensor([0.6000, 0.8000]))
     """
+    if not isinstance(parameters, Iterable):
+        raise TypeError(
+            f"clip_grad_norm_({type(parameters).__name__}): expected parameters, as model.parameters(); in JAX "
+            "optax.clip_by_global_norm does it"
+        )
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     groups: dict[Any, list[Tensor]] = {}
     for parameter in parameters:

@@ -15,6 +15,7 @@ from torch import nn
 from linops.freezing import freeze
 from linops.nn.obstacles import brief
 from linops.nn.report import Report, Row
+from linops.nn.torch.dense import require_module
 from linops.nn.torch.layer import Linear
 from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
@@ -41,6 +42,7 @@ def freeze_(model: nn.Module, batch: int = 1) -> Report:
         The layers that changed, with parameters and MACs before and now; it prints as a table.
 
     Raises:
+        TypeError: If the model is no `torch.nn.Module`.
         ValueError: If the model is a structured layer, which cannot be replaced in place.
 
     Example:
@@ -51,6 +53,7 @@ def freeze_(model: nn.Module, batch: int = 1) -> Report:
         >>> report.old_params, report.new_params
         (336, 272)
     """
+    require_module("freeze_", model, "flax.freeze", "equinox.freeze")
     batch = as_batch(batch)
     return _exchange(model, Linear, partial(_frozen, batch=batch), f"lo.freeze(layer.operator, {batch})")
 
@@ -70,6 +73,7 @@ def to_dense_(model: nn.Module) -> Report:
         prints as a table.
 
     Raises:
+        TypeError: If the model is no `torch.nn.Module`.
         ValueError: If the model is a structured layer, which cannot be replaced in place.
 
     Warns:
@@ -84,6 +88,7 @@ def to_dense_(model: nn.Module) -> Report:
         >>> model[0], torch.allclose(model(x), before, atol=1e-6)
         (Linear(in_features=16, out_features=16, bias=True), True)
     """
+    require_module("to_dense_", model, "flax.to_dense", "equinox.to_dense")
     skipped = {
         name: f"is a {type(layer).__name__}, which is no linear map and has no dense weight"
         for name, layer in model.named_modules()

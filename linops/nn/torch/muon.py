@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -81,6 +81,7 @@ class Muon(Optimizer):
             mean is kept. None takes 6 for layers of at most four leaves, and 1 for those of more.
 
     Raises:
+        TypeError: If these are no groups or parameters, but a model, say.
         ValueError: If a group for Muon has a parameter that is no matrix, or has lost its ``leaves``, as those that
             another optimiser had have; `ZeroRedundancyOptimizer` has given other leaves of a layer that is measured to
             other ranks; a number, in a group too, is out of its range: `lr`, `weight_decay` and `eps`
@@ -121,7 +122,13 @@ class Muon(Optimizer):
             "algorithm": "muon",
             "every": every,
         }
-        params = list(params)
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"Muon({type(params).__name__}): expected groups of parameters, as "
+                "lo.nn.param_groups(model, lr, optimizer='muon'); for JAX there are lo.nn.flax.muon and "
+                "lo.nn.equinox.muon"
+            )
+        params = params if isinstance(params, Tensor) else list(params)  # torch refuses a tensor
         if calls("torch.distributed.optim.zero_redundancy_optimizer"):
             _require_whole(params)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})

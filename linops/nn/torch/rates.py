@@ -59,7 +59,10 @@ def param_groups(
             their product decays by lr · weight_decay as a dense matrix does by ``"independent"``; the expression says
             which are multiplied (`linops.scaling.shares`), and frozen factors do not count. For Muon lr is that of the
             layer, also where some of its factors fall back to AdamW.
-        adamw_lr: For Muon, the rate of the parameters that fall back to AdamW; None takes `lr`.
+        adamw_lr: For Muon, the rate in the place of `lr` of the parameters that fall back to AdamW: vectors,
+            embeddings, convolutions, leaves that are no matrices from fan_in to fan_out, and layers of `adamw`. Their
+            multipliers are AdamW's and multiply it, and coupled decay is by it too. None takes `lr`, which is for
+            matrices and much larger: the lab has .05 beside AdamW's 3e-3. Other optimisers do not read it.
         adamw: For Muon, which layers to leave to AdamW too, such as the head: a pattern, predicate or list of
             those, as in `replace_linear_`.
         depth: For Adam and AdamW, how much deeper the model is than the one that was tuned, by patterns over the layers

@@ -177,9 +177,26 @@ def _inner(optimizer: Any) -> Any:
     return getattr(optimizer, "optimizer", optimizer)  # Accelerate and Lightning wrap it
 
 
+def require_optimizer(where: str, optimizer: Any) -> None:
+    """Raise unless it is an optimiser, or wraps one.
+
+    Args:
+        where: The public name of what was given it, for errors.
+        optimizer: The optimiser.
+
+    Raises:
+        TypeError: If it has no groups of parameters.
+    """
+    if not getattr(optimizer, "param_groups", None):
+        raise TypeError(
+            f"{where}: expected an optimiser, got {type(optimizer).__name__}; take one of torch.optim or "
+            "lo.nn.muon.Muon, as torch.optim.AdamW(lo.nn.param_groups(model, lr)). In JAX the rate is lr= of "
+            "lo.nn.flax.adamw or muon, or of lo.nn.equinox, which takes schedules"
+        )
+
+
 def _require_multipliers(where: str, optimizer: Any) -> None:
-    if not hasattr(optimizer, "param_groups"):
-        raise TypeError(f"{where}: expected an optimiser, got {type(optimizer).__name__}")
+    require_optimizer(where, optimizer)
     if not any("lr_multiplier" in group for group in optimizer.param_groups):
         raise ValueError(
             f"{where}: no group has an lr_multiplier; make the optimiser from lo.nn.param_groups(model, lr)"

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from linops.nn.columns import aligned
-from linops.nn.torch.schedules import dense_rate
+from linops.nn.hyperparameters import require_hyperparameters
+from linops.nn.obstacles import framework_of
+from linops.nn.torch.schedules import dense_rate, require_optimizer
 from linops.nn.torch.sharded import require_whole
 from linops.nn.torch.structured import Structured
 from linops.operator import LinearOperator
@@ -18,6 +20,12 @@ from linops.operators.dense import Dense
 
 #: vectors that are multiplied at once, and how often
 _VECTORS, _ITERATIONS = 4, 12
+#: what stands below the table
+_LEGEND = (
+    "‖W‖: spectral norm of the layer's matrix now: the most by which it lengthens a vector",
+    "‖ΔW‖/lr: that of its change since the last look, over the rate lr of a dense layer",
+    "/√(out/in): the same over √(out/in), which layers of all shapes have alike where rates are right",
+)
 
 
 @dataclass(frozen=True)
@@ -51,26 +59,34 @@ class Watch:
     def __init__(self, model: nn.Module, optimizer: Any = None) -> None:
         self._model, self._optimizer = model, optimizer
         self.rows: list[Moved] = []
+        self._by = 1.0
         self._before = {name: _copied(operator) for name, operator in _operators(model).items()}
 
     def look(self, lr: float | None = None) -> list[Moved]:
         """The norms now, and those of what has changed since the last look (or since `watch`).
 
         Args:
-            lr: The rate that changes are divided by; None takes that of the dense layer from the optimiser, or 1.
+            lr: The rate that changes are divided by; None takes that of the dense layer from the optimiser, or 1. A
+                rate of 0 divides nothing.
 
         Returns:
             A row a layer, in the order of the model. Layers that were not there at the last look are left out, once.
+
+        Raises:
+            ValueError: If the rate is no number of at least 0.
         """
         if lr is None:
             lr = self._rate()
+        else:
+            require_hyperparameters("look", lr=lr)
+        self._by = float(lr or 1.0)
         now = _operators(self._model)
         self.rows = []
         for name, operator in now.items():
             before = self._before.get(name)
             if before is None or before.shape != operator.shape:
                 continue
-            change = spectral_norm(operator - before) / (lr or 1.0)
+            change = spectral_norm(operator - before) / self._by
             m, n = operator.shape
             self.rows.append(
                 Moved(name, type(operator).__name__, (m, n), spectral_norm(operator), change, change / sqrt(m / n))
@@ -83,7 +99,7 @@ class Watch:
         return 1.0 if self._optimizer is None else dense_rate(self._optimizer)
 
     def __str__(self) -> str:
-        """A table of the last look."""
+        """A table of the last look, and what its columns are."""
         head = ("layer", "structure", "shape", "‖W‖", "‖ΔW‖/lr", "/√(out/in)")
         cells = [
             (
@@ -94,7 +110,7 @@ class Watch:
             )
             for row in self.rows
         ]
-        return aligned([head, *cells], left=2)
+        return "\n".join([aligned([head, *cells], left=2), *_LEGEND, f"lr: {_short(self._by)}"])
 
 
 def watch(model: nn.Module, optimizer: Any = None) -> Watch:
@@ -110,13 +126,18 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
 
     Args:
         model: Any model; its structured layers and every `torch.nn.Linear` are watched.
-        optimizer: Made from `param_groups`: its present rate (of a dense layer) is what changes are divided by.
+        optimizer: Made from `param_groups`: its present rate (of a dense layer) is what changes are divided by. None
+            divides by 1.
 
     Returns:
         A `Watch`: ``look()`` returns rows and keeps the parameters of now; ``print`` shows the last look as a table.
+        Its columns are numbers without a unit: ``‖W‖``, the spectral norm of the layer's matrix now, which is the most
+        by which it lengthens a vector (`Moved.norm`); ``‖ΔW‖/lr``, that of its change since the last look over the rate
+        of a dense layer (`Moved.change`); ``/√(out/in)``, the same over the root of outputs over inputs
+        (`Moved.relative`). The last line is the rate.
 
     Raises:
-        TypeError: If the model is no `torch.nn.Module`.
+        TypeError: If the model is no `torch.nn.Module`, or the optimiser is none.
         ValueError: If there is no such layer, or parameters of one are sharded.
 
     Example:
@@ -131,9 +152,17 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
         layer  structure         shape   ‖W‖  ‖ΔW‖/lr  /√(out/in)
         0      BlockTensorTrain  64×16  3.36     1.19       0.593
         1      Dense              4×64  0.75     1.05        4.19
+        ‖W‖: spectral norm of the layer's matrix now: the most by which it lengthens a vector
+        ‖ΔW‖/lr: that of its change since the last look, over the rate lr of a dense layer
+        /√(out/in): the same over √(out/in), which layers of all shapes have alike where rates are right
+        lr: 0.02
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"watch({type(model).__name__}): expected a model, a torch.nn.Module")
+        kind = framework_of(model)
+        way = f"; it is {kind}: lo.linalg.norm(after - before, 2) of a layer's operators says it there" if kind else ""
+        raise TypeError(f"watch({type(model).__name__}): expected a model, a torch.nn.Module{way}")
+    if optimizer is not None:
+        require_optimizer(f"watch({type(model).__name__}, …)", optimizer)
     if not _operators(model):
         raise ValueError(f"watch({type(model).__name__}): no structured layer and no torch.nn.Linear to watch")
     return Watch(model, optimizer)
