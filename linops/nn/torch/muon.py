@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
 
@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from linops.nn.hyperparameters import require_hyperparameters
 from linops.nn.newton_schulz import newton_schulz
 from linops.nn.renormalizing import require_every, require_renormalized
+from linops.nn.torch.groups import require_leaves, require_partners, require_whole
 from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, leaves_of, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
-from linops.nn.torch.wrong_rates import calls, structured_in
 from linops.starting import MatrixAxes
 
 #: what a group has of the model, which a state dict does not change
@@ -129,8 +129,7 @@ class Muon(Optimizer):
                 "lo.nn.equinox.muon"
             )
         params = params if isinstance(params, Tensor) else list(params)  # torch refuses a tensor
-        if calls("torch.distributed.optim.zero_redundancy_optimizer"):
-            _require_whole(params)
+        require_whole(params)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         renormalizes = self._is_measured or any("partners" in group for group in self.param_groups)
         require_renormalized("Muon", every, renormalizes, "leave renormalize=False out of param_groups")
@@ -151,8 +150,8 @@ class Muon(Optimizer):
         whole = {**self.defaults, **param_group}
         require_hyperparameters("Muon.add_param_group", **{key: whole[key] for key in CHECKED})
         require_every("Muon", whole["every"])
-        _require_leaves(param_group)
-        _require_partners(param_group)
+        require_leaves(param_group)
+        require_partners(param_group)
         plain = {key: one for key, one in param_group.items() if key not in ("leaves", "measured")}
         if isinstance(whole["lr"], Tensor):
             plain["lr"] = whole["lr"].reshape(())  # of the same memory
@@ -246,45 +245,6 @@ class Muon(Optimizer):
         if group["algorithm"] != "muon":
             return _adamw(gradient, state, group)
         return _muon(gradient, state, group, group["axes"][place] if "axes" in group else None)
-
-
-def _require_leaves(group: dict[str, Any]) -> None:
-    """Raise if a group of `param_groups` has lost what tells whether its steps are measured, and of which layers."""
-    if group.get("algorithm") != "muon" or not {"names", "lr_multiplier"} <= {*group}:
-        return
-    if "leaves" not in group and group.get("measured", True) and (layer := structured_in([group])):
-        raise ValueError(
-            f"Muon: the group of {', '.join(map(repr, group['names'][:4]))} does not say whether steps of structured "
-            f"layers ({layer!r}) are measured: it has lost its 'leaves', which no Muon keeps in its param_groups. Pass "
-            "what lo.nn.param_groups(model, lr, optimizer='muon') returns; for static rates, with renormalize=False"
-        )
-
-
-def _require_partners(group: dict[str, Any]) -> None:
-    """Raise if a group has lost parameters whose partners it still has: none would be multiplied by its own."""
-    params, partners = group["params"], group.get("partners")
-    if partners is not None and (isinstance(params, Tensor) or len([*params]) != len(partners)):
-        raise ValueError(
-            f"Muon: a group has 'partners' of {len(partners)} parameters, but other parameters than those, as "
-            "ZeroRedundancyOptimizer makes them: leave renormalize=True out of param_groups (renormalize=False for "
-            "that optimiser), or take the same places out of the group's 'names' and 'partners'"
-        )
-
-
-def _require_whole(groups: Sequence[Any]) -> None:
-    """Raise if some leaves of a layer whose steps are measured stand in groups, and others do not."""
-    groups = [group for group in groups if isinstance(group, dict)]
-    here = {id(one) for group in groups for one in group["params"]}
-    held: dict[int, set[bool]] = {}
-    for leaf in [one for group in groups for one in group.get("leaves", ()) if one is not None]:
-        held.setdefault(id(leaf.layer), set()).add(id(leaf.parameter) in here)
-    if any(len(found) > 1 for found in held.values()):
-        raise ValueError(
-            "Muon in ZeroRedundancyOptimizer: this rank has some leaves of a structured layer and other ranks have the "
-            "others, so that none can measure how far the layer moves. Take static rates, "
-            "lo.nn.param_groups(model, lr, optimizer='muon', renormalize=False), or divide parameters by FSDP2, of "
-            "which Muon measures layers"
-        )
 
 
 def _uncompiled(update: Any) -> None:
