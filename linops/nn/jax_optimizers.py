@@ -125,8 +125,8 @@ def by_parts(inner: optax.GradientTransformation) -> optax.GradientTransformatio
     Example:
         >>> import jax.numpy as jnp, optax
         >>> tx, params = by_parts(optax.scale_by_adam()), jnp.ones(1, "complex64")
-        >>> tx.update(jnp.asarray([3 - 4j]), tx.init(params))[0].round(3)
-        Array([1.-1.j], dtype=complex64)
+        >>> abs(tx.update(jnp.asarray([3 - 4j], "complex64"), tx.init(params))[0] - (1 - 1j)).max() < 1e-5
+        Array(True, dtype=bool)
     """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
