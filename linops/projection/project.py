@@ -134,7 +134,8 @@ def project(
         column_weights: (n,) instead of C: the weight of each column's.
         tol: Iterations stop where a sweep lowers the error by less than this share.
         max_iterations: Sweeps at most; 0 for the start alone.
-        return_info: Whether to return `ProjectionInfo` too.
+        return_info: Whether to return `ProjectionInfo` too; of an operator that is not written out its errors take n
+            products.
         **family_options: Options of a target that is a family, as ``rank=2``.
 
     Returns:
