@@ -74,7 +74,8 @@ def compress(
         budget: What the weights of the layers that are selected may cost together: a share of their parameters now; or
             ``{"params": …}`` or ``{"macs": …}``, a share where at most 1, else a number. A shared weight counts once in
             parameters.
-        families: Names of families, with options (``"btt:rank=2"``, one structure) or without (all members).
+        families: Names of families, with options (``"btt:rank=2"``, one structure) or without (the members of
+            `lo.families.members`: a ladder of ranks, not each).
         calibration: Batches of the model's inputs (a tensor; a tuple or list of arguments; a dict of named ones), or a
             function that takes the model and runs it on them. By ``"loss"`` it returns the loss or yields several, each
             a mean over its vectors; or the model returns it, has it in its output's ``loss``, or in its own.
