@@ -3,6 +3,8 @@
 import itertools
 import re
 import warnings
+from functools import reduce
+from operator import matmul
 from pathlib import Path
 
 import jax
@@ -182,6 +184,16 @@ def test_permutation_is_the_best_assignment():
     from itertools import permutations
 
     assert np.isclose(found, min(loss(W - np.eye(4)[list(order)], C=C) for order in permutations(range(4))))
+
+
+def test_products_of_reflections_are_recovered():
+    rng = np.random.default_rng(5)
+    for count, n in ((3, 12), (6, 12)):
+        vectors, target = rng.standard_normal((count, n)), reduce(matmul, [lo.Householder(lo.spec(n))] * count)
+        W = dense(reduce(matmul, map(lo.Householder, vectors)))
+        A, info = lo.project(W, target, return_info=True)
+        assert (info.method, info.converged) == ("L-BFGS", True)
+        assert np.linalg.norm(dense(A) - W) < 1e-8 * np.linalg.norm(W)
 
 
 def test_householder_takes_any_orthogonal_matrix():

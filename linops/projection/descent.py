@@ -39,7 +39,10 @@ def descended(target: LinearOperator, goal: Goal, effort: Effort, start: LinearO
     if backend == "torch":
         dtype = "complex128" if backends.is_complex(dtype) else "float64"
     goal = _moved(goal.constant(), backend, dtype, device)
-    scale = float(goal.square(goal.matrix)) or 1.0
+    space: Any = backends.namespace(backend)
+    # SciPy stops by gains relative to the loss, or to 1 where it is less: times this it is that from small errors on
+    unit = 1 / float(space.finfo(real_part(goal.matrix).dtype).eps)
+    scale = (float(goal.square(goal.matrix)) or 1.0) / unit
     drawn = target.init(seed=0, backend=backend, dtype=dtype, device=device)
     if start is not None:
         drawn = drawn.with_leaves([backends.asarray(leaf, backend, dtype, device) for _, leaf in start.named_leaves()])
@@ -63,13 +66,13 @@ def descended(target: LinearOperator, goal: Goal, effort: Effort, start: LinearO
     def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
         there = backends.constant(goal.matrix, x, real_part(goal.matrix).dtype)
         value = loss(there)
-        gradient = backends.vjp(there, loss, backends.namespace(backend).ones_like(value))
+        gradient = backends.vjp(there, loss, space.ones_like(value))
         return float(value[0]), backends.to_numpy(gradient).astype(float)
 
     flat = np.concatenate([backends.to_numpy(array).ravel() for array in free])
     first = np.concatenate([np.real(flat), np.imag(flat)]) if is_complex else flat
     options = {"maxiter": 20 * effort.max_iterations, "maxfun": 40 * effort.max_iterations, "maxcor": 20}
-    options |= {"ftol": effort.tol**2, "gtol": 1e-12}
+    options |= {"ftol": effort.tol**2, "gtol": 1e-12 * unit}
     found = scipy.optimize.minimize(
         value_and_gradient, first.astype(float), jac=True, method="L-BFGS-B", options=options
     )
