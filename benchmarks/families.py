@@ -1,7 +1,8 @@
 """Every family against dense in the same rounds: forward and training, with the share of the roofline.
 
 Ratios are times over times of the same rounds. Beside dense: for BTT and Monarch on torch the paper's formulation; for
-one vector the best plain form.
+one vector the best plain form. On torch with up to 64 vectors, where there are compiled kernels, also the forward
+products with those.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any
 
+from benchmarks import kernels
 from benchmarks.paper import paper_of
 from benchmarks.plain import forms
 from benchmarks.progress import progress
 from linops.lab.parsing import parse, parse_list
-from linops.lab.products import Candidates, Products, needed_flops, products
+from linops.lab.products import Candidates, Products, forward_step, needed_flops, products
 from linops.operator import LinearOperator
 
 #: a tensor train of rank 1 is a Kronecker product, hence rank 4
@@ -77,6 +79,9 @@ def _others(backend: str, batch: int) -> Callable[[dict[str, LinearOperator], An
                 paper, rows = paper_of(operator), x.reshape(x.shape[0], -1).T.contiguous()
                 others.forward[f"paper: {name}"] = paper.forward(rows)
                 others.training[f"paper: {name}"] = paper.training(rows)
+            if backend == "torch" and batch <= kernels.FEW and kernels.are_there():
+                others.forward[f"compiled: {name}"] = forward_step(operator, x, compiled)
+                others.within[f"compiled: {name}"] = kernels.with_kernels
         return others
 
     return make
@@ -107,7 +112,14 @@ def _row(found: Products, name: str) -> dict[str, Any]:
             "paper_ratio": forward[name].ratio(forward[paper]),
             "paper_training_ratio": training[name].ratio(training[paper]),
         }
+    if (compiled := f"compiled: {name}") in forward:
+        row |= {
+            "compiled_us": 1e6 * forward[compiled].median,
+            "compiled_ratio": forward[compiled].ratio(forward["dense"]),
+        }
     if plain := [other for other in forward if other.startswith(f"plain: {name}: ")]:
         best = min(plain, key=lambda other: forward[other].median)
         row |= {"plain_ratio": forward[name].ratio(forward[best]), "plain": best.rpartition(": ")[2]}
+        if compiled in forward:
+            row["compiled_plain_ratio"] = forward[compiled].ratio(forward[best])
     return row

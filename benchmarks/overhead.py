@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import linops as lo
+from benchmarks import kernels
 from linops.lab.measure import side_by_side
 
 #: samples of each, short enough that the system interrupts few
@@ -163,22 +164,29 @@ def measure(seconds: float = 1.0) -> list[dict[str, Any]]:
 
     Returns:
         Rows with microseconds: the least of many short samples, for what else runs on the machine can only add to them.
+        Those of torch have them with the compiled kernels too, where there are any.
     """
     rows = []
     for backend in ("numpy", "torch"):
-        for name, (kernels, (ours, bare)) in products(backend).items():
-            times = side_by_side({"linops": ours, "bare": bare}, seconds=seconds, rounds=ROUNDS)
-            least, bare_least = (1e6 * min(times[which].seconds) for which in ("linops", "bare"))
+        within = {"compiled": kernels.with_kernels} if backend == "torch" and kernels.are_there() else {}
+        for name, (count, (ours, bare)) in products(backend).items():
+            candidates = {"linops": ours, "bare": bare, **dict.fromkeys(within, ours)}
+            times = side_by_side(candidates, seconds=seconds, rounds=ROUNDS, within=within)
+            taken = {which: 1e6 * min(timing.seconds) for which, timing in times.items()}
+            least, bare_least = taken["linops"], taken["bare"]
+            compiled = {which: taken[which] for which in within}
+            compiled |= {f"{which}_overhead": taken[which] - bare_least for which in within}
             rows.append(
                 {
                     "backend": backend,
                     "what": name,
-                    "kernels": kernels,
+                    "kernels": count,
                     "microseconds": least,
                     "bare": bare_least,
                     "overhead": least - bare_least,
                     "ratio": least / bare_least,
-                    "goal": 2 if kernels == 1 else 3,
+                    "goal": 2 if count == 1 else 3,
+                    **compiled,
                 }
             )
         for name, build in constructions(backend).items():

@@ -52,7 +52,11 @@ def _faster(key: str) -> Callable[[Mapping[str, Any]], str]:
 
 def _families(rows: Rows) -> str:
     parts = []
-    for title, key in (("forward", "forward_ratio"), ("training", "training_ratio")):
+    for title, key in (
+        ("forward", "forward_ratio"),
+        ("forward with the compiled kernel", "compiled_ratio"),
+        ("training", "training_ratio"),
+    ):
         for backend in dict.fromkeys(row["backend"] for row in rows):
             ours = [
                 row
@@ -81,12 +85,16 @@ def _vectors(rows: Rows) -> str:
     if not ours:
         return MISSING
     ours.sort(key=lambda row: [row["backend"] for row in rows].index(row["backend"]))
+    lines = [
+        (row, f"{row['backend']}{mode}, {row['d']}", row[key])
+        for backend in dict.fromkeys(row["backend"] for row in ours)
+        for key, mode in (("plain_ratio", ""), ("compiled_plain_ratio", " with the compiled kernel"))
+        for row in ours
+        if row["backend"] == backend and key in row
+    ]
+    cells = [{"structure": row["structure"], "column": column, "ratio": ratio} for row, column, ratio in lines]
     return pivot(
-        ours,
-        "d",
-        lambda row: row["structure"],
-        lambda row: f"{row['backend']}, {row['d']}",
-        lambda row: brief(row["plain_ratio"]),
+        cells, "d", lambda cell: cell["structure"], lambda cell: cell["column"], lambda cell: brief(cell["ratio"])
     )
 
 
@@ -143,16 +151,19 @@ def _overhead(rows: Rows) -> str:
         groups.setdefault((what, *(row[key] for key in machines)), []).append(row)
     whats = list(dict.fromkeys(what for what, *_ in groups))  # those of one case stay together
     backends = list(dict.fromkeys(row["backend"] for row in rows))
+    known = [(backend, backend, "overhead") for backend in backends]
+    if any("compiled_overhead" in row for row in rows):
+        known.append(("torch, compiled", "torch", "compiled_overhead"))
     cells = [
-        [*case, *(_span_of(group, backend) for backend in backends), str(group[0]["goal"])]
+        [*case, *(_span_of(group, backend, key) for _, backend, key in known), str(group[0]["goal"])]
         for case, group in sorted(groups.items(), key=lambda item: whats.index(item[0][0]))
     ]
-    return markdown(["", *machines, *backends, "goal"], cells, left=1 + len(machines))
+    return markdown(["", *machines, *(name for name, *_ in known), "goal"], cells, left=1 + len(machines))
 
 
-def _span_of(rows: Rows, backend: str) -> str:
+def _span_of(rows: Rows, backend: str, key: str) -> str:
     """The range of overheads on a backend."""
-    known = [row["overhead"] for row in rows if row["backend"] == backend]
+    known = [row[key] for row in rows if row["backend"] == backend and key in row]
     return span(known) if known else "–"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from statistics import median, quantiles
@@ -81,6 +82,7 @@ def side_by_side(
     wait: Callable[[Any], Any] = nothing,
     tell: Callable[[str], Any] = nothing,
     sample: Callable[[Function, int], float] | None = None,
+    within: Mapping[str, Callable[[], AbstractContextManager[Any]]] | None = None,
 ) -> dict[str, Timing]:
     """Times candidates in turns, so that what else runs on the machine hits all of them alike.
 
@@ -97,6 +99,7 @@ def side_by_side(
         wait: Called on the last result of a sample before the clock stops, as `jax.block_until_ready`.
         tell: Called with what is being done, as ``"round 2 of 15"``.
         sample: Seconds a call, over so many calls; by default by the clock of the CPU, and `wait`.
+        within: Makes, for candidates by name, the context in which each of their samples is taken.
 
     Returns:
         A `Timing` for each candidate.
@@ -114,12 +117,13 @@ def side_by_side(
             f"side_by_side: {len(functions)} candidates and {rounds} rounds; expected at least one of each"
         )
     sample = partial(_sample, wait=wait) if sample is None else sample
-    share = seconds / rounds / len(functions)
+    share, within = seconds / rounds / len(functions), within or {}
     calls: dict[str, int] = {}
     warm: dict[str, float] = {}
     for number, (name, function) in enumerate(functions.items()):
         tell(f"warming up {number + 1} of {len(functions)}")
-        calls[name], warm[name] = _calls(function, share, sample)
+        with within.get(name, nullcontext)():
+            calls[name], warm[name] = _calls(function, share, sample)
     if least_rounds == 1 and sum(warm.values()) > seconds:
         return {name: Timing((each,)) for name, each in warm.items()}
     samples: dict[str, list[float]] = {name: [] for name in functions}
@@ -130,7 +134,8 @@ def side_by_side(
         tell(f"round {number + 1} of {rounds}")
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            samples[name].append(sample(functions[name], calls[name]))
+            with within.get(name, nullcontext)():
+                samples[name].append(sample(functions[name], calls[name]))
     return {name: Timing(tuple(values)) for name, values in samples.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -22,10 +23,12 @@ class Candidates:
     Attributes:
         forward: Functions of no arguments by name, timed in the rounds of the products.
         training: The same, in the rounds of the products with gradients.
+        within: Makes, for those of `forward` by name, the context in which each of their samples is taken.
     """
 
     forward: dict[str, Function] = field(default_factory=dict)
     training: dict[str, Function] = field(default_factory=dict)
+    within: dict[str, Callable[[], AbstractContextManager[Any]]] = field(default_factory=dict)
 
 
 #: makes further candidates of the concrete operators, the vectors, and what to wrap a function in (`jax.jit` or
@@ -126,7 +129,12 @@ def products(
     probes = Probes(backend, dtype, set(moves.values()), share)  # one serves sizes within a factor of two
     steps = {name: forward_step(A, x, compiled) for name, A in concrete.items()}
     timed: Any = {"seconds": share, "least_rounds": least_rounds, "wait": wait}
-    forward = side_by_side(steps | more.forward | probes.functions, **timed, tell=lambda text: tell(f"forward, {text}"))
+    forward = side_by_side(
+        steps | more.forward | probes.functions,
+        **timed,
+        tell=lambda text: tell(f"forward, {text}"),
+        within=more.within,
+    )
     training: dict[str, Timing] = {}
     if backend != "numpy":
         steps = {name: training_step(A, x, backend, compiled) for name, A in concrete.items()}
