@@ -10,7 +10,7 @@ import torch
 import linops as lo
 from benchmarks.thresholds.case import Case, normal
 from linops.backends.torch_blocks import _crossed_in_parts
-from linops.backends.torch_sparse import _bagged, _bags, _csr, _gathered
+from linops.backends.torch_sparse import _bagged, _bags, _csr, _gathered, _has_csr
 from linops.lab.measure import Function
 from linops.tuning import TORCH_PART, TORCH_SPLIT
 
@@ -95,6 +95,7 @@ def _sparse_columns(count: int) -> tuple[int, Function, Function]:
     rows, columns = np.random.default_rng(0).integers(0, n, (2, entries))
     A = lo.Sparse(normal("torch", entries), np.sort(rows), columns, (n, n))
     x, positions = normal("torch", n, count), A._positions()
+    _has_csr()  # which takes the warning that such matrices are new in torch
     return count, lambda: _csr(A.values, positions, x), lambda: _bags(A.values, positions, x)
 
 
