@@ -28,6 +28,8 @@ OPERATORS = {
     "btt": lambda: lo.btt(24, 20, rank=2),
     "btt of three cores": lambda: lo.btt(36, 64, rank=3, cores=3),
     "tensor train": lambda: lo.tensor_train(36, 64, rank=3, cores=3),
+    "block diagonal": lambda: lo.block_diag(24, 36, blocks=4),
+    "one block": lambda: lo.BlockDiag(lo.spec(1, 5, 7)),
     "monarch": lambda: lo.monarch(32, 32, blocks=4),
     "monarch that is no network": lambda: lo.monarch(24, 36, blocks=4),
     "butterfly": lambda: lo.butterfly(32, 32),
@@ -186,7 +188,7 @@ def test_numbers_that_are_not_finite_stay_so(compiled, ran):
 
 
 @full
-@pytest.mark.parametrize("name", ["btt", "butterfly", "kronecker"])
+@pytest.mark.parametrize("name", ["btt", "butterfly", "kronecker", "block diagonal"])
 def test_gradients_are_those_of_plain_products(compiled, ran, name):
     A = concrete(name)
     leaves = [leaf.requires_grad_() for _, leaf in A.named_leaves()]
@@ -214,7 +216,7 @@ def test_gradients_are_those_of_plain_products(compiled, ran, name):
 
 
 @full
-@pytest.mark.parametrize("name", ["btt", "butterfly", "kronecker of three"])
+@pytest.mark.parametrize("name", ["btt", "butterfly", "kronecker of three", "block diagonal"])
 def test_where_more_than_numbers_is_asked_for_products_run_as_ever(compiled, ran, name):
     A = concrete(name, torch.float32)
     n = A.shape[1]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from linops import backends
 from linops.checks import admit
 from linops.declaration import declare, remembered, tree
-from linops.operator import LinearOperator
+from linops.kernels.choice import STATE
+from linops.operators.chained import Chained
 from linops.operators.direct_sum import DirectSum
 from linops.plan.network import Axes, Graph
 from linops.plan.step import Step, matmul_step
@@ -15,7 +16,7 @@ from linops.tags import Knowledge, Tag
 
 
 @declare
-class BlockDiag(LinearOperator):
+class BlockDiag(Chained):
     """The block-diagonal operator of equal blocks in one array; of a list of operators it is a `DirectSum`.
 
     Cost: b p q MACs a vector for b blocks (p, q), in one batched product.
@@ -67,13 +68,22 @@ class BlockDiag(LinearOperator):
         return b, p, q
 
     def _columns(self, x: Any) -> Any:
+        if STATE.asked and (y := self._compiled(x, x.shape[-1], False)) is not None:
+            return y
         (b, _, q), shape = self._sizes, x.shape
         if len(shape) != 3 or shape[0] != b:
             x = x.reshape(b, q, shape[-1])
         return backends.block_matmul(self.blocks, x)
 
     def _vector(self, x: Any) -> Any:
+        if STATE.asked and (y := self._compiled(x, 1, False)) is not None:
+            return y
         return backends.block_matvec(self.blocks, x).reshape(self.shape[0])
+
+    def _rows(self, x: Any) -> Any:
+        if STATE.asked and (y := self._compiled(x, x.shape[0], True)) is not None:
+            return y
+        return super()._rows(x)
 
     def _transpose(self) -> BlockDiag:
         return BlockDiag._unchecked(blocks=backends.permute(self.blocks, (0, 2, 1)))

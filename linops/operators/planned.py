@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from linops import backends
 from linops.declaration import remembered
-from linops.kernels.choice import STATE, mode
+from linops.kernels.choice import STATE
 from linops.operator import LinearOperator, flat
-from linops.operators.choosing import Choosing, has_sizes
-from linops.plan.network import Graph, Network
+from linops.operators.chained import Chained, network_of
+from linops.operators.choosing import Choosing
 from linops.plan.plan import Plan, choose, representative, trains, ways
 from linops.plan.step import Step
 from linops.plan.target import Target
@@ -36,7 +36,7 @@ class Forked(NamedTuple):
     at_once: int = 0
 
 
-class Planned(Choosing):
+class Planned(Choosing, Chained):
     """An operator of several tensors: it runs in the order of its factors, or along a plan.
 
     A plan multiplies some of the tensors with each other before they meet the operand. It is made once a structure,
@@ -163,26 +163,10 @@ class Planned(Choosing):
             return backends.rows_in_parts(x, self._rows, plan.at_once)
         return self._natural_rows(x) if plan is None else self._along(plan, x, Planned._rows_along)
 
-    def _compiled(self, x: Any, batch: Any, rows: bool) -> Any:
-        """The product with few vectors in one compiled call (`linops.kernels.chain`); None where it runs as ever."""
-        if self.backend != "torch" or type(batch) is not int or backends.is_compiling():
-            return None
-        way = mode()
-        if way == "off" or (chain := self._chain) is None or batch > chain.most:
-            return None
-        return chain.product(way, self, self._leaves, x, rows)
-
     @remembered
     def _chain(self) -> Any:
-        """The compiled chain of the structure, or None."""
+        """As of `Chained`; found once for all that share a structure."""
         return self._once("chain", self._find_chain)
-
-    def _find_chain(self) -> Any:
-        if not has_sizes(self):
-            return None
-        from linops.kernels.chain import chain_of  # an extra, which loads torch
-
-        return chain_of(network_of(self), self._num_leaves)
 
     def _along(self, plan: Any, x: Any, product: Callable[[Any, Plan | None, Any], Any]) -> Any:
         """A product along a plan, or along the one for those gradients that JAX then wants."""
@@ -214,11 +198,6 @@ class Planned(Choosing):
         plan = self._plan(batch, self._everything if trains.get() else 0)
         return self._natural_steps(batch) if plan is None else plan.steps(batch)
 
-    @remembered
-    def _leaves(self) -> tuple[Any, ...]:
-        """The leaves in the order of `named_leaves`."""
-        return tuple([leaf for _, leaf in self.named_leaves()])
-
 
 def first_leaves(operators: tuple[LinearOperator, ...], leaf: int) -> list[int]:
     """Which leaf the first one of each operator is.
@@ -231,19 +210,3 @@ def first_leaves(operators: tuple[LinearOperator, ...], leaf: int) -> list[int]:
         Positions.
     """
     return [*accumulate([operator._num_leaves for operator in operators[:-1]], initial=leaf)]
-
-
-def network_of(operator: LinearOperator) -> Network | None:
-    """An operator as a network of contractions.
-
-    Args:
-        operator: The operator.
-
-    Returns:
-        The network, or None if it is none, or one of no numbers.
-    """
-    graph = Graph()
-    into = graph.axes(operator.shape[1])
-    out = operator._trace(graph, into, 0)
-    network = None if out is None else graph.network(into, out)
-    return None if network is None or 0 in network.sizes.values() else network
