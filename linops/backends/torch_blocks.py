@@ -111,7 +111,7 @@ def _block_matvec(a: torch.Tensor, x: torch.Tensor):
             return torch.bmm(a, x.contiguous().reshape(blocks, columns, 1))
         if macs > TORCH_SMALL or x.is_contiguous():  # as is MKL, and on rows
             return torch.bmm(x.contiguous().reshape(blocks, 1, columns), a.mT)
-        if x.ndim != 3 or x.stride(2) != 1:  # which an axis of one may have, but then bmm takes up to five times as long
+        if x.ndim != 3 or x.stride(2) != 1:  # as an axis of one may have; bmm takes 5 times as long then
             x = x.reshape(blocks, columns).unsqueeze(2)
     return torch.bmm(a, x if x.ndim == 3 else x.reshape(blocks, columns, 1))
 
