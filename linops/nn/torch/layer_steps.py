@@ -55,6 +55,7 @@ from linops.nn.renormalizing import (
     is_measured,
     starts,
 )
+from linops.nn.torch.adjoints import adjoint
 from linops.nn.torch.leaves import held, kinds
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
@@ -172,7 +173,11 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     # plans hold for leaves of the layer's own kinds: not for those made wider than bfloat16, nor under compilers
     alike = kinds(before.values()) == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
     now, then = (layer.structure.fill(leaves.values(), indices, alike=alike) for leaves in (before, after))
-    norm, state[VECTORS] = difference_norm(now, then, vectors)
+    adjoints = [
+        adjoint(operator, layer.structure, [*leaves.values()], alike=alike)
+        for operator, leaves in ((now, before), (then, after))
+    ]
+    norm, state[VECTORS] = difference_norm(now, then, vectors, adjoints)
     found = (goal / norm).clamp(max=float(most))
     if is_averaged(count, every):
         found = state[SHARE] ** (1 - WEIGHT) * found**WEIGHT
@@ -181,13 +186,16 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     return state[SHARE]
 
 
-def difference_norm(now: Any, then: Any, vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def difference_norm(
+    now: Any, then: Any, vectors: Tensor | None = None, adjoints: Sequence[Any] | None = None
+) -> tuple[Tensor, Tensor]:
     """The spectral norm of the difference of two operators over `STEP`, by power iteration, from below.
 
     Args:
         now: (m, n) operator of tensors.
         then: Likewise.
         vectors: (n, 4), orthonormal, of the last call; None starts anew, with more iterations.
+        adjoints: Of both operators; None makes them.
 
     Returns:
         The norm, a scalar tensor, and the vectors.
@@ -199,7 +207,7 @@ def difference_norm(now: Any, then: Any, vectors: Tensor | None = None) -> tuple
         4.0
     """
     basis = _start(now) if vectors is None else vectors.to(now.device, now.dtype)  # a checkpoint of another dtype
-    adjoints = now.H, then.H
+    adjoints = adjoints or (now.H, then.H)
     norm = basis.new_zeros(()).real
     for _ in range(FIRST if vectors is None else LATER):
         there = (then @ basis - now @ basis) / STEP
