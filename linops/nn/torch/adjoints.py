@@ -37,9 +37,9 @@ def adjoint(operator: Any, structure: Structure, leaves: Sequence[Tensor], *, al
 
     Example:
         >>> import linops as lo
-        >>> A = lo.low_rank(4, 3, rank=2).init(seed=0, backend="torch")
+        >>> A = lo.low_rank(8, 8, rank=2).init(seed=0, backend="torch")
         >>> leaves = [leaf for _, leaf in A.named_leaves()]
-        >>> x = torch.ones(4, 2)
+        >>> x = torch.ones(8, 2)
         >>> bool((adjoint(A, A.structure, leaves, alike=True) @ x == A.H @ x).all())
         True
     """

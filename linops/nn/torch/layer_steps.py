@@ -30,7 +30,8 @@ parametrization: what its step does to the layer is not known. Where two layers 
 shared ones are those of the first: Δ of the second leaves their step out, so it may move further than lr · d.
 
 Cost: at a step that measures four products of the operator with four vectors and a QR decomposition of (n, 4), the
-adjoint being filled from a structure that is kept (`linops.nn.torch.adjoints`); 4 n numbers of state a layer. Of sharded layers all leaves and directions are gathered at such a step, a layer at a time.
+adjoint being filled from a structure that is kept (`linops.nn.torch.adjoints`); 4 n numbers of state a layer. Of
+sharded layers all leaves and directions are gathered at such a step, a layer at a time.
 """
 
 from __future__ import annotations
