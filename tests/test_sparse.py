@@ -196,6 +196,19 @@ def test_mkl_multiplies_as_bags_do(dtype, columns):
             )
 
 
+@pytest.mark.parametrize("columns", [1, 4, 9])
+def test_sparse_products_run_under_autocast_and_default_devices(columns):
+    A, B = (torch_case(dtype)[0] for dtype in (torch.float32, torch.float64))
+    x = torch.randn(3, columns, dtype=torch.float64)
+    single, double = A @ x.float(), B @ x
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype):  # as embedding bags do
+            found = A @ x.float(), B @ x
+        torch.testing.assert_close(found, (single, double))
+    with torch.device("meta"):
+        torch.testing.assert_close((A @ x.float(), B @ x), (single, double))
+
+
 def test_integers_on_torch():
     operator = lo.Sparse(torch.tensor([2, 3]), [0, 1], [1, 1], (2, 2))
     assert (operator @ torch.tensor([1, 10])).tolist() == [20, 30]

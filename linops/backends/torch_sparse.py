@@ -96,6 +96,7 @@ def _runs_csr(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> 
         and positions.columns.dtype is torch.int32
         and positions.row_starts.dtype is torch.int32
         and _has_csr()
+        and not torch.is_autocast_enabled("cpu")  # which would cast it to what MKL does not take
         and not torch._C._len_torch_dispatch_stack()  # which would count it as a dense product
     )
 
@@ -107,7 +108,7 @@ def _has_csr() -> bool:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.sparse_csr_tensor([0, 1], [0], [1.0])
+        torch.sparse_csr_tensor([0, 1], [0], [1.0], device="cpu")
     return True
 
 
@@ -122,7 +123,10 @@ def _csr(values: torch.Tensor, positions: p.Positions, x: torch.Tensor) -> torch
     """The product as that of a sparse matrix of torch, which is made in 5 µs over the same memory."""
     entries, columns = _in_rows(values, positions)
     m, n = positions.shape
-    matrix = torch.sparse_csr_tensor(positions.row_starts, columns, entries, (m, n), check_invariants=False)
+    # the device is said, for a default device or `with torch.device` would put the matrix elsewhere
+    matrix = torch.sparse_csr_tensor(
+        positions.row_starts, columns, entries, (m, n), device=values.device, check_invariants=False
+    )
     return (matrix @ x[:, 0])[:, None] if x.shape[1] == 1 else matrix @ x
 
 
