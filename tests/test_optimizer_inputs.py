@@ -2,6 +2,7 @@
 
 import importlib
 import warnings
+from collections import UserList
 
 import numpy as np
 import pytest
@@ -62,6 +63,21 @@ def test_muon_refuses_numbers_out_of_their_range_in_arguments_and_groups(name, v
     with pytest.raises(ValueError, match=rf"^Muon.add_param_group\({name}="):
         optimizer.add_param_group({"params": [nn.Parameter(torch.eye(2))], name: value})
     assert len(optimizer.param_groups) == before
+
+
+@pytest.mark.parametrize("betas", [[0.5, 0.9], np.array([0.5, 0.9]), torch.tensor([0.5, 0.9]), UserList([0.5, 0.9])])
+def test_muon_takes_betas_of_any_sequence(betas):  # such as lists of OmegaConf
+    layers = lo.low_rank(4, 4, rank=2).to_layer(), lo.low_rank(4, 4, rank=2).to_layer()
+    layers[1].load_state_dict(layers[0].state_dict())
+    for layer, given in zip(layers, (betas, (0.5, 0.9))):
+        optimizer = Muon(groups_of(layer), betas=given)
+        for x in torch.eye(4).split(2):
+            layer(x).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(layers[0].state_dict(), layers[1].state_dict())
+    for wrong in ({0.5: 1, 0.9: 1}, "12", torch.tensor(0.9), torch.ones(2)):
+        with pytest.raises(ValueError, match="expected two numbers"):
+            Muon(groups_of(layers[0]), betas=wrong)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])

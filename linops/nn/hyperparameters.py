@@ -17,8 +17,8 @@ def require_hyperparameters(where: str, **given: Any) -> None:
     Args:
         where: The public name of what was given them, for errors.
         **given: ``lr``, ``adamw_lr``, ``eps`` and ``weight_decay``, finite and at least 0; ``momentum`` and the two
-            ``betas``, at least 0 and less than 1. A number of any library will do, a tensor or array of one number
-            too, and what JAX traces, whose value is not known.
+            ``betas``, at least 0 and less than 1. A number of any library will do, a tensor of one number or an array
+            without axes too, and what JAX traces, whose value is not known.
 
     Raises:
         ValueError: If one is not; the message names it.
@@ -32,7 +32,7 @@ def require_hyperparameters(where: str, **given: Any) -> None:
     """
     for name, value in given.items():
         if name == "betas":
-            if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(_is_within(one, 1) for one in value):
+            if not _are_two(value) or not all(_is_within(one, 1) for one in value):
                 raise ValueError(f"{where}(betas={value!r}): expected two numbers, each at least 0 and less than 1")
         elif name in _SHARES:
             if not _is_within(value, 1):
@@ -84,6 +84,16 @@ def require_base(where: str, base: Any) -> None:
 def is_positive(value: Any) -> bool:
     """Whether a value is a finite number greater than 0."""
     return _is_within(value, inf) and bool(value > 0)
+
+
+def _are_two(value: Any) -> bool:
+    """Whether a value is two others in order: a tuple, list, array or the list of a configuration."""
+    if isinstance(value, (str, bytes, Mapping)) or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
+        return False
+    try:
+        return len(value) == 2
+    except TypeError:  # arrays without axes
+        return False
 
 
 def _is_number(value: Any) -> bool:
