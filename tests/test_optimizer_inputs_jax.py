@@ -81,3 +81,22 @@ def test_a_rate_that_jax_traces():
     state = injected.init(layer)
     state.hyperparams["lr"] = jnp.asarray(0.2)
     assert np.isfinite(jax.tree.leaves(injected.update(layer, state, layer)[0])[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "given"),
+    [
+        ("adamw", {"weight_decay": 0.1, "eps": 1e-6}),
+        pytest.param("muon", {"weight_decay": 0.1, "momentum": 0.9}, marks=pytest.mark.full),
+        pytest.param("muon", {"lr": 0.1, "adamw_lr": 0.01}, marks=pytest.mark.full),
+    ],
+)
+def test_other_numbers_that_jax_traces(optimizer, given):
+    layer = MAKERS["equinox"][1]()
+
+    def updated(given):
+        tx = getattr(lo.nn.equinox, optimizer)(layer, **{"lr": 0.1} | given)
+        return jax.tree.leaves(tx.update(layer, tx.init(layer), layer)[0])
+
+    for found, right in zip(jax.jit(updated)(given), updated(given), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-7)

@@ -72,14 +72,14 @@ def optimizer_of(
     require_renormalized(optimizer, every, renormalizes, "leave renormalize=False out")
     if adamw_lr is not None:
         require_hyperparameters(optimizer, adamw_lr=adamw_lr)
-    if adamw_lr is not None and (callable(lr) or not lr):
+    if adamw_lr is not None and (callable(lr) or _is_zero(lr)):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
     require_depth(optimizer, depth)
     require_base(optimizer, base)
     found = list(entries)
-    if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
+    if base is not None or not _is_zero(weight_decay) or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned(optimizer, found)
-    ratio = lr / adamw_lr if adamw_lr and not callable(lr) else 1.0
+    ratio = 1.0 if _is_zero(adamw_lr) or callable(lr) else lr / adamw_lr
     said = stepped(found, optimizer, base, weight_decay, decay, ratio=ratio, adamw=adamw, depth=depth, eps=eps)
     lower = adamw_lr / lr if adamw_lr is not None and not callable(lr) else 1.0
     factors = [one.factor * (lower if one.rule == "adamw" else 1.0) for one in said]
@@ -107,10 +107,15 @@ def optimizer_of(
     return optax.chain(
         optax.partition(directions, lambda params: like(labels, params)),
         renormalized(layers) if layers else optax.identity(),
-        optax.stateless(decayed) if any(decays) else optax.identity(),
+        optax.identity() if all(map(_is_zero, decays)) else optax.stateless(decayed),
         scale_by_tree(factors),
         optax.scale_by_learning_rate(lr),
     )
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a value is None or known to be 0; what JAX traces is not."""
+    return not isinstance(value, jax.core.Tracer) and not value
 
 
 def by_parts(inner: optax.GradientTransformation) -> optax.GradientTransformation:
