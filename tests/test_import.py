@@ -152,3 +152,14 @@ for backend, x in (("numpy", np.ones(8, "float32")), ("torch", torch.ones(8)), (
 print(json.dumps(before == state()))
 """
     assert run(code) is True
+
+
+def test_inverse_as_first_use_of_linear_algebra_compiles_to_one_graph():
+    code = """
+import json, torch, linops as lo
+A = lo.Diagonal(torch.full((3,), 2.0))
+B = lo.Dense(torch.eye(3) * 2)
+step = torch.compile(lambda x: (A**-1) @ ((B**-1) @ x), backend="eager", fullgraph=True)
+print(json.dumps(step(torch.ones(3)).tolist()))
+"""
+    assert run(code) == [0.25, 0.25, 0.25]
