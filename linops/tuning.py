@@ -43,8 +43,9 @@ TORCH_LOOPED = 400
 #: MACs of blocks times a vector up to which other views of the vector cost more than they save (blocks 0.9, 2.2; small
 #: ones 1.0, 1.3; one matrix times a stack 1.3, 1.3)
 TORCH_TINY = 1 << 12
-#: MACs of blocks times a scattered vector up to which a copy of it costs more than it saves (on both about 1.0 here, 1.3
-#: at twice; with a view by `reshape`, whose last stride makes bmm slow, up to 5 times more)
+#: MACs of blocks times a scattered vector up to which a copy of it costs more than it saves (on the Xeon
+#: in December 0.8 at this and at twice this, 1.7 at eight times; a view with a last stride other than 1 makes bmm 5
+#: times as slow)
 TORCH_SMALL = 1 << 13
 #: numbers between two products of blocks from which they run in parts (0.9, 1.7), for they are `FRESH_BYTES` in
 #: float32, and numbers of a part: a best size (1.2, 1.3); on the Xeon BTT became 1.3 to 2.4 times faster by it

@@ -90,3 +90,23 @@ def test_a_rate_to_divide_by_is_a_number(lr):
     watched = lo.nn.watch(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"^look\(lr="):
         watched.look(lr)
+
+
+def test_changes_are_divided_by_the_mean_rate_since_the_last_look():
+    for wrapped in (False, True):
+        model = nn.Sequential(nn.Linear(8, 8, bias=False))
+        optimizer = torch.optim.SGD(lo.nn.param_groups(model, lr=1.0, optimizer="sgd"), lr=1.0)
+        if wrapped:
+            lo.nn.keep_rates(optimizer)
+        watched, moved = lo.nn.watch(model, optimizer), []
+        assert str(watched).startswith("no look yet")
+        for rates in ((1.0, 1.0, 1e-4), (0.5,)):
+            before = model[0].weight.detach().clone()
+            for lr in rates:
+                lo.nn.set_lr(optimizer, lr)
+                optimizer.zero_grad()
+                model(torch.ones(4, 8)).sum().backward()
+                optimizer.step()
+            change = torch.linalg.matrix_norm(model[0].weight.detach() - before, 2) * len(rates) / sum(rates)
+            moved.append((watched.look()[0].change, float(change)))
+        assert all(found == pytest.approx(expected, rel=1e-4) for found, expected in moved)

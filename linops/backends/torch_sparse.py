@@ -36,7 +36,8 @@ def _prepared_sparse(values: torch.Tensor, positions: p.Positions):
 def _sparse_matmul(values: torch.Tensor, positions: p.Positions, x: torch.Tensor):
     if values.dtype is not x.dtype:
         raise RuntimeError(
-            f"Sparse: entries of {values.dtype} times an operand of {x.dtype}; torch does not mix dtypes in a product"
+            f"Sparse: entries of {values.dtype} times an operand of {x.dtype}; torch does not mix "
+            f"dtypes in a product: x.to({values.dtype}), or A.to(dtype={x.dtype})"
         )
     if not _runs_bags(values, x):
         return _sparse_sums(values, positions, x)

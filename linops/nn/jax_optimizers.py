@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from linops.nn.hyperparameters import require_base, require_hyperparameters, require_schedule
 from linops.nn.jax_muon import scale_by_muon
@@ -79,7 +80,7 @@ def optimizer_of(
     found = list(entries)
     if base is not None or not _is_zero(weight_decay) or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned(optimizer, found)
-    ratio = 1.0 if _is_zero(adamw_lr) or callable(lr) else lr / adamw_lr
+    ratio = 1.0 if adamw_lr is None or _is_zero(adamw_lr) or callable(lr) else lr / adamw_lr
     said = stepped(found, optimizer, base, weight_decay, decay, ratio=ratio, adamw=adamw, depth=depth, eps=eps)
     lower = adamw_lr / lr if adamw_lr is not None and not callable(lr) else 1.0
     factors = [one.factor * (lower if one.rule == "adamw" else 1.0) for one in said]
@@ -115,7 +116,7 @@ def optimizer_of(
 
 def _is_zero(value: Any) -> bool:
     """Whether a value is None or known to be 0; what JAX traces is not."""
-    return not isinstance(value, jax.core.Tracer) and not value
+    return not isinstance(value, Tracer) and not value
 
 
 def by_parts(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -197,7 +197,8 @@ class Machine:
             return self.copy(moved)
         if step.kind in ("fft", "rfft", "ifft", "irfft"):
             return self.copy(moved) + step.other_flops * itemsize / (4 * self.fourier)
-        return self.scale(moved) if moved else 0.0
+        arithmetic = 2 * step.macs / self.rate(itemsize)  # of a factorisation, as if it were a matrix product
+        return max(arithmetic, self.scale(moved)) if moved else arithmetic
 
     def total(self, steps: Iterable[Step], itemsize: int, kept: bool = False) -> float:
         """Seconds of steps.

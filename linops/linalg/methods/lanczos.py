@@ -87,8 +87,8 @@ class Lanczos(Method):
             done = known and finished(converged)
             if done and looks:
                 done = _is_beyond(values, residuals, k, which, tol * scale)
-            if known and not done and end < size:
-                end = min(size, end + some)
+            if not done and end < size:
+                end = min(size, end + some) if known else size  # one whole basis, where numbers cannot be looked at
                 continue
             nothing_new = before is not None and bool(space.max(space.abs(w - before)) <= tol * scale)
             if not known or end == n or (done and nothing_new) or count >= limit:

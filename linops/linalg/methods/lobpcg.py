@@ -42,7 +42,9 @@ class LOBPCG(Method):
     ) -> Found:
         """The k eigenpairs that `which` asks for; see `Lanczos.eigenpairs`."""
         if which not in ("LA", "SA"):
-            raise ValueError(f"LOBPCG finds the largest ('LA') and smallest ('SA') eigenvalues, not {which!r}")
+            raise ValueError(
+                f"LOBPCG finds the largest and smallest eigenvalues, not which={which!r}: pass which='LA' or 'SA'"
+            )
         space: Any = backends.namespace(backends.backend_of(like))
         block = min(n, k + 4)
         X, _ = lapack.qr(noise(like, (n, block), dtype, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
@@ -23,8 +24,8 @@ _VECTORS, _ITERATIONS = 4, 12
 #: what stands below the table
 _LEGEND = (
     "‖W‖: spectral norm of the layer's matrix now: the most by which it lengthens a vector",
-    "‖ΔW‖/lr: that of its change since the last look, over the rate lr of a dense layer",
-    "/√(out/in): the same over √(out/in), which layers of all shapes have alike where rates are right",
+    "‖ΔW‖/lr: that of its change since the last look, over the mean rate lr of a dense layer since then",
+    "/√(out/in): the same over √(out/in), which layers of all shapes have alike where rates follow from a base=",
 )
 
 
@@ -60,14 +61,17 @@ class Watch:
         self._model, self._optimizer = model, optimizer
         self.rows: list[Moved] = []
         self._by = 1.0
+        self._rates = 0.0, 0  # the sum since the last look, and of how many steps
+        if hasattr(optimizer, "register_step_post_hook"):
+            optimizer.register_step_post_hook(_noting(ref(self)))
         self._before = {name: _copied(operator) for name, operator in _operators(model).items()}
 
     def look(self, lr: float | None = None) -> list[Moved]:
         """The norms now, and those of what has changed since the last look (or since `watch`).
 
         Args:
-            lr: The rate that changes are divided by; None takes that of the dense layer from the optimiser, or 1. A
-                rate of 0 divides nothing.
+            lr: The rate that changes are divided by; None takes that of the dense layer from the optimiser, the mean of
+                its steps since the last look, or 1. A rate of 0 divides nothing.
 
         Returns:
             A row a layer, in the order of the model. Layers that were not there at the last look are left out, once.
@@ -79,7 +83,7 @@ class Watch:
             lr = self._rate()
         else:
             require_hyperparameters("look", lr=lr)
-        self._by = float(lr or 1.0)
+        self._by, self._rates = float(lr or 1.0), (0.0, 0)
         now = _operators(self._model)
         self.rows = []
         for name, operator in now.items():
@@ -95,11 +99,16 @@ class Watch:
         return self.rows
 
     def _rate(self) -> float:
-        """The rate of a dense layer of the base shape; 1 if it is not known."""
-        return 1.0 if self._optimizer is None else dense_rate(self._optimizer)
+        """The rate of a dense layer of the base shape, a mean over steps if these were seen; 1 if it is not known."""
+        if self._optimizer is None:
+            return 1.0
+        total, steps = self._rates
+        return total / steps if steps else dense_rate(self._optimizer)
 
     def __str__(self) -> str:
         """A table of the last look, and what its columns are."""
+        if not self.rows:
+            return "no look yet: call look() after a step"
         head = ("layer", "structure", "shape", "‖W‖", "‖ΔW‖/lr", "/√(out/in)")
         cells = [
             (
@@ -111,6 +120,18 @@ class Watch:
             for row in self.rows
         ]
         return "\n".join([aligned([head, *cells], left=2), *_LEGEND, f"lr: {_short(self._by)}"])
+
+
+def _noting(of: ref[Watch]) -> Any:
+    """A hook of an optimiser that notes the rate of each step, unless it is a tensor, for a watch."""
+
+    def note(optimizer: Any, *_: Any) -> None:
+        watched = of()
+        if watched is not None and isinstance(optimizer.param_groups[0]["lr"], (int, float)):
+            total, steps = watched._rates
+            watched._rates = total + dense_rate(optimizer), steps + 1
+
+    return note
 
 
 def watch(model: nn.Module, optimizer: Any = None) -> Watch:
@@ -126,8 +147,8 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
 
     Args:
         model: Any model; its structured layers and every `torch.nn.Linear` are watched.
-        optimizer: Made from `param_groups`: its present rate (of a dense layer) is what changes are divided by. None
-            divides by 1.
+        optimizer: Made from `param_groups`: its rate (of a dense layer), the mean since the last look, divides changes.
+            None divides by 1.
 
     Returns:
         A `Watch`: ``look()`` returns rows and keeps the parameters of now; ``print`` shows the last look as a table.
@@ -153,8 +174,8 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
         0      BlockTensorTrain  64×16  3.36     1.19       0.593
         1      Dense              4×64  0.75     1.05        4.19
         ‖W‖: spectral norm of the layer's matrix now: the most by which it lengthens a vector
-        ‖ΔW‖/lr: that of its change since the last look, over the rate lr of a dense layer
-        /√(out/in): the same over √(out/in), which layers of all shapes have alike where rates are right
+        ‖ΔW‖/lr: that of its change since the last look, over the mean rate lr of a dense layer since then
+        /√(out/in): the same over √(out/in), which layers of all shapes have alike where rates follow from a base=
         lr: 0.02
     """
     if not isinstance(model, nn.Module):
