@@ -130,6 +130,14 @@ def test_an_epsilon_of_zero_is_zero():
     assert {group["eps"] for group in lo.nn.param_groups(layer, 0.1, eps=0.0)} == {0.0}
 
 
+def test_a_model_and_words_are_no_groups_and_no_choice():
+    model = nn.Sequential(lo.btt(16, 16).to_layer())
+    with pytest.raises(TypeError, match=r"Muon\(Sequential\): expected groups of parameters, as lo.nn.param_groups"):
+        lo.nn.muon.Muon(model)
+    with pytest.raises(ValueError, match=r"renormalize='yes'\): expected True, False or None"):
+        lo.nn.param_groups(model, 0.1, optimizer="muon", renormalize="yes")
+
+
 def test_groups_that_have_lost_what_they_say_are_refused():
     def made(options, optimizer=None):
         def make(layer):

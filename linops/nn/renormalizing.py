@@ -115,8 +115,10 @@ def require_renormalized(where: str, every: int | None, renormalizes: bool, how:
         how: What a user writes for that, for errors.
 
     Raises:
-        ValueError: If none are.
+        ValueError: If none are, or `renormalizes` is neither True nor False.
     """
+    if not isinstance(renormalizes, bool):
+        raise ValueError(f"{where}(renormalize={renormalizes!r}): expected True, False or None")
     if every is not None and not renormalizes:
         raise ValueError(
             f"{where}(every={every}): no steps are measured, as none are renormalised; {how}, or leave every out"

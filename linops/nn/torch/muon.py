@@ -122,7 +122,7 @@ class Muon(Optimizer):
             "algorithm": "muon",
             "every": every,
         }
-        if not isinstance(params, Iterable):
+        if not isinstance(params, Iterable) or isinstance(params, torch.nn.Module):  # some modules can be iterated
             raise TypeError(
                 f"Muon({type(params).__name__}): expected groups of parameters, as "
                 "lo.nn.param_groups(model, lr, optimizer='muon'); for JAX there are lo.nn.flax.muon and "

@@ -10,7 +10,7 @@ from torch import nn
 from linops.nn import rates
 from linops.nn.hyperparameters import require_base, require_hyperparameters
 from linops.nn.rates import DECAYS, Entry, known_or_warned, require_depth
-from linops.nn.renormalizing import ALONE, partner
+from linops.nn.renormalizing import ALONE, partner, require_renormalized
 from linops.nn.stepping import EPS, stepped
 from linops.nn.torch.arrays import entries
 from linops.nn.torch.dense import require_module
@@ -139,6 +139,7 @@ def param_groups(
     groups: dict[tuple, dict[str, Any]] = {}
     by_muon = {id(entry.layer) for entry, one in zip(found, said) if one.rule == "muon"}
     renormalizes = optimizer == "muon" if renormalize is None else renormalize
+    require_renormalized("param_groups", None, renormalizes, "leave renormalize=False out")
     for (entry, name, parameter), (rule, factor, decayed, tiny) in zip(trained.values(), said):
         peak = lr if rule == optimizer or adamw_lr is None else adamw_lr
         multiplier = factor if rule == optimizer or adamw_lr is None or not lr else factor * peak / lr
