@@ -79,7 +79,11 @@ def test_a_model_without_linear_layers_and_no_model():
         lo.nn.watch([nn.Linear(2, 2)])
 
 
-@pytest.mark.parametrize("other", [0.1, [], [{"params": []}], nn.Linear(2, 2), lo.nn.watch], ids=repr)
+@pytest.mark.parametrize(
+    "other",
+    [0.1, [], [{"params": []}], nn.Linear(2, 2), lo.nn.watch],
+    ids=["number", "list", "groups", "layer", "function"],
+)
 def test_a_second_argument_that_is_no_optimiser(other):
     with pytest.raises(TypeError, match=r"^watch\(Linear, …\): expected an optimiser, got .*torch\.optim"):
         lo.nn.watch(nn.Linear(2, 2), other)
