@@ -85,7 +85,7 @@ def test_page_runs_and_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
 def test_example_runs(example):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests run side by side
     command = [sys.executable, "-W", "error", str(example)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
