@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -154,6 +155,7 @@ print(json.dumps(before == state()))
     assert run(code) is True
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 def test_inverse_as_first_use_of_linear_algebra_compiles_to_one_graph():
     code = """
 import json, torch, linops as lo
