@@ -184,4 +184,7 @@ def value_shape(where: str, operator: Any) -> tuple[int, ...]:
 def require_dtype(operator: Any, v: Any) -> None:
     """Raise if torch would multiply a derivative and a vector of two dtypes: its derivatives then leave out terms."""
     if v.dtype != operator.x.dtype and not backends.promotes(backends.backend_of(v)):
-        raise TypeError(f"{operator._short()} @ array of {v.dtype}: torch does not mix dtypes in a product")
+        raise TypeError(
+            f"{operator._short()} @ array of {v.dtype}: torch does not mix dtypes in a product; "
+            f"take x.to({operator.x.dtype})"
+        )

@@ -153,8 +153,8 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
     Returns:
         A `Watch`: ``look()`` returns rows and keeps the parameters of now; ``print`` shows the last look as a table.
         Its columns are numbers without a unit: ``‖W‖``, the spectral norm of the layer's matrix now, which is the most
-        by which it lengthens a vector (`Moved.norm`); ``‖ΔW‖/lr``, that of its change since the last look over the rate
-        of a dense layer (`Moved.change`); ``/√(out/in)``, the same over the root of outputs over inputs
+        by which it lengthens a vector (`Moved.norm`); ``‖ΔW‖/lr``, that of its change since the last look over the mean
+        rate of a dense layer since then (`Moved.change`); ``/√(out/in)``, the same over the root of outputs over inputs
         (`Moved.relative`). The last line is the rate.
 
     Raises:
