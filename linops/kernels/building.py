@@ -20,7 +20,9 @@ import torch
 from linops.kernels.choice import STATE
 from linops.kernels.choosing import Choices, choices_file
 
+#: what is compiled, and what that includes
 SOURCES = {name: Path(__file__).with_name(f"{name}.cpp") for name in ("crossed", "chain")}
+INCLUDED = (Path(__file__).with_name("chain.h"),)
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++20", "-fopenmp")
 
 
@@ -92,7 +94,7 @@ def target() -> str:
     Returns:
         The CPU and what it has, torch's version, and a hash of sources and flags.
     """
-    read = b"".join([source.read_bytes() for source in SOURCES.values()])
+    read = b"".join([source.read_bytes() for source in (*SOURCES.values(), *INCLUDED)])
     source = hashlib.sha256(read + " ".join(FLAGS).encode()).hexdigest()[:16]
     return f"{_cpu()}; torch {torch.__version__}; {source}"
 

@@ -2,8 +2,9 @@
 
 With few vectors, calls of torch take longer than what they compute: a butterfly of 256 is eight products of blocks, and
 as many views. A `Chain` is a network (`linops.plan.network`) whose tensors act on the operand one by one, in tables of
-where the numbers of each index stand. It runs where nothing but numbers is asked for: no gradient, no transformation,
-no tracing, no mode of torch. The compiled module itself sees to that, as it takes less time there.
+where the numbers of each index stand. It runs where nothing but numbers and their gradients is asked for: no
+transformation, no tracing, no mode of torch. The compiled module itself sees to that, as it takes less time there. All
+gradients are one call too, those of which gradients are wanted are products of torch.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import prod
+from string import ascii_letters
 from typing import Any, NamedTuple
 
 import torch
+from torch._C import _autograd
 
 from linops.kernels.building import chain_module, measured
 from linops.kernels.choosing import Choices, size_class
-from linops.kernels.measuring import agree, seconds, watched
+from linops.kernels.measuring import agree, detached, seconds, step, watched
 from linops.plan.network import Network
 
 #: up to which there is a chain: vectors, MACs, numbers between two steps, leaves, and numbers of a table
-MOST, WORK, BETWEEN, LEAVES, TABLE = 64, 1 << 22, 1 << 18, 64, 1 << 15
+MOST, WORK, BETWEEN, LEAVES, TABLE = 64, 1 << 22, 1 << 18, 63, 1 << 15
+#: the letters of axes as `torch.einsum` takes them, and the one of vectors
+_AXES, _VECTORS = ascii_letters[:-1], ascii_letters[-1]
 
 
 class Chain:
@@ -39,6 +44,7 @@ class Chain:
         self._made_of = made_of
         self._compiled: Any = None
         self._run: Any = None
+        self._wanted: Any = None
         self._choices: Choices | None = None
         self._ways: dict[Any, bool] = {}
         self._measures = False
@@ -60,11 +66,14 @@ class Chain:
             return None
         if way == "compiled":
             return self._run(self._compiled, x, leaves, rows)
+        wanted = self._wanted(x, leaves)
+        if wanted and _autograd._top_saved_tensors_default_hooks(False):
+            return None  # what checkpoints see must not change with what is known
         choices = measured()
         if self._choices is not choices:
             self._choices, self._ways = choices, {}
         shape = x.shape
-        key = len(shape), rows, (shape[0] if rows else shape[-1]).bit_length(), x.dtype, torch.get_num_threads()
+        key = len(shape), rows, (shape[0] if rows else shape[-1]).bit_length(), x.dtype, torch.get_num_threads(), wanted
         takes = self._ways.get(key)
         if takes is False:
             return None
@@ -75,26 +84,33 @@ class Chain:
 
     def _is_made(self, x: Any, leaves: tuple[Any, ...]) -> bool:
         """Whether it is there: it is compiled where it can run, as far as operands say."""
-        operands = (x, *leaves)
-        if x.dtype not in (torch.float32, torch.float64) or not all(one.is_cpu for one in operands):
-            return False
-        if torch.is_grad_enabled() and any(one.requires_grad for one in operands):
+        if x.dtype not in (torch.float32, torch.float64) or not all(one.is_cpu for one in (x, *leaves)):
             return False
         module = chain_module()
         if module is None:
             self.most = 0
             return False
-        self._compiled, self._run = module.make(*self._made_of), module.run
+        self._compiled, self._run, self._wanted = module.make(*self._made_of), module.run, module.wanted
         return True
 
     def _decided(self, choices: Choices, key: Any, operator: Any, leaves: tuple[Any, ...], x: Any, rows: bool) -> bool:
-        """Whether the chain was measured to be faster; what is not known is measured."""
+        """Whether the chain was measured to be faster, with the gradients that are wanted; what is unknown is measured.
+
+        Operands are detached, so that what is wanted of them is what takes time.
+        """
         if watched():
             return False
         kind = "vector" if x.ndim == 1 else f"{'rows' if rows else 'columns'} {size_class(x.shape[0 if rows else -1])}"
-        case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} {torch.get_num_threads()} threads"
-        plain = operator._vector if x.ndim == 1 else operator._rows if rows else operator._columns
-        ways = {"plain": lambda: [plain(x)], "compiled": lambda: [self._run(self._compiled, x, leaves, rows)]}
+        gradients = ",".join([name for place, name in enumerate(["x", *range(len(leaves))]) if key[-1] >> place & 1])
+        case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} gradients {gradients or 'none'} "
+        case += f"{torch.get_num_threads()} threads"
+        operands = detached((x, *leaves))
+        other = operator.with_leaves(operands[1:])
+        plain = other._vector if x.ndim == 1 else other._rows if rows else other._columns
+        ways = {
+            "plain": step(lambda x, *leaves: plain(x), operands),
+            "compiled": step(lambda x, *leaves: self._run(self._compiled, x, leaves, rows), operands),
+        }
         self._measures = True  # plain products come by here
         try:
             self._ways[key] = choices.choose(case, ways, seconds, _agree) == "compiled"
@@ -104,8 +120,8 @@ class Chain:
 
 
 def _agree(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
-    """As `agree`, whose features may stand in several axes."""
-    return agree([found[0].reshape(expected[0].shape)], expected)
+    """As `agree`, for products whose features may stand in several axes."""
+    return agree([found[0].reshape(expected[0].shape), *found[1:]], expected)
 
 
 def chain_of(network: Network | None, leaves: int) -> Chain | None:
@@ -134,26 +150,31 @@ def _chain_of(
 ) -> Chain | None:
     size = dict(sizes)
 
+    def shape(axes: Iterable[str]) -> tuple[int, ...]:
+        return tuple([size[axis] for axis in axes])
+
     def count(axes: Iterable[str]) -> int:
-        return prod([size[axis] for axis in axes])
+        return prod(shape(axes))
 
     steps = steps_of(tensors, into, out)
-    if steps is None or max(count(group) for step in steps for group in step.groups) > TABLE:
+    if steps is None or len(size) > len(_AXES) or max(count(group) for step in steps for group in step.groups) > TABLE:
         return None
     macs = sum([count({*step.own, *step.held}) for step in steps])
     most = max(count(axes) for step in steps for axes in (step.held, step.after))
     vectors = min(MOST, WORK // macs, BETWEEN // most)
     if not vectors:
         return None
-    ready = []
-    for place, step in zip(places, steps):
-        blocks, rows, columns, rest = step.groups
-        tables = [_offsets(group, step.own, size) for group in (blocks, rows, columns)]
-        tables += [_offsets(group, step.held, size) for group in (blocks, columns, rest)]
-        tables += [_offsets(group, step.after, size) for group in (blocks, rows, rest)]
-        ready.append((place, count(step.own), *tables))
+    ready, letters = [], str.maketrans(dict(zip(size, _AXES)))
+    for place, acting in zip(places, steps):
+        blocks, rows, columns, rest = acting.groups
+        tables = [_offsets(group, acting.own, size) for group in (blocks, rows, columns)]
+        tables += [_offsets(group, acting.held, size) for group in (blocks, columns, rest)]
+        tables += [_offsets(group, acting.after, size) for group in (blocks, rows, rest)]
+        named = [axes.translate(letters) for axes in (acting.own, acting.held + _VECTORS, acting.after + _VECTORS)]
+        ready.append((place, count(acting.own), shape(acting.own), *named, *tables))
     case = f"{','.join(tensors)} {into}>{out} {','.join([f'{axis}{number}' for axis, number in sizes])}"
-    return Chain(case, (count(out), count(into), most, leaves, tuple(ready)), vectors)
+    made_of = count(out), count(into), most, leaves, shape(into), shape(out), tuple(ready)
+    return Chain(case, made_of, vectors)
 
 
 class Acting(NamedTuple):

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 from linops.kernels.building import library, measured
 from linops.kernels.choice import mode
 from linops.kernels.choosing import size_class
-from linops.kernels.measuring import agree, seconds, step, watched
+from linops.kernels.measuring import agree, detached, seconds, step, watched
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 #: vectors from which a kernel is considered: a tile
@@ -73,7 +73,8 @@ def wants(first: torch.Tensor, second: torch.Tensor, x: torch.Tensor, swapped: b
     known = choices.known
     if known.get(case) not in _WAYS and not watched():
         ways = [lambda *operands: plain(*operands, swapped), lambda *operands: _OPERATOR(*operands, swapped)]
-        bound = {name: step(way, (first, second, x)) for name, way in zip(_WAYS, ways)}
+        operands = detached((first, second, x))
+        bound = {name: step(way, operands) for name, way in zip(_WAYS, ways)}
         choices.choose(case, bound, seconds, agree)
     return known.get(case) == "compiled"
 

@@ -50,21 +50,32 @@ def watched() -> bool:
     )
 
 
-def step(way: Callable[..., torch.Tensor], operands: tuple[torch.Tensor, ...]) -> Callable[[], list[torch.Tensor]]:
-    """A way on detached operands.
+def detached(operands: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """Operands that have no history.
+
+    Args:
+        operands: Of a product.
+
+    Returns:
+        The same numbers, of those of which gradients are recorded now too.
+    """
+    return [t.detach().requires_grad_(t.requires_grad and torch.is_grad_enabled()) for t in operands]
+
+
+def step(way: Callable[..., torch.Tensor], operands: Sequence[torch.Tensor]) -> Callable[[], list[torch.Tensor]]:
+    """A way on operands.
 
     Args:
         way: A product.
-        operands: Of it; none is changed.
+        operands: Of it, as `detached` makes them.
 
     Returns:
         The function: the product, and where gradients are asked for, these.
     """
-    held = [t.detach().requires_grad_(t.requires_grad and torch.is_grad_enabled()) for t in operands]
-    leaves = [t for t in held if t.requires_grad]
+    leaves = [t for t in operands if t.requires_grad]
 
     def run() -> list[torch.Tensor]:
-        y = way(*held)
+        y = way(*operands)
         return [y.detach(), *(torch.autograd.grad(y, leaves, torch.ones_like(y)) if leaves else ())]
 
     return run
