@@ -371,7 +371,9 @@ template <class T> void outward(const Step& step, Side<T> rows, Side<T> columns,
 template <class T> void gradient_of(const Step& step, const T* g, const T* x, long k, T* a) {
   constexpr int N = BYTES / sizeof(T);
   const long length = step.flat ? step.xs.size() * k : k, r = step.ar.size(), c = step.ac.size();
-  if (length >= N) return along<T, N>(step, g, x, k, a);
+  // sums of registers take longer than to lay columns side by side, for few numbers along s and k
+  const bool is_block = std::max(r, c) >= N && std::min(r, c) >= 4 && step.xs.size() * k <= 8 * N;
+  if (length >= N && !is_block) return along<T, N>(step, g, x, k, a);
   if (r == 1 && c == 1) return small_along<T, 1, 1>(step, g, x, k, a);
   if (r == 2 && c == 2) return small_along<T, 2, 2>(step, g, x, k, a);
   if (r == 4 && c == 4) return small_along<T, 4, 4>(step, g, x, k, a);
