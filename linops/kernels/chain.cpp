@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/dynamo/compiled_autograd.h>
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
@@ -17,6 +18,7 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include <functional>
 #include <mutex>
 
 namespace {
@@ -68,12 +70,66 @@ template <class Run> void by_dtype(at::ScalarType dtype, const Run& run) {
 
 // ---------------------------------------------------------------- gradients
 
-// The node of y: its gradients are one call too; those of which gradients are wanted are products of torch.
+// What is asked of a chain's gradients.
+struct Asked {
+  std::shared_ptr<const Chain> chain;
+  long k;
+  bool rows;
+  std::vector<std::vector<int64_t>> shapes;  // of x and leaves; nothing where none is wanted
+  std::vector<bool> wanted;
+  long first;  // the step to which gradients must come
+
+  bool wants_at(long place) const { return wanted[1 + chain->steps[place].tensor]; }
+  // whether gradients are wanted of what a step's operand depends on
+  bool wants_before(long place) const { return place > first || wanted[0]; }
+};
+
+// The gradients by products of torch, which can be differentiated, transformed, cast and counted.
+variable_list plain_gradients(
+    const Asked& asked, const at::Tensor& given, const std::function<at::Tensor()>& x,
+    const std::function<at::Tensor(long)>& leaf) {
+  const Chain& chain = *asked.chain;
+  const auto columns = [&](const at::Tensor& of, std::vector<int64_t> axes) {
+    axes.push_back(asked.k);
+    return (asked.rows ? of.t() : of).reshape(axes);
+  };
+  const auto product = [](const std::string& axes, const std::string& of, const std::string& to, const at::Tensor& a,
+                          const at::Tensor& b) { return at::einsum(axes + "," + of + "->" + to, {a, b}); };
+  const auto leaf_of = [&](const Step& step) { return leaf(step.tensor).reshape(step.shape); };
+  const long last = chain.steps.size() - 1;
+  long furthest = last;
+  while (furthest >= 0 && !asked.wants_at(furthest)) --furthest;
+  variable_list between(1 + last), found(1 + chain.leaves);
+  if (furthest >= 0) between[0] = columns(x(), chain.into);
+  for (long place = 0; place < furthest; ++place) {
+    const Step& step = chain.steps[place];
+    between[place + 1] = product(step.own, step.held, step.after, leaf_of(step), between[place]);
+  }
+  at::Tensor g = columns(given, chain.out);
+  for (long place = last; place >= asked.first; --place) {
+    const Step& step = chain.steps[place];
+    if (asked.wants_at(place)) {
+      at::Tensor& sum = found[1 + step.tensor];
+      const at::Tensor here = product(step.after, step.held, step.own, g, between[place]);
+      sum = sum.defined() ? sum.add(here) : here;
+    }
+    if (asked.wants_before(place)) g = product(step.own, step.after, step.held, leaf_of(step), g);
+  }
+  if (asked.wanted[0]) {
+    g = g.reshape({chain.n, asked.k});
+    found[0] = asked.rows ? g.t() : g;
+  }
+  for (size_t place = 0; place < found.size(); ++place)
+    if (found[place].defined()) found[place] = found[place].reshape(asked.shapes[place]);
+  return found;
+}
+
+// The node of y: its gradients are one call too.
 struct ChainBackward : torch::autograd::Node {
   std::shared_ptr<const Chain> chain;
   long k;
   bool rows;
-  SavedVariable x, middle;
+  SavedVariable x, middle;  // there where a gradient is wanted of any leaf, of one that is not the first
   std::vector<SavedVariable> leaves;
 
   std::string name() const override { return "LinopsChainBackward"; }
@@ -86,97 +142,87 @@ struct ChainBackward : torch::autograd::Node {
 
   variable_list apply(variable_list&& given) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    Kept kept;
-    kept.leaves.resize(chain->leaves);
     variable_list found(1 + chain->leaves);
-    if (!given[0].defined()) return found;
-    last = chain->steps.size() - 1;
-    for (first = 0; !wants(0) && first < last && !wants_at(first);) ++first;
+    const at::Tensor& g = given[0];
+    if (!g.defined()) return found;
+    const Asked asked = what_is_asked();
+    at::Tensor kept_x, kept_middle;  // each is unpacked once: checkpoints allow no more
+    variable_list kept(chain->leaves);
     const auto dtype = input_metadata(0).dtype().toScalarType();
-    if (at::GradMode::is_enabled() || !is_plain_now() || !is_mere(given[0], dtype) ||
-        !in_one_call(kept, given[0], dtype, found))
-      plain(kept, given[0], found);
+    bool quick = !at::GradMode::is_enabled() && is_plain_now() && is_mere(g, dtype);
+    for (long place = chain->steps.size() - 1; quick && place >= asked.first; --place) {
+      const long leaf = chain->steps[place].tensor;
+      if (asked.wants_before(place))
+        quick = is_mere(unpacked(leaves[leaf], kept[leaf]), dtype) && kept[leaf].is_contiguous();
+      if (quick && asked.wants_at(place))
+        quick = is_mere(place ? unpacked(middle, kept_middle) : unpacked(x, kept_x), dtype);
+    }
+    if (!quick)
+      return plain_gradients(
+          asked, g, [&] { return unpacked(x, kept_x); }, [&](long leaf) { return unpacked(leaves[leaf], kept[leaf]); });
+    const at::Tensor g_in_order = g.contiguous(), x_in_order = kept_x.defined() ? kept_x.contiguous() : kept_x;
+    for (long place = 0; place <= chain->leaves; ++place)
+      if (asked.wanted[place]) found[place] = empty(asked.shapes[place], dtype);
+    by_dtype(dtype, [&](auto zero) {
+      using T = decltype(zero);
+      const T* of[MOST_LEAVES];
+      T* to[1 + MOST_LEAVES];
+      for (long place = 0; place < chain->leaves; ++place) of[place] = numbers<T>(kept[place]);
+      for (long place = 0; place <= chain->leaves; ++place)
+        to[place] = found[place].defined() ? static_cast<T*>(found[place].mutable_data_ptr()) : nullptr;
+      gradients<T>(
+          *chain, of, numbers<T>(x_in_order), numbers<T>(kept_middle), numbers<T>(g_in_order), k, rows, to[0], to + 1);
+    });
+    return found;
+  }
+
+  // What compiled graphs of gradients (`torch._dynamo.compiled_autograd`) are told, and what they run.
+  void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& told) const override {
+    told.collect(static_cast<uint64_t>(reinterpret_cast<uintptr_t>(chain.get())));
+    told.collect(static_cast<uint64_t>(k)), told.collect(rows);
+    told.collect(leaves, false), told.collect(x, false);
+  }
+
+  variable_list apply_with_saved(
+      const variable_list& given, torch::dynamo::autograd::SwapSavedVariables& swapped) override {
+    swapped.before(leaves), swapped.before(x);
+    std::vector<at::IValue> operands;
+    for (const SavedVariable& leaf : leaves) operands.emplace_back(leaf.unpack());
+    if (const at::Tensor there = x.unpack(); there.defined()) operands.emplace_back(there);
+    const std::vector<at::TypePtr> types(operands.size(), at::TensorType::get());
+    const auto run = [asked = what_is_asked()](const variable_list& g, const std::vector<at::IValue>& of) {
+      return plain_gradients(
+          asked, g[0], [&] { return of.back().toTensor(); }, [&](long leaf) { return of[leaf].toTensor(); });
+    };
+    using namespace torch::dynamo::autograd;
+    const auto& interface = getPyCompilerInterface();
+    const auto bound = interface->bind_function(swapped.get_py_compiler(), name(), run, types, /*is_custom_function*/ true);
+    const auto outputs = IValuePacker<std::vector<std::optional<torch::autograd::InputMetadata>>>::pack(
+        get_input_metadata(next_edges()));
+    variable_list found = interface->call_function(
+        swapped.get_py_compiler(), "apply_functional", bound, given, operands, outputs);
+    swapped.after(leaves), swapped.after(x);
     return found;
   }
 
  private:
-  // what was unpacked, each once: checkpoints allow no more
-  struct Kept {
-    at::Tensor x, middle;
-    variable_list leaves;
-  };
-  long first, last;  // steps to which the gradient must come
-
-  bool wants(long place) const { return task_should_compute_output(place); }
-  bool wants_at(long place) const { return wants(1 + chain->steps[place].tensor); }
-
-  at::IntArrayRef shape_of(long place) const {
-    const auto& edge = next_edge(place);
-    return C10_AS_INTARRAYREF_SLOW(edge.function->input_metadata(edge.input_nr).shape_as_dim_vector());
+  Asked what_is_asked() const {
+    Asked asked{chain, k, rows, std::vector<std::vector<int64_t>>(1 + chain->leaves), {}, 0};
+    for (long place = 0; place <= chain->leaves; ++place) {
+      asked.wanted.push_back(task_should_compute_output(place));
+      if (!asked.wanted.back()) continue;
+      const auto& edge = next_edge(place);
+      asked.shapes[place] =
+          C10_AS_INTARRAYREF_SLOW(edge.function->input_metadata(edge.input_nr).shape_as_dim_vector()).vec();
+    }
+    const long last = chain->steps.size() - 1;
+    while (!asked.wanted[0] && asked.first < last && !asked.wants_at(asked.first)) ++asked.first;
+    return asked;
   }
 
   static const at::Tensor& unpacked(const SavedVariable& saved, at::Tensor& to) {
     if (!to.defined()) to = saved.unpack();
     return to;
-  }
-
-  // False where what was kept is not what this reads.
-  bool in_one_call(Kept& kept, const at::Tensor& given, at::ScalarType dtype, variable_list& found) {
-    for (long place = last; place >= first; --place) {
-      const long leaf = chain->steps[place].tensor;
-      if (place > first || wants(0)) {
-        const at::Tensor& tensor = unpacked(leaves[leaf], kept.leaves[leaf]);
-        if (!is_mere(tensor, dtype) || !tensor.is_contiguous()) return false;
-      }
-      if (wants_at(place) && !is_mere(place ? unpacked(middle, kept.middle) : unpacked(x, kept.x), dtype)) return false;
-    }
-    const at::Tensor g = given.contiguous(), in = kept.x.defined() ? kept.x.contiguous() : kept.x;
-    for (long place = 0; place <= chain->leaves; ++place)
-      if (wants(place)) found[place] = empty(shape_of(place), dtype);
-    by_dtype(dtype, [&](auto zero) {
-      using T = decltype(zero);
-      const T* of[MOST_LEAVES];
-      T* to[1 + MOST_LEAVES];
-      for (long place = 0; place < chain->leaves; ++place) of[place] = numbers<T>(kept.leaves[place]);
-      for (long place = 0; place <= chain->leaves; ++place)
-        to[place] = found[place].defined() ? static_cast<T*>(found[place].mutable_data_ptr()) : nullptr;
-      gradients<T>(*chain, of, numbers<T>(in), numbers<T>(kept.middle), numbers<T>(g), k, rows, to[0], to + 1);
-    });
-    return true;
-  }
-
-  // By products of torch, which can be differentiated, transformed, cast and counted.
-  void plain(Kept& kept, const at::Tensor& given, variable_list& found) {
-    const auto columns = [&](const at::Tensor& of, std::vector<int64_t> axes) {
-      axes.push_back(k);
-      return (rows ? of.t() : of).reshape(axes);
-    };
-    const auto product = [](const std::string& axes, const std::string& of, const std::string& to, const at::Tensor& a,
-                            const at::Tensor& b) { return at::einsum(axes + "," + of + "->" + to, {a, b}); };
-    const auto leaf_of = [&](const Step& step) {
-      return unpacked(leaves[step.tensor], kept.leaves[step.tensor]).reshape(step.shape);
-    };
-    long furthest = last;
-    while (furthest >= 0 && !wants_at(furthest)) --furthest;
-    variable_list between(1 + last);
-    if (furthest >= 0) between[0] = columns(unpacked(x, kept.x), chain->into);
-    for (long place = 0; place < furthest; ++place) {
-      const Step& step = chain->steps[place];
-      between[place + 1] = product(step.own, step.held, step.after, leaf_of(step), between[place]);
-    }
-    at::Tensor g = columns(given, chain->out);
-    for (long place = last; place >= first; --place) {
-      const Step& step = chain->steps[place];
-      if (wants_at(place)) {
-        at::Tensor& sum = found[1 + step.tensor];
-        const at::Tensor here = product(step.after, step.held, step.own, g, between[place]);
-        sum = sum.defined() ? sum.add(here.reshape(sum.sizes())) : here.reshape(shape_of(1 + step.tensor));
-      }
-      if (place > first || wants(0)) g = product(step.own, step.after, step.held, leaf_of(step), g);
-    }
-    if (!wants(0)) return;
-    g = g.reshape({chain->n, k});
-    found[0] = (rows ? g.t() : g).reshape(shape_of(0));
   }
 };
 
