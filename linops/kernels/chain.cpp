@@ -84,6 +84,35 @@ struct Asked {
   bool wants_before(long place) const { return place > first || wanted[0]; }
 };
 
+// The sum over axes of both tensors that the result has not. It is no `einsum`, which cannot be batched everywhere.
+at::Tensor contracted(
+    const std::string& own, const std::string& held, const std::string& after, const at::Tensor& a,
+    const at::Tensor& x) {
+  const auto has = [](const std::string& axes, char axis) { return axes.find(axis) != std::string::npos; };
+  std::string blocks, rows, columns, rest;
+  for (const char axis : own) (!has(held, axis) ? rows : has(after, axis) ? blocks : columns) += axis;
+  for (const char axis : held)
+    if (!has(own, axis)) rest += axis;
+  const auto places = [](const std::string& from, const std::string& to) {
+    std::vector<int64_t> found;
+    for (const char axis : to) found.push_back(from.find(axis));
+    return found;
+  };
+  const auto count = [&](const std::string& axes) {
+    int64_t found = 1;
+    for (const char axis : axes) found *= has(own, axis) ? a.size(own.find(axis)) : x.size(held.find(axis));
+    return found;
+  };
+  const at::Tensor left = a.permute(places(own, blocks + rows + columns)),
+                   right = x.permute(places(held, blocks + columns + rest));
+  const at::Tensor y = at::bmm(
+      left.reshape({count(blocks), count(rows), count(columns)}),
+      right.reshape({count(blocks), count(columns), count(rest)}));
+  std::vector<int64_t> shape;
+  for (const char axis : blocks + rows + rest) shape.push_back(count(std::string(1, axis)));
+  return y.reshape(shape).permute(places(blocks + rows + rest, after));
+}
+
 // The gradients by products of torch, which can be differentiated, transformed, cast and counted.
 variable_list plain_gradients(
     const Asked& asked, const at::Tensor& given, const std::function<at::Tensor()>& x,
@@ -93,8 +122,6 @@ variable_list plain_gradients(
     axes.push_back(asked.k);
     return (asked.rows ? of.t() : of).reshape(axes);
   };
-  const auto product = [](const std::string& axes, const std::string& of, const std::string& to, const at::Tensor& a,
-                          const at::Tensor& b) { return at::einsum(axes + "," + of + "->" + to, {a, b}); };
   const auto leaf_of = [&](const Step& step) { return leaf(step.tensor).reshape(step.shape); };
   const long last = chain.steps.size() - 1;
   long furthest = last;
@@ -103,17 +130,17 @@ variable_list plain_gradients(
   if (furthest >= 0) between[0] = columns(x(), chain.into);
   for (long place = 0; place < furthest; ++place) {
     const Step& step = chain.steps[place];
-    between[place + 1] = product(step.own, step.held, step.after, leaf_of(step), between[place]);
+    between[place + 1] = contracted(step.own, step.held, step.after, leaf_of(step), between[place]);
   }
   at::Tensor g = columns(given, chain.out);
   for (long place = last; place >= asked.first; --place) {
     const Step& step = chain.steps[place];
     if (asked.wants_at(place)) {
       at::Tensor& sum = found[1 + step.tensor];
-      const at::Tensor here = product(step.after, step.held, step.own, g, between[place]);
+      const at::Tensor here = contracted(step.after, step.held, step.own, g, between[place]);
       sum = sum.defined() ? sum.add(here) : here;
     }
-    if (asked.wants_before(place)) g = product(step.own, step.after, step.held, leaf_of(step), g);
+    if (asked.wants_before(place)) g = contracted(step.own, step.after, step.held, leaf_of(step), g);
   }
   if (asked.wanted[0]) {
     g = g.reshape({chain.n, asked.k});

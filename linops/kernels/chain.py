@@ -101,7 +101,7 @@ class Chain:
         if watched():
             return False
         kind = "vector" if x.ndim == 1 else f"{'rows' if rows else 'columns'} {size_class(x.shape[0 if rows else -1])}"
-        gradients = ",".join([name for place, name in enumerate(["x", *range(len(leaves))]) if key[-1] >> place & 1])
+        gradients = ",".join([name for place, name in enumerate(("x", *map(str, range(len(leaves))))) if key[-1] >> place & 1])
         case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} gradients {gradients or 'none'} "
         case += f"{torch.get_num_threads()} threads"
         operands = detached((x, *leaves))
