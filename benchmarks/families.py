@@ -1,8 +1,8 @@
 """Every family against dense in the same rounds: forward and training, with the share of the roofline.
 
 Ratios are times over times of the same rounds. Beside dense: for BTT and Monarch on torch the paper's formulation; for
-one vector the best plain form. On torch with up to 64 vectors, where there are compiled kernels, also the forward
-products with those.
+one vector the best plain form. On torch with up to 64 vectors, where there are compiled kernels, also the products with
+those, forward and training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.paper import paper_of
 from benchmarks.plain import forms
 from benchmarks.progress import progress
 from linops.lab.parsing import parse, parse_list
-from linops.lab.products import Candidates, Products, forward_step, needed_flops, products
+from linops.lab.products import Candidates, Products, forward_step, needed_flops, products, training_step
 from linops.operator import LinearOperator
 
 #: a tensor train of rank 1 is a Kronecker product, hence rank 4
@@ -81,6 +81,7 @@ def _others(backend: str, batch: int) -> Callable[[dict[str, LinearOperator], An
                 others.training[f"paper: {name}"] = paper.training(rows)
             if backend == "torch" and batch <= kernels.FEW and kernels.are_there():
                 others.forward[f"compiled: {name}"] = forward_step(operator, x, compiled)
+                others.training[f"compiled: {name}"] = training_step(operator, x, backend, compiled)
                 others.within[f"compiled: {name}"] = kernels.with_kernels
         return others
 
@@ -116,6 +117,8 @@ def _row(found: Products, name: str) -> dict[str, Any]:
         row |= {
             "compiled_us": 1e6 * forward[compiled].median,
             "compiled_ratio": forward[compiled].ratio(forward["dense"]),
+            "compiled_training_us": 1e6 * training[compiled].median,
+            "compiled_training_ratio": training[compiled].ratio(training["dense"]),
         }
     if plain := [other for other in forward if other.startswith(f"plain: {name}: ")]:
         best = min(plain, key=lambda other: forward[other].median)

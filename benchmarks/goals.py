@@ -145,6 +145,10 @@ def _quarter(row: Row) -> bool:
     return row["structure"] != "dense" and row["d"] >= 256 and row["flops_share"] <= 0.25
 
 
+def _half(row: Row) -> bool:
+    return row["d"] >= 256 and row["batch"] >= 16 and 0.25 < row["flops_share"] <= 0.5
+
+
 def _kronecker(row: Row) -> bool:
     return "kron" in str(row["work"]).lower() and any(
         peer in str(row["peer"]) for peer in ("linear_operator", "pylops", "lazylinop")
@@ -213,6 +217,26 @@ GOALS = (
             where=_quarter,
         ),
         "compiled_ratio",
+    ),
+    *_both(
+        Goal(
+            "structures of ≤ 1/4 of dense's FLOPs, training, over dense, d ≥ 256",
+            "families",
+            "training_ratio",
+            1,
+            where=_quarter,
+        ),
+        "compiled_training_ratio",
+    ),
+    *_both(
+        Goal(
+            "structures of 1/4 to 1/2 of dense's FLOPs, training, over dense, d ≥ 256, batch ≥ 16",
+            "families",
+            "training_ratio",
+            1,
+            where=_half,
+        ),
+        "compiled_training_ratio",
     ),
     Goal("composed Permute @ BlockDiag @ Permute @ BlockDiag over the hand-written kernel", "composed", "ratio", 1.1),
     Goal("peers, over linops on the same work", "peers", "ratio", 1, at_least=True),

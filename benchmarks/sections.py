@@ -56,6 +56,7 @@ def _families(rows: Rows) -> str:
         ("forward", "forward_ratio"),
         ("forward with the compiled kernel", "compiled_ratio"),
         ("training", "training_ratio"),
+        ("training with the compiled kernel", "compiled_training_ratio"),
     ):
         for backend in dict.fromkeys(row["backend"] for row in rows):
             ours = [

@@ -113,7 +113,7 @@ def compiled_rows():
     pytest.importorskip("torch")
     if not kernels.are_there():
         pytest.skip(f"no compiled kernels: {lo.kernels.status().reason}")
-    options = {"batches": (1, 2, 128), "backends": ("numpy", "torch"), "structures": "btt,low_rank", "seconds": 0.01}
+    options = {"batches": (1, 16, 128), "backends": ("numpy", "torch"), "structures": "btt,btt:rank=4", "seconds": 0.01}
     found = {"families": list(families.measure(sizes=(256,), **options)), "overhead": overhead.measure(seconds=1e-6)}
     return {name: {"rows": rows} for name, rows in found.items()}
 
@@ -129,14 +129,15 @@ def test_the_compiled_kernels_are_measured_beside_the_default_mode(own_choices):
     found = compiled_rows()
     for row in found["families"]["rows"]:
         has = row["backend"] == "torch" and row["batch"] <= 64
-        assert ["compiled_us" in row, "compiled_ratio" in row] == [has, has]
+        kinds = "compiled_us", "compiled_ratio", "compiled_training_us", "compiled_training_ratio"
+        assert [kind in row for kind in kinds] == [has] * 4
         assert ("compiled_plain_ratio" in row) == (has and row["batch"] == 1)
     for row in found["overhead"]["rows"]:
         assert ("compiled_overhead" in row) == (row["backend"] == "torch" and row["kernels"] > 0)
         if "compiled_overhead" in row:
             assert row["compiled_overhead"] == pytest.approx(row["compiled"] - row["bare"])
     judged = [verdict for verdict in goals.verdicts(found) if verdict.goal.key.startswith("compiled")]
-    assert len(judged) == 4
+    assert len(judged) == 6
     for verdict in judged:
         assert verdict.met is not None
         assert "these cases by default" in verdict.measured
@@ -144,7 +145,7 @@ def test_the_compiled_kernels_are_measured_beside_the_default_mode(own_choices):
     assert text.startswith("|  | numpy | torch | torch, compiled | goal |")
     assert "| torch with the compiled kernel, 256 |" in sections.SECTIONS["vectors"].tables(found["families"]["rows"])
     text = sections.SECTIONS["families"].tables(found["families"]["rows"])
-    assert text.count("forward with the compiled kernel") == 1
+    assert text.count("forward with the compiled kernel") == text.count("training with the compiled kernel") == 1
 
 
 def test_rows_without_compiled_kernels_are_read(own_choices, monkeypatch):

@@ -23,7 +23,7 @@ class Candidates:
     Attributes:
         forward: Functions of no arguments by name, timed in the rounds of the products.
         training: The same, in the rounds of the products with gradients.
-        within: Makes, for those of `forward` by name, the context in which each of their samples is taken.
+        within: Makes, for those of both by name, the context in which each of their samples is taken.
     """
 
     forward: dict[str, Function] = field(default_factory=dict)
@@ -128,12 +128,11 @@ def products(
     share = seconds / (1 if backend == "numpy" else 2)
     probes = Probes(backend, dtype, set(moves.values()), share)  # one serves sizes within a factor of two
     steps = {name: forward_step(A, x, compiled) for name, A in concrete.items()}
-    timed: Any = {"seconds": share, "least_rounds": least_rounds, "wait": wait}
+    timed: Any = {"seconds": share, "least_rounds": least_rounds, "wait": wait, "within": more.within}
     forward = side_by_side(
         steps | more.forward | probes.functions,
         **timed,
         tell=lambda text: tell(f"forward, {text}"),
-        within=more.within,
     )
     training: dict[str, Timing] = {}
     if backend != "numpy":
