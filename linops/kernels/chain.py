@@ -16,11 +16,10 @@ from string import ascii_letters
 from typing import Any, NamedTuple
 
 import torch
-from torch._C import _autograd
 
 from linops.kernels.building import chain_module, measured
 from linops.kernels.choosing import Choices, size_class
-from linops.kernels.measuring import agree, detached, seconds, step, watched
+from linops.kernels.measuring import agree, detached, saves_are_seen, seconds, step, watched
 from linops.plan.network import Network
 
 #: up to which there is a chain: vectors, MACs, numbers between two steps, leaves, and numbers of a table
@@ -67,8 +66,8 @@ class Chain:
         if way == "compiled":
             return self._run(self._compiled, x, leaves, rows)
         wanted = self._wanted(x, leaves)
-        if wanted and _autograd._top_saved_tensors_default_hooks(False):
-            return None  # what checkpoints see must not change with what is known
+        if wanted and saves_are_seen():  # what a checkpoint saves must not change with what is known
+            return None
         choices = measured()
         if self._choices is not choices:
             self._choices, self._ways = choices, {}
@@ -101,8 +100,9 @@ class Chain:
         if watched():
             return False
         kind = "vector" if x.ndim == 1 else f"{'rows' if rows else 'columns'} {size_class(x.shape[0 if rows else -1])}"
-        gradients = ",".join([name for place, name in enumerate(("x", *map(str, range(len(leaves))))) if key[-1] >> place & 1])
-        case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} gradients {gradients or 'none'} "
+        names, wanted = ("x", *map(str, range(len(leaves)))), key[-1]
+        gradients = ",".join([name for place, name in enumerate(names) if wanted >> place & 1]) or "none"
+        case = f"chain {self.case} {str(x.dtype).removeprefix('torch.')} {kind} gradients {gradients} "
         case += f"{torch.get_num_threads()} threads"
         operands = detached((x, *leaves))
         other = operator.with_leaves(operands[1:])

@@ -36,6 +36,15 @@ def seconds(functions: Sequence[Callable[[], Any]]) -> list[float]:
     return [median(each[1:]) for each in taken]  # the first round warms up
 
 
+def saves_are_seen() -> bool:
+    """Whether someone sees what is saved for gradients.
+
+    Returns:
+        True under hooks of saved tensors, as of checkpoints.
+    """
+    return _autograd._top_saved_tensors_default_hooks(False) is not None
+
+
 def watched() -> bool:
     """Whether someone sees what runs now, so that nothing is to be tried.
 
@@ -46,7 +55,7 @@ def watched() -> bool:
     return bool(
         torch._C._len_torch_dispatch_stack() > 0
         or any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
-        or _autograd._top_saved_tensors_default_hooks(False)
+        or saves_are_seen()
     )
 
 
