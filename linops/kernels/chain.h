@@ -167,6 +167,43 @@ template <class T, int R, int C> void small(const Step& step, const T* a, const 
   }
 }
 
+// small blocks times N numbers side by side, from one place on
+template <class T, int N, int R, int C>
+inline void piece(const T (&block)[R][C], const T* const (&from)[C], T* const (&to)[R], long place) {
+  using V = vec<T, N>;
+  V row[C];
+  for (int c = 0; c < C; ++c) row[c] = load<V>(from[c] + place);
+  for (int r = 0; r < R; ++r) {
+    V sum{};
+    for (int c = 0; c < C; ++c) sum += block[r][c] * row[c];
+    *reinterpret_cast<V*>(to[r] + place) = sum;
+  }
+}
+
+template <class T, int R, int C> void small_across(const Step& step, const T* a, const T* x, long k, T* y) {
+  constexpr int N = BYTES / sizeof(T);
+  const long blocks = step.ab.size(), rest = step.xs.size(), parts = step.flat ? 1 : rest;
+  const long length = step.flat ? rest * k : k;
+  for (long b = 0; b < blocks; ++b) {
+    T block[R][C];
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; ++c) block[r][c] = a[step.ab[b] + step.ar[r] + step.ac[c]];
+    for (long s = 0; s < parts; ++s) {
+      const T* from[C];
+      T* to[R];
+      for (int c = 0; c < C; ++c) from[c] = x + (step.xb[b] + step.xs[s] + step.xc[c]) * k;
+      for (int r = 0; r < R; ++r) to[r] = y + (step.yb[b] + step.ys[s] + step.yr[r]) * k;
+      long v = 0;
+      for (; v + N <= length; v += N) piece<T, N, R, C>(block, from, to, v);
+      if constexpr (N > 8)
+        if (v + 8 <= length) piece<T, 8, R, C>(block, from, to, v), v += 8;
+      if constexpr (N > 4)
+        if (v + 4 <= length) piece<T, 4, R, C>(block, from, to, v), v += 4;
+      for (; v < length; ++v) piece<T, 1, R, C>(block, from, to, v);
+    }
+  }
+}
+
 template <class T, int N> inline T total(const vec<T, N>& numbers) {
   if constexpr (N == 1) {
     return numbers;
@@ -245,6 +282,8 @@ template <class T> void apply(const Step& step, const T* a, const T* x, long k, 
     if (step.run >= 4) return inners<T>(step, a, x, y, row);
     if (step.lanes) return in_lanes<T>(step, a, x, y, row);
   }
+  if (r == 2 && c == 2) return small_across<T, 2, 2>(step, a, x, k, y);
+  if (r == 4 && c == 4) return small_across<T, 4, 4>(step, a, x, k, y);
   for (long b = 0; b < blocks; ++b) {
     const T *block = a + step.ab[b], *in = x + step.xb[b] * k;
     T* out = y + step.yb[b] * k;
