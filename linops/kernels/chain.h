@@ -141,7 +141,10 @@ template <class T> void across(const Step& step, const T* a, const T* x, long k,
   if constexpr (N > 4)
     if (v + 4 <= count) rows<T, 4, 1, 8>(step, a, x + v, k, y + v), v += 4;
   if (v + 2 <= count) rows<T, 2, 1, 8>(step, a, x + v, k, y + v), v += 2;
-  for (; v < count; ++v) rows<T, 1, 1, 8>(step, a, x + v, k, y + v);
+  if (count == 1)
+    rows<T, 1, 1, 8>(step, a, x, k, y);
+  else if (v < count)  // the one before it anew: a single number takes ten times as long
+    rows<T, 2, 1, 8>(step, a, x + count - 2, k, y + count - 2);
 }
 
 // one vector times small blocks
