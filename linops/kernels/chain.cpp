@@ -223,7 +223,9 @@ struct ChainBackward : torch::autograd::Node {
     };
     using namespace torch::dynamo::autograd;
     const auto& interface = getPyCompilerInterface();
-    const auto bound = interface->bind_function(swapped.get_py_compiler(), name(), run, types, /*is_custom_function*/ true);
+    const bool gets_a_name_of_its_own = true;
+    const auto bound =
+        interface->bind_function(swapped.get_py_compiler(), name(), run, types, gets_a_name_of_its_own);
     const auto outputs = IValuePacker<std::vector<std::optional<torch::autograd::InputMetadata>>>::pack(
         get_input_metadata(next_edges()));
     variable_list found = interface->call_function(

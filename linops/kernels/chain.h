@@ -9,6 +9,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -31,6 +32,13 @@ template <class T, int N> struct Vector {
 template <class T> struct Vector<T, 1> { typedef T type; };
 template <class T, int N> using vec = typename Vector<T, N>::type;
 template <class V, class T> inline V load(const T* from) { return *reinterpret_cast<const V*>(from); }
+
+// so many numbers that a thread keeps, from the border of a register on: loads across lines of the cache take longer
+template <class T> T* scratch(std::vector<T>& kept, size_t size) {
+  constexpr size_t N = BYTES / sizeof(T);
+  if (kept.size() < size + N) kept.resize(size + N);
+  return kept.data() + (N - reinterpret_cast<uintptr_t>(kept.data()) / sizeof(T) % N) % N;
+}
 
 using Table = std::vector<int>;
 
@@ -396,17 +404,17 @@ template <class T> void outward(const Step& step, Side<T> rows, Side<T> columns,
   for (long each = 0; each < r; ++each)
     by.ar[each] = rows.own[each] * k, by.yr[each] = in_order ? rows.of_a[each] : each * c;
   for (long t = 0; t < length; ++t) by.ac[t] = rows.rest[t / k] * k + t % k, by.xc[t] = t * c;
-  packed.resize(length * c), found.resize(in_order ? 0 : r * c);
+  T *laid = scratch(packed, length * c), *block_of_a = scratch(found, in_order ? 0 : r * c);
   for (size_t b = 0; b < step.ab.size(); ++b) {
     const T *from = rows.numbers + rows.block[b] * k, *in = columns.numbers + columns.block[b] * k;
     for (long each = 0; !lies && each < c; ++each)
       for (long s = 0; s < rest; ++s)
         for (long v = 0; v < k; ++v)
-          packed[(s * k + v) * c + each] = in[(columns.own[each] + columns.rest[s]) * k + v];
+          laid[(s * k + v) * c + each] = in[(columns.own[each] + columns.rest[s]) * k + v];
     T* block = a + step.ab[b];
-    across<T>(by, from, lies ? in : packed.data(), 1, in_order ? block : found.data(), c);
+    across<T>(by, from, lies ? in : laid, 1, in_order ? block : block_of_a, c);
     for (long row = 0; !in_order && row < r; ++row)
-      for (long each = 0; each < c; ++each) block[rows.of_a[row] + columns.of_a[each]] = found[row * c + each];
+      for (long each = 0; each < c; ++each) block[rows.of_a[row] + columns.of_a[each]] = block_of_a[row * c + each];
   }
 }
 
@@ -420,8 +428,12 @@ template <class T> void gradient_of(const Step& step, const T* g, const T* x, lo
   if (r == 2 && c == 2) return small_along<T, 2, 2>(step, g, x, k, a);
   if (r == 4 && c == 4) return small_along<T, 4, 4>(step, g, x, k, a);
   const Side<T> rows{g, step.yb, step.yr, step.ys, step.ar}, columns{x, step.xb, step.xc, step.xs, step.ac};
-  const bool columns_first = is_flat(step.ar) && (!is_flat(step.ac) || r > c);
-  columns_first ? outward<T>(step, columns, rows, k, a) : outward<T>(step, rows, columns, k, a);
+  // numbers that are laid side by side, and those that are taken to their places in a one by one
+  const auto moved = [&](const Side<T>& side) {
+    return side.own.size() * step.xs.size() * k + (is_flat(side.of_a) ? 0 : r * c);
+  };
+  const bool by_rows = (r >= N) == (c >= N) ? moved(rows) < moved(columns) : r >= N;
+  by_rows ? outward<T>(step, columns, rows, k, a) : outward<T>(step, rows, columns, k, a);
 }
 
 // ---------------------------------------------------------------- the whole chain
@@ -437,9 +449,9 @@ template <class T> void turned(const T* from, long rows, long columns, T* to) {
 template <class T>
 void multiply(const Chain& chain, const T* const* leaves, const T* x, long k, T* y, bool rows, T* middle) {
   thread_local std::vector<T> kept;
-  const size_t size = chain.most * k;
-  if (kept.size() < 3 * size) kept.resize(3 * size);
-  T *between[2] = {kept.data(), kept.data() + size}, *row = kept.data() + 2 * size;
+  const size_t size = (chain.most * k + 15) / 16 * 16;
+  T* start = scratch(kept, 3 * size);
+  T *between[2] = {start, start + size}, *row = start + 2 * size;
   rows = rows && k > 1;
   size_t place = 0;
   if (rows) {
@@ -461,9 +473,9 @@ void gradients(
     const Chain& chain, const T* const* leaves, const T* x, const T* middle, const T* g, long k, bool rows, T* of_x,
     T* const* of_leaves) {
   thread_local std::vector<T> kept, again;
-  const size_t size = chain.most * k;
-  if (kept.size() < 4 * size) kept.resize(4 * size);
-  T *between[2] = {kept.data(), kept.data() + size}, *row = between[1] + size, *columns = row + size;
+  const size_t size = (chain.most * k + 15) / 16 * 16;
+  T* start = scratch(kept, 4 * size);
+  T *between[2] = {start, start + size}, *row = start + 2 * size, *columns = start + 3 * size;
   rows = rows && k > 1;
   long first = 0, last = chain.steps.size() - 1;
   while (!of_x && !of_leaves[chain.steps[first].tensor]) ++first;  // further the gradient need not come
