@@ -69,7 +69,7 @@ class use:
 
     The mode is that of this thread or task (a `contextvars` context); elsewhere, and until the first call, it is what
     the environment variable ``LINOPS_KERNELS`` says, or ``"off"``. A graph of `torch.compile` keeps the mode under
-    which it was traced. A kernel is compiled at the first product that could use it (10 to 30 s, once for each
+    which it was traced. A kernel is compiled at the first product that could use it (10 to 40 s, once for each
     machine and version of torch), by torch's extension machinery, which needs a C++ compiler and ninja. Without one
     products run as ever; `status` says why.
 
