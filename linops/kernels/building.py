@@ -22,7 +22,7 @@ from linops.kernels.choosing import Choices, choices_file
 
 #: what is compiled, and what that includes
 SOURCES = {name: Path(__file__).with_name(f"{name}.cpp") for name in ("crossed", "chain")}
-INCLUDED = (Path(__file__).with_name("chain.h"),)
+INCLUDED = [Path(__file__).with_name(name) for name in ("chain.h", "chain_gradients.h")]
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++20", "-fopenmp")
 
 

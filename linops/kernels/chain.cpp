@@ -1,10 +1,10 @@
-// What Python calls of `chain.h`, and the node of the graph of gradients. `linops/kernels/chain.py` makes the tables and
-// says what runs here.
+// What Python calls of `chain.h` and `chain_gradients.h`, and the node of the graph of gradients.
+// `linops/kernels/chain.py` makes the tables and says what runs here.
 //
 // A module of Python, not operators of torch's dispatcher, whose calls take longer than these products do. `run`
 // returns None wherever the dispatcher would do more than multiply and record: transform, trace, cast or count.
 
-#include "chain.h"
+#include "chain_gradients.h"
 
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/python_variable.h>
@@ -392,7 +392,7 @@ PyObject* make(PyObject*, PyObject* arguments) {
   });
 }
 
-template <class Function> PyMethodDef quick_method(const char* name, Function function) {
+PyMethodDef quick_method(const char* name, PyObject* (*function)(PyObject*, PyObject* const*, Py_ssize_t)) {
   return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)), METH_FASTCALL, nullptr};
 }
 PyMethodDef METHODS[] = {
