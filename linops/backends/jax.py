@@ -45,7 +45,14 @@ backends.register_type(Tracer, "jax")
 
 @p.block_matmul.dispatch
 def _block_matmul(a: Array, x: Array):
-    return namespace.matmul(a, _apart(x))
+    return _product(a, _apart(x))
+
+
+def _product(a: Any, x: Any) -> Any:
+    """(b, p, q) blocks times (b, q, k); one vector multiplies from the left, which XLA does faster on a CPU."""
+    if _is_known(x.shape[2]) and x.shape[2] == 1:
+        return namespace.matmul(x.swapaxes(1, 2), a.swapaxes(1, 2)).swapaxes(1, 2)
+    return namespace.matmul(a, x)
 
 
 def _apart(x: Any) -> Any:
@@ -66,19 +73,19 @@ def _is_known(*sizes: Any) -> bool:
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: Array, second: Array, x: Array, swapped: bool = False):
-    between = namespace.matmul(first, _apart(x)).reshape(second.shape[2], second.shape[0], x.shape[2])
-    y = namespace.matmul(second, _apart(between.swapaxes(0, 1)))
+    between = _product(first, _apart(x)).reshape(second.shape[2], second.shape[0], x.shape[2])
+    y = _product(second, _apart(between.swapaxes(0, 1)))
     return y.swapaxes(0, 1) if swapped else y
 
 
 @p.block_matvec.dispatch
 def _block_matvec(a: Array, x: Array):
-    return namespace.matmul(a, x.reshape(a.shape[0], a.shape[2], 1))
+    return _product(a, x.reshape(a.shape[0], a.shape[2], 1))
 
 
 @p.grid_matmul.dispatch
 def _grid_matmul(a: Array, x: Array):
-    return namespace.matmul(a, _apart(x.reshape(a.shape[0], a.shape[2], x.shape[-1])))
+    return _product(a, _apart(x.reshape(a.shape[0], a.shape[2], x.shape[-1])))
 
 
 @p.shared_matmul.dispatch
