@@ -80,6 +80,11 @@ def dots(x, y):
 
 
 @generic
+def column_dots(x, y):
+    """The inner products Σ x̄ᵢ yᵢ of the columns of two (n, k) of one dtype: (k,)."""
+
+
+@generic
 def leading_eigenvectors(a, count: int):
     """Those of the largest eigenvalues of a Hermitian matrix, ascending, of its lower triangle; stacks of constants."""
 

@@ -113,6 +113,11 @@ def _dots(x: Array, y: Array):
     return jnp.vecdot(x, y)
 
 
+@p.column_dots.dispatch
+def _column_dots(x: Array, y: Array):
+    return (x.conj() * y).sum(0)
+
+
 @p.leading_eigenvectors.dispatch
 def _leading_eigenvectors(a: Array, count: int):
     return p.eigh(a)[1][..., a.shape[-1] - count :]

@@ -107,6 +107,15 @@ def _dots(x: np.ndarray, y: Any):
     return np.einsum("...i,...i->...", x.conj(), y)  # without the arrays of products: up to ten times as fast as a sum
 
 
+@p.column_dots.dispatch
+def _column_dots(x: np.ndarray, y: Any):
+    if x.shape[1] == 1:
+        return np.vdot(x, y).reshape(1)
+    if x.dtype.kind == "c":
+        return (x.conj() * y).sum(0)
+    return np.einsum("ik,ik->k", x, y)  # without the array of products: 2.5 times as fast as their sum
+
+
 @p.leading_eigenvectors.dispatch
 def _leading_eigenvectors(a: np.ndarray, count: int):
     n = a.shape[-1]

@@ -116,6 +116,11 @@ def _dots(x: torch.Tensor, y: torch.Tensor):
     return torch.linalg.vecdot(x, y)
 
 
+@p.column_dots.dispatch
+def _column_dots(x: torch.Tensor, y: torch.Tensor):
+    return torch.linalg.vecdot(x, y, dim=0)
+
+
 @p.leading_eigenvectors.dispatch
 def _leading_eigenvectors(a: torch.Tensor, count: int):
     n = a.shape[-1]

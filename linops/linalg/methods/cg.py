@@ -60,7 +60,8 @@ class CG(Iterative):
         x, r = x + alpha * p, r - alpha * q
         z = system.preconditioned(r)
         after = system.real_dot(r, z)
-        return _State(x, r, z + (after / rho) * p, after, system.norm(r))
+        norm = system.space.sqrt(after) if z is r else system.norm(r)
+        return _State(x, r, z + (after / rho) * p, after, norm)
 
 
 def require_hermitian(method: Iterative, A: LinearOperator, tag: str) -> None:
