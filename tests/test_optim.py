@@ -249,6 +249,35 @@ def test_orthogonalize_is_the_polar_factor_of_each_block(shape):
     assert not orthogonalize(torch.zeros(shape)).any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64], ids=str)
+@pytest.mark.parametrize("size", [1e-6, 1e-9, 1e-20, 1e-24, 1e-37, 1e-44])
+def test_what_is_left_of_a_gradient_moves_little_and_nothing_to_nan(size, dtype):
+    drawn = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    drawn[1] *= size
+    result = orthogonalize(drawn)
+    assert torch.isfinite(torch.view_as_real(result) if result.is_complex() else result).all()
+    norms = torch.linalg.matrix_norm(result, 2)
+    assert norms[[0, 2]].min() > 0.6
+    assert norms[1] < 1.3 if size > 1e-7 else norms[1] < 485 * size * 16 / 1e-7 + 1e-30  # 3.4445^5, of norms below 16
+
+
+@pytest.mark.parametrize("renormalize", [None, False])
+@pytest.mark.parametrize("family", [None, "btt"])
+def test_muon_stays_finite_and_stops_once_gradients_are_gone(family, renormalize):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16, bias=False))
+    if family:
+        lo.nn.replace_linear_(model, family)
+    optimizer = Muon(lo.nn.param_groups(model, 0.02, optimizer="muon", renormalize=renormalize))
+    for step in range(1100):  # momentum of 0.95^t is gone below float32's least numbers
+        optimizer.zero_grad()
+        (model(torch.ones(2, 16)).square().mean() * (step < 3)).backward()
+        optimizer.step()
+        if step == 950:
+            before = [leaf.detach().clone() for leaf in model.parameters()]
+    assert all(torch.isfinite(leaf).all() and (leaf == old).all() for leaf, old in zip(model.parameters(), before))
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (4, 9), (3, 7, 5)], ids=str)
 def test_orthogonalize_takes_complex_matrices(shape):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)

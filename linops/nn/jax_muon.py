@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import optax
 
 from linops.nn.hyperparameters import require_hyperparameters
-from linops.nn.newton_schulz import newton_schulz
+from linops.nn.newton_schulz import EPS, newton_schulz
 
 
 def orthogonalize(matrices: jax.Array, steps: int = 5) -> jax.Array:
     """About U Vᵀ of singular value decompositions U S Vᵀ, by Newton-Schulz: singular values end within 0.7 … 1.2.
 
     Args:
-        matrices: (…, p, q).
+        matrices: (…, p, q); those of a Frobenius norm below 1e-7 are taken as divided by 1e-7, as `torch.optim.Muon`
+            does, so that zeros stay zero.
         steps: How many iterations.
 
     Returns:
@@ -29,7 +30,7 @@ def orthogonalize(matrices: jax.Array, steps: int = 5) -> jax.Array:
         (2, 3, 4)
     """
     norm = jnp.sqrt((jnp.abs(matrices) ** 2).sum((-2, -1), keepdims=True))
-    return newton_schulz(matrices / jnp.maximum(norm, jnp.finfo(matrices.dtype).tiny), steps)
+    return newton_schulz(matrices / jnp.maximum(norm, EPS), steps)
 
 
 class MuonState(NamedTuple):

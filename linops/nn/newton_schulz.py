@@ -6,6 +6,9 @@ from typing import Any
 
 #: coefficients of the odd quintic whose iteration drives singular values towards one (Jordan et al., 2024)
 _QUINTIC = (3.4445, -4.7750, 2.0315)
+#: the Frobenius norm by which matrices are divided at least, as in `torch.optim.Muon`: once a gradient is gone, what is
+#: left of its momentum moves nothing, where it would be orthogonalised at any size, and at last be divided by zero
+EPS = 1e-7
 
 
 def newton_schulz(matrices: Any, steps: int) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linops.nn.hyperparameters import require_hyperparameters
-from linops.nn.newton_schulz import newton_schulz
+from linops.nn.newton_schulz import EPS, newton_schulz
 from linops.nn.renormalizing import require_every, require_renormalized
 from linops.nn.torch.groups import require_leaves, require_partners, require_whole
 from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, leaves_of, share, together
@@ -29,7 +29,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     """About U Vᵀ of singular value decompositions U S Vᵀ, by Newton-Schulz: singular values end within 0.7 … 1.2.
 
     Args:
-        matrices: (…, p, q).
+        matrices: (…, p, q); those of a Frobenius norm below 1e-7 are taken as divided by 1e-7, as `torch.optim.Muon`
+            does, so that zeros stay zero.
         steps: How many iterations.
 
     Returns:
@@ -39,8 +40,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
         >>> orthogonalize(torch.eye(3).expand(2, 3, 3)).shape
         torch.Size([2, 3, 3])
     """
-    norm = matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(matrices.dtype).tiny)
-    return newton_schulz(matrices / norm, steps)
+    return newton_schulz(matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=EPS), steps)
 
 
 class Muon(Optimizer):
