@@ -20,6 +20,7 @@ from linops.operators import choosing, planned
 from linops.operators.planned import network_of
 from linops.plan import natural_order, target_of
 from linops.plan import plan as plans
+from linops.plan.contraction import one_by_one
 from linops.plan.machine import Machine
 from linops.plan.plan import Plans, plan_along
 from linops.plan.search import cheapest, path
@@ -189,6 +190,33 @@ def test_diagonals_and_blocks_become_one_for_many_vectors():
 def test_small_factors_are_merged():
     A = lo.kron(*[lo.spec(2, 2)] * 12)
     assert len([step for step in A._lower(256) if step.inputs >= 4096 * 256]) <= 6
+
+
+def test_axes_that_no_blocks_read_as_they_lie_are_copied():
+    monarch = lo.monarch(256, 256)
+    kinds = [step.kind for step in (monarch @ monarch)._natural_steps(2048)]
+    assert kinds == ["bmm", "view", "bmm", "copy"] * 2  # between two Monarch factors, and to return the result
+    swap = lo.Permute.axes((64, 4), (1, 0))
+    block = lo.BlockDiag(lo.spec(4, 64, 64))
+    scaled = lo.Product((block, lo.Diagonal(lo.spec(256)), swap, block))
+    assert [step.kind for step in scaled._natural_steps(2048)] == ["bmm", "copy", "scale", "bmm"]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_as_many_products_in_one_matrix_save_the_passes_over_memory(backend):
+    two = (lo.monarch(256, 256) @ lo.monarch(256, 256)).init(seed=0, backend=backend)
+    assert two._plan(1024) is None
+    plan = two._plan(2048)
+    assert [step.kind for step in plan.steps(2048)].count("matmul") == 1
+    assert plan.program.turn is None  # the matrix's rows are copied to the order of the result, which is not turned
+    assert plan.steps(2048)[-1].kind == "matmul"
+
+
+def test_a_plan_counts_the_copy_of_its_result():
+    plan = plan_along(network_of(lo.monarch(64, 64)), one_by_one((0, 1)))
+    assert plan.program.turn
+    (*_, last) = plan.steps(5)
+    assert (last.kind, last.inputs, last.outputs) == ("copy", 64 * 5, 64 * 5)
 
 
 def test_what_is_not_a_network_stands_between_plans():

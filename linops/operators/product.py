@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from linops import backends
 from linops.checks import require_same_backend
 from linops.declaration import declare, remembered, tree
 from linops.operator import LinearOperator
+from linops.operators.block_diag import BlockDiag
 from linops.operators.choosing import PLANS, has_sizes
 from linops.operators.fused import fuse
 from linops.operators.outputs import first, numbered
+from linops.operators.permute_axes import PermuteAxes, coarsest
 from linops.operators.planned import Planned, first_leaves
 from linops.plan.network import Axes, Graph
-from linops.plan.step import Step
+from linops.plan.step import Step, copy_step
 from linops.sameness import adjoint_of
 from linops.tags import MULTIPLICATIVE, Knowledge, Tag, common
 
@@ -150,7 +152,11 @@ class Product(Planned):
         return axes
 
     def _natural_steps(self, batch: int) -> tuple[Step, ...]:
-        return tuple(step for part in self._parts for step in part._lower(batch))
+        return tuple(
+            copy_step(step.detail, inputs=step.viewed) if _is_joined(part, after) else step
+            for part, after in zip_longest(self._parts, self._parts[1:])
+            for step in part._lower(batch)
+        )
 
     def _output_leaves(self) -> tuple[str, ...]:
         return first(numbered("factors", self.factors))
@@ -169,6 +175,15 @@ class Product(Planned):
 
     def _detail(self) -> str:
         return f"{len(self.factors)} factors"
+
+
+def _is_joined(part: LinearOperator, after: LinearOperator | None) -> bool:
+    """Whether the axes that a part exchanges are then joined by a copy: no blocks read them as they lie."""
+    if not isinstance(part, PermuteAxes) or isinstance(after, PermuteAxes):
+        return False
+    dims, order = coarsest(part.dims, part.order)
+    is_read = isinstance(after, BlockDiag) and order == (1, 0) and after._sizes[0] == dims[1]
+    return len(order) > 1 and not is_read
 
 
 def _cut(acting: tuple[LinearOperator, ...]) -> tuple[int, ...]:

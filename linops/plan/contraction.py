@@ -319,6 +319,10 @@ def _action(position: int, onto: int, own: str, held: str, wanted: str, goal: st
     joined = all(group in own for group in (blocks, rows, columns))
     # no product reads blocks that lie innermost
     lies = kind == "scale" or (joined and not (blocks and own.endswith(blocks)))
+    if not lies and onto == OPERAND:  # it is copied, so in the order in which its rows are wanted
+        ordered = "".join(sorted(rows, key=wanted.find))
+        rows, after = ordered, after.replace(rows, ordered)
+        turn = tuple([own.index(axis) for axis in blocks + rows + columns])
     moved = turn if turn != tuple(range(len(turn))) else None
     return Action(
         position, onto, own, kind, blocks, rows, columns, left, rest, moved, lies, split, order, merged, after

@@ -14,7 +14,7 @@ from linops.plan.gradient import Marked, marked, tensors_wanted, total
 from linops.plan.machine import Machine
 from linops.plan.network import Network
 from linops.plan.search import cheapest, path
-from linops.plan.step import Step
+from linops.plan.step import Step, copy_step
 from linops.plan.target import Target
 from linops.tuning import PLAN_GAIN, TRAINING_GAIN
 
@@ -124,6 +124,8 @@ class Plan:
             own, onto = asks[action.tensor], asks[action.onto]
             found += [(step, onto, own) for step in action.steps(size, batch)]
             asks[action.onto] = own or onto
+        if self.program.turn:
+            found.append((copy_step("axes of the result", inputs=size(network.out) * batch), asks[OPERAND], False))
         return found
 
 
