@@ -1,32 +1,111 @@
-"""Functions over operators and arrays whose methods plum chooses, at the cost of a look-up in a dict."""
+"""Functions over operators and arrays whose methods are chosen by class, at the cost of a look-up in a dict.
+
+plum has the same methods, and is asked where none or several of them are the most specific; importing it takes two
+fifths of the time of importing linops, so that waits until it is asked.
+"""
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, cached_property, wraps
+from inspect import signature
 from itertools import product
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-import plum
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from linops.install import require_plum
 
-require_plum(plum)
+if TYPE_CHECKING:
+    import plum
 
-#: linops' own dispatcher: primitives and the functions of the algebra live here
-dispatch: plum.Dispatcher = plum.Dispatcher()
+#: the classes of the arguments that a method is for
+Kinds = tuple[type, ...]
+
+
+@cache
+def dispatcher() -> plum.Dispatcher:
+    """The library's own dispatcher of plum: primitives and the functions of the algebra live here."""
+    import plum  # late: see above
+
+    require_plum(plum)
+    return plum.Dispatcher()
+
+
+class Resolver:
+    """The methods of a function, and which one holds for arguments.
+
+    Args:
+        function: The function: its name, arguments and docstring.
+        count: How many of its arguments choose.
+    """
+
+    def __init__(self, function: Callable[..., Any], count: int) -> None:
+        self.function, self.count = function, count
+        self.registered: dict[Kinds, Callable[..., Any]] = {}
+        self._methods: list[Callable[..., Any]] = []
+
+    def register(self, method: Callable[..., Any]) -> None:
+        """Add a method.
+
+        Args:
+            method: The method.
+
+        Raises:
+            TypeError: If it does not say what it is for, or takes other arguments.
+        """
+        for kinds in product(*map(kinds_of, _hints(self.function, method, self.count))):
+            self.registered[kinds] = method
+        # the signatures of the most derived classes first
+        ordered = sorted(self.registered.items(), key=lambda item: -sum(len(kind.__mro__) for kind in item[0]))
+        self.registered.clear()
+        self.registered.update(ordered)
+        self._methods.append(method)
+        if "plum" in self.__dict__:
+            self.plum.dispatch(method)
+
+    @cached_property
+    def plum(self) -> plum.Function:
+        """The function of plum of the same methods."""
+        found = dispatcher().abstract(self.function)
+        for method in self._methods:
+            found.dispatch(method)
+        return found
+
+    def method(self, *arguments: Any) -> Callable[..., Any]:
+        """The method for arguments: the one whose classes are subclasses of those of all others that fit.
+
+        Args:
+            *arguments: All arguments, those that choose first.
+
+        Returns:
+            The method.
+
+        Raises:
+            plum.NotFoundLookupError: If none fits.
+            plum.AmbiguousLookupError: If several fit, and none is the most specific.
+        """
+        fitting = [
+            kinds
+            for kinds in self.registered
+            if all([isinstance(argument, kind) for argument, kind in zip(arguments, kinds)])  # noqa: C419  a list, for Dynamo
+        ]
+        first = fitting[0] if fitting else ()
+        torch = sys.modules.get("torch")
+        if fitting and (
+            (torch is not None and torch.compiler.is_compiling())  # which cannot trace plum
+            or all(issubclass(one, other) for kinds in fitting for one, other in zip(first, kinds))
+        ):
+            return self.registered[first]
+        return self.plum.resolve_method(arguments)[0]
 
 
 def generic(function: Callable[..., Any]) -> Any:
-    """Declare a function that plum dispatches on its first argument; methods register with ``@name.dispatch``.
+    """Declare a function that dispatches on its first argument; methods register with ``@name.dispatch``.
 
     A call is a look-up of the argument's type in a dict, so it costs what a dict costs and torch.compile can trace it;
-    plum resolves a type that is seen for the first time. torch.compile cannot trace plum: the types of registered
-    methods, and their direct subclasses (as torch's Parameter), are in the dict from the start, and of others the
-    methods are tried in turn there.
+    a type that is seen for the first time is resolved. The types of registered methods, and their direct subclasses (as
+    torch's Parameter), are in the dict from the start.
 
     Args:
         function: Its name, arguments and docstring.
@@ -34,32 +113,31 @@ def generic(function: Callable[..., Any]) -> Any:
     Returns:
         The function.
     """
-    resolver = dispatch.abstract(function)
+    resolver = Resolver(function, 1)
     methods: dict[type, Callable[..., Any]] = {}
-    registered: dict[tuple[type, ...], Callable[..., Any]] = {}
 
     def call(first: Any, *rest: Any) -> Any:
         method = methods.get(type(first))
         if method is None:
-            method = methods.setdefault(type(first), _resolve(resolver, registered, first, *rest))
+            method = methods.setdefault(type(first), resolver.method(first, *rest))
         return method(first, *rest)
 
     def call_of_two(first: Any, second: Any) -> Any:  # as most are called: a third of the time
         method = methods.get(type(first))
         if method is None:
-            method = methods.setdefault(type(first), _resolve(resolver, registered, first, second))
+            method = methods.setdefault(type(first), resolver.method(first, second))
         return method(first, second)
 
     def call_of_three(first: Any, second: Any, third: Any) -> Any:
         method = methods.get(type(first))
         if method is None:
-            method = methods.setdefault(type(first), _resolve(resolver, registered, first, second, third))
+            method = methods.setdefault(type(first), resolver.method(first, second, third))
         return method(first, second, third)
 
     def call_of_four(first: Any, second: Any, third: Any, fourth: Any) -> Any:
         method = methods.get(type(first))
         if method is None:
-            method = methods.setdefault(type(first), _resolve(resolver, registered, first, second, third, fourth))
+            method = methods.setdefault(type(first), resolver.method(first, second, third, fourth))
         return method(first, second, third, fourth)
 
     calls: dict[int, Any] = {2: call_of_two, 3: call_of_three, 4: call_of_four}
@@ -68,24 +146,20 @@ def generic(function: Callable[..., Any]) -> Any:
         found.__defaults__ = function.__defaults__
 
     def register(method: Callable[..., Any]) -> Any:
-        (hint,) = _hints(function, method, 1)
-        for kind in kinds_of(hint):
-            if kind is not object:
-                registered[kind,] = method
-        _specific_first(registered)
-        known = {subclass: method for (kind,), method in registered.items() for subclass in kind.__subclasses__()}
-        known.update({kind: method for (kind,), method in registered.items()})
+        resolver.register(method)
+        chosen = {kind: method for (kind,), method in resolver.registered.items() if kind is not object}
+        known = {subclass: method for kind, method in chosen.items() for subclass in kind.__subclasses__()} | chosen
         for resolved in methods.keys() - known.keys():
             del methods[resolved]
         methods.update(known)  # what is there keeps its place, by which torch.compile guards it
-        return resolver.dispatch(method)
+        return method
 
     found.dispatch, found.resolver = register, resolver
     return found
 
 
 def generic_pair(function: Callable[..., Any]) -> Any:
-    """Declare a function that plum dispatches on its two arguments; see `generic`.
+    """Declare a function that dispatches on its two arguments; see `generic`.
 
     Args:
         function: Its name, arguments and docstring.
@@ -93,23 +167,20 @@ def generic_pair(function: Callable[..., Any]) -> Any:
     Returns:
         The function.
     """
-    resolver = dispatch.abstract(function)
+    resolver = Resolver(function, 2)
     methods: dict[tuple[type, type], Callable[..., Any]] = {}
-    registered: dict[tuple[type, ...], Callable[..., Any]] = {}
 
     @wraps(function)
     def call(first: Any, second: Any) -> Any:
         kinds = (type(first), type(second))
         if kinds in methods:
             return methods[kinds](first, second)
-        return methods.setdefault(kinds, _resolve(resolver, registered, first, second))(first, second)
+        return methods.setdefault(kinds, resolver.method(first, second))(first, second)
 
     def register(method: Callable[..., Any]) -> Any:
-        for kinds in product(*map(kinds_of, _hints(function, method, 2))):
-            registered[kinds] = method
-        _specific_first(registered)
+        resolver.register(method)
         methods.clear()
-        return resolver.dispatch(method)
+        return method
 
     call.dispatch, call.resolver = register, resolver  # type: ignore[attr-defined]
     return call
@@ -120,7 +191,7 @@ def _hints(function: Callable[..., Any], method: Callable[..., Any], count: int)
     expected, code, hints = function.__code__.co_argcount, method.__code__, get_type_hints(method)
 
     def what() -> str:
-        return f"{function.__name__}{inspect.signature(function)}: the method {method.__name__}"
+        return f"{function.__name__}{signature(function)}: the method {method.__name__}"
 
     names = code.co_varnames[:count]
     if code.co_argcount != expected:
@@ -145,19 +216,3 @@ def kinds_of(hint: Any) -> list[type]:
     """
     named = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return [kind if isinstance(kind, type) and kind is not Any else object for kind in named]
-
-
-def _specific_first(registered: dict[tuple[type, ...], Any]) -> None:
-    """Put the signatures of the most derived classes first."""
-    ordered = sorted(registered.items(), key=lambda item: -sum(len(kind.__mro__) for kind in item[0]))
-    registered.clear()
-    registered.update(ordered)
-
-
-def _resolve(resolver: Any, registered: dict[tuple[type, ...], Any], *arguments: Any) -> Callable[..., Any]:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.compiler.is_compiling():
-        for kinds, method in registered.items():
-            if all([isinstance(argument, kind) for argument, kind in zip(arguments, kinds)]):  # noqa: C419  a list, for Dynamo
-                return method
-    return resolver.resolve_method(arguments)[0]

@@ -1,9 +1,14 @@
-"""plum: every signature is faithful, so that dispatch is decided by classes alone and can be cached."""
+"""Dispatch: by classes alone, as plum would, which is asked where no method is the most specific."""
 
-import jax  # noqa: F401  (loads the methods of every backend)
+from itertools import product
+
+import jax
+import numpy as np
+import plum
 import pytest
-import torch  # noqa: F401
-from plum import Function
+import torch
+from cases import CASES
+from helpers import build
 
 import linops as lo
 from linops import backends, dispatch, operator, rules
@@ -18,7 +23,7 @@ FUNCTIONS = {
     f"{module.__name__}.{name}": value.resolver
     for module in MODULES
     for name, value in vars(module).items()
-    if isinstance(getattr(value, "resolver", None), Function)
+    if isinstance(getattr(value, "resolver", None), dispatch.Resolver)
 }
 
 
@@ -42,7 +47,7 @@ def test_the_functions_are_found():
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_signatures_are_faithful(name):
-    methods = FUNCTIONS[name].methods
+    methods = FUNCTIONS[name].plum.methods
     assert methods
     for method in methods:
         assert method.signature.is_faithful, method
@@ -52,10 +57,61 @@ def test_signatures_are_faithful(name):
 
 
 def test_the_dispatcher_is_our_own():
-    import plum
+    assert dispatch.dispatcher() is not plum.dispatch
+    assert primitives.block_matmul.resolver.plum in dispatch.dispatcher().functions.values()
 
-    assert dispatch.dispatch is not plum.dispatch
-    assert primitives.block_matmul.resolver in dispatch.dispatch.functions.values()
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_methods_are_those_that_plum_chooses(name):
+    resolver = FUNCTIONS[name]
+    dispatcher, reference = plum.Dispatcher(), None  # of the arguments that choose, alone
+    for kinds, method in resolver.registered.items():
+
+        def stand_in(*arguments, method=method):
+            return method
+
+        reference = dispatcher.multi(kinds)(stand_in)
+    operators = {type(node): node for case in CASES for _, node in build(case)[0]._nodes()}
+    arrays = [np.ones(1), torch.ones(1), jax.numpy.ones(1), torch.nn.Parameter(torch.ones(1)), lo.spec(1), "text", 1]
+    chosen = 0
+    for arguments in product((*operators.values(), *arrays), repeat=resolver.count):
+        try:
+            expected = reference.resolve_method(arguments)[0].__kwdefaults__["method"]
+        except (plum.NotFoundLookupError, plum.AmbiguousLookupError) as error:
+            with pytest.raises(type(error)):
+                resolver.method(*arguments, *[None] * (resolver.function.__code__.co_argcount - resolver.count))
+        else:
+            assert resolver.method(*arguments) is expected
+            chosen += 1
+    assert chosen
+
+
+def test_where_no_method_is_the_most_specific_plum_says_so():
+    @dispatch.generic_pair
+    def meets(a, b):
+        """Which method two operators get."""
+
+    @meets.dispatch
+    def _left(a: lo.Dense, b: lo.LinearOperator):
+        return "left"
+
+    @meets.dispatch
+    def _right(a: lo.LinearOperator, b: lo.Dense):
+        return "right"
+
+    dense, other = lo.Dense(lo.spec(2, 2)), lo.Identity(2)
+    assert (meets(dense, other), meets(other, dense)) == ("left", "right")
+    with pytest.raises(plum.AmbiguousLookupError):
+        meets(dense, dense)
+    with pytest.raises(plum.NotFoundLookupError):
+        meets(other, other)
+
+    @meets.dispatch
+    def _both(a: lo.Dense, b: lo.Dense):
+        return "both"
+
+    assert meets(dense, dense) == "both"  # known to plum, too, which has the others already
+    assert meets.resolver.plum(dense, dense) == "both"
 
 
 def test_every_backend_has_every_primitive_of_products():
@@ -70,7 +126,7 @@ def test_every_backend_has_every_primitive_of_products():
         "scatter",
     )
     for name in (*products, "map_columns", "concatenate", "permute", "copy", "conj", "eye", "zeros", "jvp", "vjp"):
-        firsts = [str(method.signature.types[0]) for method in getattr(primitives, name).resolver.methods]
+        firsts = [str(method.signature.types[0]) for method in getattr(primitives, name).resolver.plum.methods]
         for kind in ("numpy.ndarray", "torch.Tensor", "Tracer"):
             assert any(kind in first for first in firsts), f"{name} has no method for {kind}"
 
@@ -105,14 +161,13 @@ def test_a_method_added_later_is_used():
     try:
         assert lo.Dense(lo.spec(3, 3)) @ Marked(3) == "met"
     finally:
-        methods = operator.compose.resolver._resolver.methods
-        methods[:] = [method for method in methods if method.implementation is not _compose_marked]
+        del operator.compose.resolver.registered[lo.Dense, Marked]
 
 
 @pytest.mark.parametrize("name", ["meet", "merge", "commute", "join", "absorb", "reduce"])
 def test_a_rule_says_what_it_is_for(name):
     rule = getattr(rules, name)
-    before = list(rule.resolver.methods)
+    before = dict(rule.resolver.registered)
 
     def bare(a, b):
         return a
@@ -136,4 +191,4 @@ def test_a_rule_says_what_it_is_for(name):
     for method, words in refused.items():
         with pytest.raises(TypeError, match=rf"{name}\(a.*\): the method {words}"):
             rule.dispatch(method)
-    assert list(rule.resolver.methods) == before
+    assert rule.resolver.registered == before

@@ -111,7 +111,7 @@ class Power(LinearOperator):
         if k <= POWER_PRODUCTS:
             return steps * k
         rounds = 2 * k.bit_length()
-        if powered.resolver.resolve_method((self.base, k, None))[0] is not _ANY:
+        if powered.resolver.method(self.base) is not _ANY:
             numbers = max(self.num_params, 1)
             return Step(
                 "power", f"exponent {k}", other_flops=rounds * numbers, weights=numbers, outputs=numbers
@@ -134,7 +134,7 @@ class Power(LinearOperator):
         return f"exponent {self.exponent}"
 
 
-_ANY = powered.resolver.resolve_method((LinearOperator(), 1, None))[0]  # which knows no closed form
+_ANY = powered.resolver.method(LinearOperator())  # which knows no closed form
 
 
 def _repeated(step: Step, count: int) -> Step:
