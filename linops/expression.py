@@ -22,7 +22,10 @@ def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The arrays and operators of a field, with names: those of tuples carry the positions."""
     if isinstance(value, tuple):
         for number, item in enumerate(value):
-            yield from _items(f"{name}_{number}", item)
+            if isinstance(item, tuple):
+                yield from _items(f"{name}_{number}", item)
+            elif item is not None:
+                yield f"{name}_{number}", item
     elif value is not None:
         yield name, value
 

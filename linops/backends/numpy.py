@@ -36,8 +36,10 @@ def _block_matvec(a: np.ndarray, x: np.ndarray):
 
 @p.crossed_matmul.dispatch
 def _crossed_matmul(first: np.ndarray, second: np.ndarray, x: np.ndarray, swapped: bool = False):
-    between = p.block_matmul(first, x).reshape(second.shape[2], second.shape[0], x.shape[2])
-    y = p.block_matmul(second, between.swapaxes(0, 1))
+    (m, _, middle), between = second.shape, _block_matmul(first, x)
+    if middle != first.shape[0]:
+        between = between.reshape(middle, m, x.shape[2])
+    y = _block_matmul(second, between.swapaxes(0, 1))
     return y.swapaxes(0, 1) if swapped else y
 
 
@@ -134,8 +136,7 @@ def _three_diagonals(x: np.ndarray, lower: Any, diagonal: Any, upper: Any, colum
 
 @p.reflected.dispatch
 def _reflected(x: np.ndarray, v: np.ndarray, rows: bool):
-    with np.errstate(over="ignore"):
-        square = np.dot(v, v)
+    square = np.vdot(v, v)  # which says nothing of squares that overflow, as dot does
     if not SQUARES[0] < square < SQUARES[1]:
         return None
     u = v / (square / 2) ** 0.5  # before it meets x, whose products with v may overflow

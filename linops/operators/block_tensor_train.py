@@ -68,17 +68,17 @@ class BlockTensorTrain(Planned):
             )
         object.__setattr__(self, "out_dims", out_dims)
         object.__setattr__(self, "in_dims", in_dims)
-        shapes = [tuple(core.shape) for core in cores]
-        expected, rank = [], 1
-        for k, (_, rows, _) in enumerate(shapes):
-            m, n = out_dims[k], in_dims[-1 - k]
-            after = rows // m if m and k < len(cores) - 1 else 1
-            expected.append((prod(out_dims[:k]) * prod(in_dims[: len(cores) - 1 - k]), after * m, n * rank))
-            rank = after
+        shapes = [core.shape for core in cores]
+        expected, rank, done, passing = [], 1, 1, prod(in_dims)
+        for shape, m, n in zip(shapes, out_dims, in_dims[::-1]):
+            passing //= n
+            after = shape[1] // m if len(expected) < len(cores) - 1 else 1
+            expected.append((done * passing, after * m, n * rank))
+            rank, done = after, done * m
         if shapes != expected:
             raise ValueError(
-                f"BlockTensorTrain: cores of shapes {shapes} do not fit out_dims {out_dims} and in_dims {in_dims}; "
-                f"expected {expected}"
+                f"BlockTensorTrain: cores of shapes {[*map(tuple, shapes)]} do not fit out_dims {out_dims} and "
+                f"in_dims {in_dims}; expected {expected}"
             )
         require_leaves(self)
 

@@ -112,10 +112,15 @@ class Householder(LinearOperator):
         y = self._direct(x, False) if self._count == 1 else None
         return super()._vector(x) if y is None else y
 
+    @remembered
+    def _is_wide(self) -> bool:
+        """Whether numbers are real, in at least single precision."""
+        return not self._is_complex and backends.itemsize(self.v.dtype) >= 4
+
     def _direct(self, x: Any, rows: bool) -> Any:
         """One reflection without scaling, in single or double precision; None where it needs that."""
         v = self.v
-        if x.dtype != v.dtype or self._is_complex or backends.itemsize(v.dtype) < 4:
+        if x.dtype != v.dtype or not self._is_wide:
             return None
         return backends.reflected(x, v if len(v.shape) == 1 else v.reshape(self.shape[0]), rows)
 
