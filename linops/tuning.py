@@ -79,8 +79,8 @@ JAX_WHOLE, JAX_PRIME = 64, 512
 
 # ---------------------------------------------------------------- plans and operators, on every backend
 
-#: by so much must a plan be predicted to be faster than the natural order: from there on it was, of 72 random products
-#: and `benchmarks planning` on the Xeon, see docs/decisions/plan-gain.md
+#: by so much must a plan be predicted to be faster than the natural order: from there on 64 of 69 random products were
+#: not slower on the Xeon, see docs/decisions/plan-gain.md
 PLAN_GAIN = 1.08
 #: by so much must a plan for training be predicted to be faster: less, as predictions of many steps err less (of those
 #: of families and of `benchmarks planning`, see docs/plans.md)
