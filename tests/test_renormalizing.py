@@ -229,7 +229,7 @@ def test_leaves_of_more_axes_are_orthogonalised_as_the_matrices_that_they_multip
 def test_steps_are_measured_often_at_first_and_then_as_often_as_is_asked_for(monkeypatch, layer, every, later):
     """And what is kept for several steps is the geometric mean, in which the new one has four tenths."""
     norms = [1.0] * 24 + [4.0] * 16
-    monkeypatch.setattr(layer_steps, "difference_norm", lambda *_: (torch.tensor(next(given)), None))
+    monkeypatch.setattr(layer_steps, "_norm", lambda *_: (torch.tensor(next(given)), None))
     given = iter(norms)
     layer = layer.to_layer(bias=False)
     first = next(iter(layer.parameters()))

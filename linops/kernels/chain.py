@@ -167,9 +167,9 @@ def _chain_of(
     ready, letters = [], str.maketrans(dict(zip(size, _AXES)))
     for place, acting in zip(places, steps):
         blocks, rows, columns, rest = acting.groups
-        tables = [_offsets(group, acting.own, size) for group in (blocks, rows, columns)]
-        tables += [_offsets(group, acting.held, size) for group in (blocks, columns, rest)]
-        tables += [_offsets(group, acting.after, size) for group in (blocks, rows, rest)]
+        tables = [offsets(group, acting.own, size) for group in (blocks, rows, columns)]
+        tables += [offsets(group, acting.held, size) for group in (blocks, columns, rest)]
+        tables += [offsets(group, acting.after, size) for group in (blocks, rows, rest)]
         named = [axes.translate(letters) for axes in (acting.own, acting.held + _VECTORS, acting.after + _VECTORS)]
         ready.append((place, count(acting.own), shape(acting.own), *named, *tables))
     case = f"{','.join(tensors)} {into}>{out} {','.join([f'{axis}{number}' for axis, number in sizes])}"
@@ -230,8 +230,21 @@ def steps_of(tensors: Sequence[str], into: str, out: str) -> list[Acting] | None
     return steps
 
 
-def _offsets(axes: str, layout: str, size: dict[str, int]) -> tuple[int, ...]:
-    """Where the numbers of each index over axes stand in an array that lies in memory as `layout`."""
+def offsets(axes: str, layout: str, size: dict[str, int]) -> tuple[int, ...]:
+    """Where the numbers of each index over axes stand in an array that lies in memory as `layout`.
+
+    Args:
+        axes: The axes of the index, slowest first.
+        layout: All of the array's.
+        size: Of each axis.
+
+    Returns:
+        A place an index.
+
+    Example:
+        >>> offsets("ba", "ab", {"a": 2, "b": 3})
+        (0, 3, 1, 4, 2, 5)
+    """
     strides, stride = {}, 1
     for axis in reversed(layout):
         strides[axis] = stride

@@ -15,24 +15,22 @@ adjoints are the same tensors with rows and columns exchanged, from the last to 
 
 A `Program` has the views of each step, found once for a structure; so a measurement is one pass over the tensors each
 way, in calls of torch alone. Blocks of a few numbers, as of butterflies, are multiplied as sums of elementwise
-products, with the vectors outermost (2048 blocks of 2×2 with four vectors take 17 µs so, and 150 µs by `torch.bmm`); all
-others by `torch.bmm`, with the vectors innermost.
+products, with the vectors outermost (2048 blocks of 2×2 with four vectors take 17 µs so, and 150 µs by `torch.bmm`);
+all others by `torch.bmm`, with the vectors innermost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from linops.kernels.chain import Acting, steps_of
+from linops.kernels.chain import Acting, offsets, steps_of
 from linops.nn.renormalizing import VECTORS
 from linops.operators.chained import network_of
-from linops.plan.network import joined
 from linops.structure import Structure
 
 #: the axes of vectors and of both operators, which are no letters
@@ -40,23 +38,67 @@ OPERANDS, BOTH = "*", "2"
 #: numbers of a block up to which its product is a sum of elementwise ones
 FEW = 16
 
+Sizes = tuple[int, ...]
 
-class Way(NamedTuple):
-    """How an array of one order of axes is seen in another: reshaped, permuted, and reshaped again.
+
+class View(NamedTuple):
+    """How an array that lies without gaps is seen.
 
     Attributes:
-        sizes: Of the axes, those together that stay together.
-        order: Of these.
-        shape: Of the result.
+        size: Of the view.
+        stride: Likewise.
+        shape: To which the view is copied where no view has it, else None.
     """
 
-    sizes: tuple[int, ...]
-    order: tuple[int, ...]
-    shape: tuple[int, ...]
+    size: Sizes
+    stride: Sizes
+    shape: Sizes | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The array, a view where that can be."""
-        return x.reshape(self.sizes).permute(self.order).reshape(self.shape)
+        """The array as it is seen."""
+        seen = x.as_strided(self.size, self.stride)
+        return seen if self.shape is None else seen.reshape(self.shape)
+
+
+class Slices(NamedTuple):
+    """How slices of an array that lies without gaps are seen, and where each starts."""
+
+    size: Sizes
+    stride: Sizes
+    starts: Sizes
+
+
+class Batched(NamedTuple):
+    """A product of blocks: how the tensors of both operators, and the operand, are seen."""
+
+    pair: View
+    operand: View
+
+    def __call__(self, pair: Tensor, x: Tensor) -> Tensor:
+        """The product, without gaps."""
+        return torch.bmm(self.pair(pair), self.operand(x))
+
+
+class Elementwise(NamedTuple):
+    """A sum of elementwise products: slices of the tensors of both operators, how the operand lies, and its slices."""
+
+    pair: Slices
+    laid: View
+    operand: Slices
+
+    def __call__(self, pair: Tensor, x: Tensor) -> Tensor:
+        """The product, without gaps."""
+        if self.laid.shape is not None:
+            x = self.laid(x)
+        size, stride, starts = self.pair
+        found = x.new_empty(size)
+        for start, other in zip(starts, self.operand.starts):
+            factors = pair.as_strided(size, stride, start), x.as_strided(size, self.operand.stride, other)
+            if start == starts[0]:
+                torch.mul(*factors, out=found)
+            else:
+                found.addcmul_(*factors)
+        return found
 
 
 class Factor(NamedTuple):
@@ -64,29 +106,19 @@ class Factor(NamedTuple):
 
     Attributes:
         leaf: Which leaf of the structure it is.
-        stored: The shape in which both are kept.
-        both: Its axis that says which one it is.
-        laid: How a leaf is seen to be laid into it.
-        rows: The axis of rows, which that of columns follows, for elementwise products; -1 for batched ones.
-        forward: How the pair is seen, and how the operand.
-        back: Likewise for the adjoint.
+        count: How many numbers both have.
+        laid: How a leaf is seen.
+        halves: How the tensors of both operators are, and where each starts.
+        forward: The product.
+        back: That of the adjoint.
     """
 
     leaf: int
-    stored: tuple[int, ...]
-    both: int
-    laid: Way
-    rows: int
-    forward: tuple[Way, Way]
-    back: tuple[Way, Way]
-
-
-class Cut(NamedTuple):
-    """The shape of a result, and its axes of both and of vectors."""
-
-    shape: tuple[int, ...]
-    both: int
-    vectors: int
+    count: int
+    laid: View
+    halves: Slices
+    forward: Batched | Elementwise
+    back: Batched | Elementwise
 
 
 class Program(NamedTuple):
@@ -94,21 +126,35 @@ class Program(NamedTuple):
 
     Attributes:
         factors: In the order in which they act.
-        there: What the last of them gives.
-        back: What the adjoint gives.
-        home: How the difference of the adjoints is seen as (n, k).
+        shapes: Of the leaves.
+        is_turned: Whether the first takes vectors (k, n).
+        there: How the results of both operators are seen.
+        others: The axes of their difference but that of vectors.
+        back: As `there`, of the adjoints.
+        home: How their difference is seen as (n, k).
     """
 
     factors: tuple[Factor, ...]
-    there: Cut
-    back: Cut
-    home: Way
+    shapes: tuple[Sizes, ...]
+    is_turned: bool
+    there: Slices
+    others: Sizes
+    back: Slices
+    home: View
+
+    def takes(self, leaves: Sequence[Any]) -> bool:
+        """Whether leaves are plain tensors of its shapes, of one dtype and on one device."""
+        first = leaves[0]
+        return not torch.compiler.is_compiling() and all(
+            type(leaf) is Tensor and leaf.shape == shape and leaf.dtype == first.dtype and leaf.device == first.device
+            for leaf, shape in zip(leaves, self.shapes)
+        )
 
     def pairs(self, leaves: Sequence[Tensor], moves: Sequence[tuple[Tensor, float] | None]) -> list[Tensor]:
         """The tensors of both operators.
 
         Args:
-            leaves: Before the step.
+            leaves: Before the step, all of one dtype.
             moves: Of each leaf what is added to it, and how many times; None of one that stays.
 
         Returns:
@@ -116,14 +162,15 @@ class Program(NamedTuple):
         """
         found = []
         for factor in self.factors:
-            pair = leaves[0].new_empty(factor.stored)
-            before, after = pair.unbind(factor.both)
-            leaf, move = factor.laid(leaves[factor.leaf]), moves[factor.leaf]
+            pair = leaves[0].new_empty(factor.count)
+            size, stride, starts = factor.halves
+            before, after = (pair.as_strided(size, stride, start) for start in starts)
+            leaf, move = factor.laid(leaves[factor.leaf].contiguous()), moves[factor.leaf]
             before.copy_(leaf)
             if move is None:
                 after.copy_(leaf)
             else:
-                torch.add(leaf, factor.laid(move[0]), alpha=move[1], out=after)
+                torch.add(leaf, factor.laid(move[0].contiguous()), alpha=move[1], out=after)
             found.append(pair)
         return found
 
@@ -135,12 +182,14 @@ class Program(NamedTuple):
             x: (n, k).
 
         Returns:
-            An array of several axes, of which `there.vectors` is that of vectors.
+            An array of several axes.
         """
+        x = (x.mT if self.is_turned else x).contiguous()
+        if x.storage_offset():
+            x = x.clone()
         for factor, pair in zip(self.factors, pairs):
-            x = _product(factor.forward, factor.rows, pair, x, 1)
-        before, after = x.reshape(self.there.shape).unbind(self.there.both)
-        return after - before
+            x = factor.forward(pair, x)
+        return _difference(x, self.there)
 
     def adjoint_difference(self, pairs: Sequence[Tensor], y: Tensor) -> Tensor:
         """Likewise of the adjoints.
@@ -152,23 +201,15 @@ class Program(NamedTuple):
         Returns:
             (n, k).
         """
-        y = y.unsqueeze(self.there.both).expand(self.there.shape)
         for factor, pair in zip(self.factors[::-1], pairs[::-1]):
-            y = _product(factor.back, factor.rows, pair.conj() if pair.is_complex() else pair, y, 0)
-        before, after = y.reshape(self.back.shape).unbind(self.back.both)
-        return self.home(after - before)
+            y = factor.back(pair.conj().resolve_conj() if pair.is_complex() else pair, y)
+        return self.home(_difference(y, self.back))
 
 
-def _product(ways: tuple[Way, Way], rows: int, pair: Tensor, x: Tensor, summed: int) -> Tensor:
-    """A tensor of both operators times an operand; `summed` is 1 for sums over columns, and 0 for those over rows."""
-    pair, x = ways[0](pair), ways[1](x)
-    if rows < 0:
-        return torch.bmm(pair, x)
-    (one, other), *more = zip(pair.split(1, rows + summed), x.split(1, rows + summed))
-    found = one * other
-    for one, other in more:
-        found.addcmul_(one, other)
-    return found
+def _difference(x: Tensor, halves: Slices) -> Tensor:
+    """What the second half is more than the first, without gaps."""
+    before, after = (x.as_strided(halves.size, halves.stride, start) for start in halves.starts)
+    return after - before
 
 
 def program(structure: Structure) -> Program | None:
@@ -202,108 +243,136 @@ def _found(structure: Structure) -> Program | None:
     if steps is None:
         return None
     axes = _Axes(network.sizes, network.into)
-    held, ahead = network.into + OPERANDS, []
+    is_turned = not axes.is_batched(steps[0])
+    held = OPERANDS + network.into if is_turned else network.into + OPERANDS
+    ahead = []
     for leaf, step in zip(network.leaves, steps):
         tensor = _Tensor(axes, leaf, step, held)
-        ahead.append((tensor, tensor.way(held, back=False)))
-        held = tensor.result(back=False)
-    there, factors = held, []
+        ahead.append((tensor, tensor.forward(held)))
+        held = tensor.result
+    there = held
+    held, factors = there.replace(BOTH, ""), []
     for tensor, forward in ahead[::-1]:
-        factors.append(tensor.factor(forward, tensor.way(held, back=True)))
-        held = tensor.result(back=True)
-    home = axes.way(held.replace(BOTH, ""), [network.into, OPERANDS])
-    return Program(tuple(factors[::-1]), axes.cut(there), axes.cut(held), home)
+        factors.append(tensor.factor(forward, tensor.back(held)))
+        held = tensor.adjoint_result
+    halves = axes.halves(there)
+    vectors = len(axes.dims(there.replace(BOTH, "").partition(OPERANDS)[0], there)[0])
+    return Program(
+        tuple(factors[::-1]),
+        tuple([tuple(leaf.shape) for _, leaf in structure.operator.named_leaves()]),
+        is_turned,
+        halves,
+        tuple([axis for axis in range(len(halves.size)) if axis != vectors]),
+        axes.halves(held),
+        axes.view(held.replace(BOTH, ""), [network.into, OPERANDS]),
+    )
 
 
 class _Axes:
-    """The sizes of the axes of a network, of vectors and of both operators, and how arrays of them are seen."""
+    """The axes of a network, of vectors and of both operators, and how arrays of them are seen.
 
-    def __init__(self, sizes: dict[str, int], into: str) -> None:
-        self._sizes = {**sizes, BOTH: 2}
-        self._sizes[OPERANDS] = min(self.size(into), VECTORS)
+    An array without gaps is its axes, slowest first. An axis that it has not is one along which it is the same.
+    """
 
-    def size(self, group: str) -> int:
-        return prod([self._sizes[axis] for axis in group])
+    def __init__(self, sizes: Mapping[str, int], into: str) -> None:
+        self.sizes = {**sizes, BOTH: 2}
+        self.sizes[OPERANDS] = min(self.count(into), VECTORS)
 
-    def way(self, held: str, wanted: Sequence[str], shape: Sequence[int] | None = None) -> Way:
-        before, after = joined([held, "".join(wanted)])
-        sizes = tuple(map(self.size, before))
-        return Way(sizes, tuple(map(before.index, after)), tuple(shape or map(self.size, wanted)))
+    def count(self, axes: str) -> int:
+        return prod([self.sizes[axis] for axis in axes])
 
-    def cut(self, held: str) -> Cut:
-        groups = ["".join(run) for _, run in groupby(held, lambda axis: axis if axis in (BOTH, OPERANDS) else "")]
-        both, vectors = groups.index(BOTH), groups.index(OPERANDS)
-        return Cut(tuple(map(self.size, groups)), both, vectors - (vectors > both))
+    def is_batched(self, step: Acting) -> bool:
+        _, rows, columns, _ = step.groups
+        return self.count(rows.replace(BOTH, "") + columns) > FEW
+
+    def dims(self, order: str, *held: str) -> tuple[Sizes, ...]:
+        """Sizes of an order of axes and their strides in arrays; axes that are one in all are one, but for vectors."""
+        found: list[list[int]] = []
+        last = ""
+        for axis in order:
+            size = self.sizes[axis]
+            strides = [self.stride(axis, one) for one in held]
+            is_one = found and all(before == size * stride for before, stride in zip(found[-1][1:], strides))
+            if is_one and OPERANDS not in (axis, last):
+                size *= found.pop()[0]
+            found.append([size, *strides])
+            last = axis
+        return tuple(zip(*found)) or ((),) * (1 + len(held))
+
+    def stride(self, axis: str, held: str) -> int:
+        return self.count(held.partition(axis)[2]) if axis in held else 0
+
+    def view(self, held: str, groups: Sequence[str]) -> View:
+        """A view with an axis for each group."""
+        found = [self.dims(group, held) for group in groups]
+        if all(len(size) <= 1 for size, _ in found):
+            return View(*(tuple([(part or (1,))[0] for part in parts]) for parts in zip(*found)))
+        size, stride = (sum(parts, ()) for parts in zip(*found))
+        return View(size, stride, tuple(map(self.count, groups)))
+
+    def halves(self, held: str) -> Slices:
+        size, stride = self.dims(held.replace(BOTH, ""), held)
+        return Slices(size, stride, offsets(BOTH, held, self.sizes))
 
 
 class _Tensor:
     """A tensor, and how its operand is seen: in the order `lead`, columns, `tail`, in which rows replace the columns.
 
     For batched products `lead` is the blocks, for elementwise ones what is slower than the columns. Operands of the
-    first tensor have no axis of both, and get it behind `lead`.
+    first tensor have no axis of both, and their products get it behind `lead`.
     """
 
     def __init__(self, axes: _Axes, leaf: int, step: Acting, held: str) -> None:
         blocks, rows, self.columns, _ = step.groups
-        self.axes, self.leaf = axes, leaf
-        self.rows, self.own = rows.replace(BOTH, ""), step.own.replace(BOTH, "")
-        self.both = BOTH if BOTH in rows else ""
+        self.axes, self.leaf, self.own = axes, leaf, step.own.replace(BOTH, "")
+        self.rows, both = rows.replace(BOTH, ""), BOTH if BOTH in rows else ""
         others = held.replace(OPERANDS, "")
-        self.is_batched = axes.size(self.rows + self.columns) > FEW
+        self.is_batched = axes.is_batched(step)
         if self.is_batched:
             self.lead = "".join([axis for axis in others if axis in blocks])
             self.tail = "".join([axis for axis in others if axis not in step.own]) + OPERANDS
-        elif self.columns and self.columns in others:
-            self.lead, _, self.tail = (OPERANDS + others).partition(self.columns)
         else:
-            self.lead, self.tail = OPERANDS + "".join([axis for axis in others if axis not in self.columns]), ""
-
-    def result(self, *, back: bool) -> str:
-        """The axes of a product, as they lie."""
-        return self.lead + self.both + (self.columns if back else self.rows) + self.tail
-
-    def way(self, held: str, *, back: bool) -> Way:
-        """How an operand is seen."""
-        lead, middle = (self.lead + self.both, self.rows) if back else (self.lead, self.columns)
+            before, found, after = others.partition(self.columns) if self.columns else ("", "", others)
+            if not found and self.columns:
+                before, after = "", "".join([axis for axis in others if axis not in self.columns])
+            if axes.count(before) > axes.count(after):  # a copy, so that what lies side by side is long
+                before, after = "", after + before
+            self.lead, self.tail = OPERANDS + before, after
+        self.every = self.lead + both
+        self.result = self.every + self.rows + self.tail
+        self.adjoint_result = self.every + self.columns + self.tail
         if self.is_batched:
-            return self.axes.way(held, [lead, middle, self.tail])
-        before, after = self._runs()
-        count = self.axes.size(middle)
-        shape = [self.axes.size(run if back else run.replace(self.both or " ", "")) for run in before]
-        shape += [count, 1] if back else [1, count]
-        return self.axes.way(held, [lead, middle, self.tail], [*shape, *map(self.axes.size, after)])
-
-    def factor(self, forward: Way, back: Way) -> Factor:
-        """What runs, of how operands are seen."""
-        axes, rows, columns, own = self.axes, self.rows, self.columns, self.own
-        if self.is_batched:
-            lead, place = self.lead + self.both, -1
-            stored = lead + rows + columns
-            ways = axes.way(stored, [self.lead, self.both + rows, columns]), axes.way(stored, [lead, columns, rows])
+            self.stored = self.every + self.rows + self.columns
         else:
-            runs = [[self._mine(run) for run in part] for part in self._runs()]
-            stored = BOTH + rows + columns + "".join(runs[0] + runs[1]).replace(BOTH, "")
-            ways = [axes.way(stored, [*runs[0], rows, columns, *runs[1]])] * 2
-            place = len(runs[0])
-        of_leaf, of_pair = joined([own, stored])
-        laid = [group for group in of_pair if group != BOTH]
-        return Factor(
-            self.leaf,
-            tuple(map(axes.size, of_pair)),
-            of_pair.index(BOTH),
-            axes.way("".join(of_leaf), laid),
-            place,
-            (ways[0], forward),
-            (ways[1], back),
+            self.stored = self.rows + self.columns + "".join([one for one in self.every + self.tail if one in step.own])
+
+    def forward(self, held: str) -> Batched | Elementwise:
+        """How an operand is multiplied, as it lies."""
+        if not self.is_batched:
+            return self._elementwise(held, self.lead + self.columns + self.tail, self.result, self.columns)
+        both = self.every.removeprefix(self.lead)
+        pair = self.axes.view(self.stored, [self.lead, both + self.rows, self.columns])
+        return Batched(pair, self.axes.view(held, [self.lead, self.columns, self.tail]))
+
+    def back(self, held: str) -> Batched | Elementwise:
+        """How an operand of the adjoint is."""
+        if not self.is_batched:
+            return self._elementwise(held, self.result, self.adjoint_result, self.rows)
+        pair = self.axes.view(self.stored, [self.every, self.columns, self.rows])
+        return Batched(pair, self.axes.view(held, [self.every, self.rows, self.tail]))
+
+    def _elementwise(self, held: str, wanted: str, result: str, summed: str) -> Elementwise:
+        axes, wanted = self.axes, "".join([axis for axis in wanted if axis in held])
+        laid = View(*axes.dims(wanted, held), None if held == wanted else (axes.count(wanted),))
+        size, stride, other = axes.dims(result, self.stored, wanted)
+        return Elementwise(
+            Slices(size, stride, offsets(summed, self.stored, axes.sizes)),
+            laid,
+            Slices(size, other, offsets(summed, wanted, axes.sizes)),
         )
 
-    def _runs(self) -> list[list[str]]:
-        """Of elementwise products: runs of the axes before and after the rows, each of the tensor's or of none of it."""
-
-        def kind(axis: str) -> Any:
-            return axis if axis == self.both else axis in self.own + BOTH
-
-        return [["".join(run) for _, run in groupby(part, kind)] for part in (self.lead + self.both, self.tail)]
-
-    def _mine(self, run: str) -> str:
-        return "".join([axis for axis in run if axis in self.own + BOTH])
+    def factor(self, forward: Batched | Elementwise, back: Batched | Elementwise) -> Factor:
+        """What runs."""
+        size, of_leaf, of_pair = self.axes.dims(self.stored.replace(BOTH, ""), self.own, self.stored)
+        halves = Slices(size, of_pair, offsets(BOTH, self.stored, self.axes.sizes))
+        return Factor(self.leaf, self.axes.count(self.stored), View(size, of_leaf), halves, forward, back)

@@ -36,8 +36,8 @@ sharded layers all leaves and directions are gathered at such a step, a layer at
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Container, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -57,6 +57,7 @@ from linops.nn.renormalizing import (
     starts,
 )
 from linops.nn.torch.adjoints import adjoint
+from linops.nn.torch.both import program
 from linops.nn.torch.leaves import held, kinds
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
@@ -161,30 +162,43 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     every = cadence(moves[0][1]["every"], most)
     if not is_due(count, every):
         return state[SHARE]
-    before = {name: _whole(getattr(layer, name)) for name in names}
-    after = dict(before)
+    leaves = [_whole(getattr(layer, name)) for name in names]
+    steps: list[tuple[Tensor, float] | None] = [None] * len(names)
     goal = None
     for leaf, group, direction in moves:
-        after[leaf.key] = torch.add(before[leaf.key], _whole(direction), alpha=STEP * group["lr_multiplier"])
+        steps[names.index(leaf.key)] = _whole(direction), STEP * group["lr_multiplier"]
         goal = goal or leaf.goal
     if goal is None:  # the leaves that Muon steps have no gradient
         state[SHARE] = 1.0
         return 1.0
-    indices = held(layer, getattr(layer, "_indices", ()))
-    # plans hold for leaves of the layer's own kinds: not for those made wider than bfloat16, nor under compilers
-    alike = kinds(before.values()) == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
-    now, then = (layer.structure.fill(leaves.values(), indices, alike=alike) for leaves in (before, after))
-    adjoints = [
-        adjoint(operator, layer.structure, [*leaves.values()], alike=alike)
-        for operator, leaves in ((now, before), (then, after))
-    ]
-    norm, state[VECTORS] = difference_norm(now, then, vectors, adjoints)
+    norm, state[VECTORS] = _norm(layer, leaves, steps, vectors)
     found = (goal / norm).clamp(max=float(most))
     if is_averaged(count, every):
         found = state[SHARE] ** (1 - WEIGHT) * found**WEIGHT
     is_read = found.is_cpu and type(found) is Tensor and not torch.compiler.is_compiling()  # a fake one is not
     state[SHARE] = found.item() if is_read else found
     return state[SHARE]
+
+
+def _norm(
+    layer: Any, leaves: list[Tensor], steps: list[tuple[Tensor, float] | None], vectors: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """‖Δ‖₂ of a layer and the vectors, of its leaves and what is added to each, and how many times."""
+    known = program(layer.structure)
+    if known is not None and known.takes(leaves):
+        pairs = known.pairs(leaves, steps)
+        basis = _basis(vectors, layer.structure.operator.shape[1], leaves[0])
+        products = partial(known.difference, pairs), partial(known.adjoint_difference, pairs)
+        return _iterated(*products, known.others, basis, LATER if vectors is not None else FIRST)
+    indices = held(layer, getattr(layer, "_indices", ()))
+    # plans hold for leaves of the layer's own kinds: not for those made wider than bfloat16, nor under compilers
+    alike = kinds(leaves) == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
+    after = [leaf if step is None else torch.add(leaf, step[0], alpha=step[1]) for leaf, step in zip(leaves, steps)]
+    now, then = (layer.structure.fill(own, indices, alike=alike) for own in (leaves, after))
+    adjoints = [
+        adjoint(operator, layer.structure, own, alike=alike) for operator, own in ((now, leaves), (then, after))
+    ]
+    return difference_norm(now, then, vectors, adjoints)
 
 
 def difference_norm(
@@ -207,21 +221,38 @@ def difference_norm(
         >>> round(difference_norm(now, then)[0].item(), 3)
         4.0
     """
-    basis = _start(now) if vectors is None else vectors.to(now.device, now.dtype)  # a checkpoint of another dtype
+    basis = _basis(vectors, now.shape[1], torch.empty((), dtype=now.dtype, device=now.device))
     adjoints = adjoints or (now.H, then.H)
+    return _iterated(
+        lambda x: then @ x - now @ x,
+        lambda y: adjoints[1] @ y - adjoints[0] @ y,
+        (0,),
+        basis,
+        LATER if vectors is not None else FIRST,
+    )
+
+
+def _iterated(
+    apply: Callable[[Tensor], Tensor],
+    adjoint: Callable[[Tensor], Tensor],
+    others: tuple[int, ...],
+    basis: Tensor,
+    iterations: int,
+) -> tuple[Tensor, Tensor]:
+    """Power iteration, of products with a difference; `others` are the axes of what it gives but that of vectors."""
     norm = basis.new_zeros(()).real
-    for _ in range(FIRST if vectors is None else LATER):
-        there = (then @ basis - now @ basis) / STEP
-        back = (adjoints[1] @ there - adjoints[0] @ there) / STEP
-        lengths = torch.linalg.vector_norm(there, dim=0)
+    for _ in range(iterations):
+        there = apply(basis)
+        back = adjoint(there)
+        lengths = torch.linalg.vector_norm(there, dim=others)
         norm = (torch.linalg.vector_norm(back, dim=0) / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)).amax()
         basis = torch.linalg.qr(back).Q
-    return norm, basis
+    return norm / STEP, basis
 
 
-def _start(operator: Any) -> Tensor:
-    """Random orthonormal vectors, the same on every rank and in every framework."""
-    return torch.from_numpy(starts(operator.shape[1])).to(operator.device, operator.dtype)
+def _basis(vectors: Tensor | None, size: int, like: Tensor) -> Tensor:
+    """The vectors, of a checkpoint of another dtype too; None starts with those of every rank and framework."""
+    return (torch.from_numpy(starts(size)) if vectors is None else vectors).to(like.device, like.dtype)
 
 
 @lru_cache(maxsize=4096)
