@@ -1,36 +1,41 @@
-"""Products of a layer's operator before and after a step, both at once: what `difference_norm` takes, on bare tensors.
+"""The difference that a step makes to a layer's operator, on bare tensors: what `difference_norm` takes, in fewer calls.
 
 An operator whose tensors act on an operand one by one is a network (`linops.plan.network`): tensor t has axes of blocks
 b, which it shares with the operand x and leaves, rows r, which are its own, and columns c, which are summed over, and
 the operand has further axes o,
 
-    y[b, r, o] = Σ_c t[b, r, c] x[b, c, o].
+    y[b, r, o] = (t x)[b, r, o] = Σ_c t[b, r, c] x[b, c, o].
 
-Two operators of one structure, A(W) and A(W + h D), are one network with an axis 2 of all tensors: they share x, which
-does not have it, and it is an axis of rows of the first tensor and one of blocks of all others. So A(W) x and
-A(W + h D) x are one product of twice the blocks a tensor, and their difference is that of the halves of the result. The
-adjoints are the same tensors with rows and columns exchanged, from the last to the first,
+The adjoint is the same tensors with rows and columns exchanged and conjugated, from the last to the first. A step adds
+h D to each t, with h of `linops.nn.renormalizing.STEP`. There are two ways to the quotient of the difference that this
+makes to the product, Δ x = (A(t + h D) x − A(t) x) / h, which are the same but for rounding:
 
-    x[b, c, o] = Σ_r conj(t[b, r, c]) y[b, r, o].
+* `Blocks`: with u what the operator gives before the step, and δ the quotient of what it gives more after it,
 
-A `Program` has the views of each step, found once for a structure; so a measurement is one pass over the tensors each
-way, in calls of torch alone. Blocks of a few numbers, as of butterflies, are multiplied as sums of elementwise
-products, with the vectors outermost (2048 blocks of 2×2 with four vectors take 17 µs so, and 150 µs by `torch.bmm`);
-all others by `torch.bmm`, with the vectors innermost.
+      δ ← t δ + D (u + h δ),    u ← t u,    from  u = x, δ = 0.
+
+  These are batched products of views of leaves and directions, and nothing is subtracted.
+* `Pairs`, where all blocks have few numbers, as those of butterflies: both operators are one network, with an axis 2 of
+  all tensors. x does not have it; it is an axis of rows of the first tensor, and one of blocks of all others. Products
+  are sums of elementwise ones, with the vectors outermost: 2048 blocks of 2×2 with four vectors take 17 µs so, and 150
+  µs by `torch.bmm`.
+
+How arrays are seen is found once for a structure, so a measurement takes one pass over the tensors each way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from linops.kernels.chain import Acting, offsets, steps_of
-from linops.nn.renormalizing import VECTORS
+from linops.nn.renormalizing import STEP, VECTORS
 from linops.operators.chained import network_of
+from linops.plan.network import Network
 from linops.structure import Structure
 
 #: the axes of vectors and of both operators, which are no letters
@@ -39,6 +44,31 @@ OPERANDS, BOTH = "*", "2"
 FEW = 16
 
 Sizes = tuple[int, ...]
+Product = Callable[[Tensor], Tensor]
+#: of a leaf its direction and rate; None where it stays
+Move = tuple[Tensor, float] | None
+
+
+class Program(Protocol):
+    """What gives Δ of leaves and their moves.
+
+    Attributes:
+        others: The axes of Δ x but that of vectors.
+    """
+
+    others: Sizes
+
+    def products(self, leaves: Sequence[Tensor], moves: Sequence[Move]) -> tuple[Product, Product]:
+        """Δ x and Δᴴ y.
+
+        Args:
+            leaves: Before the step, plain tensors of one dtype on one device.
+            moves: Of each leaf.
+
+        Returns:
+            Functions from (n, k) to an array of several axes, and from such ones to (n, k).
+        """
+        ...
 
 
 class View(NamedTuple):
@@ -60,6 +90,77 @@ class View(NamedTuple):
         return seen if self.shape is None else seen.reshape(self.shape)
 
 
+class Block(NamedTuple):
+    """A tensor of `Blocks`.
+
+    Attributes:
+        leaf: Which leaf of the structure it is.
+        matrices: How it is seen, and how in the adjoint.
+        operand: Likewise its operand.
+    """
+
+    leaf: int
+    matrices: tuple[View, View]
+    operand: tuple[View, View]
+
+
+class Blocks(NamedTuple):
+    """Δ by batched products.
+
+    Attributes:
+        blocks: The tensors in the order in which they act.
+        there: The shape of Δ x, of which the second axis is that of vectors.
+        home: How Δᴴ y is seen as (n, k).
+    """
+
+    blocks: tuple[Block, ...]
+    there: Sizes
+    home: View
+
+    @property
+    def others(self) -> Sizes:
+        """As of `Program`."""
+        return 0, 2
+
+    def products(self, leaves: Sequence[Tensor], moves: Sequence[Move]) -> tuple[Product, Product]:
+        """As of `Program`."""
+        leaves = [leaf.contiguous() for leaf in leaves]
+        moves = [move and (move[0].contiguous(), move[1]) for move in moves]
+
+        def adjoint(y: Tensor) -> Tensor:
+            return self.home(self._passed(leaves, moves, y, 1))
+
+        def forward(x: Tensor) -> Tensor:
+            return self._passed(leaves, moves, x.mT.contiguous(), 0).view(self.there)
+
+        return forward, adjoint
+
+    def _passed(self, leaves: Sequence[Tensor], moves: Sequence[Move], x: Tensor, way: int) -> Tensor:
+        """One pass over the tensors; the way is 0, or 1 for the adjoint."""
+        blocks = self.blocks[::-1] if way else self.blocks
+        more: Any = None
+        for block in blocks:
+            matrices, operand = block.matrices[way], block.operand[way]
+            tensor, move = _seen(matrices, leaves[block.leaf], way), moves[block.leaf]
+            found = None if more is None else torch.bmm(tensor, operand(more))
+            if move is not None:
+                after = operand(x if more is None else torch.add(x, more, alpha=STEP))
+                direction = _seen(matrices, move[0], way)
+                if found is None:
+                    found = torch.bmm(direction, after).mul_(move[1])
+                else:
+                    found.baddbmm_(direction, after, alpha=move[1])
+            if block is not blocks[-1]:
+                x = torch.bmm(tensor, operand(x))
+            more = found
+        return more
+
+
+def _seen(matrices: View, leaf: Tensor, way: int) -> Tensor:
+    seen = matrices(leaf)
+    return seen.conj() if way and seen.is_complex() else seen
+
+
 class Slices(NamedTuple):
     """How slices of an array that lies without gaps are seen, and where each starts."""
 
@@ -67,205 +168,143 @@ class Slices(NamedTuple):
     stride: Sizes
     starts: Sizes
 
-
-class Batched(NamedTuple):
-    """A product of blocks: how the tensors of both operators, and the operand, are seen."""
-
-    pair: View
-    operand: View
-
-    def __call__(self, pair: Tensor, x: Tensor) -> Tensor:
-        """The product, without gaps."""
-        return torch.bmm(self.pair(pair), self.operand(x))
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The slices of an array that starts where its storage does."""
+        return [x.as_strided(self.size, self.stride, start) for start in self.starts]
 
 
-class Elementwise(NamedTuple):
-    """A sum of elementwise products: slices of the tensors of both operators, how the operand lies, and its slices."""
+class Sum(NamedTuple):
+    """A sum of elementwise products: slices of a tensor, how the operand is laid, and its slices."""
 
     pair: Slices
-    laid: View
+    laid: View | None
     operand: Slices
 
     def __call__(self, pair: Tensor, x: Tensor) -> Tensor:
-        """The product, without gaps."""
-        if self.laid.shape is not None:
+        """The sum, without gaps."""
+        if self.laid is not None:
             x = self.laid(x)
-        size, stride, starts = self.pair
-        found = x.new_empty(size)
-        for start, other in zip(starts, self.operand.starts):
-            factors = pair.as_strided(size, stride, start), x.as_strided(size, self.operand.stride, other)
-            if start == starts[0]:
-                torch.mul(*factors, out=found)
+        found, is_first = x.new_empty(self.pair.size), True
+        for one, other in zip(self.pair(pair), self.operand(x)):
+            if is_first:
+                torch.mul(one, other, out=found)
+                is_first = False
             else:
-                found.addcmul_(*factors)
+                found.addcmul_(one, other)
         return found
 
 
-class Factor(NamedTuple):
-    """One tensor of a program.
+class Pair(NamedTuple):
+    """A tensor of both operators.
 
     Attributes:
         leaf: Which leaf of the structure it is.
         count: How many numbers both have.
         laid: How a leaf is seen.
-        halves: How the tensors of both operators are, and where each starts.
-        forward: The product.
-        back: That of the adjoint.
+        halves: How the tensors before and after the step are.
+        sums: The product, and that of the adjoint.
     """
 
     leaf: int
     count: int
     laid: View
     halves: Slices
-    forward: Batched | Elementwise
-    back: Batched | Elementwise
+    sums: tuple[Sum, Sum]
 
 
-class Program(NamedTuple):
-    """The difference of two operators of one structure, and of their adjoints, as steps with bare tensors.
+class Pairs(NamedTuple):
+    """Δ by elementwise products.
 
     Attributes:
-        factors: In the order in which they act.
-        shapes: Of the leaves.
-        is_turned: Whether the first takes vectors (k, n).
-        there: How the results of both operators are seen.
-        others: The axes of their difference but that of vectors.
-        back: As `there`, of the adjoints.
-        home: How their difference is seen as (n, k).
+        pairs: The tensors in the order in which they act.
+        halves: How the results of both operators are seen, and of both adjoints.
+        home: As of `Blocks`.
+        others: As of `Program`.
     """
 
-    factors: tuple[Factor, ...]
-    shapes: tuple[Sizes, ...]
-    is_turned: bool
-    there: Slices
-    others: Sizes
-    back: Slices
+    pairs: tuple[Pair, ...]
+    halves: tuple[Slices, Slices]
     home: View
+    others: Sizes
 
-    def takes(self, leaves: Sequence[Any]) -> bool:
-        """Whether leaves are plain tensors of its shapes, of one dtype and on one device."""
-        first = leaves[0]
-        return not torch.compiler.is_compiling() and all(
-            type(leaf) is Tensor and leaf.shape == shape and leaf.dtype == first.dtype and leaf.device == first.device
-            for leaf, shape in zip(leaves, self.shapes)
-        )
-
-    def pairs(self, leaves: Sequence[Tensor], moves: Sequence[tuple[Tensor, float] | None]) -> list[Tensor]:
-        """The tensors of both operators.
-
-        Args:
-            leaves: Before the step, all of one dtype.
-            moves: Of each leaf what is added to it, and how many times; None of one that stays.
-
-        Returns:
-            A tensor a factor.
-        """
-        found = []
-        for factor in self.factors:
-            pair = leaves[0].new_empty(factor.count)
-            size, stride, starts = factor.halves
-            before, after = (pair.as_strided(size, stride, start) for start in starts)
-            leaf, move = factor.laid(leaves[factor.leaf].contiguous()), moves[factor.leaf]
+    def products(self, leaves: Sequence[Tensor], moves: Sequence[Move]) -> tuple[Product, Product]:
+        """As of `Program`."""
+        tensors = []
+        for pair in self.pairs:
+            both = leaves[0].new_empty(pair.count)
+            before, after = pair.halves(both)
+            leaf, move = pair.laid(leaves[pair.leaf].contiguous()), moves[pair.leaf]
             before.copy_(leaf)
             if move is None:
                 after.copy_(leaf)
             else:
-                torch.add(leaf, factor.laid(move[0].contiguous()), alpha=move[1], out=after)
-            found.append(pair)
-        return found
+                torch.add(leaf, pair.laid(move[0].contiguous()), alpha=STEP * move[1], out=after)
+            tensors.append(both)
 
-    def difference(self, pairs: Sequence[Tensor], x: Tensor) -> Tensor:
-        """What the operator after the step gives more than that before, A_after x − A_before x.
+        def adjoint(y: Tensor) -> Tensor:
+            for pair, tensor in zip(self.pairs[::-1], tensors[::-1]):
+                y = pair.sums[1](tensor.conj().resolve_conj() if tensor.is_complex() else tensor, y)
+            return self.home(_quotient(*self.halves[1](y)))
 
-        Args:
-            pairs: Of `pairs`.
-            x: (n, k).
+        def forward(x: Tensor) -> Tensor:
+            x = x.mT.contiguous()
+            if x.storage_offset():
+                x = x.clone()
+            for pair, tensor in zip(self.pairs, tensors):
+                x = pair.sums[0](tensor, x)
+            return _quotient(*self.halves[0](x))
 
-        Returns:
-            An array of several axes.
-        """
-        x = (x.mT if self.is_turned else x).contiguous()
-        if x.storage_offset():
-            x = x.clone()
-        for factor, pair in zip(self.factors, pairs):
-            x = factor.forward(pair, x)
-        return _difference(x, self.there)
-
-    def adjoint_difference(self, pairs: Sequence[Tensor], y: Tensor) -> Tensor:
-        """Likewise of the adjoints.
-
-        Args:
-            pairs: Of `pairs`.
-            y: Of `difference`.
-
-        Returns:
-            (n, k).
-        """
-        for factor, pair in zip(self.factors[::-1], pairs[::-1]):
-            y = factor.back(pair.conj().resolve_conj() if pair.is_complex() else pair, y)
-        return self.home(_difference(y, self.back))
+        return forward, adjoint
 
 
-def _difference(x: Tensor, halves: Slices) -> Tensor:
-    """What the second half is more than the first, without gaps."""
-    before, after = (x.as_strided(halves.size, halves.stride, start) for start in halves.starts)
-    return after - before
+def _quotient(before: Tensor, after: Tensor) -> Tensor:
+    """The quotient of a difference, without gaps."""
+    return (after - before).div_(STEP)
 
 
-def program(structure: Structure) -> Program | None:
-    """The program of a structure.
+def program(structure: Structure, leaves: Sequence[Tensor]) -> Blocks | Pairs | None:
+    """The program of a structure, if it takes these leaves.
 
     Args:
         structure: The structure, which keeps it.
+        leaves: In the order of the structure.
 
     Returns:
-        The program; None where the operator is no network of tensors that act one by one, as a sum is none.
+        The program; None where the operator is no network of tensors that act one by one, as a sum is none, or leaves
+        are not plain tensors of its shapes, of one dtype and on one device.
 
     Example:
         >>> import linops as lo
         >>> A = lo.low_rank(8, 4, rank=2)
         >>> U, V = (torch.randn(leaf.shape) for _, leaf in A.named_leaves())
-        >>> found, x = program(A.structure), torch.eye(4)
-        >>> pairs = found.pairs([U, V], [(torch.ones(8, 2), 0.5), None])
-        >>> torch.allclose(found.difference(pairs, x), torch.full((8, 2), 0.5) @ V, atol=1e-6)
+        >>> apply, adjoint = program(A.structure, [U, V]).products([U, V], [(torch.ones(8, 2), 0.5), None])
+        >>> torch.allclose(apply(torch.eye(4)).mT, torch.full((8, 2), 0.5) @ V, atol=1e-6)
         True
     """
-    if "both" not in structure.known:
-        structure.known["both"] = _found(structure)
-    return structure.known["both"]
+    if torch.compiler.is_compiling():
+        return None
+    if "program" not in structure.known:
+        structure.known["program"] = _found(structure)
+    found, shapes = structure.known["program"]
+    first = leaves[0]
+    for leaf, shape in zip(leaves, shapes):
+        if type(leaf) is not Tensor or leaf.shape != shape or leaf.dtype != first.dtype or leaf.device != first.device:
+            return None
+    return found
 
 
-def _found(structure: Structure) -> Program | None:
+def _found(structure: Structure) -> tuple[Blocks | Pairs | None, list[Sizes]]:
+    """The program, if there is one, and the shapes of leaves."""
+    shapes = [tuple(leaf.shape) for _, leaf in structure.operator.named_leaves()]
     network = network_of(structure.operator) if structure.outline is structure else None
-    if network is None or not network.tensors:
-        return None
-    steps = steps_of([own + BOTH for own in network.tensors], network.into, network.out + BOTH)
-    if steps is None:
-        return None
+    if network is None or {*network.leaves} != {*range(len(shapes))}:
+        return None, shapes
     axes = _Axes(network.sizes, network.into)
-    is_turned = not axes.is_batched(steps[0])
-    held = OPERANDS + network.into if is_turned else network.into + OPERANDS
-    ahead = []
-    for leaf, step in zip(network.leaves, steps):
-        tensor = _Tensor(axes, leaf, step, held)
-        ahead.append((tensor, tensor.forward(held)))
-        held = tensor.result
-    there = held
-    held, factors = there.replace(BOTH, ""), []
-    for tensor, forward in ahead[::-1]:
-        factors.append(tensor.factor(forward, tensor.back(held)))
-        held = tensor.adjoint_result
-    halves = axes.halves(there)
-    vectors = len(axes.dims(there.replace(BOTH, "").partition(OPERANDS)[0], there)[0])
-    return Program(
-        tuple(factors[::-1]),
-        tuple([tuple(leaf.shape) for _, leaf in structure.operator.named_leaves()]),
-        is_turned,
-        halves,
-        tuple([axis for axis in range(len(halves.size)) if axis != vectors]),
-        axes.halves(held),
-        axes.view(held.replace(BOTH, ""), [network.into, OPERANDS]),
-    )
+    steps = steps_of(network.tensors, network.into, network.out)
+    if steps is None:
+        return None, shapes
+    are_few = all(axes.count(rows + columns) <= FEW for _, rows, columns, _ in [step.groups for step in steps])
+    return (_pairs if are_few else _blocks)(axes, network, steps), shapes
 
 
 class _Axes:
@@ -281,26 +320,19 @@ class _Axes:
     def count(self, axes: str) -> int:
         return prod([self.sizes[axis] for axis in axes])
 
-    def is_batched(self, step: Acting) -> bool:
-        _, rows, columns, _ = step.groups
-        return self.count(rows.replace(BOTH, "") + columns) > FEW
-
-    def dims(self, order: str, *held: str) -> tuple[Sizes, ...]:
-        """Sizes of an order of axes and their strides in arrays; axes that are one in all are one, but for vectors."""
-        found: list[list[int]] = []
-        last = ""
-        for axis in order:
-            size = self.sizes[axis]
-            strides = [self.stride(axis, one) for one in held]
-            is_one = found and all(before == size * stride for before, stride in zip(found[-1][1:], strides))
-            if is_one and OPERANDS not in (axis, last):
-                size *= found.pop()[0]
-            found.append([size, *strides])
-            last = axis
-        return tuple(zip(*found)) or ((),) * (1 + len(held))
-
     def stride(self, axis: str, held: str) -> int:
         return self.count(held.partition(axis)[2]) if axis in held else 0
+
+    def dims(self, order: str, *held: str, apart: str = "") -> tuple[Sizes, ...]:
+        """Sizes of axes and their strides in arrays; axes that are one in all of them are one, but for those apart."""
+        found: list[list[int]] = []
+        for last, axis in zip(" " + order, order):
+            size, strides = self.sizes[axis], [self.stride(axis, one) for one in held]
+            is_one = found and all(before == size * stride for before, stride in zip(found[-1][1:], strides))
+            if is_one and apart not in (axis, last):
+                size *= found.pop()[0]
+            found.append([size, *strides])
+        return tuple(zip(*found)) or ((),) * (1 + len(held))
 
     def view(self, held: str, groups: Sequence[str]) -> View:
         """A view with an axis for each group."""
@@ -310,69 +342,69 @@ class _Axes:
         size, stride = (sum(parts, ()) for parts in zip(*found))
         return View(size, stride, tuple(map(self.count, groups)))
 
-    def halves(self, held: str) -> Slices:
-        size, stride = self.dims(held.replace(BOTH, ""), held)
+    def halves(self, held: str, apart: str = "") -> Slices:
+        """Both halves of an array."""
+        size, stride = self.dims(held.replace(BOTH, ""), held, apart=apart)
         return Slices(size, stride, offsets(BOTH, held, self.sizes))
 
 
-class _Tensor:
-    """A tensor, and how its operand is seen: in the order `lead`, columns, `tail`, in which rows replace the columns.
+def _only(axes: str, among: str) -> str:
+    return "".join([axis for axis in axes if axis in among])
 
-    For batched products `lead` is the blocks, for elementwise ones what is slower than the columns. Operands of the
-    first tensor have no axis of both, and their products get it behind `lead`.
-    """
 
-    def __init__(self, axes: _Axes, leaf: int, step: Acting, held: str) -> None:
-        blocks, rows, self.columns, _ = step.groups
-        self.axes, self.leaf, self.own = axes, leaf, step.own.replace(BOTH, "")
-        self.rows, both = rows.replace(BOTH, ""), BOTH if BOTH in rows else ""
-        others = held.replace(OPERANDS, "")
-        self.is_batched = axes.is_batched(step)
-        if self.is_batched:
-            self.lead = "".join([axis for axis in others if axis in blocks])
-            self.tail = "".join([axis for axis in others if axis not in step.own]) + OPERANDS
-        else:
-            before, found, after = others.partition(self.columns) if self.columns else ("", "", others)
-            if not found and self.columns:
-                before, after = "", "".join([axis for axis in others if axis not in self.columns])
-            if axes.count(before) > axes.count(after):  # a copy, so that what lies side by side is long
-                before, after = "", after + before
-            self.lead, self.tail = OPERANDS + before, after
-        self.every = self.lead + both
-        self.result = self.every + self.rows + self.tail
-        self.adjoint_result = self.every + self.columns + self.tail
-        if self.is_batched:
-            self.stored = self.every + self.rows + self.columns
-        else:
-            self.stored = self.rows + self.columns + "".join([one for one in self.every + self.tail if one in step.own])
+def _without(axes: str, those: str) -> str:
+    return "".join([axis for axis in axes if axis not in those])
 
-    def forward(self, held: str) -> Batched | Elementwise:
-        """How an operand is multiplied, as it lies."""
-        if not self.is_batched:
-            return self._elementwise(held, self.lead + self.columns + self.tail, self.result, self.columns)
-        both = self.every.removeprefix(self.lead)
-        pair = self.axes.view(self.stored, [self.lead, both + self.rows, self.columns])
-        return Batched(pair, self.axes.view(held, [self.lead, self.columns, self.tail]))
 
-    def back(self, held: str) -> Batched | Elementwise:
-        """How an operand of the adjoint is."""
-        if not self.is_batched:
-            return self._elementwise(held, self.result, self.adjoint_result, self.rows)
-        pair = self.axes.view(self.stored, [self.every, self.columns, self.rows])
-        return Batched(pair, self.axes.view(held, [self.every, self.rows, self.tail]))
+def _blocks(axes: _Axes, network: Network, steps: Sequence[Acting]) -> Blocks:
+    held, ahead = OPERANDS + network.into, []
+    for leaf, step in zip(network.leaves, steps):
+        blocks, rows, columns, _ = step.groups
+        lead, tail = _only(step.own, blocks), _without(held, step.own)
+        groups = [lead, rows, columns], [lead, columns, rows]
+        views = axes.view(step.own, groups[0]), axes.view(step.own, groups[1])
+        ahead.append((leaf, views, axes.view(held, [lead, columns, tail]), [lead, rows, tail], lead + columns + tail))
+        held = lead + rows + tail
+    there, found = held, []
+    for leaf, views, operand, seen, after in ahead[::-1]:
+        found.append(Block(leaf, views, (operand, axes.view(held, seen))))
+        held = after
+    cut = there.partition(OPERANDS)
+    return Blocks(tuple(found[::-1]), tuple(map(axes.count, cut)), axes.view(held, [network.into, OPERANDS]))
 
-    def _elementwise(self, held: str, wanted: str, result: str, summed: str) -> Elementwise:
-        axes, wanted = self.axes, "".join([axis for axis in wanted if axis in held])
-        laid = View(*axes.dims(wanted, held), None if held == wanted else (axes.count(wanted),))
-        size, stride, other = axes.dims(result, self.stored, wanted)
-        return Elementwise(
-            Slices(size, stride, offsets(summed, self.stored, axes.sizes)),
-            laid,
-            Slices(size, other, offsets(summed, wanted, axes.sizes)),
-        )
 
-    def factor(self, forward: Batched | Elementwise, back: Batched | Elementwise) -> Factor:
-        """What runs."""
-        size, of_leaf, of_pair = self.axes.dims(self.stored.replace(BOTH, ""), self.own, self.stored)
-        halves = Slices(size, of_pair, offsets(BOTH, self.stored, self.axes.sizes))
-        return Factor(self.leaf, self.axes.count(self.stored), View(size, of_leaf), halves, forward, back)
+def _pairs(axes: _Axes, network: Network, steps: Sequence[Acting]) -> Pairs:
+    held, ahead = OPERANDS + network.into, []
+    for leaf, step in zip(network.leaves, steps):
+        _, rows, columns, _ = step.groups
+        before, found, after = held[1:].partition(columns) if columns else ("", "", held[1:])
+        if columns and not found:
+            before, after = "", _without(held[1:], columns)
+        if axes.count(before) > axes.count(after):  # a copy, so that what lies side by side is long
+            before, after = "", after + before
+        lead = OPERANDS + before
+        every = lead if BOTH in held else lead + BOTH
+        stored = rows + columns + _only(every + after, step.own + BOTH)
+        forward = _sum(axes, held, (lead + columns + after, every + rows + after), stored, columns)
+        size, of_leaf, of_pair = axes.dims(stored.replace(BOTH, ""), step.own, stored)
+        halves = Slices(size, of_pair, offsets(BOTH, stored, axes.sizes))
+        turn = every + rows + after, every + columns + after
+        ahead.append((leaf, stored, rows, View(size, of_leaf), halves, forward, turn))
+        held = turn[0]
+    there, pairs = held, []
+    held = there.replace(BOTH, "")
+    for leaf, stored, rows, laid, halves, forward, turn in ahead[::-1]:
+        pairs.append(Pair(leaf, axes.count(stored), laid, halves, (forward, _sum(axes, held, turn, stored, rows))))
+        held = turn[1]
+    home = axes.view(held.replace(BOTH, ""), [network.into, OPERANDS])
+    halves = axes.halves(there, OPERANDS)
+    return Pairs(tuple(pairs[::-1]), (halves, axes.halves(held)), home, tuple(range(1, len(halves.size))))
+
+
+def _sum(axes: _Axes, held: str, turn: tuple[str, str], stored: str, summed: str) -> Sum:
+    """A sum over axes of products of a tensor that is stored with an operand that is held; what both are seen as."""
+    wanted = _only(turn[0], held)
+    laid = None if held == wanted else View(*axes.dims(wanted, held), (axes.count(wanted),))
+    size, stride, other = axes.dims(turn[1], stored, wanted)
+    of_pair = Slices(size, stride, offsets(summed, stored, axes.sizes))
+    return Sum(of_pair, laid, Slices(size, other, offsets(summed, wanted, axes.sizes)))

@@ -37,7 +37,7 @@ sharded layers all leaves and directions are gathered at such a step, a layer at
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -166,7 +166,7 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     steps: list[tuple[Tensor, float] | None] = [None] * len(names)
     goal = None
     for leaf, group, direction in moves:
-        steps[names.index(leaf.key)] = _whole(direction), STEP * group["lr_multiplier"]
+        steps[names.index(leaf.key)] = _whole(direction), group["lr_multiplier"]
         goal = goal or leaf.goal
     if goal is None:  # the leaves that Muon steps have no gradient
         state[SHARE] = 1.0
@@ -181,19 +181,18 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
 
 
 def _norm(
-    layer: Any, leaves: list[Tensor], steps: list[tuple[Tensor, float] | None], vectors: Tensor | None
+    layer: Any, leaves: list[Tensor], moves: list[tuple[Tensor, float] | None], vectors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """‖Δ‖₂ of a layer and the vectors, of its leaves and what is added to each, and how many times."""
-    known = program(layer.structure)
-    if known is not None and known.takes(leaves):
-        pairs = known.pairs(leaves, steps)
+    """‖Δ‖₂ of a layer and the vectors, of its leaves, and of each the direction and rate."""
+    known = program(layer.structure, leaves)
+    if known is not None:
         basis = _basis(vectors, layer.structure.operator.shape[1], leaves[0])
-        products = partial(known.difference, pairs), partial(known.adjoint_difference, pairs)
-        return _iterated(*products, known.others, basis, LATER if vectors is not None else FIRST)
+        iterations = LATER if vectors is not None else FIRST
+        return _iterated(*known.products(leaves, moves), known.others, basis, iterations)
     indices = held(layer, getattr(layer, "_indices", ()))
     # plans hold for leaves of the layer's own kinds: not for those made wider than bfloat16, nor under compilers
     alike = kinds(leaves) == getattr(layer, "_kinds", None) and not torch.compiler.is_compiling()
-    after = [leaf if step is None else torch.add(leaf, step[0], alpha=step[1]) for leaf, step in zip(leaves, steps)]
+    after = [leaf if one is None else torch.add(leaf, one[0], alpha=STEP * one[1]) for leaf, one in zip(leaves, moves)]
     now, then = (layer.structure.fill(own, indices, alike=alike) for own in (leaves, after))
     adjoints = [
         adjoint(operator, layer.structure, own, alike=alike) for operator, own in ((now, leaves), (then, after))
@@ -224,8 +223,8 @@ def difference_norm(
     basis = _basis(vectors, now.shape[1], torch.empty((), dtype=now.dtype, device=now.device))
     adjoints = adjoints or (now.H, then.H)
     return _iterated(
-        lambda x: then @ x - now @ x,
-        lambda y: adjoints[1] @ y - adjoints[0] @ y,
+        lambda x: (then @ x - now @ x) / STEP,
+        lambda y: (adjoints[1] @ y - adjoints[0] @ y) / STEP,
         (0,),
         basis,
         LATER if vectors is not None else FIRST,
@@ -247,7 +246,7 @@ def _iterated(
         lengths = torch.linalg.vector_norm(there, dim=others)
         norm = (torch.linalg.vector_norm(back, dim=0) / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)).amax()
         basis = torch.linalg.qr(back).Q
-    return norm / STEP, basis
+    return norm, basis
 
 
 def _basis(vectors: Tensor | None, size: int, like: Tensor) -> Tensor:
