@@ -61,7 +61,7 @@ def test_steps_are_the_product(name):
         blocks, rows, columns, rest = step.groups
         a, y = leaves[place].ravel(), np.zeros(int(np.prod([size[axis] for axis in step.after])))
         tables = {
-            (group, layout): np.array(chain._offsets(group, layout, size))
+            (group, layout): np.array(chain.offsets(group, layout, size))
             for group in step.groups
             for layout in (step.own, step.held, step.after)
             if {*group} <= {*layout}

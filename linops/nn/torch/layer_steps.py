@@ -57,7 +57,7 @@ from linops.nn.renormalizing import (
     starts,
 )
 from linops.nn.torch.adjoints import adjoint
-from linops.nn.torch.both import program
+from linops.nn.torch.differences import program
 from linops.nn.torch.leaves import held, kinds
 from linops.nn.torch.sharded import is_cut
 from linops.scaling import fans
@@ -65,6 +65,9 @@ from linops.structure import Structure
 
 #: what the state of a layer's first leaf calls the number of steps, ρ, the vectors, and which leaves moved, as bits
 COUNT, SHARE, VECTORS, MOVING = KEPT = "layer_steps", "layer_share", "layer_vectors", "layer_moving"
+
+#: types that are no pieces, and dtypes that are measured in
+_PLAIN, _WIDE = (Tensor, nn.Parameter), (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 class Leaf:
@@ -162,7 +165,7 @@ def share(moves: Sequence[tuple[Any, dict[str, Any], Tensor]], state: dict[str, 
     every = cadence(moves[0][1]["every"], most)
     if not is_due(count, every):
         return state[SHARE]
-    leaves = [_whole(getattr(layer, name)) for name in names]
+    leaves = [_whole(layer._parameters[name]) for name in names]
     steps: list[tuple[Tensor, float] | None] = [None] * len(names)
     goal = None
     for leaf, group, direction in moves:
@@ -244,8 +247,8 @@ def _iterated(
         there = apply(basis)
         back = adjoint(there)
         lengths = torch.linalg.vector_norm(there, dim=others)
-        norm = (torch.linalg.vector_norm(back, dim=0) / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)).amax()
-        basis = torch.linalg.qr(back).Q
+        basis, triangle = torch.linalg.qr(back)  # of columns as long as those of back
+        norm = (torch.linalg.vector_norm(triangle, dim=0) / lengths.clamp(torch.finfo(lengths.dtype).tiny)).amax()
     return norm, basis
 
 
@@ -262,5 +265,7 @@ def _known(structure: Structure) -> tuple[tuple[str, ...], int]:
 
 def _whole(leaf: Any) -> Tensor:
     """All of a leaf, in float32 at least."""
-    leaf = leaf.detach().full_tensor() if is_cut(leaf) else leaf.detach()
-    return leaf.to(torch.promote_types(leaf.dtype, torch.float32))
+    if type(leaf) not in _PLAIN and is_cut(leaf):
+        leaf = leaf.full_tensor()
+    leaf = leaf.detach()
+    return leaf if leaf.dtype in _WIDE else leaf.to(torch.promote_types(leaf.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""The difference that a step makes to a layer's operator, on bare tensors: what `difference_norm` takes, in fewer calls.
+"""The difference that a step makes to a layer's operator, on bare tensors: as `difference_norm` takes it, in few calls.
 
 An operator whose tensors act on an operand one by one is a network (`linops.plan.network`): tensor t has axes of blocks
 b, which it shares with the operand x and leaves, rows r, which are its own, and columns c, which are summed over, and
@@ -219,13 +219,16 @@ class Pairs(NamedTuple):
         pairs: The tensors in the order in which they act.
         halves: How the results of both operators are seen, and of both adjoints.
         home: As of `Blocks`.
-        others: As of `Program`.
     """
 
     pairs: tuple[Pair, ...]
     halves: tuple[Slices, Slices]
     home: View
-    others: Sizes
+
+    @property
+    def others(self) -> Sizes:
+        """As of `Program`."""
+        return (1,)
 
     def products(self, leaves: Sequence[Tensor], moves: Sequence[Move]) -> tuple[Product, Product]:
         """As of `Program`."""
@@ -247,12 +250,12 @@ class Pairs(NamedTuple):
             return self.home(_quotient(*self.halves[1](y)))
 
         def forward(x: Tensor) -> Tensor:
-            x = x.mT.contiguous()
-            if x.storage_offset():
-                x = x.clone()
+            y = x.mT.contiguous()
+            if y.storage_offset():
+                y = y.clone()
             for pair, tensor in zip(self.pairs, tensors):
-                x = pair.sums[0](tensor, x)
-            return _quotient(*self.halves[0](x))
+                y = pair.sums[0](tensor, y)
+            return _quotient(*self.halves[0](y)).view(x.shape[1], -1)
 
         return forward, adjoint
 
@@ -323,13 +326,12 @@ class _Axes:
     def stride(self, axis: str, held: str) -> int:
         return self.count(held.partition(axis)[2]) if axis in held else 0
 
-    def dims(self, order: str, *held: str, apart: str = "") -> tuple[Sizes, ...]:
-        """Sizes of axes and their strides in arrays; axes that are one in all of them are one, but for those apart."""
+    def dims(self, order: str, *held: str) -> tuple[Sizes, ...]:
+        """Sizes of axes and their strides in arrays; axes that are one in all of them are one."""
         found: list[list[int]] = []
-        for last, axis in zip(" " + order, order):
+        for axis in order:
             size, strides = self.sizes[axis], [self.stride(axis, one) for one in held]
-            is_one = found and all(before == size * stride for before, stride in zip(found[-1][1:], strides))
-            if is_one and apart not in (axis, last):
+            if found and all(before == size * stride for before, stride in zip(found[-1][1:], strides)):
                 size *= found.pop()[0]
             found.append([size, *strides])
         return tuple(zip(*found)) or ((),) * (1 + len(held))
@@ -342,9 +344,9 @@ class _Axes:
         size, stride = (sum(parts, ()) for parts in zip(*found))
         return View(size, stride, tuple(map(self.count, groups)))
 
-    def halves(self, held: str, apart: str = "") -> Slices:
+    def halves(self, held: str) -> Slices:
         """Both halves of an array."""
-        size, stride = self.dims(held.replace(BOTH, ""), held, apart=apart)
+        size, stride = self.dims(held.replace(BOTH, ""), held)
         return Slices(size, stride, offsets(BOTH, held, self.sizes))
 
 
@@ -397,14 +399,14 @@ def _pairs(axes: _Axes, network: Network, steps: Sequence[Acting]) -> Pairs:
         pairs.append(Pair(leaf, axes.count(stored), laid, halves, (forward, _sum(axes, held, turn, stored, rows))))
         held = turn[1]
     home = axes.view(held.replace(BOTH, ""), [network.into, OPERANDS])
-    halves = axes.halves(there, OPERANDS)
-    return Pairs(tuple(pairs[::-1]), (halves, axes.halves(held)), home, tuple(range(1, len(halves.size))))
+    return Pairs(tuple(pairs[::-1]), (axes.halves(there), axes.halves(held)), home)
 
 
 def _sum(axes: _Axes, held: str, turn: tuple[str, str], stored: str, summed: str) -> Sum:
     """A sum over axes of products of a tensor that is stored with an operand that is held; what both are seen as."""
     wanted = _only(turn[0], held)
-    laid = None if held == wanted else View(*axes.dims(wanted, held), (axes.count(wanted),))
+    size, stride = axes.dims(wanted, held)
+    laid = None if held == wanted else View(size, stride, (axes.count(wanted),))
     size, stride, other = axes.dims(turn[1], stored, wanted)
     of_pair = Slices(size, stride, offsets(summed, stored, axes.sizes))
     return Sum(of_pair, laid, Slices(size, other, offsets(summed, wanted, axes.sizes)))
