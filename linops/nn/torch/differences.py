@@ -281,7 +281,7 @@ def program(structure: Structure, leaves: Sequence[Tensor]) -> Blocks | Pairs | 
         >>> A = lo.low_rank(8, 4, rank=2)
         >>> U, V = (torch.randn(leaf.shape) for _, leaf in A.named_leaves())
         >>> apply, adjoint = program(A.structure, [U, V]).products([U, V], [(torch.ones(8, 2), 0.5), None])
-        >>> torch.allclose(apply(torch.eye(4)).mT, torch.full((8, 2), 0.5) @ V, atol=1e-6)
+        >>> torch.allclose(apply(torch.eye(4)).squeeze(-1), torch.full((8, 2), 0.5) @ V, atol=1e-6)
         True
     """
     if torch.compiler.is_compiling():
