@@ -17,8 +17,8 @@ def require_hyperparameters(where: str, **given: Any) -> None:
     Args:
         where: The public name of what was given them, for errors.
         **given: ``lr``, ``adamw_lr``, ``eps`` and ``weight_decay``, finite and at least 0; ``momentum`` and the two
-            ``betas``, at least 0 and less than 1. A number of any library will do, a tensor of one number or an array
-            without axes too, and what JAX traces, whose value is not known.
+            ``betas``, at least 0 and less than 1. A number of any library will do, a tensor or array of one number too,
+            and what JAX traces, whose value is not known.
 
     Raises:
         ValueError: If one is not; the message names it.
@@ -62,16 +62,39 @@ def require_schedule(where: str, name: str, value: Any) -> None:
         raise ValueError(f"{error}, or a function from steps to numbers") from None
 
 
-def require_base(where: str, base: Any) -> None:
+def plain(value: Any) -> Any:
+    """A number of NumPy, JAX or PyTorch, or an array of one, as a number of Python.
+
+    Args:
+        value: The number, or anything else.
+
+    Returns:
+        The number; anything else, and what JAX traces, as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> plain(np.array([0.5])), plain(np.float32(2)), plain("0.5"), plain(None)
+        (0.5, 2.0, '0.5', None)
+    """
+    if not _is_number(value) or not hasattr(value, "item") or _is_traced(value):
+        return value
+    return value.item()
+
+
+def require_base(where: str, base: Any) -> Any:
     """Raise if a base width is no positive number; other bases are checked where they are read.
 
     Args:
         where: The public name of what was given it, for errors.
         base: A number, patterns to numbers, or another thing, which passes.
 
+    Returns:
+        The base, of numbers of Python.
+
     Raises:
         ValueError: If a number is not positive, or there is a string in its place.
     """
+    base = {pattern: plain(width) for pattern, width in base.items()} if isinstance(base, Mapping) else plain(base)
     widths = base.values() if isinstance(base, Mapping) else [base]
     for width in widths:
         if isinstance(width, (str, bool)) or (_is_number(width) and not is_positive(width)):
@@ -79,6 +102,7 @@ def require_base(where: str, base: Any) -> None:
                 f"{where}(base={base!r}): expected a model of the base shapes, a width that is a positive number, "
                 "patterns to such widths, as {'*.attn.*': 64}, or None"
             )
+    return base
 
 
 def is_positive(value: Any) -> bool:
@@ -104,11 +128,18 @@ def _is_within(value: Any, end: float) -> bool:
     """Whether a value is a finite number from 0 up to `end`, which is left out, or may be one: JAX traces it."""
     if not _is_number(value):
         return False
-    jax = sys.modules.get("jax")
-    if jax is not None and isinstance(value, jax.core.Tracer):
+    if _is_traced(value):
         return True
     try:
-        number = float(value)
+        number = float(plain(value))
     except (TypeError, ValueError, RuntimeError):  # complex numbers, arrays of text
         return False
     return isfinite(number) and 0 <= number < end
+
+
+def _is_traced(value: Any) -> bool:
+    """Whether JAX traces a value, or the compiler of PyTorch does: it is not known."""
+    jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
+    if jax is not None and isinstance(value, jax.core.Tracer):
+        return True
+    return torch is not None and isinstance(value, torch.Tensor) and torch.compiler.is_compiling()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from linops.nn.hyperparameters import require_base, require_hyperparameters, require_schedule
+from linops.nn.hyperparameters import plain, require_base, require_hyperparameters, require_schedule
 from linops.nn.jax_muon import scale_by_muon
 from linops.nn.jax_renormalizing import layers_of, renormalized
 from linops.nn.optax import like, scale_by_tree
@@ -75,8 +75,10 @@ def optimizer_of(
         require_hyperparameters(optimizer, adamw_lr=adamw_lr)
     if adamw_lr is not None and (callable(lr) or _is_zero(lr)):
         raise ValueError(f"{optimizer}(adamw_lr={adamw_lr}): stands beside a number lr, not {lr!r}; leave it out")
+    lr, adamw_lr, weight_decay, eps, momentum = map(plain, (lr, adamw_lr, weight_decay, eps, momentum))
+    betas = tuple(map(plain, betas))
     require_depth(optimizer, depth)
-    require_base(optimizer, base)
+    base = require_base(optimizer, base)
     found = list(entries)
     if base is not None or not _is_zero(weight_decay) or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned(optimizer, found)

@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import optax
 
-from linops.nn.hyperparameters import require_schedule
+from linops.nn.hyperparameters import plain, require_schedule
 from linops.nn.jax_muon import orthogonalize, scale_by_muon
 from linops.nn.matrices import VECTOR, by_name
 
@@ -86,6 +86,7 @@ def add_decay(weight_decay: Any, shares: Any) -> optax.GradientTransformation:
         (-0.05, -0.0)
     """
     require_schedule("add_decay", "weight_decay", weight_decay)
+    weight_decay = plain(weight_decay)
 
     def init(params: Any) -> Any:
         return optax.ScaleByScheduleState(count=jax.numpy.zeros([], "int32"))

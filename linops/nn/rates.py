@@ -132,7 +132,7 @@ def multipliers(entries: Iterable[Entry], optimizer: str | Iterable[str], base: 
     """
     if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
         raise ValueError(f"lr_multipliers(optimizer={optimizer!r}): expected one of {', '.join(OPTIMIZERS)}")
-    require_base("lr_multipliers", base)
+    base = require_base("lr_multipliers", base)
     rules = repeat(optimizer) if isinstance(optimizer, str) else optimizer
     if isinstance(base, Iterable) and not isinstance(base, Mapping):
         base = _Layers(base)

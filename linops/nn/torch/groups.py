@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from linops.nn.torch.wrong_rates import calls, structured_in
+from linops.nn.torch.wrong_rates import calls, outside, structured_in
 
 
 def require_leaves(group: dict[str, Any]) -> None:
@@ -68,3 +69,47 @@ def require_whole(groups: Iterable[Any]) -> None:
             "lo.nn.param_groups(model, lr, optimizer='muon', renormalize=False), or divide parameters by FSDP2, of "
             "which Muon measures layers"
         )
+
+
+def require_algorithm(groups: Iterable[Any]) -> None:
+    """Raise if groups are of another optimiser, and have vectors, which Muon would take for matrices.
+
+    Args:
+        groups: What Muon is given.
+
+    Raises:
+        ValueError: If so.
+    """
+    for group in groups:
+        if not isinstance(group, dict) or "optimizer" not in group or group.get("algorithm"):
+            continue
+        flat = [name for name, one in zip(group.get("names", ()), group["params"]) if one.ndim < 2]
+        if flat:
+            raise ValueError(
+                f"Muon: groups of param_groups(optimizer={group['optimizer']!r}) do not say what Muon steps, and it "
+                f"cannot orthogonalise {', '.join(map(repr, flat[:4]))}, which are no matrices: make them by "
+                "lo.nn.param_groups(model, lr, optimizer='muon'), which leaves vectors to AdamW"
+            )
+
+
+def warn_of_own(groups: Iterable[Any], name: str, value: Any) -> None:
+    """Warn where all groups have a rate, or decay, of their own, so that the one which Muon is given does nothing.
+
+    Args:
+        groups: What Muon is given.
+        name: ``"lr"`` or ``"weight_decay"``.
+        value: What it is given.
+    """
+    groups = list(groups)
+    own = [group[name] for group in groups if isinstance(group, dict) and name in group]
+    if not own or len(own) < len(groups):
+        return
+    dense = [one / group.get("lr_multiplier", 1.0) if name == "lr" else one for one, group in zip(own, groups)]
+    if any(abs(float(one) - float(value)) <= 1e-6 * abs(float(value)) for one in dense):
+        return
+    way = "lo.nn.set_lr(optimizer, lr) sets it later" if name == "lr" else f"{name}= is an argument there, too"
+    warnings.warn(
+        f"Muon({name}={value!r}) changes nothing: all groups have their own {name}, as lo.nn.param_groups(model, lr) "
+        f"gives it; give it there; {way}",
+        stacklevel=outside(),
+    )

@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from linops.nn.hyperparameters import require_hyperparameters
+from linops.nn.hyperparameters import plain, require_hyperparameters
 from linops.nn.newton_schulz import EPS, newton_schulz
 from linops.nn.renormalizing import require_every, require_renormalized
-from linops.nn.torch.groups import require_leaves, require_partners, require_whole
+from linops.nn.torch.groups import require_algorithm, require_leaves, require_partners, require_whole, warn_of_own
 from linops.nn.torch.layer_steps import KEPT, SHARE, VECTORS, Leaf, leaves_of, share, together
 from linops.nn.torch.renormalizing import Norms
 from linops.nn.torch.sharded import cut_as, on_whole
+from linops.nn.torch.wrong_rates import watch
 from linops.starting import MatrixAxes
 
 #: what a group has of the model, which a state dict does not change
 OWN = ("names", "partners", "every")
 #: what is checked of a group
 CHECKED = ("lr", "weight_decay", "momentum", "betas", "eps")
+#: a rate and decay that nobody has given, which are told from equal ones that somebody has
+_LR, _DECAY = float("0.02"), float("0")
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -70,8 +73,8 @@ class Muon(Optimizer):
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
-        lr: The rate of groups that have none.
-        weight_decay: The decay of groups that have none.
+        lr: The rate of groups that have none; those of `param_groups` have one.
+        weight_decay: The decay of groups that have none; likewise.
         momentum: Of Muon.
         nesterov: Whether Muon's momentum is Nesterov's.
         betas: Of AdamW.
@@ -87,6 +90,9 @@ class Muon(Optimizer):
             other ranks; a number, in a group too, is out of its range: `lr`, `weight_decay` and `eps`
             are at least 0, `momentum` and `betas` less than 1 too; or `every` is less than 1, or given where no group
             was made for renormalised steps.
+
+    Warns:
+        UserWarning: If `lr` or `weight_decay` is given, and all groups have another one.
 
     Example:
         >>> import linops as lo
@@ -104,8 +110,8 @@ class Muon(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 0.02,
-        weight_decay: float = 0.0,
+        lr: float = _LR,
+        weight_decay: float = _DECAY,
         momentum: float = 0.95,
         nesterov: bool = True,
         betas: tuple[float, float] = (0.9, 0.95),
@@ -113,6 +119,11 @@ class Muon(Optimizer):
         every: int | None = None,
     ) -> None:
         require_hyperparameters("Muon", lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas, eps=eps)
+        is_given = {"lr": lr is not _LR, "weight_decay": weight_decay is not _DECAY}
+        if not isinstance(lr, Tensor):
+            lr = plain(lr)
+        weight_decay, momentum, eps = map(plain, (weight_decay, momentum, eps))
+        watch()
         self._leaves: list[list[Leaf | None]] = []  # of each group's parameters; no plain data, so in no group
         rest = {
             "momentum": momentum,
@@ -130,6 +141,9 @@ class Muon(Optimizer):
             )
         params = params if isinstance(params, Tensor) else list(params)  # torch refuses a tensor
         require_whole(params)
+        require_algorithm(params)
+        for name in [name for name, one in is_given.items() if one]:
+            warn_of_own(params, name, {"lr": lr, "weight_decay": weight_decay}[name])
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         renormalizes = self._is_measured or any("partners" in group for group in self.param_groups)
         require_renormalized("Muon", every, renormalizes, "leave renormalize=False out of param_groups")
@@ -152,10 +166,13 @@ class Muon(Optimizer):
         require_every("Muon", whole["every"])
         require_leaves(param_group)
         require_partners(param_group)
-        plain = {key: one for key, one in param_group.items() if key not in ("leaves", "measured")}
+        own = {key: one for key, one in param_group.items() if key not in ("leaves", "measured")}
+        own.update({key: plain(own[key]) for key in ("weight_decay", "momentum", "eps") if key in own})
         if isinstance(whole["lr"], Tensor):
-            plain["lr"] = whole["lr"].reshape(())  # of the same memory
-        super().add_param_group(plain)
+            own["lr"] = whole["lr"].reshape(())  # of the same memory
+        elif "lr" in own:
+            own["lr"] = plain(own["lr"])
+        super().add_param_group(own)
         self._is_measured |= "leaves" in param_group
         self._leaves.append(leaves_of(self.param_groups[-1]["params"], param_group.get("leaves") or ()))
 

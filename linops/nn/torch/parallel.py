@@ -232,7 +232,7 @@ def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]
     """Divide one layer."""
     if type(layer) is nn.Linear:
         for parameter in layer.parameters():
-            replaced(parameter)
+            replaced(parameter, "parallelize_")
         parallelize_module(layer, mesh, _theirs(row))
         layer.__dict__["_divided_style"] = row.style
         return
@@ -243,6 +243,6 @@ def _divide(layer: Any, row: Row, mesh: DeviceMesh, new: dict[int, nn.Parameter]
         if id(parameter) not in new:
             value = distribute_tensor(parameter.detach(), mesh, [Replicate() if axis is None else Shard(axis)])
             new[id(parameter)] = nn.Parameter(value, requires_grad=parameter.requires_grad)
-            replaced(parameter)
+            replaced(parameter, "parallelize_")
         layer._parameters[key] = new[id(parameter)]
     join(layer, row.style, row.division, mesh)

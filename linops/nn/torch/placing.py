@@ -20,6 +20,7 @@ from linops.nn.torch.mixture import BTTMixture
 from linops.nn.torch.nonlinear import Nonlinear
 from linops.nn.torch.parts import Parts
 from linops.nn.torch.structured import Swapped
+from linops.nn.torch.wrong_rates import replaced
 from linops.operator import LinearOperator
 
 #: the layer of each structure that is no linear map
@@ -89,6 +90,20 @@ def put(
         if isinstance(encoder, nn.TransformerEncoder) and any(isinstance(part, Swapped) for part in encoder.modules()):
             change(encoder, "use_nested_tensor", False)  # it needs the fused path
     return layers
+
+
+def retire(model: nn.Module, layers: Iterable[nn.Module], by: str) -> None:
+    """Remember the parameters of layers that were replaced, for optimisers which hold them.
+
+    Args:
+        model: The model, with the new layers.
+        layers: The old ones.
+        by: The public function that has replaced them.
+    """
+    kept = {id(parameter) for parameter in model.parameters()}
+    for parameter in [one for layer in layers for one in layer.parameters()]:
+        if id(parameter) not in kept:
+            replaced(parameter, by)
 
 
 def build(swap: Swap, weight_norm: bool, operators: tuple[LinearOperator, ...] | None = None) -> Any:

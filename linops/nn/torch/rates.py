@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from linops.nn import rates
-from linops.nn.hyperparameters import require_base, require_hyperparameters
+from linops.nn.hyperparameters import plain, require_base, require_hyperparameters
 from linops.nn.rates import DECAYS, Entry, known_or_warned, require_depth
 from linops.nn.renormalizing import ALONE, partner, require_renormalized
 from linops.nn.stepping import EPS, stepped
@@ -118,7 +118,9 @@ def param_groups(
         eps=EPS if eps is None else eps,
     )
     require_depth("param_groups", depth)
-    require_base("param_groups", base)
+    base = require_base("param_groups", base)
+    adamw_lr, weight_decay, eps = map(plain, (adamw_lr, weight_decay, eps))
+    lr = lr if isinstance(lr, Tensor) else plain(lr)  # tensors stay, for optimisers that are captured or compiled
     if renormalize and optimizer not in ("muon", "adamw"):
         raise ValueError(
             f"param_groups(optimizer={optimizer!r}, renormalize=True): expected 'muon' or 'adamw', whose steps do not "

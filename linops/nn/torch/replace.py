@@ -15,7 +15,7 @@ from linops.nn.report import Report, leftovers
 from linops.nn.swap import Swap, plan, report
 from linops.nn.torch.dense import find, is_dense, require_module
 from linops.nn.torch.nonlinear import Nonlinear
-from linops.nn.torch.placing import put
+from linops.nn.torch.placing import put, retire
 from linops.nn.torch.project import project_layers
 from linops.nn.torch.structured import Swapped
 
@@ -131,10 +131,12 @@ def replace_linear_(
     before, left = _count(model), leftovers(_left(model, swaps, skipped), ("weight", "bias"))
     if weights == "init":
         layers = put(model, swaps, weight_norm)
+        retire(model, [swap.found.layer for swap in swaps], "replace_linear_")
         pairs = [(swap.found.name, swap.found.layer, layers[swap.found.name]) for swap in swaps]
         scales = {name: grown for name, old, new in pairs if (grown := _scale(old, new))}
         return report(swaps, skipped, scales=scales, left=left, totals=(before, _count(model)))
     fits, unseen = project_layers(model, swaps, weight_norm, known, calibration, sequential, anchor, progress)
+    retire(model, [swap.found.layer for swap in swaps], "replace_linear_")
     warn_of(fits, unseen)
     return report(swaps, skipped, errors=errors_of(swaps, fits), left=left, totals=(before, _count(model)))
 

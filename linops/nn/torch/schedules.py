@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 from torch.optim import Optimizer
 
-from linops.nn.hyperparameters import require_hyperparameters
+from linops.nn.hyperparameters import plain, require_hyperparameters
 
 Kind = TypeVar("Kind", bound=Optimizer)
 
@@ -31,7 +31,7 @@ def set_lr(optimizer: Any, lr: float) -> None:
 
     Args:
         optimizer: An optimiser over groups of `param_groups`.
-        lr: The rate of a dense layer of the base shape.
+        lr: The rate of a dense layer of the base shape; of a tensor under `torch.compile` the value is not checked.
 
     Raises:
         ValueError: If no group has a multiplier: the optimiser was not made from `param_groups`; or the rate is no
@@ -47,6 +47,7 @@ def set_lr(optimizer: Any, lr: float) -> None:
     """
     _require_multipliers("set_lr", optimizer)
     require_hyperparameters("set_lr", lr=lr)
+    lr = lr if isinstance(lr, Tensor) else plain(lr)
     kept = keeper_of(optimizer) is not None
     for group in optimizer.param_groups:
         rate = lr if kept else lr * group.get("lr_multiplier", 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -16,6 +17,7 @@ from linops.nn.obstacles import framework_of
 from linops.nn.torch.schedules import dense_rate, require_optimizer
 from linops.nn.torch.sharded import require_whole
 from linops.nn.torch.structured import Structured
+from linops.nn.torch.wrong_rates import outside, structured_in
 from linops.operator import LinearOperator
 from linops.operators.dense import Dense
 
@@ -159,7 +161,10 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, or the optimiser is none.
-        ValueError: If there is no such layer, or parameters of one are sharded.
+        ValueError: If there is no such layer, parameters of one are sharded, or the optimiser has none of the model's.
+
+    Warns:
+        UserWarning: If the optimiser steps the leaves of structured layers at one rate.
 
     Example:
         >>> import linops as lo, torch
@@ -186,7 +191,26 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
         require_optimizer(f"watch({type(model).__name__}, …)", optimizer)
     if not _operators(model):
         raise ValueError(f"watch({type(model).__name__}): no structured layer and no torch.nn.Linear to watch")
+    if optimizer is not None:
+        _require_own(model, optimizer)
     return Watch(model, optimizer)
+
+
+def _require_own(model: nn.Module, optimizer: Any) -> None:
+    """Raise if an optimiser has no parameter of a model; warn if it steps leaves of structured layers at one rate."""
+    held = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    where = f"watch({type(model).__name__}, {type(optimizer).__name__})"
+    if held.isdisjoint(map(id, model.parameters())):
+        raise ValueError(
+            f"{where}: the optimiser has none of the model's parameters, so that its steps do not move this model: "
+            "pass the one that trains it, made after the last change of its layers"
+        )
+    if left := structured_in([group for group in optimizer.param_groups if "lr_multiplier" not in group]):
+        warnings.warn(
+            f"{where}: leaves of structured layers ({left!r}) have no rates of their own, as the optimiser was not "
+            "made from groups: make it from lo.nn.param_groups(model, lr)",
+            stacklevel=outside(),
+        )
 
 
 def spectral_norm(operator: LinearOperator) -> float:
