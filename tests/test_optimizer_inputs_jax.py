@@ -100,3 +100,16 @@ def test_other_numbers_that_jax_traces(optimizer, given):
 
     for found, right in zip(jax.jit(updated)(given), updated(given), strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [jnp.array([0.5]), jnp.array(0.5), np.array([0.5]), np.float32(0.5)], ids=repr)
+def test_arrays_of_one_number_are_numbers(value):
+    layer = lo.nn.flax.Linear(lo.btt(4, 4), rngs=nnx.Rngs(0))
+    params = nnx.state(layer, nnx.Param)
+    for given in ({"lr": value}, {"weight_decay": value}, {"eps": value}, {"base": value * 8}, {"adamw_lr": value}):
+        updates = []
+        for one in (given, {name: 4.0 if name == "base" else 0.5 for name in given}):
+            tx = lo.nn.flax.muon(layer, **({"lr": 0.1} | one))
+            updates.append(jax.tree.leaves(tx.update(params, tx.init(params), params)[0]))
+        for found, expected in zip(*updates, strict=True):
+            np.testing.assert_array_equal(found, expected)

@@ -139,11 +139,13 @@ def test_an_optimiser_of_layers_that_were_replaced_since_warns_once(weights, ste
 
 
 def test_parameters_that_the_model_still_has_or_nobody_has_are_not_replaced():
-    model = nn.Sequential(nn.Embedding(8, 16), nn.Linear(16, 8, bias=False))
-    model[1].weight = model[0].weight
-    lo.nn.replace_linear_(model, "low_rank", where="1", rank=2)
-    optimizer = torch.optim.AdamW(lo.nn.param_groups(model, lr=0.1))
-    model(torch.arange(4)).sum().backward()
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 8))
+    kept = nn.Parameter(torch.ones(16))
+    model[0].bias = model.scale = kept
+    lo.nn.replace_linear_(model, "low_rank", where="0", rank=2)
+    optimizer = torch.optim.AdamW(lo.nn.param_groups(model, lr=0.1, matrices={"scale": None}))
+    assert any(one is kept for group in optimizer.param_groups for one in group["params"])
+    model(torch.ones(4, 16)).sum().backward()
     assert not said_by(optimizer.step)
     gc.collect()
     before = len(wrong_rates._replaced)

@@ -138,8 +138,6 @@ def _is_within(value: Any, end: float) -> bool:
 
 
 def _is_traced(value: Any) -> bool:
-    """Whether JAX traces a value, or the compiler of PyTorch does: it is not known."""
-    jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
-    if jax is not None and isinstance(value, jax.core.Tracer):
-        return True
-    return torch is not None and isinstance(value, torch.Tensor) and torch.compiler.is_compiling()
+    """Whether JAX traces a value, so that it is not known."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)

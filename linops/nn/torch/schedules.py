@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -31,7 +32,7 @@ def set_lr(optimizer: Any, lr: float) -> None:
 
     Args:
         optimizer: An optimiser over groups of `param_groups`.
-        lr: The rate of a dense layer of the base shape; of a tensor under `torch.compile` the value is not checked.
+        lr: The rate of a dense layer of the base shape; under `torch.compile` it is not checked.
 
     Raises:
         ValueError: If no group has a multiplier: the optimiser was not made from `param_groups`; or the rate is no
@@ -46,8 +47,9 @@ def set_lr(optimizer: Any, lr: float) -> None:
         [(['U'], 0.2), (['V'], 0.05), (['bias'], 0.1)]
     """
     _require_multipliers("set_lr", optimizer)
-    require_hyperparameters("set_lr", lr=lr)
-    lr = lr if isinstance(lr, Tensor) else plain(lr)
+    if not torch.compiler.is_compiling():  # which knows no values
+        require_hyperparameters("set_lr", lr=lr)
+        lr = lr if isinstance(lr, Tensor) else plain(lr)
     kept = keeper_of(optimizer) is not None
     for group in optimizer.param_groups:
         rate = lr if kept else lr * group.get("lr_multiplier", 1.0)
