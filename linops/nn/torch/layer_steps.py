@@ -16,8 +16,10 @@ sums and repeated leaves included.
 
 Δ x is a difference quotient of two products, Δ x = (A(W + h r D) x − A(W) x) / h, and Δᴴ likewise, so operators need
 nothing but their products. ‖Δ‖₂ is found from below, by one power iteration with four orthonormal vectors V that are
-kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposition of Δᴴ Δ V. In float32 rounding makes an error of
-about 2e-5 ‖A‖ / d, and curvature one of the order of h.
+kept: the greatest ‖Δᴴ Δ v_j‖ / ‖Δ v_j‖, and then the QR decomposition of Δᴴ Δ V. Curvature makes an error of the order
+of h. Where the operator is a network of tensors, Δ x is computed without a difference or in one pass
+(`linops.nn.torch.differences`); else two products are subtracted, whose rounding in float32 makes an error of about
+2e-5 ‖A‖ / d.
 
 ρ is measured at each of the first 24 steps. Then it is at every sixth in layers of at most four leaves, and at every
 one in those of more, such as butterflies (`every` of `linops.nn.torch.Muon` sets one number for all). A ρ that holds
@@ -29,9 +31,10 @@ own ρ. When other leaves move than before (one has no gradient, or is unfrozen)
 parametrization: what its step does to the layer is not known. Where two layers share some leaves but not all, the
 shared ones are those of the first: Δ of the second leaves their step out, so it may move further than lr · d.
 
-Cost: at a step that measures four products of the operator with four vectors and a QR decomposition of (n, 4), the
-adjoint being filled from a structure that is kept (`linops.nn.torch.adjoints`); 4 n numbers of state a layer. Of
-sharded layers all leaves and directions are gathered at such a step, a layer at a time.
+Cost: at a step that measures six products of each tensor with four vectors (of operators that are no networks four
+products of the whole, the adjoint being filled from a structure that is kept, `linops.nn.torch.adjoints`), and a QR
+decomposition of (n, 4); 4 n numbers of state a layer. Of sharded layers all leaves and directions are gathered at such
+a step, a layer at a time.
 """
 
 from __future__ import annotations
