@@ -210,6 +210,16 @@ GOALS = (
     ),
     *_both(
         Goal(
+            "the same, d ≥ 1024",
+            "families",
+            "plain_ratio",
+            1.1,
+            where=lambda row: row["batch"] == 1 and row["d"] >= 1024,
+        ),
+        "compiled_plain_ratio",
+    ),
+    *_both(
+        Goal(
             "structures of ≤ 1/4 of dense's FLOPs, forward, over dense, d ≥ 256",
             "families",
             "forward_ratio",
