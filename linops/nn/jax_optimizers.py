@@ -14,7 +14,8 @@ from linops.nn.hyperparameters import plain, require_base, require_hyperparamete
 from linops.nn.jax_muon import scale_by_muon
 from linops.nn.jax_renormalizing import layers_of, renormalized
 from linops.nn.optax import like, scale_by_tree
-from linops.nn.rates import Entry, known_or_warned, require_depth
+from linops.nn.rate_warnings import known_or_warned, warn_of_coupled, warn_of_unmet
+from linops.nn.rates import Entry, require_depth
 from linops.nn.renormalizing import require_every, require_renormalized
 from linops.nn.stepping import EPS, stepped
 
@@ -30,6 +31,7 @@ def optimizer_of(
     betas: tuple[float, float],
     eps: float | None,
     depth: Mapping[Any, float] | None,
+    matrices: Mapping[Any, str | None] | None,
     renormalize: bool | None,
     adamw_lr: float | None = None,
     adamw: Any = None,
@@ -49,6 +51,7 @@ def optimizer_of(
         betas: Of AdamW.
         eps: Of AdamW at the base width and depth; None takes 1e-8, scaled only with `depth`.
         depth: How much deeper the model is than its base, by patterns over layers.
+        matrices: Patterns over arrays, which have been read; those that match none are warned of.
         renormalize: Whether steps are renormalised; None: those of layers that Muon steps, where they can be measured.
         adamw_lr: The rate of what falls back to AdamW; None takes `lr`.
         adamw: Patterns of layers for AdamW.
@@ -81,9 +84,13 @@ def optimizer_of(
     base = require_base(optimizer, base)
     found = list(entries)
     if base is not None or not _is_zero(weight_decay) or optimizer == "muon":  # else nothing follows from what they are
-        known_or_warned(optimizer, found)
+        known_or_warned(optimizer, found, 3)
+    rest = {"base": base, "adamw": adamw, "depth": depth}
+    warn_of_unmet(optimizer, found, matrices, what="the model's trained", stacklevel=3, **rest)
     ratio = 1.0 if adamw_lr is None or _is_zero(adamw_lr) or callable(lr) else lr / adamw_lr
     said = stepped(found, optimizer, base, weight_decay, decay, ratio=ratio, adamw=adamw, depth=depth, eps=eps)
+    if decay == "coupled" and not _is_zero(weight_decay):
+        warn_of_coupled(optimizer, found, said, depth, stacklevel=3)
     lower = adamw_lr / lr if adamw_lr is not None and not callable(lr) else 1.0
     factors = [one.factor * (lower if one.rule == "adamw" else 1.0) for one in said]
     rules, decays = [one.rule for one in said], [one.decay for one in said]

@@ -11,6 +11,7 @@ A name is the path of a layer in its model, joined by dots: ``"blocks.0.mlp.up"`
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Union, cast
@@ -159,4 +160,33 @@ def astray(pattern: Any, names: Iterable[str], what: str) -> str | None:
     return f"{pattern!r}, which matches none of {there}"
 
 
-__all__ = ["Family", "Pattern", "astray", "choose", "is_text", "matches", "selects"]
+def warn_of_astray(
+    where: str, names: Iterable[str], met: str, /, *, what: str = "the model's", stacklevel: int = 2, **arguments: Any
+) -> None:
+    """Warn of the patterns of arguments that match no name, so that they change nothing.
+
+    Args:
+        where: The public function that was given them.
+        names: All names that there are.
+        met: What it did because of that, as ``"met no layer"``.
+        what: Whose names they are.
+        stacklevel: Of the warning, as the caller would give it.
+        **arguments: The arguments: a dict has a pattern a key, and in all else there is one, or none.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn_of_astray("param_groups", ["0.up", "head"], "met no layer", adamw="haed", depth={"*.up": 4})
+        >>> [str(one.message) for one in caught]  # doctest: +NORMALIZE_WHITESPACE
+        ["param_groups met no layer for adamw='haed', which matches none of the model's 2, '0.up', 'head'; patterns are
+        globs over the whole path"]
+    """
+    known = list(names)
+    for argument, given in arguments.items():
+        for pattern in given if isinstance(given, Mapping) else [given]:
+            if why := astray(pattern, known, what):
+                warnings.warn(f"{where} {met} for {argument}={why}", stacklevel=stacklevel + 1)
+
+
+__all__ = ["Family", "Pattern", "astray", "choose", "is_text", "matches", "selects", "warn_of_astray"]

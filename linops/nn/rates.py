@@ -20,7 +20,6 @@ in), and s is the share of a leaf with (fan_in, fan_out) in a structure of k lea
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -245,31 +244,6 @@ def weight_decays(
         weight_decay * share / factor * (ratio if rule != main and entry.operator and id(entry.layer) in whole else 1)
         for entry, rule, factor, share in zip(entries, rules, factors, decay_shares(entries))
     ]
-
-
-def known_or_warned(where: str, entries: Iterable[Entry]) -> list[Entry]:
-    """The entries; a warning, once for all of them, lists those of which it is unknown whether they are matrices.
-
-    Args:
-        where: The public function whose caller is warned.
-        entries: The parameters.
-
-    Returns:
-        All of them.
-    """
-    entries = list(entries)
-    found = [entry for entry in entries if not entry.is_known]
-    if found:
-        listed = ", ".join(f"{entry.name} {entry.size}" for entry in found[:8]) + (
-            f" and {len(found) - 8} more" if len(found) > 8 else ""
-        )
-        warnings.warn(
-            f"{where}: unknown whether these are matrices: {listed}. They are treated as vectors: the plain rate, no "
-            f"decay, no Muon. Say what they are by matrices={{{found[0].name!r}: 'out in'}} (the names of the axes; "
-            "see linops.nn.matrices), or None for no matrix",
-            stacklevel=3,
-        )
-    return entries
 
 
 def _multiplier(entry: Entry, optimizer: str, base: tuple[float, float] | None) -> float:

@@ -11,7 +11,7 @@ from linops.families.text import NONLINEAR
 from linops.nn.members import build_any, named
 from linops.nn.nonlinear import Nonlinear
 from linops.nn.obstacles import Obstacle, brief, refuse, warn
-from linops.nn.patterns import astray, choose, matches, selects
+from linops.nn.patterns import choose, matches, selects, warn_of_astray
 from linops.nn.report import Left, Report, Row
 from linops.operator import LinearOperator
 from linops.plan import natural_order
@@ -170,7 +170,9 @@ def plan(
     if not swaps:
         _warn_of_nothing(given, found, wanted)
     else:
-        _warn_of_astray(found, exclude=exclude, zero=zero, parts=[*(parts or {})], where=_families(given))
+        warn_of_astray("replace_linear", found, "left no layer", stacklevel=3, exclude=exclude)
+        rest = {"zero": zero, "parts": parts, "where": _families(given)}
+        warn_of_astray("replace_linear", found, "met no layer", stacklevel=3, **rest)
     return swaps, skipped
 
 
@@ -195,18 +197,9 @@ def _scaled(swap: Swap, scale: str) -> Swap:
     return replace(swap, own_scale=own / usual, start=own / usual if keeps else 1.0)
 
 
-def _families(where: Any) -> list[Any]:
+def _families(where: Any) -> dict[Any, Any]:
     """The patterns of a dict that give a family."""
-    return [pattern for pattern, one in where.items() if one is not None] if isinstance(where, Mapping) else []
-
-
-def _warn_of_astray(found: Mapping[str, Found], **arguments: Any) -> None:
-    """Warn of patterns that match no layer; of `exclude` and `zero`, which are one, if none of theirs does."""
-    for argument, patterns in arguments.items():
-        for pattern in patterns if argument in ("parts", "where") else [patterns]:
-            if why := astray(pattern, found, "the model's"):
-                effect = "left no layer" if argument == "exclude" else "met no layer"
-                warnings.warn(f"replace_linear {effect} for {argument}={why}", stacklevel=4)
+    return {pattern: one for pattern, one in where.items() if one is not None} if isinstance(where, Mapping) else {}
 
 
 def _warn_of_nothing(where: Any, found: Mapping[str, Found], wanted: Mapping[str, Any]) -> None:

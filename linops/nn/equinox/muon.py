@@ -67,6 +67,10 @@ def muon(
             schedule, `every` is less than 1 or stands beside ``renormalize=False``, or with ``renormalize=True`` a
             layer is trained in part.
 
+    Warns:
+        UserWarning: As `lo.nn.param_groups`: of unknown arrays, of patterns that match none, and of `depth` beside
+            coupled decay.
+
     Example:
         >>> import jax, linops as lo
         >>> layer = lo.nn.equinox.Linear(lo.btt(16, 16), key=jax.random.key(0))
@@ -86,6 +90,7 @@ def muon(
         betas=betas,
         eps=eps,
         depth=depth,
+        matrices=matrices,
         renormalize=renormalize,
         adamw_lr=adamw_lr,
         adamw=adamw,

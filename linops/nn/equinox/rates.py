@@ -15,7 +15,8 @@ from linops.nn.equinox.nonlinear import Nonlinear
 from linops.nn.equinox.structured import arrays_of, is_parameter, is_structured
 from linops.nn.jax import one_copy
 from linops.nn.matrices import EMBEDDING, VECTOR, by_name, told, vector
-from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.rate_warnings import known_or_warned, warn_of_unmet
+from linops.nn.rates import Entry, multipliers
 from linops.nn.rates import decay_shares as shares_of
 from linops.scaling import fans
 
@@ -40,6 +41,9 @@ def lr_multipliers(
     Raises:
         ValueError: If there is no such optimiser, or the base model lacks a layer.
 
+    Warns:
+        UserWarning: If it is unknown what an array is, or a pattern of `base` or `matrices` matches none.
+
     Example:
         >>> import jax, linops as lo
         >>> layer = lo.nn.equinox.Linear(lo.low_rank(64, 16, rank=4), key=jax.random.key(0))
@@ -47,6 +51,7 @@ def lr_multipliers(
         [2.0, 0.5, 1.0]
     """
     entries, base = entries_of(model, base, matrices)
+    warn_of_unmet("lr_multipliers", entries, matrices, what="the model's trained", base=base)
     if base is not None:
         known_or_warned("lr_multipliers", entries)
     return jax.tree.structure(eqx.filter(model, is_parameter)).unflatten(multipliers(entries, optimizer, base))
@@ -71,6 +76,7 @@ def decay_mask(model: Any, *, matrices: Mapping[Any, str | None] | None = None) 
         [True, False]
     """
     found = known_or_warned("decay_mask", _entries(model, matrices))
+    warn_of_unmet("decay_mask", found, matrices, what="the model's trained")
     return jax.tree.structure(eqx.filter(model, is_parameter)).unflatten([entry.decays for entry in found])
 
 
@@ -94,6 +100,7 @@ def decay_shares(model: Any, *, matrices: Mapping[Any, str | None] | None = None
         [0.5, 0.5, 0.0]
     """
     found = known_or_warned("decay_shares", _entries(model, matrices))
+    warn_of_unmet("decay_shares", found, matrices, what="the model's trained")
     return jax.tree.structure(eqx.filter(model, is_parameter)).unflatten(shares_of(found))
 
 
@@ -108,7 +115,8 @@ def entries_of(model: Any, base: Any, matrices: Mapping[Any, str | None] | None)
     Returns:
         The parameters in the order of the tree; and those of a base model, or the base as it is.
     """
-    is_model = any(map(is_parameter, jax.tree.leaves(base)))  # not numbers
+    inside = list(base.values()) if isinstance(base, Mapping) else base  # keys that are predicates have no order
+    is_model = any(map(is_parameter, jax.tree.leaves(inside)))  # not numbers
     return list(_entries(model, matrices)), list(_entries(base, matrices)) if is_model else base
 
 

@@ -42,7 +42,8 @@ def adamw(
         eps: ε at the base width and depth, scaled as in `lo.nn.param_groups`; None takes 1e-8, which is scaled with
             `depth` alone.
         depth: How much deeper the model is than the one that was tuned, by patterns over the layers of residual
-            branches, as in `lo.nn.param_groups`: ε falls with it (CompleteP).
+            branches, as in `lo.nn.param_groups`: ε falls with it (CompleteP); decay is to be ``"independent"`` or
+            ``"product"``, as ``"coupled"`` breaks its rule, with a warning.
         renormalize: Whether steps are divided by the growth of the leaves that multiply a leaf, as in
             `lo.nn.param_groups`; updates then need the parameters.
 
@@ -51,6 +52,10 @@ def adamw(
 
     Raises:
         ValueError: If there is no such kind of decay, the base model lacks a layer, or a depth is not positive.
+
+    Warns:
+        UserWarning: As `lo.nn.param_groups`: of unknown arrays, of patterns that match none, and of `depth` beside
+            coupled decay.
 
     Example:
         >>> import linops as lo
@@ -69,5 +74,6 @@ def adamw(
         betas=betas,
         eps=eps,
         depth=depth,
+        matrices=matrices,
         renormalize=renormalize,
     )

@@ -70,6 +70,10 @@ def muon(
             schedule, `every` is less than 1 or stands beside ``renormalize=False``, or with ``renormalize=True`` a
             layer is trained in part.
 
+    Warns:
+        UserWarning: As `lo.nn.param_groups`: of unknown arrays, of patterns that match none, and of `depth` beside
+            coupled decay.
+
     Example:
         >>> import linops as lo
         >>> from flax import nnx
@@ -87,6 +91,7 @@ def muon(
         betas=betas,
         eps=eps,
         depth=depth,
+        matrices=matrices,
         renormalize=renormalize,
         adamw_lr=adamw_lr,
         adamw=adamw,

@@ -11,7 +11,8 @@ from flax import nnx
 from linops.nn.flax.layer import Linear
 from linops.nn.flax.nonlinear import Nonlinear
 from linops.nn.matrices import EMBEDDING, by_name, told, vector
-from linops.nn.rates import Entry, known_or_warned, multipliers
+from linops.nn.rate_warnings import known_or_warned, warn_of_unmet
+from linops.nn.rates import Entry, multipliers
 from linops.nn.rates import decay_shares as shares_of
 
 #: modules whose arrays multiply elementwise
@@ -44,6 +45,9 @@ def lr_multipliers(
     Raises:
         ValueError: If there is no such optimiser, or the base model lacks a layer.
 
+    Warns:
+        UserWarning: If it is unknown what an array is, or a pattern of `base` or `matrices` matches none.
+
     Example:
         >>> import jax, linops as lo
         >>> from flax import nnx
@@ -52,6 +56,7 @@ def lr_multipliers(
         [2.0, 0.5, 1.0]
     """
     entries, base = entries_of(model, base, wrt, matrices)
+    warn_of_unmet("lr_multipliers", entries, matrices, what="the model's trained", base=base)
     if base is not None:
         known_or_warned("lr_multipliers", entries)
     return _tree(model, wrt, multipliers(entries, optimizer, base))
@@ -78,6 +83,7 @@ def decay_mask(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[Any
         [False, True]
     """
     found = known_or_warned("decay_mask", _entries(model, wrt, matrices))
+    warn_of_unmet("decay_mask", found, matrices, what="the model's trained")
     return _tree(model, wrt, [entry.decays for entry in found])
 
 
@@ -102,7 +108,9 @@ def decay_shares(model: nnx.Module, *, wrt: Any = nnx.Param, matrices: Mapping[A
         >>> jax.tree.leaves(decay_shares(layer))  # of U, V, bias
         [0.5, 0.5, 0.0]
     """
-    return _tree(model, wrt, shares_of(known_or_warned("decay_shares", _entries(model, wrt, matrices))))
+    found = known_or_warned("decay_shares", _entries(model, wrt, matrices))
+    warn_of_unmet("decay_shares", found, matrices, what="the model's trained")
+    return _tree(model, wrt, shares_of(found))
 
 
 def _tree(model: nnx.Module, wrt: Any, values: list) -> Any:

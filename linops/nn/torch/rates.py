@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from linops.nn import rates
 from linops.nn.hyperparameters import plain, require_base, require_hyperparameters
-from linops.nn.rates import DECAYS, Entry, known_or_warned, require_depth
+from linops.nn.rate_warnings import known_or_warned, warn_of_coupled, warn_of_unmet
+from linops.nn.rates import DECAYS, Entry, require_depth
 from linops.nn.renormalizing import ALONE, partner, require_renormalized
 from linops.nn.stepping import EPS, stepped
 from linops.nn.torch.arrays import entries
@@ -68,7 +69,8 @@ def param_groups(
         depth: For Adam and AdamW, how much deeper the model is than the one that was tuned, by patterns over the layers
             of residual branches, as in ``{"blocks.*": 12 / 2}``: CompleteP (Dey et al., 2025). The model multiplies its
             branches by the inverse; rates stay, ε falls with width and depth as gradients do, and decay is to be
-            ``"independent"`` or ``"product"``.
+            ``"independent"`` or ``"product"``: CompleteP multiplies λ by what divides the rate. ``"coupled"`` breaks
+            that where a matrix has another multiplier than 1, with a warning.
         eps: Adam's ε at the base width and depth, which groups then have, scaled; None leaves it to the optimiser, or
             is 1e-8 with `depth`.
         matrices: What arrays are that linops does not know, by patterns over their names: the names of their axes, as
@@ -93,6 +95,10 @@ def param_groups(
         ValueError: If there is no such optimiser or kind of decay, the base model lacks a layer, decay is to be
             independent for Adam, which decays through the gradient; or `lr`, `adamw_lr`, `weight_decay` or `eps` is no
             finite number of at least 0, or a base width no positive one.
+
+    Warns:
+        UserWarning: If it is unknown what an array is; a pattern of `adamw`, `base`, `depth` or `matrices` matches
+            none; or `depth` stands beside decay that is coupled to other rates than `lr`.
 
     Example:
         >>> import linops as lo
@@ -129,15 +135,20 @@ def param_groups(
     require_module("param_groups", model, "flax.lr_multipliers", "equinox.lr_multipliers")
     trained: dict[int, tuple[Entry, str, nn.Parameter]] = {}
     names: dict[str, str] = {}  # of a parameter that layers share all of them, each with its first
+    there: list[Entry] = []  # frozen ones too
     for entry, name, parameter in entries(model, matrices):
+        there += [] if parameter is None else [entry]
         if parameter is not None and parameter.requires_grad:
             names[name] = trained.setdefault(id(parameter), (entry, name, parameter))[1]
     found = [entry for entry, _, _ in trained.values()]
     if base is not None or weight_decay or optimizer == "muon":  # else nothing follows from what they are
         known_or_warned("param_groups", found)
+    warn_of_unmet("param_groups", there, matrices, base=base, adamw=adamw, depth=depth)
     base = [entry for entry, _, _ in entries(base, matrices)] if isinstance(base, nn.Module) else base
     ratio = lr / adamw_lr if adamw_lr else 1.0
     said = stepped(found, optimizer, base, weight_decay, decay, ratio=ratio, adamw=adamw, depth=depth, eps=eps)
+    if decay == "coupled" and weight_decay:
+        warn_of_coupled("param_groups", found, said, depth)
     groups: dict[tuple, dict[str, Any]] = {}
     by_muon = {id(entry.layer) for entry, one in zip(found, said) if one.rule == "muon"}
     renormalizes = optimizer == "muon" if renormalize is None else renormalize
