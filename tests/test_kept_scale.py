@@ -1,6 +1,7 @@
 """A model's own initial scale of a layer, kept or dropped by `replace_linear_`, and what the report says of it."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -54,6 +55,44 @@ def test_residual_projections_stay_smaller(range_):
     assert report[1].kept_scale == report[1].own_scale
     assert "own scale ×0.25 of the default, kept" in " ".join(str(report).split())
     assert "own scale ×0.25 of the default, dropped" in " ".join(str(dropped).split())
+
+
+@pytest.mark.parametrize("scale", ["keep", "structure"])
+@pytest.mark.parametrize(
+    ("factors", "how_many"), [((0.2, 1), " in 1 of 2"), ((0.2, 1, 0.2), " in 2 of 3"), ((0.2, 0.2), "")]
+)
+@pytest.mark.parametrize("framework", ["torch", "flax", "equinox"])
+def test_of_layers_in_one_line_the_report_says_how_many_are_smaller(framework, factors, how_many, scale):
+    told = " ".join(str(of_one_line(framework, factors, scale)).split())
+    assert f"{len(factors)} × 64×64" in told
+    what = "kept" if scale == "keep" else "dropped"
+    found = re.findall(r"own scale ×(\S+) of the default, (\w+)( in \d of \d)?", told)
+    assert found == [("0.2", what, how_many)]
+    assert re.search(r"initial scale ×\S+( to ×\S+)?;", told)
+
+
+def of_one_line(framework, factors, scale):
+    """The report of layers of one size, some of them smaller than usual."""
+    if framework == "torch":
+        torch.manual_seed(0)
+        model = nn.Sequential(*[nn.Linear(64, 64) for _ in factors])
+        for layer, factor in zip(model, factors):
+            layer.weight.detach().mul_(factor)
+        return lo.nn.replace_linear_(model, "btt", scale=scale)
+    import equinox as eqx
+    import jax
+    from flax import nnx
+
+    if framework == "flax":
+        rngs = nnx.Rngs(0)
+        layers = [nnx.Linear(64, 64, rngs=rngs) for _ in factors]
+        for layer, factor in zip(layers, factors):
+            layer.kernel[...] *= factor
+        return lo.nn.flax.replace_linear(nnx.Sequential(*layers), "btt", rngs=rngs, scale=scale)
+    keys = jax.random.split(jax.random.key(0), len(factors))
+    layers = [eqx.nn.Linear(64, 64, key=key) for key in keys]
+    layers = [eqx.tree_at(lambda one: one.weight, one, one.weight * factor) for one, factor in zip(layers, factors)]
+    return lo.nn.equinox.replace_linear(eqx.nn.Sequential(layers), "btt", key=keys[0], scale=scale)[1]
 
 
 def test_linear_layers_are_measured_by_torchs_default():

@@ -227,20 +227,27 @@ def _below(rows: list[Row]) -> str:
         words.append("fans " + ", ".join(f"{name} {fan_in}→{fan_out}" for name, (fan_in, fan_out) in row.fans.items()))
     words += ["zero-init"] if row.zero_init else []
     words += [f"tied to {row.tied_to}"] if row.tied_to else []
-    words += _range("initial scale", "×", ".2g", [row.scale for row in rows])
-    kept = [row.kept_scale for row in rows if row.kept_scale != 1]
-    dropped = [row.own_scale for row in rows if row.kept_scale == 1 and row.own_scale and abs(row.own_scale - 1) > 0.2]
-    words += [f"{said} of the default, kept" for said in _range("the model's own scale", "×", ".2g", kept)]
-    words += [f"{said} of the default, dropped" for said in _range("the model's own scale", "×", ".2g", dropped)]
-    words += _range("weight error", "", ".3f", [row.weight_error for row in rows])
-    words += _range("activation error", "", ".3f", [row.activation_error for row in rows])
+    kept = [row.kept_scale if row.kept_scale != 1 else None for row in rows]
+    dropped = [_dropped(row) for row in rows]
+    words += _range("initial scale ×{}", ".2g", [row.scale for row in rows])
+    words += _range("the model's own scale ×{} of the default, kept", ".2g", kept)
+    words += _range("the model's own scale ×{} of the default, dropped", ".2g", dropped)
+    words += _range("weight error {}", ".3f", [row.weight_error for row in rows])
+    words += _range("activation error {}", ".3f", [row.activation_error for row in rows])
     return "; ".join(words)
 
 
-def _range(what: str, sign: str, form: str, values: Iterable[float | None]) -> list[str]:
-    """The least and largest of the values that there are, in words."""
+def _dropped(row: Row) -> float | None:
+    """A layer's own scale, if it is another than usual and was not kept."""
+    return row.own_scale if row.kept_scale == 1 and row.own_scale and abs(row.own_scale - 1) > 0.2 else None
+
+
+def _range(words: str, form: str, values: Sequence[float | None]) -> list[str]:
+    """The least and largest of the values that there are, in words, and of how many rows, if not of all."""
     known = [value for value in values if value is not None]
     if not known:
         return []
+    sign = "×" * ("×" in words)
     low, high = f"{min(known):{form}}", f"{max(known):{form}}"
-    return [f"{what} {sign}{low}" if low == high else f"{what} {sign}{low} to {sign}{high}"]
+    said = words.format(low if low == high else f"{low} to {sign}{high}")
+    return [said if len(known) == len(values) else f"{said} in {len(known)} of {len(values)}"]
