@@ -296,8 +296,8 @@ def test_renormalised_adamw_steps_each_expert_as_torch(framework, tmp_path):
         lo.nn.save(model, path)
     ours, gradient = (module(framework).load(DENSE[framework](), path) for path in paths)
     before = theirs.layers[0].cores_0.detach().clone()
-    groups = [{"algorithm": "adamw"} | group for group in lo.nn.param_groups(theirs, 0.01, renormalize=True)]
-    optimizer, tx = lo.nn.torch.Muon(groups, betas=(0.9, 0.999)), module(framework).adamw(ours, 0.01, renormalize=True)
+    groups = lo.nn.param_groups(theirs, 0.01, renormalize=True)
+    optimizer, tx = lo.nn.torch.Muon(groups), module(framework).adamw(ours, 0.01, renormalize=True)
     for parameter, one in zip(theirs.parameters(), given.parameters()):
         parameter.grad = one.detach()
     for _ in range(3):

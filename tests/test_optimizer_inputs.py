@@ -54,8 +54,9 @@ def moved(make):
 @pytest.mark.parametrize(("name", "value"), CASES, ids=str)
 def test_muon_refuses_numbers_out_of_their_range_in_arguments_and_groups(name, value):
     layer = lo.low_rank(4, 4, rank=2).to_layer()
-    with pytest.raises(ValueError, match=rf"^Muon\({name}=.*: expected (a|two) .*at least 0"):
-        Muon(groups_of(layer), **{name: value})
+    if (name, value) != ("betas", None):  # which is the default, by the kind of group
+        with pytest.raises(ValueError, match=rf"^Muon\({name}=.*: expected (a|two) .*at least 0"):
+            Muon(groups_of(layer), **{name: value})
     with pytest.raises(ValueError, match=rf"^Muon.add_param_group\({name}="):
         Muon([{**group, name: value} for group in groups_of(layer)])
     optimizer = Muon(groups_of(layer))

@@ -40,12 +40,9 @@ def grown(operator, dtype):
 
 def stepped_in_torch(operator, optimizer, renormalize, x, y, steps=STEPS, **own):
     layer = lo.nn.torch.Linear(operator)
-    betas = {"betas": (0.9, 0.999)} if optimizer == "adamw" else {}
     options = {"weight_decay": 0.1, "decay": "product", "base": 8}
     groups = lo.nn.param_groups(layer, 0.02, optimizer=optimizer, renormalize=renormalize, **options)
-    for group in groups:
-        group["algorithm"] = group.pop("optimizer", group.get("algorithm"))  # AdamW's too by one class
-    step = lo.nn.torch.Muon(groups, **betas, **own)
+    step = torch.optim.AdamW(groups) if optimizer == "adamw" and not renormalize else lo.nn.torch.Muon(groups, **own)
     x, y = torch.from_numpy(x), torch.from_numpy(y)
     for _ in range(steps):
         step.zero_grad()

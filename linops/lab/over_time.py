@@ -145,7 +145,7 @@ def _optimizer(problem: Problem, run: Run, way: Way, model: nn.Module) -> Any:
     groups = param_groups(model, way.lr, **options)
     if way.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9)
-    return Muon([{"algorithm": "adamw"} | group for group in groups])
+    return Muon([{"algorithm": "adamw"} | group for group in groups], betas=(0.9, 0.95))  # AdamW's the same everywhere
 
 
 def curve(rows: Sequence[Row], field: str = "change") -> list[float]:

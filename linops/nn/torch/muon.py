@@ -26,6 +26,8 @@ OWN = ("names", "partners", "every")
 CHECKED = ("lr", "weight_decay", "momentum", "betas", "eps")
 #: a rate and decay that nobody has given, which are told from equal ones that somebody has
 _LR, _DECAY = float("0.02"), float("0")
+#: AdamW's β of what Muon leaves to it, and of groups that are for AdamW alone, as `torch.optim.AdamW` has them
+BESIDE, ALONE = (0.9, 0.95), (0.9, 0.999)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -77,7 +79,9 @@ class Muon(Optimizer):
         weight_decay: The decay of groups that have none; likewise.
         momentum: Of Muon.
         nesterov: Whether Muon's momentum is Nesterov's.
-        betas: Of AdamW.
+        betas: Of AdamW. None takes (.9, .95) for what Muon leaves to it, and (.9, .999) for groups of
+            ``param_groups(optimizer="adamw", renormalize=True)``, as `torch.optim.AdamW`, `lo.nn.flax.adamw` and
+            `lo.nn.equinox.adamw` have.
         eps: Of AdamW.
         every: Once in how many steps, after the first 24, the steps of layers are measured, unless groups were made
             with ``renormalize=False``. 1 keeps the size of each single step, which takes more time; else that of their
@@ -114,11 +118,12 @@ class Muon(Optimizer):
         weight_decay: float = _DECAY,
         momentum: float = 0.95,
         nesterov: bool = True,
-        betas: tuple[float, float] = (0.9, 0.95),
+        betas: tuple[float, float] | None = None,
         eps: float = 1e-8,
         every: int | None = None,
     ) -> None:
-        require_hyperparameters("Muon", lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas, eps=eps)
+        given = {} if betas is None else {"betas": betas}
+        require_hyperparameters("Muon", lr=lr, weight_decay=weight_decay, momentum=momentum, eps=eps, **given)
         is_given = {"lr": lr is not _LR, "weight_decay": weight_decay is not _DECAY}
         if not isinstance(lr, Tensor):
             lr = plain(lr)
@@ -161,6 +166,8 @@ class Muon(Optimizer):
         Raises:
             ValueError: As the constructor.
         """
+        if self.defaults["betas"] is None:
+            param_group = {"betas": ALONE if param_group.get("optimizer") == "adamw" else BESIDE} | param_group
         whole = {**self.defaults, **param_group}
         require_hyperparameters("Muon.add_param_group", **{key: whole[key] for key in CHECKED})
         require_every("Muon", whole["every"])
