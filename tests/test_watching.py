@@ -114,3 +114,31 @@ def test_changes_are_divided_by_the_mean_rate_since_the_last_look():
             change = torch.linalg.matrix_norm(model[0].weight.detach() - before, 2) * len(rates) / sum(rates)
             moved.append((watched.look()[0].change, float(change)))
         assert all(found == pytest.approx(expected, rel=1e-4) for found, expected in moved)
+
+
+@pytest.mark.parametrize("head", [lambda: nn.Linear(64, 8), lambda: lo.btt(8, 64).to_layer()], ids=["dense", "btt"])
+def test_a_head_that_adamw_steps_is_divided_by_adamws_rate(head):
+    torch.manual_seed(0)
+    model = nn.Sequential(lo.btt(64, 16).to_layer(), nn.Linear(64, 64), head())
+    groups = lo.nn.param_groups(model, lr=0.05, optimizer="muon", adamw="2", adamw_lr=1e-3)
+    optimizer = lo.nn.torch.Muon(groups)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert all("rate_ratio" not in group for group in optimizer.param_groups)  # state dicts are as they were
+    watched, raw = lo.nn.watch(model, optimizer), lo.nn.watch(model)
+    for lr in (0.05, 0.02):
+        lo.nn.set_lr(optimizer, lr)
+        model(torch.randn(16, 16)).square().mean().backward()
+        optimizer.step()
+        rates = [lr, lr, lr * 1e-3 / 0.05]
+        rows, whole = watched.look(), raw.look()
+        assert [row.lr for row in rows] == pytest.approx(rates)
+        assert [row.change * row.lr for row in rows] == pytest.approx([row.change for row in whole])
+        assert str(watched).splitlines()[-1] == f"lr: {lr}; {lr / 50:.3g} of '2'"
+    watched.look(0.5)
+    assert [row.lr for row in watched.rows] == [0.5] * 3
+
+
+def test_without_a_rate_of_its_own_adamw_has_muons():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    watched = lo.nn.watch(model, lo.nn.torch.Muon(lo.nn.param_groups(model, 0.05, optimizer="muon", adamw="1")))
+    assert [row.lr for row in watched.look()] == [0.05, 0.05]

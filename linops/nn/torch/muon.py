@@ -24,8 +24,8 @@ from linops.starting import MatrixAxes
 OWN = ("names", "partners", "every")
 #: what is checked of a group
 CHECKED = ("lr", "weight_decay", "momentum", "betas", "eps")
-#: a rate and decay that nobody has given, which are told from equal ones that somebody has
-_LR, _DECAY = float("0.02"), float("0")
+#: the rate and decay of groups that have none
+LR, DECAY = 0.02, 0.0
 #: AdamW's β of what Muon leaves to it, and of groups that are for AdamW alone, as `torch.optim.AdamW` has them
 BESIDE, ALONE = (0.9, 0.95), (0.9, 0.999)
 
@@ -75,8 +75,8 @@ class Muon(Optimizer):
 
     Args:
         params: Groups of `linops.nn.param_groups(model, lr, optimizer="muon")`.
-        lr: The rate of groups that have none; those of `param_groups` have one.
-        weight_decay: The decay of groups that have none; likewise.
+        lr: The rate of groups that have none, 0.02 by default; those of `param_groups` have one.
+        weight_decay: The decay of groups that have none, 0 by default; likewise.
         momentum: Of Muon.
         nesterov: Whether Muon's momentum is Nesterov's.
         betas: Of AdamW. None takes (.9, .95) for what Muon leaves to it, and (.9, .999) for groups of
@@ -110,21 +110,24 @@ class Muon(Optimizer):
     renormalizes = True
     #: whether a group was made for steps that are measured, though there may be no layer to measure
     _is_measured = False
+    #: of each group the rate over that of matrices, for `linops.nn.torch.watching`
+    rate_ratios: tuple[float, ...] = ()
 
     def __init__(
         self,
         params: Any,
-        lr: float = _LR,
-        weight_decay: float = _DECAY,
+        lr: float | None = None,
+        weight_decay: float | None = None,
         momentum: float = 0.95,
         nesterov: bool = True,
         betas: tuple[float, float] | None = None,
         eps: float = 1e-8,
         every: int | None = None,
     ) -> None:
-        given = {} if betas is None else {"betas": betas}
-        require_hyperparameters("Muon", lr=lr, weight_decay=weight_decay, momentum=momentum, eps=eps, **given)
-        is_given = {"lr": lr is not _LR, "weight_decay": weight_decay is not _DECAY}
+        asked = {"lr": lr, "weight_decay": weight_decay, "betas": betas}
+        given = {name: value for name, value in asked.items() if value is not None}
+        require_hyperparameters("Muon", momentum=momentum, eps=eps, **given)
+        lr, weight_decay = LR if lr is None else lr, DECAY if weight_decay is None else weight_decay
         if not isinstance(lr, Tensor):
             lr = plain(lr)
         weight_decay, momentum, eps = map(plain, (weight_decay, momentum, eps))
@@ -147,8 +150,8 @@ class Muon(Optimizer):
         params = params if isinstance(params, Tensor) else list(params)  # torch refuses a tensor
         require_whole(params)
         require_algorithm(params)
-        for name in [name for name, one in is_given.items() if one]:
-            warn_of_own(params, name, {"lr": lr, "weight_decay": weight_decay}[name])
+        for name, value in given.items():
+            warn_of_own(params, name, value)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         renormalizes = self._is_measured or any("partners" in group for group in self.param_groups)
         require_renormalized("Muon", every, renormalizes, "leave renormalize=False out of param_groups")
@@ -173,7 +176,7 @@ class Muon(Optimizer):
         require_every("Muon", whole["every"])
         require_leaves(param_group)
         require_partners(param_group)
-        own = {key: one for key, one in param_group.items() if key not in ("leaves", "measured")}
+        own = {key: one for key, one in param_group.items() if key not in ("leaves", "measured", "rate_ratio")}
         own.update({key: plain(own[key]) for key in ("weight_decay", "momentum", "eps") if key in own})
         if isinstance(whole["lr"], Tensor):
             own["lr"] = whole["lr"].reshape(())  # of the same memory
@@ -181,10 +184,11 @@ class Muon(Optimizer):
             own["lr"] = plain(own["lr"])
         super().add_param_group(own)
         self._is_measured |= "leaves" in param_group
+        self.rate_ratios += (param_group.get("rate_ratio", 1.0),)
         self._leaves.append(leaves_of(self.param_groups[-1]["params"], param_group.get("leaves") or ()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_leaves": self._leaves}
+        return {**super().__getstate__(), "_leaves": self._leaves, "rate_ratios": self.rate_ratios}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

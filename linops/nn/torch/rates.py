@@ -85,10 +85,11 @@ def param_groups(
 
     Returns:
         Groups with ``params``, ``names``, ``lr`` (that is `lr` · ``lr_multiplier``), ``weight_decay``,
-        ``lr_multiplier``, and the rule that they follow: ``algorithm`` for Muon, else ``optimizer``; where steps are
-        renormalised also ``leaves``, and if `renormalize` is true ``partners``; where those of Muon are not,
-        ``measured``, which is False. Muon keeps ``leaves`` and ``measured`` apart, so that its own groups are plain
-        data, of which no other Muon can be made. To set the rate later, see `linops.nn.torch.schedules`.
+        ``lr_multiplier``, of those at `adamw_lr` ``rate_ratio``, which is that over `lr`, and the rule that they
+        follow: ``algorithm`` for Muon, else ``optimizer``; where steps are renormalised also ``leaves``, and if
+        `renormalize` is true ``partners``; where those of Muon are not, ``measured``, which is False. Muon keeps
+        ``leaves``, ``measured`` and ``rate_ratio`` apart, so that its own groups are plain data, of which no other Muon
+        can be made. To set the rate later, see `linops.nn.torch.schedules`.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, but its parameters, say.
@@ -160,6 +161,8 @@ def param_groups(
         fresh["algorithm" if optimizer == "muon" else "optimizer"] = rule
         if tiny is not None and rule != "muon":
             fresh["eps"] = tiny
+        if peak != lr and lr:
+            fresh["rate_ratio"] = peak / lr
         axes = _unusual(entry) if rule == "muon" else None
         group = groups.setdefault((rule, factor, decayed, fresh.get("eps"), axes), fresh)
         group["params"].append(parameter)

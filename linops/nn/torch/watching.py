@@ -13,7 +13,7 @@ from torch import nn
 
 from linops.nn.columns import aligned
 from linops.nn.hyperparameters import require_hyperparameters
-from linops.nn.obstacles import framework_of
+from linops.nn.obstacles import brief, framework_of
 from linops.nn.torch.schedules import dense_rate, require_optimizer
 from linops.nn.torch.sharded import require_whole
 from linops.nn.torch.structured import Structured
@@ -42,6 +42,7 @@ class Moved:
         norm: The spectral norm of W now.
         change: That of ΔW, the difference to the look before; divided by the rate, if that is known.
         relative: `change` over sqrt(out / in), which is comparable between layers of all shapes.
+        lr: The rate that divided.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Moved:
     norm: float
     change: float
     relative: float
+    lr: float = 1.0
 
 
 class Watch:
@@ -72,8 +74,9 @@ class Watch:
         """The norms now, and those of what has changed since the last look (or since `watch`).
 
         Args:
-            lr: The rate that changes are divided by; None takes that of the dense layer from the optimiser, the mean of
-                its steps since the last look, or 1. A rate of 0 divides nothing.
+            lr: The rate that changes of all layers are divided by; None takes that of the dense layer from the
+                optimiser, the mean of its steps since the last look, or 1; of layers that Muon leaves to AdamW that in
+                the ratio of ``adamw_lr`` to it. A rate of 0 divides nothing.
 
         Returns:
             A row a layer, in the order of the model. Layers that were not there at the last look are left out, once.
@@ -81,8 +84,9 @@ class Watch:
         Raises:
             ValueError: If the rate is no number of at least 0.
         """
+        ratios: dict[str, float] = {}
         if lr is None:
-            lr = self._rate()
+            lr, ratios = self._rate(), _ratios(self._model, self._optimizer)
         else:
             require_hyperparameters("look", lr=lr)
         self._by, self._rates = float(lr or 1.0), (0.0, 0)
@@ -92,10 +96,11 @@ class Watch:
             before = self._before.get(name)
             if before is None or before.shape != operator.shape:
                 continue
-            change = spectral_norm(operator - before) / self._by
+            by = self._by * ratios.get(name, 1.0)
+            change = spectral_norm(operator - before) / by
             m, n = operator.shape
             self.rows.append(
-                Moved(name, type(operator).__name__, (m, n), spectral_norm(operator), change, change / sqrt(m / n))
+                Moved(name, type(operator).__name__, (m, n), spectral_norm(operator), change, change / sqrt(m / n), by)
             )
         self._before = {name: _copied(operator) for name, operator in now.items()}
         return self.rows
@@ -121,7 +126,24 @@ class Watch:
             )
             for row in self.rows
         ]
-        return "\n".join([aligned([head, *cells], left=2), *_LEGEND, f"lr: {_short(self._by)}"])
+        others = {row.lr: [other.name for other in self.rows if other.lr == row.lr] for row in self.rows}
+        others.pop(self._by, None)
+        rates = [_short(self._by), *(f"{_short(lr)} of {brief(names)}" for lr, names in others.items())]
+        return "\n".join([aligned([head, *cells], left=2), *_LEGEND, f"lr: {'; '.join(rates)}"])
+
+
+def _ratios(model: nn.Module, optimizer: Any) -> dict[str, float]:
+    """Of layers that AdamW steps beside Muon, at a rate of its own, that over Muon's."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # Accelerate and Lightning wrap it
+    groups = zip(getattr(inner, "param_groups", ()), getattr(inner, "rate_ratios", ()))
+    known = {id(one): ratio for group, ratio in groups for one in group["params"]}
+    found: dict[str, float] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (Structured, nn.Linear)):
+            leaves = module._leaves() if isinstance(module, Structured) else [module.weight]
+            ratios = {known[id(leaf)] for leaf in leaves if id(leaf) in known}
+            found[name] = 1.0 if 1.0 in ratios else next(iter(ratios), 1.0)  # one that Muon steps in part is Muon's
+    return found
 
 
 def _noting(of: ref[Watch]) -> Any:
@@ -149,15 +171,15 @@ def watch(model: nn.Module, optimizer: Any = None) -> Watch:
 
     Args:
         model: Any model; its structured layers and every `torch.nn.Linear` are watched.
-        optimizer: Made from `param_groups`: its rate (of a dense layer), the mean since the last look, divides changes.
-            None divides by 1.
+        optimizer: Made from `param_groups`: its rate (of a dense layer), the mean since the last look, divides changes;
+            with ``adamw_lr`` that is the rate of layers that AdamW steps. None divides by 1.
 
     Returns:
         A `Watch`: ``look()`` returns rows and keeps the parameters of now; ``print`` shows the last look as a table.
         Its columns are numbers without a unit: ``‖W‖``, the spectral norm of the layer's matrix now, which is the most
         by which it lengthens a vector (`Moved.norm`); ``‖ΔW‖/lr``, that of its change since the last look over the mean
         rate of a dense layer since then (`Moved.change`); ``/√(out/in)``, the same over the root of outputs over inputs
-        (`Moved.relative`). The last line is the rate.
+        (`Moved.relative`). The last line has the rates.
 
     Raises:
         TypeError: If the model is no `torch.nn.Module`, or the optimiser is none.
