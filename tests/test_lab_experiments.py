@@ -1,13 +1,26 @@
 """The experiments: fits, the coordinate check's measure, sweeps that resume, and summaries of known rows."""
 
 import io
+import re
+import typing
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from linops.lab import coord_check, experiments, fits, lr_sweep, over_time, over_time_command, runs, scaling_laws, sweep
+from linops.lab import (
+    app,
+    coord_check,
+    experiments,
+    fits,
+    lr_sweep,
+    over_time,
+    over_time_command,
+    runs,
+    scaling_laws,
+    sweep,
+)
 from linops.lab.data import Dataset
 from linops.lab.parsing import parse
 from linops.lab.problems import Classification
@@ -205,6 +218,25 @@ def test_the_check_over_time_writes_its_files(tmp_path):
     before = (tmp_path / "results.json").read_text()
     over_time_command.run_over_time(console, options, sizes, ways)
     assert (tmp_path / "results.json").read_text() == before
+
+
+def test_progress_names_what_differs_between_runs_over_time(problem):
+    runs = [(Run(parse("btt"), 16), way) for way in over_time.ways(["muon", "adamw"], [0.1, 0.2])]
+    said = [sweep._describe(job.identity) for job in over_time.jobs(problem, runs, Settings(4, 16))]
+    assert len(set(said)) == len(said) == 8
+    assert said[0].startswith("btt, optimizer muon, rule static, lr 0.1, width 16")
+
+
+def test_a_look_over_time_is_quick_and_the_help_has_the_defaults():
+    quick, whole = over_time_command.over_time_sizes(True), over_time_command.over_time_sizes(False)
+    assert (quick.widths, quick.settings.steps) == ((64,), 30)
+    (command,) = [one for one in app.app.registered_commands if one.callback is app.coord_check]
+    options = typing.get_type_hints(command.callback, include_extras=True)
+    told = {name: options[name].__metadata__[0].help for name in ("widths", "steps", "rates", "quick")}
+    assert re.findall(r"\d+", told["widths"]) == [str(width) for width in whole.widths]
+    assert re.findall(r"\d+", told["steps"]) == [str(whole.settings.steps)]
+    assert [float(found) for found in re.findall(r"\.\d+", told["rates"])] == list(over_time.RATES.values())
+    assert re.findall(r"\d+", told["quick"]) == ["64", "30"]
 
 
 def test_a_run_that_diverges_ends_there(problem):

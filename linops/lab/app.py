@@ -214,15 +214,31 @@ def coord_check(
         list[o.Stepper], typer.Option("--optimizer", help="Over time: which optimisers; may be repeated.")
     ] = [o.Stepper.muon, o.Stepper.adamw, o.Stepper.sgd],  # noqa: B006
     rates: Annotated[
-        list[float] | None, typer.Option("--lr", help="Over time: rates, instead of one for each optimiser.", min=0)
+        list[float] | None,
+        typer.Option(
+            "--lr", help="Over time: rates; may be repeated. Default: .05 for muon, .003 for adamw, .1 for sgd.", min=0
+        ),
     ] = None,
     widths: Annotated[
-        list[int] | None, typer.Option("--width", help="Over time: widths of the model.", min=1, max=o.MOST_WIDTH)
+        list[int] | None,
+        typer.Option(
+            "--width",
+            help="Over time: widths of the model; may be repeated. Default: 64, 256 and 1024.",
+            min=1,
+            max=o.MOST_WIDTH,
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Over time: steps.", min=2, max=o.MOST_STEPS)] = None,
+    steps: Annotated[int | None, typer.Option(help="Over time: steps. Default: 300.", min=2, max=o.MOST_STEPS)] = None,
     depth: o.Depth = 2,
     base_depth: o.BaseDepth = None,
-    quick: o.Quick = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Few widths and steps: a look, not a result. Over time: width 64 alone and 30 steps, unless --width "
+            "or --steps are given; every structure, optimiser and rule.",
+        ),
+    ] = False,
     seed: o.Seed = 0,
     seeds: o.Seeds = 1,
     out: o.Out = Path("linops-coord-check"),

@@ -16,6 +16,9 @@ from linops.lab.runs import require_members
 from linops.lab.sweep import Job, Row, sweep
 from linops.lab.train import Settings
 
+#: of a whole check; and the steps of a look, which has the first width alone
+WIDTHS, STEPS, QUICK_STEPS = (64, 256, 1024), 300, 30
+
 
 def over_time_sizes(quick: bool, widths: Sequence[int] = (), steps: int | None = None) -> Sizes:
     """How large the check is.
@@ -28,8 +31,8 @@ def over_time_sizes(quick: bool, widths: Sequence[int] = (), steps: int | None =
     Returns:
         The sizes.
     """
-    chosen = tuple(widths) or ((64, 128) if quick else (64, 256, 1024))
-    return Sizes(chosen, Settings(steps or (60 if quick else 300), 128, cosine=False))
+    chosen = tuple(widths) or ((64,) if quick else WIDTHS)
+    return Sizes(chosen, Settings(steps or (QUICK_STEPS if quick else STEPS), 128, cosine=False))
 
 
 def run_over_time(console: Console, options: Options, sizes: Sizes, ways: Sequence[Way]) -> list[Row]:

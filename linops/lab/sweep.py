@@ -77,4 +77,5 @@ def _describe(identity: Row) -> str:
     )
 
 
-_SHOWN = ("structure", "width", "lr_factor", "seed")
+#: what differs between runs of one sweep; a rate stands where it is the experiment's, beside a rule
+_SHOWN = ("structure", "optimizer", "rule", "lr", "width", "lr_factor", "seed")
