@@ -150,8 +150,9 @@ class Muon(Optimizer):
         params = params if isinstance(params, Tensor) else list(params)  # torch refuses a tensor
         require_whole(params)
         require_algorithm(params)
-        for name, value in given.items():
-            warn_of_own(params, name, value)
+        for name in ("lr", "weight_decay"):
+            if name in given:
+                warn_of_own(params, name, given[name])
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **rest})
         renormalizes = self._is_measured or any("partners" in group for group in self.param_groups)
         require_renormalized("Muon", every, renormalizes, "leave renormalize=False out of param_groups")
