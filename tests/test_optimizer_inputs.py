@@ -54,7 +54,7 @@ def moved(make):
 @pytest.mark.parametrize(("name", "value"), CASES, ids=str)
 def test_muon_refuses_numbers_out_of_their_range_in_arguments_and_groups(name, value):
     layer = lo.low_rank(4, 4, rank=2).to_layer()
-    if (name, value) != ("betas", None):  # which is the default, by the kind of group
+    if name not in ("lr", "weight_decay", "betas") or value is not None:  # None is their default
         with pytest.raises(ValueError, match=rf"^Muon\({name}=.*: expected (a|two) .*at least 0"):
             Muon(groups_of(layer), **{name: value})
     with pytest.raises(ValueError, match=rf"^Muon.add_param_group\({name}="):
