@@ -135,7 +135,7 @@ class Watch:
 def _ratios(model: nn.Module, optimizer: Any) -> dict[str, float]:
     """Of layers that AdamW steps beside Muon, at a rate of its own, that over Muon's."""
     inner = getattr(optimizer, "optimizer", optimizer)  # Accelerate and Lightning wrap it
-    groups = zip(getattr(inner, "param_groups", ()), getattr(inner, "rate_ratios", ()))
+    groups: Any = zip(getattr(inner, "param_groups", ()), getattr(inner, "rate_ratios", ()))
     known = {id(one): ratio for group, ratio in groups for one in group["params"]}
     found: dict[str, float] = {}
     for name, module in model.named_modules():
