@@ -137,7 +137,7 @@ def test_the_compiled_kernels_are_measured_beside_the_default_mode(own_choices):
         if "compiled_overhead" in row:
             assert row["compiled_overhead"] == pytest.approx(row["compiled"] - row["bare"])
     judged = [verdict for verdict in goals.verdicts(found) if verdict.goal.key.startswith("compiled")]
-    assert len(judged) == 6
+    assert len(judged) == 7
     for verdict in judged:
         assert verdict.met is not None
         assert "these cases by default" in verdict.measured
