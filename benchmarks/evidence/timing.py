@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from time import process_time
 from typing import Any
 
 from linops.lab.measure import side_by_side
 from linops.lab.problems import Problem
-from linops.lab.rates import stepper
+from linops.lab.rates import MUON, stepper
 from linops.lab.runs import Run, build, parameter_groups
 from linops.lab.sweep import Job, Row
 from linops.lab.train import Settings
+from linops.nn.renormalizing import SETTLED
 
 EXPERIMENT = "step times"
 #: about how long steps at one budget are timed
@@ -57,15 +59,20 @@ def _sample(function: Any, calls: int) -> float:
 
 
 def _step(problem: Problem, run: Run, settings: Settings) -> Any:
-    """A function that trains a model of a run by one step on the same batch."""
+    """A function that trains a model of a run by one step, after those at which Muon measures every layer.
+
+    Each step has a batch of its own: gradients of one that is memorised become subnormal numbers, which take longer.
+    """
     model = build(problem, run)
     optimizer = stepper(parameter_groups(problem, run, model), next(model.parameters()).device)
-    batch = problem.batch(0, settings.batch)
+    steps = count()
 
     def step() -> None:
-        loss = problem.loss(model, batch)
+        loss = problem.loss(model, problem.batch(next(steps), settings.batch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
+    for _ in range(SETTLED if run.optimizer == MUON else 1):
+        step()
     return step
