@@ -14,7 +14,7 @@ from itertools import product
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
-from linops.install import require_plum
+from linops.install import command, require_plum
 
 if TYPE_CHECKING:
     import plum
@@ -26,8 +26,10 @@ Kinds = tuple[type, ...]
 @cache
 def dispatcher() -> plum.Dispatcher:
     """The library's own dispatcher of plum: primitives and the functions of the algebra live here."""
-    import plum  # late: see above
-
+    try:
+        import plum  # late: see above
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"linops needs the module plum: {command('plum')}") from error
     require_plum(plum)
     return plum.Dispatcher()
 
@@ -54,12 +56,11 @@ class Resolver:
         Raises:
             TypeError: If it does not say what it is for, or takes other arguments.
         """
+        found = dict(self.registered)  # another thread may be looking for a method in it
         for kinds in product(*map(kinds_of, _hints(self.function, method, self.count))):
-            self.registered[kinds] = method
+            found[kinds] = method
         # the signatures of the most derived classes first
-        ordered = sorted(self.registered.items(), key=lambda item: -sum(len(kind.__mro__) for kind in item[0]))
-        self.registered.clear()
-        self.registered.update(ordered)
+        self.registered = dict(sorted(found.items(), key=lambda item: -sum(len(kind.__mro__) for kind in item[0])))
         self._methods.append(method)
         if "plum" in self.__dict__:
             self.plum.dispatch(method)
@@ -85,9 +86,10 @@ class Resolver:
             plum.NotFoundLookupError: If none fits.
             plum.AmbiguousLookupError: If several fit, and none is the most specific.
         """
+        registered = self.registered
         fitting = [
             kinds
-            for kinds in self.registered
+            for kinds in registered
             if all([isinstance(argument, kind) for argument, kind in zip(arguments, kinds)])  # noqa: C419  a list, for Dynamo
         ]
         first = fitting[0] if fitting else ()
@@ -96,7 +98,7 @@ class Resolver:
             (torch is not None and torch.compiler.is_compiling())  # which cannot trace plum
             or all(issubclass(one, other) for kinds in fitting for one, other in zip(first, kinds))
         ):
-            return self.registered[first]
+            return registered[first]
         return self.plum.resolve_method(arguments)[0]
 
 
@@ -148,7 +150,12 @@ def generic(function: Callable[..., Any]) -> Any:
     def register(method: Callable[..., Any]) -> Any:
         resolver.register(method)
         chosen = {kind: method for (kind,), method in resolver.registered.items() if kind is not object}
-        known = {subclass: method for kind, method in chosen.items() for subclass in kind.__subclasses__()} | chosen
+        known = {
+            subclass: method
+            for kind, method in chosen.items()
+            for subclass in kind.__subclasses__()
+            if sum(issubclass(subclass, other) and not issubclass(kind, other) for other in chosen) == 0
+        } | chosen
         for resolved in methods.keys() - known.keys():
             del methods[resolved]
         methods.update(known)  # what is there keeps its place, by which torch.compile guards it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 #: import name → name on the index, where they differ
-_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "plum": "plum-dispatch"}
 
 
 def command(package: str, extra: str | None = None) -> str:

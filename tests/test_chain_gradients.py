@@ -539,3 +539,15 @@ def test_auto_measures_what_runs(compiled, monkeypatch):
     (times,) = building.measured().why.values()
     assert {*times} == {"plain", "compiled"}
     assert all(0 < seconds < 1 for seconds in times.values())
+
+
+@pytest.mark.parametrize("of", ["leaf", "operand"])
+@pytest.mark.usefixtures("compiled")
+def test_what_was_kept_may_have_other_numbers_by_the_backward_pass(of):  # as where parameters are moved away meanwhile
+    blocks, x = torch.randn(16, 16, 16, requires_grad=True), torch.randn(256, 4, requires_grad=True)
+    y = lo.BlockDiag(blocks) @ x
+    assert ran(y)
+    swapped, other = (blocks, x) if of == "leaf" else (x, blocks)
+    swapped.data = torch.zeros(1)
+    with pytest.raises((RuntimeError, IndexError)):
+        grad(y.sum(), other)

@@ -192,3 +192,41 @@ def test_a_rule_says_what_it_is_for(name):
         with pytest.raises(TypeError, match=rf"{name}\(a.*\): the method {words}"):
             rule.dispatch(method)
     assert rule.resolver.registered == before
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_classes_of_several_bases_take_the_most_specific_method_whenever_they_are_made(is_late):
+    class A:
+        pass
+
+    class B(A):
+        pass
+
+    class M:
+        pass
+
+    def both():
+        return type("E", (B, A), {}), type("C", (B, M), {})
+
+    made = None if is_late else both()
+
+    @dispatch.generic
+    def what(one):
+        """What it is."""
+
+    @what.dispatch
+    def _of_a(one: A):
+        return "A"
+
+    @what.dispatch
+    def _of_b(one: B):
+        return "B"
+
+    @what.dispatch
+    def _of_m(one: M):
+        return "M"
+
+    specific, ambiguous = made or both()
+    assert what(specific()) == "B"
+    with pytest.raises(plum.AmbiguousLookupError):
+        what(ambiguous())

@@ -57,6 +57,8 @@ def test_muon_refuses_numbers_out_of_their_range_in_arguments_and_groups(name, v
     if name not in ("lr", "weight_decay", "betas") or value is not None:  # None is their default
         with pytest.raises(ValueError, match=rf"^Muon\({name}=.*: expected (a|two) .*at least 0"):
             Muon(groups_of(layer), **{name: value})
+    if (name, value) == ("betas", None):
+        return
     with pytest.raises(ValueError, match=rf"^Muon.add_param_group\({name}="):
         Muon([{**group, name: value} for group in groups_of(layer)])
     optimizer = Muon(groups_of(layer))

@@ -142,3 +142,17 @@ def test_without_a_rate_of_its_own_adamw_has_muons():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
     watched = lo.nn.watch(model, lo.nn.torch.Muon(lo.nn.param_groups(model, 0.05, optimizer="muon", adamw="1")))
     assert [row.lr for row in watched.look()] == [0.05, 0.05]
+
+
+@pytest.mark.parametrize("lr", [0.02, torch.tensor(0.02)], ids=["number", "tensor"])
+@pytest.mark.parametrize("beside", [0.0, 0.001])
+def test_the_rate_beside_muons_may_be_zero_and_is_a_number(lr, beside):
+    model = nn.Sequential(lo.btt(16, 16).to_layer(), nn.Linear(16, 4), nn.Linear(4, 4))
+    groups = lo.nn.param_groups(model, lr, optimizer="muon", adamw_lr=beside, adamw=["1", "2"])
+    optimizer = lo.nn.torch.Muon(groups)
+    watched = lo.nn.watch(model, optimizer)
+    model(torch.randn(8, 16)).square().mean().backward()
+    optimizer.step()
+    assert [math.isfinite(row.change) for row in watched.look()] == [True] * 3
+    assert all(type(ratio) is float for ratio in optimizer.rate_ratios)
+    assert str(watched).count("'*' (2)") == 1

@@ -108,12 +108,8 @@ def _dots(x: np.ndarray, y: Any):
 
 
 @p.column_dots.dispatch
-def _column_dots(x: np.ndarray, y: Any):
-    if x.shape[1] == 1:
-        return np.vdot(x, y).reshape(1)
-    if x.dtype.kind == "c":
-        return (x.conj() * y).sum(0)
-    return np.einsum("ik,ik->k", x, y)  # without the array of products: 2.5 times as fast as their sum
+def _column_dots(x: np.ndarray, y: Any) -> Any:
+    return np.vecdot(x.T, y.T)  # einsum adds row by row, which loses digits in float32
 
 
 @p.leading_eigenvectors.dispatch

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -62,7 +64,7 @@ def _loaded(name: str, load: Callable[[Path], Any]) -> Any:
         told = target() if name == "crossed" else f"{name}; {target()}"
         path = Path(root, "linops", f"linops_{hashlib.sha256(told.encode()).hexdigest()[:16]}.so")
         if not path.exists():
-            _build(cpp_extension.load, SOURCES[name], path)
+            _build(cpp_extension, SOURCES[name], path)
         found = load(path)
     except Exception as error:  # a compiler can fail in any way, and plain products need none
         STATE.reasons[name] = f"{type(error).__name__}: {str(error).strip()[:2000]}"
@@ -72,11 +74,14 @@ def _loaded(name: str, load: Callable[[Path], Any]) -> Any:
     return found
 
 
-def _build(load: Callable[..., Any], source: Path, path: Path) -> None:
+def _build(cpp_extension: Any, source: Path, path: Path) -> None:
     """Build in a folder of this process, as torch waits without end for a lock that a killed build left in its own."""
+    if shutil.which(compiler := cpp_extension.get_cxx_compiler().split()[0]) is None:
+        raise RuntimeError(f"no C++ compiler ({compiler}) was found: install one, or say which by the variable CXX")
     path.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("linops").warning("linops compiles %s: 10 to 40 s, once for this CPU and torch", source.name)
     with tempfile.TemporaryDirectory(prefix="building_", dir=path.parent, ignore_cleanup_errors=True) as folder:
-        built = load(
+        built = cpp_extension.load(
             path.stem,
             [str(source)],
             extra_cflags=list(FLAGS),

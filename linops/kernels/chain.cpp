@@ -184,6 +184,11 @@ struct ChainBackward : torch::autograd::Node {
       if (quick && asked.wants_at(place))
         quick = is_mere(place ? unpacked(middle, kept_middle) : unpacked(x, kept_x), dtype);
     }
+    // what was kept may have other numbers by now: `.data` can be set without a new version
+    quick = quick && g.numel() == chain->m * k && (!kept_x.defined() || kept_x.numel() == chain->n * k) &&
+            (!kept_middle.defined() || kept_middle.numel() == chain->between * k);
+    for (const Step& step : chain->steps)
+      quick = quick && (!kept[step.tensor].defined() || kept[step.tensor].numel() == step.numbers);
     if (!quick)
       return plain_gradients(
           asked, g, [&] { return unpacked(x, kept_x); }, [&](long leaf) { return unpacked(leaves[leaf], kept[leaf]); });
@@ -310,7 +315,7 @@ PyObject* run(PyObject*, PyObject* const* given, Py_ssize_t count) {
   const bool records = of_leaves || (may_record && x.requires_grad());
   if (records && is_inference) Py_RETURN_NONE;  // torch says what cannot be kept
   const long k = x.numel() / chain.n;
-  if (k == 0 || k * chain.n != x.numel()) Py_RETURN_NONE;
+  if (k == 0 || k * chain.n != x.numel() || (x.dim() == 1 && k != 1)) Py_RETURN_NONE;
   const long one[1] = {chain.m}, columns[2] = {chain.m, k}, of_rows[2] = {k, chain.m};
   const at::IntArrayRef shape = x.dim() == 1 ? at::IntArrayRef(one, 1) : at::IntArrayRef(rows ? of_rows : columns, 2);
   at::Tensor y = empty(shape, dtype), middle;

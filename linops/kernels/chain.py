@@ -9,6 +9,7 @@ gradients are one call too, those of which gradients are wanted are products of 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import prod
@@ -26,6 +27,9 @@ from linops.plan.network import Network
 MOST, WORK, BETWEEN, LEAVES, TABLE = 64, 1 << 22, 1 << 18, 63, 1 << 15
 #: the letters of axes as `torch.einsum` takes them, and the one of vectors
 _AXES, _VECTORS = ascii_letters[:-1], ascii_letters[-1]
+
+#: of this thread the chain that is being measured
+_HERE = threading.local()
 
 
 class Chain:
@@ -46,7 +50,6 @@ class Chain:
         self._wanted: Any = None
         self._choices: Choices | None = None
         self._ways: dict[Any, bool] = {}
-        self._measures = False
 
     def product(self, way: str, operator: Any, leaves: tuple[Any, ...], x: Any, rows: bool) -> Any:
         """The product in one call.
@@ -61,7 +64,7 @@ class Chain:
         Returns:
             (m,), (m, k), or rows (k, m); None where it is to be computed in another way.
         """
-        if self._measures or (self._compiled is None and not self._is_made(x, leaves)):
+        if getattr(_HERE, "measures", None) is self or (self._compiled is None and not self._is_made(x, leaves)):
             return None
         if way == "compiled":
             return self._run(self._compiled, x, leaves, rows)
@@ -111,11 +114,11 @@ class Chain:
             "plain": step(lambda x, *leaves: plain(x), operands),
             "compiled": step(lambda x, *leaves: self._run(self._compiled, x, leaves, rows), operands),
         }
-        self._measures = True  # plain products come by here
+        _HERE.measures = self  # plain products come by here
         try:
             self._ways[key] = choices.choose(case, ways, seconds, _agree) == "compiled"
         finally:
-            self._measures = False
+            _HERE.measures = None
         return self._ways[key]
 
 

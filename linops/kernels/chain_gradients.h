@@ -147,7 +147,7 @@ void gradients(
   T *between[2] = {start, start + size}, *row = start + 2 * size, *columns = start + 3 * size;
   rows = rows && k > 1;
   long first = 0, last = chain.steps.size() - 1;
-  while (!of_x && !of_leaves[chain.steps[first].tensor]) ++first;  // further the gradient need not come
+  while (!of_x && first < last && !of_leaves[chain.steps[first].tensor]) ++first;  // further the gradient need not come
   if (rows) {
     turned(g, k, chain.m, between[last % 2]);
     g = between[last % 2];

@@ -156,7 +156,9 @@ def astray(pattern: Any, names: Iterable[str], what: str) -> str | None:
     known = list(names)
     if not is_text(pattern) or any(matches(pattern, name) for name in known):
         return None
-    there = f"{what} {len(known)}, {brief(known)}; patterns are globs over the whole path"
+    # of a plain Sequential's numbers the pattern would be '*' alone
+    listed = ", ".join(map(repr, known)) if len(known) <= 8 and all(map(str.isdigit, known)) else brief(known)
+    there = f"{what} {len(known)}, {listed}; patterns are globs over the whole path"
     return f"{pattern!r}, which matches none of {there}"
 
 

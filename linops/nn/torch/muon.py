@@ -170,8 +170,8 @@ class Muon(Optimizer):
         Raises:
             ValueError: As the constructor.
         """
-        if self.defaults["betas"] is None:
-            param_group = {"betas": ALONE if param_group.get("optimizer") == "adamw" else BESIDE} | param_group
+        if self.defaults["betas"] is None and param_group.get("betas") is None:
+            param_group = param_group | {"betas": ALONE if param_group.get("optimizer") == "adamw" else BESIDE}
         whole = {**self.defaults, **param_group}
         require_hyperparameters("Muon.add_param_group", **{key: whole[key] for key in CHECKED})
         require_every("Muon", whole["every"])

@@ -117,6 +117,11 @@ def param_groups(
         )
     if (depth is not None or eps is not None) and optimizer not in ("adam", "adamw", "muon"):
         raise ValueError(f"param_groups(optimizer={optimizer!r}, depth=… or eps=…): it has no ε; they are for Adam's")
+    if (adamw is not None or adamw_lr is not None) and optimizer != "muon":
+        raise ValueError(
+            f"param_groups(optimizer={optimizer!r}, adamw=… or adamw_lr=…): they say what Muon leaves to AdamW, and at "
+            "which rate; leave them out, or take optimizer='muon'"
+        )
     require_hyperparameters(
         "param_groups",
         lr=lr,
@@ -162,7 +167,7 @@ def param_groups(
         if tiny is not None and rule != "muon":
             fresh["eps"] = tiny
         if peak != lr and lr:
-            fresh["rate_ratio"] = peak / lr
+            fresh["rate_ratio"] = float(peak / lr)
         axes = _unusual(entry) if rule == "muon" else None
         group = groups.setdefault((rule, factor, decayed, fresh.get("eps"), axes), fresh)
         group["params"].append(parameter)

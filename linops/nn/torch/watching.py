@@ -96,7 +96,7 @@ class Watch:
             before = self._before.get(name)
             if before is None or before.shape != operator.shape:
                 continue
-            by = self._by * ratios.get(name, 1.0)
+            by = self._by * ratios.get(name, 1.0) or 1.0
             change = spectral_norm(operator - before) / by
             m, n = operator.shape
             self.rows.append(

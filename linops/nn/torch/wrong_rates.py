@@ -14,6 +14,7 @@ import warnings
 import weakref
 from collections.abc import Iterable
 from math import inf
+from numbers import Real
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def _check(optimizer: Any, *_: Any) -> None:
     if seen is not None and rates == seen[0]:
         return
     for place, rate in enumerate(rates):
-        if isinstance(rate, float) and not 0 <= rate < inf:
+        if isinstance(rate, Real) and not 0 <= float(rate) < inf:
             _require_rate(optimizer, place)
     if optimizer in _warned:
         return
@@ -210,7 +211,11 @@ def _check_kind(optimizer: Any) -> None:
     kind = _kind(optimizer)
     name, wanted = type(optimizer).__name__, {"another Muon": "muon", None: "adamw"}.get(kind, kind)
     if kind == "muon":
-        made = {group["optimizer"] for group in ours if "optimizer" in group and "partners" not in group}
+        made = {
+            group["optimizer"]
+            for group in ours
+            if "optimizer" in group and "partners" not in group and group["algorithm"] != "adamw"
+        }
         wrong = bool(made)
         plain = [one for one in optimizer.param_groups if "lr_multiplier" not in one and one["algorithm"] == "muon"]
         if left := structured_in(plain):
