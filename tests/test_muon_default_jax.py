@@ -172,7 +172,7 @@ def test_complex_layers_step_as_torchs():
         drawn = np.random.default_rng(0).standard_normal((2, 8, 5)).astype("float32") * np.float32(size)
         found = lo.nn.optax.orthogonalize(jnp.asarray(drawn))
         expected = lo.nn.torch.muon.orthogonalize(torch.from_numpy(drawn)).numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-30 + 1e-5 * abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12 + 1e-5 * abs(expected).max())  # XLA drops subnormals
 
 
 @pytest.mark.parametrize("make", [lambda A: A**4, lambda A: 3 * A])
