@@ -168,11 +168,11 @@ def test_complex_layers_step_as_torchs():
     wide = jax.random.normal(jax.random.key(0), (3, 4, 16), "complex128")
     values = jnp.linalg.svd(lo.nn.optax.orthogonalize(wide), compute_uv=False)
     assert 0.6 < values.min() < values.max() < 1.3
-    for size in (1e-6, 1e-9, 1e-20, 1e-24, 1e-37, 0):  # of gradients that vanish
+    for size in (1e-6, 1e-9, 1e-20, 1e-24, 1e-37, 0):  # of gradients that vanish; XLA drops subnormal numbers
         drawn = np.random.default_rng(0).standard_normal((2, 8, 5)).astype("float32") * np.float32(size)
         found = lo.nn.optax.orthogonalize(jnp.asarray(drawn))
         expected = lo.nn.torch.muon.orthogonalize(torch.from_numpy(drawn)).numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12 + 1e-5 * abs(expected).max())  # XLA drops subnormals
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12 + 1e-5 * abs(expected).max())
 
 
 @pytest.mark.parametrize("make", [lambda A: A**4, lambda A: 3 * A])
