@@ -278,10 +278,10 @@ def program(structure: Structure, leaves: Sequence[Tensor]) -> Blocks | Pairs | 
 
     Example:
         >>> import linops as lo
-        >>> A = lo.low_rank(8, 4, rank=2)
+        >>> A = lo.low_rank(16, 32, rank=2)
         >>> U, V = (torch.randn(leaf.shape) for _, leaf in A.named_leaves())
-        >>> apply, adjoint = program(A.structure, [U, V]).products([U, V], [(torch.ones(8, 2), 0.5), None])
-        >>> torch.allclose(apply(torch.eye(4)).squeeze(-1), torch.full((8, 2), 0.5) @ V, atol=1e-6)
+        >>> apply, adjoint = program(A.structure, [U, V]).products([U, V], [(torch.ones(16, 2), 0.5), None])
+        >>> torch.allclose(apply(torch.eye(32)), torch.full((16, 2), 0.5) @ V, atol=1e-6)
         True
     """
     if torch.compiler.is_compiling():
