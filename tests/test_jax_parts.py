@@ -163,11 +163,11 @@ def test_what_has_no_divisor_and_what_is_not_traced_is_multiplied_at_once(small)
 
 def test_few_numbers_are_multiplied_at_once(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    A = lo.btt(256, 256, rank=4).init(seed=0, backend="jax")
+    A = lo.btt(512, 512, rank=4).init(seed=0, backend="jax")  # at 256 plans make the matrix
     for count, cut in ((512, False), (4096, True), (4093, False)):
-        program = str(jax.make_jaxpr(lambda x: A @ x)(jnp.ones((256, count), "float32")))
+        program = str(jax.make_jaxpr(lambda x: A @ x)(jnp.ones((512, count), "float32")))
         assert ("while" in program or "scan" in program) == cut, count
-        program = str(jax.make_jaxpr(lambda x: x @ A.T)(jnp.ones((count, 256), "float32")))
+        program = str(jax.make_jaxpr(lambda x: x @ A.T)(jnp.ones((count, 512), "float32")))
         assert ("scan" in program) == cut, count
 
 

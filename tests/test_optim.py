@@ -261,6 +261,7 @@ def test_what_is_left_of_a_gradient_moves_little_and_nothing_to_nan(size, dtype)
     assert norms[1] < 1.3 if size > 1e-7 else norms[1] < 485 * size * 16 / 1e-7 + 1e-30  # 3.4445^5, of norms below 16
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("renormalize", [None, False])
 @pytest.mark.parametrize("family", [None, "btt"])
 def test_muon_stays_finite_and_stops_once_gradients_are_gone(family, renormalize):

@@ -183,10 +183,3 @@ def test_rates_are_set_without_a_break_under_a_compiler(rate):
     torch.compile(act, fullgraph=True, backend="eager")(rate)
     for group in optimizer.param_groups:
         assert float(group["lr"]) == pytest.approx(0.3 * group["lr_multiplier"])
-
-
-@pytest.mark.parametrize("given", [{"adamw": "0"}, {"adamw_lr": 0.1}])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_what_is_for_muon_is_refused_for_others(optimizer, given):
-    with pytest.raises(ValueError, match="they say what Muon leaves to AdamW"):
-        lo.nn.param_groups(nn.Sequential(nn.Linear(4, 4)), 0.1, optimizer=optimizer, **given)

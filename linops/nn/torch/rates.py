@@ -124,11 +124,6 @@ def param_groups(
         weight_decay=weight_decay,
         eps=EPS if eps is None else eps,
     )
-    if (adamw is not None or adamw_lr is not None) and optimizer != "muon":
-        raise ValueError(
-            f"param_groups(optimizer={optimizer!r}, adamw=… or adamw_lr=…): they say what Muon leaves to AdamW, and at "
-            "which rate; leave them out, or take optimizer='muon'"
-        )
     require_depth("param_groups", depth)
     base = require_base("param_groups", base)
     adamw_lr, weight_decay, eps = map(plain, (adamw_lr, weight_decay, eps))
