@@ -7,14 +7,17 @@ from linops import backends
 from linops.backends import factorizations as lapack
 
 
+def drawn(dtype, shape):
+    """Two arrays of random numbers."""
+    x, y, *imaginary = np.random.default_rng(0).standard_normal((4, *shape))
+    return (x + 1j * imaginary[0], y + 1j * imaginary[1]) if dtype == "complex64" else (x, y)
+
+
 @pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 7), (0, 3), (3, 0)])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 def test_inner_products(backend, dtype, shape):
-    rng = np.random.default_rng(0)
-    x, y, *imaginary = rng.standard_normal((4, *shape))
-    if dtype == "complex64":
-        x, y = x + 1j * imaginary[0], y + 1j * imaginary[1]
+    x, y = drawn(dtype, shape)
     found = lapack.dots(backends.asarray(x, backend, dtype), backends.asarray(y, backend, dtype))
     assert backends.backend_of(found) == backend
     found = backends.to_numpy(found)
@@ -26,10 +29,7 @@ def test_inner_products(backend, dtype, shape):
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 def test_inner_products_of_columns(backend, dtype, shape):
-    rng = np.random.default_rng(0)
-    x, y, *imaginary = rng.standard_normal((4, *shape))
-    if dtype == "complex64":
-        x, y = x + 1j * imaginary[0], y + 1j * imaginary[1]
+    x, y = drawn(dtype, shape)
     found = lapack.column_dots(backends.asarray(x, backend, dtype), backends.asarray(y, backend, dtype))
     assert backends.backend_of(found) == backend
     np.testing.assert_allclose(backends.to_numpy(found), np.sum(x.conj() * y, axis=0), rtol=1e-5, atol=1e-5)
